@@ -1,0 +1,261 @@
+"""The context: what the tasks of one execution share. It knows nothing of the engine.
+
+Parallel branches, and steps that may outlive their timeout, work on a *view*: a copy whose changes are merged back when
+the work ended well. ``fork`` and ``merge`` are the whole of that.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from saga.errors import ContextKeyError, MergeConflictError
+from saga.task import StepInfo, Task
+
+if TYPE_CHECKING:
+    from saga.plan import Plan
+
+__all__ = ["Context"]
+
+T = TypeVar("T")
+_MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<deleted>"})()
+
+
+class _Slots:
+    # What the engine keeps beside the user's keys lives in slots, so that ``__dict__`` holds the user's keys alone.
+    __slots__ = ("_plan", "_previous", "_results", "_step")
+
+    _plan: Plan | None
+    _previous: Any
+    _results: dict[str, Any]
+    _step: StepInfo | None
+
+
+class Context(_Slots, MutableMapping[str, Any]):
+    """A mutable mapping whose keys are attributes too: ``context["total"]`` is ``context.total``.
+
+    Subclass it with ``@dataclass`` to give the keys types. Names of the mapping's own methods (``items``, ``get``, ...)
+    cannot be keys.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        for name, value in (("_plan", None), ("_previous", None), ("_results", {}), ("_step", None)):
+            object.__setattr__(self, name, value)
+        return self
+
+    def __init__(self, values: Mapping[str, Any] | None = None, /, **keys: Any) -> None:
+        self.update(values or {}, **keys)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in _RESERVED:
+            raise ContextKeyError(
+                f"{key!r} is an attribute of Context itself, so it cannot be a key; use {key + '_'!r}"
+            )
+        object.__setattr__(self, key, value)
+
+    def __getattr__(self, key: str) -> Any:
+        # Only reached where the normal look-up failed. Dunder look-ups (copy, pickle, ...) want a plain AttributeError.
+        if key.startswith("__"):
+            raise AttributeError(key)
+        raise self._unknown(key)
+
+    def __delattr__(self, key: str) -> None:
+        del self[key]
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self.__dict__[key]
+        except KeyError:
+            raise self._unknown(key) from None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise ContextKeyError(f"a context key is a string, not {key!r} ({type(key).__name__})")
+        if key in _RESERVED:
+            self.__setattr__(key, value)  # says why not
+        self.__dict__[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self.__dict__:
+            raise self._unknown(key)
+        del self.__dict__[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dict__)
+
+    def __len__(self) -> int:
+        return len(self.__dict__)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.__dict__
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Context):
+            return self.__dict__ == other.__dict__
+        return self.__dict__ == other if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.__dict__.items())})"
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+    def __reduce__(self) -> Any:
+        return (_rebuild, (type(self), dict(self.__dict__)))
+
+    @property
+    def step(self) -> StepInfo:
+        """The running call: saga id, step name, attempt, idempotency key, deadline, cancelled."""
+        if self._step is None:
+            raise RuntimeError("context.step is there only while a task runs in a saga")
+        return self._step
+
+    @overload
+    def result_of(self, step: type[Task[T]], /) -> T: ...
+    @overload
+    def result_of(self, step: Task[T], /) -> T: ...
+    @overload
+    def result_of(self, step: str, /) -> Any: ...
+    def result_of(self, step: Any, /) -> Any:
+        """Return what a step's ``execute`` returned.
+
+        :param step: the task's class, the task, or the step's name.
+        :raises ContextKeyError: where no such step exists, or it has no result (yet).
+        """
+        if isinstance(step, str) and step in self._results:
+            return self._results[step]
+        names = [step] if isinstance(step, str) and self._plan is None else self._plan.find(step) if self._plan else []
+        if len(names) > 1:
+            raise ContextKeyError(f"{len(names)} steps match {_say(step)}: {', '.join(names)}; ask by name")
+        if not names:
+            known = self._plan.names if self._plan else ()
+            raise ContextKeyError(
+                f"no step matches {_say(step)}{_near(_say(step), known)}; steps: {', '.join(known) or 'none'}"
+            )
+        if names[0] not in self._results:
+            raise ContextKeyError(f"step {names[0]!r} has no result: it has not succeeded (yet)")
+        return self._results[names[0]]
+
+    def _unknown(self, key: str) -> ContextKeyError:
+        return ContextKeyError(
+            f"the context has no key {key!r}{_near(key, self.__dict__)}; keys: {', '.join(map(str, self.__dict__)) or 'none'}"
+        )
+
+    def _begin(self, plan: Plan) -> None:
+        """Make this the context of a new execution of ``plan``."""
+        object.__setattr__(self, "_plan", plan)
+        object.__setattr__(self, "_previous", None)
+        object.__setattr__(self, "_results", {})
+
+    def _fork(self) -> Self:
+        """Return a view: the same keys, containers copied, so that changes to it are not seen here."""
+        view = type(self).__new__(type(self))
+        memo: dict[int, Any] = {}
+        view.__dict__.update((key, _isolate(value, memo)) for key, value in self.__dict__.items())
+        object.__setattr__(view, "_plan", self._plan)
+        object.__setattr__(view, "_previous", self._previous)
+        object.__setattr__(view, "_results", dict(self._results))
+        return view
+
+    def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
+        """Take over, in order, what each named view changed since it was forked (nothing changes here meanwhile).
+
+        :raises MergeConflictError: two views changed a key to different values; nothing is taken over then.
+        """
+        changed: dict[str, tuple[str, Any]] = {}
+        results: dict[str, Any] = {}
+        for name, view in views:
+            for key, value in _changes(self.__dict__, view.__dict__).items():
+                if key in changed and not _same(changed[key][1], value):
+                    raise MergeConflictError(
+                        f"branches {changed[key][0]!r} and {name!r} changed context key {key!r} to different values: "
+                        f"{changed[key][1]!r} and {value!r}; give each branch a key of its own"
+                    )
+                changed.setdefault(key, (name, value))
+            results.update(view._results)
+        for key, (_, value) in changed.items():
+            if value is _MISSING:
+                self.__dict__.pop(key, None)
+            else:
+                self.__dict__[key] = value
+        self._results.update(results)
+
+
+def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:
+    context = kind.__new__(kind)
+    context.__dict__.update(values)
+    return context
+
+
+def _say(step: Any) -> str:
+    return step if isinstance(step, str) else step.__name__ if isinstance(step, type) else repr(step)
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(key), list(map(str, known)), n=3)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _changes(base: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    changes = {key: value for key, value in now.items() if key not in base or not _same(base[key], value)}
+    changes.update((key, _MISSING) for key in base if key not in now)
+    return changes
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    try:
+        return bool(one == other)
+    except Exception:  # an array has no single truth value: what cannot be compared counts as changed
+        return False
+
+
+def _isolate(value: Any, memo: dict[int, Any]) -> Any:
+    # Built-in containers and dataclasses are copied. Other objects (connections, locks, models) are shared: a copy of
+    # those is seldom possible and never what was meant.
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    twin: Any
+    if kind is list:
+        memo[id(value)] = twin = []
+        twin.extend(_isolate(item, memo) for item in value)
+    elif kind is dict:
+        memo[id(value)] = twin = {}
+        twin.update((key, _isolate(item, memo)) for key, item in value.items())
+    elif kind is set or kind is bytearray:
+        twin = kind(value)
+    elif kind is tuple:
+        twin = tuple(_isolate(item, memo) for item in value)
+    elif is_dataclass(value) and not isinstance(value, (type, Context)):
+        memo[id(value)] = twin = copy.copy(value)
+        for field in fields(value):
+            if hasattr(value, field.name):
+                object.__setattr__(twin, field.name, _isolate(getattr(value, field.name), memo))
+    else:
+        twin = value
+    return twin
+
+
+_ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
+_RESERVED = frozenset(name for name, _ in inspect.getmembers_static(Context) if not name.startswith("__"))

@@ -1,0 +1,1 @@
+"""Drivers make the machine's commands happen: the only places that run user code, sleep or time out."""

@@ -1,0 +1,88 @@
+"""What can go wrong, one class each; the message says how to mend it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saga.result import CompensationError, SagaResult
+    from saga.task import Task
+
+__all__ = [
+    "ContextKeyError",
+    "MergeConflictError",
+    "SagaCompensationError",
+    "SagaDefinitionError",
+    "SagaError",
+    "SagaExecutionException",
+    "SagaTimeoutError",
+    "StepTimeoutError",
+]
+
+
+class SagaError(Exception):
+    """The root of everything this package raises."""
+
+
+class SagaDefinitionError(SagaError):
+    """A saga, a flow or a policy is wrong. Raised before anything runs."""
+
+
+class ContextKeyError(SagaError, KeyError, AttributeError):
+    """The context has no such key, or the key cannot be used. The text names near misses."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class StepTimeoutError(SagaError, TimeoutError):
+    """A step took longer than its timeout."""
+
+
+class SagaTimeoutError(SagaError, TimeoutError):
+    """An execution reached its deadline; what it had done is undone."""
+
+
+class MergeConflictError(SagaError):
+    """Two branches of a parallel group changed the same context key to different values."""
+
+
+class SagaExecutionException(SagaError):
+    """An execution failed. The text is a report of every step with tracebacks.
+
+    The engine raises it with all attributes set; a task may raise one itself, with a message only.
+
+    :ivar result: the :class:`~saga.result.SagaResult`, or ``None`` where a task raised this itself.
+    """
+
+    def __init__(self, message: str = "", *, result: SagaResult | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.result = result
+
+    @property
+    def failed_task(self) -> Task | None:
+        """The task that failed; ``None`` for a deadline or an interrupt between steps."""
+        return self.result.failed_task if self.result else None
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The exception that made the execution fail."""
+        return self.result.error if self.result else self.__cause__
+
+    @property
+    def compensation_errors(self) -> tuple[CompensationError, ...]:
+        """Each compensation that failed, in the order tried."""
+        return self.result.compensation_errors if self.result else ()
+
+    @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """The names of steps whose effect may or may not have happened, and that are not undone yet."""
+        return self.result.in_doubt if self.result else ()
+
+    def __str__(self) -> str:
+        return self.result.report() if self.result else self.message
+
+
+class SagaCompensationError(SagaExecutionException):
+    """An execution failed and could not be wholly undone: it is ``stuck`` and a person must act."""

@@ -1,0 +1,240 @@
+"""The facts of an execution: small records, one class each, in the order they happened.
+
+Events are immutable by contract and to the type checker. They are not frozen at run time, because a frozen dataclass
+pays for each field on every construction and two events are made for every step.
+
+``at`` is always seconds since the epoch; ``elapsed`` is seconds; ``attempt`` counts from 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, dataclass_transform
+
+__all__ = [
+    "CompensationFailed",
+    "CompensationStarted",
+    "CompensationSucceeded",
+    "Event",
+    "GroupJoined",
+    "RetryScheduled",
+    "SagaCompensated",
+    "SagaCompensating",
+    "SagaCompleted",
+    "SagaStarted",
+    "SagaStuck",
+    "Status",
+    "StepFailed",
+    "StepSkipped",
+    "StepStarted",
+    "StepStatus",
+    "StepSucceeded",
+    "StepTimedOut",
+]
+
+
+class Status(StrEnum):
+    """Where an execution stands."""
+
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    """Failed, and every undo ran to its end."""
+    STUCK = "stuck"
+    """A person must act."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (Status.COMPLETED, Status.COMPENSATED, Status.STUCK)
+
+
+class StepStatus(StrEnum):
+    """Where a step stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """Failed, and waiting for its next attempt."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    TIMED_OUT = "timed_out"
+    """Exceeded its timeout and still runs, or was cut off: in doubt."""
+    IN_DOUBT = "in_doubt"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    COMPENSATION_FAILED = "compensation_failed"
+
+
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True)
+def _event(cls: type[C]) -> type[C]:
+    return dataclass(slots=True)(cls)
+
+
+@_event
+class SagaStarted:
+    """An execution began."""
+
+    saga: str
+    saga_id: str
+    at: float
+
+
+@_event
+class StepStarted:
+    """The intent to call ``execute``: recorded before the call."""
+
+    step: str
+    attempt: int
+    at: float
+
+
+@_event
+class StepSucceeded:
+    """``execute`` returned ``result``."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    result: Any
+
+
+@_event
+class StepFailed:
+    """``execute`` raised ``error``. ``in_doubt``: it was interrupted, so its effect may have happened."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    error: BaseException
+    in_doubt: bool = False
+
+
+@_event
+class StepTimedOut:
+    """``execute`` took longer than it may. ``running``: it cannot be killed and still runs."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    error: BaseException
+    running: bool = True
+
+
+@_event
+class StepSkipped:
+    """The step failed for good and the saga goes on without it."""
+
+    step: str
+    at: float
+
+
+@_event
+class RetryScheduled:
+    """Attempt number ``attempt`` of a call will be made ``delay`` seconds after ``at``."""
+
+    step: str
+    attempt: int
+    at: float
+    delay: float
+    compensation: bool = False
+
+
+@_event
+class GroupJoined:
+    """Every branch of a parallel group ended well and their changes were merged."""
+
+    group: int
+    at: float
+
+
+@_event
+class SagaCompensating:
+    """The execution gave up: from here nothing goes forward, and what happened is undone.
+
+    ``step`` is the step that failed, or ``None`` where no step did (a deadline, an interrupt between steps).
+    """
+
+    step: str | None
+    error: BaseException
+    at: float
+
+
+@_event
+class CompensationStarted:
+    """The intent to call ``compensate``: recorded before the call."""
+
+    step: str
+    attempt: int
+    at: float
+
+
+@_event
+class CompensationSucceeded:
+    """``compensate`` ran to its end."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+
+
+@_event
+class CompensationFailed:
+    """``compensate`` raised ``error``."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    error: BaseException
+
+
+@_event
+class SagaCompleted:
+    """Every step ended well."""
+
+    at: float
+
+
+@_event
+class SagaCompensated:
+    """The execution failed and every undo ran to its end."""
+
+    at: float
+
+
+@_event
+class SagaStuck:
+    """The execution ended and a person must act: ``reason`` says on what."""
+
+    reason: str
+    at: float
+
+
+Event = (
+    SagaStarted
+    | StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepTimedOut
+    | StepSkipped
+    | RetryScheduled
+    | GroupJoined
+    | SagaCompensating
+    | CompensationStarted
+    | CompensationSucceeded
+    | CompensationFailed
+    | SagaCompleted
+    | SagaCompensated
+    | SagaStuck
+)

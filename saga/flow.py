@@ -1,0 +1,232 @@
+"""Flows: steps composed in sequence and in parallel, as pure data. Compiling them is :mod:`saga.plan`'s work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from saga.errors import SagaDefinitionError
+from saga.task import Task
+
+if TYPE_CHECKING:
+    from saga.context import Context
+
+
+__all__ = ["Flow", "FunctionTask", "Parallel", "Sequence", "Step", "parallel", "sequence", "step"]
+
+POLICIES: Final = (
+    "retry", "timeout", "on_error", "compensation_retry", "compensate_on_failure", "in_doubt",
+)  # fmt: skip
+
+
+class Flow:
+    """Anything that can stand in a saga: a :class:`Step`, a :class:`Sequence` or a :class:`Parallel`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Flow):
+    """A task's place in a flow. ``policies`` override the task's own attributes."""
+
+    task: Task[Any]
+    name: str
+    policies: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence(Flow):
+    """Flows one after the other. ``name`` prefixes the names within, as ``name/step``."""
+
+    children: tuple[Flow, ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel(Flow):
+    """Flows at the same time, each with its own view of the context."""
+
+    children: tuple[Flow, ...]
+
+
+def sequence(*flows: Any) -> Sequence:
+    """Return the flows one after the other. Each is a task, a task class, a saga or a flow."""
+    return Sequence(tuple(as_flow(flow, "sequence()") for flow in flows))
+
+
+def parallel(*flows: Any) -> Parallel:
+    """Return the flows at the same time, each in a thread of its own and with its own view of the context."""
+    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows))
+
+
+def step(
+    action: Callable[..., Any] | Task[Any] | type[Task[Any]],
+    compensate: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    args: SequenceOf[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    compensate_args: SequenceOf[Any] = (),
+    compensate_kwargs: Mapping[str, Any] | None = None,
+    **policies: Any,
+) -> Step:
+    """Return a step from a function, or from a task with other policies than its own.
+
+    A function's parameter named ``context`` gets the context. A required positional parameter that ``args`` and
+    ``kwargs`` leave open gets the previous step's result (for a group, the tuple of its branches' last results); in a
+    compensation it gets its own step's result, ``None`` where that is in doubt.
+
+    :param action: a callable, a task or a task class.
+    :param compensate: the callable that undoes ``action``.
+    :param name: the step's name; the function's or the task's name where not given.
+    :param args: positional arguments for ``action``; ``kwargs``: its keyword arguments.
+    :param compensate_args: positional arguments for ``compensate``; ``compensate_kwargs``: its keyword arguments.
+    :param policies: ``retry``, ``timeout`` (seconds), ``on_error``, ``compensation_retry``, ``compensate_on_failure``,
+        ``in_doubt``: see :class:`~saga.task.Task`.
+    :raises SagaDefinitionError: the step cannot be called this way.
+    """
+    unknown = sorted(set(policies) - set(POLICIES))
+    if unknown:
+        raise SagaDefinitionError(f"step() knows no {', '.join(unknown)}; policies are {', '.join(POLICIES)}")
+    if isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task)):
+        if compensate is not None or args or kwargs or compensate_args or compensate_kwargs:
+            raise SagaDefinitionError(
+                f"step({action!r}): a task brings its own compensate and arguments; give these only with a function"
+            )
+        task = _made(action)
+    else:
+        task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {})
+    return Step(task, name if name is not None else _name_of(task), policies)
+
+
+def as_flow(value: Any, where: str) -> Flow:
+    """Return ``value`` as a flow.
+
+    :raises SagaDefinitionError: ``value`` is none; the text names it and ``where`` it stood.
+    """
+    if isinstance(value, Flow):
+        return value
+    if isinstance(value, Task) or (isinstance(value, type) and issubclass(value, Task)):
+        task = _made(value)
+        return Step(task, _name_of(task))
+    as_step: Callable[[], Flow] | None = getattr(value, "__saga_flow__", None)
+    if as_step is not None and not isinstance(value, type):
+        return as_step()
+    hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
+    raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
+
+
+def _made(task: Task[Any] | type[Task[Any]]) -> Task[Any]:
+    if isinstance(task, Task):
+        return task
+    try:
+        return task()
+    except TypeError as error:
+        raise SagaDefinitionError(
+            f"{task.__name__} cannot be made without arguments ({error}); give {task.__name__}(...)"
+        ) from error
+
+
+def _name_of(task: Task[Any]) -> str:
+    return task.name if task.name is not None else type(task).__name__
+
+
+class FunctionTask(Task[Any]):
+    """A task made of a function and, it may be, one that undoes it. Made by :func:`step`."""
+
+    def __init__(
+        self,
+        action: Callable[..., Any],
+        compensation: Callable[..., Any] | None,
+        args: SequenceOf[Any],
+        kwargs: Mapping[str, Any],
+        compensate_args: SequenceOf[Any],
+        compensate_kwargs: Mapping[str, Any],
+    ) -> None:
+        self.name = _function_name(action)
+        self.action = _Call(action, args, kwargs, f"step {self.name!r}: action")
+        self.compensation = compensation and _Call(
+            compensation, compensate_args, compensate_kwargs, f"step {self.name!r}: compensation"
+        )
+        if compensation is None and (compensate_args or compensate_kwargs):
+            raise SagaDefinitionError(f"step {self.name!r}: arguments for a compensation, but no compensate=")
+
+    def execute(self, context: Context) -> Any:
+        return self.action(context, context._previous)
+
+    def compensate(self, context: Context) -> None:
+        if self.compensation is not None:
+            self.compensation(context, context._results.get(context.step.name))
+
+    def __repr__(self) -> str:
+        return f"<function task {self.name!r}>"
+
+
+def _function_name(action: Any) -> str:
+    inner = getattr(action, "func", action)  # functools.partial
+    return getattr(inner, "__name__", None) or type(inner).__name__
+
+
+class _Call:
+    """A callable bound to where its arguments come from, worked out once, at definition."""
+
+    def __init__(self, function: Any, args: SequenceOf[Any], kwargs: Mapping[str, Any], where: str) -> None:
+        if not callable(function):
+            raise SagaDefinitionError(f"{where} is {function!r} ({type(function).__name__}), which cannot be called")
+        self.function = function
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs)
+        self.wants_previous = False
+        self.context_at: int | None = None  # position of `context` among the positional arguments
+        self.context_by_name = False
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone
+            return
+        self._bind(parameters, where)
+
+    def _bind(self, parameters: list[inspect.Parameter], where: str) -> None:
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        gets_context = [
+            p for p in parameters if p.name == "context" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        open_ = [p for p in positional if p.name != "context" and p.name not in self.kwargs]
+        required = [p for p in open_ if p.default is p.empty]
+        missing = len(required) - len(self.args)
+        if missing > 1:
+            raise SagaDefinitionError(
+                f"{where} {_function_name(self.function)} needs {', '.join(repr(p.name) for p in required)}, but only one "
+                "comes from the flow (the previous step's result, or the step's own in a compensation); give the others "
+                "with args= or kwargs="
+            )
+        self.wants_previous = missing == 1
+        supplied = len(self.args) + self.wants_previous
+        if gets_context:
+            before = [p.name for p in positional].index("context") if gets_context[0] in positional else None
+            if (
+                before is not None
+                and before <= supplied
+                and all(p.name not in self.kwargs for p in positional[:before])
+            ):
+                self.context_at = before
+            else:
+                self.context_by_name = True
+        try:
+            inspect.signature(self.function).bind(*self._positional(None, None), **self._keywords(None))
+        except TypeError as error:
+            raise SagaDefinitionError(f"{where} {_function_name(self.function)} cannot be called: {error}") from None
+
+    def _positional(self, context: Any, previous: Any) -> list[Any]:
+        values = [previous, *self.args] if self.wants_previous else list(self.args)
+        if self.context_at is not None:
+            values.insert(self.context_at, context)
+        return values
+
+    def _keywords(self, context: Any) -> dict[str, Any]:
+        return {**self.kwargs, "context": context} if self.context_by_name else self.kwargs
+
+    def __call__(self, context: Any, previous: Any) -> Any:
+        return self.function(*self._positional(context, previous), **self._keywords(context))

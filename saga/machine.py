@@ -1,0 +1,434 @@
+"""The machine: plan + events -> commands. No clock, thread, disk, logging or asyncio import lives here.
+
+Theory of operation
+-------------------
+State is a fold over events: ``_FOLDS`` says what each kind of event does to it, and nothing else changes it. So an
+execution's journal, folded by a fresh machine, gives the state its process had.
+
+:meth:`Machine.send` takes a fact the driver has seen (a call returned, raised, took too long), folds it and *decides*:
+it adds the events that follow (the next step's intent, a retry, the undo, the end) to ``events`` and what to do to
+``commands``. The driver stores and shows the new events and only then does what ``commands`` say.
+
+An execution goes forward until it completes or ``SagaCompensating`` is recorded; then running calls may end, and what
+happened is undone, last first. A step that outlived its timeout is a *straggler*: it is undone when it has ended, and
+until then the execution is not terminal.
+
+The idea is from Garcia-Molina and Salem, "Sagas", SIGMOD 1987; the shape (events in, commands out) from sans-IO
+protocol libraries.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from saga.errors import SagaTimeoutError
+from saga.events import (
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    Event,
+    GroupJoined,
+    RetryScheduled,
+    SagaCompensated,
+    SagaCompensating,
+    SagaCompleted,
+    SagaStarted,
+    SagaStuck,
+    Status,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepStatus,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.plan import Group, Plan, PlannedStep
+from saga.policy import InDoubt, OnError
+
+__all__ = ["Call", "Join", "Machine", "Wait"]
+
+
+class Call:
+    """Command: run a step's ``execute``, or its ``compensate`` where ``compensation``."""
+
+    __slots__ = ("attempt", "compensation", "step")
+
+    def __init__(self, step: PlannedStep, attempt: int, compensation: bool = False) -> None:
+        self.step = step
+        self.attempt = attempt
+        self.compensation = compensation
+
+
+class Wait:
+    """Command: call :meth:`Machine.wake` with this after ``delay`` seconds."""
+
+    __slots__ = ("attempt", "compensation", "delay", "step")
+
+    def __init__(self, step: PlannedStep, attempt: int, delay: float, compensation: bool) -> None:
+        self.step = step
+        self.attempt = attempt
+        self.delay = delay
+        self.compensation = compensation
+
+
+class Join:
+    """Command: merge the views of a group's branches, then send ``GroupJoined``, or call :meth:`Machine.give_up`."""
+
+    __slots__ = ("group",)
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+
+class Machine:
+    """One execution's state, and what to do next.
+
+    :ivar events: every event so far, in order.
+    :ivar commands: what the driver must do, in order; it takes them out.
+    """
+
+    def __init__(self, plan: Plan, saga: str, saga_id: str, *, stop_on_compensation_failure: bool = False) -> None:
+        self.plan = plan
+        self.saga = saga
+        self.saga_id = saga_id
+        self.stop_on_compensation_failure = stop_on_compensation_failure
+        self.events: list[Event] = []
+        self.commands: list[Call | Wait | Join] = []
+        self.status = Status.RUNNING
+        self.error: BaseException | None = None
+        self.failed: PlannedStep | None = None
+        count = len(plan.steps)
+        self.states: list[StepStatus] = [StepStatus.PENDING] * count
+        self.attempts = [0] * count
+        self.undo_attempts = [0] * count
+        self.open: set[int] = set()  # executes running that the saga waits for
+        self.stragglers: set[int] = set()  # executes still running after their timeout
+        self.undoing: set[int] = set()  # compensations running or waiting for another attempt
+        self.waiting: set[int] = set()  # executes waiting for another attempt
+        self.undo: list[int] = []  # what there is to undo, in order of completion
+        self.asked: set[int] = set()  # in doubt, and the task says ASK
+        self.skipped: set[int] = set()
+        self.unfinished_undo: dict[int, BaseException] = {}  # compensations that failed for good
+        self.went_through = False  # the flow's end was reached
+        self.joined = [0] * len(plan.groups)  # branches that ended well
+
+    @classmethod
+    def replay(cls, plan: Plan, events: Iterable[Event], saga: str, saga_id: str, **policies: Any) -> Machine:
+        """Return the machine that ``events`` lead to, with no commands."""
+        machine = cls(plan, saga, saga_id, **policies)
+        for event in events:
+            machine._record(event)
+        return machine
+
+    # -- facts in -----------------------------------------------------------------------------------------------------
+
+    def start(self, at: float) -> None:
+        """Begin the execution."""
+        self._record(SagaStarted(self.saga, self.saga_id, at))
+        self._start_steps(self.plan.entry, at)
+
+    def send(self, event: Event) -> None:
+        """Take a fact the driver saw and decide what follows."""
+        self._record(event)
+        _DECISIONS[type(event)](self, event)
+
+    def wake(self, wait: Wait, at: float) -> None:
+        """Make the attempt that ``wait`` stood for, unless the execution gave up meanwhile."""
+        step = wait.step
+        if wait.compensation:
+            self._record(CompensationStarted(step.name, wait.attempt, at))
+            self.commands.append(Call(step, wait.attempt, True))
+        elif step.index in self.waiting and self.status is Status.RUNNING:
+            self._record(StepStarted(step.name, wait.attempt, at))
+            self.commands.append(Call(step, wait.attempt))
+
+    def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
+        """Go no further forward: let running calls end, then undo. Does nothing where that is decided already."""
+        if self.status is Status.RUNNING:
+            self._record(SagaCompensating(step, error, at))
+        self._progress(at)
+
+    def reach_deadline(self, seconds: float, at: float) -> None:
+        """The execution's own deadline has come: running steps count as timed out, and the undo starts."""
+        if self.status is not Status.RUNNING:
+            return
+        error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
+        for index in sorted(self.open):
+            name = self.plan.steps[index].name
+            self._record(StepTimedOut(name, self.attempts[index], at, at - self._started_at(name), error))
+        self.give_up(error, at)
+
+    # -- what follows -------------------------------------------------------------------------------------------------
+
+    def _record(self, event: Event) -> None:
+        self.events.append(event)
+        _FOLDS[type(event)](self, event)
+
+    def _start_steps(self, steps: tuple[PlannedStep, ...], at: float) -> None:
+        for step in steps:
+            self._record(StepStarted(step.name, 1, at))
+            self.commands.append(Call(step, 1))
+
+    def _step_succeeded(self, event: StepSucceeded) -> None:
+        step = self.plan.by_name[event.step]
+        if step.index in self.skipped:  # a late success of a step the saga went on without
+            self._undo_late(step, event.at)
+        elif self.status is Status.RUNNING:
+            self._advance(step.then, event.at)
+        else:
+            self._progress(event.at)
+
+    def _advance(self, then: tuple[PlannedStep, ...] | Group | None, at: float) -> None:
+        if type(then) is tuple:
+            self._start_steps(then, at)
+        elif then is None:
+            self.went_through = True
+            self._progress(at)
+        else:
+            assert isinstance(then, Group)
+            self.joined[then.index] += 1
+            if self.joined[then.index] == len(then.scopes):
+                self.commands.append(Join(then))
+
+    def _group_joined(self, event: GroupJoined) -> None:
+        self._advance(self.plan.groups[event.group].then, event.at)
+
+    def _step_failed(self, event: StepFailed) -> None:
+        step = self.plan.by_name[event.step]
+        if step.index in self.skipped:  # a straggler the saga went on without ended by raising
+            self._undo_late(step, event.at)
+        elif self.status is not Status.RUNNING:
+            self._progress(event.at)
+        elif not event.in_doubt and step.retry.allows(event.attempt, event.error):
+            self._retry(step, event.attempt, event.error, event.at, False)
+        else:
+            self._fail(step, event.error, event.at, may_skip=not event.in_doubt)
+
+    def _step_timed_out(self, event: StepTimedOut) -> None:
+        step = self.plan.by_name[event.step]
+        if self.status is not Status.RUNNING:
+            self._progress(event.at)
+        elif not step.retry.allows(event.attempt, event.error):
+            self._fail(step, event.error, event.at)
+            if not event.running and step.index in self.skipped:
+                self._undo_late(step, event.at)
+        elif not event.running:
+            self._retry(step, event.attempt, event.error, event.at, False)
+        # Otherwise the straggler has attempts left: another one waits until this one has ended, and if it ends well,
+        # that is the step's success.
+
+    def _fail(self, step: PlannedStep, error: BaseException, at: float, may_skip: bool = True) -> None:
+        if step.on_error is OnError.SKIP and may_skip:
+            self._record(StepSkipped(step.name, at))
+            self._advance(step.then, at)
+        else:
+            self.give_up(error, at, step.name)
+
+    def _retry(self, step: PlannedStep, attempt: int, error: BaseException, at: float, compensation: bool) -> None:
+        policy = step.compensation_retry if compensation else step.retry
+        # Spread without randomness: a replay of the same execution waits the same time.
+        fraction = zlib.crc32(f"{self.saga_id}/{step.name}/{attempt}/{compensation}".encode()) / 2**32
+        delay = policy.delay(attempt, fraction)
+        self._record(RetryScheduled(step.name, attempt + 1, at, delay, compensation))
+        self.commands.append(Wait(step, attempt + 1, delay, compensation))
+
+    def _compensation_ended(self, event: CompensationSucceeded) -> None:
+        self._progress(event.at)
+
+    def _compensation_failed(self, event: CompensationFailed) -> None:
+        step = self.plan.by_name[event.step]
+        if step.compensation_retry.allows(event.attempt, event.error):
+            self._retry(step, event.attempt, event.error, event.at, True)
+        else:
+            self._progress(event.at)
+
+    def _undo_late(self, step: PlannedStep, at: float) -> None:
+        if self.status is Status.RUNNING and step.index in self.undo:
+            self._compensate(step, at)
+        else:
+            self._progress(at)
+
+    def _compensate(self, step: PlannedStep, at: float) -> None:
+        self._record(CompensationStarted(step.name, 1, at))
+        self.commands.append(Call(step, 1, True))
+
+    def _progress(self, at: float) -> None:
+        """Undo the next step, or end the execution, where nothing is under way that must end first."""
+        if self.open or self.undoing or self.status.terminal:
+            return
+        if self.status is Status.COMPENSATING:
+            if self.undo and not (self.unfinished_undo and self.stop_on_compensation_failure):
+                self._compensate(self.plan.steps[self.undo[-1]], at)
+                return
+        elif not self.went_through:
+            return
+        if self.stragglers:
+            return
+        reason = self._stuck_because()
+        if reason is not None:
+            self._record(SagaStuck(reason, at))
+        elif self.status is Status.COMPENSATING:
+            self._record(SagaCompensated(at))
+        else:
+            self._record(SagaCompleted(at))
+
+    @property
+    def only_stragglers(self) -> bool:
+        """Whether nothing is left but to wait for executes that outlived their timeout."""
+        return bool(
+            self.stragglers
+            and not (self.open or self.undoing or self.commands)
+            and (self.went_through or self.status is Status.COMPENSATING)
+        )
+
+    def _stuck_because(self) -> str | None:
+        steps = self.plan.steps
+        reasons = []
+        if self.unfinished_undo:
+            reasons.append("compensation failed: " + ", ".join(steps[i].name for i in sorted(self.unfinished_undo)))
+            left = [steps[i].name for i in self.undo]
+            if left:
+                reasons.append("not compensated: " + ", ".join(reversed(left)))
+        if self.asked:
+            reasons.append("in doubt, and the task says ASK: " + ", ".join(steps[i].name for i in sorted(self.asked)))
+        return "; ".join(reasons) or None
+
+    def _started_at(self, name: str) -> float:
+        for event in reversed(self.events):
+            if isinstance(event, StepStarted) and event.step == name:
+                return event.at
+        raise LookupError(name)
+
+    # -- the fold: what each event does to the state ------------------------------------------------------------------
+
+    def _fold_nothing(self, event: Event) -> None:
+        """An event that tells and changes nothing."""
+
+    def _fold_step_started(self, event: StepStarted) -> None:
+        index = self.plan.by_name[event.step].index
+        self.open.add(index)
+        self.states[index] = StepStatus.RUNNING
+        self.attempts[index] = event.attempt
+        if event.attempt > 1:
+            self.waiting.discard(index)
+            self.asked.discard(index)
+            if index in self.undo:  # what the attempt before left is this attempt's to answer for
+                self.undo.remove(index)
+
+    def _fold_step_succeeded(self, event: StepSucceeded) -> None:
+        step = self.plan.by_name[event.step]
+        index = step.index
+        self.open.discard(index)
+        self.stragglers.discard(index)
+        if step.compensates:
+            self.undo.append(index)
+        if index not in self.skipped:
+            self.states[index] = StepStatus.SUCCEEDED
+
+    def _fold_step_failed(self, event: StepFailed) -> None:
+        step = self.plan.by_name[event.step]
+        index = step.index
+        self.open.discard(index)
+        self.stragglers.discard(index)
+        if index not in self.skipped or event.in_doubt:
+            self.states[index] = StepStatus.IN_DOUBT if event.in_doubt else StepStatus.FAILED
+        if event.in_doubt:
+            self._doubt(step)
+        elif step.compensate_on_failure and step.compensates:
+            self.undo.append(index)
+
+    def _fold_step_timed_out(self, event: StepTimedOut) -> None:
+        step = self.plan.by_name[event.step]
+        self.open.discard(step.index)
+        self.states[step.index] = StepStatus.TIMED_OUT
+        if event.running:
+            self.stragglers.add(step.index)
+        else:
+            self._doubt(step)
+
+    def _doubt(self, step: PlannedStep) -> None:
+        if step.in_doubt is InDoubt.ASK:
+            self.asked.add(step.index)
+        elif step.compensates:
+            self.undo.append(step.index)
+
+    def _fold_step_skipped(self, event: StepSkipped) -> None:
+        index = self.plan.by_name[event.step].index
+        self.skipped.add(index)
+        self.states[index] = StepStatus.SKIPPED
+
+    def _fold_retry_scheduled(self, event: RetryScheduled) -> None:
+        index = self.plan.by_name[event.step].index
+        if event.compensation:
+            self.undoing.add(index)
+            self.unfinished_undo.pop(index, None)
+            self.states[index] = StepStatus.COMPENSATING
+            return
+        self.waiting.add(index)
+        self.states[index] = StepStatus.WAITING
+
+    def _fold_compensating(self, event: SagaCompensating) -> None:
+        self.status = Status.COMPENSATING
+        self.error = event.error
+        self.failed = self.plan.by_name[event.step] if event.step is not None else None
+        for index in self.waiting:
+            self.states[index] = StepStatus.FAILED
+        self.waiting.clear()
+
+    def _fold_compensation_started(self, event: CompensationStarted) -> None:
+        index = self.plan.by_name[event.step].index
+        if index in self.undo:  # not there where this is another attempt
+            self.undo.remove(index)
+        self.undoing.add(index)
+        self.undo_attempts[index] = event.attempt
+        self.states[index] = StepStatus.COMPENSATING
+
+    def _fold_compensation_succeeded(self, event: CompensationSucceeded) -> None:
+        index = self.plan.by_name[event.step].index
+        self.undoing.discard(index)
+        self.states[index] = StepStatus.COMPENSATED
+
+    def _fold_compensation_failed(self, event: CompensationFailed) -> None:
+        index = self.plan.by_name[event.step].index
+        self.undoing.discard(index)
+        self.unfinished_undo[index] = event.error
+        self.states[index] = StepStatus.COMPENSATION_FAILED
+
+    def _fold_completed(self, event: SagaCompleted) -> None:
+        self.status = Status.COMPLETED
+
+    def _fold_compensated(self, event: SagaCompensated) -> None:
+        self.status = Status.COMPENSATED
+
+    def _fold_stuck(self, event: SagaStuck) -> None:
+        self.status = Status.STUCK
+
+
+_FOLDS: Final[dict[type, Callable[[Machine, Any], None]]] = {
+    SagaStarted: Machine._fold_nothing,
+    StepStarted: Machine._fold_step_started,
+    StepSucceeded: Machine._fold_step_succeeded,
+    StepFailed: Machine._fold_step_failed,
+    StepTimedOut: Machine._fold_step_timed_out,
+    StepSkipped: Machine._fold_step_skipped,
+    RetryScheduled: Machine._fold_retry_scheduled,
+    GroupJoined: Machine._fold_nothing,
+    SagaCompensating: Machine._fold_compensating,
+    CompensationStarted: Machine._fold_compensation_started,
+    CompensationSucceeded: Machine._fold_compensation_succeeded,
+    CompensationFailed: Machine._fold_compensation_failed,
+    SagaCompleted: Machine._fold_completed,
+    SagaCompensated: Machine._fold_compensated,
+    SagaStuck: Machine._fold_stuck,
+}
+
+_DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {
+    StepSucceeded: Machine._step_succeeded,
+    StepFailed: Machine._step_failed,
+    StepTimedOut: Machine._step_timed_out,
+    GroupJoined: Machine._group_joined,
+    CompensationSucceeded: Machine._compensation_ended,
+    CompensationFailed: Machine._compensation_failed,
+}

@@ -1,0 +1,254 @@
+"""How an execution ended, and how it is told: pure data folded from events."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from saga.context import Context
+from saga.events import (
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    Event,
+    RetryScheduled,
+    SagaCompensating,
+    SagaStuck,
+    Status,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepStatus,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.plan import Plan
+from saga.task import Task
+
+__all__ = ["CompensationError", "SagaResult", "StepRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationError:
+    """A compensation that failed for good: the step's name, its task and what it raised (with its traceback)."""
+
+    step: str
+    task: Task[Any]
+    error: BaseException
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """What became of a step.
+
+    :ivar name: the step's name.
+    :ivar status: see :class:`~saga.events.StepStatus`.
+    :ivar attempts: calls of ``execute``.
+    :ivar elapsed: seconds in all attempts of ``execute``.
+    :ivar result: what ``execute`` returned.
+    :ivar error: what the last failed attempt raised.
+    :ivar compensation_attempts: calls of ``compensate``; :ivar compensation_error: what the last failed one raised.
+    """
+
+    name: str
+    status: StepStatus = StepStatus.PENDING
+    attempts: int = 0
+    elapsed: float = 0.0
+    result: Any = None
+    error: BaseException | None = None
+    compensation_attempts: int = 0
+    compensation_error: BaseException | None = None
+
+
+class SagaResult:
+    """A snapshot of an execution.
+
+    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
+    :ivar status: see :class:`~saga.events.Status`. Not terminal while a step that timed out still runs: see
+        :attr:`in_doubt` and :meth:`wait`.
+    :ivar context: the execution's context.
+    :ivar error: what made the execution fail, or ``None``.
+    :ivar failed_step: the name of the step that failed, or ``None``.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        saga: str,
+        saga_id: str,
+        status: Status,
+        context: Context,
+        events: Sequence[Event],
+        again: Callable[[float | None], SagaResult],
+    ) -> None:
+        self._plan = plan
+        self._again = again
+        self.saga = saga
+        self.saga_id = saga_id
+        self.status = status
+        self.context = context
+        self.events = tuple(events)
+        undo = next((event for event in self.events if isinstance(event, SagaCompensating)), None)
+        self.error = undo.error if undo else None
+        self.failed_step = undo.step if undo else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the execution completed."""
+        return self.status is Status.COMPLETED
+
+    @property
+    def failed_task(self) -> Task[Any] | None:
+        """The task that failed."""
+        return self._plan.by_name[self.failed_step].task if self.failed_step is not None else None
+
+    @cached_property
+    def history(self) -> tuple[StepRecord, ...]:
+        """A record of every step, in the order declared."""
+        return tuple(fold_history(self._plan, self.events).values())
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What each step that succeeded returned, by step name."""
+        return {event.step: event.result for event in self.events if isinstance(event, StepSucceeded)}
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first event to the last."""
+        return self.events[-1].at - self.events[0].at
+
+    @property
+    def compensation_errors(self) -> tuple[CompensationError, ...]:
+        """Each compensation that failed for good, in the order tried."""
+        last: dict[str, BaseException] = {}
+        for event in self.events:
+            if isinstance(event, CompensationFailed):
+                last[event.step] = event.error
+            elif isinstance(event, CompensationSucceeded):
+                last.pop(event.step, None)
+        return tuple(CompensationError(name, self._plan.by_name[name].task, error) for name, error in last.items())
+
+    @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """The steps whose effect may or may not have happened and that are not undone: still running, or to ask about."""
+        doubtful = (StepStatus.TIMED_OUT, StepStatus.IN_DOUBT)
+        still = _still_running(self.events)
+        return tuple(record.name for record in self.history if record.status in doubtful or record.name in still)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the execution is stuck, or ``None``."""
+        last = self.events[-1]
+        return last.reason if isinstance(last, SagaStuck) else None
+
+    def wait(self, timeout: float | None = None) -> SagaResult:
+        """Wait until the execution is terminal, and return its result then.
+
+        :param timeout: seconds.
+        :raises TimeoutError: it is not terminal by then.
+        """
+        return self._again(timeout)
+
+    def report(self) -> str:
+        """Return every step with what became of it, and each error with its traceback."""
+        failed = f" at step {self.failed_step!r}" if self.failed_step else ""
+        cause = f": {_one_line(self.error)}" if self.error else ""
+        lines = [f"saga {self.saga!r} ({self.saga_id}) {_TOLD[self.status]}{failed}{cause}"]
+        if self.reason:
+            lines.append(f"a person must act: {self.reason}")
+        if self.in_doubt:
+            lines.append(f"in doubt: {', '.join(self.in_doubt)}")
+        width = max(len(record.name) for record in self.history)
+        lines.append("steps:")
+        lines.extend(f"  {record.name:<{width}}  {_tell(record)}" for record in self.history)
+        if self.error is not None:
+            lines += ["", f"failure{failed}:", _indented(self.error)]
+        for failure in self.compensation_errors:
+            lines += ["", f"compensation of step {failure.step!r} failed:", _indented(failure.error)]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<SagaResult {self.saga!r} {self.saga_id} {self.status}>"
+
+
+_TOLD = {
+    Status.RUNNING: "still runs",
+    Status.COMPENSATING: "failed and is not wholly undone yet",
+    Status.COMPLETED: "completed",
+    Status.COMPENSATED: "failed and was undone",
+    Status.STUCK: "is stuck",
+}
+
+
+def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
+    """Return a record of each step of ``plan``, by name."""
+    records = {name: StepRecord(name) for name in plan.names}
+    for event in events:
+        if not hasattr(event, "step") or event.step is None:
+            continue
+        record = records[event.step]
+        match event:
+            case StepStarted():
+                record.status, record.attempts = StepStatus.RUNNING, event.attempt
+            case StepSucceeded():
+                record.elapsed += event.elapsed
+                record.result = event.result
+                if record.status is not StepStatus.SKIPPED:
+                    record.status = StepStatus.SUCCEEDED
+            case StepFailed():
+                record.elapsed += event.elapsed
+                record.error = event.error
+                if record.status is not StepStatus.SKIPPED:
+                    record.status = StepStatus.IN_DOUBT if event.in_doubt else StepStatus.FAILED
+            case StepTimedOut():
+                record.error, record.status = event.error, StepStatus.TIMED_OUT
+                if not event.running:
+                    record.elapsed += event.elapsed
+            case StepSkipped():
+                record.status = StepStatus.SKIPPED
+            case RetryScheduled():
+                record.status = StepStatus.COMPENSATING if event.compensation else StepStatus.WAITING
+            case CompensationStarted():
+                record.status, record.compensation_attempts = StepStatus.COMPENSATING, event.attempt
+            case CompensationSucceeded():
+                record.status, record.compensation_error = StepStatus.COMPENSATED, None
+            case CompensationFailed():
+                record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
+    if any(isinstance(event, SagaCompensating) for event in events):
+        for record in records.values():
+            if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
+                record.status = StepStatus.FAILED
+    return records
+
+
+def _still_running(events: Sequence[Event]) -> set[str]:
+    late: set[str] = set()
+    for event in events:
+        if isinstance(event, StepTimedOut) and event.running:
+            late.add(event.step)
+        elif isinstance(event, (StepSucceeded, StepFailed)):
+            late.discard(event.step)
+    return late
+
+
+def _tell(record: StepRecord) -> str:
+    text = str(record.status).replace("_", " ")
+    if record.attempts:
+        text += f" ({record.attempts} attempt{'s' if record.attempts > 1 else ''}, {record.elapsed * 1000:.1f} ms)"
+    if record.error is not None:
+        text += f"  {_one_line(record.error)}"
+    if record.compensation_error is not None:
+        text += f"  compensation: {_one_line(record.compensation_error)}"
+    return text
+
+
+def _one_line(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip().partition("\n")[0]
+
+
+def _indented(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error)).rstrip()
+    return "\n".join(f"  {line}" for line in text.splitlines())

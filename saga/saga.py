@@ -1,0 +1,238 @@
+"""The facade a user holds: wires flow, plan, machine, driver and observers. No rule about executions lives here."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from saga.context import Context
+from saga.drivers.threads import Execution
+from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
+from saga.events import (
+    CompensationFailed,
+    CompensationSucceeded,
+    Event,
+    Status,
+    StepFailed,
+    StepSkipped,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.flow import Flow, Sequence, as_flow
+from saga.machine import Machine
+from saga.plan import Plan, check_timeout, compile_flow
+from saga.result import SagaResult, StepRecord, fold_history
+
+__all__ = ["ExecutionInfo", "Observer", "Saga"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """Which execution an event belongs to: given to observers with each event.
+
+    ``context`` is the execution's context, for observers that show some of its keys.
+    """
+
+    saga: str
+    saga_id: str
+    context: Context
+
+
+Observer = Callable[[Event, ExecutionInfo], None]
+CompensationFailureHandler = Callable[[Context, str, BaseException], None]
+
+
+class Saga:
+    """A named flow of tasks that can be executed, many times and from many threads at once.
+
+    :param name: what logs and reports call it; the class's name where not given.
+    :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
+    :param deadline: seconds an execution may go forward; then it is undone.
+    :param stop_on_compensation_failure: leave the remaining steps as they are when a compensation failed for good, rather
+        than undo them too.
+    :param on_compensation_failure: called with ``(context, step name, error)`` when a compensation failed for good.
+    :raises SagaDefinitionError: a parameter is wrong.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        logger: Observer | Iterable[Observer] | None = None,
+        deadline: float | None = None,
+        stop_on_compensation_failure: bool = False,
+        on_compensation_failure: CompensationFailureHandler | None = None,
+    ) -> None:
+        self.name = name if name is not None else type(self).__name__
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise SagaDefinitionError(f"a saga's name is a non-empty string, not {name!r}")
+        check_timeout(deadline, f"saga {self.name!r}: deadline")
+        self.deadline = deadline
+        self.stop_on_compensation_failure = stop_on_compensation_failure
+        self.on_compensation_failure = on_compensation_failure
+        if on_compensation_failure is not None and not callable(on_compensation_failure):
+            raise SagaDefinitionError(
+                f"saga {self.name!r}: on_compensation_failure is {on_compensation_failure!r}; give a function of "
+                "(context, step name, error)"
+            )
+        self.observers = _observers(self.name, logger)
+        self._flows: tuple[Flow, ...] = ()
+        self._plan: Plan | None = None
+        self._lock = threading.Lock()
+
+    def add_task(self, task: Any) -> Self:
+        """Add a step at the end and return the saga.
+
+        :param task: a task, a task class, ``step(...)``, ``sequence(...)``, ``parallel(...)`` or another saga.
+        :raises SagaDefinitionError: it is none of these.
+        """
+        flow = as_flow(task, f"saga {self.name!r}: add_task()")
+        with self._lock:
+            self._flows = (*self._flows, flow)
+            self._plan = None
+        return self
+
+    @property
+    def plan(self) -> Plan:
+        """The compiled flow.
+
+        :raises SagaDefinitionError: the flow is wrong.
+        """
+        plan = self._plan
+        if plan is None:
+            with self._lock:
+                plan = self._plan = compile_flow(Sequence(self._flows), self.name)
+        return plan
+
+    def __saga_flow__(self) -> Flow:
+        if self.deadline is not None or self.on_compensation_failure is not None or self.stop_on_compensation_failure:
+            raise SagaDefinitionError(
+                f"saga {self.name!r} is a step of another saga, whose deadline and compensation policy hold for all of it; "
+                "set deadline, on_compensation_failure and stop_on_compensation_failure on the outer saga"
+            )
+        return Sequence(self._flows, self.name)
+
+    def execute(self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None) -> SagaResult:
+        """Execute the saga and return its result.
+
+        :param context: what the tasks share; empty where not given.
+        :param saga_id: the execution's id; a new UUID where not given.
+        :raises SagaDefinitionError: the saga is wrong; nothing has run.
+        :raises SagaCompensationError: it failed and could not be wholly undone.
+        :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
+        """
+        result = self.try_execute(context, saga_id=saga_id)
+        _raise_unless_ok(result)
+        return result
+
+    def try_execute(
+        self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None
+    ) -> SagaResult:
+        """Execute the saga and return its result, failed or not.
+
+        An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
+        """
+        execution = self._prepare(context, saga_id)
+        execution.run()
+        return self._settle(execution)
+
+    def stream(
+        self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None
+    ) -> Iterator[StepRecord]:
+        """Execute the saga and yield a step's record each time one has ended, been skipped or been compensated.
+
+        Steps run as the records are asked for. Leaving the loop early undoes what has happened.
+
+        :raises SagaExecutionException: as :meth:`execute` does, after the last record.
+        """
+        return self._stream(self._prepare(context, saga_id))
+
+    def _stream(self, execution: Execution) -> Iterator[StepRecord]:
+        told = 0
+        turns = execution.turns()
+        try:
+            for _ in turns:
+                for record in _records(execution, told):
+                    told = len(execution.machine.events)
+                    yield record
+                told = len(execution.machine.events)
+        except GeneratorExit as left:
+            execution.leave(left)
+            raise
+        yield from _records(execution, told)
+        _raise_unless_ok(self._settle(execution))
+
+    def _prepare(self, context: Context | Mapping[str, Any] | None, saga_id: str | None) -> Execution:
+        plan = self.plan
+        if context is None:
+            context = Context()
+        elif not isinstance(context, Context):
+            if not isinstance(context, Mapping):
+                raise SagaDefinitionError(
+                    f"saga {self.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
+                )
+            context = Context(context)
+        if saga_id is None:
+            saga_id = str(uuid.uuid4())
+        elif not isinstance(saga_id, str) or not saga_id:
+            raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
+        context._begin(plan)
+        machine = Machine(plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
+        info = ExecutionInfo(self.name, saga_id, context)
+        return Execution(machine, context, info, self.observers, self.deadline, self.on_compensation_failure)
+
+    def _settle(self, execution: Execution) -> SagaResult:
+        result = _result(execution)
+        if execution.interrupt is not None:
+            execution.interrupt.add_note(result.report())
+            raise execution.interrupt
+        return result
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _observers(name: str, logger: Observer | Iterable[Observer] | None) -> tuple[Observer, ...]:
+    if logger is None:
+        return ()
+    observers = (logger,) if callable(logger) else tuple(logger) if isinstance(logger, Iterable) else (logger,)
+    for observer in observers:
+        if not callable(observer):
+            raise SagaDefinitionError(
+                f"saga {name!r}: logger has {observer!r}; give a SagaLogger or a function of (event, info)"
+            )
+    return observers
+
+
+def _result(execution: Execution) -> SagaResult:
+    def again(timeout: float | None) -> SagaResult:
+        if not execution.ended.wait(timeout):
+            raise TimeoutError(f"saga {machine.saga!r} ({machine.saga_id}) is not terminal after {timeout} s")
+        return _result(execution)
+
+    machine = execution.machine
+    status = machine.status
+    return SagaResult(
+        machine.plan, machine.saga, machine.saga_id, status, execution.context, list(machine.events), again
+    )
+
+
+def _raise_unless_ok(result: SagaResult) -> None:
+    if result.ok or (result.status is Status.RUNNING and result.error is None):
+        return
+    kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
+    raise kind(result=result) from result.error
+
+
+_TOLD = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
+
+
+def _records(execution: Execution, since: int) -> list[StepRecord]:
+    machine = execution.machine
+    events = list(machine.events)
+    names = [event.step for event in events[since:] if isinstance(event, _TOLD)]
+    records = fold_history(machine.plan, events) if names else {}
+    return [records[name] for name in dict.fromkeys(names)]

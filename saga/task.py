@@ -1,0 +1,80 @@
+"""What a user writes: a task, and the view of its own call that it gets. No engine lives here."""
+
+from __future__ import annotations
+
+from threading import Event as Flag
+from typing import Any, Generic, TypeVar
+
+from saga.policy import InDoubt, OnError, Retry
+
+__all__ = ["StepInfo", "Task"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Task(Generic[T_co]):
+    """A unit of work that can be undone.
+
+    Subclass it with ``execute(context)`` and, where there is something to undo, ``compensate(context)``. ``T`` in
+    ``Task[T]`` is the type ``execute`` returns, which ``context.result_of(TheTask)`` then has. One task object may serve
+    many executions at once, so keep nothing about an execution on ``self``: that is what the context is for.
+    """
+
+    name: str | None = None
+    """The step's name; the class's name where ``None``. Unique within a saga."""
+    retry: Retry | None = None
+    """When and how often ``execute`` is attempted again."""
+    timeout: float | None = None
+    """Seconds an attempt of ``execute`` may take."""
+    on_error: OnError | Retry = OnError.COMPENSATE
+    """What follows when ``execute`` failed for good: ``Compensate``, ``Skip``, or ``Retry(..., then=...)``."""
+    compensation_retry: Retry | None = None
+    """When and how often ``compensate`` is attempted again."""
+    compensate_on_failure: bool = False
+    """Whether the step is compensated too when its own ``execute`` raised."""
+    in_doubt: InDoubt = InDoubt.COMPENSATE
+    """What to do when nobody knows whether ``execute`` took effect: ``COMPENSATE``, ``RERUN`` or ``ASK``."""
+
+    def execute(self, context: Any) -> T_co:
+        """Do the work and return its result."""
+        raise NotImplementedError(f"{type(self).__name__} has no execute(context); write one")
+
+    def compensate(self, context: Any) -> None:
+        """Undo the work. May run when ``execute`` is in doubt, so it must tolerate that nothing happened."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} task>"
+
+
+class StepInfo:
+    """What a running call may know about itself: ``context.step``.
+
+    :ivar saga_id: the execution's id.
+    :ivar name: the step's name.
+    :ivar attempt: 1 for the first attempt of this call.
+    :ivar deadline: seconds since the epoch when the attempt is timed out, or ``None``.
+    """
+
+    __slots__ = ("_cancelled", "attempt", "deadline", "name", "saga_id")
+
+    def __init__(
+        self, saga_id: str, name: str, attempt: int, deadline: float | None = None, cancelled: Flag | None = None
+    ) -> None:
+        self.saga_id = saga_id
+        self.name = name
+        self.attempt = attempt
+        self.deadline = deadline
+        self._cancelled = cancelled
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for every attempt of this step in this execution: give it to services that deduplicate."""
+        return f"{self.saga_id}/{self.name}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the saga no longer waits for this call (it timed out): a long task may stop early by raising."""
+        return self._cancelled is not None and self._cancelled.is_set()
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r} attempt {self.attempt} of {self.saga_id}>"
