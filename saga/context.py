@@ -53,9 +53,7 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in _RESERVED:
-            raise ContextKeyError(
-                f"{key!r} is an attribute of Context itself, so it cannot be a key; use {key + '_'!r}"
-            )
+            raise ContextKeyError(f"{key!r} is an attribute of Context itself, so it cannot be a key; use {key + '_'!r}")
         object.__setattr__(self, key, value)
 
     def __getattr__(self, key: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saga.result import CompensationError, SagaResult
@@ -61,7 +61,7 @@ class SagaExecutionException(SagaError):
         self.result = result
 
     @property
-    def failed_task(self) -> Task | None:
+    def failed_task(self) -> Task[Any] | None:
         """The task that failed; ``None`` for a deadline or an interrupt between steps."""
         return self.result.failed_task if self.result else None
 

@@ -190,9 +190,7 @@ class _Call:
 
     def _bind(self, parameters: list[inspect.Parameter], where: str) -> None:
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        gets_context = [
-            p for p in parameters if p.name == "context" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
+        gets_context = [p for p in parameters if p.name == "context" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         open_ = [p for p in positional if p.name != "context" and p.name not in self.kwargs]
         required = [p for p in open_ if p.default is p.empty]
         missing = len(required) - len(self.args)
@@ -206,11 +204,7 @@ class _Call:
         supplied = len(self.args) + self.wants_previous
         if gets_context:
             before = [p.name for p in positional].index("context") if gets_context[0] in positional else None
-            if (
-                before is not None
-                and before <= supplied
-                and all(p.name not in self.kwargs for p in positional[:before])
-            ):
+            if before is not None and before <= supplied and all(p.name not in self.kwargs for p in positional[:before]):
                 self.context_at = before
             else:
                 self.context_by_name = True

@@ -28,9 +28,7 @@ class SagaLogger:
         is written as ``***``.
     """
 
-    def __init__(
-        self, logger: logging.Logger | str = "saga", *, show: Iterable[str] = (), mask: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, logger: logging.Logger | str = "saga", *, show: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self.mask = frozenset(mask)
         self.show = tuple(show)
@@ -46,19 +44,13 @@ class SagaLogger:
             self.logger.log(level, "%s saga=%s id=%s %s", message, _quoted(info.saga), info.saga_id, told)
 
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:
-        return {
-            f"context.{key}": "***" if key in self.mask else info.context[key]
-            for key in self.show
-            if key in info.context
-        }
+        return {f"context.{key}": "***" if key in self.mask else info.context[key] for key in self.show if key in info.context}
 
     def saga_started(self, event: e.SagaStarted, info: ExecutionInfo) -> None:
         self.write(logging.INFO, info, "saga started", status="running", **self._context(info))
 
     def saga_compensating(self, event: e.SagaCompensating, info: ExecutionInfo) -> None:
-        self.write(
-            logging.WARNING, info, "saga compensating", step=event.step, status="compensating", error=repr(event.error)
-        )
+        self.write(logging.WARNING, info, "saga compensating", step=event.step, status="compensating", error=repr(event.error))
 
     def saga_completed(self, event: e.SagaCompleted, info: ExecutionInfo) -> None:
         self.write(logging.INFO, info, "saga completed", status="completed", **self._context(info))
@@ -102,9 +94,7 @@ class SagaLogger:
         self.write(logging.DEBUG, info, "parallel group joined", group=event.group)
 
     def compensation_started(self, event: e.CompensationStarted, info: ExecutionInfo) -> None:
-        self.write(
-            logging.DEBUG, info, "compensation started", step=event.step, attempt=event.attempt, status="compensating"
-        )
+        self.write(logging.DEBUG, info, "compensation started", step=event.step, attempt=event.attempt, status="compensating")
 
     def compensation_succeeded(self, event: e.CompensationSucceeded, info: ExecutionInfo) -> None:
         self._outcome(logging.INFO, info, "compensation succeeded", event, "compensated")
@@ -123,9 +113,7 @@ class SagaLogger:
     ) -> None:
         if self.logger.isEnabledFor(level):
             elapsed = f"{event.elapsed * 1000:.3f}"
-            self.write(
-                level, info, message, step=event.step, attempt=event.attempt, status=status, elapsed_ms=elapsed, **pairs
-            )
+            self.write(level, info, message, step=event.step, attempt=event.attempt, status=status, elapsed_ms=elapsed, **pairs)
 
 
 _METHODS: Final = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -143,7 +144,7 @@ class _Compiler:
         if flow.name is not None:
             prefix = f"{prefix}{flow.name}/"
         parts = [self.add(child, prefix, scope) for child in flow.children]
-        for part, following in zip(parts, parts[1:], strict=False):
+        for part, following in itertools.pairwise(parts):
             self.link(part.exits, following.entry)
         return _Part(parts[0].entry, parts[-1].exits, f"({','.join(part.shape for part in parts)})")
 
@@ -197,9 +198,7 @@ def _planned(index: int, name: str, flow: Step, scope: int, where: str) -> Plann
     if not isinstance(policies["in_doubt"], InDoubt):
         raise SagaDefinitionError(f"{where}: in_doubt is {policies['in_doubt']!r}; give RERUN, COMPENSATE or ASK")
     if not isinstance(policies["compensate_on_failure"], bool):
-        raise SagaDefinitionError(
-            f"{where}: compensate_on_failure is {policies['compensate_on_failure']!r}; give a bool"
-        )
+        raise SagaDefinitionError(f"{where}: compensate_on_failure is {policies['compensate_on_failure']!r}; give a bool")
     check_timeout(policies["timeout"], f"{where}: timeout")
     return PlannedStep(
         index=index,

@@ -128,9 +128,7 @@ class Saga:
         _raise_unless_ok(result)
         return result
 
-    def try_execute(
-        self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None
-    ) -> SagaResult:
+    def try_execute(self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None) -> SagaResult:
         """Execute the saga and return its result, failed or not.
 
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
@@ -139,9 +137,7 @@ class Saga:
         execution.run()
         return self._settle(execution)
 
-    def stream(
-        self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None
-    ) -> Iterator[StepRecord]:
+    def stream(self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None) -> Iterator[StepRecord]:
         """Execute the saga and yield a step's record each time one has ended, been skipped or been compensated.
 
         Steps run as the records are asked for. Leaving the loop early undoes what has happened.
@@ -215,9 +211,7 @@ def _result(execution: Execution) -> SagaResult:
 
     machine = execution.machine
     status = machine.status
-    return SagaResult(
-        machine.plan, machine.saga, machine.saga_id, status, execution.context, list(machine.events), again
-    )
+    return SagaResult(machine.plan, machine.saga, machine.saga_id, status, execution.context, list(machine.events), again)
 
 
 def _raise_unless_ok(result: SagaResult) -> None:

@@ -131,9 +131,7 @@ def _print_outcomes(outcomes: Iterable[Outcome]) -> None:
 
 def _print_totals(totals: Totals) -> None:
     kept = totals.charged_cents - totals.refunded_cents
-    print(
-        f"money    {_euros(totals.charged_cents)} charged - {_euros(totals.refunded_cents)} refunded = {_euros(kept)}"
-    )
+    print(f"money    {_euros(totals.charged_cents)} charged - {_euros(totals.refunded_cents)} refunded = {_euros(kept)}")
     left = totals.initial_units - totals.reserved_units
     print(f"stock    {left} units on hand + {totals.reserved_units} in completed orders = {totals.initial_units}")
     print(f"shipping {totals.shipments} live shipments, one for each completed order")

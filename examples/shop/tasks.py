@@ -86,9 +86,7 @@ class ReserveStock(Task[Reservation]):
                 total += quantity * self._price(db, sku)
                 if held:
                     continue
-                taken = db.execute(
-                    "UPDATE stock SET on_hand = on_hand - ?1 WHERE sku = ?2 AND on_hand >= ?1", (quantity, sku)
-                )
+                taken = db.execute("UPDATE stock SET on_hand = on_hand - ?1 WHERE sku = ?2 AND on_hand >= ?1", (quantity, sku))
                 if taken.rowcount != 1:
                     raise OutOfStock(f"fewer than {quantity} of {sku} left")
                 db.execute("INSERT INTO reservations VALUES (?, ?, ?)", (order.order_id, sku, quantity))
@@ -125,8 +123,7 @@ class ChargeCard(Task[Receipt]):
             if charged := self._charged(db, order.order_id):
                 return Receipt(order.card, charged)
             paid = db.execute(
-                "UPDATE cards SET balance_cents = balance_cents + ?1"
-                " WHERE card = ?2 AND balance_cents + ?1 <= limit_cents",
+                "UPDATE cards SET balance_cents = balance_cents + ?1 WHERE card = ?2 AND balance_cents + ?1 <= limit_cents",
                 (amount, order.card),
             )
             if paid.rowcount != 1:

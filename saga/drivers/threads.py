@@ -202,7 +202,7 @@ class Execution:
         _set_step(view, StepInfo(machine.saga_id, step.name, call.attempt))
         started = self._clock()
         try:
-            value = step.task.compensate(view) if call.compensation else step.task.execute(view)
+            value = (step.task.compensate if call.compensation else step.task.execute)(view)
         except BaseException as error:
             self._ended(call, view, False, error, self._clock() - started)
         else:
@@ -234,15 +234,13 @@ class Execution:
         started = self._clock()
         try:
             task = call.step.task
-            value = task.compensate(running.view) if call.compensation else task.execute(running.view)
+            value = (task.compensate if call.compensation else task.execute)(running.view)
         except BaseException as error:
             self._outcomes.put((running, False, error, self._clock() - started))
         else:
             self._outcomes.put((running, True, value, self._clock() - started))
 
-    def _ended(
-        self, call: Call, view: Context, ok: bool, value: Any, elapsed: float, running: _Running | None = None
-    ) -> None:
+    def _ended(self, call: Call, view: Context, ok: bool, value: Any, elapsed: float, running: _Running | None = None) -> None:
         """Feed a call's outcome to the machine."""
         step, at = call.step, self._clock() + self._epoch
         if running is not None and self._running.get(step.index) is running:
@@ -261,12 +259,13 @@ class Execution:
     def _succeeded(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
         step, machine = call.step, self.machine
         view._results[step.name] = value
+        index = step.index
+        given_up = index in machine.stragglers and (index in machine.skipped or machine.status is not Status.RUNNING)
         own = self._view(step, False)
-        if own is not view and (step.index in machine.open or machine.status is Status.RUNNING):
-            if step.index not in machine.skipped:
-                own._merge([(step.name, view)])
-                self._own_views.pop(step.index, None)
-                view = own
+        if own is not view and not given_up:  # a given-up straggler's changes are for its own compensation alone
+            own._merge([(step.name, view)])
+            self._own_views.pop(index, None)
+            view = own
         _set_previous(view, value)
         machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value))
 

@@ -143,12 +143,8 @@ def test_orders_the_carrier_leaves_unanswered_once_or_twice_complete_with_one_sh
 
 def test_a_shipment_whose_confirmation_never_arrived_is_cancelled(example: SimpleNamespace, tmp_path: Path) -> None:
     run(example, tmp_path)
-    cancelled = {
-        key for (key,) in rows(tmp_path, "shipping.db", "SELECT order_id FROM shipments WHERE state <> 'booked'")
-    }
-    unavailable = {
-        outcome["order"]["order_id"] for outcome in outcomes(tmp_path) if outcome["reason"] == "carrier unavailable"
-    }
+    cancelled = {key for (key,) in rows(tmp_path, "shipping.db", "SELECT order_id FROM shipments WHERE state <> 'booked'")}
+    unavailable = {outcome["order"]["order_id"] for outcome in outcomes(tmp_path) if outcome["reason"] == "carrier unavailable"}
     assert cancelled
     assert cancelled <= unavailable
 
