@@ -1,0 +1,144 @@
+"""What a saga costs per step, next to a hand-written try/except and, when installed, simple-saga.
+
+Each contender runs ten no-op steps in turn, many times over: once with all succeeding, once with step 10 failing and the
+nine before it undone. Rounds of all contenders alternate, so that a slow moment of the machine meets all of them, and the
+median round counts. Every logger is silent. Output: microseconds per step.
+
+    python benchmarks/overhead.py [--rounds N] [--runs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from saga import Context, Saga, Task
+from saga.logging import SagaLogger
+
+STEPS = 10
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+def fail(*_: object) -> None:
+    raise ValueError("step 10 fails")
+
+
+class Nothing(Task[None]):
+    def execute(self, context: Context) -> None:
+        pass
+
+    def compensate(self, context: Context) -> None:
+        pass
+
+
+class Fail(Nothing):
+    def execute(self, context: Context) -> None:
+        raise ValueError("step 10 fails")
+
+
+def by_hand(actions: list[Callable[[], None]]) -> Callable[[], None]:
+    def run() -> None:
+        undos: list[Callable[[], None]] = []
+        try:
+            for action in actions:
+                action()
+                undos.append(nothing)
+        except ValueError:
+            for undo in reversed(undos):
+                undo()
+
+    return run
+
+
+def ours(last: type[Task[None]], logger: SagaLogger | None) -> Callable[[], None]:
+    saga = Saga("bench", logger=logger)
+    for i in range(STEPS):
+        task = (last if i == STEPS - 1 else Nothing)()
+        task.name = f"step {i + 1}"
+        saga.add_task(task)
+
+    def run() -> None:
+        saga.try_execute()
+
+    return run
+
+
+def simple_saga(actions: list[Callable[[], None]]) -> Callable[[], None] | None:
+    try:
+        from simple_saga import SyncSaga
+    except ImportError:
+        return None
+
+    def run() -> None:
+        try:
+            with SyncSaga() as saga:
+                for action in actions:
+                    saga.step(action, nothing)
+        except ValueError:
+            pass
+
+    return run
+
+
+def measure(contenders: dict[str, Callable[[], None]], rounds: int, runs: int) -> dict[str, float]:
+    """Return the median microseconds per step of each contender."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            for _ in range(runs):
+                run()
+            times[name].append((time.perf_counter() - start) / runs / STEPS * 1e6)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def import_time(tries: int = 15) -> float:
+    """Return the median milliseconds that ``import saga`` adds to starting the interpreter."""
+
+    def started(code: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return (time.perf_counter() - start) * 1000
+
+    return statistics.median(started("import saga") - started("pass") for _ in range(tries))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="microseconds per step of a 10-step saga")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds of all contenders; the median counts")
+    parser.add_argument("--runs", type=int, default=200, help="sagas per contender and round")
+    options = parser.parse_args()
+    logging.getLogger("saga").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("simple_saga").setLevel(logging.CRITICAL + 1)
+    print(f"Python {sys.version.split()[0]}, {STEPS} steps, median of {options.rounds} rounds of {options.runs} runs")
+    for title, actions, last in (
+        ("all succeed", [nothing] * STEPS, Nothing),
+        ("step 10 fails", [*[nothing] * (STEPS - 1), fail], Fail),
+    ):
+        contenders = {
+            "hand-written": by_hand(actions),
+            "saga, no logger": ours(last, None),
+            "saga, silent SagaLogger": ours(last, SagaLogger()),
+        }
+        peer = simple_saga(actions)
+        if peer is not None:
+            contenders["simple-saga"] = peer
+        measure(contenders, 3, options.runs)  # warm up
+        medians = measure(contenders, options.rounds, options.runs)
+        print(f"\n{title}:")
+        for name, median in medians.items():
+            share = f"  {median / medians['simple-saga']:5.2f} x simple-saga" if "simple-saga" in medians else ""
+            print(f"  {name:<24} {median:7.3f} us per step{share}")
+    print(f"\nimport saga: {import_time():.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
