@@ -7,7 +7,6 @@ the work ended well. ``fork`` and ``merge`` are the whole of that.
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
@@ -17,7 +16,9 @@ from saga.errors import ContextKeyError, MergeConflictError
 from saga.task import StepInfo, Task
 
 if TYPE_CHECKING:
-    from saga.plan import Plan
+    from threading import Event as Flag
+
+    from saga.plan import Call, Plan
 
 __all__ = ["Context"]
 
@@ -27,12 +28,20 @@ _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<deleted>"})()
 
 class _Slots:
     # What the engine keeps beside the user's keys lives in slots, so that ``__dict__`` holds the user's keys alone.
-    __slots__ = ("_plan", "_previous", "_results", "_step")
+    __slots__ = ("_call", "_limit", "_plan", "_previous", "_results", "_saga_id")
 
+    _saga_id: str
     _plan: Plan | None
-    _previous: Any
     _results: dict[str, Any]
-    _step: StepInfo | None
+    _previous: Any  # the result of the step before
+    _call: Call | None  # the call that runs
+    _limit: tuple[float | None, Flag | None]  # its deadline and what tells that nobody waits for it any more
+
+
+# The slots' own setters: Context.__setattr__ is for the user's keys, and costs more.
+_set_plan, _set_saga_id, _set_results, _set_previous, _set_call, _set_limit = (
+    _Slots.__dict__[name].__set__ for name in ("_plan", "_saga_id", "_results", "_previous", "_call", "_limit")
+)
 
 
 class Context(_Slots, MutableMapping[str, Any]):
@@ -44,12 +53,12 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
-        for name, value in (("_plan", None), ("_previous", None), ("_results", {}), ("_step", None)):
-            object.__setattr__(self, name, value)
+        self._begin(None, "")
         return self
 
     def __init__(self, values: Mapping[str, Any] | None = None, /, **keys: Any) -> None:
-        self.update(values or {}, **keys)
+        if values or keys:
+            self.update(values or {}, **keys)
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in _RESERVED:
@@ -119,9 +128,9 @@ class Context(_Slots, MutableMapping[str, Any]):
     @property
     def step(self) -> StepInfo:
         """The running call: saga id, step name, attempt, idempotency key, deadline, cancelled."""
-        if self._step is None:
+        if self._call is None:
             raise RuntimeError("context.step is there only while a task runs in a saga")
-        return self._step
+        return StepInfo(self._saga_id, self._call.step.name, self._call.attempt, *self._limit)
 
     @overload
     def result_of(self, step: type[Task[T]], /) -> T: ...
@@ -154,20 +163,24 @@ class Context(_Slots, MutableMapping[str, Any]):
             f"the context has no key {key!r}{_near(key, self.__dict__)}; keys: {', '.join(map(str, self.__dict__)) or 'none'}"
         )
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: Plan | None, saga_id: str) -> None:
         """Make this the context of a new execution of ``plan``."""
-        object.__setattr__(self, "_plan", plan)
-        object.__setattr__(self, "_previous", None)
-        object.__setattr__(self, "_results", {})
+        _set_plan(self, plan)
+        _set_saga_id(self, saga_id)
+        _set_results(self, {})
+        _set_previous(self, None)
+        _set_call(self, None)
+        _set_limit(self, (None, None))
 
     def _fork(self) -> Self:
         """Return a view: the same keys, containers copied, so that changes to it are not seen here."""
         view = type(self).__new__(type(self))
         memo: dict[int, Any] = {}
         view.__dict__.update((key, _isolate(value, memo)) for key, value in self.__dict__.items())
-        object.__setattr__(view, "_plan", self._plan)
-        object.__setattr__(view, "_previous", self._previous)
-        object.__setattr__(view, "_results", dict(self._results))
+        _set_plan(view, self._plan)
+        _set_saga_id(view, self._saga_id)
+        _set_results(view, dict(self._results))
+        _set_previous(view, self._previous)
         return view
 
     def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
@@ -205,6 +218,8 @@ def _say(step: Any) -> str:
 
 
 def _near(key: str, known: Iterable[str]) -> str:
+    import difflib  # only an error needs it
+
     close = difflib.get_close_matches(str(key), list(map(str, known)), n=3)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 

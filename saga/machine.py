@@ -40,25 +40,13 @@ from saga.events import (
     StepFailed,
     StepSkipped,
     StepStarted,
-    StepStatus,
     StepSucceeded,
     StepTimedOut,
 )
-from saga.plan import Group, Plan, PlannedStep
+from saga.plan import Call, Group, Plan, PlannedStep
 from saga.policy import InDoubt, OnError
 
 __all__ = ["Call", "Join", "Machine", "Wait"]
-
-
-class Call:
-    """Command: run a step's ``execute``, or its ``compensate`` where ``compensation``."""
-
-    __slots__ = ("attempt", "compensation", "step")
-
-    def __init__(self, step: PlannedStep, attempt: int, compensation: bool = False) -> None:
-        self.step = step
-        self.attempt = attempt
-        self.compensation = compensation
 
 
 class Wait:
@@ -99,10 +87,8 @@ class Machine:
         self.status = Status.RUNNING
         self.error: BaseException | None = None
         self.failed: PlannedStep | None = None
-        count = len(plan.steps)
-        self.states: list[StepStatus] = [StepStatus.PENDING] * count
-        self.attempts = [0] * count
-        self.undo_attempts = [0] * count
+        self.attempts: dict[int, int] = {}  # of executes that were attempted again
+        self.undo_attempts: dict[int, int] = {}  # of compensations that were attempted again
         self.open: set[int] = set()  # executes running that the saga waits for
         self.stragglers: set[int] = set()  # executes still running after their timeout
         self.undoing: set[int] = set()  # compensations running or waiting for another attempt
@@ -131,8 +117,10 @@ class Machine:
 
     def send(self, event: Event) -> None:
         """Take a fact the driver saw and decide what follows."""
-        self._record(event)
-        _DECISIONS[type(event)](self, event)
+        self.events.append(event)
+        kind = type(event)
+        _FOLDS[kind](self, event)
+        _DECISIONS[kind](self, event)
 
     def wake(self, wait: Wait, at: float) -> None:
         """Make the attempt that ``wait`` stood for, unless the execution gave up meanwhile."""
@@ -157,7 +145,7 @@ class Machine:
         error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
         for index in sorted(self.open):
             name = self.plan.steps[index].name
-            self._record(StepTimedOut(name, self.attempts[index], at, at - self._started_at(name), error))
+            self._record(StepTimedOut(name, self.attempts.get(index, 1), at, at - self._started_at(name), error))
         self.give_up(error, at)
 
     # -- what follows -------------------------------------------------------------------------------------------------
@@ -168,15 +156,21 @@ class Machine:
 
     def _start_steps(self, steps: tuple[PlannedStep, ...], at: float) -> None:
         for step in steps:
-            self._record(StepStarted(step.name, 1, at))
-            self.commands.append(Call(step, 1))
+            event = StepStarted(step.name, 1, at)
+            self.events.append(event)
+            self._fold_step_started(event)
+            self.commands.append(step.first)
 
     def _step_succeeded(self, event: StepSucceeded) -> None:
         step = self.plan.by_name[event.step]
-        if step.index in self.skipped:  # a late success of a step the saga went on without
+        if self.skipped and step.index in self.skipped:  # a late success of a step the saga went on without
             self._undo_late(step, event.at)
         elif self.status is Status.RUNNING:
-            self._advance(step.then, event.at)
+            then = step.then
+            if type(then) is tuple:
+                self._start_steps(then, event.at)
+            else:
+                self._advance(then, event.at)
         else:
             self._progress(event.at)
 
@@ -252,7 +246,7 @@ class Machine:
 
     def _compensate(self, step: PlannedStep, at: float) -> None:
         self._record(CompensationStarted(step.name, 1, at))
-        self.commands.append(Call(step, 1, True))
+        self.commands.append(step.first_undo)
 
     def _progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
@@ -309,9 +303,8 @@ class Machine:
     def _fold_step_started(self, event: StepStarted) -> None:
         index = self.plan.by_name[event.step].index
         self.open.add(index)
-        self.states[index] = StepStatus.RUNNING
-        self.attempts[index] = event.attempt
         if event.attempt > 1:
+            self.attempts[index] = event.attempt
             self.waiting.discard(index)
             self.asked.discard(index)
             if index in self.undo:  # what the attempt before left is this attempt's to answer for
@@ -324,16 +317,12 @@ class Machine:
         self.stragglers.discard(index)
         if step.compensates:
             self.undo.append(index)
-        if index not in self.skipped:
-            self.states[index] = StepStatus.SUCCEEDED
 
     def _fold_step_failed(self, event: StepFailed) -> None:
         step = self.plan.by_name[event.step]
         index = step.index
         self.open.discard(index)
         self.stragglers.discard(index)
-        if index not in self.skipped or event.in_doubt:
-            self.states[index] = StepStatus.IN_DOUBT if event.in_doubt else StepStatus.FAILED
         if event.in_doubt:
             self._doubt(step)
         elif step.compensate_on_failure and step.compensates:
@@ -342,7 +331,6 @@ class Machine:
     def _fold_step_timed_out(self, event: StepTimedOut) -> None:
         step = self.plan.by_name[event.step]
         self.open.discard(step.index)
-        self.states[step.index] = StepStatus.TIMED_OUT
         if event.running:
             self.stragglers.add(step.index)
         else:
@@ -357,24 +345,19 @@ class Machine:
     def _fold_step_skipped(self, event: StepSkipped) -> None:
         index = self.plan.by_name[event.step].index
         self.skipped.add(index)
-        self.states[index] = StepStatus.SKIPPED
 
     def _fold_retry_scheduled(self, event: RetryScheduled) -> None:
         index = self.plan.by_name[event.step].index
         if event.compensation:
             self.undoing.add(index)
             self.unfinished_undo.pop(index, None)
-            self.states[index] = StepStatus.COMPENSATING
             return
         self.waiting.add(index)
-        self.states[index] = StepStatus.WAITING
 
     def _fold_compensating(self, event: SagaCompensating) -> None:
         self.status = Status.COMPENSATING
         self.error = event.error
         self.failed = self.plan.by_name[event.step] if event.step is not None else None
-        for index in self.waiting:
-            self.states[index] = StepStatus.FAILED
         self.waiting.clear()
 
     def _fold_compensation_started(self, event: CompensationStarted) -> None:
@@ -382,19 +365,17 @@ class Machine:
         if index in self.undo:  # not there where this is another attempt
             self.undo.remove(index)
         self.undoing.add(index)
-        self.undo_attempts[index] = event.attempt
-        self.states[index] = StepStatus.COMPENSATING
+        if event.attempt > 1:
+            self.undo_attempts[index] = event.attempt
 
     def _fold_compensation_succeeded(self, event: CompensationSucceeded) -> None:
         index = self.plan.by_name[event.step].index
         self.undoing.discard(index)
-        self.states[index] = StepStatus.COMPENSATED
 
     def _fold_compensation_failed(self, event: CompensationFailed) -> None:
         index = self.plan.by_name[event.step].index
         self.undoing.discard(index)
         self.unfinished_undo[index] = event.error
-        self.states[index] = StepStatus.COMPENSATION_FAILED
 
     def _fold_completed(self, event: SagaCompleted) -> None:
         self.status = Status.COMPLETED

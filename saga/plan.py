@@ -7,11 +7,10 @@ the context: 0 is the execution's own, and every branch of a group has another.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from saga.errors import SagaDefinitionError
@@ -19,9 +18,20 @@ from saga.flow import POLICIES, Flow, FunctionTask, Parallel, Sequence, Step
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["Group", "Plan", "PlannedStep", "compile_flow"]
+__all__ = ["Call", "Group", "Plan", "PlannedStep", "compile_flow"]
 
 _ONCE = Retry(max_attempts=1)
+
+
+class Call:
+    """A call to make: a step's ``execute``, or its ``compensate`` where ``compensation``; ``attempt`` counts from 1."""
+
+    __slots__ = ("attempt", "compensation", "step")
+
+    def __init__(self, step: PlannedStep, attempt: int, compensation: bool = False) -> None:
+        self.step = step
+        self.attempt = attempt
+        self.compensation = compensation
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +54,13 @@ class PlannedStep:
     in_doubt: InDoubt
     compensates: bool
     then: tuple[PlannedStep, ...] | Group | None = None
+    first: Call = field(init=False)
+    first_undo: Call = field(init=False)
+
+    def __post_init__(self) -> None:
+        # First attempts are made so often that their commands are made once.
+        self.first = Call(self, 1)
+        self.first_undo = Call(self, 1, True)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +81,7 @@ class Plan:
     :ivar entry: the steps to start first.
     :ivar groups: every parallel group.
     :ivar parents: for each scope, the scope it was forked from (``None`` for the execution's own).
-    :ivar fingerprint: the same for the same names, shape and policies, and only then.
+    :ivar plain: whether no two calls can ever be under way at once, and none has a timeout.
     """
 
     def __init__(self, steps: list[PlannedStep], groups: list[Group], parents: list[int | None], shape: str) -> None:
@@ -74,7 +91,15 @@ class Plan:
         self.entry: tuple[PlannedStep, ...] = ()
         self.by_name = {step.name: step for step in steps}
         self.names = tuple(self.by_name)
-        self.fingerprint = hashlib.sha256(shape.encode()).hexdigest()[:16]
+        self.plain = not groups and all(step.timeout is None for step in steps)
+        self._shape = shape
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same names, shape and policies, and only then."""
+        import hashlib  # costs more to import than all of this package: only who stores executions needs it
+
+        return hashlib.sha256(self._shape.encode()).hexdigest()[:16]
 
     def find(self, wanted: object) -> list[str]:
         """Return the names of the steps a task class, a task or a name (or the last part of one) stands for."""

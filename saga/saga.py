@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -119,7 +119,7 @@ class Saga:
         """Execute the saga and return its result.
 
         :param context: what the tasks share; empty where not given.
-        :param saga_id: the execution's id; a new UUID where not given.
+        :param saga_id: the execution's id; 128 random bits where not given.
         :raises SagaDefinitionError: the saga is wrong; nothing has run.
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
@@ -148,9 +148,10 @@ class Saga:
 
     def _stream(self, execution: Execution) -> Iterator[StepRecord]:
         told = 0
-        turns = execution.turns()
+        going = True
         try:
-            for _ in turns:
+            while going:
+                going = execution.run_one()
                 for record in _records(execution, told):
                     told = len(execution.machine.events)
                     yield record
@@ -158,7 +159,7 @@ class Saga:
         except GeneratorExit as left:
             execution.leave(left)
             raise
-        yield from _records(execution, told)
+        execution.run()
         _raise_unless_ok(self._settle(execution))
 
     def _prepare(self, context: Context | Mapping[str, Any] | None, saga_id: str | None) -> Execution:
@@ -172,13 +173,19 @@ class Saga:
                 )
             context = Context(context)
         if saga_id is None:
-            saga_id = str(uuid.uuid4())
+            saga_id = os.urandom(16).hex()
         elif not isinstance(saga_id, str) or not saga_id:
             raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
-        context._begin(plan)
+        context._begin(plan, saga_id)
         machine = Machine(plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
-        info = ExecutionInfo(self.name, saga_id, context)
-        return Execution(machine, context, info, self.observers, self.deadline, self.on_compensation_failure)
+        return Execution(
+            machine,
+            context,
+            lambda: ExecutionInfo(self.name, saga_id, context),
+            self.observers,
+            self.deadline,
+            self.on_compensation_failure,
+        )
 
     def _settle(self, execution: Execution) -> SagaResult:
         result = _result(execution)
@@ -205,7 +212,7 @@ def _observers(name: str, logger: Observer | Iterable[Observer] | None) -> tuple
 
 def _result(execution: Execution) -> SagaResult:
     def again(timeout: float | None) -> SagaResult:
-        if not execution.ended.wait(timeout):
+        if execution.ended is not None and not execution.ended.wait(timeout):
             raise TimeoutError(f"saga {machine.saga!r} ({machine.saga_id}) is not terminal after {timeout} s")
         return _result(execution)
 

@@ -11,12 +11,11 @@ made anew from them, and a call that was under way is in doubt.
 from __future__ import annotations
 
 import heapq
-import itertools
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from saga.context import Context, _Slots
@@ -31,13 +30,14 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Call, Join, Machine, Wait
-from saga.plan import PlannedStep
-from saga.task import StepInfo
+from saga.machine import Join, Machine, Wait
+from saga.plan import Call, PlannedStep
 
 __all__ = ["Execution"]
 
-_set_step: Final = _Slots.__dict__["_step"].__set__
+_clock: Final = time.perf_counter
+_set_call: Final = _Slots.__dict__["_call"].__set__
+_set_limit: Final = _Slots.__dict__["_limit"].__set__
 _set_previous: Final = _Slots.__dict__["_previous"].__set__
 
 
@@ -66,28 +66,28 @@ class Execution:
         self,
         machine: Machine,
         context: Context,
-        info: Any,
+        info: Callable[[], Any],
         observers: Sequence[Callable[[Event, Any], None]],
         deadline: float | None,
         on_compensation_failure: Callable[[Context, str, BaseException], None] | None,
     ) -> None:
         self.machine = machine
         self.context = context
-        self.info = info
+        self.info = info() if observers else None
         self.observers = observers
         self.deadline = deadline
         self.on_compensation_failure = on_compensation_failure
         self.interrupt: BaseException | None = None
-        self.ended = threading.Event()
-        self._clock = time.perf_counter
-        self._epoch = time.time() - time.perf_counter()
+        self.ended: threading.Event | None = None  # made where the execution outlives run()
+        self._epoch = time.time() - _clock()
+        self._plain = machine.plan.plain and deadline is None
         self._published = 0
         self._reported: set[int] = set()
         self._inline: Call | None = None
         self._running: dict[int, _Running] = {}
         self._outcomes: queue.SimpleQueue[tuple[_Running, bool, Any, float]] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Wait | _Running | None]] = []
-        self._tickets = itertools.count()
+        self._tickets = 0
         self._views: dict[int, Context] = {0: context}
         self._joined: set[int] = set()
         self._own_views: dict[int, Context] = {}  # of calls that did not end well: for their compensation
@@ -96,53 +96,65 @@ class Execution:
 
     def run(self) -> None:
         """Run until the execution is terminal, or nothing is left but stragglers, which a thread then sees to."""
-        for _ in self.turns():
-            pass
-
-    def turns(self) -> Iterator[None]:
-        """Run as :meth:`run` does, and yield after each outcome."""
         while True:
             try:
-                if not self._turn():
-                    break
-                yield
+                while self._turn():
+                    pass
+                break
             except BaseException as error:
                 self._interrupted(error)
-        if self.machine.status.terminal:
-            self.ended.set()
-        else:
-            threading.Thread(target=self._see_to_stragglers, name=f"saga {self.info.saga_id} stragglers").start()
+        if not self.machine.status.terminal:
+            self.ended = threading.Event()
+            threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
+
+    def run_one(self) -> bool:
+        """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
+        try:
+            return self._turn(one=True)
+        except BaseException as error:
+            self._interrupted(error)
+            return True
 
     def leave(self, reason: BaseException) -> None:
-        """Give up between two turns, undo, and do not raise ``reason`` as an interrupt."""
+        """Give up between two calls of :meth:`run_one`, and undo."""
         self._interrupted(reason)
         self.run()
 
     def _see_to_stragglers(self) -> None:
         while not self.machine.status.terminal:
             self._await_one()
-            while self._turn(detached=True):
+            while self._turn():
                 pass
+        assert self.ended is not None
         self.ended.set()
 
-    def _turn(self, detached: bool = False) -> bool:
-        """Do what is commanded, or wait for one outcome or timer. Return whether anything is left to do here."""
+    def _turn(self, one: bool = False) -> bool:
+        """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
+
+        :param one: return after one call, whoever made it.
+        """
         machine = self.machine
         if not machine.events:
-            machine.start(self._clock() + self._epoch)
+            machine.start(_clock() + self._epoch)
             if self.deadline is not None:
-                heapq.heappush(self._timers, (self._clock() + self.deadline, next(self._tickets), None))
-        while machine.commands:
+                self._at(_clock() + self.deadline, None)
+        commands = machine.commands
+        while commands:
             if self.observers:
                 self._publish()
-            command = machine.commands.pop(0)
+            command = commands.pop(0)
             if type(command) is Call:
-                if not self._call(command):
-                    continue
-                if machine.commands and type(machine.commands[0]) is Join:
-                    continue
-                return True
-            self._obey(command)
+                if self._plain or self._alone(command):
+                    self._call(command)
+                    if one and not (commands and type(commands[0]) is Join):
+                        return True
+                else:
+                    self._spawn(command)
+            elif type(command) is Wait:
+                self._at(_clock() + command.delay, command)
+            else:
+                assert isinstance(command, Join)
+                self._join(command)
         if self.observers:
             self._publish()
         if machine.status.terminal or machine.only_stragglers:
@@ -150,24 +162,28 @@ class Execution:
         self._await_one()
         return True
 
-    def _obey(self, command: Wait | Join | Call) -> None:
-        if isinstance(command, Wait):
-            heapq.heappush(self._timers, (self._clock() + command.delay, next(self._tickets), command))
-        elif isinstance(command, Join):
-            self._join(command)
+    def _at(self, due: float, what: Wait | _Running | None) -> None:
+        self._tickets += 1  # keeps the heap from comparing what is due at the same time
+        heapq.heappush(self._timers, (due, self._tickets, what))
 
     def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
-        timeout = max(0.0, self._timers[0][0] - self._clock()) if self._timers else None
+        timeout = max(0.0, self._timers[0][0] - _clock()) if self._timers else None
         try:
             running, ok, value, elapsed = self._outcomes.get(timeout=timeout)
         except queue.Empty:
             self._timer(heapq.heappop(self._timers)[2])
             return
-        self._ended(running.call, running.view, ok, value, elapsed, running)
+        index = running.call.step.index
+        if self._running.get(index) is running:
+            del self._running[index]
+        if ok:
+            self._returned(running.call, running.view, value, elapsed)
+        else:
+            self._raised(running.call, running.view, value, elapsed)
 
     def _timer(self, due: Wait | _Running | None) -> None:
-        machine, at = self.machine, self._clock() + self._epoch
+        machine, at = self.machine, _clock() + self._epoch
         if due is None:
             assert self.deadline is not None
             cut = [self._running[index] for index in machine.open if index in self._running]
@@ -189,95 +205,94 @@ class Execution:
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    def _call(self, call: Call) -> bool:
-        """Make a call: here, and return True with its outcome fed to the machine; or in a thread, and return False."""
-        step, machine = call.step, self.machine
-        limited = not call.compensation and (step.timeout is not None or self.deadline is not None)
-        busy = len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers)
-        if limited or busy > 1:
-            self._spawn(call, limited)
+    def _alone(self, call: Call) -> bool:
+        """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
+        machine = self.machine
+        if not call.compensation and (call.step.timeout is not None or self.deadline is not None):
             return False
-        view = self._view(step, call.compensation)
-        self._inline = call
-        _set_step(view, StepInfo(machine.saga_id, step.name, call.attempt))
-        started = self._clock()
-        try:
-            value = (step.task.compensate if call.compensation else step.task.execute)(view)
-        except BaseException as error:
-            self._ended(call, view, False, error, self._clock() - started)
-        else:
-            self._ended(call, view, True, value, self._clock() - started)
-        self._inline = None
-        return True
+        return len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers) == 1
 
-    def _spawn(self, call: Call, limited: bool) -> None:
+    def _call(self, call: Call) -> None:
+        """Make a call here and feed its outcome to the machine."""
+        step = call.step
+        view = self.context if self._plain else self._view(step, call.compensation)
+        self._inline = call
+        _set_call(view, call)
+        task = step.task
+        started = _clock()
+        try:
+            value = task.compensate(view) if call.compensation else task.execute(view)  # type: ignore[func-returns-value]
+        except BaseException as error:
+            self._raised(call, view, error, _clock() - started)
+        else:
+            self._returned(call, view, value, _clock() - started)
+        self._inline = None
+
+    def _spawn(self, call: Call) -> None:
         step = call.step
         view = self._view(step, call.compensation)
-        if limited:  # it may outlive its timeout, and must not touch what others see then
-            view = view._fork()
-        running = _Running(call, view)
-        limits = []
-        if limited:
-            now = self._clock()
-            if step.timeout is not None:
-                limits.append(now + step.timeout)
-                heapq.heappush(self._timers, (now + step.timeout, next(self._tickets), running))
+        limits: list[float] = []
+        if not call.compensation and (step.timeout is not None or self.deadline is not None):
+            view = view._fork()  # it may outlive its timeout, and must not touch what others see then
             limits.extend(due for due, _, what in self._timers if what is None)
-        deadline = min(limits) + self._epoch if limits else None
-        _set_step(view, StepInfo(self.machine.saga_id, step.name, call.attempt, deadline, running.cancelled))
-        thread = threading.Thread(target=self._work, args=(running,), name=f"saga step {step.name}")
+            if step.timeout is not None:
+                limits.append(_clock() + step.timeout)
+        running = _Running(call, view)
+        if step.timeout is not None and not call.compensation:
+            self._at(limits[-1], running)
+        _set_call(view, call)
+        _set_limit(view, (min(limits) + self._epoch if limits else None, running.cancelled))
         self._running[step.index] = running
-        thread.start()
+        threading.Thread(target=self._work, args=(running,), name=f"saga step {step.name}").start()
 
     def _work(self, running: _Running) -> None:
         call = running.call
-        started = self._clock()
+        started = _clock()
         try:
             task = call.step.task
             value = (task.compensate if call.compensation else task.execute)(running.view)
         except BaseException as error:
-            self._outcomes.put((running, False, error, self._clock() - started))
+            self._outcomes.put((running, False, error, _clock() - started))
         else:
-            self._outcomes.put((running, True, value, self._clock() - started))
+            self._outcomes.put((running, True, value, _clock() - started))
 
-    def _ended(self, call: Call, view: Context, ok: bool, value: Any, elapsed: float, running: _Running | None = None) -> None:
-        """Feed a call's outcome to the machine."""
-        step, at = call.step, self._clock() + self._epoch
-        if running is not None and self._running.get(step.index) is running:
-            del self._running[step.index]
-        if not ok and not isinstance(value, Exception) and self.interrupt is None:
-            self.interrupt = value
+    def _returned(self, call: Call, view: Context, value: Any, elapsed: float) -> None:
+        """Feed to the machine that a call returned."""
+        step, machine, at = call.step, self.machine, _clock() + self._epoch
         if call.compensation:
-            self._compensation_ended(call, view, ok, value, elapsed, at)
-        elif ok:
-            self._succeeded(call, view, value, elapsed, at)
-        else:
-            self._own_views[step.index] = view
-            doubt = not isinstance(value, Exception)
-            self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, value, doubt))
-
-    def _succeeded(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
-        step, machine = call.step, self.machine
+            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed))
+            return
         view._results[step.name] = value
-        index = step.index
-        given_up = index in machine.stragglers and (index in machine.skipped or machine.status is not Status.RUNNING)
-        own = self._view(step, False)
-        if own is not view and not given_up:  # a given-up straggler's changes are for its own compensation alone
-            own._merge([(step.name, view)])
-            self._own_views.pop(index, None)
-            view = own
+        if not self._plain:
+            view = self._take_over(step, view)
         _set_previous(view, value)
         machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value))
 
-    def _compensation_ended(self, call: Call, view: Context, ok: bool, value: Any, elapsed: float, at: float) -> None:
-        name, machine = call.step.name, self.machine
-        if ok:
-            machine.send(CompensationSucceeded(name, call.attempt, at, elapsed))
+    def _take_over(self, step: PlannedStep, view: Context) -> Context:
+        """Merge the view of a call that ended well back to where it was forked from. Return the view that holds now."""
+        machine, index = self.machine, step.index
+        own = self._view(step, False)
+        given_up = index in machine.stragglers and (index in machine.skipped or machine.status is not Status.RUNNING)
+        if own is view or given_up:  # a given-up straggler's changes are for its own compensation alone
+            return view
+        own._merge([(step.name, view)])
+        self._own_views.pop(index, None)
+        return own
+
+    def _raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
+        """Feed to the machine that a call raised."""
+        name, machine, at = call.step.name, self.machine, _clock() + self._epoch
+        interrupt = not isinstance(error, Exception)
+        if interrupt and self.interrupt is None:
+            self.interrupt = error
+        if not call.compensation:
+            self._own_views[call.step.index] = view
+            machine.send(StepFailed(name, call.attempt, at, elapsed, error, interrupt))
             return
-        machine.send(CompensationFailed(name, call.attempt, at, elapsed, value))
+        machine.send(CompensationFailed(name, call.attempt, at, elapsed, error))
         if self.on_compensation_failure is not None and call.step.index in machine.unfinished_undo:
             try:
-                self.on_compensation_failure(view, name, value)
+                self.on_compensation_failure(view, name, error)
             except Exception:
                 logging.getLogger("saga").exception("the handler of failed compensations raised at step %r", name)
 
@@ -301,7 +316,7 @@ class Execution:
         return self._views[scope]
 
     def _join(self, command: Join) -> None:
-        group, at = command.group, self._clock() + self._epoch
+        group, at = command.group, _clock() + self._epoch
         parent = self._scope(group.scope)
         views = [self._views[scope] for scope in group.scopes]
         try:
@@ -330,14 +345,14 @@ class Execution:
                             "observer %r raised on %s of saga %s; the saga goes on, and this is reported once",
                             observer,
                             type(event).__name__,
-                            self.info.saga_id,
+                            self.machine.saga_id,
                         )
 
     def _interrupted(self, error: BaseException) -> None:
         """Put things straight after an interrupt that struck this driver itself."""
         if self.interrupt is None:
             self.interrupt = error
-        at = self._clock() + self._epoch
+        at = _clock() + self._epoch
         old = self.machine
         machine = self.machine = Machine.replay(
             old.plan, old.events, old.saga, old.saga_id, stop_on_compensation_failure=old.stop_on_compensation_failure
@@ -346,11 +361,11 @@ class Execution:
         self._inline = None
         for index in sorted(machine.open):
             if index not in self._running:
-                machine.send(StepFailed(steps[index].name, machine.attempts[index], at, 0.0, error, True))
+                machine.send(StepFailed(steps[index].name, machine.attempts.get(index, 1), at, 0.0, error, True))
         machine.give_up(error, at)
         waiting = {what.step.index for _, _, what in self._timers if isinstance(what, Wait)}
         for index in sorted(machine.undoing - waiting - self._running.keys()):
-            attempt = machine.undo_attempts[index]
+            attempt = machine.undo_attempts.get(index, 1)
             if inline is not None and inline.compensation and inline.step.index == index:
                 machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
             elif not any(c.step.index == index for c in machine.commands if isinstance(c, (Call, Wait))):
