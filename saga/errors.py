@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContextKeyError",
+    "DefinitionChangedError",
+    "EncodingError",
+    "LeaseLostError",
     "MergeConflictError",
     "SagaCompensationError",
     "SagaDefinitionError",
@@ -17,6 +20,7 @@ __all__ = [
     "SagaExecutionException",
     "SagaTimeoutError",
     "StepTimeoutError",
+    "StorageError",
 ]
 
 
@@ -45,6 +49,22 @@ class SagaTimeoutError(SagaError, TimeoutError):
 
 class MergeConflictError(SagaError):
     """Two branches of a parallel group changed the same context key to different values."""
+
+
+class EncodingError(SagaError):
+    """A value cannot be stored, or a stored one cannot be rebuilt. The text names its key path and type."""
+
+
+class StorageError(SagaError):
+    """A store could not do what it was asked to."""
+
+
+class LeaseLostError(StorageError):
+    """Another process has taken the execution over; this one touches nothing more."""
+
+
+class DefinitionChangedError(StorageError):
+    """A stored execution began under another definition of its saga than the one at hand."""
 
 
 class SagaExecutionException(SagaError):

@@ -45,10 +45,13 @@ class Status(StrEnum):
     STUCK = "stuck"
     """A person must act."""
 
-    @property
-    def terminal(self) -> bool:
-        """Whether nothing more happens by itself."""
-        return self in (Status.COMPLETED, Status.COMPENSATED, Status.STUCK)
+    terminal: bool
+    """Whether nothing more happens by itself."""
+
+
+for _status in Status:  # an attribute, not a property: it is asked for many times in every execution
+    _status.terminal = _status in (Status.COMPLETED, Status.COMPENSATED, Status.STUCK)
+del _status
 
 
 class StepStatus(StrEnum):

@@ -32,10 +32,15 @@ class SagaLogger:
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self.mask = frozenset(mask)
         self.show = tuple(show)
+        self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in _METHODS.values())
         self._methods = {kind: getattr(self, name) for kind, name in _METHODS.items()}
 
     def __call__(self, event: e.Event, info: ExecutionInfo) -> None:
         self._methods[type(event)](event, info)
+
+    def listening(self) -> bool:
+        """Whether anything would be written now. Asked once, when an execution begins."""
+        return self._overridden or self.logger.isEnabledFor(logging.CRITICAL)
 
     def write(self, level: int, info: ExecutionInfo, message: str, **pairs: Any) -> None:
         """Write one line: saga, id, then ``pairs`` (those that are ``None`` left out)."""

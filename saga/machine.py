@@ -73,7 +73,6 @@ class Join:
 class Machine:
     """One execution's state, and what to do next.
 
-    :ivar events: every event so far, in order.
     :ivar commands: what the driver must do, in order; it takes them out.
     """
 
@@ -82,7 +81,14 @@ class Machine:
         self.saga = saga
         self.saga_id = saga_id
         self.stop_on_compensation_failure = stop_on_compensation_failure
-        self.events: list[Event] = []
+        self._log: list[Event | tuple[Any, ...]] = []  # events, and notes that are made into events when somebody looks
+        self._told = 0  # how much of the log is events for sure
+        #: Take the success of a first attempt that one step follows, as ``(step, next step, started, ended, epoch, result)``,
+        #: or of a compensation where :meth:`downward` told the next, as ``(step, next step, started, ended, epoch)``;
+        #: ``started`` and ``ended`` are seconds since ``epoch``. What :meth:`send` would make of it is made later: most
+        #: executions end well and are never looked at. It is the log's own append, so it happens wholly or not at all,
+        #: whenever an interrupt strikes.
+        self.note: Callable[[tuple[Any, ...]], None] = self._log.append
         self.commands: list[Call | Wait | Join] = []
         self.status = Status.RUNNING
         self.error: BaseException | None = None
@@ -108,6 +114,23 @@ class Machine:
             machine._record(event)
         return machine
 
+    @property
+    def begun(self) -> bool:
+        """Whether the execution has started."""
+        return bool(self._log)
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event so far, in order."""
+        log = self._log
+        if self._told != len(log):
+            if type(log[-1]) is tuple:
+                self._settle()
+            new = log[self._told :]
+            log[self._told :] = [event for entry in new for event in (_tell(entry) if type(entry) is tuple else (entry,))]
+            self._told = len(log)
+        return log  # type: ignore[return-value]
+
     # -- facts in -----------------------------------------------------------------------------------------------------
 
     def start(self, at: float) -> None:
@@ -115,9 +138,30 @@ class Machine:
         self._record(SagaStarted(self.saga, self.saga_id, at))
         self._start_steps(self.plan.entry, at)
 
+    def downward(self) -> list[PlannedStep]:
+        """Return the steps to compensate once the compensation that runs has succeeded, as long as all succeed at once."""
+        return [] if self.unfinished_undo else [self.plan.steps[index] for index in reversed(self.undo)]
+
+    def _settle(self) -> None:
+        """Bring the state up to the notes at the log's end."""
+        log = self._log
+        first = len(log)
+        while type(log[first - 1]) is tuple:
+            first -= 1
+        notes: list[tuple[Any, ...]] = log[first:]  # type: ignore[assignment]
+        following: PlannedStep = notes[-1][1]
+        if len(notes[-1]) == _EXECUTED:
+            self.undo.extend([note[0].index for note in notes if note[0].compensates])
+            self.open = {following.index}
+        else:
+            del self.undo[-len(notes) :]
+            self.undoing = {following.index}
+
     def send(self, event: Event) -> None:
         """Take a fact the driver saw and decide what follows."""
-        self.events.append(event)
+        if type(self._log[-1]) is tuple:
+            self._settle()
+        self._log.append(event)
         kind = type(event)
         _FOLDS[kind](self, event)
         _DECISIONS[kind](self, event)
@@ -135,7 +179,9 @@ class Machine:
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
         """Go no further forward: let running calls end, then undo. Does nothing where that is decided already."""
         if self.status is Status.RUNNING:
-            self._record(SagaCompensating(step, error, at))
+            event = SagaCompensating(step, error, at)
+            self._log.append(event)
+            self._fold_compensating(event)
         self._progress(at)
 
     def reach_deadline(self, seconds: float, at: float) -> None:
@@ -151,14 +197,13 @@ class Machine:
     # -- what follows -------------------------------------------------------------------------------------------------
 
     def _record(self, event: Event) -> None:
-        self.events.append(event)
+        self._log.append(event)
         _FOLDS[type(event)](self, event)
 
     def _start_steps(self, steps: tuple[PlannedStep, ...], at: float) -> None:
         for step in steps:
-            event = StepStarted(step.name, 1, at)
-            self.events.append(event)
-            self._fold_step_started(event)
+            self._log.append(StepStarted(step.name, 1, at))
+            self.open.add(step.index)
             self.commands.append(step.first)
 
     def _step_succeeded(self, event: StepSucceeded) -> None:
@@ -178,11 +223,9 @@ class Machine:
         if type(then) is tuple:
             self._start_steps(then, at)
         elif then is None:
-            self.went_through = True
             self._progress(at)
         else:
             assert isinstance(then, Group)
-            self.joined[then.index] += 1
             if self.joined[then.index] == len(then.scopes):
                 self.commands.append(Join(then))
 
@@ -245,7 +288,9 @@ class Machine:
             self._progress(at)
 
     def _compensate(self, step: PlannedStep, at: float) -> None:
-        self._record(CompensationStarted(step.name, 1, at))
+        self._log.append(CompensationStarted(step.name, 1, at))
+        self.undo.remove(step.index)
+        self.undoing.add(step.index)
         self.commands.append(step.first_undo)
 
     def _progress(self, at: float) -> None:
@@ -260,9 +305,8 @@ class Machine:
             return
         if self.stragglers:
             return
-        reason = self._stuck_because()
-        if reason is not None:
-            self._record(SagaStuck(reason, at))
+        if self.unfinished_undo or self.asked:
+            self._record(SagaStuck(self._stuck_because(), at))
         elif self.status is Status.COMPENSATING:
             self._record(SagaCompensated(at))
         else:
@@ -277,7 +321,7 @@ class Machine:
             and (self.went_through or self.status is Status.COMPENSATING)
         )
 
-    def _stuck_because(self) -> str | None:
+    def _stuck_because(self) -> str:
         steps = self.plan.steps
         reasons = []
         if self.unfinished_undo:
@@ -287,7 +331,7 @@ class Machine:
                 reasons.append("not compensated: " + ", ".join(reversed(left)))
         if self.asked:
             reasons.append("in doubt, and the task says ASK: " + ", ".join(steps[i].name for i in sorted(self.asked)))
-        return "; ".join(reasons) or None
+        return "; ".join(reasons)
 
     def _started_at(self, name: str) -> float:
         for event in reversed(self.events):
@@ -317,6 +361,18 @@ class Machine:
         self.stragglers.discard(index)
         if step.compensates:
             self.undo.append(index)
+        if index not in self.skipped:
+            self._fold_passed(step.then)
+
+    def _fold_passed(self, then: tuple[PlannedStep, ...] | Group | None) -> None:
+        """Something ended well that ``then`` follows."""
+        if self.status is not Status.RUNNING or type(then) is tuple:
+            return
+        if then is None:
+            self.went_through = True
+        else:
+            assert isinstance(then, Group)
+            self.joined[then.index] += 1
 
     def _fold_step_failed(self, event: StepFailed) -> None:
         step = self.plan.by_name[event.step]
@@ -343,8 +399,12 @@ class Machine:
             self.undo.append(step.index)
 
     def _fold_step_skipped(self, event: StepSkipped) -> None:
-        index = self.plan.by_name[event.step].index
-        self.skipped.add(index)
+        step = self.plan.by_name[event.step]
+        self.skipped.add(step.index)
+        self._fold_passed(step.then)
+
+    def _fold_group_joined(self, event: GroupJoined) -> None:
+        self._fold_passed(self.plan.groups[event.group].then)
 
     def _fold_retry_scheduled(self, event: RetryScheduled) -> None:
         index = self.plan.by_name[event.step].index
@@ -387,6 +447,17 @@ class Machine:
         self.status = Status.STUCK
 
 
+_EXECUTED: Final = 6  # the length of a note that a step succeeded; that of a compensation has no result
+
+
+def _tell(note: tuple[Any, ...]) -> tuple[Event, Event]:
+    step, following, started, ended, epoch, *result = note
+    at, elapsed = ended + epoch, ended - started
+    if result:
+        return StepSucceeded(step.name, 1, at, elapsed, result[0]), StepStarted(following.name, 1, at)
+    return CompensationSucceeded(step.name, 1, at, elapsed), CompensationStarted(following.name, 1, at)
+
+
 _FOLDS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     SagaStarted: Machine._fold_nothing,
     StepStarted: Machine._fold_step_started,
@@ -395,7 +466,7 @@ _FOLDS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     StepTimedOut: Machine._fold_step_timed_out,
     StepSkipped: Machine._fold_step_skipped,
     RetryScheduled: Machine._fold_retry_scheduled,
-    GroupJoined: Machine._fold_nothing,
+    GroupJoined: Machine._fold_group_joined,
     SagaCompensating: Machine._fold_compensating,
     CompensationStarted: Machine._fold_compensation_started,
     CompensationSucceeded: Machine._fold_compensation_succeeded,

@@ -39,7 +39,7 @@ class PlannedStep:
     """A step with its policies worked out.
 
     ``scope`` is the view of the context it works on; ``then`` is what follows it: steps to start, the group it ends a
-    branch of, or ``None``.
+    branch of, or ``None``; ``following`` is the step that follows it where there is just one.
     """
 
     index: int
@@ -54,6 +54,7 @@ class PlannedStep:
     in_doubt: InDoubt
     compensates: bool
     then: tuple[PlannedStep, ...] | Group | None = None
+    following: PlannedStep | None = None
     first: Call = field(init=False)
     first_undo: Call = field(init=False)
 
@@ -196,6 +197,8 @@ class _Compiler:
     def link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:
         for leaving in exits:
             leaving.then = then
+            if isinstance(leaving, PlannedStep) and isinstance(then, tuple) and len(then) == 1:
+                leaving.following = then[0]
 
 
 def _checked_name(name: object, where: str) -> str:

@@ -25,6 +25,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
+from saga.machine import Machine
 from saga.plan import Plan
 from saga.task import Task
 
@@ -76,24 +77,26 @@ class SagaResult:
 
     def __init__(
         self,
-        plan: Plan,
-        saga: str,
-        saga_id: str,
-        status: Status,
+        machine: Machine,
         context: Context,
-        events: Sequence[Event],
-        again: Callable[[float | None], SagaResult],
+        again: Callable[[float | None], SagaResult] | None = None,
     ) -> None:
-        self._plan = plan
+        self._machine = machine
+        self._plan = machine.plan
         self._again = again
-        self.saga = saga
-        self.saga_id = saga_id
-        self.status = status
+        self.saga = machine.saga
+        self.saga_id = machine.saga_id
+        self.status = machine.status
         self.context = context
-        self.events = tuple(events)
-        undo = next((event for event in self.events if isinstance(event, SagaCompensating)), None)
-        self.error = undo.error if undo else None
-        self.failed_step = undo.step if undo else None
+        self.error = machine.error
+        self.failed_step = machine.failed.name if machine.failed is not None else None
+        if not self.status.terminal:  # the machine goes on
+            self.events = tuple(machine.events)
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """What happened, in order: see :mod:`saga.events`."""
+        return tuple(self._machine.events)
 
     @property
     def ok(self) -> bool:
@@ -150,7 +153,7 @@ class SagaResult:
         :param timeout: seconds.
         :raises TimeoutError: it is not terminal by then.
         """
-        return self._again(timeout)
+        return self._again(timeout) if self._again is not None else self
 
     def report(self) -> str:
         """Return every step with what became of it, and each error with its traceback."""

@@ -79,6 +79,7 @@ class Saga:
                 "(context, step name, error)"
             )
         self.observers = _observers(self.name, logger)
+        self._listening = tuple((observer, getattr(observer, "listening", None)) for observer in self.observers)
         self._flows: tuple[Flow, ...] = ()
         self._plan: Plan | None = None
         self._lock = threading.Lock()
@@ -165,7 +166,7 @@ class Saga:
     def _prepare(self, context: Context | Mapping[str, Any] | None, saga_id: str | None) -> Execution:
         plan = self.plan
         if context is None:
-            context = Context()
+            context = object.__new__(Context)  # Context() would begin it too
         elif not isinstance(context, Context):
             if not isinstance(context, Mapping):
                 raise SagaDefinitionError(
@@ -178,11 +179,14 @@ class Saga:
             raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
         context._begin(plan, saga_id)
         machine = Machine(plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
+        observers = self.observers
+        if observers:
+            observers = tuple([observer for observer, listening in self._listening if listening is None or listening()])
         return Execution(
             machine,
             context,
-            lambda: ExecutionInfo(self.name, saga_id, context),
-            self.observers,
+            ExecutionInfo(self.name, saga_id, context) if observers else None,
+            observers,
             self.deadline,
             self.on_compensation_failure,
         )
@@ -211,14 +215,20 @@ def _observers(name: str, logger: Observer | Iterable[Observer] | None) -> tuple
 
 
 def _result(execution: Execution) -> SagaResult:
-    def again(timeout: float | None) -> SagaResult:
-        if execution.ended is not None and not execution.ended.wait(timeout):
-            raise TimeoutError(f"saga {machine.saga!r} ({machine.saga_id}) is not terminal after {timeout} s")
-        return _result(execution)
-
     machine = execution.machine
-    status = machine.status
-    return SagaResult(machine.plan, machine.saga, machine.saga_id, status, execution.context, list(machine.events), again)
+    if machine.status.terminal:
+        # The error's traceback has frames, those have callers, and those know the execution. If it still knew the machine,
+        # which knows the error, every failure would be a cycle of references, for the garbage collector to take apart.
+        del execution.machine
+        return SagaResult(machine, execution.context)
+
+    def again(timeout: float | None) -> SagaResult:
+        assert execution.ended is not None
+        if not execution.ended.wait(timeout):
+            raise TimeoutError(f"saga {machine.saga!r} ({machine.saga_id}) is not terminal after {timeout} s")
+        return SagaResult(machine, execution.context)
+
+    return SagaResult(machine, execution.context, again)
 
 
 def _raise_unless_ok(result: SagaResult) -> None:

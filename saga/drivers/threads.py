@@ -66,14 +66,14 @@ class Execution:
         self,
         machine: Machine,
         context: Context,
-        info: Callable[[], Any],
+        info: Any,
         observers: Sequence[Callable[[Event, Any], None]],
         deadline: float | None,
         on_compensation_failure: Callable[[Context, str, BaseException], None] | None,
     ) -> None:
         self.machine = machine
         self.context = context
-        self.info = info() if observers else None
+        self.info = info
         self.observers = observers
         self.deadline = deadline
         self.on_compensation_failure = on_compensation_failure
@@ -81,16 +81,19 @@ class Execution:
         self.ended: threading.Event | None = None  # made where the execution outlives run()
         self._epoch = time.time() - _clock()
         self._plain = machine.plan.plain and deadline is None
-        self._published = 0
-        self._reported: set[int] = set()
+        self._quiet = self._plain and not observers
         self._inline: Call | None = None
-        self._running: dict[int, _Running] = {}
-        self._outcomes: queue.SimpleQueue[tuple[_Running, bool, Any, float]] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Wait | _Running | None]] = []
         self._tickets = 0
-        self._views: dict[int, Context] = {0: context}
-        self._joined: set[int] = set()
-        self._own_views: dict[int, Context] = {}  # of calls that did not end well: for their compensation
+        if observers:
+            self._published = 0
+            self._reported: set[int] = set()
+        self._running: dict[int, _Running] = {}
+        self._outcomes: queue.SimpleQueue[tuple[_Running, bool, Any, float]] = queue.SimpleQueue()
+        if not self._plain:
+            self._views: dict[int, Context] = {0: context}
+            self._joined: set[int] = set()
+            self._own_views: dict[int, Context] = {}  # of calls that did not end well: for their compensation
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -133,18 +136,19 @@ class Execution:
 
         :param one: return after one call, whoever made it.
         """
-        machine = self.machine
-        if not machine.events:
-            machine.start(_clock() + self._epoch)
+        if not self.machine.begun:
+            self.machine.start(_clock() + self._epoch)
             if self.deadline is not None:
                 self._at(_clock() + self.deadline, None)
-        commands = machine.commands
+        commands = self.machine.commands
         while commands:
             if self.observers:
                 self._publish()
             command = commands.pop(0)
             if type(command) is Call:
-                if self._plain or self._alone(command):
+                if self._quiet and command.attempt == 1 and not one:
+                    (self._undo if command.compensation else self._do)(command)
+                elif self._plain or self._alone(command):
                     self._call(command)
                     if one and not (commands and type(commands[0]) is Join):
                         return True
@@ -157,7 +161,7 @@ class Execution:
                 self._join(command)
         if self.observers:
             self._publish()
-        if machine.status.terminal or machine.only_stragglers:
+        if self.machine.status.terminal or self.machine.only_stragglers:
             return False
         self._await_one()
         return True
@@ -211,6 +215,57 @@ class Execution:
         if not call.compensation and (call.step.timeout is not None or self.deadline is not None):
             return False
         return len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers) == 1
+
+    def _do(self, call: Call) -> None:
+        """Execute the step and those that follow it, as long as each ends well at once. Nobody listens meanwhile."""
+        machine, view, results, epoch = self.machine, self.context, self.context._results, self._epoch
+        note = machine.note
+        started = _clock()
+        while True:
+            step = call.step
+            self._inline = call
+            _set_call(view, call)
+            try:
+                value = step.task.execute(view)
+            except BaseException as error:
+                self._raised(call, view, error, _clock() - started)
+                break
+            results[step.name] = value
+            _set_previous(view, value)
+            ended = _clock()
+            following = step.following
+            if following is None:
+                machine.send(StepSucceeded(step.name, 1, ended + epoch, ended - started, value))
+                break
+            note((step, following, started, ended, epoch, value))
+            call, started = following.first, ended
+        self._inline = None
+        del machine, note  # an error's traceback may keep this frame: see saga._result
+
+    def _undo(self, call: Call) -> None:
+        """Compensate the step and those that are to be next, as :meth:`_do` executes."""
+        machine, view, epoch = self.machine, self.context, self._epoch
+        note = machine.note
+        chain = machine.downward()
+        chain.reverse()
+        started = _clock()
+        while True:
+            step = call.step
+            self._inline = call
+            _set_call(view, call)
+            try:
+                step.task.compensate(view)
+            except BaseException as error:
+                self._raised(call, view, error, _clock() - started)
+                break
+            ended = _clock()
+            if not chain:
+                machine.send(CompensationSucceeded(step.name, 1, ended + epoch, ended - started))
+                break
+            following = chain.pop()
+            note((step, following, started, ended, epoch))
+            call, started = following.first_undo, ended
+        self._inline = None
 
     def _call(self, call: Call) -> None:
         """Make a call here and feed its outcome to the machine."""
@@ -282,11 +337,15 @@ class Execution:
     def _raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
         """Feed to the machine that a call raised."""
         name, machine, at = call.step.name, self.machine, _clock() + self._epoch
+        traceback = error.__traceback__
+        if traceback is not None and traceback.tb_next is not None:
+            error.__traceback__ = traceback.tb_next  # nobody wants to read about this driver's own frame
         interrupt = not isinstance(error, Exception)
         if interrupt and self.interrupt is None:
             self.interrupt = error
         if not call.compensation:
-            self._own_views[call.step.index] = view
+            if not self._plain:
+                self._own_views[call.step.index] = view
             machine.send(StepFailed(name, call.attempt, at, elapsed, error, interrupt))
             return
         machine.send(CompensationFailed(name, call.attempt, at, elapsed, error))

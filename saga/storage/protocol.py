@@ -1,0 +1,209 @@
+"""What a store must do: keep executions' rows, journals, leases and inboxes. Pure text in and out; no engine lives here.
+
+Every store passes one suite of contract tests, so what is said here is what all of them do. Each method is one
+transaction: it has happened wholly and durably when it returns, and not at all when it raised, except where the connection
+broke in a commit; a store finds out which before it raises. All methods may be called from many threads at once.
+
+Times are seconds since the epoch on the store's own clock, which is the database server's where there is one, so that hosts
+whose clocks differ agree on whose lease has run out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+__all__ = ["Beat", "Entry", "Lease", "Message", "NewExecution", "Page", "Store", "StoredExecution"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a journal.
+
+    :ivar seq: 1 for an execution's first; no gaps.
+    :ivar kind: the event's class name; :ivar step: the step's name, or ``None``; :ivar payload: JSON text.
+    """
+
+    seq: int
+    kind: str
+    step: str | None
+    payload: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """An execution to be stored: ``digest`` stands for its input, ``status`` is ``running``."""
+
+    saga_id: str
+    name: str
+    version: str
+    fingerprint: str
+    digest: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExecution:
+    """An execution's row.
+
+    :ivar owner: who holds the lease, or ``None``; :ivar epoch: how often it was taken; :ivar lease_until: when it runs out.
+    :ivar due: recovery leaves it alone before then.
+    :ivar recoveries: how often a recovery claimed it since it last got on.
+    """
+
+    saga_id: str
+    name: str
+    version: str
+    fingerprint: str
+    digest: str
+    status: str
+    owner: str | None
+    epoch: int
+    lease_until: float
+    due: float
+    recoveries: int
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write an execution's journal, valid while nobody has taken a later epoch."""
+
+    saga_id: str
+    owner: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something sent to an execution from outside: an operator's action, a signal. ``id`` orders them."""
+
+    id: int
+    saga_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A lease that was renewed, and whether the execution's inbox holds anything."""
+
+    saga_id: str
+    mail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some executions, newest first, and the cursor for the next page (``None``: there is none)."""
+
+    executions: tuple[StoredExecution, ...]
+    next: str | None
+
+
+class Store(Protocol):
+    """Where executions are kept."""
+
+    def now(self) -> float:
+        """Return the store's time."""
+
+    def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
+        """Store an execution with its first entries, owned by ``owner`` with epoch 1. Return ``None``.
+
+        Where the id is taken, store nothing and return the execution that has it.
+        """
+
+    def append(
+        self,
+        lease: Lease,
+        entries: Sequence[Entry],
+        *,
+        status: str | None = None,
+        release: bool = False,
+        taken: Sequence[int] = (),
+    ) -> None:
+        """Add ``entries`` to the journal, if the lease still holds.
+
+        :param status: the execution's status from now on, where it changes.
+        :param release: give the lease back with it (the execution is terminal).
+        :param taken: ids of messages that these entries deal with: they leave the inbox in the same transaction.
+        :raises LeaseLostError: a later epoch exists, or the execution is gone; nothing is stored.
+        :raises StorageError: it could not be stored; nothing is.
+        """
+
+    def get(self, saga_id: str) -> StoredExecution | None:
+        """Return an execution's row, or ``None``."""
+
+    def journal(self, saga_id: str) -> list[Entry]:
+        """Return an execution's entries in order."""
+
+    def claim(
+        self,
+        owner: str,
+        lease_seconds: float,
+        *,
+        names: Collection[str] | None = None,
+        limit: int = 1,
+        saga_id: str | None = None,
+    ) -> list[StoredExecution]:
+        """Take executions that nobody owns: not terminal, lease run out, due. Return their rows as they are then.
+
+        Each gets ``owner``, the next epoch, a fresh lease and one more in ``recoveries``. Two that claim at once never get
+        the same one. Oldest ``due`` first.
+
+        :param names: only executions of sagas of these names.
+        :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has
+            not run out is still respected.
+        """
+
+    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+        """Make the leases that still hold last ``lease_seconds`` from now. Return one :class:`Beat` for each of those."""
+
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
+        """Give a lease back, unless it is lost already: the execution is due in ``delay`` seconds.
+
+        :param got_on: set ``recoveries`` back to 0.
+        """
+
+    def post(self, saga_id: str, body: str) -> None:
+        """Put a message into an execution's inbox and make it due now.
+
+        :raises StorageError: there is no such execution.
+        """
+
+    def inbox(self, saga_id: str) -> list[Message]:
+        """Return an execution's messages in the order they came."""
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | None = None,
+        name: str | None = None,
+        created_before: float | None = None,
+        created_after: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Return a page of executions, newest first (ties by id).
+
+        :param created_before: only those created before; :param created_after: only those created at or after.
+        :param after: the cursor of the page before.
+        :raises ValueError: the cursor is not one of :class:`Page`'s.
+        """
+
+    def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
+        """Delete up to ``limit`` executions last written before then, with journals and inboxes. Return how many.
+
+        :raises ValueError: ``status`` has one that is not terminal.
+        """
+
+    def close(self) -> None:
+        """Close every connection. A closed store raises :class:`StorageError`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
