@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 T = TypeVar("T")
+_NO_LIMIT = (None, None)
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<deleted>"})()
 
 
 class _Slots:
     # What the engine keeps beside the user's keys lives in slots, so that ``__dict__`` holds the user's keys alone.
-    __slots__ = ("_call", "_limit", "_plan", "_previous", "_results", "_saga_id")
+    __slots__ = ("_call", "_limit", "_plan", "_previous", "_results", "_saga_id", "_texts")
 
     _saga_id: str
     _plan: Plan | None
@@ -36,11 +37,12 @@ class _Slots:
     _previous: Any  # the result of the step before
     _call: Call | None  # the call that runs
     _limit: tuple[float | None, Flag | None]  # its deadline and what tells that nobody waits for it any more
+    _texts: dict[str, tuple[Any, str]]  # how each key was recorded last; empty where the execution has no store
 
 
 # The slots' own setters: Context.__setattr__ is for the user's keys, and costs more.
-_set_plan, _set_saga_id, _set_results, _set_previous, _set_call, _set_limit = (
-    _Slots.__dict__[name].__set__ for name in ("_plan", "_saga_id", "_results", "_previous", "_call", "_limit")
+_set_plan, _set_saga_id, _set_results, _set_previous, _set_call, _set_limit, _set_texts = (
+    _Slots.__dict__[name].__set__ for name in ("_plan", "_saga_id", "_results", "_previous", "_call", "_limit", "_texts")
 )
 
 
@@ -170,7 +172,8 @@ class Context(_Slots, MutableMapping[str, Any]):
         _set_results(self, {})
         _set_previous(self, None)
         _set_call(self, None)
-        _set_limit(self, (None, None))
+        _set_limit(self, _NO_LIMIT)
+        _set_texts(self, {})
 
     def _fork(self) -> Self:
         """Return a view: the same keys, containers copied, so that changes to it are not seen here."""
@@ -181,6 +184,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         _set_saga_id(view, self._saga_id)
         _set_results(view, dict(self._results))
         _set_previous(view, self._previous)
+        _set_texts(view, dict(self._texts))
         return view
 
     def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
@@ -190,6 +194,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         """
         changed: dict[str, tuple[str, Any]] = {}
         results: dict[str, Any] = {}
+        texts: dict[str, tuple[Any, str]] = {}
         for name, view in views:
             for key, value in _changes(self.__dict__, view.__dict__).items():
                 if key in changed and not _same(changed[key][1], value):
@@ -198,12 +203,16 @@ class Context(_Slots, MutableMapping[str, Any]):
                         f"{changed[key][1]!r} and {value!r}; give each branch a key of its own"
                     )
                 changed.setdefault(key, (name, value))
+                if key in view._texts:
+                    texts[key] = view._texts[key]
             results.update(view._results)
         for key, (_, value) in changed.items():
             if value is _MISSING:
                 self.__dict__.pop(key, None)
+                self._texts.pop(key, None)
             else:
                 self.__dict__[key] = value
+        self._texts.update(texts)
         self._results.update(results)
 
 

@@ -10,14 +10,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContextKeyError",
+    "CrashError",
     "DefinitionChangedError",
     "EncodingError",
     "LeaseLostError",
     "MergeConflictError",
+    "RecordedError",
+    "SagaCancelledError",
     "SagaCompensationError",
     "SagaDefinitionError",
     "SagaError",
     "SagaExecutionException",
+    "SagaIdTakenError",
     "SagaTimeoutError",
     "StepTimeoutError",
     "StorageError",
@@ -47,6 +51,14 @@ class SagaTimeoutError(SagaError, TimeoutError):
     """An execution reached its deadline; what it had done is undone."""
 
 
+class SagaCancelledError(SagaError):
+    """A person gave the execution up; what it had done is undone."""
+
+
+class CrashError(SagaError):
+    """The process that made a call died before its outcome was recorded: the call is in doubt."""
+
+
 class MergeConflictError(SagaError):
     """Two branches of a parallel group changed the same context key to different values."""
 
@@ -55,12 +67,33 @@ class EncodingError(SagaError):
     """A value cannot be stored, or a stored one cannot be rebuilt. The text names its key path and type."""
 
 
+class RecordedError(SagaError):
+    """An exception of another process, as it was recorded.
+
+    :ivar type_name: its class, as "module:qualname"; :ivar text: its ``str()``; :ivar traceback_text: the formatted traceback.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback_text: str = "") -> None:
+        super().__init__(type_name, text, traceback_text)
+        self.type_name = type_name
+        self.text = text
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        name = self.type_name.rpartition(":")[2]
+        return f"{name}: {self.text}" if self.text else name
+
+
 class StorageError(SagaError):
     """A store could not do what it was asked to."""
 
 
 class LeaseLostError(StorageError):
     """Another process has taken the execution over; this one touches nothing more."""
+
+
+class SagaIdTakenError(StorageError):
+    """An execution with this id exists already, of another saga or with another input."""
 
 
 class DefinitionChangedError(StorageError):

@@ -18,10 +18,12 @@ __all__ = [
     "CompensationSucceeded",
     "Event",
     "GroupJoined",
+    "OperatorActed",
     "RetryScheduled",
     "SagaCompensated",
     "SagaCompensating",
     "SagaCompleted",
+    "SagaRecovered",
     "SagaStarted",
     "SagaStuck",
     "Status",
@@ -111,7 +113,11 @@ class StepSucceeded:
 
 @_event
 class StepFailed:
-    """``execute`` raised ``error``. ``in_doubt``: it was interrupted, so its effect may have happened."""
+    """``execute`` raised ``error``.
+
+    ``in_doubt``: it was interrupted, so its effect may have happened. ``executed``: it ran to its end, but what it returned or
+    changed cannot be stored, so its effect has happened.
+    """
 
     step: str
     attempt: int
@@ -119,6 +125,7 @@ class StepFailed:
     elapsed: float
     error: BaseException
     in_doubt: bool = False
+    executed: bool = False
 
 
 @_event
@@ -224,6 +231,26 @@ class SagaStuck:
     at: float
 
 
+@_event
+class SagaRecovered:
+    """Another process, ``owner``, took the execution over: whoever had it is gone, with every call it had under way."""
+
+    owner: str
+    epoch: int
+    at: float
+
+
+@_event
+class OperatorActed:
+    """A person decided: ``action`` is ``cancel``, ``compensate``, ``resume``, ``retry`` or ``skip`` (of ``step``)."""
+
+    action: str
+    step: str | None
+    who: str
+    why: str
+    at: float
+
+
 Event = (
     SagaStarted
     | StepStarted
@@ -240,4 +267,6 @@ Event = (
     | SagaCompleted
     | SagaCompensated
     | SagaStuck
+    | SagaRecovered
+    | OperatorActed
 )

@@ -23,17 +23,19 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from saga.errors import SagaTimeoutError
+from saga.errors import CrashError, SagaCancelledError, SagaTimeoutError
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
     Event,
     GroupJoined,
+    OperatorActed,
     RetryScheduled,
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaRecovered,
     SagaStarted,
     SagaStuck,
     Status,
@@ -46,7 +48,9 @@ from saga.events import (
 from saga.plan import Call, Group, Plan, PlannedStep
 from saga.policy import InDoubt, OnError
 
-__all__ = ["Call", "Join", "Machine", "Wait"]
+__all__ = ["ACTIONS", "Call", "Join", "Machine", "Wait"]
+
+ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip")
 
 
 class Wait:
@@ -98,12 +102,17 @@ class Machine:
         self.open: set[int] = set()  # executes running that the saga waits for
         self.stragglers: set[int] = set()  # executes still running after their timeout
         self.undoing: set[int] = set()  # compensations running or waiting for another attempt
-        self.waiting: set[int] = set()  # executes waiting for another attempt
+        self.waiting: dict[int, RetryScheduled] = {}  # executes waiting for another attempt
+        self.undo_waiting: dict[int, RetryScheduled] = {}  # compensations waiting for another attempt
         self.undo: list[int] = []  # what there is to undo, in order of completion
         self.asked: set[int] = set()  # in doubt, and the task says ASK
         self.skipped: set[int] = set()
         self.unfinished_undo: dict[int, BaseException] = {}  # compensations that failed for good
         self.went_through = False  # the flow's end was reached
+        self.cancelled: OperatorActed | None = None  # a person said to give up
+        self.to_rerun: set[int] = set()  # a person said to execute it again
+        self.to_skip: set[int] = set()  # a person said to go on without it
+        self.merged: set[int] = set()  # groups that are joined
         self.joined = [0] * len(plan.groups)  # branches that ended well
 
     @classmethod
@@ -111,7 +120,7 @@ class Machine:
         """Return the machine that ``events`` lead to, with no commands."""
         machine = cls(plan, saga, saga_id, **policies)
         for event in events:
-            machine._record(event)
+            machine.record(event)
         return machine
 
     @property
@@ -135,7 +144,7 @@ class Machine:
 
     def start(self, at: float) -> None:
         """Begin the execution."""
-        self._record(SagaStarted(self.saga, self.saga_id, at))
+        self.record(SagaStarted(self.saga, self.saga_id, at))
         self._start_steps(self.plan.entry, at)
 
     def downward(self) -> list[PlannedStep]:
@@ -170,11 +179,9 @@ class Machine:
         """Make the attempt that ``wait`` stood for, unless the execution gave up meanwhile."""
         step = wait.step
         if wait.compensation:
-            self._record(CompensationStarted(step.name, wait.attempt, at))
-            self.commands.append(Call(step, wait.attempt, True))
+            self._compensate_again(step, wait.attempt, at)
         elif step.index in self.waiting and self.status is Status.RUNNING:
-            self._record(StepStarted(step.name, wait.attempt, at))
-            self.commands.append(Call(step, wait.attempt))
+            self._execute_again(step, wait.attempt, at)
 
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
         """Go no further forward: let running calls end, then undo. Does nothing where that is decided already."""
@@ -191,12 +198,107 @@ class Machine:
         error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
         for index in sorted(self.open):
             name = self.plan.steps[index].name
-            self._record(StepTimedOut(name, self.attempts.get(index, 1), at, at - self._started_at(name), error))
+            self.record(StepTimedOut(name, self.attempts.get(index, 1), at, at - self._started_at(name), error))
         self.give_up(error, at)
+
+    def act(self, action: OperatorActed) -> None:
+        """Take what a person decided while the execution runs here.
+
+        :raises ValueError: the action is not one for where the execution stands; nothing is recorded.
+        """
+        self.check(action.action, action.step)
+        self.record(action)
+        self._obey(action.at)
+
+    def check(self, action: str, step: str | None) -> None:
+        """Refuse an operator's action that does not fit where the execution stands.
+
+        :raises ValueError: the text says why.
+        """
+        status = self.status
+        if action not in ACTIONS:
+            raise ValueError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
+        if status in (Status.COMPLETED, Status.COMPENSATED):
+            raise ValueError(f"the execution has ended ({status}); there is nothing to {action}")
+        if action == "cancel" and status is not Status.RUNNING:
+            raise ValueError(f"the execution does not go forward ({status}): there is nothing to cancel")
+        if action in ("resume", "retry") and status is not Status.STUCK:
+            raise ValueError(f"the execution is not stuck ({status}): there is nothing to {action}")
+        if action == "retry" and not self.unfinished_undo:
+            raise ValueError("no compensation has failed: there is nothing to retry")
+        if action == "resume" and self.unfinished_undo:
+            raise ValueError("a compensation has failed; use retry, or skip the step once it is undone by hand")
+        if action == "skip":
+            if status is not Status.STUCK:
+                raise ValueError(f"the execution is not stuck ({status}): there is nothing to skip")
+            left = [self.plan.steps[index].name for index in sorted(self.asked | self.unfinished_undo.keys())]
+            if step not in left:
+                raise ValueError(f"step {step!r} waits for no decision of a person; those that do: {', '.join(left) or 'none'}")
+
+    def recover(self, owner: str, epoch: int, at: float) -> None:
+        """Go on from what the events tell: whoever recorded them is gone, and so is every call it had under way.
+
+        What was under way is in doubt; a compensation is made again; what waited goes on waiting.
+        """
+        self.record(SagaRecovered(owner, epoch, at))
+        steps = self.plan.steps
+        lost = [steps[index] for index in sorted(self.open | self.stragglers)]
+        waited_for = [step for step in lost if step.index not in self.skipped]
+        goes_on = self.status is Status.RUNNING and all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)
+        cause: tuple[str, CrashError] | None = None
+        for step in lost:
+            attempt = self.attempts.get(step.index, 1)
+            if goes_on and step.in_doubt is InDoubt.RERUN and step in waited_for:
+                self._execute_again(step, attempt + 1, at)
+                continue
+            error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it is in doubt")
+            self.record(StepFailed(step.name, attempt, at, 0.0, error, True))
+            if cause is None and step in waited_for and step.in_doubt is InDoubt.COMPENSATE:
+                cause = step.name, error
+        if cause is not None and self.status is Status.RUNNING:
+            self.record(SagaCompensating(*cause, at))
+        for index in sorted(self.undoing - self.undo_waiting.keys()):
+            self._compensate_again(steps[index], self.undo_attempts.get(index, 1) + 1, at)
+        for scheduled in (*self.waiting.values(), *self.undo_waiting.values()):
+            left = max(0.0, scheduled.at + scheduled.delay - at)
+            self.commands.append(Wait(self.plan.by_name[scheduled.step], scheduled.attempt, left, scheduled.compensation))
+        if self.status is Status.RUNNING:
+            self.commands.extend(
+                Join(group)
+                for group in self.plan.groups
+                if self.joined[group.index] == len(group.scopes) and group.index not in self.merged
+            )
+            for index in sorted(self.skipped & set(self.undo)):  # a straggler that nobody waited for
+                self._compensate(steps[index], at)
+        self._obey(at)
 
     # -- what follows -------------------------------------------------------------------------------------------------
 
-    def _record(self, event: Event) -> None:
+    def _obey(self, at: float) -> None:
+        """Do what a person decided, then go on."""
+        steps = self.plan.steps
+        if self.cancelled is not None and self.status is Status.RUNNING:
+            action = self.cancelled
+            self.record(SagaCompensating(None, SagaCancelledError(f"{action.action} by {action.who}: {action.why}"), at))
+        if self.status is Status.RUNNING:
+            for index in sorted(self.to_rerun):
+                self._execute_again(steps[index], self.attempts.get(index, 1) + 1, at)
+            for index in sorted(self.to_skip):
+                self.record(StepSkipped(steps[index].name, at))
+                self._advance(steps[index].then, at)
+        if not self.commands:
+            self._progress(at)
+
+    def _execute_again(self, step: PlannedStep, attempt: int, at: float) -> None:
+        self.record(StepStarted(step.name, attempt, at))
+        self.commands.append(Call(step, attempt))
+
+    def _compensate_again(self, step: PlannedStep, attempt: int, at: float) -> None:
+        self.record(CompensationStarted(step.name, attempt, at))
+        self.commands.append(Call(step, attempt, True))
+
+    def record(self, event: Event) -> None:
+        """Fold an event, and decide nothing."""
         self._log.append(event)
         _FOLDS[type(event)](self, event)
 
@@ -238,10 +340,12 @@ class Machine:
             self._undo_late(step, event.at)
         elif self.status is not Status.RUNNING:
             self._progress(event.at)
-        elif not event.in_doubt and step.retry.allows(event.attempt, event.error):
+        elif event.in_doubt or event.executed:
+            self.give_up(event.error, event.at, step.name)
+        elif step.retry.allows(event.attempt, event.error):
             self._retry(step, event.attempt, event.error, event.at, False)
         else:
-            self._fail(step, event.error, event.at, may_skip=not event.in_doubt)
+            self._fail(step, event.error, event.at)
 
     def _step_timed_out(self, event: StepTimedOut) -> None:
         step = self.plan.by_name[event.step]
@@ -256,9 +360,9 @@ class Machine:
         # Otherwise the straggler has attempts left: another one waits until this one has ended, and if it ends well,
         # that is the step's success.
 
-    def _fail(self, step: PlannedStep, error: BaseException, at: float, may_skip: bool = True) -> None:
-        if step.on_error is OnError.SKIP and may_skip:
-            self._record(StepSkipped(step.name, at))
+    def _fail(self, step: PlannedStep, error: BaseException, at: float) -> None:
+        if step.on_error is OnError.SKIP:
+            self.record(StepSkipped(step.name, at))
             self._advance(step.then, at)
         else:
             self.give_up(error, at, step.name)
@@ -268,7 +372,7 @@ class Machine:
         # Spread without randomness: a replay of the same execution waits the same time.
         fraction = zlib.crc32(f"{self.saga_id}/{step.name}/{attempt}/{compensation}".encode()) / 2**32
         delay = policy.delay(attempt, fraction)
-        self._record(RetryScheduled(step.name, attempt + 1, at, delay, compensation))
+        self.record(RetryScheduled(step.name, attempt + 1, at, delay, compensation))
         self.commands.append(Wait(step, attempt + 1, delay, compensation))
 
     def _compensation_ended(self, event: CompensationSucceeded) -> None:
@@ -288,6 +392,9 @@ class Machine:
             self._progress(at)
 
     def _compensate(self, step: PlannedStep, at: float) -> None:
+        if step.index in self.undo_attempts:  # it failed, and a person said to try again
+            self._compensate_again(step, self.undo_attempts[step.index] + 1, at)
+            return
         self._log.append(CompensationStarted(step.name, 1, at))
         self.undo.remove(step.index)
         self.undoing.add(step.index)
@@ -302,15 +409,21 @@ class Machine:
                 self._compensate(self.plan.steps[self.undo[-1]], at)
                 return
         elif not self.went_through:
+            if self.asked and not (self.waiting or self.stragglers or self.commands):
+                self.record(SagaStuck(self._stuck_because(), at))
             return
         if self.stragglers:
             return
         if self.unfinished_undo or self.asked:
-            self._record(SagaStuck(self._stuck_because(), at))
+            self.record(SagaStuck(self._stuck_because(), at))
         elif self.status is Status.COMPENSATING:
-            self._record(SagaCompensated(at))
+            self.record(SagaCompensated(at))
         else:
-            self._record(SagaCompleted(at))
+            self.record(SagaCompleted(at))
+
+    def gave_up_on(self, step: PlannedStep) -> bool:
+        """Whether the step outlived its timeout and nobody waits for it any more."""
+        return step.index in self.stragglers and (step.index in self.skipped or self.status is not Status.RUNNING)
 
     @property
     def only_stragglers(self) -> bool:
@@ -349,8 +462,10 @@ class Machine:
         self.open.add(index)
         if event.attempt > 1:
             self.attempts[index] = event.attempt
-            self.waiting.discard(index)
+            self.stragglers.discard(index)
+            self.waiting.pop(index, None)
             self.asked.discard(index)
+            self.to_rerun.discard(index)
             if index in self.undo:  # what the attempt before left is this attempt's to answer for
                 self.undo.remove(index)
 
@@ -381,7 +496,7 @@ class Machine:
         self.stragglers.discard(index)
         if event.in_doubt:
             self._doubt(step)
-        elif step.compensate_on_failure and step.compensates:
+        elif (step.compensate_on_failure or event.executed) and step.compensates:
             self.undo.append(index)
 
     def _fold_step_timed_out(self, event: StepTimedOut) -> None:
@@ -401,18 +516,21 @@ class Machine:
     def _fold_step_skipped(self, event: StepSkipped) -> None:
         step = self.plan.by_name[event.step]
         self.skipped.add(step.index)
+        self.to_skip.discard(step.index)
         self._fold_passed(step.then)
 
     def _fold_group_joined(self, event: GroupJoined) -> None:
+        self.merged.add(event.group)
         self._fold_passed(self.plan.groups[event.group].then)
 
     def _fold_retry_scheduled(self, event: RetryScheduled) -> None:
         index = self.plan.by_name[event.step].index
         if event.compensation:
             self.undoing.add(index)
+            self.undo_waiting[index] = event
             self.unfinished_undo.pop(index, None)
             return
-        self.waiting.add(index)
+        self.waiting[index] = event
 
     def _fold_compensating(self, event: SagaCompensating) -> None:
         self.status = Status.COMPENSATING
@@ -427,6 +545,7 @@ class Machine:
         self.undoing.add(index)
         if event.attempt > 1:
             self.undo_attempts[index] = event.attempt
+            self.undo_waiting.pop(index, None)
 
     def _fold_compensation_succeeded(self, event: CompensationSucceeded) -> None:
         index = self.plan.by_name[event.step].index
@@ -435,6 +554,7 @@ class Machine:
     def _fold_compensation_failed(self, event: CompensationFailed) -> None:
         index = self.plan.by_name[event.step].index
         self.undoing.discard(index)
+        self.undo_attempts[index] = event.attempt
         self.unfinished_undo[index] = event.error
 
     def _fold_completed(self, event: SagaCompleted) -> None:
@@ -445,6 +565,29 @@ class Machine:
 
     def _fold_stuck(self, event: SagaStuck) -> None:
         self.status = Status.STUCK
+
+    def _fold_operator_acted(self, event: OperatorActed) -> None:
+        if self.status is Status.STUCK:
+            self.status = Status.RUNNING if self.error is None else Status.COMPENSATING
+        if event.action in ("cancel", "compensate"):
+            self.cancelled = event
+            self.undo.extend(index for index in sorted(self.asked) if self.plan.steps[index].compensates)
+            self.undo.extend(reversed(self.unfinished_undo))  # they were tried last first
+            self.asked.clear()
+            self.unfinished_undo.clear()
+        elif event.action == "resume":
+            if self.status is Status.RUNNING:
+                self.to_rerun |= self.asked
+                self.asked.clear()
+        elif event.action == "retry":
+            self.undo.extend(reversed(self.unfinished_undo))
+            self.unfinished_undo.clear()
+        elif event.action == "skip" and event.step is not None:
+            index = self.plan.by_name[event.step].index
+            if self.status is Status.RUNNING and index in self.asked:
+                self.to_skip.add(index)
+            self.asked.discard(index)
+            self.unfinished_undo.pop(index, None)
 
 
 _EXECUTED: Final = 6  # the length of a note that a step succeeded; that of a compensation has no result
@@ -474,6 +617,8 @@ _FOLDS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     SagaCompleted: Machine._fold_completed,
     SagaCompensated: Machine._fold_compensated,
     SagaStuck: Machine._fold_stuck,
+    SagaRecovered: Machine._fold_nothing,
+    OperatorActed: Machine._fold_operator_acted,
 }
 
 _DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {

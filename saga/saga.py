@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from saga.context import Context
 from saga.drivers.threads import Execution
@@ -18,6 +18,7 @@ from saga.events import (
     Status,
     StepFailed,
     StepSkipped,
+    StepStatus,
     StepSucceeded,
     StepTimedOut,
 )
@@ -25,6 +26,12 @@ from saga.flow import Flow, Sequence, as_flow
 from saga.machine import Machine
 from saga.plan import Plan, check_timeout, compile_flow
 from saga.result import SagaResult, StepRecord, fold_history
+
+if TYPE_CHECKING:
+    from saga.codec import Codec
+    from saga.journal import Journal
+    from saga.storage import Store
+    from saga.views import Views
 
 __all__ = ["ExecutionInfo", "Observer", "Saga"]
 
@@ -54,6 +61,12 @@ class Saga:
     :param stop_on_compensation_failure: leave the remaining steps as they are when a compensation failed for good, rather
         than undo them too.
     :param on_compensation_failure: called with ``(context, step name, error)`` when a compensation failed for good.
+    :param store: where executions are remembered, so that a crash loses nothing: a :class:`~saga.storage.Store`, or the path
+        of an SQLite database, or a database's URL. Executions are not remembered where it is not given.
+    :param codec: how values are stored; give one where types have to be registered.
+    :param version: of this definition; executions that another version began are finished by one whose steps and policies
+        are the same, or that names their version in ``compatible_with``.
+    :param lease: seconds after which a process that died is taken to have died.
     :raises SagaDefinitionError: a parameter is wrong.
     """
 
@@ -65,6 +78,11 @@ class Saga:
         deadline: float | None = None,
         stop_on_compensation_failure: bool = False,
         on_compensation_failure: CompensationFailureHandler | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+        codec: Codec | None = None,
+        version: str = "1",
+        compatible_with: Iterable[str] = (),
+        lease: float = 30.0,
     ) -> None:
         self.name = name if name is not None else type(self).__name__
         if not isinstance(self.name, str) or not self.name.strip():
@@ -80,6 +98,16 @@ class Saga:
             )
         self.observers = _observers(self.name, logger)
         self._listening = tuple((observer, getattr(observer, "listening", None)) for observer in self.observers)
+        compatible_with = tuple(compatible_with)
+        for what, text in (("version", version), *(("compatible_with", one) for one in compatible_with)):
+            if not isinstance(text, str) or not text:
+                raise SagaDefinitionError(f"saga {self.name!r}: {what} has {text!r}; give a non-empty string")
+        check_timeout(lease, f"saga {self.name!r}: lease")
+        self.store = store
+        self.version = version
+        self.compatible_with = frozenset(compatible_with)
+        self.lease = lease
+        self._codec = codec
         self._flows: tuple[Flow, ...] = ()
         self._plan: Plan | None = None
         self._lock = threading.Lock()
@@ -116,38 +144,73 @@ class Saga:
             )
         return Sequence(self._flows, self.name)
 
-    def execute(self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None) -> SagaResult:
+    @property
+    def codec(self) -> Codec:
+        """How values are stored."""
+        if self._codec is None:
+            from saga.codec import Codec
+
+            self._codec = Codec()
+        return self._codec
+
+    def execute(
+        self,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        saga_id: str | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+    ) -> SagaResult:
         """Execute the saga and return its result.
 
         :param context: what the tasks share; empty where not given.
-        :param saga_id: the execution's id; 128 random bits where not given.
+        :param saga_id: the execution's id; 128 random bits where not given. With a store it makes starting idempotent: a
+            second start with the same id and the same input returns the first one's outcome, and waits for it if need be.
+        :param store: where this execution is remembered; the saga's store where not given.
         :raises SagaDefinitionError: the saga is wrong; nothing has run.
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
         """
-        result = self.try_execute(context, saga_id=saga_id)
+        result = self.try_execute(context, saga_id=saga_id, store=store)
         _raise_unless_ok(result)
         return result
 
-    def try_execute(self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None) -> SagaResult:
+    def try_execute(
+        self,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        saga_id: str | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+    ) -> SagaResult:
         """Execute the saga and return its result, failed or not.
 
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
         """
-        execution = self._prepare(context, saga_id)
+        execution = self._prepare(context, saga_id, store)
+        if isinstance(execution, SagaResult):
+            return execution
         execution.run()
         return self._settle(execution)
 
-    def stream(self, context: Context | Mapping[str, Any] | None = None, *, saga_id: str | None = None) -> Iterator[StepRecord]:
+    def stream(
+        self,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        saga_id: str | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+    ) -> Iterator[StepRecord]:
         """Execute the saga and yield a step's record each time one has ended, been skipped or been compensated.
 
         Steps run as the records are asked for. Leaving the loop early undoes what has happened.
 
         :raises SagaExecutionException: as :meth:`execute` does, after the last record.
         """
-        return self._stream(self._prepare(context, saga_id))
+        return self._stream(self._prepare(context, saga_id, store))
 
-    def _stream(self, execution: Execution) -> Iterator[StepRecord]:
+    def _stream(self, execution: Execution | SagaResult) -> Iterator[StepRecord]:
+        if isinstance(execution, SagaResult):  # another process has executed it
+            yield from (record for record in execution.history if record.status is not StepStatus.PENDING)
+            _raise_unless_ok(execution)
+            return
         told = 0
         going = True
         try:
@@ -163,7 +226,9 @@ class Saga:
         execution.run()
         _raise_unless_ok(self._settle(execution))
 
-    def _prepare(self, context: Context | Mapping[str, Any] | None, saga_id: str | None) -> Execution:
+    def _prepare(
+        self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
+    ) -> Execution | SagaResult:
         plan = self.plan
         if context is None:
             context = object.__new__(Context)  # Context() would begin it too
@@ -178,17 +243,35 @@ class Saga:
         elif not isinstance(saga_id, str) or not saga_id:
             raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
         context._begin(plan, saga_id)
+        if store is None:
+            store = self.store
+        if store is not None:
+            return self._begin(context, saga_id, store)
         machine = Machine(plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
+        return self._execution(machine, context)
+
+    def _begin(self, context: Context, saga_id: str, store: Store | str | os.PathLike[str]) -> Execution | SagaResult:
+        from saga.durable import begin, join, store_of
+
+        opened = store_of(store)
+        begun = begin(self, context, saga_id, opened)
+        return begun if isinstance(begun, Execution) else join(self, begun, opened)
+
+    def _execution(
+        self, machine: Machine, context: Context, journal: Journal | None = None, views: Views | None = None
+    ) -> Execution:
         observers = self.observers
         if observers:
             observers = tuple([observer for observer, listening in self._listening if listening is None or listening()])
         return Execution(
             machine,
             context,
-            ExecutionInfo(self.name, saga_id, context) if observers else None,
+            ExecutionInfo(self.name, machine.saga_id, context) if observers else None,
             observers,
             self.deadline,
             self.on_compensation_failure,
+            journal,
+            views,
         )
 
     def _settle(self, execution: Execution) -> SagaResult:

@@ -16,22 +16,25 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.context import Context, _Slots
-from saga.errors import MergeConflictError, StepTimeoutError
+from saga.errors import EncodingError, MergeConflictError, StepTimeoutError, StorageError
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
     Event,
     GroupJoined,
-    Status,
     StepFailed,
     StepSucceeded,
     StepTimedOut,
 )
 from saga.machine import Join, Machine, Wait
-from saga.plan import Call, PlannedStep
+from saga.plan import Call
+from saga.views import Views
+
+if TYPE_CHECKING:
+    from saga.journal import Journal
 
 __all__ = ["Execution"]
 
@@ -52,14 +55,25 @@ class _Running:
         self.cancelled = threading.Event()
 
 
+class _UnstoredError(BaseException):
+    """The journal could not be written: unlike an interrupt, it stops the execution without an undo."""
+
+    def __init__(self, error: StorageError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Execution:
     """One run of a saga.
 
-    :param machine: a machine that has not started.
+    :param machine: a machine, started or not.
     :param context: the execution's own view of the context.
-    :param observers: called with each event and ``info``.
+    :param info: what observers get with each event.
+    :param observers: called with each event, once it is stored where there is a journal, and ``info``.
     :param deadline: seconds from the start after which the undo begins.
     :param on_compensation_failure: called with context, step name and error when a compensation failed for good.
+    :param journal: where events are stored before anything they command is done.
+    :param views: the views of an execution that another process began.
     """
 
     def __init__(
@@ -70,6 +84,8 @@ class Execution:
         observers: Sequence[Callable[[Event, Any], None]],
         deadline: float | None,
         on_compensation_failure: Callable[[Context, str, BaseException], None] | None,
+        journal: Journal | None = None,
+        views: Views | None = None,
     ) -> None:
         self.machine = machine
         self.context = context
@@ -81,29 +97,37 @@ class Execution:
         self.ended: threading.Event | None = None  # made where the execution outlives run()
         self._epoch = time.time() - _clock()
         self._plain = machine.plan.plain and deadline is None
-        self._quiet = self._plain and not observers
+        self._quiet = self._plain and not observers and journal is None
+        self.journal = journal
+        self.mail = False  # set from outside: the journal's inbox holds something
+        self._timed = deadline is None
         self._inline: Call | None = None
         self._timers: list[tuple[float, int, Wait | _Running | None]] = []
         self._tickets = 0
         if observers:
-            self._published = 0
+            self._published = journal.written if journal is not None else 0
             self._reported: set[int] = set()
         self._running: dict[int, _Running] = {}
-        self._outcomes: queue.SimpleQueue[tuple[_Running, bool, Any, float]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[_Running, bool, Any, float] | None] = queue.SimpleQueue()
         if not self._plain:
-            self._views: dict[int, Context] = {0: context}
-            self._joined: set[int] = set()
-            self._own_views: dict[int, Context] = {}  # of calls that did not end well: for their compensation
+            self._views = views or Views(machine.plan, context, deadline is not None)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run until the execution is terminal, or nothing is left but stragglers, which a thread then sees to."""
+        """Run until the execution is terminal, or nothing is left but stragglers, which a thread then sees to.
+
+        :raises StorageError: something could not be stored, and no more user code has run since. What was under way is in
+            doubt in the journal, for a recovery to find.
+        """
         while True:
             try:
                 while self._turn():
                     pass
                 break
+            except _UnstoredError as unstored:
+                self._abandon()
+                raise unstored.error from unstored.error.__cause__
             except BaseException as error:
                 self._interrupted(error)
         if not self.machine.status.terminal:
@@ -114,6 +138,9 @@ class Execution:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         try:
             return self._turn(one=True)
+        except _UnstoredError as unstored:
+            self._abandon()
+            raise unstored.error from unstored.error.__cause__
         except BaseException as error:
             self._interrupted(error)
             return True
@@ -124,12 +151,35 @@ class Execution:
         self.run()
 
     def _see_to_stragglers(self) -> None:
-        while not self.machine.status.terminal:
-            self._await_one()
-            while self._turn():
-                pass
         assert self.ended is not None
-        self.ended.set()
+        try:
+            while not self.machine.status.terminal:
+                self._await_one()
+                while self._turn():
+                    pass
+        except _UnstoredError as unstored:
+            self._abandon()
+            logging.getLogger("saga").error(
+                "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
+            )
+        finally:
+            self.ended.set()
+
+    def _abandon(self) -> None:
+        """Leave the execution to a recovery, but not before the calls that run here have ended."""
+        assert self.journal is not None
+        if self._running:
+            threading.Thread(target=self._let_go, name=f"saga {self.machine.saga_id} abandoned").start()
+        else:
+            self.journal.let_go()
+
+    def _let_go(self) -> None:
+        assert self.journal is not None
+        while self._running:
+            outcome = self._outcomes.get()
+            if outcome is not None:
+                self._running.pop(outcome[0].call.step.index, None)
+        self.journal.let_go()
 
     def _turn(self, one: bool = False) -> bool:
         """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
@@ -138,12 +188,14 @@ class Execution:
         """
         if not self.machine.begun:
             self.machine.start(_clock() + self._epoch)
-            if self.deadline is not None:
-                self._at(_clock() + self.deadline, None)
+        if not self._timed:
+            assert self.deadline is not None
+            self._at(self.machine.events[0].at + self.deadline - self._epoch, None)
+            self._timed = True
         commands = self.machine.commands
         while commands:
-            if self.observers:
-                self._publish()
+            if not self._quiet and type(commands[0]) is not Join:  # what follows a join is stored with it
+                self._tell()
             command = commands.pop(0)
             if type(command) is Call:
                 if self._quiet and command.attempt == 1 and not one:
@@ -159,8 +211,8 @@ class Execution:
             else:
                 assert isinstance(command, Join)
                 self._join(command)
-        if self.observers:
-            self._publish()
+        if not self._quiet:
+            self._tell()
         if self.machine.status.terminal or self.machine.only_stragglers:
             return False
         self._await_one()
@@ -174,10 +226,14 @@ class Execution:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
         timeout = max(0.0, self._timers[0][0] - _clock()) if self._timers else None
         try:
-            running, ok, value, elapsed = self._outcomes.get(timeout=timeout)
+            outcome = self._outcomes.get(timeout=timeout)
         except queue.Empty:
             self._timer(heapq.heappop(self._timers)[2])
             return
+        if outcome is None:
+            self._read_mail()
+            return
+        running, ok, value, elapsed = outcome
         index = running.call.step.index
         if self._running.get(index) is running:
             del self._running[index]
@@ -205,14 +261,14 @@ class Execution:
 
     def _overdue(self, running: _Running) -> None:
         running.cancelled.set()
-        self._own_views[running.call.step.index] = running.view
+        self._views.keep(running.call.step, running.view)
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
     def _alone(self, call: Call) -> bool:
         """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
         machine = self.machine
-        if not call.compensation and (call.step.timeout is not None or self.deadline is not None):
+        if not call.compensation and self._views.limits(call.step):
             return False
         return len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers) == 1
 
@@ -270,7 +326,10 @@ class Execution:
     def _call(self, call: Call) -> None:
         """Make a call here and feed its outcome to the machine."""
         step = call.step
-        view = self.context if self._plain else self._view(step, call.compensation)
+        if self._plain:
+            view = self.context
+        else:
+            view = self._views.for_compensate(step) if call.compensation else self._views.for_execute(step)
         self._inline = call
         _set_call(view, call)
         task = step.task
@@ -285,10 +344,9 @@ class Execution:
 
     def _spawn(self, call: Call) -> None:
         step = call.step
-        view = self._view(step, call.compensation)
+        view = self._views.for_compensate(step) if call.compensation else self._views.for_execute(step)
         limits: list[float] = []
-        if not call.compensation and (step.timeout is not None or self.deadline is not None):
-            view = view._fork()  # it may outlive its timeout, and must not touch what others see then
+        if not call.compensation and self._views.limits(step):
             limits.extend(due for due, _, what in self._timers if what is None)
             if step.timeout is not None:
                 limits.append(_clock() + step.timeout)
@@ -313,29 +371,33 @@ class Execution:
 
     def _returned(self, call: Call, view: Context, value: Any, elapsed: float) -> None:
         """Feed to the machine that a call returned."""
+        if self.mail:
+            self._read_mail()
         step, machine, at = call.step, self.machine, _clock() + self._epoch
         if call.compensation:
-            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed))
+            self._send(CompensationSucceeded(step.name, call.attempt, at, elapsed), view)
             return
-        view._results[step.name] = value
         if not self._plain:
-            view = self._take_over(step, view)
+            view = self._views.take_over(step, view, machine.gave_up_on(step))
+        text = ""
+        if self.journal is not None:
+            try:
+                value, text = self.journal.take_result(step.name, view, value)
+            except EncodingError as error:
+                self._send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
+                return
+        view._results[step.name] = value
         _set_previous(view, value)
-        machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value))
-
-    def _take_over(self, step: PlannedStep, view: Context) -> Context:
-        """Merge the view of a call that ended well back to where it was forked from. Return the view that holds now."""
-        machine, index = self.machine, step.index
-        own = self._view(step, False)
-        given_up = index in machine.stragglers and (index in machine.skipped or machine.status is not Status.RUNNING)
-        if own is view or given_up:  # a given-up straggler's changes are for its own compensation alone
-            return view
-        own._merge([(step.name, view)])
-        self._own_views.pop(index, None)
-        return own
+        event = StepSucceeded(step.name, call.attempt, at, elapsed, value)
+        if text:
+            assert self.journal is not None
+            self.journal.attach(event, text)
+        machine.send(event)
 
     def _raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
         """Feed to the machine that a call raised."""
+        if self.mail:
+            self._read_mail()
         name, machine, at = call.step.name, self.machine, _clock() + self._epoch
         traceback = error.__traceback__
         if traceback is not None and traceback.tb_next is not None:
@@ -345,49 +407,61 @@ class Execution:
             self.interrupt = error
         if not call.compensation:
             if not self._plain:
-                self._own_views[call.step.index] = view
-            machine.send(StepFailed(name, call.attempt, at, elapsed, error, interrupt))
+                self._views.keep(call.step, view)
+            self._send(StepFailed(name, call.attempt, at, elapsed, error, interrupt), view)
             return
-        machine.send(CompensationFailed(name, call.attempt, at, elapsed, error))
+        self._send(CompensationFailed(name, call.attempt, at, elapsed, error), view)
         if self.on_compensation_failure is not None and call.step.index in machine.unfinished_undo:
             try:
                 self.on_compensation_failure(view, name, error)
             except Exception:
                 logging.getLogger("saga").exception("the handler of failed compensations raised at step %r", name)
 
-    # -- the context --------------------------------------------------------------------------------------------------
-
-    def _view(self, step: PlannedStep, compensation: bool) -> Context:
-        if compensation and step.index in self._own_views:
-            return self._own_views[step.index]
-        return self._scope(step.scope) if step.scope else self.context
-
-    def _scope(self, scope: int) -> Context:
-        parents = self.machine.plan.parents
-        while scope in self._joined:
-            parent = parents[scope]
-            assert parent is not None
-            scope = parent
-        if scope not in self._views:
-            parent = parents[scope]
-            assert parent is not None
-            self._views[scope] = self._scope(parent)._fork()
-        return self._views[scope]
+    def _send(self, event: Event, view: Context | None = None) -> None:
+        """Give the machine an outcome, with what its call changed in ``view``."""
+        if self.journal is not None and view is not None:
+            self.journal.attach(event, self.journal.take_changes(view))
+        self.machine.send(event)
 
     def _join(self, command: Join) -> None:
-        group, at = command.group, _clock() + self._epoch
-        parent = self._scope(group.scope)
-        views = [self._views[scope] for scope in group.scopes]
+        at = _clock() + self._epoch
         try:
-            parent._merge(zip(group.names, views, strict=True))
+            self._views.join(command.group)
         except MergeConflictError as error:
             self.machine.give_up(error, at)
-            return
-        self._joined.update(group.scopes)
-        _set_previous(parent, tuple(view._previous for view in views))
-        self.machine.send(GroupJoined(group.index, at))
+        else:
+            self.machine.send(GroupJoined(command.group.index, at))
 
-    # -- observers and interrupts -------------------------------------------------------------------------------------
+    # -- journal, observers and interrupts ----------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Say, from any thread, that the inbox holds something."""
+        self.mail = True
+        self._outcomes.put(None)  # wakes the loop where it waits
+
+    def _read_mail(self) -> None:
+        if not self.mail or self.journal is None:
+            return
+        self.mail = False
+        try:
+            actions = self.journal.read_mail()
+        except StorageError as error:
+            raise _UnstoredError(error) from error
+        for action in actions:
+            try:
+                self.machine.act(action(_clock() + self._epoch))
+            except ValueError as error:
+                logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
+
+    def _tell(self) -> None:
+        """Store the new events, then show them to the observers."""
+        if self.journal is not None:
+            try:
+                self.journal.commit(self.machine)
+            except StorageError as error:
+                raise _UnstoredError(error) from error
+        if self.observers:
+            self._publish()
 
     def _publish(self) -> None:
         events = self.machine.events

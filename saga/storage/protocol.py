@@ -35,7 +35,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class NewExecution:
-    """An execution to be stored: ``digest`` stands for its input, ``status`` is ``running``."""
+    """An execution to be stored: ``digest`` stands for its input, ``status`` is ``running``.
+
+    ``saga_id`` and ``name`` are not empty. Each but the status has up to 200 characters and no NUL.
+    """
 
     saga_id: str
     name: str
@@ -50,7 +53,8 @@ class StoredExecution:
     """An execution's row.
 
     :ivar owner: who holds the lease, or ``None``; :ivar epoch: how often it was taken; :ivar lease_until: when it runs out.
-    :ivar due: recovery leaves it alone before then.
+    :ivar due: recovery leaves it alone before then: when the lease runs out, or later where it was given back with a delay,
+        or when a message came.
     :ivar recoveries: how often a recovery claimed it since it last got on.
     """
 
@@ -113,6 +117,9 @@ class Store(Protocol):
         """Store an execution with its first entries, owned by ``owner`` with epoch 1. Return ``None``.
 
         Where the id is taken, store nothing and return the execution that has it.
+
+        :raises StorageError: a key of ``new`` or the owner is not one that all stores can keep; nothing is stored.
+        :raises ValueError: there is no such status.
         """
 
     def append(
@@ -130,7 +137,8 @@ class Store(Protocol):
         :param release: give the lease back with it (the execution is terminal).
         :param taken: ids of messages that these entries deal with: they leave the inbox in the same transaction.
         :raises LeaseLostError: a later epoch exists, or the execution is gone; nothing is stored.
-        :raises StorageError: it could not be stored; nothing is.
+        :raises StorageError: it could not be stored, or one of these ``seq`` is there already; nothing is stored.
+        :raises ValueError: there is no such status.
         """
 
     def get(self, saga_id: str) -> StoredExecution | None:
@@ -156,6 +164,8 @@ class Store(Protocol):
         :param names: only executions of sagas of these names.
         :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has
             not run out is still respected.
+        :param limit: how many at most, at least 1. There may be fewer than there are while others claim at the same time.
+        :raises ValueError: ``limit`` is less than 1.
         """
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
@@ -186,15 +196,18 @@ class Store(Protocol):
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
-        """Return a page of executions, newest first (ties by id).
+        """Return a page of executions, newest first (of those created at the same time, the greatest id first).
 
         :param created_before: only those created before; :param created_after: only those created at or after.
+        :param limit: how many at most, at least 1.
         :param after: the cursor of the page before.
-        :raises ValueError: the cursor is not one of :class:`Page`'s.
+        :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is less than 1.
         """
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         """Delete up to ``limit`` executions last written before then, with journals and inboxes. Return how many.
+
+        One that somebody holds stays. What an append without a new status writes does not count as written here.
 
         :raises ValueError: ``status`` has one that is not terminal.
         """
@@ -202,8 +215,8 @@ class Store(Protocol):
     def close(self) -> None:
         """Close every connection. A closed store raises :class:`StorageError`."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()

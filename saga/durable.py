@@ -1,0 +1,200 @@
+"""Executions that a store remembers: how they are begun, joined, and rebuilt from their journals."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from saga import events as e
+from saga.context import Context, _Slots
+from saga.drivers.threads import Execution
+from saga.errors import DefinitionChangedError, LeaseLostError, SagaIdTakenError, StorageError
+from saga.journal import (
+    Journal,
+    Recorded,
+    digest_of,
+    encode_context,
+    first_payload,
+    read_entry,
+    rebuild_context,
+    remember_texts,
+)
+from saga.leases import keeper_of, owner
+from saga.machine import Machine
+from saga.result import SagaResult
+from saga.storage import open_store
+from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
+from saga.views import Views
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+
+__all__ = ["begin", "join", "rebuild", "store_of", "take_up"]
+
+_set_previous = _Slots.__dict__["_previous"].__set__
+
+
+_stores: dict[str, Store] = {}
+_lock = threading.Lock()
+
+
+def store_of(value: Store | str | os.PathLike[str]) -> Store:
+    """Return the store, opened once in this process where it is given as a path or URL."""
+    if not isinstance(value, str | os.PathLike):
+        return value
+    text = os.fspath(value)
+    key = text if "://" in text else os.path.abspath(text)
+    with _lock:
+        if key not in _stores:
+            if not _stores:
+                atexit.register(_close_stores)
+            _stores[key] = open_store(value)
+        return _stores[key]
+
+
+def _close_stores() -> None:
+    for store in _stores.values():
+        store.close()
+
+
+def begin(saga: Saga, context: Context, saga_id: str, store: Store) -> Execution | StoredExecution:
+    """Store a new execution and return what runs it, or return the execution that has its id already.
+
+    :raises EncodingError: the input cannot be stored; nothing is.
+    :raises SagaIdTakenError: the id belongs to another saga or another input.
+    """
+    machine = Machine(saga.plan, saga.name, saga_id, stop_on_compensation_failure=saga.stop_on_compensation_failure)
+    texts = encode_context(context, saga.codec)
+    machine.start(time.time())
+    journal = Journal(store, saga.codec, Lease(saga_id, owner(), 1), 0, e.Status.RUNNING, keeper_of(store))
+    started = machine.events[0]
+    assert isinstance(started, e.SagaStarted)
+    journal.attach(started, first_payload(started, context, texts, saga.version))
+    new = NewExecution(saga_id, saga.name, saga.version, saga.plan.fingerprint, digest_of(texts), str(e.Status.RUNNING))
+    existing = journal.begin(new, machine, saga.lease)
+    if existing is not None:
+        if existing.name != saga.name:
+            raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
+        if existing.digest != new.digest:
+            raise SagaIdTakenError(
+                f"saga_id {saga_id!r} belongs to an execution of saga {saga.name!r} with another input; the same id stands for "
+                "the same execution, so give another id, or the same input to get its outcome"
+            )
+        return existing
+    execution = saga._execution(machine, context, journal)
+    journal.hold(saga.lease, execution.notify)
+    return execution
+
+
+def join(saga: Saga, row: StoredExecution, store: Store) -> Execution | SagaResult:
+    """Wait until an execution has ended and return its result, or what finishes it if its owner dies meanwhile.
+
+    :raises DefinitionChangedError: it is one of a definition that is not compatible.
+    """
+    pause = 0.01
+    while not e.Status(row.status).terminal:
+        if row.lease_until <= store.now():
+            for claimed in store.claim(owner(), saga.lease, saga_id=row.saga_id):
+                return take_up(saga, claimed, store)
+        time.sleep(pause)
+        pause = min(0.5, pause * 1.5)
+        again = store.get(row.saga_id)
+        if again is None:
+            raise StorageError(f"execution {row.saga_id!r} was purged")
+        row = again
+    machine, views, _ = rebuild(saga, row, store)
+    return SagaResult(machine, views.context)
+
+
+def take_up(saga: Saga, row: StoredExecution, store: Store) -> Execution:
+    """Return what goes on with an execution that this process has just claimed.
+
+    :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+    :raises EncodingError: its journal cannot be read.
+    """
+    journal = Journal(store, saga.codec, Lease(row.saga_id, owner(), row.epoch), 0, e.Status(row.status), keeper_of(store))
+    machine, views, journal.written = rebuild(saga, row, store)
+    machine.recover(owner(), row.epoch, time.time())
+    execution = saga._execution(machine, views.context, journal, views)
+    journal.hold(saga.lease, execution.notify)
+    if store.inbox(row.saga_id):
+        execution.notify()
+    return execution
+
+
+def rebuild(saga: Saga, row: StoredExecution, store: Store) -> tuple[Machine, Views, int]:
+    """Return the machine and the views an execution's journal leads to, and how many entries that has.
+
+    :raises DefinitionChangedError: it was begun by a definition that is not compatible with ``saga``.
+    :raises EncodingError: an entry cannot be read.
+    """
+    plan = saga.plan
+    if row.fingerprint != plan.fingerprint and row.version not in saga.compatible_with:
+        raise DefinitionChangedError(
+            f"execution {row.saga_id!r} was begun by version {row.version!r} of saga {row.name!r}, whose steps or policies "
+            f"differ from those of version {saga.version!r} here; register the old definition beside the new one, or, if the "
+            f"new one can finish what the old one began, say compatible_with=[{row.version!r}]"
+        )
+    recorded = [read_entry(entry, saga.codec) for entry in store.journal(row.saga_id)]
+    if not recorded:
+        raise LeaseLostError(f"execution {row.saga_id!r} was purged")
+    context = rebuild_context(recorded[0], saga.codec)
+    context._begin(plan, row.saga_id)
+    views = Views(plan, context, saga.deadline is not None)
+    machine = Machine(plan, row.name, row.saga_id, stop_on_compensation_failure=saga.stop_on_compensation_failure)
+    try:
+        for one in recorded:
+            _replay(views, machine, one)
+            machine.record(one.event)
+    except KeyError as error:
+        raise DefinitionChangedError(
+            f"execution {row.saga_id!r} of saga {row.name!r} has a step {error.args[0]!r}, which version {saga.version!r} lacks"
+        ) from error
+    for view in views.all():
+        remember_texts(view, saga.codec)
+    return machine, views, len(recorded)
+
+
+def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
+    """Do to the views what the driver did when the event happened, before the machine folds it."""
+    event = recorded.event
+    steps = machine.plan.by_name
+    if isinstance(event, e.StepSucceeded):
+        step = steps[event.step]
+        view = views.of(step)
+        if machine.gave_up_on(step):
+            view = views.for_execute(step)
+            views.keep(step, view)
+        recorded.apply(view)
+        view._results[step.name] = event.result
+        _set_previous(view, event.result)
+    elif isinstance(event, e.StepFailed):
+        step = steps[event.step]
+        view = views.for_execute(step)
+        views.keep(step, view)
+        recorded.apply(view)
+    elif isinstance(event, e.StepTimedOut):
+        step = steps[event.step]
+        views.keep(step, views.for_execute(step))
+    elif isinstance(event, (e.CompensationSucceeded, e.CompensationFailed)):
+        recorded.apply(views.for_compensate(steps[event.step]))
+    elif isinstance(event, e.GroupJoined):
+        views.join(machine.plan.groups[event.group])
+
+
+def progress_of(store: Store, saga_id: str, recoveries: int) -> bool:
+    """Return whether any outcome was recorded within the last ``recoveries`` recoveries."""
+    seen = 0
+    for entry in reversed(store.journal(saga_id)):
+        if entry.kind in _OUTCOMES and '"in_doubt":true' not in entry.payload:
+            return True
+        seen += entry.kind == "SagaRecovered"
+        if seen >= recoveries:
+            return False
+    return False
+
+
+_OUTCOMES = {"StepSucceeded", "StepFailed", "StepSkipped", "CompensationSucceeded", "CompensationFailed", "OperatorActed"}

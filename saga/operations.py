@@ -1,0 +1,222 @@
+"""What operators do: look at stored executions and decide about those a program cannot."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from saga.durable import rebuild
+from saga.errors import DefinitionChangedError, StorageError
+from saga.events import Status
+from saga.journal import write_action
+from saga.leases import owner
+from saga.machine import ACTIONS
+from saga.storage import open_store
+from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+
+__all__ = ["ExecutionView", "JournalLine", "Operations"]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """A journal entry as it is shown: ``details`` is the payload, with values as they are stored."""
+
+    seq: int
+    at: float
+    kind: str
+    step: str | None
+    details: dict[str, Any]
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
+        told = " ".join(f"{key}={_short(value)}" for key, value in self.details.items())
+        return f"{self.seq:>4}  {when}  {self.kind:<22} {self.step or '':<20} {told}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionView:
+    """An execution, its journal, and the messages it has not read yet."""
+
+    execution: StoredExecution
+    journal: tuple[JournalLine, ...]
+    inbox: tuple[dict[str, Any], ...]
+
+    def timeline(self) -> str:
+        """Return the journal as text, a line for each entry."""
+        return "\n".join(map(str, self.journal))
+
+
+class Operations:
+    """Operators' actions. Every one is in the execution's journal, with who did it and why.
+
+    An action on an execution that runs reaches its owner within seconds. One on an execution that nobody owns is recorded at
+    once, and the next recovery carries it out.
+
+    :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
+    :param who: the person who acts.
+    :param sagas: definitions; with them an action that does not fit is refused at once, rather than by whoever owns the
+        execution.
+    """
+
+    def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga] = ()) -> None:
+        if not isinstance(who, str) or not who.strip():
+            raise ValueError(f"who is {who!r}; give the name of the person who acts")
+        self.store = open_store(store)
+        self.who = who
+        self._sagas = list(sagas)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | str | None = None,
+        name: str | None = None,
+        older_than: float | None = None,
+        newer_than: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Return a page of executions, newest first.
+
+        :param status: one :class:`~saga.events.Status`, or several.
+        :param older_than: only those created at least so many seconds ago; :param newer_than: at most.
+        :param after: the ``next`` of the page before.
+        :raises ValueError: there is no such status, or the cursor is wrong.
+        """
+        now = self.store.now()
+        return self.store.list(
+            status=None if status is None else _statuses(status),
+            name=name,
+            created_before=None if older_than is None else now - older_than,
+            created_after=None if newer_than is None else now - newer_than,
+            limit=limit,
+            after=after,
+        )
+
+    def all(self, **filters: Any) -> Iterator[StoredExecution]:
+        """Yield every execution, page after page; filters as in :meth:`list`."""
+        after: str | None = None
+        while True:
+            page = self.list(**filters, after=after)
+            yield from page.executions
+            after = page.next
+            if after is None:
+                return
+
+    def show(self, saga_id: str) -> ExecutionView:
+        """Return an execution and its journal.
+
+        :raises StorageError: there is none.
+        """
+        row = self._row(saga_id)
+        lines = tuple(_line(entry) for entry in self.store.journal(saga_id))
+        return ExecutionView(row, lines, tuple(json.loads(message.body) for message in self.store.inbox(saga_id)))
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    def cancel(self, saga_id: str, why: str) -> None:
+        """Give up a running execution: what it has done is undone.
+
+        :raises StorageError: there is none. :raises ValueError: it does not go forward, or ``why`` is empty.
+        """
+        self._act("cancel", saga_id, None, why)
+
+    def compensate(self, saga_id: str, why: str) -> None:
+        """Undo an execution now, its in-doubt steps and failed compensations too."""
+        self._act("compensate", saga_id, None, why)
+
+    def resume(self, saga_id: str, why: str) -> None:
+        """Let a stuck execution go on: the steps a task asks about are executed again."""
+        self._act("resume", saga_id, None, why)
+
+    def retry(self, saga_id: str, why: str) -> None:
+        """Try the failed compensations of a stuck execution again."""
+        self._act("retry", saga_id, None, why)
+
+    def skip(self, saga_id: str, step: str, why: str) -> None:
+        """Let a stuck execution go on without a step that is in doubt, or whose compensation failed: a person saw to it."""
+        self._act("skip", saga_id, step, why)
+
+    def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
+        """Delete ended executions last written at least ``older_than`` seconds ago. Return how many.
+
+        :raises ValueError: a status is not terminal.
+        """
+        before, count = self.store.now() - older_than, 0
+        while deleted := self.store.purge(updated_before=before, status=_statuses(status)):
+            count += deleted
+        return count
+
+    def _act(self, action: str, saga_id: str, step: str | None, why: str) -> None:
+        assert action in ACTIONS
+        if not isinstance(why, str) or not why.strip():
+            raise ValueError(f"why is {why!r}; give the reason, for those who read the journal later")
+        self._check(action, self._row(saga_id), step)
+        claimed = self.store.claim(owner(), 10.0, saga_id=saga_id)
+        if not claimed:  # somebody owns it
+            self.store.post(saga_id, write_action(action, step, self.who, why))
+            return
+        lease = Lease(saga_id, owner(), claimed[0].epoch)
+        try:
+            self._check(action, claimed[0], step)
+            journal = self.store.journal(saga_id)
+            payload = json.dumps({"action": action, "step": step, "who": self.who, "why": why})
+            gave_up = any(entry.kind == "SagaCompensating" for entry in journal)
+            status = Status.COMPENSATING if gave_up else Status.RUNNING
+            entry = Entry(len(journal) + 1, "OperatorActed", step, payload, time.time())
+            self.store.append(lease, [entry], status=str(status))
+        finally:
+            self.store.release(lease, got_on=True)
+
+    def _check(self, action: str, row: StoredExecution, step: str | None) -> None:
+        """Refuse what does not fit where the execution stands, as far as that can be told here.
+
+        :raises ValueError: the text says why.
+        """
+        for saga in self._sagas:
+            if saga.name == row.name:
+                try:
+                    machine, _, _ = rebuild(saga, row, self.store)
+                except DefinitionChangedError:
+                    continue
+                machine.check(action, step)
+                return
+        if row.status in (Status.COMPLETED, Status.COMPENSATED):
+            raise ValueError(f"execution {row.saga_id!r} has ended ({row.status}); there is nothing to {action}")
+        if action in ("resume", "retry", "skip") and row.status != Status.STUCK:
+            raise ValueError(f"execution {row.saga_id!r} is not stuck ({row.status}): there is nothing to {action}")
+        if action == "cancel" and row.status != Status.RUNNING:
+            raise ValueError(f"execution {row.saga_id!r} does not go forward ({row.status}): there is nothing to cancel")
+
+    def _row(self, saga_id: str) -> StoredExecution:
+        row = self.store.get(saga_id)
+        if row is None:
+            raise StorageError(f"there is no execution {saga_id!r}")
+        return row
+
+
+def _statuses(status: Collection[str] | str) -> list[str]:
+    return [str(Status(one)) for one in ([status] if isinstance(status, str) else status)]
+
+
+def _line(entry: Entry) -> JournalLine:
+    details = json.loads(entry.payload)
+    if "changes" in details:
+        details["changes"] = dict(details["changes"])
+    return JournalLine(entry.seq, entry.at, entry.kind, entry.step, details)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "type" in value and "text" in value:
+        return f"{value['type'].rpartition(':')[2]}: {value['text']}"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,169 @@
+"""Recovery: claims what dead processes left and finishes it. Several may run side by side, on one host or many."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from os import PathLike
+from typing import TYPE_CHECKING, Final
+
+from saga.durable import progress_of, take_up
+from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
+from saga.leases import keeper_of, owner
+from saga.policy import Backoff, ExponentialBackoff
+from saga.result import SagaResult
+from saga.storage import open_store
+from saga.storage.protocol import Entry, Lease, Store, StoredExecution
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+
+__all__ = ["Recovery"]
+
+_logger: Final = logging.getLogger("saga")
+_BATCH: Final = 16
+
+
+class Recovery:
+    """Finishes executions whose process is gone.
+
+    What was under way there is in doubt, and each task says what is done about it (``in_doubt``). An execution that cannot be
+    finished is tried again later, and ends ``stuck`` after ``max_attempts`` times without getting on.
+
+    :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
+    :param sagas: the definitions to finish executions by; several versions of one saga may be among them.
+    :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act.
+    :param backoff: how long to wait after a recovery that failed.
+    :param workers: executions recovered at the same time, each in a thread.
+    :raises SagaDefinitionError: a saga is wrong, or two are the same.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | PathLike[str],
+        sagas: Iterable[Saga],
+        *,
+        max_attempts: int = 10,
+        backoff: Backoff | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.store = open_store(store)
+        self._sagas: dict[str, list[Saga]] = {}
+        for saga in sagas:
+            known = self._sagas.setdefault(saga.name, [])
+            if any(other.version == saga.version for other in known):
+                raise SagaDefinitionError(f"Recovery: version {saga.version!r} of saga {saga.name!r} is given twice")
+            _ = saga.plan  # raises where the definition is wrong
+            known.append(saga)
+        if not self._sagas:
+            raise SagaDefinitionError("Recovery: sagas is empty; give the sagas whose executions are to be finished")
+        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
+            raise SagaDefinitionError(f"Recovery: max_attempts is {max_attempts!r}; give a whole number of 1 or more")
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise SagaDefinitionError(f"Recovery: workers is {workers!r}; give a whole number of 1 or more")
+        self.max_attempts = max_attempts
+        self.backoff = backoff or ExponentialBackoff(1.0, cap=300.0)
+        self.workers = workers
+
+    def run_once(self) -> list[SagaResult]:
+        """Finish everything that is there to be finished now, and return how it ended.
+
+        :raises StorageError: the store cannot be asked.
+        """
+        if self.workers == 1:
+            return list(self._work())
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="saga recovery") as pool:
+            parts = [pool.submit(lambda: list(self._work())) for _ in range(self.workers)]
+            return [result for part in parts for result in part.result()]
+
+    def run(self, stop: threading.Event | None = None, *, interval: float = 5.0) -> None:
+        """Go on recovering until ``stop`` is set.
+
+        :param interval: seconds between looks into the store.
+        """
+        stop = stop or threading.Event()
+        while not stop.is_set():
+            try:
+                self.run_once()
+            except StorageError as error:
+                _logger.error("recovery: %s; trying again in %g s", error, interval)
+            stop.wait(interval)
+
+    def _work(self) -> Iterator[SagaResult]:
+        lease = min(saga.lease for sagas in self._sagas.values() for saga in sagas)
+        keeper = keeper_of(self.store)
+        while rows := self.store.claim(owner(), lease, names=list(self._sagas), limit=_BATCH):
+            waiting = [(row, Lease(row.saga_id, owner(), row.epoch)) for row in reversed(rows)]
+            for _, held in waiting:  # each waits for those before it
+                keeper.hold(held, lease, _nothing)
+            try:
+                while waiting:
+                    result = self._finish(*waiting.pop())
+                    if result is not None:
+                        yield result
+            finally:  # an interrupt: what was not begun is left to others
+                for _, held in waiting:
+                    self._leave(held)
+
+    def _finish(self, row: StoredExecution, lease: Lease) -> SagaResult | None:
+        try:
+            saga = self._definition(row)
+            if row.recoveries > self.max_attempts and not progress_of(self.store, row.saga_id, self.max_attempts):
+                self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
+                return None
+            execution = take_up(saga, row, self.store)
+        except DefinitionChangedError as error:
+            self._park(row, lease, str(error))
+            return None
+        except LeaseLostError as error:
+            _logger.info("recovery of saga %s is left to another: %s", row.saga_id, error)
+            return None
+        except Exception as error:
+            if row.recoveries >= self.max_attempts:
+                self._park(row, lease, f"recovery failed {row.recoveries} times, at last with: {error}")
+                return None
+            delay = self.backoff.delay(row.recoveries, 0.5)
+            _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
+            self._leave(lease, delay)
+            return None
+        try:
+            execution.run()
+        except StorageError as error:  # the execution has given its lease back
+            _logger.error("recovery of saga %s stopped: %s", row.saga_id, error)
+            return None
+        return saga._settle(execution)
+
+    def _leave(self, lease: Lease, delay: float = 0.0) -> None:
+        keeper_of(self.store).drop(lease)
+        with suppress(StorageError):
+            self.store.release(lease, delay=delay)
+
+    def _definition(self, row: StoredExecution) -> Saga:
+        """Return the definition to finish an execution by: the one it began with, or one that says it is compatible."""
+        known = self._sagas[row.name]
+        for saga in known:
+            if saga.plan.fingerprint == row.fingerprint and saga.version == row.version:
+                return saga
+        for saga in known:
+            if saga.plan.fingerprint == row.fingerprint or row.version in saga.compatible_with:
+                return saga
+        return known[-1]  # which says what does not fit
+
+    def _park(self, row: StoredExecution, lease: Lease, reason: str) -> None:
+        """End the execution as stuck, for a person to act."""
+        _logger.critical("saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
+        try:
+            seq = len(self.store.journal(row.saga_id)) + 1
+            entry = Entry(seq, "SagaStuck", None, json.dumps({"reason": reason}), self.store.now())
+            self.store.append(lease, [entry], status="stuck", release=True)
+        except StorageError as error:
+            _logger.error("that saga %s is stuck could not be stored: %s", row.saga_id, error)
+        keeper_of(self.store).drop(lease)
+
+
+def _nothing() -> None:
+    """No mail is read for an execution that has not begun."""

@@ -1,0 +1,226 @@
+"""A store in memory: for tests, and for executions that need not outlive their process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Container, Sequence
+from dataclasses import replace
+
+from saga.storage import rules
+from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore(Store):
+    """Dicts and a lock.
+
+    :param clock: returns seconds since the epoch.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._executions: dict[str, StoredExecution] = {}
+        self._journals: dict[str, dict[int, Entry]] = {}
+        self._inboxes: dict[str, dict[int, Message]] = {}
+        self._posted = 0
+        self._closed = False
+
+    def now(self) -> float:
+        return self._clock()
+
+    def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
+        status = rules.check_new(new, owner)
+        with self._lock:
+            if existing := self.get(new.saga_id):
+                return existing
+            journal = _added(new.saga_id, {}, entries)
+            now = self._clock()
+            until = now + lease_seconds
+            self._executions[new.saga_id] = StoredExecution(
+                saga_id=new.saga_id,
+                name=new.name,
+                version=new.version,
+                fingerprint=new.fingerprint,
+                digest=new.digest,
+                status=status,
+                owner=owner,
+                epoch=1,
+                lease_until=until,
+                due=until,
+                recoveries=0,
+                created=now,
+                updated=now,
+            )
+            self._journals[new.saga_id] = journal
+            self._inboxes[new.saga_id] = {}
+        return None
+
+    def append(
+        self,
+        lease: Lease,
+        entries: Sequence[Entry],
+        *,
+        status: str | None = None,
+        release: bool = False,
+        taken: Sequence[int] = (),
+    ) -> None:
+        status = None if status is None else rules.check_status(status)
+        with self._lock:
+            row = self._held(lease)
+            if row is None:
+                raise rules.lease_lost(lease)
+            journal = self._journals[row.saga_id]
+            journal.update(_added(row.saga_id, journal, entries))
+            inbox = self._inboxes[row.saga_id]
+            for message in taken:
+                inbox.pop(message, None)
+            now = self._clock()
+            if status is not None:
+                row = replace(row, status=status, updated=now)
+            if release:
+                row = replace(row, owner=None, lease_until=0.0, due=now, updated=now)
+            self._executions[row.saga_id] = row
+
+    def get(self, saga_id: str) -> StoredExecution | None:
+        with self._lock:
+            self._check_open()
+            return self._executions.get(saga_id)
+
+    def journal(self, saga_id: str) -> list[Entry]:
+        with self._lock:
+            self._check_open()
+            journal = self._journals.get(saga_id, {})
+            return [journal[seq] for seq in sorted(journal)]
+
+    def claim(
+        self,
+        owner: str,
+        lease_seconds: float,
+        *,
+        names: Collection[str] | None = None,
+        limit: int = 1,
+        saga_id: str | None = None,
+    ) -> list[StoredExecution]:
+        rules.check_claim(owner, limit)
+        with self._lock:
+            self._check_open()
+            now = self._clock()
+            found = [
+                row
+                for row in self._executions.values()
+                if row.lease_until <= now
+                and (names is None or row.name in names)
+                and (row.saga_id == saga_id if saga_id is not None else row.status in rules.CLAIMABLE and row.due <= now)
+            ]
+            found.sort(key=lambda row: row.due)
+            return [self._taken(row, owner, now, lease_seconds, recovery=saga_id is None) for row in found[:limit]]
+
+    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+        beats = []
+        with self._lock:
+            now = self._clock()
+            until = now + lease_seconds
+            for lease in leases:
+                row = self._held(Lease(lease.saga_id, owner, lease.epoch))
+                if row is not None:
+                    self._executions[row.saga_id] = replace(row, lease_until=until, due=until, updated=now)
+                    beats.append(Beat(row.saga_id, bool(self._inboxes[row.saga_id])))
+        return beats
+
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
+        with self._lock:
+            row = self._held(lease)
+            if row is not None:
+                now = self._clock()
+                recoveries = 0 if got_on else row.recoveries
+                self._executions[row.saga_id] = replace(
+                    row, owner=None, lease_until=0.0, due=now + delay, recoveries=recoveries, updated=now
+                )
+
+    def post(self, saga_id: str, body: str) -> None:
+        with self._lock:
+            row = self.get(saga_id)
+            if row is None:
+                raise rules.no_execution(saga_id)
+            self._posted += 1
+            self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
+            self._executions[saga_id] = replace(row, due=min(row.due, self._clock()))
+
+    def inbox(self, saga_id: str) -> list[Message]:
+        with self._lock:
+            self._check_open()
+            return list(self._inboxes.get(saga_id, {}).values())
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | None = None,
+        name: str | None = None,
+        created_before: float | None = None,
+        created_after: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        statuses = rules.statuses_of(status)
+        bound = rules.bound_of(after, created_before, limit)
+        with self._lock:
+            self._check_open()
+            found = [
+                row
+                for row in self._executions.values()
+                if row.status in statuses
+                and (name is None or row.name == name)
+                and (created_after is None or row.created >= created_after)
+                and (row.created, row.saga_id) < bound
+            ]
+        found.sort(key=lambda row: (row.created, row.saga_id), reverse=True)
+        return rules.page_of(found, limit)
+
+    def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
+        statuses = rules.check_terminal(status)
+        with self._lock:
+            self._check_open()
+            now = self._clock()
+            old = [
+                row.saga_id
+                for row in self._executions.values()
+                if row.status in statuses and row.updated < updated_before and row.lease_until <= now
+            ][:limit]
+            for saga_id in old:
+                del self._executions[saga_id], self._journals[saga_id], self._inboxes[saga_id]
+        return len(old)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise rules.closed(self)
+
+    def _held(self, lease: Lease) -> StoredExecution | None:
+        """Return the row that this lease holds, if it still does."""
+        row = self.get(lease.saga_id)
+        return row if row is not None and row.owner == lease.owner and row.epoch == lease.epoch else None
+
+    def _taken(self, row: StoredExecution, owner: str, now: float, lease_seconds: float, *, recovery: bool) -> StoredExecution:
+        until = now + lease_seconds
+        row = replace(row, owner=owner, epoch=row.epoch + 1, lease_until=until, due=until, updated=now)
+        if recovery:
+            row = replace(row, recoveries=row.recoveries + 1)
+        self._executions[row.saga_id] = row
+        return row
+
+
+def _added(saga_id: str, journal: Container[int], entries: Sequence[Entry]) -> dict[int, Entry]:
+    """Return the entries by their ``seq``.
+
+    :raises StorageError: the journal has one of them already.
+    """
+    added = {entry.seq: entry for entry in entries}
+    if len(added) < len(entries) or any(seq in journal for seq in added):
+        raise rules.already_stored(saga_id, entries)
+    return added

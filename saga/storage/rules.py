@@ -1,0 +1,185 @@
+"""What all stores check alike: ids, statuses, cursors. No store and no database lives here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Collection, Sequence
+
+from saga.errors import LeaseLostError, StorageError
+from saga.storage.protocol import Entry, Lease, NewExecution, Page, StoredExecution
+
+__all__ = [
+    "CLAIMABLE",
+    "LONGEST",
+    "STATUSES",
+    "TERMINAL",
+    "already_stored",
+    "bound_of",
+    "check_claim",
+    "check_new",
+    "check_status",
+    "check_terminal",
+    "closed",
+    "is_id",
+    "lease_lost",
+    "no_execution",
+    "page_of",
+    "statuses_of",
+    "too_new",
+]
+
+CLAIMABLE = ("running", "compensating")
+"""Statuses that recovery takes executions in without being told their id."""
+
+TERMINAL = ("completed", "compensated", "stuck")
+STATUSES = CLAIMABLE + TERMINAL
+
+LONGEST = 200
+"""Characters in an id, a name, a version, a fingerprint, a digest or an owner, at most."""
+
+END_OF_TIME = 1e300
+"""Later than every execution; a number and no infinity, which MySQL does not have."""
+
+
+def _fault(text: object, *, empty: bool) -> str | None:
+    """Say what is wrong with a key, or return ``None``."""
+    if not isinstance(text, str):
+        return f"must be a str, not {type(text).__name__}"
+    if not text and not empty:
+        return "must not be empty"
+    if len(text) > LONGEST:
+        return f"must have at most {LONGEST} characters, not {len(text)}"
+    if "\0" in text:
+        return "must not contain NUL"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must be encodable as UTF-8"
+    return None
+
+
+def is_id(text: object) -> bool:
+    """Whether an execution may have this id: a non-empty str of up to 200 characters without NUL or lone surrogates."""
+    return _fault(text, empty=False) is None
+
+
+def check_new(new: NewExecution, owner: str) -> str:
+    """Check an execution before it is stored; return its status as a plain string.
+
+    :raises StorageError: a key is too long, holds NUL, or is empty where it must not be.
+    :raises ValueError: the status is unknown.
+    """
+    status = check_status(new.status)
+    keys = {"saga_id": new.saga_id, "name": new.name, "owner": owner}
+    others = {"version": new.version, "fingerprint": new.fingerprint, "digest": new.digest}
+    for key, text in (keys | others).items():
+        if fault := _fault(text, empty=key in others):
+            raise StorageError(f"{key} {fault}: {text!r}")
+    return status
+
+
+def check_claim(owner: str, limit: int) -> None:
+    """Check who claims, and how many.
+
+    :raises StorageError: the owner cannot be stored.
+    :raises ValueError: ``limit`` is less than 1.
+    """
+    if fault := _fault(owner, empty=False):
+        raise StorageError(f"owner {fault}: {owner!r}")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+
+
+def check_status(status: str) -> str:
+    """Return the status as a plain string, which every driver can send.
+
+    :raises ValueError: there is no such status.
+    """
+    if status not in STATUSES:
+        raise ValueError(f"there is no status {status!r}: a status is one of {', '.join(STATUSES)}")
+    return str(status)
+
+
+def check_terminal(status: Collection[str]) -> list[str]:
+    """Return the statuses, each once.
+
+    :raises ValueError: one is not terminal.
+    """
+    for one in status:
+        if one not in TERMINAL:
+            raise ValueError(f"only terminal executions are purged ({', '.join(TERMINAL)}), not {one!r}")
+    return sorted({str(one) for one in status})
+
+
+def statuses_of(status: Collection[str] | None) -> list[str]:
+    """Return the statuses that a listing asks for, each once; all where it does not say.
+
+    :raises ValueError: there is no such status.
+    """
+    if status is None:
+        return list(STATUSES)
+    return sorted({check_status(one) for one in status})
+
+
+def page_of(found: Sequence[StoredExecution], limit: int) -> Page:
+    """Return the first ``limit`` of the executions found; that there are more of them says that there is a next page."""
+    if len(found) <= limit:
+        return Page(tuple(found), None)
+    last = found[limit - 1]
+    cursor = base64.urlsafe_b64encode(json.dumps([last.created, last.saga_id]).encode()).decode()
+    return Page(tuple(found[:limit]), cursor)
+
+
+def bound_of(after: str | None, created_before: float | None, limit: int) -> tuple[float, str]:
+    """Return the time and id below which a page begins: its executions come before it in (created, id).
+
+    :raises ValueError: the cursor is none of :func:`page_of`'s, or ``limit`` is less than 1.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    # No id is empty: (created_before, "") is below every execution that was created then.
+    bound = (END_OF_TIME if created_before is None else created_before, "")
+    if after is None:
+        return bound
+    try:
+        created, saga_id = json.loads(base64.b64decode(after, altchars=b"-_", validate=True))
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise ValueError(f"not a cursor of a page: {after!r}") from None
+    if not isinstance(created, float) or not math.isfinite(created) or not is_id(saga_id):
+        raise ValueError(f"not a cursor of a page: {after!r}")
+    return min(bound, (created, saga_id))
+
+
+def lease_lost(lease: Lease) -> LeaseLostError:
+    """The error of an append whose lease no longer holds."""
+    return LeaseLostError(
+        f"execution {lease.saga_id!r} is no longer held by {lease.owner!r} with epoch {lease.epoch}: it was taken over, "
+        "given back or purged; nothing was stored"
+    )
+
+
+def already_stored(saga_id: str, entries: Collection[Entry]) -> StorageError:
+    """The error of an append of which the journal has a ``seq`` already."""
+    seqs = ", ".join(str(entry.seq) for entry in entries)
+    return StorageError(f"the journal of execution {saga_id!r} already has one of the entries {seqs}; nothing was stored")
+
+
+def no_execution(saga_id: str) -> StorageError:
+    """The error of a message to an execution that is not there."""
+    return StorageError(f"there is no execution {saga_id!r} to send a message to")
+
+
+def closed(store: object) -> StorageError:
+    """The error of using a store after its end."""
+    return StorageError(f"this {type(store).__name__} is closed")
+
+
+def too_new(found: int, known: int, where: str) -> StorageError:
+    """The error of opening a store that a later release of this package has written."""
+    return StorageError(
+        f"{where} has version {found} of saga's tables, and this release of saga-tasks knows versions up to {known}: "
+        "install the newer release; nothing was changed"
+    )
