@@ -261,7 +261,7 @@ class Codec:
 
     def _write_moment(self, value: datetime | time, depth: int) -> str:
         tag, zone = type(value).__name__, value.tzinfo
-        if not value.fold and (zone is None or (type(zone) is timezone and len(_zone_arguments(zone)) == 1)):
+        if not value.fold and (zone is None or (type(zone) is timezone and _is_iso(zone))):
             return f'{{"${tag}":"{value.isoformat()}"}}'
         # The clock's own reading and the zone, not an offset: the same zone comes back, whatever its rules are by then.
         try:
@@ -618,6 +618,11 @@ def _write_int(value: int, depth: int = 0) -> str:
 
 def _write_float(value: float, depth: int = 0) -> str:
     return repr(value) if isfinite(value) else f'{{"$float":"{value!r}"}}'
+
+
+def _is_iso(zone: timezone) -> bool:
+    # Offsets below a second are written in ISO 8601, but some versions of Python read them as UTC.
+    return len(_zone_arguments(zone)) == 1 and not zone.utcoffset(None).microseconds
 
 
 def _moment(cls: type[datetime] | type[time], held: Any) -> datetime | time:

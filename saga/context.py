@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from saga.errors import ContextKeyError, MergeConflictError
+from saga.errors import ContextKeyError, MergeConflictError, SagaDefinitionError
 from saga.task import StepInfo, Task
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ class Context(_Slots, MutableMapping[str, Any]):
     cannot be keys.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("__slots__"):
+            raise SagaDefinitionError(f"{cls.__name__}: a context keeps its keys in __dict__; leave out slots")
+
+    def __new__(cls, /, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self._begin(None, "")
         return self
@@ -246,6 +252,8 @@ def _same(one: Any, other: Any) -> bool:
         return False
     try:
         return bool(one == other)
+    except RecursionError:  # a container that holds itself
+        return repr(one) == repr(other)
     except Exception:  # an array has no single truth value: what cannot be compared counts as changed
         return False
 
@@ -262,13 +270,19 @@ def _isolate(value: Any, memo: dict[int, Any]) -> Any:
     if kind is list:
         memo[id(value)] = twin = []
         twin.extend(_isolate(item, memo) for item in value)
-    elif kind is dict:
-        memo[id(value)] = twin = {}
-        twin.update((key, _isolate(item, memo)) for key, item in value.items())
+    elif kind in (dict, OrderedDict, defaultdict, Counter):
+        memo[id(value)] = twin = copy.copy(value)
+        for key, item in value.items():
+            twin[key] = _isolate(item, memo)
+    elif kind is deque:
+        memo[id(value)] = twin = deque(maxlen=value.maxlen)
+        twin.extend(_isolate(item, memo) for item in value)
     elif kind is set or kind is bytearray:
         twin = kind(value)
     elif kind is tuple:
         twin = tuple(_isolate(item, memo) for item in value)
+    elif isinstance(value, tuple) and hasattr(kind, "_make"):  # a named tuple
+        twin = kind._make(_isolate(item, memo) for item in value)
     elif is_dataclass(value) and not isinstance(value, (type, Context)):
         memo[id(value)] = twin = copy.copy(value)
         for field in fields(value):

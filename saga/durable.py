@@ -6,11 +6,11 @@ import atexit
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
 from saga.context import Context, _Slots
-from saga.drivers.threads import Execution
+from saga.drivers.base import Driver
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaIdTakenError, StorageError
 from saga.journal import (
     Journal,
@@ -32,8 +32,9 @@ from saga.views import Views
 if TYPE_CHECKING:
     from saga.saga import Saga
 
-__all__ = ["begin", "join", "rebuild", "store_of", "take_up"]
+__all__ = ["begin", "join", "rebuild", "start", "store_of", "take_up"]
 
+D = TypeVar("D", bound=Driver)
 _set_previous = _Slots.__dict__["_previous"].__set__
 
 
@@ -60,13 +61,20 @@ def _close_stores() -> None:
         store.close()
 
 
-def begin(saga: Saga, context: Context, saga_id: str, store: Store) -> Execution | StoredExecution:
+def start(saga: Saga, driver: type[D], context: Context, saga_id: str, store: Store | str | os.PathLike[str]) -> D | SagaResult:
+    """Return what runs a new execution; where the id exists already, wait for its outcome and return that."""
+    opened = store_of(store)
+    begun = begin(saga, driver, context, saga_id, opened)
+    return join(saga, driver, begun, opened) if isinstance(begun, StoredExecution) else begun
+
+
+def begin(saga: Saga, driver: type[D], context: Context, saga_id: str, store: Store) -> D | StoredExecution:
     """Store a new execution and return what runs it, or return the execution that has its id already.
 
     :raises EncodingError: the input cannot be stored; nothing is.
     :raises SagaIdTakenError: the id belongs to another saga or another input.
     """
-    machine = Machine(saga.plan, saga.name, saga_id, stop_on_compensation_failure=saga.stop_on_compensation_failure)
+    machine = saga._machine(saga_id)
     texts = encode_context(context, saga.codec)
     machine.start(time.time())
     journal = Journal(store, saga.codec, Lease(saga_id, owner(), 1), 0, e.Status.RUNNING, keeper_of(store))
@@ -84,12 +92,12 @@ def begin(saga: Saga, context: Context, saga_id: str, store: Store) -> Execution
                 "the same execution, so give another id, or the same input to get its outcome"
             )
         return existing
-    execution = saga._execution(machine, context, journal)
+    execution = saga._execution(driver, machine, context, journal)
     journal.hold(saga.lease, execution.notify)
     return execution
 
 
-def join(saga: Saga, row: StoredExecution, store: Store) -> Execution | SagaResult:
+def join(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D | SagaResult:
     """Wait until an execution has ended and return its result, or what finishes it if its owner dies meanwhile.
 
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
@@ -98,7 +106,7 @@ def join(saga: Saga, row: StoredExecution, store: Store) -> Execution | SagaResu
     while not e.Status(row.status).terminal:
         if row.lease_until <= store.now():
             for claimed in store.claim(owner(), saga.lease, saga_id=row.saga_id):
-                return take_up(saga, claimed, store)
+                return take_up(saga, driver, claimed, store)
         time.sleep(pause)
         pause = min(0.5, pause * 1.5)
         again = store.get(row.saga_id)
@@ -109,7 +117,7 @@ def join(saga: Saga, row: StoredExecution, store: Store) -> Execution | SagaResu
     return SagaResult(machine, views.context)
 
 
-def take_up(saga: Saga, row: StoredExecution, store: Store) -> Execution:
+def take_up(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D:
     """Return what goes on with an execution that this process has just claimed.
 
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
@@ -118,7 +126,7 @@ def take_up(saga: Saga, row: StoredExecution, store: Store) -> Execution:
     journal = Journal(store, saga.codec, Lease(row.saga_id, owner(), row.epoch), 0, e.Status(row.status), keeper_of(store))
     machine, views, journal.written = rebuild(saga, row, store)
     machine.recover(owner(), row.epoch, time.time())
-    execution = saga._execution(machine, views.context, journal, views)
+    execution = saga._execution(driver, machine, views.context, journal, views)
     journal.hold(saga.lease, execution.notify)
     if store.inbox(row.saga_id):
         execution.notify()
@@ -144,7 +152,7 @@ def rebuild(saga: Saga, row: StoredExecution, store: Store) -> tuple[Machine, Vi
     context = rebuild_context(recorded[0], saga.codec)
     context._begin(plan, row.saga_id)
     views = Views(plan, context, saga.deadline is not None)
-    machine = Machine(plan, row.name, row.saga_id, stop_on_compensation_failure=saga.stop_on_compensation_failure)
+    machine = saga._machine(row.saga_id)
     try:
         for one in recorded:
             _replay(views, machine, one)

@@ -6,20 +6,31 @@ import inspect
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, Unpack
 
 from saga.errors import SagaDefinitionError
+from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
 if TYPE_CHECKING:
     from saga.context import Context
 
 
-__all__ = ["Flow", "FunctionTask", "Parallel", "Sequence", "Step", "parallel", "sequence", "step"]
+__all__ = ["Flow", "FlowLike", "FunctionTask", "Parallel", "Policies", "Sequence", "Step", "parallel", "sequence", "step"]
 
-POLICIES: Final = (
-    "retry", "timeout", "on_error", "compensation_retry", "compensate_on_failure", "in_doubt",
-)  # fmt: skip
+
+class Policies(TypedDict, total=False):
+    """How a step behaves when it fails, takes long or is left in doubt: see the attributes of :class:`~saga.task.Task`."""
+
+    retry: Retry | None
+    timeout: float | None
+    on_error: OnError | Retry
+    compensation_retry: Retry | None
+    compensate_on_failure: bool
+    in_doubt: InDoubt
+
+
+POLICIES: Final = tuple(Policies.__annotations__)
 
 
 class Flow:
@@ -52,12 +63,21 @@ class Parallel(Flow):
     children: tuple[Flow, ...]
 
 
-def sequence(*flows: Any) -> Sequence:
+class _Composable(Protocol):
+    # What is no flow, but has one: a saga.
+    def __saga_flow__(self) -> Flow: ...
+
+
+FlowLike = Flow | Task[Any] | type[Task[Any]] | _Composable
+"""What can be composed: a flow, a task, a task class or a saga."""
+
+
+def sequence(*flows: FlowLike) -> Sequence:
     """Return the flows one after the other. Each is a task, a task class, a saga or a flow."""
     return Sequence(tuple(as_flow(flow, "sequence()") for flow in flows))
 
 
-def parallel(*flows: Any) -> Parallel:
+def parallel(*flows: FlowLike) -> Parallel:
     """Return the flows at the same time, each in a thread of its own and with its own view of the context."""
     return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows))
 
@@ -71,7 +91,7 @@ def step(
     kwargs: Mapping[str, Any] | None = None,
     compensate_args: SequenceOf[Any] = (),
     compensate_kwargs: Mapping[str, Any] | None = None,
-    **policies: Any,
+    **policies: Unpack[Policies],
 ) -> Step:
     """Return a step from a function, or from a task with other policies than its own.
 
@@ -154,12 +174,18 @@ class FunctionTask(Task[Any]):
         if compensation is None and (compensate_args or compensate_kwargs):
             raise SagaDefinitionError(f"step {self.name!r}: arguments for a compensation, but no compensate=")
 
+    @property
+    def undo_function(self) -> Any:
+        """The function that undoes, or ``None``."""
+        return self.compensation and self.compensation.function
+
     def execute(self, context: Context) -> Any:
         return self.action(context, context._previous)
 
     def compensate(self, context: Context) -> None:
         if self.compensation is not None:
-            self.compensation(context, context._results.get(context.step.name))
+            # A coroutine, where the function is a coroutine function: the asynchronous driver awaits it.
+            return self.compensation(context, context._results.get(context.step.name))  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<function task {self.name!r}>"

@@ -1,6 +1,6 @@
 """SagaLogger: events become log records of the standard library. Importing this configures nothing.
 
-One line per event, as ``key=value``, from the logger ``saga``. A library's user decides where it goes.
+One line per event, a message and then ``key=value`` pairs, from the logger ``saga``. A library's user decides where it goes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from saga import events as e
+from saga.errors import SagaDefinitionError
 
 if TYPE_CHECKING:
     from saga.saga import ExecutionInfo
@@ -20,8 +21,32 @@ __all__ = ["SagaLogger"]
 class SagaLogger:
     """Write each event of an execution as one log line.
 
-    Override a method, one per event and named after it (``step_failed(event, info)``), to change what is written for it,
-    or :meth:`write` for all.
+    Levels tell outcomes. A failed attempt is a warning, because a retry may mend it; that the saga gave up is an error.
+
+    ============================  ========  ============================================================
+    method and event              level     what it says
+    ============================  ========  ============================================================
+    ``saga_started``              INFO      the execution began
+    ``step_started``              DEBUG     ``execute`` is about to be called
+    ``step_succeeded``            INFO      ``execute`` returned
+    ``step_failed``               WARNING   an attempt of ``execute`` raised, or was interrupted
+    ``step_timed_out``            WARNING   an attempt of ``execute`` took longer than it may
+    ``retry_scheduled``           WARNING   another attempt follows
+    ``step_skipped``              WARNING   the step failed for good and the saga goes on without it
+    ``group_joined``              DEBUG     all branches of a parallel group ended well
+    ``saga_compensating``         ERROR     the saga gave up, with the traceback of the cause
+    ``compensation_started``      DEBUG     ``compensate`` is about to be called
+    ``compensation_succeeded``    INFO      ``compensate`` returned
+    ``compensation_failed``       ERROR     an attempt of ``compensate`` raised, with its traceback
+    ``saga_completed``            INFO      every step ended well
+    ``saga_compensated``          WARNING   the saga failed and is wholly undone
+    ``saga_stuck``                CRITICAL  the saga ended and a person must act
+    ``saga_recovered``            WARNING   another process took the execution over
+    ``operator_acted``            WARNING   a person decided, and why
+    ============================  ========  ============================================================
+
+    Each method is called as ``method(event, info)``. Override one to change what is written for its event, or
+    :meth:`write` for all.
 
     :param logger: a logger, or the name of one.
     :param show: context keys to add to the lines that begin and end an execution; :param mask: those of them whose value
@@ -30,82 +55,124 @@ class SagaLogger:
 
     def __init__(self, logger: logging.Logger | str = "saga", *, show: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
-        self.mask = frozenset(mask)
-        self.show = tuple(show)
-        self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in _METHODS.values())
+        self.show = _keys("show", show)
+        self.mask = frozenset(_keys("mask", mask))
         self._methods = {kind: getattr(self, name) for kind, name in _METHODS.items()}
+        own = ("__call__", "write", *_METHODS.values())
+        self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in own)
 
     def __call__(self, event: e.Event, info: ExecutionInfo) -> None:
         self._methods[type(event)](event, info)
 
     def listening(self) -> bool:
-        """Whether anything would be written now. Asked once, when an execution begins."""
+        """Return whether an event can have any effect here now: an execution leaves out a logger that does not listen.
+
+        It is false where the logger would not even write ``CRITICAL``. It is always true where a subclass overrides a
+        method, because that may do more than log.
+        """
         return self._overridden or self.logger.isEnabledFor(logging.CRITICAL)
 
-    def write(self, level: int, info: ExecutionInfo, message: str, **pairs: Any) -> None:
-        """Write one line: saga, id, then ``pairs`` (those that are ``None`` left out)."""
+    def write(
+        self, level: int, info: ExecutionInfo, message: str, *, exc_info: BaseException | None = None, **pairs: Any
+    ) -> None:
+        """Write one line: the message, saga, id, then ``pairs`` (those that are ``None`` left out).
+
+        :param exc_info: the exception whose traceback the record carries.
+        """
         if self.logger.isEnabledFor(level):
-            told = " ".join(f"{key}={_quoted(value)}" for key, value in pairs.items() if value is not None)
-            self.logger.log(level, "%s saga=%s id=%s %s", message, _quoted(info.saga), info.saga_id, told)
+            told = {"saga": info.saga, "id": info.saga_id, **pairs}
+            line = " ".join(f"{key}={_quoted(value)}" for key, value in told.items() if value is not None)
+            self.logger.log(level, "%s %s", message, line, exc_info=exc_info)
 
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:
         return {f"context.{key}": "***" if key in self.mask else info.context[key] for key in self.show if key in info.context}
 
     def saga_started(self, event: e.SagaStarted, info: ExecutionInfo) -> None:
+        """The execution began."""
         self.write(logging.INFO, info, "saga started", status="running", **self._context(info))
 
     def saga_compensating(self, event: e.SagaCompensating, info: ExecutionInfo) -> None:
-        self.write(logging.WARNING, info, "saga compensating", step=event.step, status="compensating", error=repr(event.error))
+        """The saga gave up."""
+        self.write(
+            logging.ERROR,
+            info,
+            "saga compensating",
+            step=event.step,
+            status="compensating",
+            error=event.error,
+            exc_info=event.error,
+        )
 
     def saga_completed(self, event: e.SagaCompleted, info: ExecutionInfo) -> None:
+        """Every step ended well."""
         self.write(logging.INFO, info, "saga completed", status="completed", **self._context(info))
 
     def saga_compensated(self, event: e.SagaCompensated, info: ExecutionInfo) -> None:
+        """The saga failed and is wholly undone."""
         self.write(logging.WARNING, info, "saga compensated", status="compensated", **self._context(info))
 
     def saga_stuck(self, event: e.SagaStuck, info: ExecutionInfo) -> None:
+        """The saga ended and a person must act."""
         self.write(logging.CRITICAL, info, "saga stuck", status="stuck", reason=event.reason, **self._context(info))
 
+    def saga_recovered(self, event: e.SagaRecovered, info: ExecutionInfo) -> None:
+        """Another process took the execution over."""
+        self.write(logging.WARNING, info, "saga recovered", owner=event.owner, epoch=event.epoch)
+
+    def operator_acted(self, event: e.OperatorActed, info: ExecutionInfo) -> None:
+        """A person decided, and why."""
+        action = event.action
+        self.write(logging.WARNING, info, "operator acted", step=event.step, action=action, who=event.who, why=event.why)
+
     def step_started(self, event: e.StepStarted, info: ExecutionInfo) -> None:
+        """``execute`` is about to be called."""
         self.write(logging.DEBUG, info, "step started", step=event.step, attempt=event.attempt, status="running")
 
     def step_succeeded(self, event: e.StepSucceeded, info: ExecutionInfo) -> None:
+        """``execute`` returned."""
         self._outcome(logging.INFO, info, "step succeeded", event, "succeeded")
 
     def step_failed(self, event: e.StepFailed, info: ExecutionInfo) -> None:
+        """An attempt of ``execute`` raised, or was interrupted."""
         status = "in_doubt" if event.in_doubt else "failed"
-        self._outcome(logging.ERROR, info, "step failed", event, status, error=repr(event.error))
+        self._outcome(logging.WARNING, info, "step failed", event, status, error=event.error)
 
     def step_timed_out(self, event: e.StepTimedOut, info: ExecutionInfo) -> None:
-        self._outcome(logging.ERROR, info, "step timed out", event, "timed_out", error=repr(event.error))
+        """An attempt of ``execute`` took longer than it may."""
+        self._outcome(logging.WARNING, info, "step timed out", event, "timed_out", error=event.error)
 
     def step_skipped(self, event: e.StepSkipped, info: ExecutionInfo) -> None:
+        """The step failed for good and the saga goes on without it."""
         self.write(logging.WARNING, info, "step skipped", step=event.step, status="skipped")
 
     def retry_scheduled(self, event: e.RetryScheduled, info: ExecutionInfo) -> None:
-        what = "compensation retry" if event.compensation else "retry"
-        delay = f"{event.delay * 1000:.1f}"
+        """Another attempt, of ``execute`` or ``compensate``, follows."""
         self.write(
             logging.WARNING,
             info,
-            f"{what} scheduled",
+            "compensation retry scheduled" if event.compensation else "retry scheduled",
             step=event.step,
             attempt=event.attempt,
             status="waiting",
-            delay_ms=delay,
+            delay_ms=f"{event.delay * 1000:.1f}",
         )
 
     def group_joined(self, event: e.GroupJoined, info: ExecutionInfo) -> None:
+        """All branches of a parallel group ended well."""
         self.write(logging.DEBUG, info, "parallel group joined", group=event.group)
 
     def compensation_started(self, event: e.CompensationStarted, info: ExecutionInfo) -> None:
+        """``compensate`` is about to be called."""
         self.write(logging.DEBUG, info, "compensation started", step=event.step, attempt=event.attempt, status="compensating")
 
     def compensation_succeeded(self, event: e.CompensationSucceeded, info: ExecutionInfo) -> None:
+        """``compensate`` returned."""
         self._outcome(logging.INFO, info, "compensation succeeded", event, "compensated")
 
     def compensation_failed(self, event: e.CompensationFailed, info: ExecutionInfo) -> None:
-        self._outcome(logging.ERROR, info, "compensation failed", event, "compensation_failed", error=repr(event.error))
+        """An attempt of ``compensate`` raised."""
+        status = "compensation_failed"
+        self._outcome(logging.ERROR, info, "compensation failed", event, status, error=event.error, exc_info=event.error)
 
     def _outcome(
         self,
@@ -114,11 +181,10 @@ class SagaLogger:
         message: str,
         event: e.StepSucceeded | e.StepFailed | e.StepTimedOut | e.CompensationSucceeded | e.CompensationFailed,
         status: str,
-        **pairs: Any,
+        **more: Any,
     ) -> None:
-        if self.logger.isEnabledFor(level):
-            elapsed = f"{event.elapsed * 1000:.3f}"
-            self.write(level, info, message, step=event.step, attempt=event.attempt, status=status, elapsed_ms=elapsed, **pairs)
+        elapsed = f"{event.elapsed * 1000:.3f}"
+        self.write(level, info, message, step=event.step, attempt=event.attempt, status=status, elapsed_ms=elapsed, **more)
 
 
 _METHODS: Final = {
@@ -137,9 +203,22 @@ _METHODS: Final = {
     e.SagaCompleted: "saga_completed",
     e.SagaCompensated: "saga_compensated",
     e.SagaStuck: "saga_stuck",
+    e.SagaRecovered: "saga_recovered",
+    e.OperatorActed: "operator_acted",
 }
 
 
+def _keys(parameter: str, keys: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(keys, str):  # its letters are surely not what was meant, and a mask must not miss
+        raise SagaDefinitionError(f"SagaLogger: {parameter} is {keys!r}; give several keys, such as ({keys!r},)")
+    return tuple(keys)
+
+
 def _quoted(value: Any) -> str:
-    text = str(value).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return f'"{text}"' if not text or any(c in text for c in ' ="') else text
+    text = repr(value) if isinstance(value, BaseException) else str(value)
+    if text.isprintable() and text and not any(c in text for c in ' ="\\'):
+        return text
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    if not text.isprintable():  # a line break in a value must not begin another line of the log
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{text}"'

@@ -371,7 +371,15 @@ class Machine:
         policy = step.compensation_retry if compensation else step.retry
         # Spread without randomness: a replay of the same execution waits the same time.
         fraction = zlib.crc32(f"{self.saga_id}/{step.name}/{attempt}/{compensation}".encode()) / 2**32
-        delay = policy.delay(attempt, fraction)
+        try:
+            delay = policy.delay(attempt, fraction)
+        except Exception as wrong:  # the user's own backoff
+            wrong.add_note(f"raised by the backoff of step {step.name!r}, after: {error!r}")
+            if compensation:
+                self._progress(at)
+            else:
+                self._fail(step, wrong, at)
+            return
         self.record(RetryScheduled(step.name, attempt + 1, at, delay, compensation))
         self.commands.append(Wait(step, attempt + 1, delay, compensation))
 

@@ -7,15 +7,15 @@ the context: 0 is the execution's own, and every branch of a group has another.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from saga.errors import SagaDefinitionError
 from saga.flow import POLICIES, Flow, FunctionTask, Parallel, Sequence, Step
-from saga.policy import InDoubt, OnError, Retry
+from saga.policy import InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
 
 __all__ = ["Call", "Group", "Plan", "PlannedStep", "compile_flow"]
@@ -53,6 +53,8 @@ class PlannedStep:
     compensate_on_failure: bool
     in_doubt: InDoubt
     compensates: bool
+    async_execute: bool
+    async_compensate: bool
     then: tuple[PlannedStep, ...] | Group | None = None
     following: PlannedStep | None = None
     first: Call = field(init=False)
@@ -82,6 +84,7 @@ class Plan:
     :ivar entry: the steps to start first.
     :ivar groups: every parallel group.
     :ivar parents: for each scope, the scope it was forked from (``None`` for the execution's own).
+    :ivar asynchronous: whether any task is a coroutine function.
     :ivar plain: whether no two calls can ever be under way at once, and none has a timeout.
     """
 
@@ -93,6 +96,7 @@ class Plan:
         self.by_name = {step.name: step for step in steps}
         self.names = tuple(self.by_name)
         self.plain = not groups and all(step.timeout is None for step in steps)
+        self.asynchronous = any(step.async_execute or step.async_compensate for step in steps)
         self._shape = shape
 
     @property
@@ -240,6 +244,8 @@ def _planned(index: int, name: str, flow: Step, scope: int, where: str) -> Plann
         compensate_on_failure=policies["compensate_on_failure"],
         in_doubt=policies["in_doubt"],
         compensates=_compensates(task),
+        async_execute=_is_async(task.action.function if isinstance(task, FunctionTask) else task.execute),
+        async_compensate=_is_async(task.undo_function if isinstance(task, FunctionTask) else task.compensate),
     )
 
 
@@ -254,14 +260,16 @@ def _refuse_unrunnable(task: Task[Any], where: str) -> None:
         raise SagaDefinitionError(f"{where}: {type(task).__name__} has no execute(context); write one")
     calls: list[Any] = [task.execute, task.compensate]
     if isinstance(task, FunctionTask):
-        calls = [task.action.function, task.compensation and task.compensation.function]
+        calls = [task.action.function, task.undo_function]
     for call in calls:
-        inner = getattr(call, "func", call)
-        if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None)):  # noqa: B004
-            raise SagaDefinitionError(
-                f"{where}: {getattr(inner, '__qualname__', inner)!r} is a coroutine function, and asynchronous tasks are not "
-                "supported yet; write a plain function"
-            )
+        if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
+            raise SagaDefinitionError(f"{where}: {call.__qualname__} yields; a task returns its result")
+
+
+def _is_async(call: Any) -> bool:
+    while isinstance(call, functools.partial):
+        call = call.func
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
 
 
 def check_timeout(seconds: Any, where: str) -> None:
@@ -271,5 +279,5 @@ def check_timeout(seconds: Any, where: str) -> None:
     """
     if seconds is None:
         return
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds <= 0:
+    if not is_seconds(seconds) or seconds == 0:
         raise SagaDefinitionError(f"{where} is {seconds!r}; give seconds as a number above 0, or None for no limit")

@@ -33,7 +33,7 @@ class OnError(Enum):
     COMPENSATE = "compensate"
     """The saga gives up and everything that succeeded is undone (the default)."""
     SKIP = "skip"
-    """The saga goes on without the step; its result is ``None``."""
+    """The saga goes on without the step, which has no result."""
 
 
 Compensate: Final = OnError.COMPENSATE
@@ -67,8 +67,18 @@ class Backoff(Protocol):
         """
 
 
+def is_seconds(value: object) -> bool:
+    """Return whether ``value`` is a finite number of 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:  # an int that no float can hold
+        return False
+
+
 def _check_seconds(owner: str, name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if not is_seconds(value):
         raise SagaDefinitionError(f"{owner}: {name} is {value!r}; give seconds as a finite number of 0 or more")
 
 
@@ -163,4 +173,7 @@ class Retry:
         """Return the seconds to wait after ``attempt`` failed (see :meth:`Backoff.delay`)."""
         if isinstance(self.backoff, (int, float)):
             return float(self.backoff)
-        return self.backoff.delay(attempt, fraction)
+        delay = self.backoff.delay(attempt, fraction)
+        if not is_seconds(delay):
+            raise TypeError(f"{self.backoff!r}: delay() returned {delay!r}; return seconds as a finite number of 0 or more")
+        return delay

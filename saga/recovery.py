@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -11,6 +12,8 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Final
 
+from saga.drivers.aio import AsyncExecution
+from saga.drivers.threads import Execution
 from saga.durable import progress_of, take_up
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
 from saga.leases import keeper_of, owner
@@ -115,7 +118,11 @@ class Recovery:
             if row.recoveries > self.max_attempts and not progress_of(self.store, row.saga_id, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
                 return None
-            execution = take_up(saga, row, self.store)
+            execution: Execution | AsyncExecution
+            if saga.plan.asynchronous:
+                execution = take_up(saga, AsyncExecution, row, self.store)
+            else:
+                execution = take_up(saga, Execution, row, self.store)
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
             return None
@@ -131,7 +138,10 @@ class Recovery:
             self._leave(lease, delay)
             return None
         try:
-            execution.run()
+            if isinstance(execution, AsyncExecution):
+                asyncio.run(execution.run())
+            else:
+                execution.run()
         except StorageError as error:  # the execution has given its lease back
             _logger.error("recovery of saga %s stopped: %s", row.saga_id, error)
             return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from saga.context import Context
+from saga.drivers.base import Driver
 from saga.drivers.threads import Execution
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
 from saga.events import (
@@ -22,18 +23,21 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.flow import Flow, Sequence, as_flow
+from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.machine import Machine
 from saga.plan import Plan, check_timeout, compile_flow
 from saga.result import SagaResult, StepRecord, fold_history
 
 if TYPE_CHECKING:
     from saga.codec import Codec
+    from saga.drivers.aio import AsyncExecution
     from saga.journal import Journal
     from saga.storage import Store
     from saga.views import Views
 
 __all__ = ["ExecutionInfo", "Observer", "Saga"]
+
+D = TypeVar("D", bound=Driver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,6 @@ class Saga:
                 "(context, step name, error)"
             )
         self.observers = _observers(self.name, logger)
-        self._listening = tuple((observer, getattr(observer, "listening", None)) for observer in self.observers)
         compatible_with = tuple(compatible_with)
         for what, text in (("version", version), *(("compatible_with", one) for one in compatible_with)):
             if not isinstance(text, str) or not text:
@@ -112,7 +115,7 @@ class Saga:
         self._plan: Plan | None = None
         self._lock = threading.Lock()
 
-    def add_task(self, task: Any) -> Self:
+    def add_task(self, task: FlowLike) -> Self:
         """Add a step at the end and return the saga.
 
         :param task: a task, a task class, ``step(...)``, ``sequence(...)``, ``parallel(...)`` or another saga.
@@ -185,11 +188,71 @@ class Saga:
 
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
         """
+        if self.plan.asynchronous:
+            return _run_async(self, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
             return execution
         execution.run()
         return self._settle(execution)
+
+    async def aexecute(
+        self,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        saga_id: str | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+    ) -> SagaResult:
+        """Execute the saga in the running event loop: as :meth:`execute`.
+
+        ``async def`` tasks are awaited, plain ones run in threads beside them. Cancelling this cancels the executes that run
+        and undoes what has happened, to the end; then ``CancelledError`` is raised.
+        """
+        result = await self.atry_execute(context, saga_id=saga_id, store=store)
+        _raise_unless_ok(result)
+        return result
+
+    async def atry_execute(
+        self,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        saga_id: str | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+    ) -> SagaResult:
+        """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
+        execution = await self._aprepare(context, saga_id, store)
+        if isinstance(execution, SagaResult):
+            return execution
+        await execution.run()
+        return self._settle(execution)
+
+    async def astream(
+        self,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        saga_id: str | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+    ) -> AsyncIterator[StepRecord]:
+        """Execute the saga in the running event loop and yield records: as :meth:`stream`."""
+        execution = await self._aprepare(context, saga_id, store)
+        if isinstance(execution, SagaResult):  # another process has executed it
+            for record in _ended_records(execution):
+                yield record
+            return
+        told = 0
+        going = True
+        try:
+            while going:
+                going = await execution.run_one()
+                for record in _records(execution, told):
+                    told = len(execution.machine.events)
+                    yield record
+                told = len(execution.machine.events)
+        except GeneratorExit as left:
+            await execution.leave(left)
+            raise
+        await execution.run()
+        _raise_unless_ok(self._settle(execution))
 
     def stream(
         self,
@@ -204,12 +267,13 @@ class Saga:
 
         :raises SagaExecutionException: as :meth:`execute` does, after the last record.
         """
+        if self.plan.asynchronous:
+            raise SagaDefinitionError(f"saga {self.name!r} has async tasks: use `async for record in saga.astream(...)`")
         return self._stream(self._prepare(context, saga_id, store))
 
     def _stream(self, execution: Execution | SagaResult) -> Iterator[StepRecord]:
         if isinstance(execution, SagaResult):  # another process has executed it
-            yield from (record for record in execution.history if record.status is not StepStatus.PENDING)
-            _raise_unless_ok(execution)
+            yield from _ended_records(execution)
             return
         told = 0
         going = True
@@ -229,6 +293,30 @@ class Saga:
     def _prepare(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
     ) -> Execution | SagaResult:
+        context, saga_id, store = self._inputs(context, saga_id, store)
+        if store is None:
+            return self._execution(Execution, self._machine(saga_id), context)
+        from saga.durable import start
+
+        return start(self, Execution, context, saga_id, store)
+
+    async def _aprepare(
+        self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
+    ) -> AsyncExecution | SagaResult:
+        from saga.drivers.aio import AsyncExecution
+
+        context, saga_id, store = self._inputs(context, saga_id, store)
+        if store is None:
+            return self._execution(AsyncExecution, self._machine(saga_id), context)
+        import asyncio
+
+        from saga.durable import start
+
+        return await asyncio.to_thread(start, self, AsyncExecution, context, saga_id, store)
+
+    def _inputs(
+        self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
+    ) -> tuple[Context, str, Store | str | os.PathLike[str] | None]:
         plan = self.plan
         if context is None:
             context = object.__new__(Context)  # Context() would begin it too
@@ -243,27 +331,18 @@ class Saga:
         elif not isinstance(saga_id, str) or not saga_id:
             raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
         context._begin(plan, saga_id)
-        if store is None:
-            store = self.store
-        if store is not None:
-            return self._begin(context, saga_id, store)
-        machine = Machine(plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
-        return self._execution(machine, context)
+        return context, saga_id, self.store if store is None else store
 
-    def _begin(self, context: Context, saga_id: str, store: Store | str | os.PathLike[str]) -> Execution | SagaResult:
-        from saga.durable import begin, join, store_of
-
-        opened = store_of(store)
-        begun = begin(self, context, saga_id, opened)
-        return begun if isinstance(begun, Execution) else join(self, begun, opened)
+    def _machine(self, saga_id: str) -> Machine:
+        return Machine(self.plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
 
     def _execution(
-        self, machine: Machine, context: Context, journal: Journal | None = None, views: Views | None = None
-    ) -> Execution:
+        self, driver: type[D], machine: Machine, context: Context, journal: Journal | None = None, views: Views | None = None
+    ) -> D:
         observers = self.observers
         if observers:
-            observers = tuple([observer for observer, listening in self._listening if listening is None or listening()])
-        return Execution(
+            observers = tuple([observer for observer in observers if _listens(observer)])
+        return driver(
             machine,
             context,
             ExecutionInfo(self.name, machine.saga_id, context) if observers else None,
@@ -274,7 +353,7 @@ class Saga:
             views,
         )
 
-    def _settle(self, execution: Execution) -> SagaResult:
+    def _settle(self, execution: Driver) -> SagaResult:
         result = _result(execution)
         if execution.interrupt is not None:
             execution.interrupt.add_note(result.report())
@@ -297,7 +376,18 @@ def _observers(name: str, logger: Observer | Iterable[Observer] | None) -> tuple
     return observers
 
 
-def _result(execution: Execution) -> SagaResult:
+def _listens(observer: Observer) -> bool:
+    """Ask an observer that has an answer whether it would do anything now."""
+    listening = getattr(observer, "listening", None)
+    if not callable(listening):
+        return True
+    try:
+        return bool(listening())
+    except Exception:
+        return True  # it is reported when it raises on an event
+
+
+def _result(execution: Driver) -> SagaResult:
     machine = execution.machine
     if machine.status.terminal:
         # The error's traceback has frames, those have callers, and those know the execution. If it still knew the machine,
@@ -324,7 +414,25 @@ def _raise_unless_ok(result: SagaResult) -> None:
 _TOLD = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
 
 
-def _records(execution: Execution, since: int) -> list[StepRecord]:
+def _ended_records(result: SagaResult) -> Iterator[StepRecord]:
+    yield from (record for record in result.history if record.status is not StepStatus.PENDING)
+    _raise_unless_ok(result)
+
+
+def _run_async(saga: Saga, work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        work.close()
+        raise SagaDefinitionError(f"saga {saga.name!r} has async tasks and an event loop runs: use `await saga.aexecute(...)`")
+    return asyncio.run(work)
+
+
+def _records(execution: Driver, since: int) -> list[StepRecord]:
     machine = execution.machine
     events = list(machine.events)
     names = [event.step for event in events[since:] if isinstance(event, _TOLD)]

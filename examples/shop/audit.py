@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from databases import Database, Databases
-from orders import Order, Outcome
+from orders import Order
+from outcomes import Outcome
 
 
 class AuditError(Exception):

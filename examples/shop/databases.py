@@ -2,6 +2,10 @@
 
 Each stands for a service of its own, with its own file, connection and local transactions. Nothing here attaches one to
 another: what keeps them in step is the saga. Money is integer cents everywhere.
+
+A process may die after a service did what it was asked and before anybody noted it, so the same call may come again. Each
+service therefore remembers the keys of its calls, in the same transaction as what a call did: :func:`is_first_call` and
+:func:`is_to_undo` are the whole of it, and a service that deduplicates by a key of the caller's does no other.
 """
 
 from __future__ import annotations
@@ -12,6 +16,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+CALLS = """
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('done', 'undone'))
+);
+"""
 
 INVENTORY = """
 CREATE TABLE IF NOT EXISTS stock (
@@ -88,7 +99,7 @@ class Database:
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA foreign_keys = ON")
-            self._connection.executescript(schema)
+            self._connection.executescript(CALLS + schema)
         except BaseException:
             self._connection.close()
             raise
@@ -108,6 +119,21 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def is_first_call(db: sqlite3.Connection, key: str) -> bool:
+    """Whether no call with this key was made before, so that now is the time to do what it asks."""
+    return db.execute("INSERT INTO calls VALUES (?, 'done') ON CONFLICT DO NOTHING", (key,)).rowcount == 1
+
+
+def is_to_undo(db: sqlite3.Connection, key: str) -> bool:
+    """Whether the call with this key did something that is not undone yet.
+
+    From then on it counts as undone, even where it was never made: should it arrive late, it must do nothing any more.
+    """
+    if db.execute("INSERT INTO calls VALUES (?, 'undone') ON CONFLICT DO NOTHING", (key,)).rowcount == 1:
+        return False
+    return db.execute("UPDATE calls SET state = 'undone' WHERE key = ? AND state = 'done'", (key,)).rowcount == 1
 
 
 @dataclass(frozen=True)
@@ -135,7 +161,8 @@ def open_databases(folder: Path) -> Iterator[Databases]:
         # OR IGNORE: a later run must find the stock and balances the earlier one left.
         with databases.inventory.transaction() as inventory:
             inventory.executemany(
-                "INSERT OR IGNORE INTO stock (sku, price_cents, initial, on_hand) VALUES (?1, ?2, ?3, ?3)", CATALOGUE
+                "INSERT OR IGNORE INTO stock (sku, price_cents, initial, on_hand) VALUES (?, ?, ?, ?)",
+                [(sku, price_cents, units, units) for sku, price_cents, units in CATALOGUE],
             )
         with databases.payments.transaction() as payments:
             payments.executemany("INSERT OR IGNORE INTO cards (card, limit_cents) VALUES (?, ?)", CARDS)

@@ -1,19 +1,18 @@
-"""What a customer ordered, and the book of how each order ended.
-
-Orders come from outside, so they are checked here, once, before any saga sees them. The book is the shop's own memory:
-no step of the saga writes to it, so it tells the audit what *should* be in the three databases.
-"""
+"""What a customer ordered. Orders come from outside, so they are checked here, once, before any saga sees them."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+
+class OrderRejected(Exception):
+    """A customer's order cannot be filled: the shop's everyday failures, which no retry mends."""
+
+    reason = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,48 +83,3 @@ def load_orders(path: Path) -> list[Order]:
                 raise ValueError(f"{path}, line {number}: order {order.order_id} is there already; ids must differ")
             orders[order.order_id] = order
     return list(orders.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an order ended: ``status`` is the saga's, ``reason`` says in the shop's words why it failed."""
-
-    order: Order
-    status: str
-    reason: str | None = None
-
-
-class OrderBook:
-    """Every order that has ended, in ``outcomes.jsonl``: what lets a second run leave ended orders alone.
-
-    A line is written after its saga ended. A process that dies between the two places that order again on the next
-    run, which changes nothing, because every task is idempotent by order id.
-    """
-
-    def __init__(self, file: TextIO, outcomes: dict[str, Outcome]) -> None:
-        self.outcomes = outcomes
-        self._file = file
-        self._lock = threading.Lock()
-
-    def record(self, outcome: Outcome) -> None:
-        """Remember that an order has ended; safe from many threads."""
-        with self._lock:
-            self._file.write(json.dumps(asdict(outcome)) + "\n")
-            self._file.flush()
-            self.outcomes[outcome.order.order_id] = outcome
-
-
-@contextmanager
-def open_order_book(path: Path) -> Iterator[OrderBook]:
-    """Open the book, with what earlier runs wrote."""
-    outcomes: dict[str, Outcome] = {}
-    with path.open("a+", encoding="utf-8", newline="\n") as file:
-        file.seek(0)
-        whole, newline, _ = file.read().rpartition("\n")
-        # A process killed while writing leaves half a line; the next line must not be glued to it.
-        file.truncate(len((whole + newline).encode()))
-        for line in whole.splitlines():
-            values = json.loads(line)
-            outcome = Outcome(Order.from_json(values["order"]), values["status"], values["reason"])
-            outcomes[outcome.order.order_id] = outcome
-        yield OrderBook(file, outcomes)

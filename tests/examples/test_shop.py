@@ -1,13 +1,16 @@
-"""The example shop: three databases, and books that balance whatever happens to an order."""
+"""The example shop: three databases, and books that balance whatever happens to an order or to the process."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
+import random
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,8 +20,12 @@ from typing import Any
 
 import pytest
 
+from saga import Saga
+from saga.operations import Operations
+from saga.storage import SqliteStore
+
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
-MODULES = ("audit", "databases", "make_orders", "orders", "shop", "tasks")
+MODULES = ("audit", "carrier", "databases", "make_orders", "orders", "outcomes", "shop", "tasks")
 DATABASES = {
     "inventory.db": ("stock", "reservations"),
     "payments.db": ("cards", "ledger"),
@@ -50,8 +57,9 @@ def everything(data: Path) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def outcomes(data: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (data / "outcomes.jsonl").read_text().splitlines()]
+def outcomes(example: SimpleNamespace, data: Path) -> dict[str, Any]:
+    with SqliteStore(data / "sagas.db") as store:
+        return dict(example.outcomes.read_outcomes(Operations(store, "test"), Saga("any").codec))
 
 
 def run(example: SimpleNamespace, data: Path, *more: str) -> int:
@@ -59,84 +67,218 @@ def run(example: SimpleNamespace, data: Path, *more: str) -> int:
     return code
 
 
+def money(data: Path) -> tuple[Any, ...]:
+    """What was charged, what was refunded, and what is on the cards."""
+    ledger = dict(rows(data, "payments.db", "SELECT kind, SUM(amount_cents) FROM ledger GROUP BY kind"))
+    return ledger["charge"], ledger["refund"], rows(data, "payments.db", "SELECT SUM(balance_cents) FROM cards")[0][0]
+
+
+def price_of_completed(example: SimpleNamespace, ended: dict[str, Any]) -> int:
+    prices = {sku: price for sku, price, _ in example.databases.CATALOGUE}
+    return sum(
+        prices[item.sku] * item.quantity
+        for outcome in ended.values()
+        if outcome.status == "completed"
+        for item in outcome.order.items
+    )
+
+
 @pytest.mark.parametrize("workers", ["1", "4", "16"])
 def test_a_run_of_all_orders_audits_clean_and_meets_every_reason_to_fail(
     example: SimpleNamespace, tmp_path: Path, workers: str
 ) -> None:
     assert run(example, tmp_path, "--workers", workers) == 0
-    ended = outcomes(tmp_path)
-    assert Counter(outcome["order"]["order_id"] for outcome in ended) == Counter(
-        order.order_id for order in example.orders.load_orders(SHOP / "orders.jsonl")
-    )
-    reasons = Counter(outcome["reason"] for outcome in ended)
+    ended = outcomes(example, tmp_path)
+    assert {key: outcome.order for key, outcome in ended.items()} == {
+        order.order_id: order for order in example.orders.load_orders(SHOP / "orders.jsonl")
+    }
+    reasons = Counter(outcome.reason for outcome in ended.values())
     assert set(reasons) == {None, "out of stock", "card limit", "undeliverable address", "carrier unavailable"}
     assert 0.15 < 1 - reasons[None] / len(ended) < 0.35
-    assert {outcome["status"] for outcome in ended if outcome["reason"]} == {"compensated"}
+    assert {outcome.status for outcome in ended.values() if outcome.reason} == {"compensated"}
 
 
 def test_money_charged_less_money_refunded_is_the_price_of_completed_orders_to_the_cent(
     example: SimpleNamespace, tmp_path: Path
 ) -> None:
     run(example, tmp_path)
-    prices = {sku: price for sku, price, _ in example.databases.CATALOGUE}
-    expected = sum(
-        prices[item["sku"]] * item["quantity"]
-        for outcome in outcomes(tmp_path)
-        if outcome["status"] == "completed"
-        for item in outcome["order"]["items"]
-    )
-    ledger = dict(rows(tmp_path, "payments.db", "SELECT kind, SUM(amount_cents) FROM ledger GROUP BY kind"))
-    assert ledger["refund"] > 0
-    assert ledger["charge"] - ledger["refund"] == expected
-    assert rows(tmp_path, "payments.db", "SELECT SUM(balance_cents) FROM cards") == [(expected,)]
+    expected = price_of_completed(example, outcomes(example, tmp_path))
+    charged, refunded, balances = money(tmp_path)
+    assert refunded > 0
+    assert charged - refunded == balances == expected
 
 
 def test_a_second_run_on_the_same_data_places_nothing_again(
     example: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(example, tmp_path)
-    before, ended = everything(tmp_path), outcomes(tmp_path)
-    capsys.readouterr()
+    before, ended = everything(tmp_path), outcomes(example, tmp_path)
+    summary = capsys.readouterr().out.partition("time")[2].partition("\n")[2]
     assert run(example, tmp_path) == 0
-    assert "0 placed, 300 skipped" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0 placed, 300 had ended" in printed
+    assert printed.endswith(summary)
     assert everything(tmp_path) == before
-    assert outcomes(tmp_path) == ended
+    assert outcomes(example, tmp_path) == ended
 
 
-def test_orders_whose_outcome_was_never_written_are_placed_again_without_doubling_anything(
-    example: SimpleNamespace, tmp_path: Path
+def test_a_fresh_start_forgets_the_shop_and_nothing_else_in_its_folder(
+    example: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
     run(example, tmp_path)
-    book = tmp_path / "outcomes.jsonl"
-    lines = book.read_text().splitlines(keepends=True)
-    book.write_text("".join(lines[:200]) + lines[200][:40])  # as a killed process leaves it
+    (tmp_path / "payments.db").unlink()
+    assert run(example, tmp_path) == 1
+    capsys.readouterr()
+    assert run(example, tmp_path, "--fresh") == 0
+    assert "300 placed, 0 had ended" in capsys.readouterr().out
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+# -- processes that die -----------------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, str]:
+    # Run by path, as a reader does: the script's folder has to be on sys.path, which PYTHONSAFEPATH would prevent.
+    return {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+
+
+def start(data: Path, *more: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-W", "error", str(SHOP / "shop.py"), "--data", str(data), "--lease", "0.3", *more]
+    return subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def entries(data: Path, condition: str = "1") -> int:
+    try:
+        return int(rows(data, "sagas.db", f"SELECT COUNT(*) FROM saga_journal WHERE {condition}")[0][0])
+    except sqlite3.OperationalError:  # nothing is there yet
+        return 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_any_moment_and_run_again_every_order_ends_once_and_the_audit_holds(
+    example: SimpleNamespace, tmp_path: Path, seed: int
+) -> None:
+    dice = random.Random(seed)
+    for _ in range(12):  # a whole run writes about 2,700 entries; some of these die before they write one
+        enough = entries(tmp_path) + dice.choice((0, dice.randrange(20), dice.randrange(300)))
+        shop = start(tmp_path)
+        while entries(tmp_path) < enough and shop.poll() is None:
+            pass
+        time.sleep(dice.random() * 0.01)
+        shop.kill()
+        shop.communicate()
+        assert shop.returncode == -signal.SIGKILL
+    assert entries(tmp_path, "kind = 'SagaRecovered'") > 0
+    shop = start(tmp_path)
+    printed, complaints = shop.communicate()
+    assert (shop.returncode, complaints) == (0, "")
+    assert "audit    passed: 300 orders" in printed
+    ended = outcomes(example, tmp_path)
+    assert ended.keys() == {order.order_id for order in example.orders.load_orders(SHOP / "orders.jsonl")}
+    assert {outcome.status for outcome in ended.values()} == {"completed", "compensated"}
+    reasons = {outcome.reason for outcome in ended.values()}
+    assert reasons == {None, "out of stock", "card limit", "undeliverable address", "carrier unavailable"}
+    charged, refunded, balances = money(tmp_path)
+    assert charged - refunded == balances == price_of_completed(example, ended)
+    before = everything(tmp_path)
     assert run(example, tmp_path) == 0
-    assert len(outcomes(tmp_path)) == 300
+    assert everything(tmp_path) == before
 
 
-def test_an_order_a_dead_process_left_half_done_is_completed_once(example: SimpleNamespace, tmp_path: Path) -> None:
-    order = next(
-        order
-        for order in example.orders.load_orders(SHOP / "orders.jsonl")
-        if example.tasks.unanswered_calls(order.order_id) == 0 and order.address.postcode == "10245"
-    )
-    with example.databases.open_databases(tmp_path) as databases:
-        example.tasks.ReserveStock(databases.inventory).execute(example.tasks.OrderContext(order=order))
-    assert run(example, tmp_path, "--workers", "1") == 0
-    held = rows(tmp_path, "inventory.db", f"SELECT SUM(quantity) FROM reservations WHERE order_id = '{order.order_id}'")
-    assert held == [(sum(item.quantity for item in order.items),)]
+DIES = """
+import os, shop, tasks
+call = tasks.{task}.{call}
+def dies(self, context):
+    if {done}:
+        call(self, context)
+    os._exit(9)
+tasks.{task}.{call} = dies
+shop.main({arguments})
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of some orders, one after another, in which nobody died."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    lines = (SHOP / "orders.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "some.jsonl").write_text("".join(lines[:40]), encoding="utf-8")
+    with start(folder, "--orders", str(folder / "some.jsonl"), "--workers", "1") as shop:
+        printed, complaints = shop.communicate()
+    assert (shop.returncode, complaints) == (0, ""), printed
+    return folder
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", ["execute", "compensate"])
+@pytest.mark.parametrize("task", ["ReserveStock", "ChargeCard", "BookShipment"])
+def test_an_order_whose_process_died_at_a_call_ends_as_if_it_had_not(
+    example: SimpleNamespace,
+    tmp_path: Path,
+    undisturbed: Path,
+    capsys: pytest.CaptureFixture[str],
+    task: str,
+    call: str,
+    done: bool,
+) -> None:
+    options = ["--orders", str(undisturbed / "some.jsonl"), "--workers", "1", "--lease", "0.2"]
+    code = DIES.format(task=task, call=call, done=done, arguments=["--data", str(tmp_path), *options])
+    assert subprocess.run([sys.executable, "-c", code], cwd=SHOP, env=environment(), check=False).returncode == 9
+    assert run(example, tmp_path, *options) == 0
+    assert "1 that it left under way were finished" in capsys.readouterr().out
+    assert entries(tmp_path, "kind = 'SagaRecovered'") == 1
+    assert outcomes(example, tmp_path) == outcomes(example, undisturbed)
+    assert everything(tmp_path) == everything(undisturbed)
+
+
+def test_orders_of_another_file_that_a_dead_process_left_under_way_are_finished_too(
+    example: SimpleNamespace, tmp_path: Path, undisturbed: Path
+) -> None:
+    code = DIES.format(task="ChargeCard", call="execute", done=True, arguments=["--data", str(tmp_path), "--lease", "0.2"])
+    subprocess.run([sys.executable, "-c", code], cwd=SHOP, env=environment(), check=False)
+    (tmp_path / "none.jsonl").touch()
+    assert run(example, tmp_path, "--orders", str(tmp_path / "none.jsonl")) == 0
+    assert {outcome.status for outcome in outcomes(example, tmp_path).values()} == {"completed"}
+
+
+def test_an_order_that_another_run_took_over_is_waited_for(
+    example: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = example.carrier.Carrier.book
+    orders = example.orders.load_orders(SHOP / "orders.jsonl")[:3]
+
+    def slow(carrier: Any, order: Any, key: str, attempt: int) -> int:
+        if order is orders[1] and attempt == 1:  # this process is halted, its lease runs out, somebody claims the order
+            with closing(sqlite3.connect(tmp_path / "sagas.db")) as other, other:
+                other.execute("UPDATE saga SET epoch = 2, lease_until = ? WHERE id = ?", (time.time() + 0.2, order.order_id))
+        number: int = book(carrier, order, key, attempt)
+        return number
+
+    monkeypatch.setattr(example.carrier.Carrier, "book", slow)
+    with (
+        example.databases.open_databases(tmp_path) as databases,
+        SqliteStore(tmp_path / "sagas.db") as store,
+    ):
+        example.shop.place_all(orders, example.tasks.place_order(databases, store), workers=1)
+    assert {outcome.status for outcome in outcomes(example, tmp_path).values()} == {"completed"}
+    assert rows(tmp_path, "shipping.db", "SELECT COUNT(*) FROM shipments") == [(3,)]
+
+
+# -- the carrier ------------------------------------------------------------------------------------------------------
 
 
 def test_orders_the_carrier_leaves_unanswered_once_or_twice_complete_with_one_shipment(
     example: SimpleNamespace, tmp_path: Path
 ) -> None:
     run(example, tmp_path)
+    unanswered = example.carrier.unanswered_calls
     recovered = [
-        outcome["order"]["order_id"]
-        for outcome in outcomes(tmp_path)
-        if outcome["status"] == "completed" and example.tasks.unanswered_calls(outcome["order"]["order_id"])
+        order_id
+        for order_id, outcome in outcomes(example, tmp_path).items()
+        if outcome.status == "completed" and unanswered(order_id)
     ]
-    assert {example.tasks.unanswered_calls(order_id) for order_id in recovered} == {1, 2}
+    assert {unanswered(order_id) for order_id in recovered} == {1, 2}
     shipments = Counter(order_id for (order_id,) in rows(tmp_path, "shipping.db", "SELECT order_id FROM shipments"))
     assert {shipments[order_id] for order_id in recovered} == {1}
 
@@ -144,9 +286,12 @@ def test_orders_the_carrier_leaves_unanswered_once_or_twice_complete_with_one_sh
 def test_a_shipment_whose_confirmation_never_arrived_is_cancelled(example: SimpleNamespace, tmp_path: Path) -> None:
     run(example, tmp_path)
     cancelled = {key for (key,) in rows(tmp_path, "shipping.db", "SELECT order_id FROM shipments WHERE state <> 'booked'")}
-    unavailable = {outcome["order"]["order_id"] for outcome in outcomes(tmp_path) if outcome["reason"] == "carrier unavailable"}
+    ended = outcomes(example, tmp_path)
     assert cancelled
-    assert cancelled <= unavailable
+    assert {ended[order_id].reason for order_id in cancelled} == {"carrier unavailable"}
+
+
+# -- the audit --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,13 +322,12 @@ def test_a_compensation_that_does_nothing_fails_the_audit_and_the_discrepancies_
 
 
 def test_the_audit_error_lists_every_discrepancy(example: SimpleNamespace, tmp_path: Path) -> None:
-    with (
-        example.databases.open_databases(tmp_path) as databases,
-        example.orders.open_order_book(tmp_path / "outcomes.jsonl") as book,
-    ):
-        orders = example.orders.load_orders(SHOP / "orders.jsonl")[:20]
-        example.shop.place_all(orders, example.tasks.place_order(databases), book, workers=2)
-        example.audit.audit(databases, book.outcomes)
+    orders = example.orders.load_orders(SHOP / "orders.jsonl")[:20]
+    with example.databases.open_databases(tmp_path) as databases:
+        with SqliteStore(tmp_path / "sagas.db") as store:
+            example.shop.place_all(orders, example.tasks.place_order(databases, store), workers=2)
+        ended = outcomes(example, tmp_path)
+        example.audit.audit(databases, ended)
         card = orders[0].card
         with databases.inventory.transaction() as db:
             db.execute("UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'FILTER-100'")
@@ -192,7 +336,7 @@ def test_the_audit_error_lists_every_discrepancy(example: SimpleNamespace, tmp_p
         with databases.shipping.transaction() as db:
             db.execute("INSERT INTO shipments (order_id, destination, state) VALUES ('unheard-of', 'x', 'booked')")
         with pytest.raises(example.audit.AuditError) as caught:
-            example.audit.audit(databases, book.outcomes)
+            example.audit.audit(databases, ended)
     stock, balance, shipment = caught.value.discrepancies
     assert stock.startswith("stock FILTER-100: ")
     assert balance.startswith(f"card {card}: ")
@@ -212,33 +356,46 @@ def test_an_order_whose_undo_raises_is_stuck_and_the_audit_asks_for_a_person(
     assert "ended stuck (undeliverable address); a person must act" in printed.err
     # The undo of the other steps was not held up by the broken one.
     held = {key for (key,) in rows(tmp_path, "inventory.db", "SELECT order_id FROM reservations")}
-    assert held == {outcome["order"]["order_id"] for outcome in outcomes(tmp_path) if outcome["status"] == "completed"}
+    assert held == {key for key, outcome in outcomes(example, tmp_path).items() if outcome.status == "completed"}
 
 
-def test_compensating_what_was_never_done_or_twice_changes_nothing(example: SimpleNamespace, tmp_path: Path) -> None:
-    order, completed = example.orders.load_orders(SHOP / "orders.jsonl")[:2]
-    with (
-        example.databases.open_databases(tmp_path) as databases,
-        example.orders.open_order_book(tmp_path / "outcomes.jsonl") as book,
-    ):
-        example.shop.place_all([completed], example.tasks.place_order(databases), book, workers=1)
-        before = everything(tmp_path)
-        context = example.tasks.OrderContext(order=order)
-        tasks = (
-            example.tasks.BookShipment(databases.shipping),
-            example.tasks.ChargeCard(databases.payments),
-            example.tasks.ReserveStock(databases.inventory),
-        )
-        for task in tasks:
-            task.compensate(context)
-        assert everything(tmp_path) == before
-        context = example.tasks.OrderContext(order=completed)
-        for task in tasks:
-            task.compensate(context)
+def test_calls_that_are_repeated_undone_twice_or_late_change_nothing(example: SimpleNamespace, tmp_path: Path) -> None:
+    order, other = example.orders.load_orders(SHOP / "orders.jsonl")[:2]
+    with example.databases.open_databases(tmp_path) as databases:
+        tasks = {
+            "ReserveStock": example.tasks.ReserveStock(databases.inventory),
+            "ChargeCard": example.tasks.ChargeCard(databases.payments),
+            "BookShipment": example.tasks.BookShipment(example.carrier.Carrier(databases.shipping)),
+        }
+
+        def call(method: str, step: str, order: Any) -> None:
+            getattr(tasks[step], method)(
+                SimpleNamespace(
+                    order=order,
+                    step=SimpleNamespace(idempotency_key=f"{order.order_id}/{step}", attempt=9),
+                    result_of=lambda _: example.tasks.Reservation(order.order_id, 10_000),
+                )
+            )
+
+        fresh = everything(tmp_path)
+        for step in tasks:
+            call("compensate", step, other)
+        assert everything(tmp_path) == fresh
+        for step in tasks:
+            call("execute", step, order)
+        done = everything(tmp_path)
+        assert done != fresh
+        for step in tasks:
+            call("execute", step, order)
+        assert everything(tmp_path) == done
+        for step in reversed(tasks):
+            call("compensate", step, order)
         undone = everything(tmp_path)
-        for task in tasks:
-            task.compensate(context)
-        assert everything(tmp_path) == undone != before
+        assert undone != done
+        for step in tasks:
+            call("compensate", step, order)
+            call("execute", step, order)
+        assert everything(tmp_path) == undone
         example.audit.audit(databases, {})
 
 
@@ -267,29 +424,35 @@ def test_orders_that_make_no_sense_are_refused_before_anything_is_placed(
     assert not (tmp_path / "data").exists()
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    # Run by path, as a reader does: the script's folder has to be on sys.path, which PYTHONSAFEPATH would prevent.
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
-    line = [sys.executable, "-W", "error", str(SHOP / "shop.py"), *arguments]
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+# -- the command line -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_summary_and_exits_with_0(tmp_path: Path) -> None:
-    done = command("--data", str(tmp_path / "data"), "--workers", "3", cwd=tmp_path)
+def command(*arguments: str, cwd: Path, safe_path: bool = False) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *(["-P"] if safe_path else []), "-W", "error", str(SHOP / "shop.py"), *arguments]
+    return subprocess.run(line, cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("safe_path", [False, True])
+def test_the_command_prints_a_summary_and_exits_with_0(tmp_path: Path, safe_path: bool) -> None:
+    done = command("--data", str(tmp_path / "data"), "--workers", "3", cwd=tmp_path, safe_path=safe_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for part in (str(tmp_path / "data"), "300 placed, 0 skipped", "3 workers", "completed", "out of stock", "passed"):
+    for part in (str(tmp_path / "data"), "300 placed, 0 had ended", "3 workers", "completed", "out of stock", "passed"):
         assert part in done.stdout
 
 
-def test_the_command_says_where_it_made_a_folder_for_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    done = command(cwd=tmp_path)
-    folder = Path(done.stdout.split()[1])
-    assert (done.returncode, folder.parent) == (0, tmp_path)
-    assert {path.name for path in folder.glob("*.db")} == set(DATABASES)
+def test_the_command_says_where_it_keeps_its_data_and_finds_it_again(tmp_path: Path) -> None:
+    first, second = command(cwd=tmp_path), command(cwd=tmp_path)
+    folder = tmp_path / first.stdout.split()[1]
+    assert {path.name for path in folder.glob("*.db")} == {*DATABASES, "sagas.db"}
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "0 placed, 300 had ended" in second.stdout
 
 
-def test_the_command_refuses_to_run_without_workers(tmp_path: Path) -> None:
-    done = command("--workers", "0", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "complaint"), [(("--workers", "0"), "give 1 or more"), (("--lease", "nan"), "give seconds above 0")]
+)
+def test_the_command_refuses_options_that_make_no_sense(tmp_path: Path, arguments: tuple[str, str], complaint: str) -> None:
+    done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert "give 1 or more" in done.stderr
+    assert complaint in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from typing import Any
@@ -244,11 +245,58 @@ def test_a_wrong_definition_is_refused_before_anything_runs(build: Any, text: st
         build()
 
 
-def test_a_coroutine_function_is_refused() -> None:
-    async def later() -> None: ...
+def test_a_saga_with_async_tasks_runs_from_a_script_and_refuses_to_block_an_event_loop() -> None:
+    async def later() -> int:
+        return 5
 
-    with pytest.raises(SagaDefinitionError, match="coroutine function"):
-        Saga("s").add_task(step(later)).execute()
+    saga = Saga("s").add_task(step(later))
+    assert saga.execute().results == {"later": 5}
+
+    async def within() -> None:
+        saga.execute()
+
+    with pytest.raises(SagaDefinitionError, match="an event loop runs: use `await saga"):
+        asyncio.run(within())
+    with pytest.raises(SagaDefinitionError, match="async for record in saga"):
+        saga.stream()
+
+
+def test_a_generator_function_is_refused() -> None:
+    def later() -> Any:
+        yield 1
+
+    with pytest.raises(SagaDefinitionError, match="yields; a task returns its result"):
+        _ = Saga("s").add_task(step(later)).plan
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300])
+def test_a_wait_longer_than_a_thread_can_wait_is_waited_for_in_parts(seconds: float) -> None:
+    assert Saga("s", deadline=seconds).add_task(step(lambda: 1, name="a", timeout=seconds)).execute().ok
+
+
+def test_a_backoff_that_raises_or_returns_nonsense_fails_the_step() -> None:
+    class Wrong:
+        def __init__(self, delay: Any) -> None:
+            self.given = delay
+
+        def delay(self, attempt: int, fraction: float) -> float:
+            if isinstance(self.given, Exception):
+                raise self.given
+            return self.given  # type: ignore[no-any-return]
+
+    def fail() -> None:
+        raise ValueError("first")
+
+    for given, kind in (
+        (RuntimeError("no backoff"), RuntimeError),
+        ("1", TypeError),
+        (-1.0, TypeError),
+        (float("nan"), TypeError),
+    ):
+        result = Saga("s").add_task(step(fail, retry=Retry(3, Wrong(given)))).try_execute()
+        assert result.status is Status.COMPENSATED
+        assert isinstance(result.error, kind)
+        assert "after: ValueError('first')" in result.error.__notes__[0]
 
 
 def test_a_stream_yields_a_record_after_each_step() -> None:

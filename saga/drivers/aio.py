@@ -1,0 +1,363 @@
+"""The asynchronous driver. One loop, in the caller's coroutine, feeds the machine and does what it commands.
+
+An ``async def`` call is awaited here where nothing else goes on and nothing limits its time; otherwise it is a task of its
+own, cancelled at its timeout. A plain function is called in a thread, so that it does not block the event loop; nor does the
+journal.
+
+Cancelling the caller cancels the executes that run, and what had happened is undone before ``CancelledError`` is raised
+again. The undo runs in a task of its own, which the caller waits for however often it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
+from saga.errors import StorageError
+from saga.events import CompensationSucceeded, Status, StepSucceeded
+from saga.machine import Join, Wait
+from saga.plan import Call
+
+__all__ = ["AsyncExecution"]
+
+T = TypeVar("T")
+Outcome = tuple[Running, bool, Any, float]
+
+
+class AsyncExecution(Driver):
+    """One run of a saga in the caller's coroutine. Parameters as :class:`~saga.drivers.base.Driver`'s."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.background: asyncio.Task[None] | None = None  # what sees to stragglers that outlive run()
+        self._outcomes: deque[Outcome | None] = deque()
+        self._arrived = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exposed = True  # a cancellation of the caller strikes this loop
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run until the execution is terminal, or nothing is left but stragglers, which a task then sees to.
+
+        :raises StorageError: as :meth:`saga.drivers.threads.Execution.run`.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            more = True
+            while more and self.machine.status is Status.RUNNING:
+                more = await self._guarded_turn()
+            if more:
+                self._exposed = False
+                await _to_the_end(self._finish(), self._also)
+        except UnstoredError as unstored:
+            self._abandon()
+            raise unstored.error from unstored.error.__cause__
+        if not self.machine.status.terminal:
+            self.ended = threading.Event()
+            self._exposed = False
+            self.background = self._loop.create_task(self._see_to_stragglers())
+
+    async def run_one(self) -> bool:
+        """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._exposed = self.machine.status is Status.RUNNING
+            if self._exposed:
+                return await self._guarded_turn(one=True)
+            return await _to_the_end(self._guarded_turn(one=True), self._also)
+        except UnstoredError as unstored:
+            self._abandon()
+            raise unstored.error from unstored.error.__cause__
+
+    async def leave(self, reason: BaseException) -> None:
+        """Give up between two calls of :meth:`run_one`, and undo."""
+        self._interrupted(reason)
+        await self.run()
+
+    async def _finish(self) -> None:
+        while await self._guarded_turn():
+            pass
+
+    async def _guarded_turn(self, one: bool = False) -> bool:
+        try:
+            return await self._turn(one)
+        except UnstoredError:
+            raise
+        except BaseException as error:
+            self._interrupted(error)
+            for running in self._running.values():
+                if running.task is not None and not running.call.compensation:
+                    running.task.cancel()
+            return True
+
+    def _also(self, error: BaseException) -> None:
+        """The caller was cancelled while the undo runs: it goes on, and the cancellation is raised in the end."""
+        if self.interrupt is None:
+            self.interrupt = error
+
+    async def _see_to_stragglers(self) -> None:
+        assert self.ended is not None
+        try:
+            while not self.machine.status.terminal:
+                try:
+                    await self._await_one()
+                except asyncio.CancelledError:
+                    continue  # the event loop is closing, and waits for this: what has happened must be undone
+                await self._finish()
+        except UnstoredError as unstored:
+            self._abandon()
+            logging.getLogger("saga").error(
+                "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
+            )
+        finally:
+            self.ended.set()
+
+    def _abandon(self) -> None:
+        """Leave the execution to a recovery, but not before the calls that run here have ended."""
+        self.background = asyncio.get_running_loop().create_task(self._let_go())
+
+    async def _let_go(self) -> None:
+        while self._running:
+            try:
+                outcome = await self._next(None)
+            except asyncio.CancelledError:
+                continue
+            if outcome is not None:
+                self._running.pop(outcome[0].call.step.index, None)
+        assert self.journal is not None
+        await _to_the_end(asyncio.to_thread(self.journal.let_go), _nothing)
+
+    async def _turn(self, one: bool) -> bool:
+        """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
+
+        :param one: return after one call, whoever made it.
+        """
+        if not (self._timed and self.machine.begun):
+            self._begin()
+        commands = self.machine.commands
+        while commands:
+            if self._exposed and self.machine.status is not Status.RUNNING:
+                return True  # the undo goes on where nothing can cancel it
+            if not self._quiet and type(commands[0]) is not Join:  # what follows a join is stored with it
+                await self._tell()
+            command = commands.pop(0)
+            if type(command) is Call:
+                if not self._awaits(command):
+                    self._spawn(command)
+                    continue
+                if self._quiet and command.attempt == 1 and not one:
+                    await (self._undo(command) if command.compensation else self._do(command))
+                else:
+                    await self._call(command)
+                if one and not (commands and type(commands[0]) is Join):
+                    return True
+            elif type(command) is Wait:
+                self._at(clock() + command.delay, command)
+            else:
+                assert isinstance(command, Join)
+                self._join(command)
+        if not self._quiet:
+            await self._tell()
+        if self.machine.status.terminal or self.machine.only_stragglers:
+            return False
+        await self._await_one()
+        return True
+
+    async def _await_one(self) -> None:
+        """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
+        try:
+            outcome = await self._next(self._timers[0][0] if self._timers else None)
+        except TimeoutError:
+            if self._timers[0][0] <= clock():
+                self._timer(heapq.heappop(self._timers)[2])
+            return
+        if self.mail:
+            await self._read_mail()
+        if outcome is not None:
+            self._ended(*outcome)
+
+    async def _next(self, due: float | None) -> Outcome | None:
+        while not self._outcomes:
+            self._arrived.clear()
+            if due is None:
+                await self._arrived.wait()
+            else:
+                async with asyncio.timeout(min(max(0.0, due - clock()), LONGEST_WAIT)):
+                    await self._arrived.wait()
+        return self._outcomes.popleft()
+
+    def _arrive(self, outcome: Outcome | None) -> None:
+        self._outcomes.append(outcome)
+        self._arrived.set()
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def _awaits(self, call: Call) -> bool:
+        """Whether the call is awaited here."""
+        if call.compensation:
+            return call.step.async_compensate and not self._exposed and (self._plain or self._alone(call))
+        return call.step.async_execute and (self._plain or self._alone(call))
+
+    async def _do(self, call: Call) -> None:
+        """Execute the step and those that follow it, as long as each ends well at once. Nobody listens meanwhile."""
+        machine, view, results, epoch = self.machine, self.context, self.context._results, self._epoch
+        note = machine.note
+        started = clock()
+        while True:
+            step = call.step
+            self._inline = call
+            set_call(view, call)
+            try:
+                value = await step.task.execute(view)
+            except BaseException as error:
+                self._raised(call, view, error, clock() - started)
+                break
+            results[step.name] = value
+            set_previous(view, value)
+            ended = clock()
+            following = step.following
+            if following is None or not following.async_execute:
+                machine.send(StepSucceeded(step.name, 1, ended + epoch, ended - started, value))
+                break
+            note((step, following, started, ended, epoch, value))
+            call, started = following.first, ended
+        self._inline = None
+        del machine, note  # an error's traceback may keep this frame: see saga._result
+
+    async def _undo(self, call: Call) -> None:
+        """Compensate the step and those that are to be next, as :meth:`_do` executes."""
+        machine, view, epoch = self.machine, self.context, self._epoch
+        note = machine.note
+        chain = machine.downward()
+        chain.reverse()
+        started = clock()
+        while True:
+            step = call.step
+            self._inline = call
+            set_call(view, call)
+            try:
+                await step.task.compensate(view)  # type: ignore[func-returns-value, misc]
+            except BaseException as error:
+                self._raised(call, view, error, clock() - started)
+                break
+            ended = clock()
+            if not chain or not chain[-1].async_compensate:
+                machine.send(CompensationSucceeded(step.name, 1, ended + epoch, ended - started))
+                break
+            following = chain.pop()
+            note((step, following, started, ended, epoch))
+            call, started = following.first_undo, ended
+        self._inline = None
+
+    async def _call(self, call: Call) -> None:
+        """Await a call here and feed its outcome to the machine."""
+        view = self._view(call)
+        self._inline = call
+        set_call(view, call)
+        started = clock()
+        ok, outcome = await _outcome(call, view)
+        elapsed = clock() - started
+        if self.mail:
+            await self._read_mail()
+        (self._returned if ok else self._raised)(call, view, outcome, elapsed)
+        self._inline = None
+        del outcome  # an error's traceback keeps this frame: see saga._result
+
+    def _spawn(self, call: Call) -> None:
+        assert self._loop is not None
+        running = self._start_running(call)
+        step = call.step
+        name = f"saga step {step.name}"
+        if step.async_compensate if call.compensation else step.async_execute:
+            started = clock()
+            running.task = self._loop.create_task(_outcome(call, running.view), name=name)
+            running.task.add_done_callback(partial(self._task_ended, running, started))
+        else:
+            threading.Thread(target=contextvars.copy_context().run, args=(self._work, running), name=name).start()
+
+    def _task_ended(self, running: Running, started: float, task: asyncio.Task[tuple[bool, Any]]) -> None:
+        ok, value = (False, asyncio.CancelledError()) if task.cancelled() else task.result()
+        self._arrive((running, ok, value, clock() - started))
+
+    def _work(self, running: Running) -> None:
+        if not running.turn.acquire(blocking=False):
+            return  # an interrupt struck before this thread got its turn
+        call = running.call
+        started = clock()
+        try:
+            task = call.step.task
+            ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
+        except BaseException as error:
+            ok, value = False, error
+        self._from_thread((running, ok, value, clock() - started))
+
+    def _from_thread(self, outcome: Outcome | None) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._arrive, outcome)
+        except RuntimeError:  # somebody closed the event loop without waiting for its tasks
+            logging.getLogger("saga").error("saga %s: the event loop was closed while a step ran", self.machine.saga_id)
+
+    # -- journal and observers ----------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            self._from_thread(None)
+
+    async def _read_mail(self) -> None:
+        if not self.mail or self.journal is None:
+            return
+        self.mail = False
+        self._obey(await self._stored(self.journal.read_mail))
+
+    async def _tell(self) -> None:
+        """Store the new events, then show them to the observers."""
+        if self.journal is not None and self.journal.written != len(self.machine.events):
+            await self._stored(partial(self.journal.commit, self.machine))
+        if self.observers:
+            self._publish()
+
+    async def _stored(self, work: Callable[[], T]) -> T:
+        """Do something with the store in a thread, to its end: a cancellation strikes when it is done."""
+        struck: list[BaseException] = []
+        try:
+            result = await _to_the_end(asyncio.to_thread(work), struck.append)
+        except StorageError as error:
+            raise UnstoredError(error) from error
+        if struck:
+            raise struck[0]
+        return result
+
+
+async def _outcome(call: Call, view: Any) -> tuple[bool, Any]:
+    task = call.step.task
+    try:
+        work: Any = task.compensate(view) if call.compensation else task.execute(view)  # type: ignore[func-returns-value]
+        return True, await work
+    except BaseException as error:
+        return False, error
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T], struck: Callable[[BaseException], None]) -> T:
+    """Await ``work`` in a task of its own, to its end. Each cancellation that strikes meanwhile is given to ``struck``."""
+    task = asyncio.create_task(work)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.done():
+                return task.result()
+            struck(error)
+
+
+def _nothing(error: BaseException) -> None:
+    """A cancellation does not matter where the process only lets go of a lease."""

@@ -1,0 +1,327 @@
+"""What drivers share: outcomes become events, views and timers are kept. Nothing here waits, and nothing runs user code.
+
+A driver has the loop. It has the machine's events stored, does what the machine commands, and feeds back what came of it.
+
+An interrupt (Ctrl-C, a cancellation) can strike anywhere, in the middle of the machine too. The events are the truth then:
+the machine is made anew from them, and a call that was under way is in doubt.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from saga.context import Context, _Slots
+from saga.errors import EncodingError, MergeConflictError, StepTimeoutError, StorageError
+from saga.events import (
+    CompensationFailed,
+    CompensationSucceeded,
+    Event,
+    GroupJoined,
+    StepFailed,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.machine import Join, Machine, Wait
+from saga.plan import Call
+from saga.views import Views
+
+if TYPE_CHECKING:
+    from saga.journal import Journal
+
+LONGEST_WAIT: Final = 3600.0
+"""Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
+
+__all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock", "set_call", "set_previous"]
+
+clock: Final = time.perf_counter
+set_call: Final = _Slots.__dict__["_call"].__set__
+set_previous: Final = _Slots.__dict__["_previous"].__set__
+_set_limit: Final = _Slots.__dict__["_limit"].__set__
+
+
+class Running:
+    """A call that is under way beside the loop."""
+
+    __slots__ = ("call", "cancelled", "overdue", "task", "turn", "view")
+
+    def __init__(self, call: Call, view: Context) -> None:
+        self.call = call
+        self.view = view
+        self.cancelled = threading.Event()
+        self.turn = threading.Lock()  # taken by the thread before it makes the call, or by who prevents it
+        self.overdue = False  # its timeout has come, and it was cancelled
+        self.task: Any = None  # the asyncio task, where it is one
+
+
+class UnstoredError(BaseException):
+    """The journal could not be written: unlike an interrupt, it stops the execution without an undo."""
+
+    def __init__(self, error: StorageError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Driver:
+    """One run of a saga.
+
+    :param machine: a machine, started or not.
+    :param context: the execution's own view of the context.
+    :param info: what observers get with each event.
+    :param observers: called with each event, once it is stored where there is a journal, and ``info``.
+    :param deadline: seconds from the start after which the undo begins.
+    :param on_compensation_failure: called with context, step name and error when a compensation failed for good.
+    :param journal: where events are stored before anything they command is done.
+    :param views: the views of an execution that another process began.
+    :ivar ended: set when an execution that outlived its ``run()`` has ended; ``None`` where none has.
+    :ivar interrupt: the first interrupt that struck, to be raised again in the end.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        context: Context,
+        info: Any,
+        observers: Sequence[Callable[[Event, Any], None]],
+        deadline: float | None,
+        on_compensation_failure: Callable[[Context, str, BaseException], None] | None,
+        journal: Journal | None = None,
+        views: Views | None = None,
+    ) -> None:
+        self.machine = machine
+        self.context = context
+        self.info = info
+        self.observers = observers
+        self.deadline = deadline
+        self.on_compensation_failure = on_compensation_failure
+        self.interrupt: BaseException | None = None
+        self.ended: threading.Event | None = None  # made where the execution outlives run()
+        self._epoch = time.time() - clock()
+        self._plain = machine.plan.plain and deadline is None
+        self._quiet = self._plain and not observers and journal is None
+        self.journal = journal
+        self.mail = False  # set from outside: the journal's inbox holds something
+        self._timed = deadline is None
+        self._inline: Call | None = None
+        self._timers: list[tuple[float, int, Wait | Running | None]] = []
+        self._tickets = 0
+        if observers:
+            self._published = journal.written if journal is not None else 0
+            self._reported: set[int] = set()
+        self._running: dict[int, Running] = {}
+        if not self._plain:
+            self._views = views or Views(machine.plan, context, deadline is not None)
+
+    # -- commands and timers ------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Start the machine and the deadline's timer, where that is not done yet."""
+        if not self.machine.begun:
+            self.machine.start(clock() + self._epoch)
+        if not self._timed:
+            assert self.deadline is not None
+            self._at(self.machine.events[0].at + self.deadline - self._epoch, None)
+            self._timed = True
+
+    def _alone(self, call: Call) -> bool:
+        """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
+        machine = self.machine
+        if not call.compensation and self._views.limits(call.step):
+            return False
+        return len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers) == 1
+
+    def _view(self, call: Call) -> Context:
+        if self._plain:
+            return self.context
+        return self._views.for_compensate(call.step) if call.compensation else self._views.for_execute(call.step)
+
+    def _start_running(self, call: Call) -> Running:
+        """Make ready a call that is to run beside the loop, and set its timer."""
+        step = call.step
+        running = Running(call, self._view(call))
+        limits: list[float] = []
+        if not (self._plain or call.compensation) and self._views.limits(step):
+            limits.extend(due for due, _, what in self._timers if what is None)
+            if step.timeout is not None:
+                limits.append(clock() + step.timeout)
+                self._at(limits[-1], running)
+        set_call(running.view, call)
+        _set_limit(running.view, (min(limits) + self._epoch if limits else None, running.cancelled))
+        self._running[step.index] = running
+        return running
+
+    def _at(self, due: float, what: Wait | Running | None) -> None:
+        self._tickets += 1  # keeps the heap from comparing what is due at the same time
+        heapq.heappush(self._timers, (due, self._tickets, what))
+
+    def _timer(self, due: Wait | Running | None) -> None:
+        machine, at = self.machine, clock() + self._epoch
+        if due is None:
+            assert self.deadline is not None
+            cut = [self._running[index] for index in machine.open if index in self._running]
+            machine.reach_deadline(self.deadline, at)
+            for running in cut:
+                self._overdue(running)
+        elif isinstance(due, Wait):
+            machine.wake(due, at)
+        elif self._running.get(due.call.step.index) is due and due.call.step.index in machine.open:
+            step = due.call.step
+            assert step.timeout is not None
+            self._overdue(due)
+            if due.task is None:  # what can be cancelled has timed out when it has ended
+                machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, _late(due.call)))
+
+    def _overdue(self, running: Running) -> None:
+        """Tell a call that its time is up."""
+        running.cancelled.set()
+        self._views.keep(running.call.step, running.view)
+        if running.task is not None:
+            running.overdue = True
+            running.task.cancel()
+
+    def _ended(self, running: Running, ok: bool, value: Any, elapsed: float) -> None:
+        """Feed to the machine how a call beside the loop ended."""
+        call = running.call
+        if self._running.get(call.step.index) is running:
+            del self._running[call.step.index]
+        if ok:
+            self._returned(call, running.view, value, elapsed)
+        elif running.overdue and call.step.index in self.machine.open:
+            at = clock() + self._epoch
+            self._send(StepTimedOut(call.step.name, call.attempt, at, elapsed, _late(call), running=False), running.view)
+        else:
+            self._raised(call, running.view, value, elapsed)
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    def _returned(self, call: Call, view: Context, value: Any, elapsed: float) -> None:
+        """Feed to the machine that a call returned."""
+        step, machine, at = call.step, self.machine, clock() + self._epoch
+        if call.compensation:
+            self._send(CompensationSucceeded(step.name, call.attempt, at, elapsed), view)
+            return
+        if not self._plain:
+            view = self._views.take_over(step, view, machine.gave_up_on(step))
+        text = ""
+        if self.journal is not None:
+            try:
+                value, text = self.journal.take_result(step.name, view, value)
+            except EncodingError as error:
+                self._send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
+                return
+        view._results[step.name] = value
+        set_previous(view, value)
+        event = StepSucceeded(step.name, call.attempt, at, elapsed, value)
+        if text:
+            assert self.journal is not None
+            self.journal.attach(event, text)
+        machine.send(event)
+
+    def _raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
+        """Feed to the machine that a call raised."""
+        name, machine, at = call.step.name, self.machine, clock() + self._epoch
+        traceback = error.__traceback__
+        if traceback is not None and traceback.tb_next is not None:
+            error.__traceback__ = traceback.tb_next  # nobody wants to read about this driver's own frame
+        interrupt = not isinstance(error, Exception)
+        if interrupt and self.interrupt is None:
+            self.interrupt = error
+        if not call.compensation:
+            if not self._plain:
+                self._views.keep(call.step, view)
+            self._send(StepFailed(name, call.attempt, at, elapsed, error, interrupt), view)
+            return
+        self._send(CompensationFailed(name, call.attempt, at, elapsed, error), view)
+        if self.on_compensation_failure is not None and call.step.index in machine.unfinished_undo:
+            try:
+                self.on_compensation_failure(view, name, error)
+            except Exception:
+                logging.getLogger("saga").exception("the handler of failed compensations raised at step %r", name)
+
+    def _send(self, event: Event, view: Context | None = None) -> None:
+        """Give the machine an outcome, with what its call changed in ``view``."""
+        if self.journal is not None and view is not None:
+            self.journal.attach(event, self.journal.take_changes(view))
+        self.machine.send(event)
+
+    def _join(self, command: Join) -> None:
+        at = clock() + self._epoch
+        try:
+            self._views.join(command.group)
+        except MergeConflictError as error:
+            self.machine.give_up(error, at)
+        else:
+            self.machine.send(GroupJoined(command.group.index, at))
+
+    # -- observers, operators and interrupts --------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Say, from any thread, that the inbox holds something."""
+        self.mail = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Make the loop look into the inbox, where it waits."""
+        raise NotImplementedError
+
+    def _obey(self, actions: Sequence[Callable[[float], Any]]) -> None:
+        for action in actions:
+            try:
+                self.machine.act(action(clock() + self._epoch))
+            except ValueError as error:
+                logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
+
+    def _publish(self) -> None:
+        events = self.machine.events
+        while self._published < len(events):
+            event = events[self._published]
+            self._published += 1
+            for observer in self.observers:
+                try:
+                    observer(event, self.info)
+                except Exception:
+                    if id(observer) not in self._reported:
+                        self._reported.add(id(observer))
+                        logging.getLogger("saga").exception(
+                            "observer %r raised on %s of saga %s; the saga goes on, and this is reported once",
+                            observer,
+                            type(event).__name__,
+                            self.machine.saga_id,
+                        )
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Put things straight after an interrupt that struck this driver itself."""
+        if self.interrupt is None:
+            self.interrupt = error
+        at = clock() + self._epoch
+        old = self.machine
+        machine = self.machine = Machine.replay(
+            old.plan, old.events, old.saga, old.saga_id, stop_on_compensation_failure=old.stop_on_compensation_failure
+        )
+        steps, inline = machine.plan.steps, self._inline
+        self._inline = None
+        for index, running in list(self._running.items()):
+            if running.task is None and running.turn.acquire(blocking=False):  # its thread has not begun, and will not
+                del self._running[index]
+        called = inline.step.index if inline is not None and not inline.compensation else None
+        lost = sorted(machine.open - self._running.keys())
+        for index in [index for index in lost if index == called]:
+            machine.send(StepFailed(steps[index].name, machine.attempts.get(index, 1), at, 0.0, error, True))
+        machine.give_up(error, at)
+        for index in [index for index in lost if index != called]:  # about to be called, and now never
+            machine.send(StepFailed(steps[index].name, machine.attempts.get(index, 1), at, 0.0, error))
+        waiting = {what.step.index for _, _, what in self._timers if isinstance(what, Wait)}
+        for index in sorted(machine.undoing - waiting - self._running.keys()):
+            attempt = machine.undo_attempts.get(index, 1)
+            if inline is not None and inline.compensation and inline.step.index == index:
+                machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
+            elif not any(c.step.index == index for c in machine.commands if isinstance(c, (Call, Wait))):
+                machine.commands.append(Call(steps[index], attempt, True))
+
+
+def _late(call: Call) -> StepTimeoutError:
+    return StepTimeoutError(f"step {call.step.name!r} took longer than its timeout of {call.step.timeout:g} s")

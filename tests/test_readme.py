@@ -1,0 +1,137 @@
+"""What README.rst and the guide claim is true: their code runs and prints what they say, their commands are CI's."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import saga
+
+PROJECT = Path(__file__).parents[1]
+README = PROJECT / "README.rst"
+PAGES = sorted(path for path in (PROJECT / "docs").rglob("*.rst") if "_build" not in path.parts)
+
+# Runs the blocks it is given one after the other in one namespace. What a block prints ends with a separator.
+RUNNER = """
+import json, sys
+namespace = {"__name__": "__main__"}
+for path, line, code in json.load(sys.stdin):
+    exec(compile("\\n" * line + code, path, "exec"), namespace)
+    print(end="\\x1e", flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A literal block: ``kind`` is its language, or ``shell`` for one introduced by ``::`` alone."""
+
+    path: Path
+    line: int
+    kind: str
+    text: str
+
+
+def blocks(path: Path) -> list[Block]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = []
+    for number, line in enumerate(lines):
+        directive = re.fullmatch(r"\.\. code-block:: (\w+)", line)
+        if directive is None and (line.startswith("..") or not line.endswith("::")):
+            continue
+        last = number + 1
+        while last < len(lines) and (not lines[last] or lines[last].startswith("    ")):
+            last += 1
+        text = textwrap.dedent("\n".join(lines[number + 1 : last])).strip("\n")
+        begins = number + 2  # a blank line follows the marker
+        found.append(Block(path, begins, directive[1] if directive else "shell", text + "\n"))
+    return found
+
+
+def shell_blocks() -> list[str]:
+    return [block.text.strip() for block in blocks(README) if block.kind == "shell"]
+
+
+@pytest.mark.parametrize(
+    "path", [page for page in (README, *PAGES) if blocks(page)], ids=lambda path: str(path.relative_to(PROJECT))
+)
+def test_the_code_of_a_page_runs_and_prints_what_the_page_says(path: Path, tmp_path: Path) -> None:
+    page = [block for block in blocks(path) if path != README or block.kind != "shell"]
+    assert {block.kind for block in page} <= {"python", "text"}
+    code = [(str(block.path), block.line, block.text) for block in page if block.kind == "python"]
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUNNER],
+        input=json.dumps(code),
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr
+    printed = iter(ran.stdout.split("\x1e"))
+    assert page[0].kind == "python", "a text block says what the python block before it prints"
+    for block, following in itertools.pairwise([*page, None]):
+        if block is not None and block.kind == "python":
+            said = following.text if following is not None and following.kind == "text" else ""
+            same_but_for_dots = ".*?".join(map(re.escape, said.split("...")))
+            told = next(printed)
+            assert re.fullmatch(same_but_for_dots, told, re.DOTALL), f"{path}:{block.line} printed:\n{told}"
+
+
+def test_the_first_saga_has_fifteen_lines() -> None:
+    first = next(block for block in blocks(README) if block.kind == "python")
+    assert len(first.text.splitlines()) <= 15
+
+
+def test_the_test_command_is_what_ci_runs() -> None:
+    (command,) = [text for text in shell_blocks() if "pytest" in text]
+    assert command in (line.strip() for line in (PROJECT / ".ci" / "run").read_text().splitlines())
+
+
+def test_the_demo_command_runs(tmp_path: Path) -> None:
+    (command,) = [text for text in shell_blocks() if "examples/" in text]
+    *_, install, demo = command.split(" && ")
+    assert install == ".venv/bin/pip install -q ."
+    python, script, *arguments = shlex.split(demo)
+    assert python == ".venv/bin/python"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("PYTHONSAFEPATH", None)  # the example imports its neighbours
+    ran = subprocess.run(
+        [sys.executable, script, *arguments],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "audit    passed" in ran.stdout
+
+
+def test_every_command_is_one_of_these_two() -> None:
+    assert len(shell_blocks()) == 2
+
+
+def test_the_guide_is_linked() -> None:
+    links = re.findall(r"<(docs/[^>]+)>`_", README.read_text(encoding="utf-8"))
+    assert {PROJECT / link for link in links} == set((PROJECT / "docs" / "guide").glob("*.rst"))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    api = (PROJECT / "docs" / "api.rst").read_text(encoding="utf-8")
+    modules = [importlib.import_module(name) for name in re.findall(r"automodule:: (saga\.\S+)", api)]
+    documented = {name for module in modules for name in module.__all__}
+    assert set(saga.__all__) <= documented

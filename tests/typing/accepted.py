@@ -1,0 +1,224 @@
+"""User code that must type-check under ``mypy --strict``, and run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from saga import (
+    ASK,
+    COMPENSATE,
+    RERUN,
+    Backoff,
+    Compensate,
+    Context,
+    ExecutionInfo,
+    ExponentialBackoff,
+    FixedBackoff,
+    Flow,
+    InDoubt,
+    Observer,
+    OnError,
+    Retry,
+    Saga,
+    SagaResult,
+    Skip,
+    Status,
+    StepInfo,
+    StepRecord,
+    StepStatus,
+    Task,
+    parallel,
+    sequence,
+    step,
+)
+from saga.errors import SagaCompensationError, SagaExecutionException
+from saga.events import Event, StepFailed, StepSucceeded
+from saga.flow import Step
+from saga.logging import SagaLogger
+from saga.result import CompensationError
+
+# Tasks and the context
+
+
+@dataclass
+class OrderContext(Context):
+    order_id: str
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    id: str
+    cents: int
+
+
+class Reserve(Task[None]):
+    def execute(self, context: OrderContext) -> None:
+        context.total += 100
+        assert_type(context.total, int)
+        assert_type(context["total"], Any)
+
+
+class Charge(Task[Receipt]):
+    name = "charge"
+    retry = Retry(3, backoff=ExponentialBackoff(0.0, jitter=True), retry_on=(ConnectionError, TimeoutError))
+    timeout = 10
+    on_error = Compensate
+    compensation_retry = Retry(5, backoff=FixedBackoff(0.0))
+    compensate_on_failure = True
+    in_doubt = RERUN
+
+    def __init__(self, currency: str = "EUR") -> None:
+        self.currency = currency
+
+    def execute(self, context: OrderContext) -> Receipt:
+        assert_type(context.step, StepInfo)
+        assert_type(context.step.idempotency_key, str)
+        assert_type(context.step.attempt, int)
+        assert_type(context.step.deadline, float | None)
+        assert_type(context.step.cancelled, bool)
+        return Receipt(context.step.idempotency_key, context.total)
+
+    def compensate(self, context: OrderContext) -> None:
+        receipt = context.result_of(Charge)
+        assert_type(receipt, Receipt)
+        assert_type(receipt.cents, int)
+
+
+class Ship(Task[int]):
+    on_error = Retry(2, then=Skip)
+    in_doubt = ASK
+
+    def __init__(self, charge: Charge) -> None:
+        self.charge = charge
+
+    def execute(self, context: OrderContext) -> int:
+        assert_type(context.result_of(self.charge), Receipt)
+        assert_type(context.result_of(Charge), Receipt)
+        assert_type(context.result_of("charge"), Any)
+        return 1
+
+
+class Untyped(Task[Any]):
+    def execute(self, context: Context) -> Any:
+        return context.anything
+
+
+# Policies
+
+
+class Fibonacci:
+    def delay(self, attempt: int, fraction: float) -> float:
+        return fraction * attempt
+
+
+backoff: Backoff = Fibonacci()
+policies: list[Retry] = [Retry(), Retry(2, 1), Retry(2, 0.5), Retry(2, backoff), Retry(retry_on=OSError, then=Compensate)]
+assert_type(policies[0].allows(1, OSError()), bool)
+assert_type(policies[0].delay(1, 0.5), float)
+outcomes: list[OnError] = [Compensate, Skip]
+doubts: list[InDoubt] = [COMPENSATE, RERUN, ASK]
+
+# Functions and flows
+
+
+def reserve(sku: str, context: OrderContext, *, count: int = 1) -> str:
+    return f"{sku} x {count}"
+
+
+def release(reservation: str) -> None: ...
+
+
+one = step(reserve, release, name="reserve", args=("apple",), kwargs={"count": 2})
+assert_type(one, Step)
+two = step(Charge("USD"), name="charge-2", retry=None, timeout=None, on_error=Skip, in_doubt=ASK)
+three = step(
+    release, compensate=lambda: None, compensate_args=(), compensate_kwargs={}, on_error=Retry(2), compensate_on_failure=True
+)
+flows: list[Flow] = [one, two, three, sequence(one, Charge), parallel(Reserve(), Charge, sequence(two, three))]
+inner = Saga("inner").add_task(Reserve).add_task(Charge())
+nested = sequence(inner, parallel(inner, Reserve))
+
+# The saga
+
+
+class PlaceOrder(Saga):
+    pass
+
+
+def on_failure(context: Context, name: str, error: BaseException) -> None: ...
+
+
+charge = Charge()
+place_order = (
+    PlaceOrder(deadline=30, stop_on_compensation_failure=True, on_compensation_failure=on_failure)
+    .add_task(Reserve)
+    .add_task(charge)
+    .add_task(Ship(charge))
+)
+assert_type(place_order, PlaceOrder)
+assert_type(place_order.name, str)
+
+# Observers and logging
+
+
+def observe(event: Event, info: ExecutionInfo) -> None:
+    assert_type(info.saga_id, str)
+    match event:
+        case StepSucceeded():
+            assert_type(event.elapsed, float)
+        case StepFailed():
+            assert_type(event.error, BaseException)
+
+
+class Alarm(SagaLogger):
+    def step_failed(self, event: StepFailed, info: ExecutionInfo) -> None:
+        self.write(logging.ERROR, info, "call somebody", step=event.step, exc_info=event.error)
+
+    def write(
+        self, level: int, info: ExecutionInfo, message: str, *, exc_info: BaseException | None = None, **pairs: Any
+    ) -> None:
+        super().write(level, info, message.upper(), exc_info=exc_info, **pairs)
+
+
+observer: Observer = observe
+loggers: list[Observer] = [observer, SagaLogger(), SagaLogger(logging.getLogger("shop"), show=["order_id"], mask={"card"})]
+Saga("a", logger=observe)
+Saga("b", logger=Alarm("shop"))
+watched = Saga("c", logger=[*loggers, Alarm()]).add_task(Reserve).add_task(Charge)
+assert_type(Alarm().listening(), bool)
+
+# Running it, and what comes back
+
+
+def run() -> Iterator[StepRecord]:
+    result = place_order.execute(OrderContext("A1"), saga_id="a1")
+    assert_type(result, SagaResult)
+    assert_type(result.ok, bool)
+    assert_type(result.status, Status)
+    assert_type(result.context, Context)
+    assert_type(result.history, tuple[StepRecord, ...])
+    assert_type(result.history[0].status, StepStatus)
+    assert_type(result.error, BaseException | None)
+    assert_type(result.failed_task, Task[Any] | None)
+    assert_type(result.compensation_errors, tuple[CompensationError, ...])
+    assert_type(result.in_doubt, tuple[str, ...])
+    assert_type(result.wait(timeout=1), SagaResult)
+    assert_type(result.report(), str)
+    assert_type(place_order.try_execute({"order_id": "A2", "total": 0}), SagaResult)
+    try:
+        Saga("empty-handed").add_task(Untyped).execute()
+    except SagaCompensationError as error:
+        raise AssertionError from error
+    except SagaExecutionException as error:
+        assert_type(error.result, SagaResult | None)
+        assert_type(error.cause, BaseException | None)
+        assert_type(error.failed_task, Task[Any] | None)
+    yield from place_order.stream(OrderContext(order_id="A3"))
+
+
+names = [record.name for record in run()]
+assert names == ["Reserve", "charge", "Ship"], names

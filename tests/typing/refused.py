@@ -1,0 +1,153 @@
+"""User code that must not type-check: each ignore is an error expected there, and mypy reports an ignore nothing needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saga import Context, ExecutionInfo, ExponentialBackoff, FixedBackoff, Retry, Saga, Status, Task, parallel, sequence, step
+from saga.events import Event, StepFailed, StepSucceeded
+from saga.logging import SagaLogger
+
+# Tasks and the context
+
+
+@dataclass
+class OrderContext(Context):
+    order_id: str
+
+
+class Charge(Task[int]):
+    def execute(self, context: OrderContext) -> int:
+        context.order_id = 3  # type: ignore[assignment]
+        return len(context.order_id)
+
+    def compensate(self, context: OrderContext) -> None:
+        receipt: str = context.result_of(Charge)  # type: ignore[assignment]
+        context.result_of(Charge).refund()  # type: ignore[attr-defined]
+        other: str = context.result_of(Charge())  # type: ignore[assignment]
+        context.result_of(3)  # type: ignore[call-overload]
+        context.result_of(OrderContext)  # type: ignore[arg-type]
+        context.step.name.missing()  # type: ignore[attr-defined]
+        context.step.cancelled = True  # type: ignore[misc]
+        print(receipt, other)
+
+
+class WrongResult(Task[int]):
+    def execute(self, context: Context) -> str:  # type: ignore[override]
+        return ""
+
+
+class NoContext(Task[int]):
+    def execute(self) -> int:  # type: ignore[override]
+        return 1
+
+
+class WrongCompensation(Task[int]):
+    def compensate(self, context: Context) -> str:  # type: ignore[override]
+        return ""
+
+
+class WrongPolicies(Task[int]):
+    name = 3  # type: ignore[assignment]
+    retry = 3  # type: ignore[assignment]
+    timeout = "10"  # type: ignore[assignment]
+    on_error = "skip"  # type: ignore[assignment]
+    compensation_retry = Exception  # type: ignore[assignment]
+    compensate_on_failure = "yes"  # type: ignore[assignment]
+    in_doubt = "rerun"  # type: ignore[assignment]
+
+
+OrderContext(order_id=3)  # type: ignore[arg-type]
+OrderContext()  # type: ignore[call-arg]
+
+# Policies
+
+
+class NoDelay:
+    pass
+
+
+class WrongDelay:
+    def delay(self, attempt: int) -> float:
+        return 0.0
+
+
+Retry(max_attempts="3")  # type: ignore[arg-type]
+Retry(attempts=3)  # type: ignore[call-arg]
+Retry(3, backoff="1 s")  # type: ignore[arg-type]
+Retry(3, backoff=NoDelay())  # type: ignore[arg-type]
+Retry(3, backoff=WrongDelay())  # type: ignore[arg-type]
+Retry(3, retry_on=(KeyboardInterrupt,))  # type: ignore[arg-type]
+Retry(3, retry_on="OSError")  # type: ignore[arg-type]
+Retry(3, then=Retry(3))  # type: ignore[arg-type]
+Retry(3).max_attempts = 4  # type: ignore[misc]
+FixedBackoff("1")  # type: ignore[arg-type]
+ExponentialBackoff(jitter=0.5)  # type: ignore[arg-type]
+
+# Functions and flows
+
+
+def plain() -> None: ...
+
+
+step(3)  # type: ignore[arg-type]
+step(plain, compensate=3)  # type: ignore[arg-type]
+step(plain, name=3)  # type: ignore[arg-type]
+step(plain, args=3)  # type: ignore[arg-type]
+step(plain, kwargs=["a"])  # type: ignore[arg-type]
+step(plain, retries=3)  # type: ignore[call-arg]
+step(plain, retry=3)  # type: ignore[arg-type]
+step(plain, timeout="10")  # type: ignore[arg-type]
+step(plain, on_error="skip")  # type: ignore[arg-type]
+step(plain, compensation_retry=3)  # type: ignore[arg-type]
+step(plain, compensate_on_failure=None)  # type: ignore[arg-type]
+step(plain, in_doubt="ask")  # type: ignore[arg-type]
+step(plain).name = "other"  # type: ignore[misc]
+sequence(plain)  # type: ignore[arg-type]
+parallel(Charge, 3)  # type: ignore[arg-type]
+
+# The saga and its observers
+
+
+def one_argument(event: Event) -> None: ...
+
+
+def wrong_event(event: StepFailed, info: ExecutionInfo) -> None: ...
+
+
+class WrongLogger(SagaLogger):
+    def step_failed(self, event: StepSucceeded, info: ExecutionInfo) -> None:  # type: ignore[override]
+        pass
+
+    def step_succeeded(self, event: StepSucceeded) -> None:  # type: ignore[override]
+        pass
+
+
+Saga(3)  # type: ignore[arg-type]
+Saga("a", deadline="1 min")  # type: ignore[arg-type]
+Saga("a", logger=one_argument)  # type: ignore[arg-type]
+Saga("a", logger=[one_argument])  # type: ignore[list-item]
+Saga("a", logger=wrong_event)  # type: ignore[arg-type]
+Saga("a", on_compensation_failure=one_argument)  # type: ignore[arg-type]
+Saga("a", retries=3)  # type: ignore[call-arg]
+SagaLogger(3)  # type: ignore[arg-type]
+SagaLogger(show=3)  # type: ignore[arg-type]
+
+
+def observe(event: Event, info: ExecutionInfo) -> None:
+    event.at = 0.0  # type: ignore[misc]
+    info.saga_id = "other"  # type: ignore[misc]
+    event.attempt  # type: ignore[union-attr]  # noqa: B018
+
+
+# What comes back
+
+result = Saga("a").add_task(Charge).try_execute({"order_id": "A1"})
+result.ok = True  # type: ignore[misc]
+result.wait(timeout="1")  # type: ignore[arg-type]
+status: int = result.status  # type: ignore[assignment]
+failed: Charge = result.failed_task  # type: ignore[assignment]
+result.error.args  # type: ignore[union-attr]  # noqa: B018
+Status("running").terminal()  # type: ignore[operator]
+Saga("a").execute(3)  # type: ignore[arg-type]
+Saga("a").execute(saga_id=3)  # type: ignore[arg-type]

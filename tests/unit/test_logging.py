@@ -1,0 +1,367 @@
+"""SagaLogger: each event is one line, at a level that tells the outcome."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from saga import Context, ExecutionInfo, Retry, Saga, Skip, Status, parallel, step
+from saga import events as e
+from saga.errors import SagaDefinitionError
+from saga.logging import _METHODS, SagaLogger
+
+ERROR = ValueError("no stock")
+INFO = ExecutionInfo("place-order", "a1", Context(order_id="A 1", card="4242"))
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.DEBUG, logger="saga"):
+        yield
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+LINES = [
+    (
+        e.SagaStarted("place-order", "a1", 1.0),
+        "INFO",
+        'saga started saga=place-order id=a1 status=running context.order_id="A 1" context.card=***',
+    ),
+    (
+        e.StepStarted("charge", 2, 1.0),
+        "DEBUG",
+        "step started saga=place-order id=a1 step=charge attempt=2 status=running",
+    ),
+    (
+        e.StepSucceeded("charge", 1, 1.0, 0.0125, "secret"),
+        "INFO",
+        "step succeeded saga=place-order id=a1 step=charge attempt=1 status=succeeded elapsed_ms=12.500",
+    ),
+    (
+        e.StepFailed("charge", 1, 1.0, 0.0125, ERROR),
+        "WARNING",
+        "step failed saga=place-order id=a1 step=charge attempt=1 status=failed elapsed_ms=12.500 "
+        "error=\"ValueError('no stock')\"",
+    ),
+    (
+        e.StepFailed("charge", 1, 1.0, 0.0125, KeyboardInterrupt(), in_doubt=True),
+        "WARNING",
+        "step failed saga=place-order id=a1 step=charge attempt=1 status=in_doubt elapsed_ms=12.500 error=KeyboardInterrupt()",
+    ),
+    (
+        e.StepTimedOut("charge", 1, 1.0, 0.5, TimeoutError("slow")),
+        "WARNING",
+        "step timed out saga=place-order id=a1 step=charge attempt=1 status=timed_out elapsed_ms=500.000 "
+        "error=TimeoutError('slow')",
+    ),
+    (
+        e.StepSkipped("charge", 1.0),
+        "WARNING",
+        "step skipped saga=place-order id=a1 step=charge status=skipped",
+    ),
+    (
+        e.RetryScheduled("charge", 2, 1.0, 0.25),
+        "WARNING",
+        "retry scheduled saga=place-order id=a1 step=charge attempt=2 status=waiting delay_ms=250.0",
+    ),
+    (
+        e.RetryScheduled("charge", 2, 1.0, 0.25, compensation=True),
+        "WARNING",
+        "compensation retry scheduled saga=place-order id=a1 step=charge attempt=2 status=waiting delay_ms=250.0",
+    ),
+    (
+        e.GroupJoined(0, 1.0),
+        "DEBUG",
+        "parallel group joined saga=place-order id=a1 group=0",
+    ),
+    (
+        e.SagaCompensating("charge", ERROR, 1.0),
+        "ERROR",
+        "saga compensating saga=place-order id=a1 step=charge status=compensating error=\"ValueError('no stock')\"",
+    ),
+    (
+        e.SagaCompensating(None, TimeoutError(), 1.0),
+        "ERROR",
+        "saga compensating saga=place-order id=a1 status=compensating error=TimeoutError()",
+    ),
+    (
+        e.CompensationStarted("charge", 1, 1.0),
+        "DEBUG",
+        "compensation started saga=place-order id=a1 step=charge attempt=1 status=compensating",
+    ),
+    (
+        e.CompensationSucceeded("charge", 1, 1.0, 0.0),
+        "INFO",
+        "compensation succeeded saga=place-order id=a1 step=charge attempt=1 status=compensated elapsed_ms=0.000",
+    ),
+    (
+        e.CompensationFailed("charge", 1, 1.0, 0.001, OSError("gone")),
+        "ERROR",
+        "compensation failed saga=place-order id=a1 step=charge attempt=1 status=compensation_failed elapsed_ms=1.000 "
+        "error=OSError('gone')",
+    ),
+    (
+        e.SagaCompleted(1.0),
+        "INFO",
+        'saga completed saga=place-order id=a1 status=completed context.order_id="A 1" context.card=***',
+    ),
+    (
+        e.SagaCompensated(1.0),
+        "WARNING",
+        'saga compensated saga=place-order id=a1 status=compensated context.order_id="A 1" context.card=***',
+    ),
+    (
+        e.SagaStuck("compensation failed: charge", 1.0),
+        "CRITICAL",
+        'saga stuck saga=place-order id=a1 status=stuck reason="compensation failed: charge" context.order_id="A 1" '
+        "context.card=***",
+    ),
+    (
+        e.SagaRecovered("host-2", 3, 1.0),
+        "WARNING",
+        "saga recovered saga=place-order id=a1 owner=host-2 epoch=3",
+    ),
+    (
+        e.OperatorActed("skip", "charge", "ann", "paid by hand", 1.0),
+        "WARNING",
+        'operator acted saga=place-order id=a1 step=charge action=skip who=ann why="paid by hand"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "level", "line"), LINES, ids=lambda value: type(value).__name__)
+def test_an_event_is_written_as_this_line(caplog: pytest.LogCaptureFixture, event: e.Event, level: str, line: str) -> None:
+    SagaLogger(show=("order_id", "card", "absent"), mask=("card", "other"))(event, INFO)
+    (record,) = caplog.records
+    assert (record.name, record.levelname, record.getMessage()) == ("saga", level, line)
+    if isinstance(event, (e.SagaCompensating, e.CompensationFailed)):
+        assert record.exc_info
+        assert record.exc_info[1] is event.error
+    else:
+        assert record.exc_info is None
+
+
+def test_every_event_is_among_those_lines() -> None:
+    assert {type(event) for event, _, _ in LINES} == set(_METHODS) == set(e.Event.__args__)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("plain", "plain"),
+        (3, "3"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('say "no"', '"say \\"no\\""'),
+        ("C:\\new", '"C:\\\\new"'),
+        ("two\nlines", '"two\\nlines"'),
+        ("\r\t\x1b[31m\x00", '"\\r\\t\\x1b[31m\\x00"'),
+        ("a\u2028b\x85c\u202e", '"a\\u2028b\\x85c\\u202e"'),
+        ("\ud800", '"\\ud800"'),
+        ("Grüße", "Grüße"),
+        (ValueError("a\nb"), "\"ValueError('a\\\\nb')\""),
+        (OSError(), "OSError()"),
+    ],
+)
+def test_a_value_stays_one_word_on_one_line(caplog: pytest.LogCaptureFixture, value: Any, written: str) -> None:
+    SagaLogger().write(logging.INFO, INFO, "told", key=value, left_out=None)
+    assert lines(caplog) == [f"told saga=place-order id=a1 key={written}"]
+
+
+def test_names_and_ids_cannot_forge_a_line_either(caplog: pytest.LogCaptureFixture) -> None:
+    SagaLogger().write(logging.INFO, ExecutionInfo("a b", "1\nsaga stuck", Context()), "told")
+    assert lines(caplog) == ['told saga="a b" id="1\\nsaga stuck"']
+
+
+def test_a_masked_value_is_never_turned_into_text(caplog: pytest.LogCaptureFixture) -> None:
+    class Secret:
+        def __str__(self) -> str:
+            raise AssertionError("the value was asked for its text")
+
+        __repr__ = __str__
+
+    info = ExecutionInfo("s", "1", Context(card=Secret()))
+    SagaLogger(show=["card"], mask=["card"])(e.SagaCompleted(1.0), info)
+    assert lines(caplog) == ["saga completed saga=s id=1 status=completed context.card=***"]
+
+
+@pytest.mark.parametrize("parameter", ["show", "mask"])
+def test_one_key_that_is_not_in_a_list_is_refused(parameter: str) -> None:
+    with pytest.raises(
+        SagaDefinitionError, match=rf"SagaLogger: {parameter} is 'card'; give several keys, such as \('card',\)"
+    ):
+        SagaLogger(**{parameter: "card"})  # type: ignore[arg-type]
+
+
+def test_the_logger_is_given_by_name_or_itself() -> None:
+    assert SagaLogger().logger is logging.getLogger("saga")
+    assert SagaLogger("shop").logger is logging.getLogger("shop")
+    own = logging.Logger("own")
+    assert SagaLogger(own).logger is own
+
+
+def test_a_level_that_is_off_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "saga")
+    for event, _, _ in LINES:
+        SagaLogger()(event, INFO)
+    assert {record.levelname for record in caplog.records} == {"WARNING", "ERROR", "CRITICAL"}
+
+
+# -- overriding ---------------------------------------------------------------------------------------------------------
+
+
+def test_overriding_a_method_changes_what_its_event_writes(caplog: pytest.LogCaptureFixture) -> None:
+    class Mine(SagaLogger):
+        def step_failed(self, event: e.StepFailed, info: ExecutionInfo) -> None:
+            self.write(logging.CRITICAL, info, "look here", step=event.step, exc_info=event.error)
+
+    def fail() -> None:
+        raise ERROR
+
+    Saga("s", logger=Mine()).add_task(step(fail)).try_execute(saga_id="1")
+    assert lines(caplog) == [
+        "saga started saga=s id=1 status=running",
+        "step started saga=s id=1 step=fail attempt=1 status=running",
+        "look here saga=s id=1 step=fail",
+        "saga compensating saga=s id=1 step=fail status=compensating error=\"ValueError('no stock')\"",
+        "saga compensated saga=s id=1 status=compensated",
+    ]
+
+
+def test_overriding_write_sees_every_event_whatever_the_level(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[int, str, BaseException | None, dict[str, Any]]] = []
+
+    class Mine(SagaLogger):
+        def write(
+            self, level: int, info: ExecutionInfo, message: str, *, exc_info: BaseException | None = None, **pairs: Any
+        ) -> None:
+            told.append((level, message, exc_info, pairs))
+
+    caplog.set_level(logging.CRITICAL + 1, "saga")
+    for event, _, _ in LINES:
+        Mine()(event, INFO)
+    assert [(logging.getLevelName(level), message) for level, message, _, _ in told] == [
+        (level, line.partition(" saga=")[0]) for _, level, line in LINES
+    ]
+    assert told[10][2:] == (ERROR, {"step": "charge", "status": "compensating", "error": ERROR})
+
+
+def test_a_logger_listens_while_its_loudest_line_would_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    logger = SagaLogger()
+    caplog.set_level(logging.CRITICAL, "saga")
+    assert logger.listening()
+    caplog.set_level(logging.CRITICAL + 1, "saga")
+    assert not logger.listening()
+    caplog.set_level(logging.DEBUG, "saga")
+    logging.disable(logging.CRITICAL)
+    try:
+        assert not logger.listening()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("method", ["__call__", "write", *_METHODS.values()])
+def test_a_subclass_that_overrides_a_method_always_listens(caplog: pytest.LogCaptureFixture, method: str) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "saga")
+    changed = type("Changed", (SagaLogger,), {method: lambda self, *args, **kwargs: None})
+    assert changed().listening()
+    assert type("Deeper", (changed,), {})().listening()
+    assert not type("Unchanged", (SagaLogger,), {"note": lambda self: None})().listening()
+
+
+# -- with a saga --------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_mended_by_a_retry_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    def flaky(context: Context) -> None:
+        if context.step.attempt < 3:
+            raise ConnectionError
+
+    Saga("s", logger=SagaLogger()).add_task(step(flaky, retry=Retry(3))).execute()
+    assert max(record.levelno for record in caplog.records) == logging.WARNING
+    assert [record.getMessage().partition(" saga=")[0] for record in caplog.records] == [
+        "saga started",
+        *["step started", "step failed", "retry scheduled"] * 2,
+        *["step started", "step succeeded", "saga completed"],
+    ]
+
+
+def test_a_failed_saga_tells_its_cause_once_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ERROR
+
+    def unmendable() -> None:
+        raise OSError("gone")
+
+    saga = Saga("s", logger=SagaLogger()).add_task(step(str, unmendable, name="a", compensation_retry=Retry(2)))
+    saga.add_task(step(fail, name="c", on_error=Skip)).add_task(step(fail, name="b"))
+    assert saga.try_execute().status is Status.STUCK
+    loud = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.getMessage().partition(" saga=")[0] for record in loud] == [
+        "saga compensating",
+        "compensation failed",
+        "compensation failed",
+        "saga stuck",
+    ]
+    assert caplog.text.count("Traceback (most recent call last)") == 3
+    assert caplog.text.count("\nValueError: no stock") == 1
+
+
+def test_several_loggers_and_plain_functions_see_the_same_events(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[tuple[str, ExecutionInfo]] = []
+    observers = [SagaLogger(), lambda event, info: seen.append((type(event).__name__, info)), SagaLogger("saga.second")]
+    context = Context(n=1)
+    Saga("s", logger=iter(observers)).add_task(parallel(step(str, name="a"), step(str, name="b"))).execute(context, saga_id="1")
+    names = [name for name, _ in seen]
+    assert names[:3] == ["SagaStarted", "StepStarted", "StepStarted"]
+    assert names[-2:] == ["GroupJoined", "SagaCompleted"]
+    assert {(info.saga, info.saga_id) for _, info in seen} == {("s", "1")}
+    assert all(info.context is context for _, info in seen)
+    by_logger = [[r.getMessage() for r in caplog.records if r.name == name] for name in ("saga", "saga.second")]
+    assert by_logger[0] == by_logger[1]
+    assert len(by_logger[0]) == len(names)
+
+
+def test_an_observer_that_raises_is_reported_once_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    def broken(event: e.Event, info: ExecutionInfo) -> None:
+        raise RuntimeError("full disk")
+
+    saga = Saga("s", logger=[broken, lambda event, info: seen.append(type(event).__name__)])
+    result = saga.add_task(step(str, name="a")).add_task(step(str, name="b")).execute()
+    assert result.ok
+    assert seen == ["SagaStarted", *["StepStarted", "StepSucceeded"] * 2, "SagaCompleted"]
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "broken" in record.getMessage()
+    assert "reported once" in record.getMessage()
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "full disk"
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_saga_does_not_import_its_logger() -> None:
+    assert python("import sys, saga; print('saga.logging' in sys.modules)") == "False"
+
+
+def test_importing_the_logger_configures_nothing() -> None:
+    code = (
+        "import logging; before = dict(logging.root.manager.loggerDict), list(logging.root.handlers), logging.root.level\n"
+        "import saga, saga.logging\n"
+        "after = dict(logging.root.manager.loggerDict), list(logging.root.handlers), logging.root.level\n"
+        "print(before == after)"
+    )
+    assert python(code) == "True"
