@@ -2,7 +2,7 @@
 
 from saga.context import Context
 from saga.events import Status, StepStatus
-from saga.flow import Flow, parallel, sequence, step
+from saga.flow import Flow, fallback, parallel, receive, sequence, step, timer
 from saga.policy import (
     ASK,
     COMPENSATE,
@@ -43,7 +43,10 @@ __all__ = [
     "StepRecord",
     "StepStatus",
     "Task",
+    "fallback",
     "parallel",
+    "receive",
     "sequence",
     "step",
+    "timer",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "CompensationStarted",
     "CompensationSucceeded",
     "Event",
+    "FallbackChosen",
     "GroupJoined",
     "OperatorActed",
     "RetryScheduled",
@@ -26,6 +27,7 @@ __all__ = [
     "SagaRecovered",
     "SagaStarted",
     "SagaStuck",
+    "SignalReceived",
     "Status",
     "StepFailed",
     "StepSkipped",
@@ -160,6 +162,23 @@ class RetryScheduled:
 
 
 @_event
+class FallbackChosen:
+    """The step failed for good and its fallback is to be executed instead, once the step has ended and is undone."""
+
+    step: str
+    at: float
+
+
+@_event
+class SignalReceived:
+    """A signal came from outside, with a value."""
+
+    name: str
+    value: Any
+    at: float
+
+
+@_event
 class GroupJoined:
     """Every branch of a parallel group ended well and their changes were merged."""
 
@@ -269,4 +288,6 @@ Event = (
     | SagaStuck
     | SagaRecovered
     | OperatorActed
+    | FallbackChosen
+    | SignalReceived
 )

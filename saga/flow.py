@@ -5,18 +5,43 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, Unpack
 
 from saga.errors import SagaDefinitionError
-from saga.policy import InDoubt, OnError, Retry
+from saga.policy import Compensate, InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
 
 if TYPE_CHECKING:
     from saga.context import Context
 
 
-__all__ = ["Flow", "FlowLike", "FunctionTask", "Parallel", "Policies", "Sequence", "Step", "parallel", "sequence", "step"]
+__all__ = [
+    "Breaker",
+    "Fallback",
+    "Flow",
+    "FlowLike",
+    "FunctionTask",
+    "Parallel",
+    "Pause",
+    "PauseTask",
+    "Policies",
+    "Sequence",
+    "Step",
+    "fallback",
+    "parallel",
+    "receive",
+    "sequence",
+    "step",
+    "timer",
+]
+
+
+class Breaker(Protocol):
+    """A circuit breaker: ``calling()`` returns a context manager for a call, and raises while the circuit is open."""
+
+    def calling(self) -> AbstractContextManager[Any]: ...
 
 
 class Policies(TypedDict, total=False):
@@ -28,6 +53,7 @@ class Policies(TypedDict, total=False):
     compensation_retry: Retry | None
     compensate_on_failure: bool
     in_doubt: InDoubt
+    pivot: bool
 
 
 POLICIES: Final = tuple(Policies.__annotations__)
@@ -43,7 +69,7 @@ class Flow:
 class Step(Flow):
     """A task's place in a flow. ``policies`` override the task's own attributes."""
 
-    task: Task[Any]
+    task: Task[Any] | type[Task[Any]]
     name: str
     policies: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,9 +84,33 @@ class Sequence(Flow):
 
 @dataclass(frozen=True, slots=True)
 class Parallel(Flow):
-    """Flows at the same time, each with its own view of the context."""
+    """Flows at the same time, each with its own view of the context.
+
+    ``undo_together``: whether the branches are undone at the same time too; otherwise one step after the other.
+    """
 
     children: tuple[Flow, ...]
+    undo_together: bool = False
+    open: bool = False  # made by the operator &, so that another & adds to it
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback(Flow):
+    """A step, and what is done instead when it fails with one of the exceptions ``on``."""
+
+    primary: Step
+    alternative: Flow
+    on: tuple[type[Exception], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Flow):
+    """A step that waits: ``seconds`` long, or for a signal and at most ``seconds`` long."""
+
+    name: str
+    seconds: float | None
+    signal: str | None = None
+    policies: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Composable(Protocol):
@@ -77,9 +127,66 @@ def sequence(*flows: FlowLike) -> Sequence:
     return Sequence(tuple(as_flow(flow, "sequence()") for flow in flows))
 
 
-def parallel(*flows: FlowLike) -> Parallel:
-    """Return the flows at the same time, each in a thread of its own and with its own view of the context."""
-    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows))
+def parallel(*flows: FlowLike, undo_together: bool = False) -> Parallel:
+    """Return the flows at the same time, each in a thread of its own and with its own view of the context.
+
+    :param undo_together: undo the branches at the same time too, each in reverse order.
+    """
+    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), undo_together)
+
+
+def fallback(
+    primary: FlowLike,
+    alternative: FlowLike,
+    *,
+    on: tuple[type[Exception], ...] | type[Exception] = (Exception,),
+    breaker: Breaker | None = None,
+) -> Fallback:
+    """Return a step with what is done instead when it has failed for good.
+
+    What the failed step changed in the context is discarded. If it is in doubt (it timed out), it is compensated before the
+    alternative runs.
+
+    :param primary: a task, a task class or a step.
+    :param alternative: a task, a task class, a saga or a flow.
+    :param on: the exceptions that lead to the alternative; others fail the saga.
+    :param breaker: a circuit breaker, such as a ``pybreaker.CircuitBreaker``: while it is open the primary is not called.
+    :raises SagaDefinitionError: the primary is more than a step, or a parameter is wrong.
+    """
+    first = as_flow(primary, "fallback(): primary")
+    if not isinstance(first, Step):
+        raise SagaDefinitionError(f"fallback(): the primary is {primary!r}; give one step (a task, a task class or step(...))")
+    kinds = on if isinstance(on, tuple) else (on,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise SagaDefinitionError(f"fallback(): on has {kind!r}; give Exception classes")
+    if breaker is not None:
+        if not callable(getattr(breaker, "calling", None)):
+            raise SagaDefinitionError(
+                f"fallback(): breaker is {breaker!r}, which has no calling(); give a pybreaker.CircuitBreaker, or an object "
+                "whose calling() returns a context manager for the call"
+            )
+        first = Step(first.task, first.name, {**first.policies, "breaker": breaker})
+    return Fallback(first, as_flow(alternative, "fallback(): alternative"), kinds)
+
+
+def timer(seconds: float, *, name: str | None = None) -> Pause:
+    """Return a step that lets ``seconds`` pass. With a store it goes on across restarts."""
+    if not is_seconds(seconds) or seconds == 0:
+        raise SagaDefinitionError(f"timer(): seconds is {seconds!r}; give a number above 0")
+    return Pause(name if name is not None else f"timer {seconds:g} s", float(seconds))
+
+
+def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError = Compensate) -> Pause:
+    """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`.
+
+    :param signal: its name; :param timeout: seconds to wait; :param on_error: what follows when it does not come in time.
+    """
+    if not isinstance(signal, str) or not signal:
+        raise SagaDefinitionError(f"receive(): the signal is {signal!r}; give its name")
+    if timeout is not None and (not is_seconds(timeout) or timeout == 0):
+        raise SagaDefinitionError(f"receive(): timeout is {timeout!r}; give seconds above 0, or None for no limit")
+    return Pause(name if name is not None else signal, timeout, signal, {"on_error": on_error})
 
 
 def step(
@@ -116,7 +223,7 @@ def step(
             raise SagaDefinitionError(
                 f"step({action!r}): a task brings its own compensate and arguments; give these only with a function"
             )
-        task = _made(action)
+        return Step(action, name if name is not None else _name_of(action), policies)
     else:
         task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {})
     return Step(task, name if name is not None else _name_of(task), policies)
@@ -130,8 +237,9 @@ def as_flow(value: Any, where: str) -> Flow:
     if isinstance(value, Flow):
         return value
     if isinstance(value, Task) or (isinstance(value, type) and issubclass(value, Task)):
-        task = _made(value)
-        return Step(task, _name_of(task))
+        return Step(value, _name_of(value))
+    if isinstance(value, tuple | list):
+        return Sequence(tuple(as_flow(one, where) for one in value))
     as_step: Callable[[], Flow] | None = getattr(value, "__saga_flow__", None)
     if as_step is not None and not isinstance(value, type):
         return as_step()
@@ -139,19 +247,14 @@ def as_flow(value: Any, where: str) -> Flow:
     raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
 
 
-def _made(task: Task[Any] | type[Task[Any]]) -> Task[Any]:
-    if isinstance(task, Task):
-        return task
-    try:
-        return task()
-    except TypeError as error:
-        raise SagaDefinitionError(
-            f"{task.__name__} cannot be made without arguments ({error}); give {task.__name__}(...)"
-        ) from error
+def _name_of(task: Task[Any] | type[Task[Any]]) -> str:
+    if task.name is not None:
+        return task.name
+    return task.__name__ if isinstance(task, type) else type(task).__name__
 
 
-def _name_of(task: Task[Any]) -> str:
-    return task.name if task.name is not None else type(task).__name__
+class PauseTask(Task[Any]):
+    """Stands for a wait, which the machine makes and nobody calls."""
 
 
 class FunctionTask(Task[Any]):

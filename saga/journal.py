@@ -30,11 +30,11 @@ __all__ = [
     "digest_of",
     "encode_context",
     "first_payload",
-    "read_action",
     "read_entry",
     "rebuild_context",
     "remember_texts",
     "write_action",
+    "write_signal",
 ]
 
 _set_texts: Final[Callable[[Context, Any], None]] = _Slots.__dict__["_texts"].__set__
@@ -118,17 +118,23 @@ class Journal:
 
     # -- from the operators -------------------------------------------------------------------------------------------
 
-    def read_mail(self) -> list[Callable[[float], e.OperatorActed]]:
-        """Return the operators' actions in the inbox, each to be called with the time. They leave it with the next commit.
+    def read_mail(self) -> list[Callable[[float], e.OperatorActed | e.SignalReceived]]:
+        """Return what is in the inbox, each to be called with the time. It leaves the inbox with the next commit.
 
         :raises StorageError: it cannot be read.
         """
-        actions = []
+        events = []
         for message in self.store.inbox(self.lease.saga_id):
             if message.id not in self.taken:
                 self.taken.append(message.id)
-                actions.append(read_action(message.body))
-        return actions
+                events.append(self._read(message.body))
+        return events
+
+    def _read(self, body: str) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
+        told = json.loads(body)
+        if "signal" in told:
+            return partial(e.SignalReceived, told["signal"], self.codec.decode(told["value"]))
+        return partial(e.OperatorActed, told["action"], told["step"], told["who"], told["why"])
 
     # -- to the store -------------------------------------------------------------------------------------------------
 
@@ -144,6 +150,12 @@ class Journal:
     def hold(self, seconds: float, on_mail: Callable[[], None]) -> None:
         """Keep the lease until the execution is terminal or cannot be stored any more."""
         self._keeper.hold(self.lease, seconds, on_mail)
+
+    def park(self, delay: float) -> None:
+        """Give the lease back until ``delay`` seconds have passed or a message comes."""
+        self._keeper.drop(self.lease)
+        with suppress(StorageError):  # the lease runs out, then
+            self.store.release(self.lease, delay=delay, got_on=True)
 
     def let_go(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
@@ -206,7 +218,7 @@ class Journal:
                 number,
                 type(event).__name__,
                 getattr(event, "step", None),
-                _PAYLOADS.get(type(event), _payload)(event, extras.get(id(event), "")),
+                _PAYLOADS.get(type(event), _payload)(event, extras.get(id(event), ""), self.codec),
                 event.at,
             )
             for number, event in enumerate(events[self.written :], self.written + 1)
@@ -216,15 +228,19 @@ class Journal:
 # -- payloads ---------------------------------------------------------------------------------------------------------
 
 
-def _started(event: e.StepStarted | e.CompensationStarted, extra: str) -> str:
+def _started(event: e.StepStarted | e.CompensationStarted, extra: str, codec: Codec) -> str:
     return f'{{"attempt":{event.attempt}}}'
 
 
-def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, extra: str) -> str:
+def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, extra: str, codec: Codec) -> str:
     return f'{{"attempt":{event.attempt},"elapsed":{event.elapsed:.6f}{extra}}}'
 
 
-def _payload(event: e.Event, extra: str) -> str:
+def _signalled(event: e.SignalReceived, extra: str, codec: Codec) -> str:
+    return f'{{"name":{json.dumps(event.name)},"value":{codec.encode(event.value)}}}'
+
+
+def _payload(event: e.Event, extra: str, codec: Codec) -> str:
     told: dict[str, Any] = {}
     for name in event.__dataclass_fields__:
         if name in ("step", "at"):
@@ -237,7 +253,8 @@ def _payload(event: e.Event, extra: str) -> str:
     return f"{text[:-1]}{extra if told else extra[1:]}}}"
 
 
-_PAYLOADS: Final[dict[type, Callable[[Any, str], str]]] = {
+_PAYLOADS: Final[dict[type, Callable[[Any, str, Codec], str]]] = {
+    e.SignalReceived: _signalled,
     e.StepStarted: _started,
     e.CompensationStarted: _started,
     e.StepSucceeded: _succeeded,
@@ -289,7 +306,7 @@ def read_entry(entry: Entry, codec: Codec) -> Recorded:
     return Recorded(kind(**known), changes, payload.pop("removed", ()), payload)
 
 
-# -- operators' actions -----------------------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------------------------------
 
 
 def write_action(action: str, step: str | None, who: str, why: str) -> str:
@@ -297,10 +314,12 @@ def write_action(action: str, step: str | None, who: str, why: str) -> str:
     return json.dumps({"action": action, "step": step, "who": who, "why": why})
 
 
-def read_action(body: str) -> Callable[[float], e.OperatorActed]:
-    """Return the action in a message's body, to be called with the time."""
-    told = json.loads(body)
-    return partial(e.OperatorActed, told["action"], told["step"], told["who"], told["why"])
+def write_signal(name: str, value: Any, codec: Codec) -> str:
+    """Return a signal as a message's body.
+
+    :raises EncodingError: its value cannot be stored.
+    """
+    return json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
 
 
 # -- the input --------------------------------------------------------------------------------------------------------

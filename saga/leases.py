@@ -48,6 +48,13 @@ class Keeper:
                 self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
                 self._thread.start()
 
+    def look(self, saga_id: str) -> None:
+        """Let the execution look into its inbox now, if it lives here."""
+        with self._lock:
+            held = [one for one in self._held.values() if one.lease.saga_id == saga_id]
+        for one in held:
+            one.on_mail()
+
     def drop(self, lease: Lease) -> None:
         """Renew the lease no more."""
         with self._lock:

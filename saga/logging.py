@@ -43,6 +43,8 @@ class SagaLogger:
     ``saga_stuck``                CRITICAL  the saga ended and a person must act
     ``saga_recovered``            WARNING   another process took the execution over
     ``operator_acted``            WARNING   a person decided, and why
+    ``fallback_chosen``           WARNING   a step failed and its fallback is executed instead
+    ``signal_received``           INFO      a signal came from outside
     ============================  ========  ============================================================
 
     Each method is called as ``method(event, info)``. Override one to change what is written for its event, or
@@ -118,6 +120,12 @@ class SagaLogger:
     def saga_recovered(self, event: e.SagaRecovered, info: ExecutionInfo) -> None:
         """Another process took the execution over."""
         self.write(logging.WARNING, info, "saga recovered", owner=event.owner, epoch=event.epoch)
+
+    def fallback_chosen(self, event: e.FallbackChosen, info: ExecutionInfo) -> None:
+        self.write(logging.WARNING, info, "fallback chosen", step=event.step, status="failed")
+
+    def signal_received(self, event: e.SignalReceived, info: ExecutionInfo) -> None:
+        self.write(logging.INFO, info, "signal received", signal=event.name)
 
     def operator_acted(self, event: e.OperatorActed, info: ExecutionInfo) -> None:
         """A person decided, and why."""
@@ -205,6 +213,8 @@ _METHODS: Final = {
     e.SagaStuck: "saga_stuck",
     e.SagaRecovered: "saga_recovered",
     e.OperatorActed: "operator_acted",
+    e.FallbackChosen: "fallback_chosen",
+    e.SignalReceived: "signal_received",
 }
 
 

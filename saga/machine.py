@@ -23,12 +23,13 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from saga.errors import CrashError, SagaCancelledError, SagaTimeoutError
+from saga.errors import CrashError, SagaCancelledError, SagaTimeoutError, StepTimeoutError
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
     Event,
+    FallbackChosen,
     GroupJoined,
     OperatorActed,
     RetryScheduled,
@@ -38,6 +39,7 @@ from saga.events import (
     SagaRecovered,
     SagaStarted,
     SagaStuck,
+    SignalReceived,
     Status,
     StepFailed,
     StepSkipped,
@@ -46,9 +48,9 @@ from saga.events import (
     StepTimedOut,
 )
 from saga.plan import Call, Group, Plan, PlannedStep
-from saga.policy import InDoubt, OnError
+from saga.policy import ExponentialBackoff, InDoubt, OnError, Retry
 
-__all__ = ["ACTIONS", "Call", "Join", "Machine", "Wait"]
+__all__ = ["ACTIONS", "Call", "Join", "Machine", "Pass", "Pause", "Wait"]
 
 ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip")
 
@@ -63,6 +65,26 @@ class Wait:
         self.attempt = attempt
         self.delay = delay
         self.compensation = compensation
+
+
+class Pause:
+    """Command: call :meth:`Machine.end_pause` with this after ``delay`` seconds."""
+
+    __slots__ = ("delay", "step")
+
+    def __init__(self, step: PlannedStep, delay: float) -> None:
+        self.step = step
+        self.delay = delay
+
+
+class Pass:
+    """Command: a step that waited has come to its end with ``value``; it ends as a call does that returned it."""
+
+    __slots__ = ("step", "value")
+
+    def __init__(self, step: PlannedStep, value: Any) -> None:
+        self.step = step
+        self.value = value
 
 
 class Join:
@@ -93,7 +115,7 @@ class Machine:
         #: executions end well and are never looked at. It is the log's own append, so it happens wholly or not at all,
         #: whenever an interrupt strikes.
         self.note: Callable[[tuple[Any, ...]], None] = self._log.append
-        self.commands: list[Call | Wait | Join] = []
+        self.commands: list[Call | Wait | Join | Pause | Pass] = []
         self.status = Status.RUNNING
         self.error: BaseException | None = None
         self.failed: PlannedStep | None = None
@@ -113,6 +135,9 @@ class Machine:
         self.to_rerun: set[int] = set()  # a person said to execute it again
         self.to_skip: set[int] = set()  # a person said to go on without it
         self.merged: set[int] = set()  # groups that are joined
+        self.falling: set[int] = set()  # failed, and their fallbacks are to start
+        self.signals: dict[str, list[Any]] = {}  # those that came and no step has taken
+        self.past_pivot = False  # nothing is undone any more
         self.joined = [0] * len(plan.groups)  # branches that ended well
 
     @classmethod
@@ -184,21 +209,51 @@ class Machine:
             self._execute_again(step, wait.attempt, at)
 
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
-        """Go no further forward: let running calls end, then undo. Does nothing where that is decided already."""
+        """Go no further forward: let running calls end, then undo. Does nothing where that is decided already.
+
+        Past the pivot there is no way back: the execution is stuck.
+        """
         if self.status is Status.RUNNING:
+            if self.past_pivot:
+                self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {error!r}", at))
+                return
             event = SagaCompensating(step, error, at)
             self._log.append(event)
             self._fold_compensating(event)
+            self._cut_pauses(error, at)
         self._progress(at)
+
+    def end_pause(self, pause: Pause, at: float) -> None:
+        """The time of a step that waits has come, unless it does not wait any more."""
+        step = pause.step
+        if step.index not in self.open or step.pause is None:
+            return
+        if step.pause.signal is None:
+            self.commands.append(Pass(step, None))
+        else:
+            text = f"step {step.name!r}: signal {step.pause.signal!r} did not come within {step.pause.seconds:g} s"
+            elapsed = at - self.started_at(step.name)
+            self.send(StepTimedOut(step.name, 1, at, elapsed, StepTimeoutError(text), running=False))
+
+    def receive(self, signal: SignalReceived) -> None:
+        """Take a signal from outside: a step that waits for it goes on, or the next that asks for it has it at once."""
+        self.record(signal)
+        for index in sorted(self.open):
+            step = self.plan.steps[index]
+            if step.pause is not None and step.pause.signal == signal.name and len(self.signals[signal.name]) == 1:
+                self.commands.append(Pass(step, signal.value))
+                return
 
     def reach_deadline(self, seconds: float, at: float) -> None:
         """The execution's own deadline has come: running steps count as timed out, and the undo starts."""
-        if self.status is not Status.RUNNING:
+        if self.status is not Status.RUNNING or self.past_pivot:
             return
         error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
         for index in sorted(self.open):
-            name = self.plan.steps[index].name
-            self.record(StepTimedOut(name, self.attempts.get(index, 1), at, at - self._started_at(name), error))
+            step = self.plan.steps[index]
+            if step.pause is None:
+                elapsed = at - self.started_at(step.name)
+                self.record(StepTimedOut(step.name, self.attempts.get(index, 1), at, elapsed, error))
         self.give_up(error, at)
 
     def act(self, action: OperatorActed) -> None:
@@ -220,6 +275,8 @@ class Machine:
             raise ValueError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
         if status in (Status.COMPLETED, Status.COMPENSATED):
             raise ValueError(f"the execution has ended ({status}); there is nothing to {action}")
+        if action in ("cancel", "compensate") and self.past_pivot:
+            raise ValueError("the saga is past its pivot: nothing is undone any more")
         if action == "cancel" and status is not Status.RUNNING:
             raise ValueError(f"the execution does not go forward ({status}): there is nothing to cancel")
         if action in ("resume", "retry") and status is not Status.STUCK:
@@ -242,13 +299,14 @@ class Machine:
         """
         self.record(SagaRecovered(owner, epoch, at))
         steps = self.plan.steps
-        lost = [steps[index] for index in sorted(self.open | self.stragglers)]
+        lost = [steps[index] for index in sorted(self.open | self.stragglers) if steps[index].pause is None]
         waited_for = [step for step in lost if step.index not in self.skipped]
-        goes_on = self.status is Status.RUNNING and all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)
+        going = self.status is Status.RUNNING
+        goes_on = going and (self.past_pivot or all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for))
         cause: tuple[str, CrashError] | None = None
         for step in lost:
             attempt = self.attempts.get(step.index, 1)
-            if goes_on and step.in_doubt is InDoubt.RERUN and step in waited_for:
+            if goes_on and (self.past_pivot or step.in_doubt is InDoubt.RERUN) and step in waited_for:
                 self._execute_again(step, attempt + 1, at)
                 continue
             error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it is in doubt")
@@ -257,6 +315,7 @@ class Machine:
                 cause = step.name, error
         if cause is not None and self.status is Status.RUNNING:
             self.record(SagaCompensating(*cause, at))
+            self._cut_pauses(cause[1], at)
         for index in sorted(self.undoing - self.undo_waiting.keys()):
             self._compensate_again(steps[index], self.undo_attempts.get(index, 1) + 1, at)
         for scheduled in (*self.waiting.values(), *self.undo_waiting.values()):
@@ -270,6 +329,10 @@ class Machine:
             )
             for index in sorted(self.skipped & set(self.undo)):  # a straggler that nobody waited for
                 self._compensate(steps[index], at)
+            for index in sorted(self.falling):
+                self._fall_back(steps[index], at)
+            for index in sorted(self.open):
+                self._go_on_waiting(steps[index], at)
         self._obey(at)
 
     # -- what follows -------------------------------------------------------------------------------------------------
@@ -306,12 +369,38 @@ class Machine:
         for step in steps:
             self._log.append(StepStarted(step.name, 1, at))
             self.open.add(step.index)
-            self.commands.append(step.first)
+            if step.instead_of is not None:
+                self.falling.discard(step.instead_of.index)
+            if step.pause is None:
+                self.commands.append(step.first)
+            else:
+                self._wait(step, step.pause.seconds)
+
+    def _wait(self, step: PlannedStep, seconds: float | None) -> None:
+        assert step.pause is not None
+        come = self.signals.get(step.pause.signal) if step.pause.signal is not None else None
+        if come:
+            self.commands.append(Pass(step, come[0]))
+        elif seconds is not None:
+            self.commands.append(Pause(step, seconds))
+
+    def _go_on_waiting(self, step: PlannedStep, at: float) -> None:
+        if step.pause is not None:
+            seconds = step.pause.seconds
+            left = None if seconds is None else max(0.0, self.started_at(step.name) + seconds - at)
+            self._wait(step, left)
+
+    def _cut_pauses(self, error: BaseException, at: float) -> None:
+        """Nothing waits any more where the saga gave up."""
+        for index in sorted(self.open):
+            step = self.plan.steps[index]
+            if step.pause is not None:
+                self.record(StepFailed(step.name, 1, at, at - self.started_at(step.name), error))
 
     def _step_succeeded(self, event: StepSucceeded) -> None:
         step = self.plan.by_name[event.step]
         if self.skipped and step.index in self.skipped:  # a late success of a step the saga went on without
-            self._undo_late(step, event.at)
+            self._ended_late(step, event.at)
         elif self.status is Status.RUNNING:
             then = step.then
             if type(then) is tuple:
@@ -337,12 +426,12 @@ class Machine:
     def _step_failed(self, event: StepFailed) -> None:
         step = self.plan.by_name[event.step]
         if step.index in self.skipped:  # a straggler the saga went on without ended by raising
-            self._undo_late(step, event.at)
+            self._ended_late(step, event.at)
         elif self.status is not Status.RUNNING:
             self._progress(event.at)
-        elif event.in_doubt or event.executed:
+        elif (event.in_doubt or event.executed) and not self.past_pivot:
             self.give_up(event.error, event.at, step.name)
-        elif step.retry.allows(event.attempt, event.error):
+        elif self._may_retry(step, event.attempt, event.error):
             self._retry(step, event.attempt, event.error, event.at, False)
         else:
             self._fail(step, event.error, event.at)
@@ -351,17 +440,25 @@ class Machine:
         step = self.plan.by_name[event.step]
         if self.status is not Status.RUNNING:
             self._progress(event.at)
-        elif not step.retry.allows(event.attempt, event.error):
+        elif step.pause is not None or not self._may_retry(step, event.attempt, event.error):
             self._fail(step, event.error, event.at)
             if not event.running and step.index in self.skipped:
-                self._undo_late(step, event.at)
+                self._ended_late(step, event.at)
         elif not event.running:
             self._retry(step, event.attempt, event.error, event.at, False)
         # Otherwise the straggler has attempts left: another one waits until this one has ended, and if it ends well,
         # that is the step's success.
 
+    def _may_retry(self, step: PlannedStep, attempt: int, error: BaseException) -> bool:
+        if self.past_pivot and isinstance(error, Exception) and step.on_error is not OnError.SKIP and not step.fallback:
+            return True
+        return step.retry.allows(attempt, error)
+
     def _fail(self, step: PlannedStep, error: BaseException, at: float) -> None:
-        if step.on_error is OnError.SKIP:
+        if step.fallback and isinstance(error, step.fallback_on):
+            self.record(FallbackChosen(step.name, at))
+            self._fall_back(step, at)
+        elif step.on_error is OnError.SKIP:
             self.record(StepSkipped(step.name, at))
             self._advance(step.then, at)
         else:
@@ -371,6 +468,8 @@ class Machine:
         policy = step.compensation_retry if compensation else step.retry
         # Spread without randomness: a replay of the same execution waits the same time.
         fraction = zlib.crc32(f"{self.saga_id}/{step.name}/{attempt}/{compensation}".encode()) / 2**32
+        if self.past_pivot and not compensation and not policy.allows(attempt, error):
+            policy = _PAST_PIVOT
         try:
             delay = policy.delay(attempt, fraction)
         except Exception as wrong:  # the user's own backoff
@@ -384,20 +483,38 @@ class Machine:
         self.commands.append(Wait(step, attempt + 1, delay, compensation))
 
     def _compensation_ended(self, event: CompensationSucceeded) -> None:
-        self._progress(event.at)
+        index = self.plan.by_name[event.step].index
+        if index in self.falling and self.status is Status.RUNNING:
+            self._fall_back(self.plan.steps[index], event.at)
+        else:
+            self._progress(event.at)
 
     def _compensation_failed(self, event: CompensationFailed) -> None:
         step = self.plan.by_name[event.step]
         if step.compensation_retry.allows(event.attempt, event.error):
             self._retry(step, event.attempt, event.error, event.at, True)
+        elif step.index in self.falling:  # what may be left of it is not to be mixed with what its fallback does
+            self.give_up(event.error, event.at, step.name)
         else:
             self._progress(event.at)
 
-    def _undo_late(self, step: PlannedStep, at: float) -> None:
-        if self.status is Status.RUNNING and step.index in self.undo:
+    def _ended_late(self, step: PlannedStep, at: float) -> None:
+        """A step that the saga goes on without, or falls back from, has ended."""
+        if self.status is Status.RUNNING and step.index in self.falling:
+            self._fall_back(step, at)
+        elif self.status is Status.RUNNING and step.index in self.undo:
             self._compensate(step, at)
         else:
             self._progress(at)
+
+    def _fall_back(self, step: PlannedStep, at: float) -> None:
+        """Start the step's fallback, once it has ended and nothing of it is left."""
+        if step.index in self.stragglers or step.index in self.undoing:
+            return
+        if step.index in self.undo:
+            self._compensate(step, at)
+        else:
+            self._start_steps(step.fallback, at)
 
     def _compensate(self, step: PlannedStep, at: float) -> None:
         if step.index in self.undo_attempts:  # it failed, and a person said to try again
@@ -410,12 +527,18 @@ class Machine:
 
     def _progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
-        if self.open or self.undoing or self.status.terminal:
+        if self.open or self.status.terminal:
             return
         if self.status is Status.COMPENSATING:
-            if self.undo and not (self.unfinished_undo and self.stop_on_compensation_failure):
-                self._compensate(self.plan.steps[self.undo[-1]], at)
+            if self.undoing and not self.plan.undo_together:
                 return
+            if self.undo and not (self.unfinished_undo and self.stop_on_compensation_failure):
+                for step in self._next_to_undo():
+                    self._compensate(step, at)
+            if self.undoing:
+                return
+        elif self.undoing:
+            return
         elif not self.went_through:
             if self.asked and not (self.waiting or self.stragglers or self.commands):
                 self.record(SagaStuck(self._stuck_because(), at))
@@ -428,6 +551,19 @@ class Machine:
             self.record(SagaCompensated(at))
         else:
             self.record(SagaCompleted(at))
+
+    def _next_to_undo(self) -> list[PlannedStep]:
+        """Return the step that completed last, and those of branches that are undone together with it."""
+        steps = self.plan.steps
+        if not self.plan.undo_together:
+            return [steps[self.undo[-1]]]
+        chosen, before = [], [steps[index] for index in self.undoing]
+        for index in reversed(self.undo):
+            step = steps[index]
+            if all(_undone_together(step, other) for other in before):
+                chosen.append(step)
+            before.append(step)
+        return chosen
 
     def gave_up_on(self, step: PlannedStep) -> bool:
         """Whether the step outlived its timeout and nobody waits for it any more."""
@@ -454,7 +590,8 @@ class Machine:
             reasons.append("in doubt, and the task says ASK: " + ", ".join(steps[i].name for i in sorted(self.asked)))
         return "; ".join(reasons)
 
-    def _started_at(self, name: str) -> float:
+    def started_at(self, name: str) -> float:
+        """Return when the step's last attempt started."""
         for event in reversed(self.events):
             if isinstance(event, StepStarted) and event.step == name:
                 return event.at
@@ -468,6 +605,9 @@ class Machine:
     def _fold_step_started(self, event: StepStarted) -> None:
         index = self.plan.by_name[event.step].index
         self.open.add(index)
+        instead_of = self.plan.steps[index].instead_of
+        if instead_of is not None:
+            self.falling.discard(instead_of.index)
         if event.attempt > 1:
             self.attempts[index] = event.attempt
             self.stragglers.discard(index)
@@ -484,6 +624,10 @@ class Machine:
         self.stragglers.discard(index)
         if step.compensates:
             self.undo.append(index)
+        if step.pivot:
+            self.past_pivot = True
+        if step.pause is not None and step.pause.signal is not None:
+            self.signals[step.pause.signal].pop(0)
         if index not in self.skipped:
             self._fold_passed(step.then)
 
@@ -526,6 +670,14 @@ class Machine:
         self.skipped.add(step.index)
         self.to_skip.discard(step.index)
         self._fold_passed(step.then)
+
+    def _fold_fallback_chosen(self, event: FallbackChosen) -> None:
+        index = self.plan.by_name[event.step].index
+        self.skipped.add(index)
+        self.falling.add(index)
+
+    def _fold_signal_received(self, event: SignalReceived) -> None:
+        self.signals.setdefault(event.name, []).append(event.value)
 
     def _fold_group_joined(self, event: GroupJoined) -> None:
         self.merged.add(event.group)
@@ -598,6 +750,16 @@ class Machine:
             self.unfinished_undo.pop(index, None)
 
 
+def _undone_together(one: PlannedStep, other: PlannedStep) -> bool:
+    for (group, branch), (other_group, other_branch) in zip(one.branches, other.branches, strict=False):
+        if group is not other_group:
+            return False
+        if branch != other_branch:
+            return group.undo_together
+    return False
+
+
+_PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries go on where the step's own are used up
 _EXECUTED: Final = 6  # the length of a note that a step succeeded; that of a compensation has no result
 
 
@@ -627,6 +789,8 @@ _FOLDS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     SagaStuck: Machine._fold_stuck,
     SagaRecovered: Machine._fold_nothing,
     OperatorActed: Machine._fold_operator_acted,
+    FallbackChosen: Machine._fold_fallback_chosen,
+    SignalReceived: Machine._fold_signal_received,
 }
 
 _DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {

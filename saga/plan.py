@@ -7,18 +7,18 @@ the context: 0 is the execution's own, and every branch of a group has another.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
 from saga.errors import SagaDefinitionError
-from saga.flow import POLICIES, Flow, FunctionTask, Parallel, Sequence, Step
+from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.policy import InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
+from saga.wrap import Resolver, WrappedTask, compensates, guarded, is_async, resolved
 
-__all__ = ["Call", "Group", "Plan", "PlannedStep", "compile_flow"]
+__all__ = ["Call", "Group", "Plan", "PlannedStep", "Resolver", "compile_flow"]
 
 _ONCE = Retry(max_attempts=1)
 
@@ -57,8 +57,19 @@ class PlannedStep:
     async_compensate: bool
     then: tuple[PlannedStep, ...] | Group | None = None
     following: PlannedStep | None = None
+    pivot: bool = False
+    pause: Pause | None = None  # what it waits for, where it is not called at all
+    fallback: tuple[PlannedStep, ...] = ()  # what starts instead when it has failed
+    fallback_on: tuple[type[Exception], ...] = ()
+    instead_of: PlannedStep | None = None  # the step whose fallback begins with this one
+    branches: tuple[tuple[Group, int], ...] = ()  # the groups it is in, and which branch of each
     first: Call = field(init=False)
     first_undo: Call = field(init=False)
+
+    @property
+    def kind(self) -> type[Task[Any]]:
+        """The task's class, as it was given."""
+        return self.task.kind if isinstance(self.task, WrappedTask) else type(self.task)
 
     def __post_init__(self) -> None:
         # First attempts are made so often that their commands are made once.
@@ -74,6 +85,7 @@ class Group:
     scope: int
     scopes: tuple[int, ...]
     names: tuple[str, ...]
+    undo_together: bool = False
     then: tuple[PlannedStep, ...] | Group | None = None
 
 
@@ -85,7 +97,9 @@ class Plan:
     :ivar groups: every parallel group.
     :ivar parents: for each scope, the scope it was forked from (``None`` for the execution's own).
     :ivar asynchronous: whether any task is a coroutine function.
-    :ivar plain: whether no two calls can ever be under way at once, and none has a timeout.
+    :ivar pivot: the step after which nothing is undone.
+    :ivar undo_together: whether any group's branches are undone at the same time.
+    :ivar plain: whether it is nothing but calls without a timeout, one after the other.
     """
 
     def __init__(self, steps: list[PlannedStep], groups: list[Group], parents: list[int | None], shape: str) -> None:
@@ -95,13 +109,15 @@ class Plan:
         self.entry: tuple[PlannedStep, ...] = ()
         self.by_name = {step.name: step for step in steps}
         self.names = tuple(self.by_name)
-        self.plain = not groups and all(step.timeout is None for step in steps)
+        self.pivot = next((step for step in steps if step.pivot), None)
+        self.plain = not (groups or self.pivot) and not any(step.timeout or step.pause or step.fallback for step in steps)
+        self.undo_together = any(group.undo_together for group in groups)
         self.asynchronous = any(step.async_execute or step.async_compensate for step in steps)
         self._shape = shape
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same names, shape and policies, and only then."""
+        """The same for the same names, the same shape and the same rules of undoing, and only then."""
         import hashlib  # costs more to import than all of this package: only who stores executions needs it
 
         return hashlib.sha256(self._shape.encode()).hexdigest()[:16]
@@ -111,17 +127,18 @@ class Plan:
         if isinstance(wanted, str):
             return [wanted] if wanted in self.by_name else [n for n in self.names if n.endswith("/" + wanted)]
         if isinstance(wanted, type):
-            exact = [step.name for step in self.steps if type(step.task) is wanted]
-            return exact or [step.name for step in self.steps if isinstance(step.task, wanted)]
-        return [step.name for step in self.steps if step.task is wanted]
+            exact = [step.name for step in self.steps if step.kind is wanted]
+            return exact or [step.name for step in self.steps if issubclass(step.kind, wanted)]
+        return [step.name for step in self.steps if step.task is wanted or getattr(step.task, "inner", None) is wanted]
 
 
-def compile_flow(flow: Flow, saga: str) -> Plan:
+def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Plan:
     """Return the plan of ``flow``.
 
+    :param resolver: makes a task, or a context manager for one, of a task class; without it the class is called.
     :raises SagaDefinitionError: names clash, something is empty, a policy is wrong, a task is asynchronous.
     """
-    compiler = _Compiler(saga)
+    compiler = _Compiler(saga, resolver)
     entry = compiler.add(flow, "", 0)
     compiler.link(entry.exits, None)
     plan = Plan(compiler.steps, compiler.groups, compiler.parents, entry.shape)
@@ -137,12 +154,14 @@ class _Part:
 
 
 class _Compiler:
-    def __init__(self, saga: str) -> None:
+    def __init__(self, saga: str, resolver: Resolver | None) -> None:
         self.saga = saga
+        self.resolver = resolver
+        self.inside: tuple[tuple[Group, int], ...] = ()
         self.steps: list[PlannedStep] = []
         self.groups: list[Group] = []
         self.parents: list[int | None] = [None]
-        self.names: dict[str, Task[Any]] = {}
+        self.names: dict[str, object] = {}
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
         if isinstance(flow, Step):
@@ -151,21 +170,43 @@ class _Compiler:
             return self.add_sequence(flow, prefix, scope)
         if isinstance(flow, Parallel):
             return self.add_parallel(flow, prefix, scope)
+        if isinstance(flow, Fallback):
+            return self.add_fallback(flow, prefix, scope)
+        if isinstance(flow, Pause):
+            return self.add_step(Step(PauseTask(), flow.name, flow.policies), prefix, scope, flow)
         raise SagaDefinitionError(f"saga {self.saga!r}: {flow!r} is not a flow; give a task, sequence() or parallel()")
 
-    def add_step(self, flow: Step, prefix: str, scope: int) -> _Part:
+    def add_step(self, flow: Step, prefix: str, scope: int, pause: Pause | None = None) -> _Part:
         name = prefix + _checked_name(flow.name, f"saga {self.saga!r}: task {flow.task!r}")
         where = f"saga {self.saga!r}: step {name!r}"
         if name in self.names:
+            told = f"<{flow.task.__name__} task>" if isinstance(flow.task, type) else repr(flow.task)
             raise SagaDefinitionError(
-                f"{where}: the name is used twice ({self.names[name]!r} and {flow.task!r}); give one of them another with "
+                f"{where}: the name is used twice ({self.names[name]!r} and {told}); give one of them another with "
                 "step(task, name=...) or the class attribute name"
             )
-        self.names[name] = flow.task
-        step = _planned(len(self.steps), name, flow, scope, where)
+        step = _planned(len(self.steps), name, flow, scope, where, self.resolver)
+        self.names[name] = step.task
+        step.pause = pause
+        step.branches = self.inside
+        if step.pivot and self.inside:
+            raise SagaDefinitionError(f"{where}: a pivot stands in a parallel group; put it before or after the group")
+        if step.pivot and any(other.pivot for other in self.steps):
+            raise SagaDefinitionError(f"{where}: a saga has one pivot, and there is another before it")
         self.steps.append(step)
-        policies = (step.retry, step.timeout, step.on_error.value, step.compensation_retry)
-        return _Part((step,), (step,), f"{name}{policies}{step.compensate_on_failure}{step.in_doubt.value}")
+        # What the fold of a journal depends on; retries and timeouts may change under a running execution.
+        rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, pause and pause.signal)
+        return _Part((step,), (step,), f"{name}{rules}")
+
+    def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
+        primary = self.add_step(flow.primary, prefix, scope)
+        alternative = self.add(flow.alternative, prefix, scope)
+        (step,) = primary.entry
+        step.fallback = alternative.entry
+        step.fallback_on = flow.on
+        for entry in alternative.entry:
+            entry.instead_of = step
+        return _Part(primary.entry, (step, *alternative.exits), f"{primary.shape}?{alternative.shape}")
 
     def add_sequence(self, flow: Sequence, prefix: str, scope: int) -> _Part:
         if not flow.children:
@@ -185,13 +226,17 @@ class _Compiler:
                 f"saga {self.saga!r}: a parallel group has {count} branch{'' if count else 'es'}; give at least two"
             )
         parts, scopes = [], []
-        for child in flow.children:
+        group = Group(len(self.groups), scope, (), (), flow.undo_together)
+        self.groups.append(group)
+        outside = self.inside
+        for number, child in enumerate(flow.children):
             scopes.append(len(self.parents))
             self.parents.append(scope)
+            self.inside = (*outside, (group, number))
             parts.append(self.add(child, prefix, scopes[-1]))
-        names = tuple(part.entry[0].name for part in parts)
-        group = Group(len(self.groups), scope, tuple(scopes), names)
-        self.groups.append(group)
+        self.inside = outside
+        group.scopes = tuple(scopes)
+        group.names = tuple(part.entry[0].name for part in parts)
         for part in parts:
             self.link(part.exits, group)
         entry = tuple(step for part in parts for step in part.entry)
@@ -211,11 +256,17 @@ def _checked_name(name: object, where: str) -> str:
     return name
 
 
-def _planned(index: int, name: str, flow: Step, scope: int, where: str) -> PlannedStep:
-    task = flow.task
-    _refuse_unrunnable(task, where)
-    policies = {policy: getattr(task, policy) for policy in POLICIES}
+def _planned(index: int, name: str, flow: Step, scope: int, where: str, resolver: Resolver | None) -> PlannedStep:
+    task = _made(flow.task, where, resolver)
+    if not isinstance(task, PauseTask):
+        _refuse_unrunnable(task, where)
+    source = task.kind if isinstance(task, WrappedTask) else task
+    policies = {policy: getattr(source, policy) for policy in POLICIES}
     policies.update(flow.policies)
+    breaker = policies.pop("breaker", None)
+    if breaker is not None:
+        task = guarded(task, breaker)
+    async_execute, async_compensate = is_async(task)
     on_error = policies["on_error"]
     for policy in ("retry", "compensation_retry"):
         if policies[policy] is not None and not isinstance(policies[policy], Retry):
@@ -229,8 +280,9 @@ def _planned(index: int, name: str, flow: Step, scope: int, where: str) -> Plann
         raise SagaDefinitionError(f"{where}: on_error is {on_error!r}; give Compensate, Skip or Retry(..., then=...)")
     if not isinstance(policies["in_doubt"], InDoubt):
         raise SagaDefinitionError(f"{where}: in_doubt is {policies['in_doubt']!r}; give RERUN, COMPENSATE or ASK")
-    if not isinstance(policies["compensate_on_failure"], bool):
-        raise SagaDefinitionError(f"{where}: compensate_on_failure is {policies['compensate_on_failure']!r}; give a bool")
+    for policy in ("compensate_on_failure", "pivot"):
+        if not isinstance(policies[policy], bool):
+            raise SagaDefinitionError(f"{where}: {policy} is {policies[policy]!r}; give a bool")
     check_timeout(policies["timeout"], f"{where}: timeout")
     return PlannedStep(
         index=index,
@@ -243,33 +295,37 @@ def _planned(index: int, name: str, flow: Step, scope: int, where: str) -> Plann
         compensation_retry=policies["compensation_retry"] or _ONCE,
         compensate_on_failure=policies["compensate_on_failure"],
         in_doubt=policies["in_doubt"],
-        compensates=_compensates(task),
-        async_execute=_is_async(task.action.function if isinstance(task, FunctionTask) else task.execute),
-        async_compensate=_is_async(task.undo_function if isinstance(task, FunctionTask) else task.compensate),
+        compensates=compensates(task),
+        async_execute=async_execute,
+        async_compensate=async_compensate,
+        pivot=policies["pivot"],
     )
 
 
-def _compensates(task: Task[Any]) -> bool:
-    if isinstance(task, FunctionTask):
-        return task.compensation is not None
-    return getattr(task.compensate, "__func__", None) is not Task.compensate
+def _made(task: Task[Any] | type[Task[Any]], where: str, resolver: Resolver | None) -> Task[Any]:
+    if isinstance(task, Task):
+        return task
+    if resolver is not None:
+        return resolved(task, resolver)
+    try:
+        return task()
+    except TypeError as error:
+        raise SagaDefinitionError(
+            f"{where}: {task.__name__} cannot be made without arguments ({error}); give {task.__name__}(...), or the saga a "
+            "resolver"
+        ) from error
 
 
 def _refuse_unrunnable(task: Task[Any], where: str) -> None:
-    if not isinstance(task, FunctionTask) and getattr(task.execute, "__func__", None) is Task.execute:
-        raise SagaDefinitionError(f"{where}: {type(task).__name__} has no execute(context); write one")
+    kind = task.kind if isinstance(task, WrappedTask) else type(task)
+    if kind.execute is Task.execute:
+        raise SagaDefinitionError(f"{where}: {kind.__name__} has no execute(context); write one")
     calls: list[Any] = [task.execute, task.compensate]
     if isinstance(task, FunctionTask):
         calls = [task.action.function, task.undo_function]
     for call in calls:
         if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
             raise SagaDefinitionError(f"{where}: {call.__qualname__} yields; a task returns its result")
-
-
-def _is_async(call: Any) -> bool:
-    while isinstance(call, functools.partial):
-        call = call.func
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
 
 
 def check_timeout(seconds: Any, where: str) -> None:

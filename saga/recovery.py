@@ -137,6 +137,7 @@ class Recovery:
             _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
             self._leave(lease, delay)
             return None
+        execution.park = True
         try:
             if isinstance(execution, AsyncExecution):
                 asyncio.run(execution.run())

@@ -25,7 +25,7 @@ from saga.events import (
 )
 from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.machine import Machine
-from saga.plan import Plan, check_timeout, compile_flow
+from saga.plan import Plan, Resolver, check_timeout, compile_flow
 from saga.result import SagaResult, StepRecord, fold_history
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Saga:
     :param store: where executions are remembered, so that a crash loses nothing: a :class:`~saga.storage.Store`, or the path
         of an SQLite database, or a database's URL. Executions are not remembered where it is not given.
     :param codec: how values are stored; give one where types have to be registered.
+    :param resolver: makes a task of each task class the flow has, for each call: returns it, or a context manager for it. A
+        class is called once where it is not given.
     :param version: of this definition; executions that another version began are finished by one whose steps and policies
         are the same, or that names their version in ``compatible_with``.
     :param lease: seconds after which a process that died is taken to have died.
@@ -84,6 +86,7 @@ class Saga:
         on_compensation_failure: CompensationFailureHandler | None = None,
         store: Store | str | os.PathLike[str] | None = None,
         codec: Codec | None = None,
+        resolver: Resolver | None = None,
         version: str = "1",
         compatible_with: Iterable[str] = (),
         lease: float = 30.0,
@@ -106,6 +109,9 @@ class Saga:
             if not isinstance(text, str) or not text:
                 raise SagaDefinitionError(f"saga {self.name!r}: {what} has {text!r}; give a non-empty string")
         check_timeout(lease, f"saga {self.name!r}: lease")
+        if resolver is not None and not callable(resolver):
+            raise SagaDefinitionError(f"saga {self.name!r}: resolver is {resolver!r}; give a function of a task class")
+        self.resolver = resolver
         self.store = store
         self.version = version
         self.compatible_with = frozenset(compatible_with)
@@ -136,7 +142,7 @@ class Saga:
         plan = self._plan
         if plan is None:
             with self._lock:
-                plan = self._plan = compile_flow(Sequence(self._flows), self.name)
+                plan = self._plan = compile_flow(Sequence(self._flows), self.name, self.resolver)
         return plan
 
     def __saga_flow__(self) -> Flow:
@@ -289,6 +295,33 @@ class Saga:
             raise
         execution.run()
         _raise_unless_ok(self._settle(execution))
+
+    def signal(
+        self, saga_id: str, name: str, value: Any = None, *, store: Store | str | os.PathLike[str] | None = None
+    ) -> None:
+        """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
+
+        An execution that runs gets it within two seconds; one that nobody runs, with the next recovery. It may come before
+        the step that asks for it.
+
+        :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
+        :raises EncodingError: the value cannot be stored. :raises StorageError: there is no such execution.
+        """
+        known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]
+        if name not in known:
+            raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
+        chosen = self.store if store is None else store
+        if chosen is None:
+            raise SagaDefinitionError(
+                f"saga {self.name!r}: signals go through a store; give Saga(store=...) or signal(store=...)"
+            )
+        from saga.durable import store_of
+        from saga.journal import write_signal
+        from saga.leases import keeper_of
+
+        opened = store_of(chosen)
+        opened.post(saga_id, write_signal(name, value, self.codec))
+        keeper_of(opened).look(saga_id)
 
     def _prepare(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None

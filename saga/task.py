@@ -32,6 +32,8 @@ class Task(Generic[T_co]):
     """When and how often ``compensate`` is attempted again."""
     compensate_on_failure: bool = False
     """Whether the step is compensated too when its own ``execute`` raised."""
+    pivot: bool = False
+    """Whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they succeed."""
     in_doubt: InDoubt = InDoubt.COMPENSATE
     """What to do when nobody knows whether ``execute`` took effect: ``COMPENSATE``, ``RERUN`` or ``ASK``."""
 

@@ -2,7 +2,8 @@
 
 A *scope* is a view of the context that calls share: 0 is the execution's own, each branch of a parallel group has another,
 forked when its first step needs it and merged when the group is joined. A call whose time is limited works on a fork of its
-scope's view: it may outlive its limit, and must not touch what others see then.
+scope's view: it may outlive its limit, and must not touch what others see then. So does one that has a fallback, which must
+not see what it changed before it failed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Views:
     def for_execute(self, step: PlannedStep) -> Context:
         """Return the view for an attempt of the step's execute."""
         view = self.of(step)
-        return view._fork() if self.limits(step) else view
+        return view._fork() if self.limits(step) or step.fallback else view
 
     def for_compensate(self, step: PlannedStep) -> Context:
         """Return the view for the step's compensate."""

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
 from saga.errors import StorageError
 from saga.events import CompensationSucceeded, Status, StepSucceeded
-from saga.machine import Join, Wait
+from saga.machine import Join, Pass, Pause, Wait
 from saga.plan import Call
 
 __all__ = ["AsyncExecution"]
@@ -61,7 +61,7 @@ class AsyncExecution(Driver):
         except UnstoredError as unstored:
             self._abandon()
             raise unstored.error from unstored.error.__cause__
-        if not self.machine.status.terminal:
+        if not (self.machine.status.terminal or self.parked):
             self.ended = threading.Event()
             self._exposed = False
             self.background = self._loop.create_task(self._see_to_stragglers())
@@ -147,7 +147,7 @@ class AsyncExecution(Driver):
         while commands:
             if self._exposed and self.machine.status is not Status.RUNNING:
                 return True  # the undo goes on where nothing can cancel it
-            if not self._quiet and type(commands[0]) is not Join:  # what follows a join is stored with it
+            if not self._quiet and type(commands[0]) not in (Join, Pass):  # what follows these is stored with it
                 await self._tell()
             command = commands.pop(0)
             if type(command) is Call:
@@ -160,14 +160,22 @@ class AsyncExecution(Driver):
                     await self._call(command)
                 if one and not (commands and type(commands[0]) is Join):
                     return True
-            elif type(command) is Wait:
+            elif isinstance(command, Wait | Pause):
                 self._at(clock() + command.delay, command)
+            elif isinstance(command, Pass):
+                self._pass(command)
             else:
                 assert isinstance(command, Join)
                 self._join(command)
         if not self._quiet:
             await self._tell()
         if self.machine.status.terminal or self.machine.only_stragglers:
+            return False
+        delay = self._may_park()
+        if delay is not None:
+            assert self.journal is not None
+            await self._stored(partial(self.journal.park, delay))
+            self.parked = True
             return False
         await self._await_one()
         return True

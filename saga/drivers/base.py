@@ -22,11 +22,13 @@ from saga.events import (
     CompensationSucceeded,
     Event,
     GroupJoined,
+    OperatorActed,
+    SignalReceived,
     StepFailed,
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Join, Machine, Wait
+from saga.machine import Join, Machine, Pass, Pause, Wait
 from saga.plan import Call
 from saga.views import Views
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
+
+_PARK_AFTER: Final = 1.0
+_FOREVER: Final = 365 * 24 * 3600.0
 
 __all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock", "set_call", "set_previous"]
 
@@ -107,7 +112,9 @@ class Driver:
         self.mail = False  # set from outside: the journal's inbox holds something
         self._timed = deadline is None
         self._inline: Call | None = None
-        self._timers: list[tuple[float, int, Wait | Running | None]] = []
+        self.park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
+        self.parked = False
+        self._timers: list[tuple[float, int, Wait | Pause | Running | None]] = []
         self._tickets = 0
         if observers:
             self._published = journal.written if journal is not None else 0
@@ -154,11 +161,11 @@ class Driver:
         self._running[step.index] = running
         return running
 
-    def _at(self, due: float, what: Wait | Running | None) -> None:
+    def _at(self, due: float, what: Wait | Pause | Running | None) -> None:
         self._tickets += 1  # keeps the heap from comparing what is due at the same time
         heapq.heappush(self._timers, (due, self._tickets, what))
 
-    def _timer(self, due: Wait | Running | None) -> None:
+    def _timer(self, due: Wait | Pause | Running | None) -> None:
         machine, at = self.machine, clock() + self._epoch
         if due is None:
             assert self.deadline is not None
@@ -168,6 +175,8 @@ class Driver:
                 self._overdue(running)
         elif isinstance(due, Wait):
             machine.wake(due, at)
+        elif isinstance(due, Pause):
+            machine.end_pause(due, at)
         elif self._running.get(due.call.step.index) is due and due.call.step.index in machine.open:
             step = due.call.step
             assert step.timeout is not None
@@ -182,6 +191,20 @@ class Driver:
         if running.task is not None:
             running.overdue = True
             running.task.cancel()
+
+    def _pass(self, command: Pass) -> None:
+        """End a step that waited, as a call that returned the value."""
+        step, at = command.step, clock() + self._epoch
+        if step.index in self.machine.open:
+            elapsed = at - self.machine.started_at(step.name)
+            self._returned(step.first, self._views.of(step), command.value, elapsed)
+
+    def _may_park(self) -> float | None:
+        """Return the seconds for which there is nothing to do here, where that is long enough for others to use."""
+        if not self.park or self._running or self.journal is None:
+            return None
+        delay = self._timers[0][0] - clock() if self._timers else _FOREVER
+        return delay if delay > _PARK_AFTER else None
 
     def _ended(self, running: Running, ok: bool, value: Any, elapsed: float) -> None:
         """Feed to the machine how a call beside the loop ended."""
@@ -268,10 +291,15 @@ class Driver:
         """Make the loop look into the inbox, where it waits."""
         raise NotImplementedError
 
-    def _obey(self, actions: Sequence[Callable[[float], Any]]) -> None:
-        for action in actions:
+    def _obey(self, messages: Sequence[Callable[[float], OperatorActed | SignalReceived]]) -> None:
+        """Give the machine what came from outside."""
+        for message in messages:
+            event = message(clock() + self._epoch)
+            if isinstance(event, SignalReceived):
+                self.machine.receive(event)
+                continue
             try:
-                self.machine.act(action(clock() + self._epoch))
+                self.machine.act(event)
             except ValueError as error:
                 logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
 
@@ -308,7 +336,7 @@ class Driver:
             if running.task is None and running.turn.acquire(blocking=False):  # its thread has not begun, and will not
                 del self._running[index]
         called = inline.step.index if inline is not None and not inline.compensation else None
-        lost = sorted(machine.open - self._running.keys())
+        lost = sorted(index for index in machine.open - self._running.keys() if steps[index].pause is None)
         for index in [index for index in lost if index == called]:
             machine.send(StepFailed(steps[index].name, machine.attempts.get(index, 1), at, 0.0, error, True))
         machine.give_up(error, at)

@@ -17,7 +17,7 @@ from typing import Any
 from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
 from saga.errors import StorageError
 from saga.events import CompensationSucceeded, StepSucceeded
-from saga.machine import Join, Wait
+from saga.machine import Join, Pass, Pause, Wait
 from saga.plan import Call
 
 __all__ = ["Execution"]
@@ -48,7 +48,7 @@ class Execution(Driver):
                 raise unstored.error from unstored.error.__cause__
             except BaseException as error:
                 self._interrupted(error)
-        if not self.machine.status.terminal:
+        if not (self.machine.status.terminal or self.parked):
             self.ended = threading.Event()
             threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
 
@@ -108,7 +108,7 @@ class Execution(Driver):
             self._begin()
         commands = self.machine.commands
         while commands:
-            if not self._quiet and type(commands[0]) is not Join:  # what follows a join is stored with it
+            if not self._quiet and type(commands[0]) not in (Join, Pass):  # what follows these is stored with it
                 self._tell()
             command = commands.pop(0)
             if type(command) is Call:
@@ -120,14 +120,22 @@ class Execution(Driver):
                         return True
                 else:
                     self._spawn(command)
-            elif type(command) is Wait:
+            elif isinstance(command, Wait | Pause):
                 self._at(clock() + command.delay, command)
+            elif isinstance(command, Pass):
+                self._pass(command)
             else:
                 assert isinstance(command, Join)
                 self._join(command)
         if not self._quiet:
             self._tell()
         if self.machine.status.terminal or self.machine.only_stragglers:
+            return False
+        delay = self._may_park()
+        if delay is not None:
+            assert self.journal is not None
+            self.journal.park(delay)
+            self.parked = True
             return False
         self._await_one()
         return True

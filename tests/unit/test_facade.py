@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Saga, SagaResult, Status, step
+from saga import ASK, Context, Retry, Saga, SagaResult, Status, step
 from saga.errors import SagaDefinitionError
 
 
@@ -81,9 +81,11 @@ def test_the_fingerprint_tells_definitions_apart() -> None:
         return Saga("s").add_task(step(fail, **policies)).plan.fingerprint
 
     assert build() == build()
-    assert (
-        len({build(), build(name="other"), build(timeout=1.0), build(retry=Retry(2)), build(compensate_on_failure=True)}) == 5
-    )
+    assert len({build(), build(name="other"), build(pivot=True), build(in_doubt=ASK), build(compensate_on_failure=True)}) == 5
+
+
+def test_retries_and_timeouts_may_change_under_a_running_execution() -> None:
+    assert len({Saga("s").add_task(step(fail, **p)).plan.fingerprint for p in ({}, {"timeout": 1.0}, {"retry": Retry(2)})}) == 1
 
 
 # -- streams ------------------------------------------------------------------------------------------------------------

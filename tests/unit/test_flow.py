@@ -304,14 +304,9 @@ FROM_THE_FLOW = (
             "step(<Charge task>): a task brings its own compensate and arguments; give these only with a function",
         ),
         (
-            lambda: step(Needy),
-            "Needy cannot be made without arguments (Needy.__init__() missing 1 required positional argument: 'client'); "
-            "give Needy(...)",
-        ),
-        (
-            lambda: Saga("s").add_task(Needy),
-            "Needy cannot be made without arguments (Needy.__init__() missing 1 required positional argument: 'client'); "
-            "give Needy(...)",
+            lambda: Saga("s").add_task(step(Needy)).plan,
+            "saga 's': step 'Needy': Needy cannot be made without arguments (Needy.__init__() missing 1 required positional "
+            "argument: 'client'); give Needy(...), or the saga a resolver",
         ),
         (lambda: sequence(3), "sequence(): 3 (int) is not a task; give a Task, a flow or a saga"),
         (lambda: parallel("a"), "parallel(): 'a' (str) is not a task; give a Task, a flow or a saga"),
@@ -323,7 +318,7 @@ FROM_THE_FLOW = (
             lambda: sequence(Saga),
             f"sequence(): {Saga!r} (type) is not a task; wrap a function as step(function, compensate=...)",
         ),
-        (lambda: sequence([Charge]), f"sequence(): [{Charge!r}] (list) is not a task; give a Task, a flow or a saga"),
+        (lambda: sequence([Charge, 3]), "sequence(): 3 (int) is not a task; give a Task, a flow or a saga"),
         (lambda: Saga("s").plan, "saga 's': saga 's' has no steps; add at least one task"),
         (lambda: Saga("s").add_task(Saga("i")).plan, "saga 's': saga 'i' has no steps; add at least one task"),
         (

@@ -134,6 +134,8 @@ LINES = [
         "WARNING",
         'operator acted saga=place-order id=a1 step=charge action=skip who=ann why="paid by hand"',
     ),
+    (e.FallbackChosen("charge", 1.0), "WARNING", "fallback chosen saga=place-order id=a1 step=charge status=failed"),
+    (e.SignalReceived("paid", 7, 1.0), "INFO", "signal received saga=place-order id=a1 signal=paid"),
 ]
 
 

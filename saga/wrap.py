@@ -1,0 +1,104 @@
+"""Tasks around tasks: made anew for each call by a resolver, or called through a circuit breaker."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from typing import Any
+
+from saga.flow import Breaker, FunctionTask
+from saga.task import Task
+
+__all__ = ["Resolver", "WrappedTask", "compensates", "guarded", "is_async", "resolved"]
+
+Resolver = Callable[[type[Task[Any]]], Any]
+"""Makes a task of a task class: returns it, or a context manager that gives it and closes its scope after the call."""
+
+
+class WrappedTask(Task[Any]):
+    """A task whose calls are made through something else.
+
+    :ivar kind: the class of the task within; :ivar inner: the task within, where it exists before a call.
+    """
+
+    def __init__(self, kind: type[Task[Any]], inner: Task[Any] | None, undoes: bool) -> None:
+        self.kind = kind
+        self.inner = inner
+        self.undoes = undoes
+
+    def __repr__(self) -> str:
+        return repr(self.inner) if self.inner is not None else f"<{self.kind.__name__} task>"
+
+
+def is_async(task: Task[Any]) -> tuple[bool, bool]:
+    """Return whether the task's execute and its compensate are coroutine functions."""
+    if isinstance(task, FunctionTask):
+        return _is_async(task.action.function), _is_async(task.undo_function)
+    return _is_async(task.execute), _is_async(task.compensate)
+
+
+def compensates(task: Task[Any]) -> bool:
+    """Return whether there is anything to call to undo the task."""
+    if isinstance(task, WrappedTask):
+        return task.undoes
+    if isinstance(task, FunctionTask):
+        return task.compensation is not None
+    return getattr(task.compensate, "__func__", None) is not Task.compensate
+
+
+def _is_async(call: Any) -> bool:
+    while isinstance(call, functools.partial):
+        call = call.func
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+
+
+def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
+    """Return a task whose execute is called through the breaker."""
+
+    def execute(context: Any) -> Any:
+        with breaker.calling():
+            return task.execute(context)
+
+    async def aexecute(context: Any) -> Any:
+        with breaker.calling():
+            return await task.execute(context)
+
+    wrapped = WrappedTask(getattr(task, "kind", type(task)), task, compensates(task))
+    runs_async, undoes_async = is_async(task)
+    wrapped.execute = aexecute if runs_async else execute  # type: ignore[method-assign]
+    undo: Callable[[Any], Any] = _awaiting(task.compensate) if undoes_async else task.compensate
+    wrapped.compensate = undo  # type: ignore[method-assign, assignment]
+    return wrapped
+
+
+def _awaiting(compensate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def acompensate(context: Any) -> None:
+        await compensate(context)
+
+    return acompensate
+
+
+def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
+    """Return a task that is made anew by the resolver for each call, in a scope of its own."""
+
+    def call(method: str, context: Any) -> Any:
+        with ExitStack() as scope:
+            made = resolver(kind)
+            task = scope.enter_context(made) if isinstance(made, AbstractContextManager) else made
+            return getattr(task, method)(context)
+
+    async def acall(method: str, context: Any) -> Any:
+        async with AsyncExitStack() as scope:
+            made = resolver(kind)
+            if isinstance(made, AbstractAsyncContextManager):
+                made = await scope.enter_async_context(made)
+            elif isinstance(made, AbstractContextManager):
+                made = scope.enter_context(made)
+            return await getattr(made, method)(context)
+
+    wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate)
+    for method in ("execute", "compensate"):
+        setattr(wrapped, method, functools.partial(acall if _is_async(getattr(kind, method)) else call, method))
+    return wrapped
