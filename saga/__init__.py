@@ -2,7 +2,7 @@
 
 from saga.context import Context
 from saga.events import Status, StepStatus
-from saga.flow import Flow, fallback, parallel, receive, sequence, step, timer
+from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
 from saga.policy import (
     ASK,
     COMPENSATE,
@@ -46,6 +46,7 @@ __all__ = [
     "fallback",
     "parallel",
     "receive",
+    "saga_step",
     "sequence",
     "step",
     "timer",

@@ -181,6 +181,13 @@ class Context(_Slots, MutableMapping[str, Any]):
         _set_limit(self, _NO_LIMIT)
         _set_texts(self, {})
 
+    def _become(self, other: Context) -> Any:
+        """Take over the keys of a context that a step returned. Return its result: ``None``."""
+        if other is not self:
+            self.__dict__.clear()
+            self.__dict__.update(other.__dict__)
+        return None
+
     def _fork(self) -> Self:
         """Return a view: the same keys, containers copied, so that changes to it are not seen here."""
         view = type(self).__new__(type(self))

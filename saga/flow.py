@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, Unpack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, Unpack, overload
 
 from saga.errors import SagaDefinitionError
 from saga.policy import Compensate, InDoubt, OnError, Retry, is_seconds
-from saga.task import Task
+from saga.task import Composing, Task
 
 if TYPE_CHECKING:
     from saga.context import Context
@@ -23,15 +23,18 @@ __all__ = [
     "Flow",
     "FlowLike",
     "FunctionTask",
+    "MethodStep",
     "Parallel",
     "Pause",
     "PauseTask",
     "Policies",
     "Sequence",
     "Step",
+    "bind",
     "fallback",
     "parallel",
     "receive",
+    "saga_step",
     "sequence",
     "step",
     "timer",
@@ -59,8 +62,8 @@ class Policies(TypedDict, total=False):
 POLICIES: Final = tuple(Policies.__annotations__)
 
 
-class Flow:
-    """Anything that can stand in a saga: a :class:`Step`, a :class:`Sequence` or a :class:`Parallel`."""
+class Flow(Composing):
+    """Anything that can stand in a saga: a :class:`Step`, a :class:`Sequence`, a :class:`Parallel`, ..."""
 
     __slots__ = ()
 
@@ -98,7 +101,7 @@ class Parallel(Flow):
 class Fallback(Flow):
     """A step, and what is done instead when it fails with one of the exceptions ``on``."""
 
-    primary: Step
+    primary: Step | MethodStep
     alternative: Flow
     on: tuple[type[Exception], ...]
 
@@ -154,7 +157,7 @@ def fallback(
     :raises SagaDefinitionError: the primary is more than a step, or a parameter is wrong.
     """
     first = as_flow(primary, "fallback(): primary")
-    if not isinstance(first, Step):
+    if not isinstance(first, Step | MethodStep):
         raise SagaDefinitionError(f"fallback(): the primary is {primary!r}; give one step (a task, a task class or step(...))")
     kinds = on if isinstance(on, tuple) else (on,)
     for kind in kinds:
@@ -166,7 +169,7 @@ def fallback(
                 f"fallback(): breaker is {breaker!r}, which has no calling(); give a pybreaker.CircuitBreaker, or an object "
                 "whose calling() returns a context manager for the call"
             )
-        first = Step(first.task, first.name, {**first.policies, "breaker": breaker})
+        first = _changed(first, policies={**first.policies, "breaker": breaker})
     return Fallback(first, as_flow(alternative, "fallback(): alternative"), kinds)
 
 
@@ -215,9 +218,7 @@ def step(
         ``in_doubt``: see :class:`~saga.task.Task`.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
-    unknown = sorted(set(policies) - set(POLICIES))
-    if unknown:
-        raise SagaDefinitionError(f"step() knows no {', '.join(unknown)}; policies are {', '.join(POLICIES)}")
+    _check_policies("step()", policies)
     if isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task)):
         if compensate is not None or args or kwargs or compensate_args or compensate_kwargs:
             raise SagaDefinitionError(
@@ -227,6 +228,157 @@ def step(
     else:
         task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {})
     return Step(task, name if name is not None else _name_of(task), policies)
+
+
+def together(one: Any, other: Any) -> Parallel:
+    """Return ``one & other``."""
+    where = f"{_brief(one)} & {_brief(other)}"
+    first = one.children if isinstance(one, Parallel) and one.open else (as_flow(one, where),)
+    return Parallel((*first, as_flow(other, where)), open=True)
+
+
+def with_policy(flow: Any, policy: Any) -> Flow:
+    """Return ``flow | policy``."""
+    where = f"{_brief(flow)} | {policy!r}"
+    found = as_flow(flow, where)
+    if isinstance(policy, Retry):
+        given: dict[str, Any] = {"retry": policy} if policy.then is Compensate else {"on_error": policy}
+    elif isinstance(policy, OnError):
+        given = {"on_error": policy}
+    elif isinstance(policy, InDoubt):
+        given = {"in_doubt": policy}
+    else:
+        raise SagaDefinitionError(
+            f"{where}: {policy!r} is no policy; give Retry(...), Skip, Compensate, RERUN, ASK or COMPENSATE"
+        )
+    if not isinstance(found, Step | MethodStep):
+        raise SagaDefinitionError(f"{where}: {_brief(flow)} is more than one step, and a policy is a step's; give it to each")
+    return _changed(found, policies={**found.policies, **given})
+
+
+def _changed(flow: Step | MethodStep, **changes: Any) -> Step | MethodStep:
+    return flow.with_(**changes) if isinstance(flow, MethodStep) else replace(flow, **changes)
+
+
+def with_compensation(flow: Any, compensation: Any) -> Flow:
+    """Return ``action >> compensation``."""
+    where = f"{_brief(flow)} >> {_brief(compensation)}"
+    if isinstance(flow, MethodStep) and flow.undo is None:
+        undo = compensation.function if isinstance(compensation, MethodStep) else compensation
+        if callable(undo):
+            return flow.with_(undo=undo)
+    elif isinstance(flow, Step) and isinstance(flow.task, FunctionTask) and flow.task.compensation is None:
+        action = flow.task.action
+        return replace(flow, task=FunctionTask(action.function, compensation, action.args, action.kwargs, (), {}))
+    else:
+        raise SagaDefinitionError(
+            f"{where}: {_brief(flow)} is no step of a function without a compensation; wrap it with step()"
+        )
+    raise SagaDefinitionError(f"{where}: {_brief(compensation)} ({type(compensation).__name__}) cannot be called")
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Step | MethodStep | Pause):
+        return value.name
+    if isinstance(value, Parallel):
+        return f"({' & '.join(map(_brief, value.children))})"
+    if isinstance(value, Sequence):
+        return f"({', '.join(map(_brief, value.children))})"
+    if isinstance(value, Fallback):
+        return f"fallback({_brief(value.primary)}, {_brief(value.alternative)})"
+    return value.__name__ if isinstance(value, type) else repr(value)
+
+
+class MethodStep(Flow):
+    """A step that is a method of a :class:`~saga.saga.Saga` subclass: see :func:`saga_step`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        undo: Callable[..., Any] | None = None,
+        name: str | None = None,
+        policies: Mapping[str, Any] | None = None,
+        saga: Any = None,
+    ) -> None:
+        self.function = function
+        self.undo = undo
+        self.name = name if name is not None else _function_name(function)
+        self.policies = policies or {}
+        self.saga = saga
+        self.__doc__ = function.__doc__
+
+    def __get__(self, saga: Any, owner: Any = None) -> MethodStep:
+        return self if saga is None else self.with_(saga=saga)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method itself, as a test of it does."""
+        return self.function(*args, **kwargs) if self.saga is None else self.function(self.saga, *args, **kwargs)
+
+    def compensation(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate the method that undoes this one."""
+        if self.undo is not None:
+            raise SagaDefinitionError(f"step {self.name!r} has two compensations: {self.undo!r} and {function!r}")
+        self.undo = function
+        return function
+
+    def with_(self, **changes: Any) -> MethodStep:
+        """Return a copy with other attributes."""
+        known = {key: getattr(self, key) for key in ("function", "undo", "name", "policies", "saga")}
+        return MethodStep(**{**known, **changes})
+
+    def bound_to(self, saga: Any) -> Step:
+        """Return the step for a saga object."""
+        saga = self.saga if self.saga is not None else saga
+        undo = self.undo
+        # A function from elsewhere does not take the saga.
+        if undo is not None and _class_of(undo) == _class_of(self.function) and hasattr(undo, "__get__"):
+            undo = undo.__get__(saga)
+        task = FunctionTask(self.function.__get__(saga), undo, (), {}, (), {})
+        return Step(task, self.name, self.policies)
+
+    def __repr__(self) -> str:
+        return f"<saga step {self.name!r}>"
+
+
+def _class_of(function: Any) -> tuple[str, str]:
+    return function.__module__, getattr(function, "__qualname__", "").rpartition(".")[0]
+
+
+@overload
+def saga_step(function: Callable[..., Any], /) -> MethodStep: ...
+@overload
+def saga_step(
+    *, compensate: Callable[..., Any] | None = None, name: str | None = None, **policies: Unpack[Policies]
+) -> Callable[[Callable[..., Any]], MethodStep]: ...
+def saga_step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    compensate: Callable[..., Any] | None = None,
+    name: str | None = None,
+    **policies: Unpack[Policies],
+) -> MethodStep | Callable[[Callable[..., Any]], MethodStep]:
+    """Make a method of a :class:`~saga.saga.Saga` subclass a step, which its ``flow`` composes.
+
+    The method's parameters get what :func:`step` says. ``@reserve.compensation`` decorates the method that undoes ``reserve``.
+    """
+    _check_policies("saga_step()", policies)
+    if function is not None:
+        return MethodStep(function)
+    return lambda method: MethodStep(method, compensate, name, policies)
+
+
+def bind(flow: Flow, saga: Any) -> Flow:
+    """Return the flow with its method steps bound to a saga object."""
+    if isinstance(flow, MethodStep):
+        return flow.bound_to(saga)
+    if isinstance(flow, Sequence | Parallel):
+        return replace(flow, children=tuple(bind(child, saga) for child in flow.children))
+    if isinstance(flow, Fallback):
+        primary = bind(flow.primary, saga)
+        assert isinstance(primary, Step)
+        return replace(flow, primary=primary, alternative=bind(flow.alternative, saga))
+    return flow
 
 
 def as_flow(value: Any, where: str) -> Flow:
@@ -245,6 +397,12 @@ def as_flow(value: Any, where: str) -> Flow:
         return as_step()
     hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
     raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
+
+
+def _check_policies(where: str, policies: Mapping[str, Any]) -> None:
+    unknown = sorted(set(policies) - set(POLICIES))
+    if unknown:
+        raise SagaDefinitionError(f"{where} knows no {', '.join(unknown)}; policies are {', '.join(POLICIES)}")
 
 
 def _name_of(task: Task[Any] | type[Task[Any]]) -> str:

@@ -199,6 +199,7 @@ class _Compiler:
         return _Part((step,), (step,), f"{name}{rules}")
 
     def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
+        assert isinstance(flow.primary, Step), "method steps are bound before they are compiled"
         primary = self.add_step(flow.primary, prefix, scope)
         alternative = self.add(flow.alternative, prefix, scope)
         (step,) = primary.entry

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from saga.errors import SagaDefinitionError
 
@@ -164,6 +164,12 @@ class Retry:
         object.__setattr__(self, "retry_on", kinds)
         if not isinstance(self.then, OnError):
             raise SagaDefinitionError(f"Retry: then is {self.then!r}; give Compensate or Skip")
+
+    def __ror__(self, flow: Any) -> Any:
+        # ``TheTask | Retry(3)``: a class has an operator | of its own, which knows nothing of this.
+        from saga.flow import with_policy
+
+        return with_policy(flow, self)
 
     def allows(self, attempt: int, error: BaseException) -> bool:
         """Return whether another attempt follows ``attempt``, which ended with ``error``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -23,10 +24,11 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.flow import Flow, FlowLike, Sequence, as_flow
+from saga.flow import Flow, FlowLike, Sequence, as_flow, bind
 from saga.machine import Machine
 from saga.plan import Plan, Resolver, check_timeout, compile_flow
 from saga.result import SagaResult, StepRecord, fold_history
+from saga.task import Composing
 
 if TYPE_CHECKING:
     from saga.codec import Codec
@@ -56,8 +58,12 @@ Observer = Callable[[Event, ExecutionInfo], None]
 CompensationFailureHandler = Callable[[Context, str, BaseException], None]
 
 
-class Saga:
+class Saga(Composing):
     """A named flow of tasks that can be executed, many times and from many threads at once.
+
+    Build one with :meth:`add_task`, or declare one: a subclass with ``flow``, a flow, a tuple of flows or a method that
+    returns one, of tasks and of its own methods that are :func:`~saga.saga_step`. ``name`` and ``version`` may be class
+    attributes there.
 
     :param name: what logs and reports call it; the class's name where not given.
     :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
@@ -76,6 +82,9 @@ class Saga:
     :raises SagaDefinitionError: a parameter is wrong.
     """
 
+    flow: Any = None
+    version: str = "1"
+
     def __init__(
         self,
         name: str | None = None,
@@ -87,11 +96,12 @@ class Saga:
         store: Store | str | os.PathLike[str] | None = None,
         codec: Codec | None = None,
         resolver: Resolver | None = None,
-        version: str = "1",
+        version: str | None = None,
         compatible_with: Iterable[str] = (),
         lease: float = 30.0,
     ) -> None:
-        self.name = name if name is not None else type(self).__name__
+        declared = getattr(type(self), "name", None)
+        self.name: str = name if name is not None else declared if declared is not None else type(self).__name__
         if not isinstance(self.name, str) or not self.name.strip():
             raise SagaDefinitionError(f"a saga's name is a non-empty string, not {name!r}")
         check_timeout(deadline, f"saga {self.name!r}: deadline")
@@ -105,7 +115,9 @@ class Saga:
             )
         self.observers = _observers(self.name, logger)
         compatible_with = tuple(compatible_with)
-        for what, text in (("version", version), *(("compatible_with", one) for one in compatible_with)):
+        if version is not None:
+            self.version = version
+        for what, text in (("version", self.version), *(("compatible_with", one) for one in compatible_with)):
             if not isinstance(text, str) or not text:
                 raise SagaDefinitionError(f"saga {self.name!r}: {what} has {text!r}; give a non-empty string")
         check_timeout(lease, f"saga {self.name!r}: lease")
@@ -113,7 +125,6 @@ class Saga:
             raise SagaDefinitionError(f"saga {self.name!r}: resolver is {resolver!r}; give a function of a task class")
         self.resolver = resolver
         self.store = store
-        self.version = version
         self.compatible_with = frozenset(compatible_with)
         self.lease = lease
         self._codec = codec
@@ -142,7 +153,7 @@ class Saga:
         plan = self._plan
         if plan is None:
             with self._lock:
-                plan = self._plan = compile_flow(Sequence(self._flows), self.name, self.resolver)
+                plan = self._plan = compile_flow(self._whole(None), self.name, self.resolver)
         return plan
 
     def __saga_flow__(self) -> Flow:
@@ -151,7 +162,13 @@ class Saga:
                 f"saga {self.name!r} is a step of another saga, whose deadline and compensation policy hold for all of it; "
                 "set deadline, on_compensation_failure and stop_on_compensation_failure on the outer saga"
             )
-        return Sequence(self._flows, self.name)
+        return self._whole(self.name)
+
+    def _whole(self, name: str | None) -> Sequence:
+        """Return the flow that was declared, and what was added to it."""
+        declared = self.flow() if inspect.ismethod(self.flow) else self.flow
+        first = () if declared is None else (bind(as_flow(declared, f"saga {self.name!r}: flow"), self),)
+        return Sequence((*first, *self._flows), name)
 
     @property
     def codec(self) -> Codec:

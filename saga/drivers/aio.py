@@ -218,6 +218,7 @@ class AsyncExecution(Driver):
     async def _do(self, call: Call) -> None:
         """Execute the step and those that follow it, as long as each ends well at once. Nobody listens meanwhile."""
         machine, view, results, epoch = self.machine, self.context, self.context._results, self._epoch
+        kind = type(view)
         note = machine.note
         started = clock()
         while True:
@@ -229,6 +230,8 @@ class AsyncExecution(Driver):
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
+            if type(value) is kind:
+                value = view._become(value)
             results[step.name] = value
             set_previous(view, value)
             ended = clock()

@@ -229,6 +229,8 @@ class Driver:
             return
         if not self._plain:
             view = self._views.take_over(step, view, machine.gave_up_on(step))
+        if type(value) is type(view):
+            value = view._become(value)
         text = ""
         if self.journal is not None:
             try:
