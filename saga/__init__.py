@@ -19,6 +19,7 @@ from saga.policy import (
 from saga.result import SagaResult, StepRecord
 from saga.saga import ExecutionInfo, Observer, Saga
 from saga.task import StepInfo, Task
+from saga.transaction import Transaction, transaction
 
 __all__ = [
     "ASK",
@@ -43,6 +44,7 @@ __all__ = [
     "StepRecord",
     "StepStatus",
     "Task",
+    "Transaction",
     "fallback",
     "parallel",
     "receive",
@@ -50,4 +52,5 @@ __all__ = [
     "sequence",
     "step",
     "timer",
+    "transaction",
 ]

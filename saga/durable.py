@@ -12,6 +12,7 @@ from saga import events as e
 from saga.context import Context, _Slots
 from saga.drivers.base import Driver
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaIdTakenError, StorageError
+from saga.importable import read_step
 from saga.journal import (
     Journal,
     Recorded,
@@ -24,6 +25,7 @@ from saga.journal import (
 )
 from saga.leases import keeper_of, owner
 from saga.machine import Machine
+from saga.plan import OpenPlan
 from saga.result import SagaResult
 from saga.storage import open_store
 from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
@@ -64,24 +66,24 @@ def _close_stores() -> None:
 def start(saga: Saga, driver: type[D], context: Context, saga_id: str, store: Store | str | os.PathLike[str]) -> D | SagaResult:
     """Return what runs a new execution; where the id exists already, wait for its outcome and return that."""
     opened = store_of(store)
-    begun = begin(saga, driver, context, saga_id, opened)
+    begun = begin(saga, driver, saga._machine(saga_id), context, opened)
     return join(saga, driver, begun, opened) if isinstance(begun, StoredExecution) else begun
 
 
-def begin(saga: Saga, driver: type[D], context: Context, saga_id: str, store: Store) -> D | StoredExecution:
+def begin(saga: Saga, driver: type[D], machine: Machine, context: Context, store: Store) -> D | StoredExecution:
     """Store a new execution and return what runs it, or return the execution that has its id already.
 
     :raises EncodingError: the input cannot be stored; nothing is.
     :raises SagaIdTakenError: the id belongs to another saga or another input.
     """
-    machine = saga._machine(saga_id)
+    saga_id = machine.saga_id
     texts = encode_context(context, saga.codec)
     machine.start(time.time())
     journal = Journal(store, saga.codec, Lease(saga_id, owner(), 1), 0, e.Status.RUNNING, keeper_of(store))
     started = machine.events[0]
     assert isinstance(started, e.SagaStarted)
     journal.attach(started, first_payload(started, context, texts, saga.version))
-    new = NewExecution(saga_id, saga.name, saga.version, saga.plan.fingerprint, digest_of(texts), str(e.Status.RUNNING))
+    new = NewExecution(saga_id, saga.name, saga.version, machine.plan.fingerprint, digest_of(texts), str(e.Status.RUNNING))
     existing = journal.begin(new, machine, saga.lease)
     if existing is not None:
         if existing.name != saga.name:
@@ -139,7 +141,8 @@ def rebuild(saga: Saga, row: StoredExecution, store: Store) -> tuple[Machine, Vi
     :raises DefinitionChangedError: it was begun by a definition that is not compatible with ``saga``.
     :raises EncodingError: an entry cannot be read.
     """
-    plan = saga.plan
+    machine = saga._machine(row.saga_id)
+    plan = machine.plan
     if row.fingerprint != plan.fingerprint and row.version not in saga.compatible_with:
         raise DefinitionChangedError(
             f"execution {row.saga_id!r} was begun by version {row.version!r} of saga {row.name!r}, whose steps or policies "
@@ -152,9 +155,11 @@ def rebuild(saga: Saga, row: StoredExecution, store: Store) -> tuple[Machine, Vi
     context = rebuild_context(recorded[0], saga.codec)
     context._begin(plan, row.saga_id)
     views = Views(plan, context, saga.deadline is not None)
-    machine = saga._machine(row.saga_id)
     try:
         for one in recorded:
+            if isinstance(plan, OpenPlan) and isinstance(one.event, e.StepStarted) and "task" in one.more:
+                plan.extend(read_step(one.event.step, one.more["task"]))
+                machine.grow()
             _replay(views, machine, one)
             machine.record(one.event)
     except KeyError as error:

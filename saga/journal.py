@@ -229,7 +229,7 @@ class Journal:
 
 
 def _started(event: e.StepStarted | e.CompensationStarted, extra: str, codec: Codec) -> str:
-    return f'{{"attempt":{event.attempt}}}'
+    return f'{{"attempt":{event.attempt}{extra}}}'
 
 
 def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, extra: str, codec: Codec) -> str:

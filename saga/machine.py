@@ -191,6 +191,20 @@ class Machine:
             del self.undo[-len(notes) :]
             self.undoing = {following.index}
 
+    def add(self, entry: tuple[PlannedStep, ...], at: float) -> None:
+        """Start what the plan has grown by."""
+        self.grow()
+        self._start_steps(entry, at)
+
+    def grow(self) -> None:
+        """Take note that the plan has grown."""
+        self.joined += [0] * (len(self.plan.groups) - len(self.joined))
+
+    def finish(self, at: float) -> None:
+        """Nothing more is added to the plan: complete, once nothing is under way."""
+        self.went_through = True
+        self._progress(at)
+
     def send(self, event: Event) -> None:
         """Take a fact the driver saw and decide what follows."""
         if type(self._log[-1]) is tuple:
@@ -301,7 +315,7 @@ class Machine:
         steps = self.plan.steps
         lost = [steps[index] for index in sorted(self.open | self.stragglers) if steps[index].pause is None]
         waited_for = [step for step in lost if step.index not in self.skipped]
-        going = self.status is Status.RUNNING
+        going = self.status is Status.RUNNING and not self.plan.open  # what would follow an open plan died with its process
         goes_on = going and (self.past_pivot or all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for))
         cause: tuple[str, CrashError] | None = None
         for step in lost:
@@ -311,7 +325,7 @@ class Machine:
                 continue
             error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it is in doubt")
             self.record(StepFailed(step.name, attempt, at, 0.0, error, True))
-            if cause is None and step in waited_for and step.in_doubt is InDoubt.COMPENSATE:
+            if cause is None and step in waited_for and (self.plan.open or step.in_doubt is InDoubt.COMPENSATE):
                 cause = step.name, error
         if cause is not None and self.status is Status.RUNNING:
             self.record(SagaCompensating(*cause, at))
@@ -333,6 +347,8 @@ class Machine:
                 self._fall_back(steps[index], at)
             for index in sorted(self.open):
                 self._go_on_waiting(steps[index], at)
+            if self.plan.open:
+                self.give_up(CrashError("the process died in the block, between two steps"), at)
         self._obey(at)
 
     # -- what follows -------------------------------------------------------------------------------------------------
@@ -570,13 +586,13 @@ class Machine:
         return step.index in self.stragglers and (step.index in self.skipped or self.status is not Status.RUNNING)
 
     @property
-    def only_stragglers(self) -> bool:
-        """Whether nothing is left but to wait for executes that outlived their timeout."""
-        return bool(
-            self.stragglers
-            and not (self.open or self.undoing or self.commands)
-            and (self.went_through or self.status is Status.COMPENSATING)
-        )
+    def at_rest(self) -> bool:
+        """Whether nothing goes on but executes that outlived their timeout and that nobody waits for."""
+        if self.open or self.undoing or self.commands:
+            return False
+        if self.status is Status.RUNNING and not self.went_through:
+            return self.plan.open and not (self.waiting or self.falling or self.stragglers - self.skipped)
+        return bool(self.stragglers)
 
     def _stuck_because(self) -> str:
         steps = self.plan.steps

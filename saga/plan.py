@@ -18,7 +18,7 @@ from saga.policy import InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
 from saga.wrap import Resolver, WrappedTask, compensates, guarded, is_async, resolved
 
-__all__ = ["Call", "Group", "Plan", "PlannedStep", "Resolver", "compile_flow"]
+__all__ = ["Call", "Group", "OpenPlan", "Plan", "PlannedStep", "Resolver", "compile_flow"]
 
 _ONCE = Retry(max_attempts=1)
 
@@ -99,21 +99,28 @@ class Plan:
     :ivar asynchronous: whether any task is a coroutine function.
     :ivar pivot: the step after which nothing is undone.
     :ivar undo_together: whether any group's branches are undone at the same time.
+    :ivar open: whether it grows.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
     """
 
+    open = False
+
     def __init__(self, steps: list[PlannedStep], groups: list[Group], parents: list[int | None], shape: str) -> None:
+        self.entry: tuple[PlannedStep, ...] = ()
+        self._shape = shape
+        self._hold(steps, groups, parents)
+
+    def _hold(self, steps: list[PlannedStep], groups: list[Group], parents: list[int | None]) -> None:
         self.steps = tuple(steps)
         self.groups = tuple(groups)
         self.parents = tuple(parents)
-        self.entry: tuple[PlannedStep, ...] = ()
         self.by_name = {step.name: step for step in steps}
         self.names = tuple(self.by_name)
         self.pivot = next((step for step in steps if step.pivot), None)
-        self.plain = not (groups or self.pivot) and not any(step.timeout or step.pause or step.fallback for step in steps)
+        several = groups or self.pivot or any(step.timeout or step.pause or step.fallback for step in steps)
+        self.plain = not (self.open or several)
         self.undo_together = any(group.undo_together for group in groups)
         self.asynchronous = any(step.async_execute or step.async_compensate for step in steps)
-        self._shape = shape
 
     @property
     def fingerprint(self) -> str:
@@ -130,6 +137,46 @@ class Plan:
             exact = [step.name for step in self.steps if step.kind is wanted]
             return exact or [step.name for step in self.steps if issubclass(step.kind, wanted)]
         return [step.name for step in self.steps if step.task is wanted or getattr(step.task, "inner", None) is wanted]
+
+
+class OpenPlan(Plan):
+    """A plan that grows while it is executed: what follows what there is, is not known yet."""
+
+    open = True
+
+    def __init__(self, saga: str) -> None:
+        super().__init__([], [], [None], "open")
+        self._compiler = _Compiler(saga, None)
+
+    def extend(self, flow: Flow, allow_async: bool = True) -> tuple[PlannedStep, ...]:
+        """Add a flow at the end, and return the steps to start.
+
+        :raises SagaDefinitionError: the flow is wrong; the plan is as it was.
+        """
+        compiler = self._compiler
+        before = (len(compiler.steps), len(compiler.groups), len(compiler.parents), dict(compiler.names))
+        try:
+            part = compiler.add(flow, "", 0)
+            for step in compiler.steps[before[0] :]:
+                if (step.async_execute or step.async_compensate) and not allow_async:
+                    raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
+        except SagaDefinitionError:
+            steps, groups, parents, compiler.names = before
+            del compiler.steps[steps:], compiler.groups[groups:], compiler.parents[parents:]
+            compiler.inside = ()
+            raise
+        compiler.link(part.exits, ())
+        self._hold(compiler.steps, compiler.groups, compiler.parents)
+        return part.entry
+
+    def free_name(self, name: str) -> str:
+        """Return ``name``, numbered where it is taken."""
+        number = 1
+        free = name
+        while free in self.by_name:
+            number += 1
+            free = f"{name}#{number}"
+        return free
 
 
 def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Plan:

@@ -21,8 +21,10 @@ from saga.policy import Backoff, ExponentialBackoff
 from saga.result import SagaResult
 from saga.storage import open_store
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
+from saga.transaction import TransactionSaga
 
 if TYPE_CHECKING:
+    from saga.codec import Codec
     from saga.saga import Saga
 
 __all__ = ["Recovery"]
@@ -39,6 +41,7 @@ class Recovery:
 
     :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
     :param sagas: the definitions to finish executions by; several versions of one saga may be among them.
+    :param transactions: the names of blocks to undo: see :func:`saga.transaction`; :param codec: theirs.
     :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act.
     :param backoff: how long to wait after a recovery that failed.
     :param workers: executions recovered at the same time, each in a thread.
@@ -48,22 +51,24 @@ class Recovery:
     def __init__(
         self,
         store: Store | str | PathLike[str],
-        sagas: Iterable[Saga],
+        sagas: Iterable[Saga] = (),
         *,
+        transactions: Iterable[str] = (),
+        codec: Codec | None = None,
         max_attempts: int = 10,
         backoff: Backoff | None = None,
         workers: int = 1,
     ) -> None:
         self.store = open_store(store)
         self._sagas: dict[str, list[Saga]] = {}
-        for saga in sagas:
+        for saga in (*sagas, *(TransactionSaga(name, codec=codec) for name in transactions)):
             known = self._sagas.setdefault(saga.name, [])
             if any(other.version == saga.version for other in known):
                 raise SagaDefinitionError(f"Recovery: version {saga.version!r} of saga {saga.name!r} is given twice")
             _ = saga.plan  # raises where the definition is wrong
             known.append(saga)
         if not self._sagas:
-            raise SagaDefinitionError("Recovery: sagas is empty; give the sagas whose executions are to be finished")
+            raise SagaDefinitionError("Recovery: give the sagas, or the names of the transactions, that are to be finished")
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise SagaDefinitionError(f"Recovery: max_attempts is {max_attempts!r}; give a whole number of 1 or more")
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:

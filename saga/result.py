@@ -164,7 +164,7 @@ class SagaResult:
             lines.append(f"a person must act: {self.reason}")
         if self.in_doubt:
             lines.append(f"in doubt: {', '.join(self.in_doubt)}")
-        width = max(len(record.name) for record in self.history)
+        width = max((len(record.name) for record in self.history), default=0)
         lines.append("steps:")
         lines.extend(f"  {record.name:<{width}}  {_tell(record)}" for record in self.history)
         if self.error is not None:

@@ -404,7 +404,7 @@ class Saga(Composing):
         )
 
     def _settle(self, execution: Driver) -> SagaResult:
-        result = _result(execution)
+        result = settle(execution)
         if execution.interrupt is not None:
             execution.interrupt.add_note(result.report())
             raise execution.interrupt
@@ -437,7 +437,8 @@ def _listens(observer: Observer) -> bool:
         return True  # it is reported when it raises on an event
 
 
-def _result(execution: Driver) -> SagaResult:
+def settle(execution: Driver) -> SagaResult:
+    """Return the result of an execution that has run."""
     machine = execution.machine
     if machine.status.terminal:
         # The error's traceback has frames, those have callers, and those know the execution. If it still knew the machine,

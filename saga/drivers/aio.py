@@ -48,11 +48,23 @@ class AsyncExecution(Driver):
     async def run(self) -> None:
         """Run until the execution is terminal, or nothing is left but stragglers, which a task then sees to.
 
-        :raises StorageError: as :meth:`saga.drivers.threads.Execution.run`.
+        :raises StorageError: as :meth:`advance`.
+        """
+        await self.advance()
+        if not (self.machine.status.terminal or self.parked):
+            self.ended = threading.Event()
+            self._exposed = False
+            self.background = asyncio.create_task(self._see_to_stragglers())
+
+    async def advance(self) -> None:
+        """Run until the execution is terminal or at rest.
+
+        :raises StorageError: as :meth:`saga.drivers.threads.Execution.advance`.
         """
         self._loop = asyncio.get_running_loop()
         try:
             more = True
+            self._exposed = self.machine.status is Status.RUNNING
             while more and self.machine.status is Status.RUNNING:
                 more = await self._guarded_turn()
             if more:
@@ -61,10 +73,6 @@ class AsyncExecution(Driver):
         except UnstoredError as unstored:
             self._abandon()
             raise unstored.error from unstored.error.__cause__
-        if not (self.machine.status.terminal or self.parked):
-            self.ended = threading.Event()
-            self._exposed = False
-            self.background = self._loop.create_task(self._see_to_stragglers())
 
     async def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -123,6 +131,7 @@ class AsyncExecution(Driver):
 
     def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
+        self.abandoned = True
         self.background = asyncio.get_running_loop().create_task(self._let_go())
 
     async def _let_go(self) -> None:
@@ -169,7 +178,7 @@ class AsyncExecution(Driver):
                 self._join(command)
         if not self._quiet:
             await self._tell()
-        if self.machine.status.terminal or self.machine.only_stragglers:
+        if self.machine.status.terminal or self.machine.at_rest:
             return False
         delay = self._may_park()
         if delay is not None:

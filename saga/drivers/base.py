@@ -29,7 +29,7 @@ from saga.events import (
     StepTimedOut,
 )
 from saga.machine import Join, Machine, Pass, Pause, Wait
-from saga.plan import Call
+from saga.plan import Call, PlannedStep
 from saga.views import Views
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Driver:
         self._inline: Call | None = None
         self.park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
         self.parked = False
+        self.abandoned = False  # left to a recovery, as it could not be stored
         self._timers: list[tuple[float, int, Wait | Pause | Running | None]] = []
         self._tickets = 0
         if observers:
@@ -122,6 +123,18 @@ class Driver:
         self._running: dict[int, Running] = {}
         if not self._plain:
             self._views = views or Views(machine.plan, context, deadline is not None)
+
+    def add(self, entry: tuple[PlannedStep, ...]) -> None:
+        """Start what an open plan has grown by."""
+        self.machine.add(entry, clock() + self._epoch)
+
+    def finish(self) -> None:
+        """Complete an execution whose plan grows no more."""
+        self.machine.finish(clock() + self._epoch)
+
+    def give_up(self, error: BaseException) -> None:
+        """Undo an execution at rest."""
+        self.machine.give_up(error, clock() + self._epoch)
 
     # -- commands and timers ------------------------------------------------------------------------------------------
 

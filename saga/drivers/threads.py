@@ -35,6 +35,16 @@ class Execution(Driver):
     def run(self) -> None:
         """Run until the execution is terminal, or nothing is left but stragglers, which a thread then sees to.
 
+        :raises StorageError: as :meth:`advance`.
+        """
+        self.advance()
+        if not (self.machine.status.terminal or self.parked):
+            self.ended = threading.Event()
+            threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
+
+    def advance(self) -> None:
+        """Run until the execution is terminal or at rest.
+
         :raises StorageError: something could not be stored, and no more user code has run since. What was under way is in
             doubt in the journal, for a recovery to find.
         """
@@ -48,9 +58,6 @@ class Execution(Driver):
                 raise unstored.error from unstored.error.__cause__
             except BaseException as error:
                 self._interrupted(error)
-        if not (self.machine.status.terminal or self.parked):
-            self.ended = threading.Event()
-            threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
 
     def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -86,6 +93,7 @@ class Execution(Driver):
     def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         assert self.journal is not None
+        self.abandoned = True
         if self._running:
             threading.Thread(target=self._let_go, name=f"saga {self.machine.saga_id} abandoned").start()
         else:
@@ -129,7 +137,7 @@ class Execution(Driver):
                 self._join(command)
         if not self._quiet:
             self._tell()
-        if self.machine.status.terminal or self.machine.only_stragglers:
+        if self.machine.status.terminal or self.machine.at_rest:
             return False
         delay = self._may_park()
         if delay is not None:

@@ -1,0 +1,286 @@
+"""``with transaction(...)``: a saga written as a block. Steps are executed as the block comes to them.
+
+The block's steps are a plan that grows, on the same machine and drivers as every other saga. With a store, each step's
+journal entry says how its compensation is found again, so that a recovery can undo what a dead process's block had done; it
+cannot go on with the block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from saga.context import Context
+from saga.drivers.base import Driver
+from saga.drivers.threads import Execution
+from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.events import Status
+from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
+from saga.importable import write_step
+from saga.plan import OpenPlan, Plan
+from saga.result import SagaResult
+from saga.saga import Observer, Saga, settle
+from saga.task import Task
+
+if TYPE_CHECKING:
+    from saga.codec import Codec
+    from saga.storage import Store
+
+__all__ = ["Transaction", "TransactionSaga", "transaction"]
+
+T = TypeVar("T")
+D = TypeVar("D", bound=Driver)
+
+
+class TransactionSaga(Saga):
+    """What stands for the blocks of one name: what executes them, and what a recovery finishes them by."""
+
+    version = "block"
+
+    @property
+    def plan(self) -> Plan:
+        """An empty plan, for a block to fill."""
+        return OpenPlan(self.name)
+
+
+class Transaction:
+    """A running block: see :func:`transaction`.
+
+    :ivar context: what functions with a parameter named ``context`` get.
+    :ivar saga_id: the execution's id.
+    :ivar result: how the block ended; ``None`` while it runs.
+    """
+
+    def __init__(self, saga: TransactionSaga, context: Context | Mapping[str, Any] | None, saga_id: str | None) -> None:
+        self._saga = saga
+        self.context, self.saga_id, self._store = saga._inputs(context, saga_id, None)
+        self.result: SagaResult | None = None
+        self._machine = saga._machine(self.saga_id)
+        assert isinstance(self._machine.plan, OpenPlan)
+        self._plan = self._machine.plan
+        self._execution: Driver | None = None
+        self.context._begin(self._plan, self.saga_id)
+
+    # -- the block ----------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._execution = self._begin(Execution)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        execution = self._end(error)
+        assert isinstance(execution, Execution)
+        if not execution.abandoned:
+            execution.run()
+        self._settle(execution, error)
+
+    async def __aenter__(self) -> Self:
+        import asyncio
+
+        from saga.drivers.aio import AsyncExecution
+
+        if self._store is None:
+            self._execution = self._begin(AsyncExecution)
+        else:
+            self._execution = await asyncio.to_thread(self._begin, AsyncExecution)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        execution: Any = self._end(error)
+        if not execution.abandoned:
+            await execution.run()
+        self._settle(execution, error)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    @overload
+    def step(self, action: Task[T] | type[Task[T]], /, *, name: str | None = None, **policies: Unpack[Policies]) -> T: ...
+    @overload
+    def step(
+        self,
+        action: Callable[..., T],
+        compensate: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        compensate_args: Sequence[Any] = (),
+        compensate_kwargs: Mapping[str, Any] | None = None,
+        **policies: Unpack[Policies],
+    ) -> T: ...
+    def step(self, action: Any, compensate: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Execute a step now and return its result. Parameters as :func:`saga.step`'s.
+
+        :raises SagaExecutionException: it failed for good; everything before it is undone already.
+        :raises SagaDefinitionError: it is wrong; nothing was called, and the block can go on.
+        """
+        return self._run(self._made(action, compensate, name, options))
+
+    @overload
+    def astep(
+        self, action: Task[T] | type[Task[T]], /, *, name: str | None = None, **policies: Unpack[Policies]
+    ) -> Awaitable[T]: ...
+    @overload
+    def astep(
+        self,
+        action: Callable[..., Awaitable[T]],
+        compensate: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        compensate_args: Sequence[Any] = (),
+        compensate_kwargs: Mapping[str, Any] | None = None,
+        **policies: Unpack[Policies],
+    ) -> Awaitable[T]: ...
+    @overload
+    def astep(
+        self,
+        action: Callable[..., T],
+        compensate: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        compensate_args: Sequence[Any] = (),
+        compensate_kwargs: Mapping[str, Any] | None = None,
+        **policies: Unpack[Policies],
+    ) -> Awaitable[T]: ...
+    def astep(self, action: Any, compensate: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Execute a step in an ``async with`` block; await it for its result. As :meth:`step`."""
+        return self._arun(self._made(action, compensate, name, options))
+
+    def parallel(self, *flows: FlowLike) -> tuple[Any, ...]:
+        """Execute flows at the same time and return their last results, as :func:`saga.parallel`."""
+        result: tuple[Any, ...] = self._run(parallel(*flows))
+        return result
+
+    async def aparallel(self, *flows: FlowLike) -> tuple[Any, ...]:
+        """Execute flows at the same time in an ``async with`` block, as :meth:`parallel`."""
+        result: tuple[Any, ...] = await self._arun(parallel(*flows))
+        return result
+
+    # -- the execution ------------------------------------------------------------------------------------------------
+
+    def _made(self, action: Any, compensate: Any, name: str | None, options: dict[str, Any]) -> Step:
+        made = step(action, compensate, name=name, **options)
+        return made if name is not None else Step(made.task, self._plan.free_name(made.name), made.policies)
+
+    def _begin(self, driver: type[D]) -> D:
+        if self._machine.begun:
+            raise SagaDefinitionError(f"transaction {self._saga.name!r}: a block is entered once; call transaction() again")
+        if self._store is None:
+            return self._saga._execution(driver, self._machine, self.context)
+        from saga.durable import begin, store_of
+        from saga.storage import StoredExecution
+
+        begun = begin(self._saga, driver, self._machine, self.context, store_of(self._store))
+        if isinstance(begun, StoredExecution):
+            raise SagaIdTakenError(
+                f"saga_id {self.saga_id!r} belongs to an earlier block, which is {begun.status}; a block cannot be joined, so "
+                "give another id"
+            )
+        return begun
+
+    def _extend(self, flow: FlowLike, allow_async: bool) -> None:
+        execution = self._execution
+        name = self._saga.name
+        if execution is None or self.result is not None:
+            raise SagaDefinitionError(f"transaction {name!r}: steps are executed within its `with` block")
+        if execution.abandoned or execution.machine.status is not Status.RUNNING:
+            raise SagaDefinitionError(f"transaction {name!r} has failed: no step can follow")
+        found = as_flow(flow, f"transaction {name!r}")
+        if execution.journal is None:
+            execution.add(self._plan.extend(found, allow_async))
+            return
+        if not isinstance(found, Step):
+            raise SagaDefinitionError(f"transaction {name!r}: with a store, give one step at a time, not a group")
+        text = write_step(found, self._saga.codec)
+        execution.add(self._plan.extend(found, allow_async))
+        execution.journal.attach(execution.machine.events[-1], f',"task":{text}')
+
+    def _run(self, flow: FlowLike) -> Any:
+        execution = self._execution
+        if execution is not None and not isinstance(execution, Execution):
+            raise SagaDefinitionError(f"transaction {self._saga.name!r}: use `await tx.astep(...)` in an `async with` block")
+        self._extend(flow, allow_async=False)
+        assert execution is not None
+        execution.advance()
+        return self._outcome(execution, flow)
+
+    async def _arun(self, flow: FlowLike) -> Any:
+        execution: Any = self._execution
+        if isinstance(execution, Execution):
+            raise SagaDefinitionError(f"transaction {self._saga.name!r}: use `tx.step(...)` in a `with` block")
+        self._extend(flow, allow_async=True)
+        await execution.advance()
+        return self._outcome(execution, flow)
+
+    def _outcome(self, execution: Driver, flow: FlowLike) -> Any:
+        if execution.machine.status is Status.RUNNING:
+            return self.context._results.get(flow.name) if isinstance(flow, Step) else self.context._previous
+        if execution.interrupt is not None:
+            raise execution.interrupt
+        raise _failure(SagaResult(execution.machine, self.context))
+
+    def _end(self, error: BaseException | None) -> Driver:
+        """Say that the block has ended."""
+        execution = self._execution
+        assert execution is not None
+        if execution.machine.status is Status.RUNNING and not execution.abandoned:
+            if error is None:
+                execution.finish()
+            else:
+                execution.give_up(error)
+        return execution
+
+    def _settle(self, execution: Driver, error: BaseException | None) -> None:
+        """Raise what the block has to, unless ``error`` is raised anyhow."""
+        result = self.result = settle(execution)
+        if error is None:
+            if execution.interrupt is not None:
+                raise execution.interrupt
+            if not result.ok:
+                raise _failure(result)
+        elif not isinstance(error, SagaExecutionException) and not execution.abandoned:
+            if result.compensation_errors:
+                raise SagaCompensationError(result=result) from error
+            error.add_note(result.report())
+
+
+def _failure(result: SagaResult) -> SagaExecutionException:
+    kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
+    failure = kind(result=result)
+    failure.__cause__ = result.error
+    return failure
+
+
+def transaction(
+    name: str = "transaction",
+    context: Context | Mapping[str, Any] | None = None,
+    *,
+    saga_id: str | None = None,
+    logger: Observer | Iterable[Observer] | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
+    codec: Codec | None = None,
+    lease: float = 30.0,
+) -> Transaction:
+    """Return a block whose steps are undone, last first, when an exception leaves it.
+
+    ``with transaction("place-order") as tx:`` and then ``order = tx.step(create_order, cancel_order, args=("A1",))``; or
+    ``async with`` and ``await tx.astep(...)``. An exception in the block, between steps too, undoes the steps and is raised
+    again, with the report as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`.
+
+    :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
+        them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
+        anything else is refused before it is called.
+    """
+    saga = TransactionSaga(name, logger=logger, store=store, codec=codec, lease=lease)
+    return Transaction(saga, context, saga_id)
