@@ -20,7 +20,8 @@ protocol libraries.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from saga.errors import CrashError, SagaCancelledError, SagaTimeoutError, StepTimeoutError
@@ -102,13 +103,28 @@ class Machine:
     :ivar commands: what the driver must do, in order; it takes them out.
     """
 
+    # What most executions never have is kept here until they do.
+    error: BaseException | None = None
+    failed: PlannedStep | None = None
+    went_through = False  # the flow's end was reached
+    past_pivot = False  # nothing is undone any more
+    halt: BaseException | None = None  # stopped past the pivot, by what; not folded: whoever takes it up goes on
+    cancelled: OperatorActed | None = None  # a person said to give up
+    skipped: frozenset[int] = frozenset()  # steps the saga went on without
+    asked: frozenset[int] = frozenset()  # in doubt, and the task says ASK
+    to_rerun: frozenset[int] = frozenset()  # a person said to execute it again
+    to_skip: frozenset[int] = frozenset()  # a person said to go on without it
+    falling: frozenset[int] = frozenset()  # failed, and their fallbacks are to start
+    merged: frozenset[int] = frozenset()  # groups that are joined
+    signals: Mapping[str, tuple[Any, ...]] = MappingProxyType({})  # those that came and no step has taken
+    _told = 0  # how much of the log is events for sure
+
     def __init__(self, plan: Plan, saga: str, saga_id: str, *, stop_on_compensation_failure: bool = False) -> None:
         self.plan = plan
         self.saga = saga
         self.saga_id = saga_id
         self.stop_on_compensation_failure = stop_on_compensation_failure
         self._log: list[Event | tuple[Any, ...]] = []  # events, and notes that are made into events when somebody looks
-        self._told = 0  # how much of the log is events for sure
         #: Take the success of a first attempt that one step follows, as ``(step, next step, started, ended, epoch, result)``,
         #: or of a compensation where :meth:`downward` told the next, as ``(step, next step, started, ended, epoch)``;
         #: ``started`` and ``ended`` are seconds since ``epoch``. What :meth:`send` would make of it is made later: most
@@ -117,27 +133,15 @@ class Machine:
         self.note: Callable[[tuple[Any, ...]], None] = self._log.append
         self.commands: list[Call | Wait | Join | Pause | Pass] = []
         self.status = Status.RUNNING
-        self.error: BaseException | None = None
-        self.failed: PlannedStep | None = None
         self.attempts: dict[int, int] = {}  # of executes that were attempted again
-        self.undo_attempts: dict[int, int] = {}  # of compensations that were attempted again
+        self.undo_attempts: dict[int, int] = {}  # of compensations that failed or were attempted again
         self.open: set[int] = set()  # executes running that the saga waits for
         self.stragglers: set[int] = set()  # executes still running after their timeout
         self.undoing: set[int] = set()  # compensations running or waiting for another attempt
         self.waiting: dict[int, RetryScheduled] = {}  # executes waiting for another attempt
         self.undo_waiting: dict[int, RetryScheduled] = {}  # compensations waiting for another attempt
         self.undo: list[int] = []  # what there is to undo, in order of completion
-        self.asked: set[int] = set()  # in doubt, and the task says ASK
-        self.skipped: set[int] = set()
         self.unfinished_undo: dict[int, BaseException] = {}  # compensations that failed for good
-        self.went_through = False  # the flow's end was reached
-        self.cancelled: OperatorActed | None = None  # a person said to give up
-        self.to_rerun: set[int] = set()  # a person said to execute it again
-        self.to_skip: set[int] = set()  # a person said to go on without it
-        self.merged: set[int] = set()  # groups that are joined
-        self.falling: set[int] = set()  # failed, and their fallbacks are to start
-        self.signals: dict[str, list[Any]] = {}  # those that came and no step has taken
-        self.past_pivot = False  # nothing is undone any more
         self.joined = [0] * len(plan.groups)  # branches that ended well
 
     @classmethod
@@ -219,23 +223,32 @@ class Machine:
         step = wait.step
         if wait.compensation:
             self._compensate_again(step, wait.attempt, at)
-        elif step.index in self.waiting and self.status is Status.RUNNING:
+        elif step.index in self.waiting and self.status is Status.RUNNING and self.halt is None:
             self._execute_again(step, wait.attempt, at)
 
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
         """Go no further forward: let running calls end, then undo. Does nothing where that is decided already.
 
-        Past the pivot there is no way back: the execution is stuck.
+        Past the pivot there is no way back: running calls end, and the execution stops where it is.
         """
         if self.status is Status.RUNNING:
             if self.past_pivot:
-                self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {error!r}", at))
+                self.halt = self.halt or error
                 return
             event = SagaCompensating(step, error, at)
             self._log.append(event)
             self._fold_compensating(event)
             self._cut_pauses(error, at)
         self._progress(at)
+
+    @property
+    def halted(self) -> bool:
+        """Whether the execution was stopped past its pivot, and no call runs any more."""
+        return self.halt is not None and not (self.open or self.undoing or self.stragglers or self.status.terminal)
+
+    def stop(self, at: float) -> None:
+        """End a halted execution that nobody can take up."""
+        self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {self.halt!r}", at))
 
     def end_pause(self, pause: Pause, at: float) -> None:
         """The time of a step that waits has come, unless it does not wait any more."""
@@ -386,7 +399,7 @@ class Machine:
             self._log.append(StepStarted(step.name, 1, at))
             self.open.add(step.index)
             if step.instead_of is not None:
-                self.falling.discard(step.instead_of.index)
+                self.falling -= {step.instead_of.index}
             if step.pause is None:
                 self.commands.append(step.first)
             else:
@@ -418,15 +431,13 @@ class Machine:
         if self.skipped and step.index in self.skipped:  # a late success of a step the saga went on without
             self._ended_late(step, event.at)
         elif self.status is Status.RUNNING:
-            then = step.then
-            if type(then) is tuple:
-                self._start_steps(then, event.at)
-            else:
-                self._advance(then, event.at)
+            self._advance(step.then, event.at)
         else:
             self._progress(event.at)
 
     def _advance(self, then: tuple[PlannedStep, ...] | Group | None, at: float) -> None:
+        if self.halt is not None:
+            return
         if type(then) is tuple:
             self._start_steps(then, at)
         elif then is None:
@@ -499,11 +510,12 @@ class Machine:
         self.commands.append(Wait(step, attempt + 1, delay, compensation))
 
     def _compensation_ended(self, event: CompensationSucceeded) -> None:
-        index = self.plan.by_name[event.step].index
-        if index in self.falling and self.status is Status.RUNNING:
-            self._fall_back(self.plan.steps[index], event.at)
-        else:
-            self._progress(event.at)
+        if self.falling and self.status is Status.RUNNING:
+            step = self.plan.by_name[event.step]
+            if step.index in self.falling:
+                self._fall_back(step, event.at)
+                return
+        self._progress(event.at)
 
     def _compensation_failed(self, event: CompensationFailed) -> None:
         step = self.plan.by_name[event.step]
@@ -549,6 +561,9 @@ class Machine:
             if self.undoing and not self.plan.undo_together:
                 return
             if self.undo and not (self.unfinished_undo and self.stop_on_compensation_failure):
+                if not self.plan.undo_together:
+                    self._compensate(self.plan.steps[self.undo[-1]], at)
+                    return
                 for step in self._next_to_undo():
                     self._compensate(step, at)
             if self.undoing:
@@ -571,8 +586,6 @@ class Machine:
     def _next_to_undo(self) -> list[PlannedStep]:
         """Return the step that completed last, and those of branches that are undone together with it."""
         steps = self.plan.steps
-        if not self.plan.undo_together:
-            return [steps[self.undo[-1]]]
         chosen, before = [], [steps[index] for index in self.undoing]
         for index in reversed(self.undo):
             step = steps[index]
@@ -623,13 +636,13 @@ class Machine:
         self.open.add(index)
         instead_of = self.plan.steps[index].instead_of
         if instead_of is not None:
-            self.falling.discard(instead_of.index)
+            self.falling -= {instead_of.index}
         if event.attempt > 1:
             self.attempts[index] = event.attempt
             self.stragglers.discard(index)
             self.waiting.pop(index, None)
-            self.asked.discard(index)
-            self.to_rerun.discard(index)
+            self.asked -= {index}
+            self.to_rerun -= {index}
             if index in self.undo:  # what the attempt before left is this attempt's to answer for
                 self.undo.remove(index)
 
@@ -643,7 +656,7 @@ class Machine:
         if step.pivot:
             self.past_pivot = True
         if step.pause is not None and step.pause.signal is not None:
-            self.signals[step.pause.signal].pop(0)
+            self.signals = {**self.signals, step.pause.signal: self.signals[step.pause.signal][1:]}
         if index not in self.skipped:
             self._fold_passed(step.then)
 
@@ -677,26 +690,26 @@ class Machine:
 
     def _doubt(self, step: PlannedStep) -> None:
         if step.in_doubt is InDoubt.ASK:
-            self.asked.add(step.index)
+            self.asked |= {step.index}
         elif step.compensates:
             self.undo.append(step.index)
 
     def _fold_step_skipped(self, event: StepSkipped) -> None:
         step = self.plan.by_name[event.step]
-        self.skipped.add(step.index)
-        self.to_skip.discard(step.index)
+        self.skipped |= {step.index}
+        self.to_skip -= {step.index}
         self._fold_passed(step.then)
 
     def _fold_fallback_chosen(self, event: FallbackChosen) -> None:
         index = self.plan.by_name[event.step].index
-        self.skipped.add(index)
-        self.falling.add(index)
+        self.skipped |= {index}
+        self.falling |= {index}
 
     def _fold_signal_received(self, event: SignalReceived) -> None:
-        self.signals.setdefault(event.name, []).append(event.value)
+        self.signals = {**self.signals, event.name: (*self.signals.get(event.name, ()), event.value)}
 
     def _fold_group_joined(self, event: GroupJoined) -> None:
-        self.merged.add(event.group)
+        self.merged |= {event.group}
         self._fold_passed(self.plan.groups[event.group].then)
 
     def _fold_retry_scheduled(self, event: RetryScheduled) -> None:
@@ -749,20 +762,20 @@ class Machine:
             self.cancelled = event
             self.undo.extend(index for index in sorted(self.asked) if self.plan.steps[index].compensates)
             self.undo.extend(reversed(self.unfinished_undo))  # they were tried last first
-            self.asked.clear()
+            self.asked = frozenset()
             self.unfinished_undo.clear()
         elif event.action == "resume":
             if self.status is Status.RUNNING:
                 self.to_rerun |= self.asked
-                self.asked.clear()
+                self.asked = frozenset()
         elif event.action == "retry":
             self.undo.extend(reversed(self.unfinished_undo))
             self.unfinished_undo.clear()
         elif event.action == "skip" and event.step is not None:
             index = self.plan.by_name[event.step].index
             if self.status is Status.RUNNING and index in self.asked:
-                self.to_skip.add(index)
-            self.asked.discard(index)
+                self.to_skip |= {index}
+            self.asked -= {index}
             self.unfinished_undo.pop(index, None)
 
 

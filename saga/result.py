@@ -155,6 +155,12 @@ class SagaResult:
         """
         return self._again(timeout) if self._again is not None else self
 
+    async def wait_async(self, timeout: float | None = None) -> SagaResult:
+        """Wait as :meth:`wait` does, without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(self.wait, timeout)
+
     def report(self) -> str:
         """Return every step with what became of it, and each error with its traceback."""
         failed = f" at step {self.failed_step!r}" if self.failed_step else ""

@@ -18,7 +18,6 @@ from saga.drivers.threads import Execution
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.events import Status
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
-from saga.importable import write_step
 from saga.plan import OpenPlan, Plan
 from saga.result import SagaResult
 from saga.saga import Observer, Saga, settle
@@ -202,6 +201,8 @@ class Transaction:
             return
         if not isinstance(found, Step):
             raise SagaDefinitionError(f"transaction {name!r}: with a store, give one step at a time, not a group")
+        from saga.importable import write_step
+
         text = write_step(found, self._saga.codec)
         execution.add(self._plan.extend(found, allow_async))
         execution.journal.attach(execution.machine.events[-1], f',"task":{text}')

@@ -178,13 +178,16 @@ class AsyncExecution(Driver):
                 self._join(command)
         if not self._quiet:
             await self._tell()
-        if self.machine.status.terminal or self.machine.at_rest:
-            return False
         delay = self._may_park()
         if delay is not None:
             assert self.journal is not None
             await self._stored(partial(self.journal.park, delay))
             self.parked = True
+            return False
+        if self.machine.halted:
+            self.machine.stop(clock() + self._epoch)
+            await self._tell()
+        if self.machine.status.terminal or self.machine.at_rest:
             return False
         await self._await_one()
         return True

@@ -214,6 +214,8 @@ class Driver:
 
     def _may_park(self) -> float | None:
         """Return the seconds for which there is nothing to do here, where that is long enough for others to use."""
+        if self.machine.halted and self.journal is not None:
+            return 0.0  # nothing is undone any more, so a recovery goes on
         if not self.park or self._running or self.journal is None:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER

@@ -137,13 +137,16 @@ class Execution(Driver):
                 self._join(command)
         if not self._quiet:
             self._tell()
-        if self.machine.status.terminal or self.machine.at_rest:
-            return False
         delay = self._may_park()
         if delay is not None:
             assert self.journal is not None
             self.journal.park(delay)
             self.parked = True
+            return False
+        if self.machine.halted:
+            self.machine.stop(clock() + self._epoch)
+            self._tell()
+        if self.machine.status.terminal or self.machine.at_rest:
             return False
         self._await_one()
         return True
