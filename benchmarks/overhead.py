@@ -10,6 +10,7 @@ median round counts. Every logger is silent. Output: microseconds per step.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import statistics
@@ -17,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from saga import Context, Saga, Task
+from saga import Context, Saga, Task, step, transaction
+from saga.errors import SagaExecutionException
 from saga.logging import SagaLogger
 
 STEPS = 10
@@ -90,6 +92,91 @@ def simple_saga(actions: list[Callable[[], None]]) -> Callable[[], None] | None:
     return run
 
 
+def blocks(actions: list[Callable[[], None]]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            with transaction() as tx:
+                for action in actions:
+                    tx.step(action, nothing)
+        except SagaExecutionException:
+            pass
+
+    return run
+
+
+async def anothing(*_: object) -> None:
+    pass
+
+
+async def afail(*_: object) -> None:
+    raise ValueError("step 10 fails")
+
+
+class ANothing(Task[None]):
+    async def execute(self, context: Context) -> None:
+        pass
+
+    async def compensate(self, context: Context) -> None:  # type: ignore[override]
+        pass
+
+
+class AFail(ANothing):
+    async def execute(self, context: Context) -> None:
+        raise ValueError("step 10 fails")
+
+
+def by_hand_async(actions: list[Callable[[], Awaitable[None]]]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        undos: list[Callable[[], Awaitable[None]]] = []
+        try:
+            for action in actions:
+                await action()
+                undos.append(anothing)
+        except ValueError:
+            for undo in reversed(undos):
+                await undo()
+
+    return run
+
+
+def ours_async(last: type[Task[None]]) -> Callable[[], Awaitable[None]]:
+    saga = Saga("bench", logger=SagaLogger())
+    for i in range(STEPS):
+        saga.add_task(step((last if i == STEPS - 1 else ANothing)(), name=f"step {i + 1}"))
+
+    async def run() -> None:
+        await saga.atry_execute()
+
+    return run
+
+
+def simple_saga_async(actions: list[Callable[[], Awaitable[None]]]) -> Callable[[], Awaitable[None]] | None:
+    try:
+        from simple_saga import Saga as SimpleSaga
+    except ImportError:
+        return None
+
+    async def run() -> None:
+        try:
+            async with SimpleSaga() as saga:
+                for action in actions:
+                    await saga.step(action, anothing)
+        except ValueError:
+            pass
+
+    return run
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, run: Callable[[], Awaitable[None]], runs: int) -> Callable[[], None]:
+    """Return what makes ``runs`` runs within one call of the event loop, for :func:`measure` to call once."""
+
+    async def many() -> None:
+        for _ in range(runs):
+            await run()
+
+    return lambda: loop.run_until_complete(many())
+
+
 def measure(contenders: dict[str, Callable[[], None]], rounds: int, runs: int) -> dict[str, float]:
     """Return the median microseconds per step of each contender."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -100,6 +187,14 @@ def measure(contenders: dict[str, Callable[[], None]], rounds: int, runs: int) -
                 run()
             times[name].append((time.perf_counter() - start) / runs / STEPS * 1e6)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def show(title: str, medians: dict[str, float]) -> None:
+    """Print microseconds per step, next to the peer's."""
+    print(f"\n{title}:")
+    for name, median in medians.items():
+        share = f"  {median / medians['simple-saga']:5.2f} x simple-saga" if "simple-saga" in medians else ""
+        print(f"  {name:<24} {median:7.3f} us per step{share}")
 
 
 def import_time(tries: int = 15) -> float:
@@ -137,12 +232,23 @@ def main() -> None:
         peer = simple_saga(actions)
         if peer is not None:
             contenders["simple-saga"] = peer
+        contenders["saga, with block"] = blocks(actions)
         measure(contenders, 3, options.runs)  # warm up
-        medians = measure(contenders, options.rounds, options.runs)
-        print(f"\n{title}:")
-        for name, median in medians.items():
-            share = f"  {median / medians['simple-saga']:5.2f} x simple-saga" if "simple-saga" in medians else ""
-            print(f"  {name:<24} {median:7.3f} us per step{share}")
+        show(title, measure(contenders, options.rounds, options.runs))
+    loop = asyncio.new_event_loop()
+    for title, coroutines, alast in (
+        ("async, all succeed", [anothing] * STEPS, ANothing),
+        ("async, step 10 fails", [*[anothing] * (STEPS - 1), afail], AFail),
+    ):
+        runners = {"hand-written": by_hand_async(coroutines), "saga, silent SagaLogger": ours_async(alast)}
+        apeer = simple_saga_async(coroutines)
+        if apeer is not None:
+            runners["simple-saga"] = apeer
+        looped = {name: in_loop(loop, run, options.runs) for name, run in runners.items()}
+        measure(looped, 3, 1)
+        medians = measure(looped, options.rounds, 1)
+        show(title, {name: median / options.runs for name, median in medians.items()})
+    loop.close()
     print(f"\nimport saga: {import_time():.1f} ms")
 
 

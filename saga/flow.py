@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, Unpack, overload
 
 from saga.errors import SagaDefinitionError
@@ -466,39 +468,11 @@ class _Call:
         self.function = function
         self.args = tuple(args)
         self.kwargs = dict(kwargs)
-        self.wants_previous = False
-        self.context_at: int | None = None  # position of `context` among the positional arguments
-        self.context_by_name = False
         try:
-            parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone
-            return
-        self._bind(parameters, where)
-
-    def _bind(self, parameters: list[inspect.Parameter], where: str) -> None:
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        gets_context = [p for p in parameters if p.name == "context" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        open_ = [p for p in positional if p.name != "context" and p.name not in self.kwargs]
-        required = [p for p in open_ if p.default is p.empty]
-        missing = len(required) - len(self.args)
-        if missing > 1:
-            raise SagaDefinitionError(
-                f"{where} {_function_name(self.function)} needs {', '.join(repr(p.name) for p in required)}, but only one "
-                "comes from the flow (the previous step's result, or the step's own in a compensation); give the others "
-                "with args= or kwargs="
-            )
-        self.wants_previous = missing == 1
-        supplied = len(self.args) + self.wants_previous
-        if gets_context:
-            before = [p.name for p in positional].index("context") if gets_context[0] in positional else None
-            if before is not None and before <= supplied and all(p.name not in self.kwargs for p in positional[:before]):
-                self.context_at = before
-            else:
-                self.context_by_name = True
-        try:
-            inspect.signature(self.function).bind(*self._positional(None, None), **self._keywords(None))
+            binding = _binding_of(function, len(self.args), tuple(self.kwargs))
         except TypeError as error:
-            raise SagaDefinitionError(f"{where} {_function_name(self.function)} cannot be called: {error}") from None
+            raise SagaDefinitionError(f"{where} {_function_name(function)} {error}") from None
+        self.wants_previous, self.context_at, self.context_by_name = binding
 
     def _positional(self, context: Any, previous: Any) -> list[Any]:
         values = [previous, *self.args] if self.wants_previous else list(self.args)
@@ -511,3 +485,70 @@ class _Call:
 
     def __call__(self, context: Any, previous: Any) -> Any:
         return self.function(*self._positional(context, previous), **self._keywords(context))
+
+
+#: Whether a call gets the previous result first; where among the positional arguments it gets the context; or whether it
+#: gets that by name.
+_Binding = tuple[bool, int | None, bool]
+
+
+def _binding_of(function: Any, args: int, kwargs: tuple[str, ...]) -> _Binding:
+    """Work out what a callable gets, besides ``args`` positional arguments and ``kwargs``.
+
+    :raises TypeError: it cannot be called this way.
+    """
+    if type(function) is FunctionType and not function.__dict__ and not function.__kwdefaults__:
+        # In a block the same functions are made steps of again and again, and signatures take long to look at.
+        return _binding_of_code(_Code(function), len(function.__defaults__ or ()), args, kwargs)
+    return _bind(function, args, kwargs)
+
+
+class _Code:
+    # Equal for functions with the same code; holds one of them, for the signature.
+    __slots__ = ("function",)
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+
+    def __hash__(self) -> int:
+        return hash(self.function.__code__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Code) and other.function.__code__ is self.function.__code__
+
+
+@lru_cache(512)
+def _binding_of_code(code: _Code, defaults: int, args: int, kwargs: tuple[str, ...]) -> _Binding:
+    return _bind(code.function, args, kwargs)
+
+
+def _bind(function: Any, args: int, kwargs: tuple[str, ...]) -> _Binding:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone
+        return False, None, False
+    parameters = list(signature.parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    gets_context = [p for p in parameters if p.name == "context" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    required = [p.name for p in positional if p.name != "context" and p.name not in kwargs and p.default is p.empty]
+    missing = len(required) - args
+    if missing > 1:
+        raise TypeError(
+            f"needs {', '.join(map(repr, required))}, but only one comes from the flow (the previous step's result, or the "
+            "step's own in a compensation); give the others with args= or kwargs="
+        )
+    wants_previous = missing == 1
+    supplied = args + wants_previous
+    context_at, by_name = None, False
+    if gets_context:
+        before = [p.name for p in positional].index("context") if gets_context[0] in positional else None
+        if before is not None and before <= supplied and all(p.name not in kwargs for p in positional[:before]):
+            context_at = before
+        else:
+            by_name = True
+    names = (*kwargs, "context") if by_name else kwargs
+    try:
+        signature.bind(*[None] * (supplied + (context_at is not None)), **dict.fromkeys(names))
+    except TypeError as error:
+        raise TypeError(f"cannot be called: {error}") from None
+    return wants_previous, context_at, by_name

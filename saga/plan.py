@@ -372,7 +372,7 @@ def _refuse_unrunnable(task: Task[Any], where: str) -> None:
     if isinstance(task, FunctionTask):
         calls = [task.action.function, task.undo_function]
     for call in calls:
-        if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
+        if call is not None and (inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)):
             raise SagaDefinitionError(f"{where}: {call.__qualname__} yields; a task returns its result")
 
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from types import FunctionType
 from typing import Any
 
 from saga.flow import Breaker, FunctionTask
@@ -49,6 +50,8 @@ def compensates(task: Task[Any]) -> bool:
 
 
 def _is_async(call: Any) -> bool:
+    if type(call) is FunctionType:
+        return bool(call.__code__.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(call)
     while isinstance(call, functools.partial):
         call = call.func
     return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
