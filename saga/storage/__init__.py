@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from saga.errors import StorageError
 from saga.storage.memory import MemoryStore
 from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from saga.storage.postgres import PostgresStore
+    from saga.storage.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
     "Beat",
@@ -42,4 +47,26 @@ def open_store(value: Store | str | os.PathLike[str]) -> Store:
         if not text.startswith("sqlite:///") or "?" in text:
             raise StorageError(f"{text!r} is not sqlite:///relative/path or sqlite:////absolute/path")
         return SqliteStore(text.removeprefix("sqlite:///") or ":memory:")
-    raise StorageError(f"there is no store for {scheme[1]}:// yet")
+    if scheme[1] in ("postgresql", "postgres"):
+        return _postgres()(text)
+    return _sqlalchemy()(text)
+
+
+def _postgres() -> type[PostgresStore]:
+    try:
+        from saga.storage.postgres import PostgresStore
+    except ModuleNotFoundError as error:
+        raise _not_installed("PostgreSQL", "postgres", error) from error
+    return PostgresStore
+
+
+def _sqlalchemy() -> type[SQLAlchemyStore]:
+    try:
+        from saga.storage.sqlalchemy import SQLAlchemyStore
+    except ModuleNotFoundError as error:
+        raise _not_installed("this database", "sqlalchemy", error) from error
+    return SQLAlchemyStore
+
+
+def _not_installed(what: str, extra: str, error: ModuleNotFoundError) -> StorageError:
+    return StorageError(f"a store in {what} needs {error.name}: pip install 'saga-tasks[{extra}]'")

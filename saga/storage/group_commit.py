@@ -124,7 +124,7 @@ class GroupCommit:
         if os.getpid() != self._pid:
             raise StorageError(
                 f"this store's SQLite file was open in process {self._pid} when that forked, and SQLite's locks do not "
-                "outlive a fork: make a new store in the child, from the start of which no other has the file open"
+                "outlive a fork: fork when no write is under way, or start the child in another way, such as spawn"
             )
 
     def _leave(self, write: _Write[Any]) -> None:

@@ -276,7 +276,7 @@ def test_of_many_that_append_the_same_seq_exactly_one_does(store, stored):
 
 def test_an_owner_and_the_one_that_takes_over_never_both_write(store, stored):
     lease = stored.create(store, "x", lease=0.0, entries=0)
-    lost = threading.Event()
+    lost, over = threading.Event(), threading.Event()
     written = []
 
     def owner() -> None:
@@ -284,16 +284,24 @@ def test_an_owner_and_the_one_that_takes_over_never_both_write(store, stored):
             for seq in itertools.count(1):
                 store.append(lease, stored.entries(seq))
                 written.append(seq)
+                if over.is_set():
+                    return
         except LeaseLostError:
             lost.set()
 
     def successor() -> list[Entry]:
-        while len(written) < 5:
-            time.sleep(0.001)
-        assert len(store.claim("b", 60.0)) == 1
-        journal = store.journal("x")
-        assert lost.wait(10)
-        return journal
+        try:
+            while len(written) < 5:
+                time.sleep(0.001)
+            # A claim passes over an execution that is being written to at that moment.
+            deadline = time.monotonic() + 10
+            while not store.claim("b", 60.0):
+                assert time.monotonic() < deadline
+            journal = store.journal("x")
+            assert lost.wait(10)
+            return journal
+        finally:
+            over.set()
 
     _, seen = at_once(2, lambda n: successor() if n else owner())
     assert store.journal("x") == seen

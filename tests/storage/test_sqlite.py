@@ -636,6 +636,48 @@ def run(path, script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_no_file_is_open_while_a_process_forks(store, stored):
+    lease = stored.create(store, "x")
+    store.get("x")
+    module._before_fork()
+    assert writer(store) is None
+    assert store._reader is None
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(store.append, lease, stored.entries(2)), pool.submit(store.get, "x")]
+        until(lambda: store._commits._queue)
+        assert not any(future.done() for future in waiting)
+        module._after_fork_in_parent()
+    assert waiting[0].result() is None
+    assert store.journal("x") == stored.entries(1, 2)
+
+
+def test_a_child_begins_again(store, stored):
+    lease = stored.create(store, "x")
+    store.get("x")
+    module._before_fork()
+    module._after_fork_in_child()
+    store.append(lease, stored.entries(2))
+    assert store.journal("x") == stored.entries(1, 2)
+
+
+def test_a_process_forks_though_a_write_does_not_end(store, stored, monkeypatch):
+    lease = stored.create(store, "x")
+    with queueing(store):
+        module._before_fork()
+        assert writer(store) is not None
+        with monkeypatch.context() as patch:
+            # In the child, which got there without the hooks.
+            patch.setattr(os, "getpid", lambda: -1)
+            for use in (lambda: store.append(lease, stored.entries(2)), lambda: store.get("x")):
+                with pytest.raises(StorageError, match="outlive a fork"):
+                    use()
+        module._after_fork_in_parent()
+        module._before_fork()
+        module._after_fork_in_child()
+        store._commits.resume()
+    store.append(lease, stored.entries(2))
+
+
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 

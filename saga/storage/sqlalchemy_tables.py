@@ -1,0 +1,178 @@
+"""The tables of the SQLAlchemy store in each database's own types, and the versions of them. No store lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import LONGTEXT
+
+from saga.errors import StorageError
+from saga.storage import rules
+
+__all__ = ["MIGRATIONS", "Tables", "clock", "is_mysql", "latest", "migrate", "skips_locked"]
+
+
+def is_mysql(dialect: sa.Dialect) -> bool:
+    """Whether this is MySQL or MariaDB."""
+    return dialect.name in ("mysql", "mariadb")
+
+
+def skips_locked(dialect: sa.Dialect) -> bool:
+    """Whether the server knows ``FOR UPDATE SKIP LOCKED``."""
+    if not is_mysql(dialect):
+        return dialect.name in ("postgresql", "oracle")
+    version = dialect.server_version_info or ()
+    return version >= ((10, 6) if getattr(dialect, "is_mariadb", False) else (8, 0, 1))
+
+
+def clock(dialect: sa.Dialect) -> sa.ColumnElement[float] | None:
+    """Return the server's time in seconds, the same all through a statement; ``None`` where we do not know how to ask."""
+    if is_mysql(dialect):
+        text = "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"
+    elif dialect.name == "postgresql":
+        text = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
+    elif dialect.name == "sqlite":
+        text = "((julianday('now') - 2440587.5) * 86400.0)"
+    else:
+        return None
+    return sa.literal_column(text, sa.Double())
+
+
+def _collation(dialect: sa.Dialect) -> str | None:
+    """Return the collation by which ids differ when any character does: case, accents and trailing spaces too."""
+    if is_mysql(dialect):
+        return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+    return "C" if dialect.name == "postgresql" else None
+
+
+class Tables:
+    """The tables with the names that ``prefix`` gives them. Make it after the first connection: the server's kind matters."""
+
+    def __init__(self, prefix: str, dialect: sa.Dialect) -> None:
+        self.metadata = sa.MetaData()
+        collation = _collation(dialect)
+        key = sa.String(rules.LONGEST, collation=collation)
+        status = sa.String(20, collation=collation)
+        number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+        text = sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+        options: dict[str, Any] = {"sqlite_autoincrement": True}
+        if is_mysql(dialect):
+            own = {"engine": "InnoDB", "charset": "utf8mb4", "collate": collation}
+            options = {f"{dialect.name}_{option}": value for option, value in own.items()}
+
+        def table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+            return sa.Table(name, self.metadata, *items, **options)
+
+        def column(name: str, kind: sa.types.TypeEngine[Any], *, null: bool = False, primary: bool = False) -> sa.Column[Any]:
+            return sa.Column(name, kind, nullable=null, primary_key=primary)
+
+        self.saga = table(
+            prefix,
+            column("id", key, primary=True),
+            column("name", key),
+            column("version", key),
+            column("fingerprint", key),
+            column("digest", key),
+            column("status", status),
+            column("owner", key, null=True),
+            column("epoch", sa.BigInteger()),
+            column("lease_until", sa.Double()),
+            column("due", sa.Double()),
+            column("recoveries", sa.BigInteger()),
+            column("created", sa.Double()),
+            column("updated", sa.Double()),
+            # Whatever is asked for is one range of one of these for each status (and name).
+            sa.Index(f"{prefix}_listed", "status", "created", "id"),
+            sa.Index(f"{prefix}_listed_by_name", "status", "name", "created", "id"),
+            sa.Index(f"{prefix}_due", "status", "due"),
+            sa.Index(f"{prefix}_due_by_name", "status", "name", "due"),
+        )
+        self.journal = table(
+            f"{prefix}_journal",
+            column("saga_id", key, primary=True),
+            sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+            column("kind", sa.String(rules.LONGEST)),
+            column("step", text, null=True),
+            column("payload", text),
+            column("at", sa.Double()),
+        )
+        self.inbox = table(
+            f"{prefix}_inbox",
+            sa.Column("id", number, primary_key=True, autoincrement=True),
+            column("saga_id", key),
+            column("body", text),
+            sa.Column("token", sa.String(40), nullable=False, unique=True),
+            sa.Index(f"{prefix}_inbox_of", "saga_id", "id"),
+        )
+        self.schema = table(f"{prefix}_schema", sa.Column("version", sa.Integer(), primary_key=True, autoincrement=False))
+
+
+Step = Callable[[sa.Connection, Tables], None]
+
+MIGRATIONS: list[Step] = []
+"""What leads from version 1 of the tables to 2, from 2 to 3 and so on. A new database gets the latest at once."""
+
+
+def latest() -> int:
+    """Return the version of the tables that this code works with."""
+    return 1 + len(MIGRATIONS)
+
+
+def migrate(engine: sa.Engine, tables: Tables) -> None:
+    """Bring the tables to the present version, while no other process does.
+
+    :raises StorageError: they have a later version than this code knows.
+    """
+    with engine.connect() as connection:
+        if _version(connection, tables) == latest():
+            return
+    with engine.connect() as connection, _locked(connection, tables.saga.name):
+        version = _version(connection, tables)
+        if version == 0:
+            tables.metadata.create_all(connection)
+            # An attempt that was cut short may have left a table without its indexes.
+            for table in tables.metadata.sorted_tables:
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
+        for step in MIGRATIONS[version - 1 :] if version else ():
+            step(connection, tables)
+        connection.execute(tables.schema.delete())
+        connection.execute(tables.schema.insert().values(version=latest()))
+        connection.commit()
+
+
+def _version(connection: sa.Connection, tables: Tables) -> int:
+    if not sa.inspect(connection).has_table(tables.schema.name):
+        return 0
+    version: int = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar() or 0
+    if version > latest():
+        raise rules.too_new(version, latest(), f"{connection.engine.url} ({tables.schema.name})")
+    return version
+
+
+@contextmanager
+def _locked(connection: sa.Connection, prefix: str) -> Iterator[None]:
+    """Keep other processes from migrating. Where the database has no lock for it, their attempts fail, and ours stands."""
+    name = {"name": f"saga-tasks {prefix}"}
+    if is_mysql(connection.dialect):
+        take, give = "SELECT GET_LOCK(:name, 60)", "SELECT RELEASE_LOCK(:name)"
+    elif connection.dialect.name == "postgresql":
+        take = "SELECT 1 FROM (SELECT pg_advisory_lock(hashtextextended(:name, 0))) AS taken"
+        give = "SELECT pg_advisory_unlock(hashtextextended(:name, 0))"
+    else:
+        yield
+        return
+    if not connection.execute(sa.text(take), name).scalar():
+        raise StorageError("another process has been changing saga's tables for a minute; nothing was changed")
+    # What another has made meanwhile is seen by a transaction that begins later.
+    connection.commit()
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.rollback()
+            connection.execute(sa.text(give), name)
+            connection.commit()

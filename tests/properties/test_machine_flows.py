@@ -1,0 +1,387 @@
+"""The machine on any flow at all, with outcomes delivered in any order: what may never be broken, checked on the events.
+
+The driver here keeps a pool of what is under way, and hypothesis picks what happens next: a call ends in some way, one takes
+too long, a wait is over, the deadline comes, or the driver gives up (an interrupt between steps).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from saga import ASK, Retry, Saga, Skip, Status, parallel, sequence, step
+from saga.errors import MergeConflictError, StepTimeoutError
+from saga.events import (
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    GroupJoined,
+    RetryScheduled,
+    SagaCompensated,
+    SagaCompensating,
+    SagaCompleted,
+    SagaStarted,
+    SagaStuck,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.machine import Call, Join, Machine, Wait
+
+ENDS = (SagaCompleted, SagaCompensated, SagaStuck)
+
+policies = st.fixed_dictionaries(
+    {"undoable": st.booleans(), "compensate_on_failure": st.booleans()},
+    optional={
+        "retry": st.builds(Retry, st.integers(1, 3)),
+        "compensation_retry": st.builds(Retry, st.integers(1, 2)),
+        "on_error": st.just(Skip),
+        "in_doubt": st.just(ASK),
+    },
+)
+leaves = policies.map(lambda chosen: ("step", chosen))
+trees = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: ("seq", parts)),
+        st.lists(inner, min_size=2, max_size=3).map(lambda parts: ("par", parts)),
+    ),
+    max_leaves=8,
+)
+
+
+def build(tree: Any, names: Any) -> tuple[Any, Any]:
+    """Return the flow, and the tree with names in its leaves."""
+    kind, what = tree
+    if kind == "step":
+        name = f"s{next(names)}"
+        chosen = dict(what)
+        undo = (lambda: None) if chosen.pop("undoable") else None
+        return step(lambda: None, undo, name=name, **chosen), name
+    parts = [build(part, names) for part in what]
+    make = sequence if kind == "seq" else parallel
+    return make(*(flow for flow, _ in parts)), (kind, [named for _, named in parts])
+
+
+def firsts(tree: Any) -> set[str]:
+    if isinstance(tree, str):
+        return {tree}
+    kind, parts = tree
+    return firsts(parts[0]) if kind == "seq" else set().union(*map(firsts, parts))
+
+
+def lasts(tree: Any) -> set[str]:
+    if isinstance(tree, str):
+        return {tree}
+    kind, parts = tree
+    return lasts(parts[-1]) if kind == "seq" else set().union(*map(lasts, parts))
+
+
+def before(tree: Any) -> dict[str, set[str]]:
+    """For each step that follows others at once, those that must be over before it starts."""
+    if isinstance(tree, str):
+        return {}
+    kind, parts = tree
+    found: dict[str, set[str]] = {}
+    for part in parts:
+        found.update(before(part))
+    if kind == "seq":
+        for one, following in itertools.pairwise(parts):
+            for name in firsts(following):
+                found.setdefault(name, set()).update(lasts(one))
+    return found
+
+
+def state(machine: Machine) -> dict[str, Any]:
+    """What is folded from the events."""
+    names = ("status", "open", "stragglers", "undoing", "waiting", "undo", "asked", "skipped", "unfinished_undo", "attempts")
+    found = {name: getattr(machine, name) for name in (*names, "undo_attempts", "error")}
+    found["failed"] = machine.failed and machine.failed.name
+    return {name: value.copy() if hasattr(value, "copy") else value for name, value in found.items()}
+
+
+@dataclass
+class Drive:
+    """Does what the machine commands, and lets ``data`` choose what happens next."""
+
+    machine: Machine
+    data: Any
+    pool: list[Call | Wait] = field(default_factory=list)
+    late: set[int] = field(default_factory=set)
+    seen: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    at: float = 0.0
+    deadline_came: bool = False
+
+    def run(self, interrupts: bool) -> None:
+        self.machine.start(0.0)
+        self.obey()
+        while self.pool:
+            self.at += 1
+            extra = [] if self.deadline_came else ["deadline", "give up"] if interrupts else []
+            chosen = self.data.draw(st.sampled_from([*range(len(self.pool)), *extra]), label="next")
+            if chosen == "deadline":
+                self.deadline_came = True
+                self.late.update(self.machine.open)
+                self.machine.reach_deadline(9, self.at)
+            elif chosen == "give up":
+                self.deadline_came = True
+                self.machine.give_up(KeyboardInterrupt(), self.at)
+            else:
+                self.go_on(self.pool[chosen])
+            self.obey()
+
+    def obey(self) -> None:
+        self.note()
+        while self.machine.commands:
+            command = self.machine.commands.pop(0)
+            if isinstance(command, Join):
+                if self.data.draw(st.integers(0, 5), label="conflict") == 0:
+                    self.machine.give_up(MergeConflictError(), self.at)
+                else:
+                    self.machine.send(GroupJoined(command.group.index, self.at))
+                self.note()
+            else:
+                self.pool.append(command)
+
+    def go_on(self, what: Call | Wait) -> None:
+        if isinstance(what, Wait):
+            self.pool.remove(what)
+            self.machine.wake(what, self.at)
+        elif what.compensation:
+            self.pool.remove(what)
+            ways = st.sampled_from(["ok", "ok", "error", "interrupt"])
+            way = self.data.draw(ways, label=f"-{what.step.name}")
+            call = (what.step.name, what.attempt, self.at, 0.0)
+            if way == "ok":
+                self.machine.send(CompensationSucceeded(*call))
+            else:
+                self.machine.send(CompensationFailed(*call, OSError() if way == "error" else KeyboardInterrupt()))
+        else:
+            self.execute(what)
+
+    def execute(self, call: Call) -> None:
+        index, at = call.step.index, (call.step.name, call.attempt, self.at, 0.0)
+        ways = ["ok", "ok", "error", "error", "interrupt"] + ([] if index in self.late else ["late", "cut off"])
+        way = self.data.draw(st.sampled_from(ways), label=call.step.name)
+        if way == "late":  # it cannot be killed and still runs: the call stays in the pool
+            self.late.add(index)
+            self.machine.send(StepTimedOut(*at, StepTimeoutError(), running=True))
+            return
+        self.pool.remove(call)
+        self.late.discard(index)
+        if way == "cut off":
+            self.machine.send(StepTimedOut(*at, StepTimeoutError(), running=False))
+        elif way == "ok":
+            self.machine.send(StepSucceeded(*at, call.step.name))
+        else:
+            error = ValueError() if way == "error" else KeyboardInterrupt()
+            self.machine.send(StepFailed(*at, error, way == "interrupt"))
+
+    def note(self) -> None:
+        self.seen.append((len(self.machine.events), state(self.machine)))
+
+
+class Ledger:
+    """Walks over the events, keeps its own naive books, and checks each event against them."""
+
+    def __init__(self, machine: Machine, tree: Any, stop: bool) -> None:
+        self.plan = machine.plan
+        self.stop = stop
+        self.before = before(tree)
+        self.running: set[str] = set()  # executes, stragglers among them
+        self.late: set[str] = set()
+        self.over: set[str] = set()  # steps the flow has gone on from
+        self.owed: list[str] = []  # what is to be undone, in order of completion
+        self.undoing: str | None = None
+        self.undoing_late: set[str] = set()
+        self.ended_undo: dict[str, bool] = {}
+        self.asked: set[str] = set()
+        self.skipped: set[str] = set()
+        self.compensating = False
+        self.end: type | None = None
+        self.attempts: dict[str, int] = {}
+        for each in machine.events:
+            self.take(each)
+
+    def take(self, each: Any) -> None:
+        assert self.end is None, f"{each} after the end"
+        name = getattr(each, "step", None)
+        if isinstance(each, StepStarted):
+            assert not self.compensating, "nothing goes forward once undo has begun"
+            assert name not in self.running, "two attempts at once"
+            assert self.before.get(name, set()) <= self.over, "a step starts when those before it are over"
+            assert each.attempt == self.attempts.get(name, 0) + 1
+            assert each.attempt <= self.plan.by_name[name].retry.max_attempts
+            self.attempts[name] = each.attempt
+            self.running.add(name)
+            self.forgive(name)
+        elif isinstance(each, StepTimedOut):
+            assert name in self.running
+            if each.running:
+                self.late.add(name)
+            else:
+                self.ended(name)
+                self.doubt(name)
+        elif isinstance(each, StepSucceeded):
+            self.ended(name)
+            self.over.add(name)
+            self.owe(name)
+        elif isinstance(each, StepFailed):
+            self.ended(name)
+            if each.in_doubt:
+                self.doubt(name)
+            elif self.plan.by_name[name].compensate_on_failure:
+                self.owe(name)
+        elif isinstance(each, StepSkipped):
+            self.skipped.add(name)
+            self.over.add(name)
+        elif isinstance(each, SagaCompensating):
+            assert not self.compensating, "the saga gives up once"
+            self.compensating = True
+        elif isinstance(each, CompensationStarted):
+            self.undo_starts(each, name)
+        elif isinstance(each, (CompensationSucceeded, CompensationFailed)):
+            assert self.undoing == name or name in self.undoing_late
+            self.ended_undo[name] = isinstance(each, CompensationSucceeded)
+            if self.undoing == name:
+                self.undoing = None
+            self.undoing_late.discard(name)
+        elif isinstance(each, RetryScheduled) and each.compensation:
+            assert not self.ended_undo.pop(name)
+            if self.compensating and name not in self.undoing_late:
+                self.undoing = self.undoing or name
+            if self.undoing != name:
+                self.undoing_late.add(name)
+        elif isinstance(each, ENDS):
+            self.ends(each)
+        else:
+            assert isinstance(each, (SagaStarted, RetryScheduled, GroupJoined))
+
+    def undo_starts(self, each: CompensationStarted, name: str) -> None:
+        assert name not in self.running, "compensated while its execute runs"
+        if each.attempt > 1:
+            assert self.undoing == name or name in self.undoing_late
+            assert each.attempt <= self.plan.by_name[name].compensation_retry.max_attempts
+            return
+        assert name not in self.ended_undo, "compensated twice"
+        assert name in self.owed, "compensated without a reason"
+        if not self.compensating:
+            assert name in self.skipped, "only a skipped straggler is undone while the saga goes forward"
+            self.owed.remove(name)
+            self.undoing_late.add(name)
+            return
+        assert self.running <= self.late, "undo waits for what runs"
+        assert self.undoing is None, "one undo at a time"
+        assert self.undoing_late == set()
+        assert self.owed[-1] == name, "last completed, first undone"
+        if self.stop:
+            assert all(self.ended_undo.values())
+        self.owed.pop()
+        self.undoing = name
+
+    def ended(self, name: str) -> None:
+        assert name in self.running
+        self.running.discard(name)
+        self.late.discard(name)
+
+    def owe(self, name: str) -> None:
+        if self.plan.by_name[name].compensates:
+            self.owed.append(name)
+
+    def doubt(self, name: str) -> None:
+        if self.plan.by_name[name].in_doubt is ASK:
+            self.asked.add(name)
+        else:
+            self.owe(name)
+
+    def forgive(self, name: str) -> None:
+        """Another attempt answers for what the one before left."""
+        self.asked.discard(name)
+        if name in self.owed:
+            self.owed.remove(name)
+
+    def ends(self, each: Any) -> None:
+        self.end = type(each)
+        assert not self.running
+        assert self.undoing is None
+        assert not self.undoing_late
+        bad = [name for name, good in self.ended_undo.items() if not good]
+        if isinstance(each, SagaStuck):
+            assert bad or self.asked
+            for name in (*bad, *self.asked):
+                assert name in each.reason
+            if self.compensating and not (self.stop and bad):
+                assert not self.owed
+        else:
+            assert not bad
+            assert not self.asked
+            assert isinstance(each, SagaCompensated) == self.compensating
+        if isinstance(each, SagaCompensated):
+            assert not self.owed, "called compensated with undo outstanding"
+        if isinstance(each, SagaCompleted):
+            assert self.over == set(self.plan.names)
+
+
+def drive(tree: Any, data: Any, interrupts: bool, stop: bool) -> tuple[Drive, Any]:
+    flow, named = build(tree, itertools.count())
+    plan = Saga("s").add_task(flow).plan
+    driven = Drive(Machine(plan, "s", "id", stop_on_compensation_failure=stop), data)
+    driven.run(interrupts)
+    return driven, named
+
+
+@given(trees, st.data(), st.booleans(), st.booleans())
+def test_no_order_of_outcomes_breaks_what_may_never_be_broken(tree: Any, data: Any, interrupts: bool, stop: bool) -> None:
+    driven, named = drive(tree, data, interrupts, stop)
+    machine = driven.machine
+    event(str(machine.status))
+    assert machine.status.terminal, "nothing is under way, and the execution has not ended"
+    ledger = Ledger(machine, named, stop)
+    assert ledger.end is dict(zip((Status.COMPLETED, Status.COMPENSATED, Status.STUCK), ENDS, strict=True))[machine.status]
+
+
+@given(trees, st.data(), st.booleans())
+def test_replaying_any_prefix_gives_the_state_of_that_moment(tree: Any, data: Any, interrupts: bool) -> None:
+    driven, _ = drive(tree, data, interrupts, False)
+    machine = driven.machine
+    for length, was in driven.seen:
+        replayed = Machine.replay(machine.plan, machine.events[:length], "s", "id")
+        assert state(replayed) == was
+        assert replayed.commands == []
+
+
+@given(trees, st.data())
+def test_an_execution_cut_at_any_prefix_is_wholly_undone(tree: Any, data: Any) -> None:
+    """A recovered process that gives up at any prefix undoes all that was done: nothing depends on lost commands."""
+    driven, _ = drive(tree, data, False, False)
+    events = driven.machine.events
+    length = data.draw(st.integers(1, len(events)), label="prefix")
+    machine = Machine.replay(driven.machine.plan, events[:length], "s", "id")
+    if machine.status.terminal:
+        return
+    for index in sorted({*machine.open, *machine.stragglers}):
+        name = machine.plan.steps[index].name
+        machine.send(StepFailed(name, machine.attempts.get(index, 1), 1.0, 0.0, KeyboardInterrupt(), True))
+    machine.give_up(KeyboardInterrupt(), 1.0)
+    for index in sorted(machine.undoing):
+        if not any(isinstance(c, Call) and c.step.index == index for c in machine.commands):
+            attempt = machine.undo_attempts.get(index, 1)
+            machine.send(CompensationSucceeded(machine.plan.steps[index].name, attempt, 1.0, 0.0))
+    for _ in range(100):
+        if not machine.commands:
+            break
+        command = machine.commands.pop(0)
+        if isinstance(command, Wait):
+            machine.wake(command, 2.0)
+        else:
+            assert isinstance(command, Call)
+            assert command.compensation
+            machine.send(CompensationSucceeded(command.step.name, command.attempt, 2.0, 0.0))
+    assert machine.status.terminal
+    assert machine.undo == []

