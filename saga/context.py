@@ -258,6 +258,10 @@ def _same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     try:
+        if isinstance(one, list | tuple):  # [1] == [True], and yet it was changed
+            return len(one) == len(other) and all(map(_same, one, other))
+        if isinstance(one, dict):
+            return list(one) == list(other) and all(map(_same, one.values(), other.values()))
         return bool(one == other)
     except RecursionError:  # a container that holds itself
         return repr(one) == repr(other)

@@ -154,8 +154,12 @@ class Journal:
     def park(self, delay: float) -> None:
         """Give the lease back until ``delay`` seconds have passed or a message comes."""
         self._keeper.drop(self.lease)
+        saga_id, owner = self.lease.saga_id, self.lease.owner
         with suppress(StorageError):  # the lease runs out, then
             self.store.release(self.lease, delay=delay, got_on=True)
+            if self.store.inbox(saga_id):  # it came before the release, which put it off
+                for row in self.store.claim(owner, 10.0, saga_id=saga_id):
+                    self.store.release(Lease(saga_id, owner, row.epoch), got_on=True)
 
     def let_go(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""

@@ -118,6 +118,7 @@ class Machine:
     merged: frozenset[int] = frozenset()  # groups that are joined
     signals: Mapping[str, tuple[Any, ...]] = MappingProxyType({})  # those that came and no step has taken
     _told = 0  # how much of the log is events for sure
+    _settled = 0  # how much of the log the state knows of
 
     def __init__(self, plan: Plan, saga: str, saga_id: str, *, stop_on_compensation_failure: bool = False) -> None:
         self.plan = plan
@@ -178,14 +179,18 @@ class Machine:
 
     def downward(self) -> list[PlannedStep]:
         """Return the steps to compensate once the compensation that runs has succeeded, as long as all succeed at once."""
+        self._settle()
         return [] if self.unfinished_undo else [self.plan.steps[index] for index in reversed(self.undo)]
 
     def _settle(self) -> None:
         """Bring the state up to the notes at the log's end."""
         log = self._log
         first = len(log)
-        while type(log[first - 1]) is tuple:
+        while first > self._settled and type(log[first - 1]) is tuple:
             first -= 1
+        self._settled = len(log)
+        if first == len(log):
+            return
         notes: list[tuple[Any, ...]] = log[first:]  # type: ignore[assignment]
         following: PlannedStep = notes[-1][1]
         if len(notes[-1]) == _EXECUTED:
@@ -273,7 +278,7 @@ class Machine:
 
     def reach_deadline(self, seconds: float, at: float) -> None:
         """The execution's own deadline has come: running steps count as timed out, and the undo starts."""
-        if self.status is not Status.RUNNING or self.past_pivot:
+        if self.status.terminal or self.past_pivot or self.went_through:
             return
         error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
         for index in sorted(self.open):
@@ -452,8 +457,8 @@ class Machine:
 
     def _step_failed(self, event: StepFailed) -> None:
         step = self.plan.by_name[event.step]
-        if step.index in self.skipped:  # a straggler the saga went on without ended by raising
-            self._ended_late(step, event.at)
+        if step.index in self.skipped and not (event.in_doubt and self.status is Status.RUNNING):
+            self._ended_late(step, event.at)  # a straggler the saga went on without ended by raising
         elif self.status is not Status.RUNNING:
             self._progress(event.at)
         elif (event.in_doubt or event.executed) and not self.past_pivot:
@@ -487,6 +492,8 @@ class Machine:
             self._fall_back(step, at)
         elif step.on_error is OnError.SKIP:
             self.record(StepSkipped(step.name, at))
+            if step.index in self.undo:  # the task says so
+                self._compensate(step, at)
             self._advance(step.then, at)
         else:
             self.give_up(error, at, step.name)

@@ -152,6 +152,7 @@ class SagaResult:
 
         :param timeout: seconds.
         :raises TimeoutError: it is not terminal by then.
+        :raises BaseException: an interrupt that a step raised meanwhile.
         """
         return self._again(timeout) if self._again is not None else self
 

@@ -32,6 +32,7 @@ from saga.task import Composing
 
 if TYPE_CHECKING:
     from saga.codec import Codec
+    from saga.diagram import Diagram
     from saga.drivers.aio import AsyncExecution
     from saga.journal import Journal
     from saga.storage import Store
@@ -271,8 +272,9 @@ class Saga(Composing):
                     told = len(execution.machine.events)
                     yield record
                 told = len(execution.machine.events)
-        except GeneratorExit as left:
-            await execution.leave(left)
+        except BaseException as left:
+            if not execution.abandoned:
+                await execution.leave(left)
             raise
         await execution.run()
         _raise_unless_ok(self._settle(execution))
@@ -307,8 +309,9 @@ class Saga(Composing):
                     told = len(execution.machine.events)
                     yield record
                 told = len(execution.machine.events)
-        except GeneratorExit as left:
-            execution.leave(left)
+        except BaseException as left:  # GeneratorExit, or an interrupt that struck between two steps
+            if not execution.abandoned:
+                execution.leave(left)
             raise
         execution.run()
         _raise_unless_ok(self._settle(execution))
@@ -339,6 +342,23 @@ class Saga(Composing):
         opened = store_of(chosen)
         opened.post(saga_id, write_signal(name, value, self.codec))
         keeper_of(opened).look(saga_id)
+
+    def diagram(self, result: SagaResult | None = None) -> Diagram:
+        """Return a picture of the saga, or of how an execution of it went: as SVG, and as text for Mermaid.
+
+        :param result: of an execution of this saga.
+        :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
+        """
+        from saga.diagram import Diagram
+
+        return Diagram(self, result)
+
+    def _repr_svg_(self) -> str | None:
+        # What Jupyter shows. A saga that is wrong, or not finished yet, is shown as text.
+        try:
+            return self.diagram().svg()
+        except SagaDefinitionError:
+            return None
 
     def _prepare(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
@@ -450,7 +470,13 @@ def settle(execution: Driver) -> SagaResult:
         assert execution.ended is not None
         if not execution.ended.wait(timeout):
             raise TimeoutError(f"saga {machine.saga!r} ({machine.saga_id}) is not terminal after {timeout} s")
-        return SagaResult(machine, execution.context)
+        result = SagaResult(execution.machine, execution.context)
+        if execution.interrupt is not None and execution.interrupt is not raised:
+            execution.interrupt.add_note(result.report())
+            raise execution.interrupt
+        return result
+
+    raised = execution.interrupt
 
     return SagaResult(machine, execution.context, again)
 

@@ -62,10 +62,11 @@ class Views:
         :param given_up: nobody waits for the step any more: what it changed is for its own compensation alone.
         """
         scope = self.of(step)
-        if given_up or scope is view:
+        if given_up:
             return view
-        scope._merge([(step.name, view)])
         self._own.pop(step.index, None)
+        if scope is not view:
+            scope._merge([(step.name, view)])
         return scope
 
     def join(self, group: Group) -> None:

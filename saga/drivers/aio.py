@@ -15,7 +15,6 @@ import contextvars
 import heapq
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
@@ -29,7 +28,6 @@ from saga.plan import Call
 __all__ = ["AsyncExecution"]
 
 T = TypeVar("T")
-Outcome = tuple[Running, bool, Any, float]
 
 
 class AsyncExecution(Driver):
@@ -38,8 +36,7 @@ class AsyncExecution(Driver):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.background: asyncio.Task[None] | None = None  # what sees to stragglers that outlive run()
-        self._outcomes: deque[Outcome | None] = deque()
-        self._arrived = asyncio.Event()
+        self._came = asyncio.Event()  # an outcome or a message has come
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exposed = True  # a cancellation of the caller strikes this loop
 
@@ -101,7 +98,10 @@ class AsyncExecution(Driver):
         except UnstoredError:
             raise
         except BaseException as error:
-            self._interrupted(error)
+            try:
+                self._interrupted(error)
+            except BaseException:
+                self._interrupted(error)
             for running in self._running.values():
                 if running.task is not None and not running.call.compensation:
                     running.task.cancel()
@@ -120,6 +120,8 @@ class AsyncExecution(Driver):
                     await self._await_one()
                 except asyncio.CancelledError:
                     continue  # the event loop is closing, and waits for this: what has happened must be undone
+                except Exception as error:
+                    self._interrupted(error)
                 await self._finish()
         except UnstoredError as unstored:
             self._abandon()
@@ -135,13 +137,11 @@ class AsyncExecution(Driver):
         self.background = asyncio.get_running_loop().create_task(self._let_go())
 
     async def _let_go(self) -> None:
-        while self._running:
+        while any(running.outcome is None for running in self._running.values()):
             try:
-                outcome = await self._next(None)
+                await self._wait(None)
             except asyncio.CancelledError:
                 continue
-            if outcome is not None:
-                self._running.pop(outcome[0].call.step.index, None)
         assert self.journal is not None
         await _to_the_end(asyncio.to_thread(self.journal.let_go), _nothing)
 
@@ -163,7 +163,7 @@ class AsyncExecution(Driver):
                 if not self._awaits(command):
                     self._spawn(command)
                     continue
-                if self._quiet and command.attempt == 1 and not one:
+                if self._quiet and not one and self._runs_on(command):
                     await (self._undo(command) if command.compensation else self._do(command))
                 else:
                     await self._call(command)
@@ -194,30 +194,32 @@ class AsyncExecution(Driver):
 
     async def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
-        try:
-            outcome = await self._next(self._timers[0][0] if self._timers else None)
-        except TimeoutError:
-            if self._timers[0][0] <= clock():
-                self._timer(heapq.heappop(self._timers)[2])
-            return
+        if not self._arrived:
+            try:
+                await self._wait(self._timers[0][0] if self._timers else None)
+            except TimeoutError:
+                if self._timers[0][0] <= clock():
+                    self._timer(self._timers[0][2])
+                    heapq.heappop(self._timers)
+                return
         if self.mail:
             await self._read_mail()
-        if outcome is not None:
-            self._ended(*outcome)
+        elif self._arrived:
+            self._take_arrived()
 
-    async def _next(self, due: float | None) -> Outcome | None:
-        while not self._outcomes:
-            self._arrived.clear()
-            if due is None:
-                await self._arrived.wait()
-            else:
-                async with asyncio.timeout(min(max(0.0, due - clock()), LONGEST_WAIT)):
-                    await self._arrived.wait()
-        return self._outcomes.popleft()
+    async def _wait(self, due: float | None) -> None:
+        """Wait until something comes.
 
-    def _arrive(self, outcome: Outcome | None) -> None:
-        self._outcomes.append(outcome)
-        self._arrived.set()
+        :raises TimeoutError: it is ``due``, or time to look again.
+        """
+        self._came.clear()
+        if self._arrived or self.mail:
+            return
+        if due is None:
+            await self._came.wait()
+        else:
+            async with asyncio.timeout(min(max(0.0, due - clock()), LONGEST_WAIT)):
+                await self._came.wait()
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -309,7 +311,8 @@ class AsyncExecution(Driver):
 
     def _task_ended(self, running: Running, started: float, task: asyncio.Task[tuple[bool, Any]]) -> None:
         ok, value = (False, asyncio.CancelledError()) if task.cancelled() else task.result()
-        self._arrive((running, ok, value, clock() - started))
+        self._arrive(running, ok, value, clock() - started)
+        self._came.set()
 
     def _work(self, running: Running) -> None:
         if not running.turn.acquire(blocking=False):
@@ -321,20 +324,18 @@ class AsyncExecution(Driver):
             ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
         except BaseException as error:
             ok, value = False, error
-        self._from_thread((running, ok, value, clock() - started))
+        self._arrive(running, ok, value, clock() - started)
+        self._wake()
 
-    def _from_thread(self, outcome: Outcome | None) -> None:
-        assert self._loop is not None
+    def _wake(self) -> None:
+        if self._loop is None:
+            return
         try:
-            self._loop.call_soon_threadsafe(self._arrive, outcome)
+            self._loop.call_soon_threadsafe(self._came.set)
         except RuntimeError:  # somebody closed the event loop without waiting for its tasks
             logging.getLogger("saga").error("saga %s: the event loop was closed while a step ran", self.machine.saga_id)
 
     # -- journal and observers ----------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        if self._loop is not None:
-            self._from_thread(None)
 
     async def _read_mail(self) -> None:
         if not self.mail or self.journal is None:

@@ -12,6 +12,7 @@ import heapq
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,7 @@ from saga.events import (
     GroupJoined,
     OperatorActed,
     SignalReceived,
+    Status,
     StepFailed,
     StepSucceeded,
     StepTimedOut,
@@ -52,13 +54,14 @@ _set_limit: Final = _Slots.__dict__["_limit"].__set__
 class Running:
     """A call that is under way beside the loop."""
 
-    __slots__ = ("call", "cancelled", "overdue", "task", "turn", "view")
+    __slots__ = ("call", "cancelled", "outcome", "overdue", "task", "turn", "view")
 
     def __init__(self, call: Call, view: Context) -> None:
         self.call = call
         self.view = view
         self.cancelled = threading.Event()
         self.turn = threading.Lock()  # taken by the thread before it makes the call, or by who prevents it
+        self.outcome: tuple[bool, Any, float] | None = None  # whether it returned, what it returned or raised, seconds
         self.overdue = False  # its timeout has come, and it was cancelled
         self.task: Any = None  # the asyncio task, where it is one
 
@@ -121,6 +124,7 @@ class Driver:
             self._published = journal.written if journal is not None else 0
             self._reported: set[int] = set()
         self._running: dict[int, Running] = {}
+        self._arrived: deque[Running] = deque()  # those that have ended, until the machine has been told
         if not self._plain:
             self._views = views or Views(machine.plan, context, deadline is not None)
 
@@ -154,10 +158,18 @@ class Driver:
             return False
         return len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers) == 1
 
+    def _runs_on(self, call: Call) -> bool:
+        """Whether the call may be the first of many in a row: see ``_do`` and ``_undo``."""
+        return call.attempt == 1 and (not call.compensation or self.machine.status is Status.COMPENSATING)
+
     def _view(self, call: Call) -> Context:
         if self._plain:
             return self.context
-        return self._views.for_compensate(call.step) if call.compensation else self._views.for_execute(call.step)
+        if not call.compensation:
+            return self._views.for_execute(call.step)
+        view = self._views.for_compensate(call.step)
+        _set_limit(view, (None, None))  # that of its execute is over
+        return view
 
     def _start_running(self, call: Call) -> Running:
         """Make ready a call that is to run beside the loop, and set its timer."""
@@ -221,11 +233,39 @@ class Driver:
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None
 
-    def _ended(self, running: Running, ok: bool, value: Any, elapsed: float) -> None:
-        """Feed to the machine how a call beside the loop ended."""
+    def _arrive(self, running: Running, ok: bool, value: Any, elapsed: float) -> None:
+        """Say, from any thread, that a call beside the loop has ended."""
+        running.outcome = (ok, value, elapsed)
+        self._arrived.append(running)
+
+    def _take_arrived(self) -> None:
+        """Feed to the machine how the first call that has arrived ended.
+
+        It is forgotten only when the machine knows: an interrupt may strike anywhere between.
+        """
+        running = self._arrived[0]
+        if not self._is_told(running):
+            self._ended(running)
+            if self._running.get(running.call.step.index) is running:
+                del self._running[running.call.step.index]
+        self._arrived.popleft()
+
+    def _is_told(self, running: Running) -> bool:
+        """Whether the machine knows how the call ended."""
+        machine, call = self.machine, running.call
+        index = call.step.index
+        if self._running.get(index) is not running:
+            return True
+        if call.compensation:
+            waits = index in machine.undo_waiting
+            return index not in machine.undoing or waits or machine.undo_attempts.get(index, 1) != call.attempt
+        under_way = index in machine.open or index in machine.stragglers
+        return not under_way or machine.attempts.get(index, 1) != call.attempt
+
+    def _ended(self, running: Running) -> None:
         call = running.call
-        if self._running.get(call.step.index) is running:
-            del self._running[call.step.index]
+        assert running.outcome is not None
+        ok, value, elapsed = running.outcome
         if ok:
             self._returned(call, running.view, value, elapsed)
         elif running.overdue and call.step.index in self.machine.open:
@@ -270,6 +310,9 @@ class Driver:
         interrupt = not isinstance(error, Exception)
         if interrupt and self.interrupt is None:
             self.interrupt = error
+        if interrupt and call.compensation and _struck_here(error):
+            machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
+            return
         if not call.compensation:
             if not self._plain:
                 self._views.keep(call.step, view)
@@ -348,9 +391,10 @@ class Driver:
             old.plan, old.events, old.saga, old.saga_id, stop_on_compensation_failure=old.stop_on_compensation_failure
         )
         steps, inline = machine.plan.steps, self._inline
-        self._inline = None
         for index, running in list(self._running.items()):
-            if running.task is None and running.turn.acquire(blocking=False):  # its thread has not begun, and will not
+            if self._is_told(running) or (
+                running.outcome is None and running.task is None and running.turn.acquire(blocking=False)
+            ):
                 del self._running[index]
         called = inline.step.index if inline is not None and not inline.compensation else None
         lost = sorted(index for index in machine.open - self._running.keys() if steps[index].pause is None)
@@ -362,10 +406,21 @@ class Driver:
         waiting = {what.step.index for _, _, what in self._timers if isinstance(what, Wait)}
         for index in sorted(machine.undoing - waiting - self._running.keys()):
             attempt = machine.undo_attempts.get(index, 1)
-            if inline is not None and inline.compensation and inline.step.index == index:
+            if inline is not None and inline.compensation and inline.step.index == index and not _struck_here(error):
                 machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
             elif not any(c.step.index == index for c in machine.commands if isinstance(c, (Call, Wait))):
                 machine.commands.append(Call(steps[index], attempt, True))
+        self._inline = None
+
+
+def _struck_here(error: BaseException) -> bool:
+    """Whether an interrupt struck in this package's own lines, not in the user's."""
+    trace = error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_globals.get("__name__", "").startswith("saga."):
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def _late(call: Call) -> StepTimeoutError:

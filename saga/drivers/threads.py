@@ -28,7 +28,7 @@ class Execution(Driver):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._outcomes: queue.SimpleQueue[tuple[Running, bool, Any, float] | None] = queue.SimpleQueue()
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # one item for each outcome or message that has come
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -42,22 +42,30 @@ class Execution(Driver):
             self.ended = threading.Event()
             threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
 
-    def advance(self) -> None:
+    def advance(self, wait: bool = False) -> None:
         """Run until the execution is terminal or at rest.
 
+        :param wait: wait for an outcome first.
         :raises StorageError: something could not be stored, and no more user code has run since. What was under way is in
             doubt in the journal, for a recovery to find.
         """
+        struck: BaseException | None = None
         while True:
             try:
+                if struck is not None:  # within the try: another interrupt may strike here
+                    self._interrupted(struck)
+                    struck = None
+                elif wait:
+                    self._await_one()
+                wait = False
                 while self._turn():
                     pass
-                break
+                return
             except UnstoredError as unstored:
                 self._abandon()
                 raise unstored.error from unstored.error.__cause__
             except BaseException as error:
-                self._interrupted(error)
+                struck = error
 
     def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -67,26 +75,24 @@ class Execution(Driver):
             self._abandon()
             raise unstored.error from unstored.error.__cause__
         except BaseException as error:
-            self._interrupted(error)
-            return True
+            self.leave(error)
+            return False
 
     def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
-        self._interrupted(reason)
+        try:
+            self._interrupted(reason)
+        except BaseException:
+            self._interrupted(reason)
         self.run()
 
     def _see_to_stragglers(self) -> None:
         assert self.ended is not None
         try:
-            while not self.machine.status.terminal:
-                self._await_one()
-                while self._turn():
-                    pass
-        except UnstoredError as unstored:
-            self._abandon()
-            logging.getLogger("saga").error(
-                "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
-            )
+            while not (self.machine.status.terminal or self.parked):
+                self.advance(wait=True)
+        except StorageError as error:
+            logging.getLogger("saga").error("saga %s is left to a recovery: %s", self.machine.saga_id, error, exc_info=error)
         finally:
             self.ended.set()
 
@@ -101,10 +107,8 @@ class Execution(Driver):
 
     def _let_go(self) -> None:
         assert self.journal is not None
-        while self._running:
-            outcome = self._outcomes.get()
-            if outcome is not None:
-                self._running.pop(outcome[0].call.step.index, None)
+        while any(running.outcome is None for running in self._running.values()):
+            self._wakes.get()
         self.journal.let_go()
 
     def _turn(self, one: bool = False) -> bool:
@@ -120,7 +124,7 @@ class Execution(Driver):
                 self._tell()
             command = commands.pop(0)
             if type(command) is Call:
-                if self._quiet and command.attempt == 1 and not one:
+                if self._quiet and not one and self._runs_on(command):
                     (self._undo if command.compensation else self._do)(command)
                 elif self._plain or self._alone(command):
                     self._call(command)
@@ -153,19 +157,21 @@ class Execution(Driver):
 
     def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
-        timeout = min(max(0.0, self._timers[0][0] - clock()), LONGEST_WAIT) if self._timers else None
-        try:
-            outcome = self._outcomes.get(timeout=timeout)
-        except queue.Empty:
-            if self._timers[0][0] <= clock():
-                self._timer(heapq.heappop(self._timers)[2])
-            return
-        if outcome is None:
-            self._read_mail()
-            return
+        while not self._arrived:
+            timeout = min(max(0.0, self._timers[0][0] - clock()), LONGEST_WAIT) if self._timers else None
+            try:
+                self._wakes.get(timeout=timeout)
+            except queue.Empty:
+                if self._timers[0][0] <= clock():
+                    self._timer(self._timers[0][2])
+                    heapq.heappop(self._timers)
+                    return
+            if self.mail:
+                self._read_mail()
+                return
         if self.mail:
             self._read_mail()
-        self._ended(*outcome)
+        self._take_arrived()
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -256,16 +262,16 @@ class Execution(Driver):
         started = clock()
         try:
             task = call.step.task
-            value = (task.compensate if call.compensation else task.execute)(running.view)
+            ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
         except BaseException as error:
-            self._outcomes.put((running, False, error, clock() - started))
-        else:
-            self._outcomes.put((running, True, value, clock() - started))
+            ok, value = False, error
+        self._arrive(running, ok, value, clock() - started)
+        self._wakes.put(None)
 
     # -- journal and observers ----------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        self._outcomes.put(None)
+        self._wakes.put(None)
 
     def _read_mail(self) -> None:
         if not self.mail or self.journal is None:

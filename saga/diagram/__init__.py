@@ -1,0 +1,50 @@
+"""Diagrams of a saga, and of what became of an execution: SVG, and text for Mermaid. Nothing but the standard library.
+
+:meth:`saga.Saga.diagram` makes them. Nothing inside imports this; it is loaded when the first diagram is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saga.diagram.mermaid import flowchart, sequence_diagram
+from saga.diagram.shape import Picture, picture_of
+from saga.diagram.svg import draw
+
+if TYPE_CHECKING:
+    from saga.result import SagaResult
+    from saga.saga import Saga
+
+__all__ = ["Diagram"]
+
+
+class Diagram:
+    """A picture of a saga, or of an execution of it: made by :meth:`saga.Saga.diagram`. Jupyter shows it as it is.
+
+    Colours never stand alone: what they say is there in words and marks too.
+
+    :param saga: what to draw; :param result: how an execution of it went, where that is to be drawn.
+    :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
+    """
+
+    def __init__(self, saga: Saga, result: SagaResult | None = None) -> None:
+        self._picture: Picture = picture_of(saga, result)
+
+    def svg(self) -> str:
+        """Return an SVG document as text. It follows the reader's light or dark mode and needs no fonts, ids or scripts."""
+        return draw(self._picture)
+
+    def mermaid(self) -> str:
+        """Return a flowchart as Mermaid text."""
+        return flowchart(self._picture)
+
+    def sequence(self) -> str:
+        """Return a Mermaid sequence diagram: who calls whom, or, of an execution, who called whom."""
+        return sequence_diagram(self._picture)
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+    def __repr__(self) -> str:
+        of = f" as {self._picture.result.saga_id} went" if self._picture.result is not None else ""
+        return f"<Diagram of saga {self._picture.saga.name!r}{of}>"

@@ -1,0 +1,285 @@
+"""What there is to draw: a saga's flow as a tree, and what is said of each step in words. No drawing lives here."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from saga.errors import RecordedError, SagaDefinitionError
+from saga.events import CompensationSucceeded, FallbackChosen, StepStatus
+from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
+from saga.plan import Plan, PlannedStep
+from saga.policy import InDoubt, OnError
+from saga.result import StepRecord
+
+if TYPE_CHECKING:
+    from saga.result import SagaResult
+    from saga.saga import Saga
+
+__all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of", "printable", "shortened"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A step.
+
+    :ivar label: the last part of its name; :ivar record: what became of it, where an execution is drawn.
+    :ivar undoable: whether it is undone when a later step fails: it has a compensation, and no pivot precedes that.
+    :ivar undone: its place among those undone, from 1; :ivar fell_back: whether its fallback was chosen.
+    """
+
+    step: PlannedStep
+    label: str
+    undoable: bool
+    record: StepRecord | None = None
+    undone: int | None = None
+    fell_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One after the other; ``title`` is a nested saga's name."""
+
+    children: tuple[Node, ...]
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """At the same time."""
+
+    children: tuple[Node, ...]
+    undo_together: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A step, and what is done instead when it fails; ``on`` says with what."""
+
+    primary: Box
+    alternative: Node
+    on: str
+
+
+Node = Box | Chain | Lanes | Detour
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a diagram shows."""
+
+    saga: Saga
+    plan: Plan
+    root: Chain
+    result: SagaResult | None
+
+
+def picture_of(saga: Saga, result: SagaResult | None) -> Picture:
+    """Return what a diagram of the saga, or of an execution of it, shows.
+
+    :raises SagaDefinitionError: the saga is wrong, or the result is not one of it as it is now.
+    """
+    plan = saga.plan
+    if plan.open:
+        raise SagaDefinitionError(f"{saga!r} stands for blocks, which have no flow to draw")
+    records: dict[str, StepRecord] = {}
+    undone: dict[str, int] = {}
+    fell_back: set[str] = set()
+    if result is not None:
+        if result._plan.fingerprint != plan.fingerprint:
+            raise SagaDefinitionError(
+                f"{result!r} is not a result of {saga!r} as it is now; draw it with the saga that was executed"
+            )
+        records = {record.name: record for record in result.history}
+        for event in result.events:
+            if isinstance(event, CompensationSucceeded):
+                undone[event.step] = len(undone) + 1
+            elif isinstance(event, FallbackChosen):
+                fell_back.add(event.step)
+
+    def shape(flow: Flow, prefix: str) -> Node:
+        if isinstance(flow, Step | Pause):
+            name = prefix + flow.name
+            step = plan.by_name[name]
+            undoable = step.compensates and (plan.pivot is None or step.index < plan.pivot.index)
+            return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back)
+        if isinstance(flow, Parallel):
+            return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.undo_together)
+        if isinstance(flow, Fallback):
+            primary = shape(flow.primary, prefix)
+            assert isinstance(primary, Box)
+            kinds = ("any error" if kind is Exception else kind.__name__ for kind in flow.on)
+            return Detour(primary, shape(flow.alternative, prefix), " or ".join(kinds))
+        assert isinstance(flow, Sequence), flow
+        inside = prefix if flow.name is None else f"{prefix}{flow.name}/"
+        return Chain(tuple(shape(child, inside) for child in flow.children), flow.name)
+
+    root = shape(saga._whole(None), "")
+    assert isinstance(root, Chain)
+    return Picture(saga, plan, root, result)
+
+
+def boxes(node: Node) -> Iterator[Box]:
+    """Yield every step's box, in the order declared."""
+    if isinstance(node, Box):
+        yield node
+    elif isinstance(node, Detour):
+        yield node.primary
+        yield from boxes(node.alternative)
+    else:
+        for child in node.children:
+            yield from boxes(child)
+
+
+def reached(node: Node) -> bool:
+    """Whether an execution came to any step of ``node``, or none is drawn."""
+    return any(box.record is None or box.record.status is not StepStatus.PENDING for box in boxes(node))
+
+
+# -- in words ---------------------------------------------------------------------------------------------------------
+
+
+def policies(step: PlannedStep) -> list[str]:
+    """Return what a step's policies say, as far as they are not the default."""
+    told = []
+    if step.pause is not None:
+        told.append(waits(step.pause))
+    if step.retry.max_attempts > 1:
+        told.append(f"up to {step.retry.max_attempts} attempts")
+    if step.timeout is not None:
+        told.append(f"timeout {duration(step.timeout)}")
+    if step.on_error is OnError.SKIP:
+        told.append("skipped if it fails")
+    if step.pivot:
+        told.append("pivot: nothing is undone after it")
+    if step.compensate_on_failure:
+        told.append("undone if it fails itself, too")
+    if step.compensation_retry.max_attempts > 1:
+        told.append(f"undo: up to {step.compensation_retry.max_attempts} attempts")
+    if step.in_doubt is not InDoubt.COMPENSATE:
+        told.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
+    return told
+
+
+def waits(pause: Pause) -> str:
+    """Return what a step waits for."""
+    if pause.signal is None:
+        assert pause.seconds is not None
+        return f"waits {duration(pause.seconds)}"
+    limit = "" if pause.seconds is None else f", at most {duration(pause.seconds)}"
+    return f"waits for signal {pause.signal!r}{limit}"
+
+
+_WORDS = {
+    StepStatus.PENDING: "not reached",
+    StepStatus.WAITING: "failed, to be tried again",
+    StepStatus.COMPENSATED: "undone",
+    StepStatus.COMPENSATING: "being undone",
+    StepStatus.COMPENSATION_FAILED: "undo failed",
+}
+
+
+def outcome(box: Box) -> list[str]:
+    """Return what became of a step: first how it stands, then its error, if it had one."""
+    record = box.record
+    assert record is not None
+    status = record.status
+    parts = [_WORDS.get(status, str(status).replace("_", " "))]
+    if box.undone is not None and status is StepStatus.COMPENSATED:
+        parts[0] += f" {_ordinal(box.undone)}"
+    if box.fell_back and status is not StepStatus.SUCCEEDED:
+        parts.append("fell back")
+    if record.attempts > 1:
+        parts.append(f"{record.attempts} attempts")
+    if record.compensation_attempts > 1:
+        parts.append(f"{record.compensation_attempts} undo attempts")
+    if record.attempts and record.status not in (StepStatus.RUNNING, StepStatus.TIMED_OUT):
+        parts.append(duration(record.elapsed))
+    lines = [" · ".join(parts)]
+    if record.compensation_error is not None:
+        lines.append(f"undo: {error_line(record.compensation_error)}")
+    if record.error is not None:
+        lines.append(error_line(record.error))
+    return lines
+
+
+def error_line(error: BaseException) -> str:
+    """Return an exception's class and text."""
+    if isinstance(error, RecordedError):
+        return str(error)
+    try:
+        text = str(error)
+    except Exception:
+        text = "<its text could not be made>"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def summary(picture: Picture) -> list[str]:
+    """Return what is said of the whole."""
+    saga, result = picture.saga, picture.result
+    count = len(picture.plan.steps)
+    if result is None:
+        parts = [f"{count} step{'' if count == 1 else 's'}", f"version {saga.version}"]
+        if saga.deadline is not None:
+            parts.append(f"deadline {duration(saga.deadline)}")
+        return [" · ".join(parts)]
+    lines = [f"{result.status} · {duration(result.elapsed)} · {result.saga_id}"]
+    if result.reason:
+        lines.append(f"a person must act: {result.reason}")
+    if result.error is not None:
+        lines.append(error_line(result.error))
+    return lines
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+_UNITS = ((86400, "day"), (3600, "h"), (60, "min"))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person reads them: ``90.0`` is ``1 min 30 s``."""
+    if seconds < 0.0001:
+        return "<0.1 ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    parts = []
+    left = round(seconds)
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}")
+    if left:
+        parts.append(f"{left} s")
+    return " ".join(parts[:2])
+
+
+_HIDDEN = re.compile("[\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufffe\uffff]")
+
+
+def printable(text: Any) -> str:
+    """Return text that shows as it is: line breaks and other controls, which may hide or reorder text, as signs for them."""
+    made = []
+    for character in str(text):
+        code = ord(character)
+        if code < 0x20:
+            made.append(chr(0x2400 + code))
+        elif code == 0x7F:
+            made.append("\u2421")
+        elif _HIDDEN.match(character) or unicodedata.category(character) in ("Cc", "Cs", "Cn", "Co"):
+            made.append("\ufffd")
+        else:
+            made.append(character)
+    return "".join(made)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return at most ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -1,0 +1,450 @@
+"""Diagrams: every step is there once, nothing overlaps, colours are never alone, names say nothing but themselves."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from saga import (
+    ASK,
+    Context,
+    Flow,
+    Retry,
+    Saga,
+    SagaResult,
+    Skip,
+    StepStatus,
+    Task,
+    fallback,
+    parallel,
+    receive,
+    sequence,
+    step,
+    timer,
+    transaction,
+)
+from saga.diagram import Diagram
+from saga.diagram.mermaid import escaped
+from saga.diagram.shape import duration, printable
+from saga.diagram.svg import text_width
+from saga.errors import SagaDefinitionError
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = [
+    '"><script>alert(1)</script>',
+    "a\nb\x00c\x7f",
+    "end",
+    "%%{init: {}}%%",
+    'x"]; click s0 "javascript:alert(1)"',
+    "\u202egnp.exe",
+    "日本語のステップ名前がとても長い場合のテスト",
+    "😀 party 👨‍👩‍👧",
+    "&amp; #35; <b>",
+    "VeryLongCamelCaseTaskNameThatNeverEndsAndGoesOnAndOnForAVeryLongTimeIndeedYesItDoes",
+    "x" * 300,
+    "﷽",
+    "subgraph end\\",
+    "`code` **b** __c__",
+    "\ud800",
+    "a--x",
+    "wrap: hi; there",
+    "---",
+    "1. first",
+    "- item",
+    "]]>",
+    "'",
+]
+
+
+def works(name: str, undone: bool = True, **policies: Any) -> Flow:
+    return step(lambda: None, (lambda: None) if undone else None, name=name, **policies)
+
+
+def fails(name: str, error: BaseException | None = None, **policies: Any) -> Flow:
+    def fail() -> None:
+        raise error or ConnectionError("the bank does not answer")
+
+    return step(fail, name=name, **policies)
+
+
+def everything() -> Saga:
+    payment = Saga("payment").add_task(works("authorise", retry=Retry(3), timeout=10.0)).add_task(works("capture", pivot=True))
+    saga = Saga("place-order", deadline=90)
+    saga.add_task(works("ReserveStock", in_doubt=ASK, compensation_retry=Retry(2), compensate_on_failure=True))
+    lane = sequence(works("PrintInvoice", False), works("MailInvoice", False, on_error=Skip))
+    saga.add_task(parallel(works("PackParcel"), lane, receive("approved", timeout=3600), undo_together=True))
+    instead = sequence(works("BookStandard"), works("TellCustomer", False))
+    saga.add_task(fallback(works("BookExpress", timeout=2), instead, on=(TimeoutError, ConnectionError)))
+    return saga.add_task(timer(5, name="breathe")).add_task(payment).add_task(works("ConfirmOrder"))
+
+
+def failing() -> Saga:
+    saga = Saga("place-order").add_task(works("ReserveStock"))
+    saga.add_task(parallel(works("PackParcel"), sequence(works("PrintInvoice", False), works("MailInvoice"))))
+    saga.add_task(fallback(fails("BookExpress"), works("BookStandard"))).add_task(fails("GiftCard", on_error=Skip))
+    return saga.add_task(fails("ChargeCard", retry=Retry(2))).add_task(works("ConfirmOrder"))
+
+
+def hostile() -> Saga:
+    saga = Saga('bad "name" </svg> end').add_task(Saga('nested "x" end').add_task(works("in ] end")))
+    for name in HOSTILE:
+        saga.add_task(works(name))
+    return saga.add_task(parallel(*(receive(name, name=f"receive {name}") for name in ('"quote', "]end"))))
+
+
+def elements(svg: str, tag: str, **attributes: str) -> list[ElementTree.Element]:
+    found = ElementTree.fromstring(svg).iter(SVG + tag)
+    return [one for one in found if all(one.get(key) == value for key, value in attributes.items())]
+
+
+def names(svg: str) -> list[str]:
+    return [one.attrib["data-step"] for one in elements(svg, "g", **{"class": "step"})]
+
+
+def text_boxes(svg: str) -> list[tuple[float, float, float, float, str]]:
+    boxes = []
+    for one in elements(svg, "text"):
+        name = "name" in one.get("class", "")
+        size, text = (14.0 if name else 11.5), one.text or ""
+        x, y = float(one.attrib["x"]), float(one.attrib["y"])
+        boxes.append((x, y - size * 0.8, x + text_width(text, size, name), y + size * 0.22, text))
+    return boxes
+
+
+# -- the SVG ----------------------------------------------------------------------------------------------------------
+
+SAGAS: list[Callable[[], Saga]] = [everything, failing, hostile]
+
+
+@pytest.mark.parametrize("make", SAGAS)
+def test_every_step_is_drawn_once_in_the_order_declared(make: Callable[[], Saga]) -> None:
+    saga = make()
+    assert names(saga.diagram().svg()) == [printable(name) for name in saga.plan.names]
+
+
+@pytest.mark.parametrize(
+    "svg", [lambda: everything().diagram().svg(), lambda: hostile().diagram().svg(), lambda: drawn(failing())]
+)
+def test_no_text_overlaps_another_or_leaves_the_picture(svg: Callable[[], str]) -> None:
+    made = svg()
+    root = ElementTree.fromstring(made)
+    boxes = text_boxes(made)
+    for one, other in itertools.combinations(boxes, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert apart, (one, other)
+    for left, top, right, bottom, text in boxes:
+        assert left >= 0, text
+        assert top >= 0, text
+        assert right <= float(root.attrib["width"]), text
+        assert bottom <= float(root.attrib["height"]), text
+
+
+@pytest.mark.parametrize("make", SAGAS)
+def test_every_text_of_a_step_is_within_its_card_and_cards_do_not_overlap(make: Callable[[], Saga]) -> None:
+    cards = []
+    for group in elements(make().diagram().svg(), "g", **{"class": "step"}):
+        card = group.find(SVG + "rect")
+        assert card is not None
+        x, y, width, height = (float(card.attrib[key]) for key in ("x", "y", "width", "height"))
+        cards.append((x, y, x + width, y + height))
+        inside = ElementTree.tostring(group, encoding="unicode")
+        for left, top, right, bottom, text in text_boxes(f"<svg>{inside}</svg>"):
+            assert x < left, text
+            assert right < x + width, text
+            assert y < top, text
+            assert bottom < y + height, text
+    for one, other in itertools.combinations(cards, 2):
+        assert one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+
+
+def test_policies_are_told_in_words() -> None:
+    text = " ".join(one.text or "" for one in elements(everything().diagram().svg(), "text"))
+    for words in (
+        "12 steps",
+        "deadline 1 min 30 s",
+        "up to 3 attempts",
+        "timeout 10 s",
+        "skipped if it fails",
+        "pivot: nothing is undone after it",
+        "waits 5 s",
+        "waits for signal 'approved', at most 1 h",
+        "on TimeoutError or ConnectionError",
+        "in parallel, undone together",
+        "in doubt: ask a person",
+        "undo: up to 2 attempts",
+        "undone if it fails itself, too",
+        "has a compensation",
+    ):
+        assert words in text
+
+
+def test_what_is_undone_when_a_later_step_fails_has_a_mark() -> None:
+    svg = everything().diagram().svg()
+    marked = [g.attrib["data-step"] for g in elements(svg, "g", **{"class": "step"}) if 'class="undo"' in as_text(g)]
+    # Nothing is undone once the pivot, payment/capture, has succeeded.
+    assert marked == ["ReserveStock", "PackParcel", "BookExpress", "BookStandard", "payment/authorise"]
+    assert 'class="undo"' not in Saga("s").add_task(works("a", False)).diagram().svg()
+
+
+def as_text(element: ElementTree.Element) -> str:
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def test_an_svg_has_no_scripts_links_or_ids() -> None:
+    for saga in (everything(), hostile()):
+        root = ElementTree.fromstring(saga.diagram().svg())
+        assert {one.tag.removeprefix(SVG) for one in root.iter()} <= {
+            "svg",
+            "style",
+            "g",
+            "title",
+            "rect",
+            "path",
+            "circle",
+            "text",
+        }
+        assert not any(key == "id" or key.startswith("on") or "href" in key for one in root.iter() for key in one.attrib)
+
+
+# -- an execution -----------------------------------------------------------------------------------------------------
+
+
+def drawn(saga: Saga) -> str:
+    return saga.diagram(saga.try_execute(saga_id="A1")).svg()
+
+
+def told(svg: str) -> dict[str, list[str]]:
+    """What is said of each step, without its name."""
+    return {
+        group.attrib["data-step"]: [text.text or "" for text in group.iter(SVG + "text")][1:]
+        for group in elements(svg, "g", **{"class": "step"})
+    }
+
+
+def test_a_failed_execution_tells_what_became_of_each_step() -> None:
+    said = told(drawn(failing()))
+    assert [lines[0].partition(" ·")[0] for lines in said.values()] == [
+        "undone 4th",
+        "undone 3rd",
+        "succeeded",
+        "undone 2nd",
+        "failed",
+        "undone 1st",
+        "skipped",
+        "failed",
+        "not reached",
+    ]
+    assert "fell back" in said["BookExpress"][0]
+    assert "2 attempts" in said["ChargeCard"][0]
+    assert said["ChargeCard"][1] == "ConnectionError: the bank does not answer"
+    assert said["ConfirmOrder"] == ["not reached"]
+
+
+def test_a_stuck_execution_tells_why() -> None:
+    def broken() -> None:
+        raise OSError("the bank is closed")
+
+    saga = Saga("stuck").add_task(step(lambda: None, broken, name="a", compensation_retry=Retry(2))).add_task(fails("b"))
+    svg = drawn(saga)
+    assert "2 undo attempts" in told(svg)["a"][0]
+    assert told(svg)["a"][1] == "undo: OSError: the bank is closed"
+    assert any("a person must act: compensation failed: a" in (one.text or "") for one in elements(svg, "text"))
+
+
+def all_statuses() -> tuple[Saga, list[StepStatus]]:
+    saga = Saga("all")
+    for status in StepStatus:
+        saga.add_task(works(str(status)))
+    return saga, list(StepStatus)
+
+
+@pytest.mark.parametrize("text", ["svg", "mermaid"])
+def test_every_status_has_a_colour_a_mark_and_words_of_its_own(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    saga, statuses = all_statuses()
+    result = saga.execute()
+    for record, status in zip(result.history, statuses, strict=True):
+        record.status = status
+    diagram = saga.diagram(result)
+    if text == "svg":
+        marks = [
+            (as_text(mark), told(diagram.svg())[group.attrib["data-step"]][0].partition(" ·")[0])
+            for group in elements(diagram.svg(), "g", **{"class": "step"})
+            for mark in group.findall(SVG + "g/" + SVG + "path")
+        ]
+        assert [one.get("data-status") for one in elements(diagram.svg(), "g", **{"class": "step"})] == list(map(str, statuses))
+    else:
+        marks = [
+            tuple(re.findall(r"<br/>(\S+) ([^·\"<]+)", line)) for line in diagram.mermaid().splitlines() if "<br/>" in line
+        ][1:]
+    assert len(marks) == len(statuses)
+    assert len(set(marks)) == len(statuses)
+
+
+def test_an_execution_that_is_not_at_its_end_is_drawn_as_it_stands() -> None:
+    go, at = threading.Event(), threading.Event()
+
+    class Slow(Task[None]):
+        timeout = 0.01
+
+        def execute(self, context: Context) -> None:
+            at.set()
+            go.wait()
+
+    saga = Saga("slow").add_task(works("a")).add_task(Slow)
+    result = saga.try_execute()
+    assert told(saga.diagram(result).svg())["Slow"][0].startswith("timed out")
+    assert "timed out, and still runs" in saga.diagram(result).sequence()
+    go.set()
+    result.wait(10)
+
+
+def test_a_result_of_another_definition_is_refused() -> None:
+    result = failing().try_execute()
+    with pytest.raises(SagaDefinitionError, match="as it is now"):
+        everything().diagram(result)
+
+
+def test_a_block_has_no_flow_to_draw() -> None:
+    with transaction("block") as block:
+        block.step(lambda: None)
+    with pytest.raises(SagaDefinitionError, match="blocks"):
+        block._saga.diagram()
+
+
+def test_an_error_whose_text_cannot_be_made_does_no_harm() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert "Broken: &lt;its text could not be made&gt;" in drawn(Saga("s").add_task(fails("a", Broken())))
+
+
+# -- Jupyter ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_shows_a_saga_and_a_diagram_as_svg() -> None:
+    saga = everything()
+    assert saga._repr_svg_() == saga.diagram()._repr_svg_() == saga.diagram().svg()
+    assert repr(saga.diagram()) == "<Diagram of saga 'place-order'>"
+    done = failing()
+    assert repr(done.diagram(done.try_execute(saga_id="A1"))) == "<Diagram of saga 'place-order' as A1 went>"
+
+
+def test_a_saga_that_is_not_finished_is_shown_as_text() -> None:
+    assert Saga("empty")._repr_svg_() is None
+    with pytest.raises(SagaDefinitionError):
+        Saga("empty").diagram()
+
+
+def test_importing_the_package_does_not_import_diagrams() -> None:
+    code = "import sys, saga; assert not [name for name in sys.modules if 'diagram' in name]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- Mermaid ----------------------------------------------------------------------------------------------------------
+
+SAFE_LINE = re.compile(
+    r"""flowchart\ TD | \ *(subgraph\ \w+\["[^"<>`]*"\] | end | classDef\ .* | class\ s\d+\ \w+
+    | \w+(\[|\[\[|\(\[|\(\(|\{\{)"([^"<>`]|<br/>)*"(\]|\]\]|\]\)|\)\)|\}\}) | \w+\ (-->|-\.\ "[^"<>`]*"\ \.->)\ \w+)""",
+    re.VERBOSE,
+)
+
+
+@pytest.mark.parametrize("make", SAGAS)
+def test_a_flowchart_is_made_of_known_lines_whatever_the_names_are(make: Callable[[], Saga]) -> None:
+    saga = make()
+    for diagram in (saga.diagram(), saga.diagram(saga.try_execute()) if make is failing else saga.diagram()):
+        text = diagram.mermaid()
+        for line in text.splitlines():
+            assert SAFE_LINE.fullmatch(line), line
+        defined = re.findall(r"^ *s(\d+)[\[({]", text, re.MULTILINE)
+        assert sorted(map(int, defined)) == list(range(len(saga.plan.steps)))
+
+
+def test_a_flowchart_links_what_follows_what() -> None:
+    text = everything().diagram().mermaid()
+    for link in ("s0 --> fork1", "fork1 --> s1", "s2 --> s3", "s3 --> join1", "join1 --> s5", "s5 --> s8", "s7 --> s8"):
+        assert f"    {link}\n" in text
+    assert '    s5 -. "on TimeoutError or ConnectionError" .-> s6\n' in text
+    assert 'subgraph saga2["payment"]' in text
+
+
+def test_a_sequence_diagram_tells_who_would_call_whom() -> None:
+    text = everything().diagram().sequence()
+    assert text.startswith("sequenceDiagram\n    participant saga as place-order\n    participant s0 as ReserveStock\n")
+    for line in ("par branch 1", "and branch 3", "loop up to 3 attempts", "opt instead, on TimeoutError or ConnectionError"):
+        assert f"    {line}\n" in text
+    undone = re.findall(r"saga->>(s\d+): compensate", text)
+    assert undone == ["s9", "s6", "s5", "s1", "s0"]
+
+
+def test_a_sequence_diagram_of_an_execution_tells_who_called_whom() -> None:
+    saga = failing()
+    text = saga.diagram(saga.try_execute()).sequence()
+    assert re.findall(r"saga->>(s\d+): (compensate|execute, attempt 2)", text) == [
+        ("s7", "execute, attempt 2"),
+        ("s5", "compensate"),
+        ("s3", "compensate"),
+        ("s1", "compensate"),
+        ("s0", "compensate"),
+    ]
+    assert "s7--xsaga: ConnectionError#58; the bank does not answer" in text
+    assert text.endswith("Note over saga: compensated\n")
+
+
+def test_a_sequence_diagram_of_an_execution_tells_of_waits() -> None:
+    saga = Saga("waits").add_task(timer(0.01, name="breathe")).add_task(receive("approved", timeout=0.01))
+    text = saga.diagram(saga.try_execute()).sequence()
+    assert "Note over saga: breathe#58; waits 10 ms" in text
+    assert "StepTimeoutError#58;" in text
+
+
+SAFE_CALL = re.compile(
+    r"""sequenceDiagram | \ *(participant\ \w+\ as\ | Note\ over\ \w+:\ | opt\ | loop\ | par\ | and\ )([^"<>`;%#]|\#\d+;)+
+    | \ *saga-+>+\+?\w+:\ [\w ,.()]+ | \ *\w+-+(>+-?|x)saga:\ ([^"<>`;%#]|\#\d+;)+ | \ *end""",
+    re.VERBOSE,
+)
+
+
+@pytest.mark.parametrize("make", SAGAS)
+def test_a_sequence_diagram_is_made_of_known_lines_whatever_the_names_are(make: Callable[[], Saga]) -> None:
+    saga = make()
+    for diagram in (saga.diagram(), saga.diagram(saga.try_execute()) if make is failing else saga.diagram()):
+        for line in diagram.sequence().splitlines():
+            assert SAFE_CALL.fullmatch(line), line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("end", "#101;#110;#100;"), ("1. a", "#49;#46; a"), ("a--b", "a#45;#45;b"), (" ", "#32;")]
+)
+def test_what_mermaid_would_take_for_its_own_is_escaped(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.00001, "<0.1 ms"),
+        (0.0012, "1.2 ms"),
+        (0.25, "250 ms"),
+        (5.0, "5 s"),
+        (90, "1 min 30 s"),
+        (3600, "1 h"),
+        (200_000, "2 days 7 h"),
+    ],
+)
+def test_durations_are_told_as_a_person_would(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_diagram_is_made_by_its_class_too() -> None:
+    result: SagaResult = Saga("s").add_task(works("a")).execute()
+    assert isinstance(Diagram(Saga("s").add_task(works("a")), result), Diagram)
