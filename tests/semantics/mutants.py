@@ -74,7 +74,10 @@ MUTANTS = [
         SEMANTICS + "02_failures",
     ),
     Mutant(
-        "swallow an interrupt", "execution.interrupt.add_note(result.report())", "return result", SEMANTICS + "03_interrupts"
+        "swallow an interrupt",
+        "if execution.interrupt is not None:\n            execution.interrupt.add_note(result.report())",
+        "if False:\n            execution.interrupt.add_note(result.report())",
+        SEMANTICS + "03_interrupts",
     ),
     Mutant(
         "an interrupt is not in doubt",
@@ -90,7 +93,7 @@ MUTANTS = [
     ),
     Mutant(
         "an interrupt ends the driver",
-        "                self._interrupted(error)\n",
+        "                struck = error\n",
         "                raise\n",
         SEMANTICS + "03_ctrl_c",
     ),
@@ -114,13 +117,14 @@ MUTANTS = [
     ),
     Mutant(
         "a given-up straggler's changes are seen",
-        "if given_up or scope is view:",
-        "if scope is view:",
+        "        if given_up:\n            return view\n",
+        "",
         SEMANTICS + "04_stragglers",
     ),
     Mutant(
         "the deadline ends compensations",
-        "if self.status is not Status.RUNNING or self.past_pivot:\n            return\n        error = SagaTimeoutError",
+        "if self.status.terminal or self.past_pivot or self.went_through:\n            return\n"
+        "        error = SagaTimeoutError",
         "self.undoing.clear()\n        error = SagaTimeoutError",
         SEMANTICS + "05_deadline",
     ),
