@@ -38,7 +38,7 @@ class _Slots:
     _previous: Any  # the result of the step before
     _call: Call | None  # the call that runs
     _limit: tuple[float | None, Flag | None]  # its deadline and what tells that nobody waits for it any more
-    _texts: dict[str, tuple[Any, str]]  # how each key was recorded last; empty where the execution has no store
+    _texts: dict[str, tuple[Any, str]] | None  # how each key was recorded last; None where the execution has no store
 
 
 # The slots' own setters: Context.__setattr__ is for the user's keys, and costs more.
@@ -153,7 +153,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         :raises ContextKeyError: where no such step exists, or it has no result (yet).
         """
         if isinstance(step, str) and step in self._results:
-            return self._results[step]
+            return self._own(self._results[step])
         names = [step] if isinstance(step, str) and self._plan is None else self._plan.find(step) if self._plan else []
         if len(names) > 1:
             raise ContextKeyError(f"{len(names)} steps match {_say(step)}: {', '.join(names)}; ask by name")
@@ -164,7 +164,11 @@ class Context(_Slots, MutableMapping[str, Any]):
             )
         if names[0] not in self._results:
             raise ContextKeyError(f"step {names[0]!r} has no result: it has not succeeded (yet)")
-        return self._results[names[0]]
+        return self._own(self._results[names[0]])
+
+    def _own(self, result: Any) -> Any:
+        """Return a step's result as a caller gets it: a copy, where a recovery would read it from a store."""
+        return result if self._texts is None else _isolate(result, {})
 
     def _unknown(self, key: str) -> ContextKeyError:
         return ContextKeyError(
@@ -179,7 +183,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         _set_previous(self, None)
         _set_call(self, None)
         _set_limit(self, _NO_LIMIT)
-        _set_texts(self, {})
+        _set_texts(self, None)
 
     def _become(self, other: Context) -> Any:
         """Take over the keys of a context that a step returned. Return its result: ``None``."""
@@ -197,7 +201,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         _set_saga_id(view, self._saga_id)
         _set_results(view, dict(self._results))
         _set_previous(view, self._previous)
-        _set_texts(view, dict(self._texts))
+        _set_texts(view, None if self._texts is None else dict(self._texts))
         return view
 
     def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
@@ -210,22 +214,24 @@ class Context(_Slots, MutableMapping[str, Any]):
         texts: dict[str, tuple[Any, str]] = {}
         for name, view in views:
             for key, value in _changes(self.__dict__, view.__dict__).items():
-                if key in changed and not _same(changed[key][1], value):
+                if key in changed and not _agree(changed[key][1], value):
                     raise MergeConflictError(
                         f"branches {changed[key][0]!r} and {name!r} changed context key {key!r} to different values: "
                         f"{changed[key][1]!r} and {value!r}; give each branch a key of its own"
                     )
                 changed.setdefault(key, (name, value))
-                if key in view._texts:
+                if view._texts is not None and key in view._texts:
                     texts[key] = view._texts[key]
             results.update(view._results)
         for key, (_, value) in changed.items():
             if value is _MISSING:
                 self.__dict__.pop(key, None)
-                self._texts.pop(key, None)
+                if self._texts is not None:
+                    self._texts.pop(key, None)
             else:
                 self.__dict__[key] = value
-        self._texts.update(texts)
+        if self._texts is not None:
+            self._texts.update(texts)
         self._results.update(results)
 
 
@@ -252,17 +258,30 @@ def _changes(base: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
+def _agree(one: Any, other: Any) -> bool:
+    try:
+        return _same(one, other) or (type(one) is type(other) and bool(one == other))
+    except Exception:  # an array has no single truth value: what cannot be compared differs
+        return False
+
+
 def _same(one: Any, other: Any) -> bool:
+    # Stricter than ==: who writes Decimal("1.00") over Decimal("1.0"), or [True] over [1], has changed it.
     if one is other:
         return True
-    if type(one) is not type(other):
+    kind = type(one)
+    if kind is not type(other):
         return False
     try:
+        if kind in (set, frozenset):
+            return bool(one == other)
+        if is_dataclass(one):
+            return all(_same(getattr(one, f.name, None), getattr(other, f.name, None)) for f in fields(one)) and one == other
         if isinstance(one, list | tuple):  # [1] == [True], and yet it was changed
             return len(one) == len(other) and all(map(_same, one, other))
         if isinstance(one, dict):
             return list(one) == list(other) and all(map(_same, one.values(), other.values()))
-        return bool(one == other)
+        return bool(one == other) and repr(one) == repr(other)
     except RecursionError:  # a container that holds itself
         return repr(one) == repr(other)
     except Exception:  # an array has no single truth value: what cannot be compared counts as changed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from saga import events as e
 from saga.context import Context, _Slots
 from saga.drivers.base import Driver
-from saga.errors import DefinitionChangedError, LeaseLostError, SagaIdTakenError, StorageError
+from saga.errors import DefinitionChangedError, EncodingError, LeaseLostError, SagaIdTakenError, StorageError
 from saga.importable import read_step
 from saga.journal import (
     Journal,
@@ -56,6 +56,15 @@ def store_of(value: Store | str | os.PathLike[str]) -> Store:
                 atexit.register(_close_stores)
             _stores[key] = open_store(value)
         return _stores[key]
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # the parent's may be held by a thread that does not live here
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _close_stores() -> None:
@@ -108,7 +117,14 @@ def join(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D |
     while not e.Status(row.status).terminal:
         if row.lease_until <= store.now():
             for claimed in store.claim(owner(), saga.lease, saga_id=row.saga_id):
-                return take_up(saga, driver, claimed, store)
+                lease = Lease(row.saga_id, owner(), claimed.epoch)
+                try:
+                    if not e.Status(claimed.status).terminal:
+                        return take_up(saga, driver, claimed, store)
+                except (StorageError, EncodingError):
+                    store.release(lease)
+                    raise
+                store.release(lease)  # somebody else ended it meanwhile
         time.sleep(pause)
         pause = min(0.5, pause * 1.5)
         again = store.get(row.saga_id)
@@ -177,16 +193,14 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
     steps = machine.plan.by_name
     if isinstance(event, e.StepSucceeded):
         step = steps[event.step]
-        view = views.of(step)
-        if machine.gave_up_on(step):
-            view = views.for_execute(step)
-            views.keep(step, view)
+        given_up = machine.gave_up_on(step)
+        view = views.take_over(step, views.for_compensate(step) if given_up else views.of(step), given_up)
         recorded.apply(view)
         view._results[step.name] = event.result
         _set_previous(view, event.result)
     elif isinstance(event, e.StepFailed):
         step = steps[event.step]
-        view = views.for_execute(step)
+        view = views.for_compensate(step) if step.index in machine.stragglers else views.for_execute(step)
         views.keep(step, view)
         recorded.apply(view)
     elif isinstance(event, e.StepTimedOut):

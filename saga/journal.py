@@ -92,8 +92,10 @@ class Journal:
 
     def _changes(self, view: Context) -> str:
         texts = view._texts
+        assert texts is not None
         values = view.__dict__
         changed: dict[str, tuple[Any, str]] = {}
+        replaced: list[tuple[str, str]] = []
         for key, value in values.items():
             known = texts.get(key)
             if known is not None and known[0] is value and type(value) in _ATOMS:
@@ -101,20 +103,26 @@ class Journal:
             text = self.codec.encode(value, f"context.{key}")
             if known is None or known[1] != text:
                 changed[key] = (value, text)
+            elif known[0] is not value and type(value) not in _ATOMS:
+                replaced.append((key, text))  # by an equal one, which may be another key's or the task's own too
         removed = [key for key in texts if key not in values]
+        # All is decoded before anything is believed: a registered type's decode function may raise.
+        read = {key: (self.codec.decode(text), text) for key, text in replaced}
+        for key, (value, text) in changed.items():
+            read[key] = (value if type(value) in _ATOMS else self.codec.decode(text), text)
+        for key, (value, _) in read.items():
+            values[key] = value
+        texts.update(read)
         if not changed and not removed:
             return ""
-        for key, (value, text) in changed.items():
-            if type(value) not in _ATOMS:
-                value = values[key] = self.codec.decode(text)
-            texts[key] = (value, text)
         for key in removed:
             del texts[key]
         return _changes_text(changed, removed)
 
     def _revert(self, view: Context) -> None:
+        texts = view._texts or {}
         view.__dict__.clear()
-        view.__dict__.update((key, self.codec.decode(text)) for key, (_, text) in view._texts.items())
+        view.__dict__.update((key, self.codec.decode(text)) for key, (_, text) in texts.items())
 
     # -- from the operators -------------------------------------------------------------------------------------------
 
@@ -332,8 +340,12 @@ def write_signal(name: str, value: Any, codec: Codec) -> str:
 def encode_context(context: Context, codec: Codec) -> dict[str, tuple[Any, str]]:
     """Encode every key, and leave in the context what will be read back. Return the texts by key.
 
-    :raises EncodingError: a value cannot be stored; the context is unchanged.
+    :raises EncodingError: a value cannot be stored, or the context's class not be found again; the context is unchanged.
     """
+    kind = type(context)
+    name = _name_of(kind)
+    if kind is not Context and codec.context_class(name) is not kind:
+        raise EncodingError(f"another class is found as {name!r}, the class of the context; give it a name of its own")
     texts = {key: (value, codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}
     for key, (value, text) in texts.items():
         if type(value) not in _ATOMS:
@@ -345,14 +357,17 @@ def encode_context(context: Context, codec: Codec) -> dict[str, tuple[Any, str]]
 
 def first_payload(event: e.SagaStarted, context: Context, texts: dict[str, tuple[Any, str]], version: str) -> str:
     """Return the text to attach to an execution's first event: its saga's version, its context's class and input."""
-    kind = type(context)
-    named = json.dumps({"version": version, "context": f"{kind.__module__}:{kind.__qualname__}"}, separators=(",", ":"))
+    named = json.dumps({"version": version, "context": _name_of(type(context))}, separators=(",", ":"))
     return f",{named[1:-1]}{_changes_text(texts, ())}"
 
 
+def _name_of(kind: type[Context]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
 def digest_of(texts: dict[str, tuple[Any, str]]) -> str:
-    """Return what stands for an input: the same for the same keys and values."""
-    text = json.dumps(sorted((key, text) for key, (_, text) in texts.items()))
+    """Return what stands for an input: the same for the same keys and values, in whatever order."""
+    text = json.dumps({key: json.loads(text) for key, (_, text) in texts.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -118,4 +118,5 @@ def _after_fork() -> None:
     _keepers.clear()  # the parent's threads do not live here
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)

@@ -317,6 +317,8 @@ class Machine:
             raise ValueError("no compensation has failed: there is nothing to retry")
         if action == "resume" and self.unfinished_undo:
             raise ValueError("a compensation has failed; use retry, or skip the step once it is undone by hand")
+        if action == "resume" and self.error is not None and self.asked and not (self.open or self.undo or self.undoing):
+            raise ValueError("the undo has begun, so no step is executed again; use compensate, or skip the step in doubt")
         if action == "skip":
             if status is not Status.STUCK:
                 raise ValueError(f"the execution is not stuck ({status}): there is nothing to skip")
@@ -333,6 +335,7 @@ class Machine:
         steps = self.plan.steps
         lost = [steps[index] for index in sorted(self.open | self.stragglers) if steps[index].pause is None]
         waited_for = [step for step in lost if step.index not in self.skipped]
+        self._obey_cancel(at)
         going = self.status is Status.RUNNING and not self.plan.open  # what would follow an open plan died with its process
         goes_on = going and (self.past_pivot or all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for))
         cause: tuple[str, CrashError] | None = None
@@ -374,9 +377,7 @@ class Machine:
     def _obey(self, at: float) -> None:
         """Do what a person decided, then go on."""
         steps = self.plan.steps
-        if self.cancelled is not None and self.status is Status.RUNNING:
-            action = self.cancelled
-            self.record(SagaCompensating(None, SagaCancelledError(f"{action.action} by {action.who}: {action.why}"), at))
+        self._obey_cancel(at)
         if self.status is Status.RUNNING:
             for index in sorted(self.to_rerun):
                 self._execute_again(steps[index], self.attempts.get(index, 1) + 1, at)
@@ -385,6 +386,13 @@ class Machine:
                 self._advance(steps[index].then, at)
         if not self.commands:
             self._progress(at)
+
+    def _obey_cancel(self, at: float) -> None:
+        action = self.cancelled
+        if action is not None and self.status is Status.RUNNING and not self.past_pivot:
+            error = SagaCancelledError(f"{action.action} by {action.who}: {action.why}")
+            self.record(SagaCompensating(None, error, at))
+            self._cut_pauses(error, at)
 
     def _execute_again(self, step: PlannedStep, attempt: int, at: float) -> None:
         self.record(StepStarted(step.name, attempt, at))
@@ -451,9 +459,14 @@ class Machine:
             assert isinstance(then, Group)
             if self.joined[then.index] == len(then.scopes):
                 self.commands.append(Join(then))
+            else:
+                self._progress(at)  # it may be that nothing is left but branches a person must decide about
 
     def _group_joined(self, event: GroupJoined) -> None:
-        self._advance(self.plan.groups[event.group].then, event.at)
+        if self.status is Status.RUNNING:
+            self._advance(self.plan.groups[event.group].then, event.at)
+        else:
+            self._progress(event.at)
 
     def _step_failed(self, event: StepFailed) -> None:
         step = self.plan.by_name[event.step]
@@ -578,7 +591,7 @@ class Machine:
         elif self.undoing:
             return
         elif not self.went_through:
-            if self.asked and not (self.waiting or self.stragglers or self.commands):
+            if self.asked and not (self.waiting or self.stragglers or self.commands or self.to_skip):
                 self.record(SagaStuck(self._stuck_because(), at))
             return
         if self.stragglers:

@@ -216,7 +216,7 @@ def _line(entry: Entry) -> JournalLine:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict) and "type" in value and "text" in value:
+    if isinstance(value, dict) and value.keys() == {"type", "text", "traceback", "notes"} and isinstance(value["type"], str):
         return f"{value['type'].rpartition(':')[2]}: {value['text']}"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."

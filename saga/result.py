@@ -9,11 +9,13 @@ from functools import cached_property
 from typing import Any
 
 from saga.context import Context
+from saga.errors import RecordedError
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
     Event,
+    OperatorActed,
     RetryScheduled,
     SagaCompensating,
     SagaStuck,
@@ -130,8 +132,8 @@ class SagaResult:
         for event in self.events:
             if isinstance(event, CompensationFailed):
                 last[event.step] = event.error
-            elif isinstance(event, CompensationSucceeded):
-                last.pop(event.step, None)
+            elif isinstance(event, CompensationSucceeded) or (isinstance(event, OperatorActed) and event.action == "skip"):
+                last.pop(event.step or "", None)
         return tuple(CompensationError(name, self._plan.by_name[name].task, error) for name, error in last.items())
 
     @property
@@ -211,8 +213,10 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
             case StepFailed():
                 record.elapsed += event.elapsed
                 record.error = event.error
-                if record.status is not StepStatus.SKIPPED:
-                    record.status = StepStatus.IN_DOUBT if event.in_doubt else StepStatus.FAILED
+                if event.in_doubt:
+                    record.status = StepStatus.IN_DOUBT
+                elif record.status is not StepStatus.SKIPPED:
+                    record.status = StepStatus.FAILED
             case StepTimedOut():
                 record.error, record.status = event.error, StepStatus.TIMED_OUT
                 if not event.running:
@@ -225,6 +229,8 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
                 record.status, record.compensation_attempts = StepStatus.COMPENSATING, event.attempt
             case CompensationSucceeded():
                 record.status, record.compensation_error = StepStatus.COMPENSATED, None
+            case OperatorActed(action="skip"):  # a person has seen to it
+                record.status, record.compensation_error = StepStatus.SKIPPED, None
             case CompensationFailed():
                 record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
     if any(isinstance(event, SagaCompensating) for event in events):
@@ -260,5 +266,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _indented(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, RecordedError) and error.traceback_text:  # another process's, or this one's of long ago
+        text = error.traceback_text.rstrip()
+    else:
+        text = "".join(traceback.format_exception(error)).rstrip()
     return "\n".join(f"  {line}" for line in text.splitlines())

@@ -94,7 +94,10 @@ class AsyncExecution(Driver):
 
     async def _guarded_turn(self, one: bool = False) -> bool:
         try:
-            return await self._turn(one)
+            going = await self._turn(one)
+            if one and not self._quiet:
+                await self._tell()  # before anybody hears of it
+            return going
         except UnstoredError:
             raise
         except BaseException as error:

@@ -121,7 +121,8 @@ class Driver:
         self._timers: list[tuple[float, int, Wait | Pause | Running | None]] = []
         self._tickets = 0
         if observers:
-            self._published = journal.written if journal is not None else 0
+            # What another process stored before it died is no news.
+            self._published = journal.written if journal is not None and views is not None else 0
             self._reported: set[int] = set()
         self._running: dict[int, Running] = {}
         self._arrived: deque[Running] = deque()  # those that have ended, until the machine has been told
@@ -406,7 +407,11 @@ class Driver:
         waiting = {what.step.index for _, _, what in self._timers if isinstance(what, Wait)}
         for index in sorted(machine.undoing - waiting - self._running.keys()):
             attempt = machine.undo_attempts.get(index, 1)
-            if inline is not None and inline.compensation and inline.step.index == index and not _struck_here(error):
+            scheduled = machine.undo_waiting.get(index)
+            if scheduled is not None:
+                left = max(0.0, scheduled.at + scheduled.delay - at)
+                machine.commands.append(Wait(steps[index], scheduled.attempt, left, True))
+            elif inline is not None and inline.compensation and inline.step.index == index and not _struck_here(error):
                 machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
             elif not any(c.step.index == index for c in machine.commands if isinstance(c, (Call, Wait))):
                 machine.commands.append(Call(steps[index], attempt, True))

@@ -70,7 +70,10 @@ class Execution(Driver):
     def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         try:
-            return self._turn(one=True)
+            going = self._turn(one=True)
+            if not self._quiet:
+                self._tell()  # before anybody hears of it
+            return going
         except UnstoredError as unstored:
             self._abandon()
             raise unstored.error from unstored.error.__cause__
