@@ -17,3 +17,5 @@ autodoc_typehints_format = "short"
 
 html_theme = "furo"
 html_title = f"saga {release}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]

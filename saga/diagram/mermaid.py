@@ -79,7 +79,7 @@ class _Flowchart:
                 assert box.record is not None
                 status = box.record.status
                 self.add(f"class s{box.step.index} {_CLASS_OF.get(status, str(status))}")
-        return "\n".join(self.lines) + "\n"
+        return "\n".join(self.lines)
 
     def add(self, line: str) -> None:
         self.lines.append("    " * self.depth + line)
@@ -148,7 +148,7 @@ def sequence_diagram(picture: Picture) -> str:
     lines = ["sequenceDiagram", f"    participant saga as {escaped(picture.saga.name)}"]
     lines += [f"    participant s{step.index} as {escaped(step.name)}" for step in picture.plan.steps if step.pause is None]
     told = _planned(picture) if picture.result is None else _happened(picture)
-    return "\n".join([*lines, *(f"    {line}" for line in told)]) + "\n"
+    return "\n".join([*lines, *(f"    {line}" for line in told)])
 
 
 def _planned(picture: Picture) -> Iterator[str]:

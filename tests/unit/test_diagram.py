@@ -372,7 +372,7 @@ def test_a_flowchart_is_made_of_known_lines_whatever_the_names_are(make: Callabl
 def test_a_flowchart_links_what_follows_what() -> None:
     text = everything().diagram().mermaid()
     for link in ("s0 --> fork1", "fork1 --> s1", "s2 --> s3", "s3 --> join1", "join1 --> s5", "s5 --> s8", "s7 --> s8"):
-        assert f"    {link}\n" in text
+        assert f"\n    {link}\n" in text
     assert '    s5 -. "on TimeoutError or ConnectionError" .-> s6\n' in text
     assert 'subgraph saga2["payment"]' in text
 
@@ -397,7 +397,7 @@ def test_a_sequence_diagram_of_an_execution_tells_who_called_whom() -> None:
         ("s0", "compensate"),
     ]
     assert "s7--xsaga: ConnectionError#58; the bank does not answer" in text
-    assert text.endswith("Note over saga: compensated\n")
+    assert text.endswith("Note over saga: compensated")
 
 
 def test_a_sequence_diagram_of_an_execution_tells_of_waits() -> None:

@@ -1,0 +1,23 @@
+"""The pictures in the documentation are what is drawn today."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from xml.etree import ElementTree
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_pictures_are_up_to_date(tmp_path: Path) -> None:
+    runpy.run_path(str(DOCS / "pictures.py"))["draw"](tmp_path)
+    drawn = sorted(tmp_path.iterdir())
+    assert [path.name for path in drawn] == ["place-order-failed.svg", "place-order.svg"]
+    for path in drawn:
+        committed = (DOCS / "_static" / path.name).read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == committed, "run python docs/pictures.py"
+
+
+def test_every_picture_is_well_formed() -> None:
+    for path in (DOCS / "_static").glob("*.svg"):
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
