@@ -34,7 +34,7 @@ from saga.views import Views
 if TYPE_CHECKING:
     from saga.saga import Saga
 
-__all__ = ["begin", "join", "rebuild", "start", "store_of", "take_up"]
+__all__ = ["begin", "join", "load", "rebuild", "start", "store_of", "take_up"]
 
 D = TypeVar("D", bound=Driver)
 _set_previous = _Slots.__dict__["_previous"].__set__
@@ -131,6 +131,18 @@ def join(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D |
         if again is None:
             raise StorageError(f"execution {row.saga_id!r} was purged")
         row = again
+    machine, views, _ = rebuild(saga, row, store)
+    return SagaResult(machine, views.context)
+
+
+def load(saga: Saga, saga_id: str, store: Store) -> SagaResult:
+    """Return a stored execution as it stands now.
+
+    :raises StorageError: there is none, or it was begun by a definition that is not compatible.
+    """
+    row = store.get(saga_id)
+    if row is None or row.name != saga.name:
+        raise StorageError(f"there is no execution {saga_id!r} of saga {saga.name!r}")
     machine, views, _ = rebuild(saga, row, store)
     return SagaResult(machine, views.context)
 

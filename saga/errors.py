@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from saga.task import Task
 
 __all__ = [
+    "CircuitOpenError",
     "ContextKeyError",
     "CrashError",
     "DefinitionChangedError",
@@ -57,6 +58,10 @@ class SagaCancelledError(SagaError):
 
 class CrashError(SagaError):
     """The process that made a call died before its outcome was recorded: the call is in doubt."""
+
+
+class CircuitOpenError(SagaError):
+    """A circuit breaker let no call through; the breaker's own error is the cause."""
 
 
 class MergeConflictError(SagaError):

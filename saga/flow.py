@@ -155,7 +155,8 @@ def fallback(
     :param primary: a task, a task class or a step.
     :param alternative: a task, a task class, a saga or a flow.
     :param on: the exceptions that lead to the alternative; others fail the saga.
-    :param breaker: a circuit breaker, such as a ``pybreaker.CircuitBreaker``: while it is open the primary is not called.
+    :param breaker: a circuit breaker, such as a ``pybreaker.CircuitBreaker``: while it is open the primary is not called, and
+        the alternative runs whatever ``on`` says.
     :raises SagaDefinitionError: the primary is more than a step, or a parameter is wrong.
     """
     first = as_flow(primary, "fallback(): primary")

@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from saga.durable import rebuild
+from saga.durable import rebuild, store_of
 from saga.errors import DefinitionChangedError, StorageError
 from saga.events import Status
 from saga.journal import write_action
 from saga.leases import owner
 from saga.machine import ACTIONS
-from saga.storage import open_store
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Operations:
     def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga] = ()) -> None:
         if not isinstance(who, str) or not who.strip():
             raise ValueError(f"who is {who!r}; give the name of the person who acts")
-        self.store = open_store(store)
+        self.store = store_of(store)
         self.who = who
         self._sagas = list(sagas)
 

@@ -12,7 +12,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from saga.errors import SagaDefinitionError
+from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.policy import InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
@@ -251,7 +251,7 @@ class _Compiler:
         alternative = self.add(flow.alternative, prefix, scope)
         (step,) = primary.entry
         step.fallback = alternative.entry
-        step.fallback_on = flow.on
+        step.fallback_on = (*flow.on, CircuitOpenError)
         for entry in alternative.entry:
             entry.instead_of = step
         return _Part(primary.entry, (step, *alternative.exits), f"{primary.shape}?{alternative.shape}")

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
-from saga.durable import progress_of, take_up
+from saga.durable import progress_of, store_of, take_up
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
 from saga.leases import keeper_of, owner
 from saga.policy import Backoff, ExponentialBackoff
 from saga.result import SagaResult
-from saga.storage import open_store
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 from saga.transaction import TransactionSaga
 
@@ -59,7 +58,7 @@ class Recovery:
         backoff: Backoff | None = None,
         workers: int = 1,
     ) -> None:
-        self.store = open_store(store)
+        self.store = store_of(store)
         self._sagas: dict[str, list[Saga]] = {}
         for saga in (*sagas, *(TransactionSaga(name, codec=codec) for name in transactions)):
             known = self._sagas.setdefault(saga.name, [])
@@ -78,7 +77,7 @@ class Recovery:
         self.workers = workers
 
     def run_once(self) -> list[SagaResult]:
-        """Finish everything that is there to be finished now, and return how it ended.
+        """Finish everything that is there to be finished now. Return how it ended, but for what was parked as stuck.
 
         :raises StorageError: the store cannot be asked.
         """

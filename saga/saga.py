@@ -316,6 +316,24 @@ class Saga(Composing):
         execution.run()
         _raise_unless_ok(self._settle(execution))
 
+    def load(self, saga_id: str, *, store: Store | str | os.PathLike[str] | None = None) -> SagaResult:
+        """Return a stored execution as it stands now, ended or not, with its context and history.
+
+        :raises StorageError: there is no such execution, or it was begun by a definition that is not compatible.
+        :raises SagaDefinitionError: there is no store.
+        """
+        from saga.durable import load
+
+        return load(self, saga_id, self._store(store))
+
+    def _store(self, store: Store | str | os.PathLike[str] | None) -> Store:
+        chosen = self.store if store is None else store
+        if chosen is None:
+            raise SagaDefinitionError(f"saga {self.name!r} has no store; give one here or to Saga(store=...)")
+        from saga.durable import store_of
+
+        return store_of(chosen)
+
     def signal(
         self, saga_id: str, name: str, value: Any = None, *, store: Store | str | os.PathLike[str] | None = None
     ) -> None:
@@ -330,16 +348,10 @@ class Saga(Composing):
         known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]
         if name not in known:
             raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
-        chosen = self.store if store is None else store
-        if chosen is None:
-            raise SagaDefinitionError(
-                f"saga {self.name!r}: signals go through a store; give Saga(store=...) or signal(store=...)"
-            )
-        from saga.durable import store_of
         from saga.journal import write_signal
         from saga.leases import keeper_of
 
-        opened = store_of(chosen)
+        opened = self._store(store)
         opened.post(saga_id, write_signal(name, value, self.codec))
         keeper_of(opened).look(saga_id)
 

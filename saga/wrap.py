@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from types import FunctionType
 from typing import Any
 
+from saga.errors import CircuitOpenError
 from saga.flow import Breaker, FunctionTask
 from saga.task import Task
 
@@ -60,13 +61,30 @@ def _is_async(call: Any) -> bool:
 def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
     """Return a task whose execute is called through the breaker."""
 
+    # A breaker may raise an error of its own in place of the task's, when it opens: the task's says more.
     def execute(context: Any) -> Any:
-        with breaker.calling():
-            return task.execute(context)
+        failure: list[BaseException] = []
+        try:
+            with breaker.calling():
+                try:
+                    return task.execute(context)
+                except BaseException as error:
+                    failure.append(error)
+                    raise
+        except Exception as error:
+            raise _told_by(failure, error, task) from _cause(failure, error)
 
     async def aexecute(context: Any) -> Any:
-        with breaker.calling():
-            return await task.execute(context)
+        failure: list[BaseException] = []
+        try:
+            with breaker.calling():
+                try:
+                    return await task.execute(context)
+                except BaseException as error:
+                    failure.append(error)
+                    raise
+        except Exception as error:
+            raise _told_by(failure, error, task) from _cause(failure, error)
 
     wrapped = WrappedTask(getattr(task, "kind", type(task)), task, compensates(task))
     runs_async, undoes_async = is_async(task)
@@ -74,6 +92,14 @@ def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
     undo: Callable[[Any], Any] = _awaiting(task.compensate) if undoes_async else task.compensate
     wrapped.compensate = undo  # type: ignore[method-assign, assignment]
     return wrapped
+
+
+def _told_by(failure: list[BaseException], error: Exception, task: Task[Any]) -> BaseException:
+    return failure[0] if failure else CircuitOpenError(f"{task!r} was not called: {error}")
+
+
+def _cause(failure: list[BaseException], error: Exception) -> BaseException | None:
+    return failure[0].__cause__ if failure else error
 
 
 def _awaiting(compensate: Callable[[Any], Any]) -> Callable[[Any], Any]:
