@@ -161,6 +161,8 @@ class Operations:
             raise ValueError(f"why is {why!r}; give the reason, for those who read the journal later")
         self._check(action, self._row(saga_id), step)
         claimed = self.store.claim(owner(), 10.0, saga_id=saga_id)
+        if not claimed and Status(self._row(saga_id).status).terminal:  # whoever holds what has ended reads no messages
+            raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
         if not claimed:  # somebody owns it
             self.store.post(saga_id, write_action(action, step, self.who, why))
             return

@@ -471,8 +471,9 @@ def _listens(observer: Observer) -> bool:
 
 def settle(execution: Driver) -> SagaResult:
     """Return the result of an execution that has run."""
-    machine = execution.machine
-    if machine.status.terminal:
+    left = execution.left
+    if left is None:
+        machine = execution.machine
         # The error's traceback has frames, those have callers, and those know the execution. If it still knew the machine,
         # which knows the error, every failure would be a cycle of references, for the garbage collector to take apart.
         del execution.machine
@@ -481,7 +482,9 @@ def settle(execution: Driver) -> SagaResult:
     def again(timeout: float | None) -> SagaResult:
         assert execution.ended is not None
         if not execution.ended.wait(timeout):
-            raise TimeoutError(f"saga {machine.saga!r} ({machine.saga_id}) is not terminal after {timeout} s")
+            raise TimeoutError(f"saga {left.saga!r} ({left.saga_id}) is not terminal after {timeout} s")
+        if execution.unstored is not None:
+            raise execution.unstored
         result = SagaResult(execution.machine, execution.context)
         if execution.interrupt is not None and execution.interrupt is not raised:
             execution.interrupt.add_note(result.report())
@@ -490,7 +493,7 @@ def settle(execution: Driver) -> SagaResult:
 
     raised = execution.interrupt
 
-    return SagaResult(machine, execution.context, again)
+    return SagaResult(left, execution.context, again)
 
 
 def _raise_unless_ok(result: SagaResult) -> None:

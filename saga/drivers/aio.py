@@ -49,7 +49,7 @@ class AsyncExecution(Driver):
         """
         await self.advance()
         if not (self.machine.status.terminal or self.parked):
-            self.ended = threading.Event()
+            self.ended, self.left = threading.Event(), self._replayed()
             self._exposed = False
             self.background = asyncio.create_task(self._see_to_stragglers())
 
@@ -127,6 +127,7 @@ class AsyncExecution(Driver):
                     self._interrupted(error)
                 await self._finish()
         except UnstoredError as unstored:
+            self.unstored = unstored.error
             self._abandon()
             logging.getLogger("saga").error(
                 "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
@@ -137,6 +138,7 @@ class AsyncExecution(Driver):
     def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         self.abandoned = True
+        self._call_off()
         self.background = asyncio.get_running_loop().create_task(self._let_go())
 
     async def _let_go(self) -> None:

@@ -86,6 +86,8 @@ class Driver:
     :param journal: where events are stored before anything they command is done.
     :param views: the views of an execution that another process began.
     :ivar ended: set when an execution that outlived its ``run()`` has ended; ``None`` where none has.
+    :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
+    :ivar unstored: what ended it too early then.
     :ivar interrupt: the first interrupt that struck, to be raised again in the end.
     """
 
@@ -108,6 +110,8 @@ class Driver:
         self.on_compensation_failure = on_compensation_failure
         self.interrupt: BaseException | None = None
         self.ended: threading.Event | None = None  # made where the execution outlives run()
+        self.left: Machine | None = None
+        self.unstored: StorageError | None = None
         self._epoch = time.time() - clock()
         self._plain = machine.plan.plain and deadline is None
         self._quiet = self._plain and not observers and journal is None
@@ -229,7 +233,7 @@ class Driver:
         """Return the seconds for which there is nothing to do here, where that is long enough for others to use."""
         if self.machine.halted and self.journal is not None:
             return 0.0  # nothing is undone any more, so a recovery goes on
-        if not self.park or self._running or self.journal is None:
+        if not self.park or self._running or self.journal is None or self.machine.status.terminal:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None
@@ -382,15 +386,25 @@ class Driver:
                             self.machine.saga_id,
                         )
 
+    def _call_off(self) -> None:
+        """Let no call begin that has not begun yet in its thread."""
+        for index, running in list(self._running.items()):
+            if running.outcome is None and running.task is None and running.turn.acquire(blocking=False):
+                del self._running[index]
+
+    def _replayed(self) -> Machine:
+        """Return a machine made anew from the events."""
+        old = self.machine
+        return Machine.replay(
+            old.plan, old.events, old.saga, old.saga_id, stop_on_compensation_failure=old.stop_on_compensation_failure
+        )
+
     def _interrupted(self, error: BaseException) -> None:
         """Put things straight after an interrupt that struck this driver itself."""
         if self.interrupt is None:
             self.interrupt = error
         at = clock() + self._epoch
-        old = self.machine
-        machine = self.machine = Machine.replay(
-            old.plan, old.events, old.saga, old.saga_id, stop_on_compensation_failure=old.stop_on_compensation_failure
-        )
+        machine = self.machine = self._replayed()
         steps, inline = machine.plan.steps, self._inline
         for index, running in list(self._running.items()):
             if self._is_told(running) or (

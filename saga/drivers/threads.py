@@ -39,7 +39,7 @@ class Execution(Driver):
         """
         self.advance()
         if not (self.machine.status.terminal or self.parked):
-            self.ended = threading.Event()
+            self.ended, self.left = threading.Event(), self._replayed()
             threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
 
     def advance(self, wait: bool = False) -> None:
@@ -95,6 +95,7 @@ class Execution(Driver):
             while not (self.machine.status.terminal or self.parked):
                 self.advance(wait=True)
         except StorageError as error:
+            self.unstored = error
             logging.getLogger("saga").error("saga %s is left to a recovery: %s", self.machine.saga_id, error, exc_info=error)
         finally:
             self.ended.set()
@@ -103,6 +104,7 @@ class Execution(Driver):
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         assert self.journal is not None
         self.abandoned = True
+        self._call_off()
         if self._running:
             threading.Thread(target=self._let_go, name=f"saga {self.machine.saga_id} abandoned").start()
         else:

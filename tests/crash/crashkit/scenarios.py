@@ -1,0 +1,370 @@
+"""The sagas that are killed: each is a flow of steps with what they do, and how it ends when nobody kills it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from crashkit.world import World, until
+from saga import InDoubt, OnError, Retry, Saga, Task, fallback, parallel, receive, sequence, timer
+from saga.flow import step as as_step
+
+LEASE = 0.2
+ALWAYS = 99
+
+
+class Refused(Exception):
+    """What a task that fails raises."""
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a step does.
+
+    :ivar fails: attempts of execute that raise; :ivar fails_after: they raise after their effect rather than before.
+    :ivar hangs: what execute waits for before its effect: ``cancelled``, or a line of the log such as ``undid a``.
+    :ivar hangs_after: what it waits for after its effect.
+    :ivar undo_fails: attempts of compensate that raise, before their effect; those after the flag "mended" was raised do not.
+    :ivar odd: it returns what cannot be stored.
+    :ivar signals: a signal that it sends to its own execution.
+    """
+
+    fails: int = 0
+    fails_after: bool = False
+    hangs: str | None = None
+    hangs_after: str | None = None
+    undo_fails: int = 0
+    compensates: bool = True
+    odd: bool = False
+    signals: str | None = None
+    policies: dict[str, Any] = field(default_factory=dict)
+
+
+class Effect(Task[Any]):
+    """Writes its effect into the log, and dies there when it is told to."""
+
+    def __init__(self, name: str, doing: Doing, needs: frozenset[str], world: World) -> None:
+        self.name = name
+        self.doing = doing
+        self.needs = needs
+        self.world = world
+
+    def execute(self, context: Any) -> Any:
+        me, world, doing = context.step, self.world, self.doing
+        attempt = me.attempt
+        world.log("start", self.name, attempt)
+        for need in self.needs:
+            if context.get(need) != {"of": need, "at": (1, 2)} and not world.flagged(f"skipped-{need}"):  # a tuple stays one
+                world.log("bad", self.name, attempt)
+        self._wait(doing.hangs, me)
+        world.point(f"{self.name} execute {attempt} before")
+        failing = attempt <= doing.fails
+        try:
+            if failing and not doing.fails_after:
+                raise Refused(f"{self.name} refuses attempt {attempt}")
+            context[self.name] = {"of": self.name, "at": (1, 2)}
+            world.log("did", self.name, attempt)
+            if doing.signals is not None:
+                world.signal(me.saga_id, doing.signals, attempt)
+            world.point(f"{self.name} execute {attempt} after")
+            self._wait(doing.hangs_after, me)
+            if failing:
+                raise Refused(f"{self.name} refuses attempt {attempt}")
+        finally:
+            world.log("end", self.name, attempt)
+        return object() if doing.odd else {"receipt": self.name, "attempt": attempt}
+
+    def _wait(self, what: str | None, me: Any) -> None:
+        if what == "cancelled":
+            until(lambda: me.cancelled)
+        elif what is not None:
+            verb, step = what.split()
+            until(lambda: any(line.verb == verb and line.step == step for line in self.world.lines()))
+
+
+class Undoable(Effect):
+    def compensate(self, context: Any) -> None:
+        me, world = context.step, self.world
+        world.log("undoing", self.name, me.attempt)
+        world.point(f"{self.name} compensate {me.attempt} before")
+        if me.attempt <= self.doing.undo_fails and not world.flagged("mended"):
+            raise Refused(f"{self.name} cannot be undone at attempt {me.attempt}")
+        world.log("undid", self.name, me.attempt)
+        world.point(f"{self.name} compensate {me.attempt} after")
+
+
+class AsyncUndoable(Undoable):
+    async def execute(self, context: Any) -> Any:
+        await asyncio.sleep(0)
+        return super().execute(context)
+
+    async def compensate(self, context: Any) -> None:
+        await asyncio.sleep(0)
+        super().compensate(context)
+
+
+@dataclass(frozen=True)
+class Instead:
+    """A step, and another that is done instead when it fails."""
+
+    primary: str
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Together:
+    """A parallel group, the branches of which are undone at the same time."""
+
+    branches: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Pausing:
+    """A wait for some seconds, or for a signal."""
+
+    seconds: float | None = None
+    signal: str | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A saga to be killed.
+
+    :ivar flow: a step's name; a tuple of flows is a sequence, a list of flows is a parallel group.
+    :ivar ends: its status when nobody interferes.
+    :ivar in_doubt: the policy of every step.
+    :ivar deadline: the saga's.
+    :ivar forward_after_undo: steps that are undone while the saga goes on: skipped stragglers, primaries of fallbacks.
+    :ivar asynchronous: the tasks are ``async def``.
+    """
+
+    name: str
+    flow: Any
+    steps: dict[str, Doing] = field(default_factory=dict)
+    ends: str = "completed"
+    in_doubt: str = "compensate"
+    deadline: float | None = None
+    forward_after_undo: frozenset[str] = frozenset()
+    asynchronous: bool = False
+
+    def names(self) -> list[str]:
+        return _names(self.flow)
+
+    def doing(self, name: str) -> Doing:
+        return self.steps.get(name, Doing())
+
+    def skips(self, name: str) -> bool:
+        """Whether the saga goes on without the step when it fails."""
+        return self.doing(name).policies.get("on_error") is OnError.SKIP or name in _alternatives(self.flow)
+
+    def policy(self, name: str) -> str:
+        own = self.doing(name).policies.get("in_doubt")
+        return str(own.value) if own is not None else self.in_doubt
+
+    @property
+    def pivot(self) -> str | None:
+        """The step after which nothing is undone."""
+        return next((name for name in self.names() if self.doing(name).policies.get("pivot")), None)
+
+    @property
+    def undone_together(self) -> bool:
+        return isinstance(self.flow, tuple) and any(isinstance(part, Together) for part in self.flow)
+
+    def build(self, world: World, name: str, store: Any = None) -> Saga:
+        """Return the saga as this process defines it."""
+        saga = Saga(name, store=store, lease=LEASE, deadline=self.deadline)
+        saga.add_task(self._flow(self.flow, frozenset(), world)[0])
+        world.signal = partial(saga.signal, store=store)
+        return saga
+
+    def _flow(self, flow: Any, before: frozenset[str], world: World) -> tuple[Any, frozenset[str]]:
+        if isinstance(flow, str):
+            doing = self.doing(flow)
+            kind = AsyncUndoable if self.asynchronous else Undoable if doing.compensates else Effect
+            policies = {"in_doubt": InDoubt(self.in_doubt), **doing.policies}
+            known = frozenset(name for name in before if not self.skips(name))
+            return as_step(kind(flow, doing, known, world), **policies), before | {flow}
+        if isinstance(flow, Pausing):
+            return (timer(flow.seconds) if flow.seconds is not None else receive(flow.signal or "")), before
+        if isinstance(flow, Instead):
+            primary, alternative = (self._flow(name, before, world)[0] for name in (flow.primary, flow.alternative))
+            return fallback(primary, alternative), before
+        built, after = [], before
+        for child in _parts(flow):
+            made, then = self._flow(child, after if isinstance(flow, tuple) else before, world)
+            built.append(made)
+            after |= then
+        if isinstance(flow, tuple):
+            return sequence(*built), after
+        return parallel(*built, undo_together=isinstance(flow, Together)), after
+
+
+def _parts(flow: Any) -> tuple[Any, ...]:
+    if isinstance(flow, Together):
+        return flow.branches
+    if isinstance(flow, Instead):
+        return flow.primary, flow.alternative
+    return () if isinstance(flow, Pausing) else tuple(flow)
+
+
+def _names(flow: Any) -> list[str]:
+    return [flow] if isinstance(flow, str) else [name for part in _parts(flow) for name in _names(part)]
+
+
+def _alternatives(flow: Any) -> set[str]:
+    """Return both steps of each fallback: a saga may complete without either."""
+    if isinstance(flow, str):
+        return set()
+    found = {flow.primary, flow.alternative} if isinstance(flow, Instead) else set()
+    return found.union(*(_alternatives(part) for part in _parts(flow)))
+
+
+FAILS = Doing(fails=ALWAYS)
+
+
+def _straight() -> list[Scenario]:
+    """Sequences of one to five steps, with no failure and with each failing position."""
+    found = []
+    for count in range(1, 6):
+        flow = tuple("abcde"[:count])
+        found.append(Scenario(f"{count}-steps", flow))
+        found += [Scenario(f"{count}-steps-{name}-fails", flow, {name: FAILS}, "compensated") for name in flow]
+    return found
+
+
+def _policied() -> list[Scenario]:
+    """What depends on what is done about a step in doubt."""
+    base = [one for one in _straight() if one.name in ("1-steps", "3-steps", "5-steps", "3-steps-c-fails", "5-steps-e-fails")]
+    base += [one for one in _parallel() if one.name in ("fork", "fork-left-fails", "branches")]
+    base += [one for one in _retries() if one.name in ("retried", "retried-in-vain", "skipped")]
+    return [replace(one, name=f"{one.name}-{policy}", in_doubt=policy) for one in base for policy in ("rerun", "ask")]
+
+
+def _parallel() -> list[Scenario]:
+    fork = ("a", ["b", "c"], "d")
+    branches = [("a", "b"), ("c", "d")]
+    nested = ("a", ["b", ("c", ["d", "e"])])
+    return [
+        Scenario("pair", ["a", "b"]),
+        Scenario("three", ["a", "b", "c"]),
+        Scenario("fork", fork),
+        Scenario("fork-left-fails", fork, {"b": FAILS}, "compensated"),
+        Scenario("fork-right-fails", fork, {"c": FAILS}, "compensated"),
+        Scenario("fork-both-fail", fork, {"b": FAILS, "c": FAILS}, "compensated"),
+        Scenario("fork-then-fails", fork, {"d": FAILS}, "compensated"),
+        Scenario("branches", branches),
+        Scenario("branches-end-fails", branches, {"d": FAILS}, "compensated"),
+        Scenario("nested", nested),
+        Scenario("nested-inner-fails", nested, {"e": FAILS}, "compensated"),
+        # The sibling ends only when the other branch has failed.
+        Scenario("fork-sibling-goes-on", fork, {"b": FAILS, "c": Doing(hangs="end b")}, "compensated"),
+        # Both branches run before either ends.
+        Scenario("fork-in-step", fork, {"b": Doing(fails=ALWAYS, hangs="start c"), "c": Doing(hangs="start b")}, "compensated"),
+        Scenario("mixed-policies", ("a", ["b", "c", "d"]), {"b": _doubt("rerun"), "c": _doubt("ask"), "d": Doing()}),
+        Scenario("mixed-rerun-ask", ("a", ["b", "c"]), {"b": _doubt("rerun"), "c": _doubt("ask")}),
+    ]
+
+
+def _doubt(policy: str) -> Doing:
+    return Doing(policies={"in_doubt": InDoubt(policy)})
+
+
+def _retries() -> list[Scenario]:
+    twice = Doing(fails=2, policies={"retry": Retry(3, 0.01)})
+    late = Doing(fails=1, fails_after=True, policies={"retry": Retry(2, 0.01)})
+    vain = Doing(fails=ALWAYS, policies={"retry": Retry(3, 0.005)})
+    skip = Doing(fails=ALWAYS, policies={"on_error": OnError.SKIP})
+    own = Doing(fails=ALWAYS, fails_after=True, policies={"compensate_on_failure": True})
+    undo_retried = Doing(undo_fails=1, policies={"compensation_retry": Retry(3, 0.01)})
+    flow = ("a", "b", "c")
+    return [
+        Scenario("retried", flow, {"b": twice}),
+        Scenario("retried-late", flow, {"b": late}),
+        Scenario("retried-in-vain", flow, {"b": vain}, "compensated"),
+        Scenario("retried-beside", ("a", ["b", "c"]), {"b": twice}),
+        Scenario("retried-beside-a-failure", ("a", ["b", "c"]), {"b": twice, "c": FAILS}, "compensated"),
+        Scenario("skipped", flow, {"b": skip}),
+        Scenario("compensated-itself", flow, {"c": own}, "compensated"),
+        Scenario("unstorable", flow, {"c": Doing(odd=True)}, "compensated"),
+        Scenario("without-compensation", flow, {"b": Doing(compensates=False), "c": FAILS}, "compensated"),
+        Scenario("undo-retried", flow, {"b": undo_retried, "c": FAILS}, "compensated"),
+        Scenario("undo-fails", flow, {"b": Doing(undo_fails=ALWAYS), "c": FAILS}, "stuck"),
+        Scenario("two-undos-fail", flow, {"a": Doing(undo_fails=ALWAYS), "b": Doing(undo_fails=ALWAYS), "c": FAILS}, "stuck"),
+    ]
+
+
+def _late() -> list[Scenario]:
+    """Steps that outlive their timeout, or the saga's deadline."""
+    slow = {"timeout": 0.04}
+    flow = ("a", "b", "c")
+    return [
+        Scenario("straggler", flow, {"b": Doing(hangs="cancelled", policies=slow)}, "compensated"),
+        Scenario("straggler-after-the-undo", flow, {"b": Doing(hangs="undid a", policies=slow)}, "compensated"),
+        Scenario("straggler-has-done-it", flow, {"b": Doing(hangs_after="undid a", policies=slow)}, "compensated"),
+        Scenario("straggler-raises", flow, {"b": Doing(fails=ALWAYS, hangs="cancelled", policies=slow)}, "compensated"),
+        Scenario("straggler-succeeds-late", flow, {"b": Doing(hangs="cancelled", policies=slow | {"retry": Retry(2)})}),
+        Scenario(
+            "straggler-is-retried", flow, {"b": Doing(fails=1, hangs="cancelled", policies=slow | {"retry": Retry(3, 0.01)})}
+        ),
+        Scenario(
+            "straggler-skipped",
+            flow,
+            {"b": Doing(hangs="did c", policies=slow | {"on_error": OnError.SKIP})},
+            forward_after_undo=frozenset("b"),
+        ),
+        Scenario("straggler-beside", ("a", ["b", "c"]), {"b": Doing(hangs="cancelled", policies=slow)}, "compensated"),
+        Scenario("in-time", flow, {"b": Doing(policies={"timeout": 10.0})}),
+        Scenario("deadline", flow, {"b": Doing(hangs="cancelled")}, "compensated", deadline=0.15),
+    ]
+
+
+def _more() -> list[Scenario]:
+    """Fallbacks, pivots, waits, branches undone together, asynchronous tasks."""
+    instead = ("a", Instead("b", "x"), "c")
+    pivot = Doing(policies={"pivot": True})
+    flow, fork = ("a", "b", "c"), ("a", ["b", "c"], "d")
+    apart = ("a", Together((("b", "e"), "c")), "d")
+    leaves = Doing(fails=ALWAYS, fails_after=True, policies={"compensate_on_failure": True})
+    return [
+        Scenario("fallback", instead, {"b": FAILS}),
+        Scenario("fallback-not-needed", instead),
+        Scenario("fallback-after-an-undo", instead, {"b": leaves}, forward_after_undo=frozenset("b")),
+        Scenario("fallback-fails", instead, {"b": FAILS, "x": FAILS}, "compensated"),
+        Scenario("fallback-then-fails", instead, {"b": FAILS, "c": FAILS}, "compensated"),
+        Scenario(
+            "fallback-from-a-straggler",
+            instead,
+            {"b": Doing(hangs="cancelled", policies={"timeout": 0.04})},
+            forward_after_undo=frozenset("b"),
+        ),
+        Scenario("pivot", flow, {"b": pivot}),
+        Scenario("pivot-then-retried", flow, {"b": pivot, "c": Doing(fails=2, policies={"retry": Retry(3, 0.01)})}),
+        Scenario("pivot-fails", flow, {"b": Doing(fails=ALWAYS, policies={"pivot": True})}, "compensated"),
+        Scenario("timer", ("a", Pausing(0.05), "c")),
+        Scenario("timer-then-fails", ("a", Pausing(0.05), "c"), {"c": FAILS}, "compensated"),
+        Scenario("signal", ("a", Pausing(signal="go"), "c"), {"a": Doing(signals="go")}),
+        Scenario("signal-then-fails", ("a", Pausing(signal="go"), "c"), {"a": Doing(signals="go"), "c": FAILS}, "compensated"),
+        Scenario("apart-then-fails", apart, {"d": FAILS}, "compensated"),
+        Scenario("async", flow, asynchronous=True),
+        Scenario("async-fails", flow, {"c": FAILS}, "compensated", asynchronous=True),
+        Scenario("async-fork-fails", fork, {"d": FAILS}, "compensated", asynchronous=True),
+        Scenario("async-rerun", flow, in_doubt="rerun", asynchronous=True),
+    ]
+
+
+def _unique(scenarios: list[Scenario]) -> dict[str, Scenario]:
+    for one, other in itertools.combinations(scenarios, 2):
+        assert one.name != other.name, one.name
+    return {one.name: one for one in scenarios}
+
+
+STRAIGHT = _unique(_straight())
+PARALLEL = _unique(_parallel())
+RETRIES = _unique(_retries())
+LATE = _unique(_late())
+POLICIED = _unique(_policied())
+MORE = _unique(_more())
+ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE
