@@ -695,7 +695,9 @@ class Machine:
         index = step.index
         self.open.discard(index)
         self.stragglers.discard(index)
-        if event.in_doubt:
+        if self.past_pivot and index not in self.skipped:
+            self.to_rerun |= {index}  # unless what follows says otherwise: from here there is only forward
+        elif event.in_doubt:
             self._doubt(step)
         elif (step.compensate_on_failure or event.executed) and step.compensates:
             self.undo.append(index)
@@ -705,6 +707,8 @@ class Machine:
         self.open.discard(step.index)
         if event.running:
             self.stragglers.add(step.index)
+        elif self.past_pivot:
+            self.to_rerun |= {step.index}
         else:
             self._doubt(step)
 
@@ -716,12 +720,14 @@ class Machine:
 
     def _fold_step_skipped(self, event: StepSkipped) -> None:
         step = self.plan.by_name[event.step]
+        self.to_rerun -= {step.index}
         self.skipped |= {step.index}
         self.to_skip -= {step.index}
         self._fold_passed(step.then)
 
     def _fold_fallback_chosen(self, event: FallbackChosen) -> None:
         index = self.plan.by_name[event.step].index
+        self.to_rerun -= {index}
         self.skipped |= {index}
         self.falling |= {index}
 
@@ -740,6 +746,7 @@ class Machine:
             self.unfinished_undo.pop(index, None)
             return
         self.waiting[index] = event
+        self.to_rerun -= {index}
 
     def _fold_compensating(self, event: SagaCompensating) -> None:
         self.status = Status.COMPENSATING

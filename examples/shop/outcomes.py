@@ -5,15 +5,16 @@ No task writes there: it is the saga's own record, so it tells the audit what *s
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from carrier import UndeliverableAddress
 from orders import Order
 from tasks import CardDeclined, OutOfStock
 
-from saga.codec import Codec
-from saga.operations import ExecutionView, Operations
+from saga import Saga
+from saga.errors import RecordedError
+from saga.operations import Operations
+from saga.storage import Store
 
 REASONS = {kind.__name__: kind.reason for kind in (OutOfStock, CardDeclined, UndeliverableAddress)}
 REASONS["ConnectionError"] = "carrier unavailable"
@@ -28,18 +29,15 @@ class Outcome:
     reason: str | None = None
 
 
-def read_outcomes(executions: Operations, codec: Codec) -> dict[str, Outcome]:
+def read_outcomes(saga: Saga, store: Store) -> dict[str, Outcome]:
     """Return the outcome of every order there is, by order id; of one that has not ended the status says so."""
-    return {row.saga_id: _outcome(executions.show(row.saga_id), codec) for row in executions.all()}
+    results = (saga.load(row.saga_id, store=store) for row in Operations(store, "the shop").all())
+    return {result.saga_id: Outcome(result.context.order, str(result.status), _reason(result.error)) for result in results}
 
 
-def _outcome(view: ExecutionView, codec: Codec) -> Outcome:
-    started = view.journal[0]
-    order = codec.decode(json.dumps(started.details["changes"]["order"]))
-    errors = [line.details["error"] for line in view.journal if line.kind == "SagaCompensating"]
-    return Outcome(order, view.execution.status, _reason(errors[0]["type"], errors[0]["text"]) if errors else None)
-
-
-def _reason(kind: str, text: str) -> str:
-    name = kind.rpartition(":")[2]
-    return REASONS.get(name, f"unexpected {name}: {text}")
+def _reason(error: BaseException | None) -> str | None:
+    """Say why an order failed. The error may be another process's, of which the store has the name and the text."""
+    if not isinstance(error, RecordedError):
+        return None
+    name = error.type_name.rpartition(":")[2]
+    return REASONS.get(name, f"unexpected {name}: {error.text}")

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         unfinished = finish_earlier(saga, store)
         place_all(orders, saga, options.workers)
         seconds = time.perf_counter() - started
-        outcomes = read_outcomes(Operations(store, "the shop"), saga.codec)
+        outcomes = read_outcomes(saga, store)
         print(f"orders   {len(outcomes) - len(known)} placed, {len(known) - unfinished} had ended in an earlier run")
         if unfinished:
             print(f"         {unfinished} that it left under way were finished")

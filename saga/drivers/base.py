@@ -202,7 +202,8 @@ class Driver:
             cut = [self._running[index] for index in machine.open if index in self._running]
             machine.reach_deadline(self.deadline, at)
             for running in cut:
-                self._overdue(running)
+                if running.call.step.index in machine.stragglers:
+                    self._overdue(running)
         elif isinstance(due, Wait):
             machine.wake(due, at)
         elif isinstance(due, Pause):

@@ -1,0 +1,383 @@
+"""Blocks with a store: what a dead process's block had done is undone by a recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saga import Context, Retry, Status, Task, Transaction, step, transaction
+from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.recovery import Recovery
+from saga.storage import MemoryStore, SqliteStore, Store
+
+# -- what is booked is a file -----------------------------------------------------------------------------------------
+
+
+def book(folder: str, name: str, dies: str = "") -> str:
+    """Do something; die before or after it."""
+    if dies == "before":
+        os._exit(7)
+    Path(folder, name).write_text("booked")
+    if dies == "after":
+        os._exit(7)
+    return f"{name} is booked"
+
+
+def unbook(folder: str, name: str, dies: str = "") -> None:
+    if Path(folder, "dies once").exists() and dies:
+        Path(folder, "dies once").unlink()
+        os._exit(7)
+    Path(folder, name).unlink(missing_ok=True)
+
+
+def unbook_result(result: str | None, folder: str, name: str) -> None:
+    Path(folder, f"undone with {result}").write_text("")
+    unbook(folder, name)
+
+
+class BookInContext(Task[str]):
+    """A task class works on the context alone."""
+
+    def execute(self, context: Context) -> str:
+        return book(context.folder, "by class")
+
+    def compensate(self, context: Context) -> None:
+        unbook(context.folder, "by class")
+
+
+def fail() -> None:
+    raise ValueError("no")
+
+
+def in_a_child(work: Any) -> int:
+    """Run ``work`` in a forked process and return its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads live here, which the child does not need
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def booked(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name != "dies once" and not path.name.startswith("undone")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "bookings"
+    folder.mkdir()
+    return folder
+
+
+class Trip:
+    """A block of three bookings, that may die at any moment."""
+
+    def __init__(self, tmp_path: Path, folder: Path) -> None:
+        self.path, self.folder = tmp_path / "saga.db", folder
+
+    def die(self, at: int, when: str) -> None:
+        """Die before or after the effect of step ``at``, or before that step (``between``)."""
+
+        def work() -> None:
+            with transaction("trip", saga_id="t-1", store=SqliteStore(self.path), lease=0.3) as tx:
+                for number in range(3):
+                    name = f"booking {number}"
+                    if (at, when) == (number, "between"):
+                        os._exit(7)
+                    tx.step(
+                        book,
+                        unbook,
+                        name=name,
+                        args=(str(self.folder), name, when if number == at else ""),
+                        compensate_args=(str(self.folder), name),
+                    )
+                if at == 3:
+                    os._exit(7)
+
+        assert in_a_child(work) == 7
+
+    def recover(self) -> list[Any]:
+        """Wait until the dead process's lease has run out, and recover."""
+        with SqliteStore(self.path) as store:
+            row = store.get("t-1")
+            assert row is not None
+            threading.Event().wait(max(0.0, row.lease_until - store.now()) + 0.01)
+            return Recovery(store, transactions=["trip"]).run_once()
+
+
+@pytest.fixture
+def trip(tmp_path: Path, folder: Path) -> Trip:
+    return Trip(tmp_path, folder)
+
+
+@pytest.mark.parametrize("when", ["between", "before", "after"])
+@pytest.mark.parametrize("at", range(4))
+def test_wherever_the_process_dies_recovery_undoes_the_block(trip: Trip, folder: Path, at: int, when: str) -> None:
+    trip.die(at, when)
+    done = {f"booking {number}" for number in range(min(3, at + (when == "after")))}
+    assert booked(folder) == done
+    (result,) = trip.recover()
+    assert booked(folder) == set()
+    assert (result.saga, result.saga_id, result.status) == ("trip", "t-1", Status.COMPENSATED)
+    assert trip.recover() == []
+
+
+def test_a_block_that_ended_well_is_left_alone(tmp_path: Path, folder: Path) -> None:
+    with SqliteStore(tmp_path / "saga.db") as store:
+        with transaction("trip", store=store) as tx:
+            assert tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a")) == "a is booked"
+        assert Recovery(store, transactions=["trip"]).run_once() == []
+    assert booked(folder) == {"a"}
+
+
+def test_a_process_that_dies_in_the_undo_is_followed_by_another(tmp_path: Path, folder: Path) -> None:
+    (folder / "dies once").write_text("")
+
+    def work() -> None:
+        with transaction("trip", saga_id="t-1", store=SqliteStore(tmp_path / "saga.db"), lease=0.3) as tx:
+            for name, dies in (("a", ""), ("b", "yes"), ("c", "")):
+                tx.step(book, unbook, name=name, args=(str(folder), name), compensate_args=(str(folder), name, dies))
+            raise ValueError
+
+    assert in_a_child(work) == 7
+    assert booked(folder) == {"a", "b"}
+    (result,) = Trip(tmp_path, folder).recover()
+    assert result.status is Status.COMPENSATED
+    assert booked(folder) == set()
+
+
+def test_the_undo_of_a_dead_process_gets_results_and_context(tmp_path: Path, folder: Path) -> None:
+    def work() -> None:
+        with transaction("trip", {"folder": str(folder)}, saga_id="t-1", store=SqliteStore(tmp_path / "s.db"), lease=0.3) as tx:
+            tx.step(book, unbook_result, name="a", args=(str(folder), "a"), compensate_args=(str(folder), "a"))
+            tx.step(BookInContext)
+            os._exit(7)
+
+    assert in_a_child(work) == 7
+    assert booked(folder) == {"a", "by class"}
+    with SqliteStore(tmp_path / "s.db") as store:
+        threading.Event().wait(0.35)
+        (result,) = Recovery(store, transactions=["trip"]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert booked(folder) == set()
+    assert (folder / "undone with a is booked").exists()
+
+
+def test_a_block_that_fails_is_undone_at_once_and_leaves_nothing_to_recover(tmp_path: Path, folder: Path) -> None:
+    def work(store: Store) -> None:
+        with transaction("trip", saga_id="t-1", store=store) as tx:
+            tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
+            tx.step(fail)
+
+    with SqliteStore(tmp_path / "saga.db") as store:
+        with pytest.raises(SagaExecutionException):
+            work(store)
+        row = store.get("t-1")
+        assert row is not None
+        assert (row.status, row.owner) == ("compensated", None)
+        assert Recovery(store, transactions=["trip"]).run_once() == []
+    assert booked(folder) == set()
+
+
+def test_a_compensation_that_fails_leaves_the_block_stuck_in_the_store(folder: Path) -> None:
+    store = MemoryStore()
+
+    def work() -> None:
+        with transaction("trip", saga_id="t-1", store=store) as tx:
+            tx.step(book, fail, args=(str(folder), "a"))
+            tx.step(fail, name="b")
+
+    with pytest.raises(SagaCompensationError):
+        work()
+    row = store.get("t-1")
+    assert row is not None
+    assert row.status == "stuck"
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+class Nested:
+    @staticmethod
+    def function() -> None: ...
+
+    def method(self) -> None: ...
+
+    class Inner(Task[None]):
+        def execute(self, context: Context) -> None: ...
+
+
+class WithAttributes(Task[None]):
+    def __init__(self) -> None:
+        self.amount = 5
+
+    def execute(self, context: Context) -> None: ...
+
+
+def closure() -> Any:
+    def inner() -> None: ...
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        ((lambda: 1,), "top level of a module"),
+        ((fail, lambda: 1), "top level of a module"),
+        ((functools.partial(book, "folder", "a"),), "top level of a module"),
+        ((fail, functools.partial(unbook, "folder", "a")), "top level of a module"),
+        ((closure(),), "top level of a module"),
+        ((fail, closure()), "top level of a module"),
+        ((Nested.function,), "top level of a module"),
+        ((Nested().method,), "top level of a module"),
+        ((Nested.Inner,), "top level of a module"),
+        ((WithAttributes(),), r"has attributes \(amount\)"),
+    ],
+)
+def test_what_a_recovery_could_not_find_again_is_refused_before_it_is_called(refused: tuple[Any, ...], why: str) -> None:
+    store = MemoryStore()
+    with transaction("s", saga_id="t-1", store=store) as tx:
+        with pytest.raises(SagaDefinitionError, match=why):
+            tx.step(*refused)
+        assert [entry.kind for entry in store.journal("t-1")] == ["SagaStarted"]
+    row = store.get("t-1")
+    assert row is not None
+    assert row.status == "completed"
+
+
+def test_arguments_that_cannot_be_stored_are_refused_before_the_call(folder: Path) -> None:
+    with transaction("s", store=MemoryStore()) as tx:
+        for options in ({"compensate_args": (str(folder), threading.Lock())}, {"compensate_kwargs": {"name": object()}}):
+            with pytest.raises(SagaDefinitionError, match="arguments of the compensation"):
+                tx.step(book, unbook, args=(str(folder), "a"), **{"compensate_args": (str(folder),)} | options)  # type: ignore[call-overload]
+    assert booked(folder) == set()
+
+
+def test_arguments_of_the_action_need_not_be_stored() -> None:
+    lock = threading.Lock()
+    with transaction("s", store=MemoryStore()) as tx:
+        assert tx.step(held, args=(lock,)) is False
+
+
+def held(lock: Any) -> bool:
+    return bool(lock.locked())
+
+
+def test_groups_are_refused_where_there_is_a_store() -> None:
+    with transaction("s", store=MemoryStore()) as tx:
+        with pytest.raises(SagaDefinitionError, match="one step at a time"):
+            tx.parallel(step(fail), step(held, args=(1,)))
+        assert tx.result is None
+
+
+def test_an_instance_without_attributes_is_its_class(folder: Path) -> None:
+    with transaction("s", {"folder": str(folder)}, store=MemoryStore()) as tx:
+        assert tx.step(BookInContext()) == "by class is booked"
+
+
+def test_an_input_that_cannot_be_stored_is_refused_before_the_block() -> None:
+    with pytest.raises(Exception, match=r"context\.x"), transaction("s", {"x": threading.Lock()}, store=MemoryStore()):
+        raise AssertionError
+
+
+# -- ids --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_good_for_one_block(folder: Path) -> None:
+    store = MemoryStore()
+
+    def run() -> Transaction:
+        with transaction("s", saga_id="t-1", store=store) as tx:
+            tx.step(held, args=(threading.Lock(),))
+        return tx
+
+    run()
+    with pytest.raises(SagaIdTakenError, match="which is completed"):
+        run()
+
+
+def test_an_id_of_a_block_that_runs_is_taken(folder: Path) -> None:
+    store = MemoryStore()
+    with transaction("s", saga_id="t-1", store=store) as tx:
+        with pytest.raises(SagaIdTakenError, match="which is running"), transaction("s", saga_id="t-1", store=store):
+            raise AssertionError
+        tx.step(held, args=(threading.Lock(),))
+    assert tx.result is not None
+    assert tx.result.ok
+
+
+def test_an_id_of_another_name_or_input_is_taken_too() -> None:
+    store = MemoryStore()
+    with transaction("s", {"x": 1}, saga_id="t-1", store=store):
+        pass
+    with pytest.raises(SagaIdTakenError, match="of saga 's'"), transaction("other", {"x": 1}, saga_id="t-1", store=store):
+        raise AssertionError
+    with pytest.raises(SagaIdTakenError, match="another input"), transaction("s", {"x": 2}, saga_id="t-1", store=store):
+        raise AssertionError
+
+
+def test_in_an_event_loop_ids_are_taken_alike() -> None:
+    store = MemoryStore()
+
+    async def run() -> None:
+        async with transaction("s", saga_id="t-1", store=store) as tx:
+            await tx.astep(held, args=(threading.Lock(),))
+
+    async def twice() -> None:
+        await run()
+        with pytest.raises(SagaIdTakenError):
+            await run()
+
+    asyncio.run(twice())
+
+
+# -- the store's view of a block that runs ------------------------------------------------------------------------------
+
+
+def test_a_block_that_runs_is_kept_from_recovery_by_its_lease(folder: Path) -> None:
+    store = MemoryStore()
+    with transaction("s", store=store, lease=0.1) as tx:
+        tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
+        threading.Event().wait(0.25)
+        assert Recovery(store, transactions=["s"]).run_once() == []
+    assert tx.result is not None
+    assert tx.result.ok
+    assert booked(folder) == {"a"}
+
+
+def test_retries_are_in_the_journal(folder: Path) -> None:
+    store = MemoryStore()
+    with transaction("s", saga_id="t-1", store=store) as tx:
+        assert tx.step(at_the_third, retry=Retry(3)) == 3
+    kinds = [entry.kind for entry in store.journal("t-1")]
+    assert kinds.count("StepFailed") == 2
+    assert kinds[-1] == "SagaCompleted"
+
+
+def at_the_third(context: Context) -> int:
+    if context.step.attempt < 3:
+        raise OSError
+    return context.step.attempt
+
+
+def test_a_recovery_of_names_nobody_knows_leaves_blocks_alone(trip: Trip, folder: Path) -> None:
+    trip.die(1, "between")
+    with SqliteStore(trip.path) as store:
+        threading.Event().wait(0.35)
+        assert Recovery(store, transactions=["another"]).run_once() == []
+    assert booked(folder) == {"booking 0"}
+    assert len(trip.recover()) == 1
