@@ -145,7 +145,8 @@ class Run:
             try:
                 getattr(operations, action)(*arguments, "it has to be")
             except ValueError as refused:  # the text says what to do instead, and a person reads it
-                assert "the undo has begun, so no step is executed again; use compensate" in str(refused)
+                if "the undo has begun, so no step is executed again; use compensate" not in str(refused):
+                    raise
                 operations.compensate(self.saga_id, "it has to be")
 
     # -- what the worker does ---------------------------------------------------------------------------------------------
