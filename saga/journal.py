@@ -172,7 +172,7 @@ class Journal:
     def let_go(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
         self._keeper.drop(self.lease)
-        with suppress(StorageError):
+        with suppress(Exception):  # of a store with a fault, too
             self.store.release(self.lease)
 
     def commit(self, machine: Machine) -> None:

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
-from saga.errors import StorageError
 from saga.events import CompensationSucceeded, Status, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
 from saga.plan import Call
@@ -360,7 +359,7 @@ class AsyncExecution(Driver):
         struck: list[BaseException] = []
         try:
             result = await _to_the_end(asyncio.to_thread(work), struck.append)
-        except StorageError as error:
+        except Exception as error:
             raise UnstoredError(error) from error
         if struck:
             raise struck[0]

@@ -69,8 +69,11 @@ class Running:
 class UnstoredError(BaseException):
     """The journal could not be written: unlike an interrupt, it stops the execution without an undo."""
 
-    def __init__(self, error: StorageError) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(error)
+        if not isinstance(error, StorageError):  # a fault of the store: what follows from it could not be stored either
+            fault, error = error, StorageError(f"the store failed: {error!r}")
+            error.__cause__ = fault
         self.error = error
 
 

@@ -283,16 +283,17 @@ class Execution(Driver):
             return
         self.mail = False
         try:
-            self._obey(self.journal.read_mail())
-        except StorageError as error:
+            messages = self.journal.read_mail()
+        except Exception as error:
             raise UnstoredError(error) from error
+        self._obey(messages)
 
     def _tell(self) -> None:
         """Store the new events, then show them to the observers."""
         if self.journal is not None:
             try:
                 self.journal.commit(self.machine)
-            except StorageError as error:
+            except Exception as error:
                 raise UnstoredError(error) from error
         if self.observers:
             self._publish()

@@ -8,10 +8,10 @@ import pytest
 from crashkit.pool import faults_of
 from crashkit.scenarios import ALL
 
-from saga import Saga, Task, parallel
+from saga import Saga, Task, parallel, step
 from saga.drivers.threads import Execution
 from saga.errors import StorageError
-from saga.storage import SqliteStore
+from saga.storage import MemoryStore, SqliteStore
 
 SCENARIOS = ["3-steps", "3-steps-c-fails", "3-steps-rerun", "fork-in-step", "undo-retried", "straggler"]
 
@@ -66,3 +66,35 @@ def test_a_branch_that_has_not_begun_when_the_store_fails_never_begins(tmp_path,
         raised.set()
         assert seen.wait(10)
     assert log == ["a"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_store_with_a_fault_of_its_own_stops_the_execution_too(at, asynchronous):
+    """It raises something else than it may: that is told as a StorageError, and the loop does not go round for ever."""
+    log, appends = [], []
+
+    class Faulty(MemoryStore):
+        def append(self, lease, entries, **more):
+            appends.append(entries)
+            if len(appends) >= at:
+                raise RuntimeError("a fault")
+            super().append(lease, entries, **more)
+
+    class Done(Task):
+        def execute(self, context):
+            log.append("did")
+
+        def compensate(self, context):
+            log.append("undid")
+
+    class AsyncDone(Task):
+        async def execute(self, context):
+            log.append("did")
+
+    saga = Saga("order").add_task(step(AsyncDone if asynchronous else Done, name="a")).add_task(step(Done, name="b"))
+    with pytest.raises(StorageError, match="a fault") as caught:
+        saga.execute(store=Faulty())
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert log == ["did"] * at
+    assert len(appends) == at
