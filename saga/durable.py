@@ -6,6 +6,8 @@ import atexit
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
@@ -25,16 +27,17 @@ from saga.journal import (
 )
 from saga.leases import keeper_of, owner
 from saga.machine import Machine
-from saga.plan import OpenPlan
+from saga.plan import OpenPlan, Plan
 from saga.result import SagaResult
 from saga.storage import open_store
 from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
 from saga.views import Views
 
 if TYPE_CHECKING:
+    from saga.drivers.aio import AsyncExecution
     from saga.saga import Saga
 
-__all__ = ["begin", "join", "load", "rebuild", "start", "store_of", "take_up"]
+__all__ = ["astart", "begin", "join", "load", "rebuild", "start", "store_of", "take_up"]
 
 D = TypeVar("D", bound=Driver)
 _set_previous = _Slots.__dict__["_previous"].__set__
@@ -79,6 +82,32 @@ def start(saga: Saga, driver: type[D], context: Context, saga_id: str, store: St
     return join(saga, driver, begun, opened) if isinstance(begun, StoredExecution) else begun
 
 
+async def astart(
+    saga: Saga, context: Context, saga_id: str, store: Store | str | os.PathLike[str]
+) -> AsyncExecution | SagaResult:
+    """As :func:`start`, in the running event loop. What was begun when a cancellation strikes is undone at once."""
+    import asyncio
+
+    from saga.drivers.aio import AsyncExecution, in_thread
+
+    struck: list[BaseException] = []
+    opened = await in_thread(partial(store_of, store), struck.append)
+    found: AsyncExecution | StoredExecution | SagaResult | None = None
+    if not struck:
+        found = await in_thread(partial(begin, saga, AsyncExecution, saga._machine(saga_id), context, opened), struck.append)
+    for pause in pauses():
+        if struck:
+            if isinstance(found, AsyncExecution):
+                await found.leave(struck[0])
+                saga._settle(found)
+            raise struck[0]
+        if isinstance(found, (AsyncExecution, SagaResult)):
+            return found
+        await asyncio.sleep(pause if found is None else 0)
+        found = await in_thread(partial(look, saga, AsyncExecution, saga_id, opened), struck.append)
+    raise AssertionError("pauses never end")
+
+
 def begin(saga: Saga, driver: type[D], machine: Machine, context: Context, store: Store) -> D | StoredExecution:
     """Store a new execution and return what runs it, or return the execution that has its id already.
 
@@ -113,26 +142,41 @@ def join(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D |
 
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
     """
-    pause = 0.01
-    while not e.Status(row.status).terminal:
-        if row.lease_until <= store.now():
-            for claimed in store.claim(owner(), saga.lease, saga_id=row.saga_id):
-                lease = Lease(row.saga_id, owner(), claimed.epoch)
-                try:
-                    if not e.Status(claimed.status).terminal:
-                        return take_up(saga, driver, claimed, store)
-                except (StorageError, EncodingError):
-                    store.release(lease)
-                    raise
-                store.release(lease)  # somebody else ended it meanwhile
+    for pause in pauses():
+        found = look(saga, driver, row.saga_id, store)
+        if found is not None:
+            return found
         time.sleep(pause)
+    raise AssertionError("pauses never end")
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds to wait between two looks at an execution."""
+    pause = 0.01
+    while True:
+        yield pause
         pause = min(0.5, pause * 1.5)
-        again = store.get(row.saga_id)
-        if again is None:
-            raise StorageError(f"execution {row.saga_id!r} was purged")
-        row = again
-    machine, views, _ = rebuild(saga, row, store)
-    return SagaResult(machine, views.context)
+
+
+def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaResult | None:
+    """Return the result of an execution that has ended, what finishes it if its owner has died, or ``None``: it goes on."""
+    row = store.get(saga_id)
+    if row is None:
+        raise StorageError(f"execution {saga_id!r} was purged")
+    if e.Status(row.status).terminal:
+        machine, views, _ = rebuild(saga, row, store)
+        return SagaResult(machine, views.context)
+    if row.lease_until <= store.now():
+        for claimed in store.claim(owner(), saga.lease, saga_id=row.saga_id):
+            lease = Lease(row.saga_id, owner(), claimed.epoch)
+            try:
+                if not e.Status(claimed.status).terminal:
+                    return take_up(saga, lambda plan: driver, claimed, store)
+            except (StorageError, EncodingError):
+                store.release(lease)
+                raise
+            store.release(lease)  # somebody else ended it meanwhile
+    return None
 
 
 def load(saga: Saga, saga_id: str, store: Store) -> SagaResult:
@@ -147,16 +191,17 @@ def load(saga: Saga, saga_id: str, store: Store) -> SagaResult:
     return SagaResult(machine, views.context)
 
 
-def take_up(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D:
+def take_up(saga: Saga, drivers: Callable[[Plan], type[D]], row: StoredExecution, store: Store) -> D:
     """Return what goes on with an execution that this process has just claimed.
 
+    :param drivers: chooses the driver by the plan: that of a block is known only when its journal is read.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
     :raises EncodingError: its journal cannot be read.
     """
     journal = Journal(store, saga.codec, Lease(row.saga_id, owner(), row.epoch), 0, e.Status(row.status), keeper_of(store))
     machine, views, journal.written = rebuild(saga, row, store)
     machine.recover(owner(), row.epoch, time.time())
-    execution = saga._execution(driver, machine, views.context, journal, views)
+    execution = saga._execution(drivers(machine.plan), machine, views.context, journal, views)
     journal.hold(saga.lease, execution.notify)
     if store.inbox(row.saga_id):
         execution.notify()

@@ -8,7 +8,7 @@ from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, Unpack, overload
 
 from saga.errors import SagaDefinitionError
@@ -150,7 +150,7 @@ def fallback(
     """Return a step with what is done instead when it has failed for good.
 
     What the failed step changed in the context is discarded. If it is in doubt (it timed out), it is compensated before the
-    alternative runs.
+    alternative runs; or, where it says ``in_doubt=ASK``, the execution is stuck until a person has decided.
 
     :param primary: a task, a task class or a step.
     :param alternative: a task, a task class, a saga or a flow.
@@ -184,7 +184,7 @@ def timer(seconds: float, *, name: str | None = None) -> Pause:
 
 
 def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError = Compensate) -> Pause:
-    """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`.
+    """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`. It needs a store.
 
     :param signal: its name; :param timeout: seconds to wait; :param on_error: what follows when it does not come in time.
     """
@@ -267,9 +267,8 @@ def with_compensation(flow: Any, compensation: Any) -> Flow:
     """Return ``action >> compensation``."""
     where = f"{_brief(flow)} >> {_brief(compensation)}"
     if isinstance(flow, MethodStep) and flow.undo is None:
-        undo = compensation.function if isinstance(compensation, MethodStep) else compensation
-        if callable(undo):
-            return flow.with_(undo=undo)
+        if callable(compensation):
+            return flow.with_(undo=compensation)
     elif isinstance(flow, Step) and isinstance(flow.task, FunctionTask) and flow.task.compensation is None:
         action = flow.task.action
         return replace(flow, task=FunctionTask(action.function, compensation, action.args, action.kwargs, (), {}))
@@ -304,7 +303,7 @@ class MethodStep(Flow):
         saga: Any = None,
     ) -> None:
         self.function = function
-        self.undo = undo
+        self.undo = undo.function if isinstance(undo, MethodStep) else undo
         self.name = name if name is not None else _function_name(function)
         self.policies = policies or {}
         self.saga = saga
@@ -332,15 +331,39 @@ class MethodStep(Flow):
     def bound_to(self, saga: Any) -> Step:
         """Return the step for a saga object."""
         saga = self.saga if self.saga is not None else saga
-        undo = self.undo
-        # A function from elsewhere does not take the saga.
-        if undo is not None and _class_of(undo) == _class_of(self.function) and hasattr(undo, "__get__"):
-            undo = undo.__get__(saga)
-        task = FunctionTask(self.function.__get__(saga), undo, (), {}, (), {})
-        return Step(task, self.name, self.policies)
+        function, undo, policies = self.function, self.undo, self.policies
+        declared, now = _in_class(type(saga), function)
+        if isinstance(declared, MethodStep) and now is not declared:  # a subclass overrides it
+            function = now
+            if isinstance(now, MethodStep):
+                function = now.function
+                given_in_flow = {key: value for key, value in policies.items() if declared.policies.get(key) is not value}
+                policies = {**now.policies, **given_in_flow}
+                undo = now.undo if undo is declared.undo and now.undo is not None else undo
+        if undo is not None and _is_method(undo, self.function, function):
+            undo = _in_class(type(saga), undo)[1].__get__(saga)
+        task = FunctionTask(function.__get__(saga), undo, (), {}, (), {})
+        return Step(task, self.name, policies)
 
     def __repr__(self) -> str:
         return f"<saga step {self.name!r}>"
+
+
+def _in_class(kind: type, function: Any) -> tuple[Any, Any]:
+    """Return a method as the class body has it that it is from, and what ``kind`` has by its name."""
+    name = getattr(function, "__name__", "")
+    known = [vars(base)[name] for base in kind.__mro__ if name in vars(base)]
+    for one in known:
+        if one is function or (isinstance(one, MethodStep) and one.function is function):
+            return one, known[0]
+    return function, function  # it is from elsewhere
+
+
+def _is_method(undo: Any, *of: Any) -> bool:
+    """Whether the function that undoes is defined in the class body that one of the methods is in, and takes the saga."""
+    if not isinstance(undo, FunctionType) or _class_of(undo) not in [_class_of(method) for method in of]:
+        return False  # a function from elsewhere does not take the saga
+    return undo.__name__ != "<lambda>" or undo.__code__.co_varnames[:1] == ("self",)
 
 
 def _class_of(function: Any) -> tuple[str, str]:
@@ -398,7 +421,10 @@ def as_flow(value: Any, where: str) -> Flow:
     as_step: Callable[[], Flow] | None = getattr(value, "__saga_flow__", None)
     if as_step is not None and not isinstance(value, type):
         return as_step()
-    hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
+    if as_step is not None:
+        hint = f"give an object of it: {value.__name__}()"
+    else:
+        hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
     raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
 
 
@@ -527,6 +553,8 @@ def _bind(function: Any, args: int, kwargs: tuple[str, ...]) -> _Binding:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone
+        if isinstance(function, MethodType):
+            raise TypeError("is a method, and takes no self") from None
         return False, None, False
     parameters = list(signature.parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

@@ -11,6 +11,7 @@ from typing import Any
 from saga.codec import Codec
 from saga.errors import EncodingError, SagaDefinitionError
 from saga.flow import FunctionTask, Step, step
+from saga.policy import ExponentialBackoff, FixedBackoff, InDoubt, Retry
 from saga.task import Task
 
 __all__ = ["read_step", "write_step"]
@@ -22,7 +23,12 @@ def write_step(found: Step, codec: Codec) -> str:
     :raises SagaDefinitionError: it could not be found again; the text says why.
     """
     where = f"step {found.name!r} in a transaction with a store"
-    kept = {key: found.policies[key] for key in ("compensate_on_failure",) if key in found.policies}
+    kept = {key: found.policies[key] for key in ("compensate_on_failure", "pivot") if key in found.policies}
+    if "in_doubt" in found.policies:
+        kept["in_doubt"] = found.policies["in_doubt"].value
+    retry = found.policies.get("compensation_retry")
+    if retry is not None:
+        kept["compensation_retry"] = _write_retry(retry, where)
     told: dict[str, Any] = {"policies": kept}
     task = found.task
     if isinstance(task, FunctionTask):
@@ -75,13 +81,38 @@ def _find(name: str) -> Any:
         raise LookupError(f"{name!r} is not found: {error}") from error
 
 
+def _write_retry(retry: Retry, where: str) -> dict[str, Any]:
+    backoff = retry.backoff
+    if isinstance(backoff, FixedBackoff):
+        backoff = backoff.seconds
+    if isinstance(backoff, ExponentialBackoff):
+        told: Any = [backoff.initial, backoff.factor, backoff.cap, backoff.jitter]
+    elif isinstance(backoff, int | float):
+        told = backoff
+    else:
+        raise SagaDefinitionError(f"{where}: compensation_retry has {backoff!r}, which is not stored; give seconds")
+    kinds = retry.retry_on if isinstance(retry.retry_on, tuple) else (retry.retry_on,)
+    return {"max_attempts": retry.max_attempts, "backoff": told, "retry_on": [_name_of(kind, where) for kind in kinds]}
+
+
+def _read_retry(told: Mapping[str, Any]) -> Retry:
+    backoff = told["backoff"]
+    kinds = tuple(_find(kind) for kind in told["retry_on"])
+    return Retry(told["max_attempts"], ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff, kinds)
+
+
 def read_step(name: str, told: Mapping[str, Any]) -> Step:
     try:
+        policies = dict(told["policies"])
+        if "in_doubt" in policies:
+            policies["in_doubt"] = InDoubt(policies["in_doubt"])
+        if "compensation_retry" in policies:
+            policies["compensation_retry"] = _read_retry(policies["compensation_retry"])
         if "class" in told:
-            return step(_find(told["class"]), name=name, **told["policies"])
+            return step(_find(told["class"]), name=name, **policies)
         args, kwargs = told["arguments"]
         undo = _find(told["undo"]) if told["undo"] is not None else None
-        made = step(_nothing, undo, name=name, compensate_args=args, compensate_kwargs=kwargs, **told["policies"])
+        made = step(_nothing, undo, name=name, compensate_args=args, compensate_kwargs=kwargs, **policies)
     except LookupError as error:
         raise EncodingError(f"step {name!r} cannot be undone: {error}; put it back") from error
     return made

@@ -20,7 +20,7 @@ protocol libraries.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -111,7 +111,7 @@ class Machine:
     halt: BaseException | None = None  # stopped past the pivot, by what; not folded: whoever takes it up goes on
     cancelled: OperatorActed | None = None  # a person said to give up
     skipped: frozenset[int] = frozenset()  # steps the saga went on without
-    asked: frozenset[int] = frozenset()  # in doubt, and the task says ASK
+    asked: frozenset[int] = frozenset()  # a person must decide: in doubt, and the task says ASK
     to_rerun: frozenset[int] = frozenset()  # a person said to execute it again
     to_skip: frozenset[int] = frozenset()  # a person said to go on without it
     falling: frozenset[int] = frozenset()  # failed, and their fallbacks are to start
@@ -270,23 +270,34 @@ class Machine:
     def receive(self, signal: SignalReceived) -> None:
         """Take a signal from outside: a step that waits for it goes on, or the next that asks for it has it at once."""
         self.record(signal)
+        given = self._given(signal.name)
         for index in sorted(self.open):
             step = self.plan.steps[index]
-            if step.pause is not None and step.pause.signal == signal.name and len(self.signals[signal.name]) == 1:
-                self.commands.append(Pass(step, signal.value))
+            if step.pause is not None and step.pause.signal == signal.name and index not in given:
+                self.commands.append(Pass(step, self.signals[signal.name][len(given)]))
                 return
 
-    def reach_deadline(self, seconds: float, at: float) -> None:
-        """The execution's own deadline has come: running steps count as timed out, and the undo starts."""
+    def _given(self, signal: str) -> set[int]:
+        """Return the steps that a signal of this name was given to and that have not ended yet."""
+        passes = [command.step for command in self.commands if isinstance(command, Pass)]
+        return {step.index for step in passes if step.pause is not None and step.pause.signal == signal}
+
+    def reach_deadline(self, seconds: float, at: float, cancelled: Collection[int] = ()) -> SagaTimeoutError | None:
+        """The execution's own deadline has come: running steps count as timed out, and the undo starts.
+
+        :param cancelled: steps that will be cancelled now: they time out when they have ended.
+        :return: what running calls time out with, or ``None`` where it does not matter.
+        """
         if self.status.terminal or self.past_pivot or self.went_through:
-            return
+            return None
         error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
         for index in sorted(self.open):
             step = self.plan.steps[index]
-            if step.pause is None:
+            if step.pause is None and index not in cancelled:
                 elapsed = at - self.started_at(step.name)
                 self.record(StepTimedOut(step.name, self.attempts.get(index, 1), at, elapsed, error))
         self.give_up(error, at)
+        return error
 
     def act(self, action: OperatorActed) -> None:
         """Take what a person decided while the execution runs here.
@@ -420,7 +431,8 @@ class Machine:
 
     def _wait(self, step: PlannedStep, seconds: float | None) -> None:
         assert step.pause is not None
-        come = self.signals.get(step.pause.signal) if step.pause.signal is not None else None
+        signal = step.pause.signal
+        come = self.signals.get(signal, ())[len(self._given(signal)) :] if signal is not None else ()
         if come:
             self.commands.append(Pass(step, come[0]))
         elif seconds is not None:
@@ -472,9 +484,9 @@ class Machine:
         step = self.plan.by_name[event.step]
         if step.index in self.skipped and not (event.in_doubt and self.status is Status.RUNNING):
             self._ended_late(step, event.at)  # a straggler the saga went on without ended by raising
-        elif self.status is not Status.RUNNING:
+        elif self.status is not Status.RUNNING or (self.past_pivot and step.index in self.asked):
             self._progress(event.at)
-        elif (event.in_doubt or event.executed) and not self.past_pivot:
+        elif event.in_doubt or event.executed:
             self.give_up(event.error, event.at, step.name)
         elif self._may_retry(step, event.attempt, event.error):
             self._retry(step, event.attempt, event.error, event.at, False)
@@ -501,6 +513,9 @@ class Machine:
 
     def _fail(self, step: PlannedStep, error: BaseException, at: float) -> None:
         if step.fallback and isinstance(error, step.fallback_on):
+            if step.index in self.asked:  # what a person knows of it decides whether anything is done instead
+                self._progress(at)
+                return
             self.record(FallbackChosen(step.name, at))
             self._fall_back(step, at)
         elif step.on_error is OnError.SKIP:
@@ -635,8 +650,13 @@ class Machine:
             left = [steps[i].name for i in self.undo]
             if left:
                 reasons.append("not compensated: " + ", ".join(reversed(left)))
-        if self.asked:
-            reasons.append("in doubt, and the task says ASK: " + ", ".join(steps[i].name for i in sorted(self.asked)))
+        asked = [steps[i] for i in sorted(self.asked)]
+        unkept = [step.name for step in asked if self.past_pivot and step.in_doubt is not InDoubt.ASK]
+        doubtful = [step.name for step in asked if step.name not in unkept]
+        if doubtful:
+            reasons.append("in doubt, and the task says ASK: " + ", ".join(doubtful))
+        if unkept:
+            reasons.append("done past the pivot, and what came of it could not be stored: " + ", ".join(unkept))
         return "; ".join(reasons)
 
     def started_at(self, name: str) -> float:
@@ -695,8 +715,11 @@ class Machine:
         index = step.index
         self.open.discard(index)
         self.stragglers.discard(index)
-        if self.past_pivot and index not in self.skipped:
-            self.to_rerun |= {index}  # unless what follows says otherwise: from here there is only forward
+        if self.past_pivot and index not in self.skipped:  # from here there is only forward
+            if event.executed:
+                self.asked |= {index}  # done, and its outcome cannot be kept: another attempt would do it twice
+            else:
+                self.to_rerun |= {index}  # unless what follows says otherwise
         elif event.in_doubt:
             self._doubt(step)
         elif (step.compensate_on_failure or event.executed) and step.compensates:
@@ -786,6 +809,8 @@ class Machine:
         if self.status is Status.STUCK:
             self.status = Status.RUNNING if self.error is None else Status.COMPENSATING
         if event.action in ("cancel", "compensate"):
+            if self.past_pivot:  # who recorded it did not know; nothing is undone any more
+                return
             self.cancelled = event
             self.undo.extend(index for index in sorted(self.asked) if self.plan.steps[index].compensates)
             self.undo.extend(reversed(self.unfinished_undo))  # they were tried last first

@@ -98,6 +98,7 @@ class Plan:
     :ivar parents: for each scope, the scope it was forked from (``None`` for the execution's own).
     :ivar asynchronous: whether any task is a coroutine function.
     :ivar pivot: the step after which nothing is undone.
+    :ivar receives: whether a step waits for a signal.
     :ivar undo_together: whether any group's branches are undone at the same time.
     :ivar open: whether it grows.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
@@ -119,6 +120,7 @@ class Plan:
         self.pivot = next((step for step in steps if step.pivot), None)
         several = groups or self.pivot or any(step.timeout or step.pause or step.fallback for step in steps)
         self.plain = not (self.open or several)
+        self.receives = any(step.pause is not None and step.pause.signal is not None for step in steps)
         self.undo_together = any(group.undo_together for group in groups)
         self.asynchronous = any(step.async_execute or step.async_compensate for step in steps)
 
@@ -160,6 +162,8 @@ class OpenPlan(Plan):
             for step in compiler.steps[before[0] :]:
                 if (step.async_execute or step.async_compensate) and not allow_async:
                     raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
+                if step.pause is not None and step.pause.signal is not None:
+                    raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
         except SagaDefinitionError:
             steps, groups, parents, compiler.names = before
             del compiler.steps[steps:], compiler.groups[groups:], compiler.parents[parents:]

@@ -17,6 +17,7 @@ from saga.drivers.threads import Execution
 from saga.durable import progress_of, store_of, take_up
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
 from saga.leases import keeper_of, owner
+from saga.plan import Plan
 from saga.policy import Backoff, ExponentialBackoff
 from saga.result import SagaResult
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
@@ -122,11 +123,7 @@ class Recovery:
             if row.recoveries > self.max_attempts and not progress_of(self.store, row.saga_id, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
                 return None
-            execution: Execution | AsyncExecution
-            if saga.plan.asynchronous:
-                execution = take_up(saga, AsyncExecution, row, self.store)
-            else:
-                execution = take_up(saga, Execution, row, self.store)
+            execution: Execution | AsyncExecution = take_up(saga, _driver_of, row, self.store)
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
             return None
@@ -144,7 +141,7 @@ class Recovery:
         execution.park = True
         try:
             if isinstance(execution, AsyncExecution):
-                asyncio.run(execution.run())
+                _run(execution)
             else:
                 execution.run()
         except StorageError as error:  # the execution has given its lease back
@@ -178,6 +175,20 @@ class Recovery:
         except StorageError as error:
             _logger.error("that saga %s is stuck could not be stored: %s", row.saga_id, error)
         keeper_of(self.store).drop(lease)
+
+
+def _driver_of(plan: Plan) -> type[Execution | AsyncExecution]:
+    return AsyncExecution if plan.asynchronous else Execution
+
+
+def _run(execution: AsyncExecution) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(execution.run())
+    else:  # an event loop runs in this thread: use another
+        with ThreadPoolExecutor(1, thread_name_prefix="saga recovery") as pool:
+            pool.submit(asyncio.run, execution.run()).result()
 
 
 def _nothing() -> None:

@@ -162,7 +162,16 @@ class SagaResult:
         """Wait as :meth:`wait` does, without blocking the event loop."""
         import asyncio
 
-        return await asyncio.to_thread(self.wait, timeout)
+        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        pause = 0.001
+        while True:  # a thread that waits here could be one that the execution needs for its store
+            try:
+                return self.wait(0)
+            except TimeoutError:
+                if end is not None and asyncio.get_running_loop().time() >= end:
+                    return self.wait(0)
+            await asyncio.sleep(pause)
+            pause = min(0.1, pause * 1.5)
 
     def report(self) -> str:
         """Return every step with what became of it, and each error with its traceback."""

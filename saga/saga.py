@@ -169,7 +169,7 @@ class Saga(Composing):
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
         first = () if declared is None else (bind(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *self._flows), name)
+        return Sequence((*first, *(bind(flow, self) for flow in self._flows)), name)
 
     @property
     def codec(self) -> Codec:
@@ -329,7 +329,7 @@ class Saga(Composing):
     def _store(self, store: Store | str | os.PathLike[str] | None) -> Store:
         chosen = self.store if store is None else store
         if chosen is None:
-            raise SagaDefinitionError(f"saga {self.name!r} has no store; give one here or to Saga(store=...)")
+            raise SagaDefinitionError(f"saga {self.name!r} has no store: {_GIVE_A_STORE}")
         from saga.durable import store_of
 
         return store_of(chosen)
@@ -390,11 +390,9 @@ class Saga(Composing):
         context, saga_id, store = self._inputs(context, saga_id, store)
         if store is None:
             return self._execution(AsyncExecution, self._machine(saga_id), context)
-        import asyncio
+        from saga.durable import astart
 
-        from saga.durable import start
-
-        return await asyncio.to_thread(start, self, AsyncExecution, context, saga_id, store)
+        return await astart(self, context, saga_id, store)
 
     def _inputs(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
@@ -412,8 +410,11 @@ class Saga(Composing):
             saga_id = os.urandom(16).hex()
         elif not isinstance(saga_id, str) or not saga_id:
             raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
+        store = self.store if store is None else store
+        if plan.receives and store is None:
+            raise SagaDefinitionError(f"saga {self.name!r} receives signals, which need a store: {_GIVE_A_STORE}")
         context._begin(plan, saga_id)
-        return context, saga_id, self.store if store is None else store
+        return context, saga_id, store
 
     def _machine(self, saga_id: str) -> Machine:
         return Machine(self.plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
@@ -503,6 +504,7 @@ def _raise_unless_ok(result: SagaResult) -> None:
     raise kind(result=result) from result.error
 
 
+_GIVE_A_STORE = "give one here or to Saga(store=...)"
 _TOLD = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
 
 

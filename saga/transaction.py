@@ -8,6 +8,7 @@ cannot go on with the block.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -60,6 +61,7 @@ class Transaction:
         assert isinstance(self._machine.plan, OpenPlan)
         self._plan = self._machine.plan
         self._execution: Driver | None = None
+        self._failure: SagaExecutionException | None = None  # what its step raised
         self.context._begin(self._plan, self.saga_id)
 
     # -- the block ----------------------------------------------------------------------------------------------------
@@ -76,14 +78,19 @@ class Transaction:
         self._settle(execution, error)
 
     async def __aenter__(self) -> Self:
-        import asyncio
+        from functools import partial
 
-        from saga.drivers.aio import AsyncExecution
+        from saga.drivers.aio import AsyncExecution, in_thread
 
         if self._store is None:
             self._execution = self._begin(AsyncExecution)
-        else:
-            self._execution = await asyncio.to_thread(self._begin, AsyncExecution)
+            return self
+        struck: list[BaseException] = []
+        execution = self._execution = await in_thread(partial(self._begin, AsyncExecution), struck.append)
+        if struck:
+            await execution.leave(struck[0])
+            self.result = settle(execution)
+            raise struck[0]
         return self
 
     async def __aexit__(
@@ -176,6 +183,7 @@ class Transaction:
         if self._machine.begun:
             raise SagaDefinitionError(f"transaction {self._saga.name!r}: a block is entered once; call transaction() again")
         if self._store is None:
+            self._machine.start(time.time())
             return self._saga._execution(driver, self._machine, self.context)
         from saga.durable import begin, store_of
         from saga.storage import StoredExecution
@@ -229,7 +237,8 @@ class Transaction:
             return self.context._results.get(flow.name) if isinstance(flow, Step) else self.context._previous
         if execution.interrupt is not None:
             raise execution.interrupt
-        raise _failure(SagaResult(execution.machine, self.context))
+        self._failure = _failure(SagaResult(execution.machine, self.context))
+        raise self._failure
 
     def _end(self, error: BaseException | None) -> Driver:
         """Say that the block has ended."""
@@ -245,13 +254,14 @@ class Transaction:
     def _settle(self, execution: Driver, error: BaseException | None) -> None:
         """Raise what the block has to, unless ``error`` is raised anyhow."""
         result = self.result = settle(execution)
+        interrupt = execution.interrupt
+        if interrupt is not None and interrupt is not error:
+            raise interrupt
         if error is None:
-            if execution.interrupt is not None:
-                raise execution.interrupt
-            if not result.ok:
+            if not (result.ok or (result.status is Status.RUNNING and result.error is None)):
                 raise _failure(result)
-        elif not isinstance(error, SagaExecutionException) and not execution.abandoned:
-            if result.compensation_errors:
+        elif error is not self._failure and not execution.abandoned:
+            if result.compensation_errors and isinstance(error, Exception):
                 raise SagaCompensationError(result=result) from error
             error.add_note(result.report())
 

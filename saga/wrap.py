@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from types import FunctionType
 from typing import Any
 
-from saga.errors import CircuitOpenError
+from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import Breaker, FunctionTask
 from saga.task import Task
 
@@ -112,11 +112,22 @@ def _awaiting(compensate: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
     """Return a task that is made anew by the resolver for each call, in a scope of its own."""
 
+    def method_of(made: Any, method: str) -> Any:
+        if not callable(getattr(made, method, None)):
+            raise SagaDefinitionError(f"the resolver gives {made!r} for {kind.__name__}, which has no {method}()")
+        return getattr(made, method)
+
     def call(method: str, context: Any) -> Any:
         with ExitStack() as scope:
             made = resolver(kind)
-            task = scope.enter_context(made) if isinstance(made, AbstractContextManager) else made
-            return getattr(task, method)(context)
+            if isinstance(made, AbstractContextManager):
+                made = scope.enter_context(made)
+            elif isinstance(made, AbstractAsyncContextManager):
+                raise SagaDefinitionError(
+                    f"the resolver gives an async context manager for {kind.__name__}, whose {method} is a plain function; "
+                    f"give a plain context manager, or make {method} an async def"
+                )
+            return method_of(made, method)(context)
 
     async def acall(method: str, context: Any) -> Any:
         async with AsyncExitStack() as scope:
@@ -125,7 +136,7 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
                 made = await scope.enter_async_context(made)
             elif isinstance(made, AbstractContextManager):
                 made = scope.enter_context(made)
-            return await getattr(made, method)(context)
+            return await method_of(made, method)(context)
 
     wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate)
     for method in ("execute", "compensate"):

@@ -15,8 +15,9 @@ import contextvars
 import heapq
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
@@ -24,7 +25,7 @@ from saga.events import CompensationSucceeded, Status, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
 from saga.plan import Call
 
-__all__ = ["AsyncExecution"]
+__all__ = ["AsyncExecution", "in_thread"]
 
 T = TypeVar("T")
 
@@ -65,9 +66,9 @@ class AsyncExecution(Driver):
                 more = await self._guarded_turn()
             if more:
                 self._exposed = False
-                await _to_the_end(self._finish(), self._also)
+                await _to_the_end(self._finish, self._also)
         except UnstoredError as unstored:
-            self._abandon()
+            await self._abandon()
             raise unstored.error from unstored.error.__cause__
 
     async def run_one(self) -> bool:
@@ -77,9 +78,9 @@ class AsyncExecution(Driver):
             self._exposed = self.machine.status is Status.RUNNING
             if self._exposed:
                 return await self._guarded_turn(one=True)
-            return await _to_the_end(self._guarded_turn(one=True), self._also)
+            return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
         except UnstoredError as unstored:
-            self._abandon()
+            await self._abandon()
             raise unstored.error from unstored.error.__cause__
 
     async def leave(self, reason: BaseException) -> None:
@@ -127,18 +128,21 @@ class AsyncExecution(Driver):
                 await self._finish()
         except UnstoredError as unstored:
             self.unstored = unstored.error
-            self._abandon()
+            await self._abandon()
             logging.getLogger("saga").error(
                 "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
             )
         finally:
             self.ended.set()
 
-    def _abandon(self) -> None:
+    async def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         self.abandoned = True
         self._call_off()
-        self.background = asyncio.get_running_loop().create_task(self._let_go())
+        if any(running.outcome is None for running in self._running.values()):
+            self.background = asyncio.get_running_loop().create_task(self._let_go())
+        else:
+            await self._let_go()
 
     async def _let_go(self) -> None:
         while any(running.outcome is None for running in self._running.values()):
@@ -147,7 +151,7 @@ class AsyncExecution(Driver):
             except asyncio.CancelledError:
                 continue
         assert self.journal is not None
-        await _to_the_end(asyncio.to_thread(self.journal.let_go), _nothing)
+        await in_thread(self.journal.let_go, self._also)
 
     async def _turn(self, one: bool) -> bool:
         """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
@@ -248,8 +252,12 @@ class AsyncExecution(Driver):
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
-            if type(value) is kind:
+            given = type(value)
+            if given is kind:
                 value = view._become(value)
+            elif given is CoroutineType:
+                self._returned(call, view, value, clock() - started)
+                break
             results[step.name] = value
             set_previous(view, value)
             ended = clock()
@@ -274,9 +282,12 @@ class AsyncExecution(Driver):
             self._inline = call
             set_call(view, call)
             try:
-                await step.task.compensate(view)  # type: ignore[func-returns-value, misc]
+                value: Any = await step.task.compensate(view)  # type: ignore[func-returns-value, misc]
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
+                break
+            if type(value) is CoroutineType:
+                self._returned(call, view, value, clock() - started)
                 break
             ended = clock()
             if not chain or not chain[-1].async_compensate:
@@ -358,7 +369,7 @@ class AsyncExecution(Driver):
         """Do something with the store in a thread, to its end: a cancellation strikes when it is done."""
         struck: list[BaseException] = []
         try:
-            result = await _to_the_end(asyncio.to_thread(work), struck.append)
+            result = await in_thread(work, struck.append)
         except Exception as error:
             raise UnstoredError(error) from error
         if struck:
@@ -375,17 +386,25 @@ async def _outcome(call: Call, view: Any) -> tuple[bool, Any]:
         return False, error
 
 
-async def _to_the_end(work: Coroutine[Any, Any, T], struck: Callable[[BaseException], None]) -> T:
-    """Await ``work`` in a task of its own, to its end. Each cancellation that strikes meanwhile is given to ``struck``."""
-    task = asyncio.create_task(work)
+async def _to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None]) -> T:
+    """Await what ``begin`` returns, beside the caller, to its end. Each cancellation meanwhile is given to ``struck``.
+
+    The event loop's end cancels every task, one that has not begun too: then it is begun again.
+    """
+    work = asyncio.ensure_future(begin())
     while True:
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(work)
         except asyncio.CancelledError as error:
-            if task.done():
-                return task.result()
             struck(error)
+            if work.cancelled():
+                work = asyncio.ensure_future(begin())
+            elif work.done():
+                return work.result()
 
 
-def _nothing(error: BaseException) -> None:
-    """A cancellation does not matter where the process only lets go of a lease."""
+async def in_thread(work: Callable[[], T], struck: Callable[[BaseException], None]) -> T:
+    """Do ``work`` in a thread, to its end. Each cancellation that strikes meanwhile is given to ``struck``."""
+    call = contextvars.copy_context().run
+    # Unlike a task, a future of an executor is not cancelled by the event loop's end.
+    return await _to_the_end(lambda: asyncio.get_running_loop().run_in_executor(None, call, work), struck)

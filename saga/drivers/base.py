@@ -14,10 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.context import Context, _Slots
-from saga.errors import EncodingError, MergeConflictError, StepTimeoutError, StorageError
+from saga.errors import EncodingError, MergeConflictError, SagaDefinitionError, StepTimeoutError, StorageError
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
 
+_MAKE_ASYNC: Final = "make the function that calls it an `async def` which awaits it"
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
@@ -62,7 +64,7 @@ class Running:
         self.cancelled = threading.Event()
         self.turn = threading.Lock()  # taken by the thread before it makes the call, or by who prevents it
         self.outcome: tuple[bool, Any, float] | None = None  # whether it returned, what it returned or raised, seconds
-        self.overdue = False  # its timeout has come, and it was cancelled
+        self.overdue: Exception | None = None  # why it was cancelled: its timeout or the deadline has come
         self.task: Any = None  # the asyncio task, where it is one
 
 
@@ -203,10 +205,10 @@ class Driver:
         if due is None:
             assert self.deadline is not None
             cut = [self._running[index] for index in machine.open if index in self._running]
-            machine.reach_deadline(self.deadline, at)
-            for running in cut:
-                if running.call.step.index in machine.stragglers:
-                    self._overdue(running)
+            # What can be cancelled has timed out when it has ended.
+            error = machine.reach_deadline(self.deadline, at, {one.call.step.index for one in cut if one.task is not None})
+            for running in cut if error is not None else ():
+                self._overdue(running, error)
         elif isinstance(due, Wait):
             machine.wake(due, at)
         elif isinstance(due, Pause):
@@ -214,16 +216,16 @@ class Driver:
         elif self._running.get(due.call.step.index) is due and due.call.step.index in machine.open:
             step = due.call.step
             assert step.timeout is not None
-            self._overdue(due)
+            self._overdue(due, _late(due.call))
             if due.task is None:  # what can be cancelled has timed out when it has ended
                 machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, _late(due.call)))
 
-    def _overdue(self, running: Running) -> None:
-        """Tell a call that its time is up."""
+    def _overdue(self, running: Running, error: Exception | None) -> None:
+        """Tell a call that its time is up: ``error`` says why."""
         running.cancelled.set()
         self._views.keep(running.call.step, running.view)
         if running.task is not None:
-            running.overdue = True
+            running.overdue = error
             running.task.cancel()
 
     def _pass(self, command: Pass) -> None:
@@ -235,9 +237,9 @@ class Driver:
 
     def _may_park(self) -> float | None:
         """Return the seconds for which there is nothing to do here, where that is long enough for others to use."""
-        if self.machine.halted and self.journal is not None:
-            return 0.0  # nothing is undone any more, so a recovery goes on
-        if not self.park or self._running or self.journal is None or self.machine.status.terminal:
+        if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
+            return 0.0 if self.journal is not None and not self.machine.plan.open else None
+        if not self.park or self._running or self.journal is None or self.machine.status.terminal or self.mail:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None
@@ -277,9 +279,9 @@ class Driver:
         ok, value, elapsed = running.outcome
         if ok:
             self._returned(call, running.view, value, elapsed)
-        elif running.overdue and call.step.index in self.machine.open:
+        elif running.overdue is not None and call.step.index in self.machine.open:
             at = clock() + self._epoch
-            self._send(StepTimedOut(call.step.name, call.attempt, at, elapsed, _late(call), running=False), running.view)
+            self._send(StepTimedOut(call.step.name, call.attempt, at, elapsed, running.overdue, running=False), running.view)
         else:
             self._raised(call, running.view, value, elapsed)
 
@@ -288,6 +290,16 @@ class Driver:
     def _returned(self, call: Call, view: Context, value: Any, elapsed: float) -> None:
         """Feed to the machine that a call returned."""
         step, machine, at = call.step, self.machine, clock() + self._epoch
+        if type(value) is CoroutineType:
+            value.close()
+            unawaited = SagaDefinitionError(f"step {step.name!r} returned a coroutine, which nobody awaits: {_MAKE_ASYNC}")
+            if call.compensation:
+                self._raised(call, view, unawaited, elapsed)
+            else:  # what it did besides is not known
+                if not self._plain:
+                    self._views.keep(step, view)
+                self._send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True), view)
+            return
         if call.compensation:
             self._send(CompensationSucceeded(step.name, call.attempt, at, elapsed), view)
             return

@@ -12,6 +12,7 @@ import heapq
 import logging
 import queue
 import threading
+from types import CoroutineType
 from typing import Any
 
 from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
@@ -195,8 +196,12 @@ class Execution(Driver):
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
-            if type(value) is kind:
+            given = type(value)
+            if given is kind:
                 value = view._become(value)
+            elif given is CoroutineType:
+                self._returned(call, view, value, clock() - started)
+                break
             results[step.name] = value
             set_previous(view, value)
             ended = clock()
@@ -221,9 +226,12 @@ class Execution(Driver):
             self._inline = call
             set_call(view, call)
             try:
-                step.task.compensate(view)
+                value: Any = step.task.compensate(view)  # type: ignore[func-returns-value]
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
+                break
+            if type(value) is CoroutineType:
+                self._returned(call, view, value, clock() - started)
                 break
             ended = clock()
             if not chain:

@@ -36,6 +36,7 @@ from saga.diagram.mermaid import escaped
 from saga.diagram.shape import duration, printable
 from saga.diagram.svg import text_width
 from saga.errors import SagaDefinitionError
+from saga.storage import MemoryStore
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
@@ -402,7 +403,7 @@ def test_a_sequence_diagram_of_an_execution_tells_who_called_whom() -> None:
 
 def test_a_sequence_diagram_of_an_execution_tells_of_waits() -> None:
     saga = Saga("waits").add_task(timer(0.01, name="breathe")).add_task(receive("approved", timeout=0.01))
-    text = saga.diagram(saga.try_execute()).sequence()
+    text = saga.diagram(saga.try_execute(store=MemoryStore())).sequence()
     assert "Note over saga: breathe#58; waits 10 ms" in text
     assert "StepTimeoutError#58;" in text
 

@@ -316,7 +316,7 @@ FROM_THE_FLOW = (
         ),
         (
             lambda: sequence(Saga),
-            f"sequence(): {Saga!r} (type) is not a task; wrap a function as step(function, compensate=...)",
+            f"sequence(): {Saga!r} (type) is not a task; give an object of it: Saga()",
         ),
         (lambda: sequence([Charge, 3]), "sequence(): 3 (int) is not a task; give a Task, a flow or a saga"),
         (lambda: Saga("s").plan, "saga 's': saga 's' has no steps; add at least one task"),
