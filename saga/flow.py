@@ -341,7 +341,8 @@ class MethodStep(Flow):
                 policies = {**now.policies, **given_in_flow}
                 undo = now.undo if undo is declared.undo and now.undo is not None else undo
         if undo is not None and _is_method(undo, self.function, function):
-            undo = _in_class(type(saga), undo)[1].__get__(saga)
+            now = _in_class(type(saga), undo)[1]
+            undo = (now.function if isinstance(now, MethodStep) else now).__get__(saga)
         task = FunctionTask(function.__get__(saga), undo, (), {}, (), {})
         return Step(task, self.name, policies)
 

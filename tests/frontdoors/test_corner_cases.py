@@ -947,6 +947,26 @@ def test_a_method_that_takes_no_self_is_refused() -> None:
         Declared().try_execute()
 
 
+def test_a_step_that_undoes_another_may_be_a_coroutine_and_overridden() -> None:
+    class Base(Saga):
+        @saga_step
+        async def undo_a(self) -> None:
+            log.append("-base")
+
+        @saga_step
+        async def a(self) -> None: ...
+
+        flow = (a >> undo_a, act("f", ValueError()))
+
+    class Child(Base):
+        @saga_step
+        async def undo_a(self) -> None:
+            log.append("-child")
+
+    assert [kind().try_execute().status for kind in (Base, Child)] == [Status.COMPENSATED] * 2
+    assert log == ["f", "-base", "f", "-child"]
+
+
 def test_one_method_step_may_undo_another() -> None:
     class Declared(Saga):
         @saga_step

@@ -50,22 +50,21 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def mariadb_programs() -> tuple[str, str]:
-    """Return the paths of the server and of what makes its folder; install them where that is possible."""
+def programs(package: str, *names: str) -> list[str]:
+    """Return the paths of a Debian package's programs; install it where that is possible."""
 
     def found() -> list[str]:
         folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"])
-        paths = [shutil.which(name, path=folders) for name in ("mariadbd", "mariadb-install-db")]
+        paths = [shutil.which(name, path=folders) for name in names]
         return [path for path in paths if path]
 
-    if len(found()) < 2 and sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get"):
+    if len(found()) < len(names) and sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = {"env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, "capture_output": True, "check": False}
         subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "mariadb-server"], **quiet)
-    if len(found()) < 2:
-        missing("mariadbd and mariadb-install-db are not installed (Debian: apt-get install mariadb-server)")
-    server, installer = found()
-    return server, installer
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], **quiet)
+    if len(found()) < len(names):
+        missing(f"{' and '.join(names)}: not installed (Debian: apt-get install {package})")
+    return found()
 
 
 def free_port() -> int:
@@ -77,7 +76,7 @@ def free_port() -> int:
 @contextmanager
 def mariadb() -> Iterator[str]:
     """Run a MariaDB server; give its URL for SQLAlchemy."""
-    server, installer = mariadb_programs()
+    server, installer = programs("mariadb-server", "mariadbd", "mariadb-install-db")
     folder = Path(tempfile.mkdtemp(prefix="saga-maria-"))
     port = free_port()
     user = ["--user=root"] if os.geteuid() == 0 else []
@@ -134,3 +133,31 @@ def make_database(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
     with connection, connection.cursor() as cursor:
         # Not what the store wants: it asks for its own character set and collation.
         cursor.execute("CREATE DATABASE saga CHARACTER SET latin1 COLLATE latin1_swedish_ci")
+
+
+@contextmanager
+def redis() -> Iterator[int]:
+    """Run a Redis server; give its port."""
+    import redis as client
+
+    (server,) = programs("redis-server", "redis-server")
+    port = free_port()
+    folder = tempfile.mkdtemp(prefix="saga-redis-")
+    command = [server, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        with client.Redis(port=port) as connection:
+            while True:
+                try:
+                    connection.ping()
+                    break
+                except client.ConnectionError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        pytest.fail("redis-server did not start")
+                    time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
