@@ -1,6 +1,6 @@
 """The programs of other libraries on the pages "coming from": each prints what its page says, where it can be run.
 
-``pip install 'saga-tasks[peers]'`` installs the libraries that have a package. The program for py-saga-orchestration needs a
+``pip install 'saga-tasks[test]'`` installs the libraries that have a package. The program for py-saga-orchestration needs a
 clone of it: ``PY_SAGA_ORCHESTRATION`` is its folder. Its module is called ``saga``, as ours is, so it runs alone.
 """
 
@@ -53,7 +53,7 @@ def test_a_program_of_another_library_prints_what_its_page_says(name: str) -> No
     package = NEEDS[name]
     top = package.partition(".")[0]
     if importlib.util.find_spec(top) is None or importlib.util.find_spec(package) is None:
-        pytest.skip(f"{name} is not installed: pip install 'saga-tasks[peers]'")
+        pytest.skip(f"{name} is not installed: pip install 'saga-tasks[test]'")
     prints_what_its_page_says(name)
 
 
