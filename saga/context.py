@@ -24,27 +24,37 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 T = TypeVar("T")
-_NO_LIMIT = (None, None)
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<deleted>"})()
 
 
+class Run:
+    """What the engine keeps of an execution beside the user's keys, for one view of the context.
+
+    :ivar plan: the compiled flow; :ivar saga_id: the execution's id.
+    :ivar results: what the steps returned, by name; :ivar previous: the result of the step before.
+    :ivar call: the call that runs.
+    :ivar limit: its deadline, and what tells that nobody waits for it any more.
+    :ivar texts: how each key was recorded last; ``None`` where the execution has no store.
+    """
+
+    results: dict[str, Any]
+    # Most views never have another value than these.
+    plan: Plan | None = None
+    saga_id = ""
+    previous: Any = None
+    call: Call | None = None
+    limit: tuple[float | None, Flag | None] = (None, None)
+    texts: dict[str, tuple[Any, str]] | None = None
+
+
 class _Slots:
-    # What the engine keeps beside the user's keys lives in slots, so that ``__dict__`` holds the user's keys alone.
-    __slots__ = ("_call", "_limit", "_plan", "_previous", "_results", "_saga_id", "_texts")
+    # In a slot, so that ``__dict__`` holds the user's keys alone.
+    __slots__ = ("_run",)
 
-    _saga_id: str
-    _plan: Plan | None
-    _results: dict[str, Any]
-    _previous: Any  # the result of the step before
-    _call: Call | None  # the call that runs
-    _limit: tuple[float | None, Flag | None]  # its deadline and what tells that nobody waits for it any more
-    _texts: dict[str, tuple[Any, str]] | None  # how each key was recorded last; None where the execution has no store
+    _run: Run
 
 
-# The slots' own setters: Context.__setattr__ is for the user's keys, and costs more.
-_set_plan, _set_saga_id, _set_results, _set_previous, _set_call, _set_limit, _set_texts = (
-    _Slots.__dict__[name].__set__ for name in ("_plan", "_saga_id", "_results", "_previous", "_call", "_limit", "_texts")
-)
+_set_run = _Slots.__dict__["_run"].__set__  # Context.__setattr__ is for the user's keys, and costs more
 
 
 class Context(_Slots, MutableMapping[str, Any]):
@@ -136,9 +146,9 @@ class Context(_Slots, MutableMapping[str, Any]):
     @property
     def step(self) -> StepInfo:
         """The running call: saga id, step name, attempt, idempotency key, deadline, cancelled."""
-        if self._call is None:
+        if self._run.call is None:
             raise RuntimeError("context.step is there only while a task runs in a saga")
-        return StepInfo(self._saga_id, self._call.step.name, self._call.attempt, *self._limit)
+        return StepInfo(self._run.saga_id, self._run.call.step.name, self._run.call.attempt, *self._run.limit)
 
     @overload
     def result_of(self, step: type[Task[T]], /) -> T: ...
@@ -152,23 +162,24 @@ class Context(_Slots, MutableMapping[str, Any]):
         :param step: the task's class, the task, or the step's name.
         :raises ContextKeyError: where no such step exists, or it has no result (yet).
         """
-        if isinstance(step, str) and step in self._results:
-            return self._own(self._results[step])
-        names = [step] if isinstance(step, str) and self._plan is None else self._plan.find(step) if self._plan else []
+        run, plan = self._run, self._run.plan
+        if isinstance(step, str) and step in run.results:
+            return self._own(run.results[step])
+        names = [step] if isinstance(step, str) and plan is None else plan.find(step) if plan else []
         if len(names) > 1:
             raise ContextKeyError(f"{len(names)} steps match {_say(step)}: {', '.join(names)}; ask by name")
         if not names:
-            known = self._plan.names if self._plan else ()
+            known = plan.names if plan else ()
             raise ContextKeyError(
                 f"no step matches {_say(step)}{_near(_say(step), known)}; steps: {', '.join(known) or 'none'}"
             )
-        if names[0] not in self._results:
+        if names[0] not in run.results:
             raise ContextKeyError(f"step {names[0]!r} has no result: it has not succeeded (yet)")
-        return self._own(self._results[names[0]])
+        return self._own(run.results[names[0]])
 
     def _own(self, result: Any) -> Any:
         """Return a step's result as a caller gets it: a copy, where a recovery would read it from a store."""
-        return result if self._texts is None else _isolate(result, {})
+        return result if self._run.texts is None else _isolate(result, {})
 
     def _unknown(self, key: str) -> ContextKeyError:
         return ContextKeyError(
@@ -177,13 +188,11 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     def _begin(self, plan: Plan | None, saga_id: str) -> None:
         """Make this the context of a new execution of ``plan``."""
-        _set_plan(self, plan)
-        _set_saga_id(self, saga_id)
-        _set_results(self, {})
-        _set_previous(self, None)
-        _set_call(self, None)
-        _set_limit(self, _NO_LIMIT)
-        _set_texts(self, None)
+        run = Run()
+        run.plan = plan
+        run.saga_id = saga_id
+        run.results = {}
+        _set_run(self, run)
 
     def _become(self, other: Context) -> Any:
         """Take over the keys of a context that a step returned. Return its result: ``None``."""
@@ -197,11 +206,10 @@ class Context(_Slots, MutableMapping[str, Any]):
         view = type(self).__new__(type(self))
         memo: dict[int, Any] = {}
         view.__dict__.update((key, _isolate(value, memo)) for key, value in self.__dict__.items())
-        _set_plan(view, self._plan)
-        _set_saga_id(view, self._saga_id)
-        _set_results(view, dict(self._results))
-        _set_previous(view, self._previous)
-        _set_texts(view, None if self._texts is None else dict(self._texts))
+        run, own = self._run, view._run
+        own.plan, own.saga_id, own.previous = run.plan, run.saga_id, run.previous
+        own.results = dict(run.results)
+        own.texts = None if run.texts is None else dict(run.texts)
         return view
 
     def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
@@ -220,19 +228,19 @@ class Context(_Slots, MutableMapping[str, Any]):
                         f"{changed[key][1]!r} and {value!r}; give each branch a key of its own"
                     )
                 changed.setdefault(key, (name, value))
-                if view._texts is not None and key in view._texts:
-                    texts[key] = view._texts[key]
-            results.update(view._results)
+                if view._run.texts is not None and key in view._run.texts:
+                    texts[key] = view._run.texts[key]
+            results.update(view._run.results)
         for key, (_, value) in changed.items():
             if value is _MISSING:
                 self.__dict__.pop(key, None)
-                if self._texts is not None:
-                    self._texts.pop(key, None)
+                if self._run.texts is not None:
+                    self._run.texts.pop(key, None)
             else:
                 self.__dict__[key] = value
-        if self._texts is not None:
-            self._texts.update(texts)
-        self._results.update(results)
+        if self._run.texts is not None:
+            self._run.texts.update(texts)
+        self._run.results.update(results)
 
 
 def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
-from saga.context import Context, _Slots
+from saga.context import Context
 from saga.drivers.base import Driver
 from saga.errors import DefinitionChangedError, EncodingError, LeaseLostError, SagaIdTakenError, StorageError
 from saga.importable import read_step
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["astart", "begin", "join", "load", "rebuild", "start", "store_of", "take_up"]
 
 D = TypeVar("D", bound=Driver)
-_set_previous = _Slots.__dict__["_previous"].__set__
 
 
 _stores: dict[str, Store] = {}
@@ -253,8 +252,8 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         given_up = machine.gave_up_on(step)
         view = views.take_over(step, views.for_compensate(step) if given_up else views.of(step), given_up)
         recorded.apply(view)
-        view._results[step.name] = event.result
-        _set_previous(view, event.result)
+        view._run.results[step.name] = event.result
+        view._run.previous = event.result
     elif isinstance(event, e.StepFailed):
         step = steps[event.step]
         view = views.for_compensate(step) if step.index in machine.stragglers else views.for_execute(step)

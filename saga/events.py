@@ -57,6 +57,10 @@ for _status in Status:  # an attribute, not a property: it is asked for many tim
     _status.terminal = _status in (Status.COMPLETED, Status.COMPENSATED, Status.STUCK)
 del _status
 
+# The engine asks for these many times in every execution, and Python 3.11 takes long to find a member of an Enum.
+RUNNING, COMPENSATING = Status.RUNNING, Status.COMPENSATING
+COMPLETED, COMPENSATED, STUCK = Status.COMPLETED, Status.COMPENSATED, Status.STUCK
+
 
 class StepStatus(StrEnum):
     """Where a step stands."""

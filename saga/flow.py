@@ -471,12 +471,12 @@ class FunctionTask(Task[Any]):
         return self.compensation and self.compensation.function
 
     def execute(self, context: Context) -> Any:
-        return self.action(context, context._own(context._previous))
+        return self.action(context, context._own(context._run.previous))
 
     def compensate(self, context: Context) -> None:
         if self.compensation is not None:
             # A coroutine, where the function is a coroutine function: the asynchronous driver awaits it.
-            return self.compensation(context, context._own(context._results.get(context.step.name)))  # type: ignore[no-any-return]
+            return self.compensation(context, context._own(context._run.results.get(context.step.name)))  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<function task {self.name!r}>"

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from saga import events as e
 from saga.codec import Codec, decode_error, encode_error
-from saga.context import _ATOMS, Context, _Slots
+from saga.context import _ATOMS, Context
 from saga.errors import EncodingError, StorageError
 from saga.leases import Keeper
 from saga.machine import Machine
@@ -36,8 +36,6 @@ __all__ = [
     "write_action",
     "write_signal",
 ]
-
-_set_texts: Final[Callable[[Context, Any], None]] = _Slots.__dict__["_texts"].__set__
 
 
 class Journal:
@@ -91,7 +89,7 @@ class Journal:
             self._extras[id(event)] = text
 
     def _changes(self, view: Context) -> str:
-        texts = view._texts
+        texts = view._run.texts
         assert texts is not None
         values = view.__dict__
         changed: dict[str, tuple[Any, str]] = {}
@@ -120,7 +118,7 @@ class Journal:
         return _changes_text(changed, removed)
 
     def _revert(self, view: Context) -> None:
-        texts = view._texts or {}
+        texts = view._run.texts or {}
         view.__dict__.clear()
         view.__dict__.update((key, self.codec.decode(text)) for key, (_, text) in texts.items())
 
@@ -351,7 +349,7 @@ def encode_context(context: Context, codec: Codec) -> dict[str, tuple[Any, str]]
         if type(value) not in _ATOMS:
             value = context.__dict__[key] = codec.decode(text)
             texts[key] = (value, text)
-    _set_texts(context, texts)
+    context._run.texts = texts
     return texts
 
 
@@ -390,4 +388,4 @@ def rebuild_context(started: Recorded, codec: Codec) -> Context:
 
 def remember_texts(view: Context, codec: Codec) -> None:
     """Note how the view's keys are recorded, so that only later changes are recorded again."""
-    _set_texts(view, {key: (value, codec.encode(value, f"context.{key}")) for key, value in view.__dict__.items()})
+    view._run.texts = {key: (value, codec.encode(value, f"context.{key}")) for key, value in view.__dict__.items()}

@@ -22,10 +22,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from saga.errors import CrashError, SagaCancelledError, SagaTimeoutError, StepTimeoutError
 from saga.events import (
+    COMPENSATED,
+    COMPENSATING,
+    COMPLETED,
+    RUNNING,
+    STUCK,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
@@ -41,7 +46,6 @@ from saga.events import (
     SagaStarted,
     SagaStuck,
     SignalReceived,
-    Status,
     StepFailed,
     StepSkipped,
     StepStarted,
@@ -49,9 +53,12 @@ from saga.events import (
     StepTimedOut,
 )
 from saga.plan import Call, Group, Plan, PlannedStep
-from saga.policy import ExponentialBackoff, InDoubt, OnError, Retry
+from saga.policy import ExponentialBackoff, InDoubt, Retry, Skip
 
 __all__ = ["ACTIONS", "Call", "Join", "Machine", "Pass", "Pause", "Wait"]
+
+T = TypeVar("T")
+_NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip")
 
@@ -110,13 +117,19 @@ class Machine:
     past_pivot = False  # nothing is undone any more
     halt: BaseException | None = None  # stopped past the pivot, by what; not folded: whoever takes it up goes on
     cancelled: OperatorActed | None = None  # a person said to give up
+    attempts: Mapping[int, int] = _NONE  # of executes that were attempted again
+    undo_attempts: Mapping[int, int] = _NONE  # of compensations that failed or were attempted again
+    waiting: Mapping[int, RetryScheduled] = _NONE  # executes waiting for another attempt
+    undo_waiting: Mapping[int, RetryScheduled] = _NONE  # compensations waiting for another attempt
+    unfinished_undo: Mapping[int, BaseException] = _NONE  # compensations that failed for good
+    stragglers: frozenset[int] = frozenset()  # executes still running after their timeout
     skipped: frozenset[int] = frozenset()  # steps the saga went on without
     asked: frozenset[int] = frozenset()  # a person must decide: in doubt, and the task says ASK
     to_rerun: frozenset[int] = frozenset()  # a person said to execute it again
     to_skip: frozenset[int] = frozenset()  # a person said to go on without it
     falling: frozenset[int] = frozenset()  # failed, and their fallbacks are to start
     merged: frozenset[int] = frozenset()  # groups that are joined
-    signals: Mapping[str, tuple[Any, ...]] = MappingProxyType({})  # those that came and no step has taken
+    signals: Mapping[str, tuple[Any, ...]] = _NONE  # those that came and no step has taken
     _told = 0  # how much of the log is events for sure
     _settled = 0  # how much of the log the state knows of
 
@@ -133,16 +146,10 @@ class Machine:
         #: whenever an interrupt strikes.
         self.note: Callable[[tuple[Any, ...]], None] = self._log.append
         self.commands: list[Call | Wait | Join | Pause | Pass] = []
-        self.status = Status.RUNNING
-        self.attempts: dict[int, int] = {}  # of executes that were attempted again
-        self.undo_attempts: dict[int, int] = {}  # of compensations that failed or were attempted again
+        self.status = RUNNING
         self.open: set[int] = set()  # executes running that the saga waits for
-        self.stragglers: set[int] = set()  # executes still running after their timeout
         self.undoing: set[int] = set()  # compensations running or waiting for another attempt
-        self.waiting: dict[int, RetryScheduled] = {}  # executes waiting for another attempt
-        self.undo_waiting: dict[int, RetryScheduled] = {}  # compensations waiting for another attempt
         self.undo: list[int] = []  # what there is to undo, in order of completion
-        self.unfinished_undo: dict[int, BaseException] = {}  # compensations that failed for good
         self.joined = [0] * len(plan.groups)  # branches that ended well
 
     @classmethod
@@ -167,7 +174,7 @@ class Machine:
                 self._settle()
             new = log[self._told :]
             log[self._told :] = [event for entry in new for event in (_tell(entry) if type(entry) is tuple else (entry,))]
-            self._told = len(log)
+            self._told = self._settled = len(log)
         return log  # type: ignore[return-value]
 
     # -- facts in -----------------------------------------------------------------------------------------------------
@@ -178,18 +185,18 @@ class Machine:
         self._start_steps(self.plan.entry, at)
 
     def downward(self) -> list[PlannedStep]:
-        """Return the steps to compensate once the compensation that runs has succeeded, as long as all succeed at once."""
+        """Return the steps to compensate, last first, as long as each compensation succeeds at once."""
         self._settle()
-        return [] if self.unfinished_undo else [self.plan.steps[index] for index in reversed(self.undo)]
+        steps = self.plan.steps
+        return [] if self.unfinished_undo else [steps[index] for index in self.undo]
 
     def _settle(self) -> None:
         """Bring the state up to the notes at the log's end."""
         log = self._log
-        first = len(log)
-        while first > self._settled and type(log[first - 1]) is tuple:
-            first -= 1
-        self._settled = len(log)
-        if first == len(log):
+        first, self._settled = self._settled, len(log)
+        while first < self._settled and type(log[first]) is not tuple:
+            first += 1
+        if first == self._settled:
             return
         notes: list[tuple[Any, ...]] = log[first:]  # type: ignore[assignment]
         following: PlannedStep = notes[-1][1]
@@ -228,7 +235,7 @@ class Machine:
         step = wait.step
         if wait.compensation:
             self._compensate_again(step, wait.attempt, at)
-        elif step.index in self.waiting and self.status is Status.RUNNING and self.halt is None:
+        elif step.index in self.waiting and self.status is RUNNING and self.halt is None:
             self._execute_again(step, wait.attempt, at)
 
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
@@ -236,14 +243,15 @@ class Machine:
 
         Past the pivot there is no way back: running calls end, and the execution stops where it is.
         """
-        if self.status is Status.RUNNING:
+        if self.status is RUNNING:
             if self.past_pivot:
                 self.halt = self.halt or error
                 return
             event = SagaCompensating(step, error, at)
             self._log.append(event)
             self._fold_compensating(event)
-            self._cut_pauses(error, at)
+            if self.open:
+                self._cut_pauses(error, at)
         self._progress(at)
 
     @property
@@ -316,13 +324,13 @@ class Machine:
         status = self.status
         if action not in ACTIONS:
             raise ValueError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
-        if status in (Status.COMPLETED, Status.COMPENSATED):
+        if status in (COMPLETED, COMPENSATED):
             raise ValueError(f"the execution has ended ({status}); there is nothing to {action}")
         if action in ("cancel", "compensate") and self.past_pivot:
             raise ValueError("the saga is past its pivot: nothing is undone any more")
-        if action == "cancel" and status is not Status.RUNNING:
+        if action == "cancel" and status is not RUNNING:
             raise ValueError(f"the execution does not go forward ({status}): there is nothing to cancel")
-        if action in ("resume", "retry") and status is not Status.STUCK:
+        if action in ("resume", "retry") and status is not STUCK:
             raise ValueError(f"the execution is not stuck ({status}): there is nothing to {action}")
         if action == "retry" and not self.unfinished_undo:
             raise ValueError("no compensation has failed: there is nothing to retry")
@@ -331,7 +339,7 @@ class Machine:
         if action == "resume" and self.error is not None and self.asked and not (self.open or self.undo or self.undoing):
             raise ValueError("the undo has begun, so no step is executed again; use compensate, or skip the step in doubt")
         if action == "skip":
-            if status is not Status.STUCK:
+            if status is not STUCK:
                 raise ValueError(f"the execution is not stuck ({status}): there is nothing to skip")
             left = [self.plan.steps[index].name for index in sorted(self.asked | self.unfinished_undo.keys())]
             if step not in left:
@@ -347,7 +355,7 @@ class Machine:
         lost = [steps[index] for index in sorted(self.open | self.stragglers) if steps[index].pause is None]
         waited_for = [step for step in lost if step.index not in self.skipped]
         self._obey_cancel(at)
-        going = self.status is Status.RUNNING and not self.plan.open  # what would follow an open plan died with its process
+        going = self.status is RUNNING and not self.plan.open  # what would follow an open plan died with its process
         goes_on = going and (self.past_pivot or all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for))
         cause: tuple[str, CrashError] | None = None
         for step in lost:
@@ -359,7 +367,7 @@ class Machine:
             self.record(StepFailed(step.name, attempt, at, 0.0, error, True))
             if cause is None and step in waited_for and (self.plan.open or step.in_doubt is InDoubt.COMPENSATE):
                 cause = step.name, error
-        if cause is not None and self.status is Status.RUNNING:
+        if cause is not None and self.status is RUNNING:
             self.record(SagaCompensating(*cause, at))
             self._cut_pauses(cause[1], at)
         for index in sorted(self.undoing - self.undo_waiting.keys()):
@@ -367,7 +375,7 @@ class Machine:
         for scheduled in (*self.waiting.values(), *self.undo_waiting.values()):
             left = max(0.0, scheduled.at + scheduled.delay - at)
             self.commands.append(Wait(self.plan.by_name[scheduled.step], scheduled.attempt, left, scheduled.compensation))
-        if self.status is Status.RUNNING:
+        if self.status is RUNNING:
             self.commands.extend(
                 Join(group)
                 for group in self.plan.groups
@@ -389,7 +397,7 @@ class Machine:
         """Do what a person decided, then go on."""
         steps = self.plan.steps
         self._obey_cancel(at)
-        if self.status is Status.RUNNING:
+        if self.status is RUNNING:
             for index in sorted(self.to_rerun):
                 self._execute_again(steps[index], self.attempts.get(index, 1) + 1, at)
             for index in sorted(self.to_skip):
@@ -400,7 +408,7 @@ class Machine:
 
     def _obey_cancel(self, at: float) -> None:
         action = self.cancelled
-        if action is not None and self.status is Status.RUNNING and not self.past_pivot:
+        if action is not None and self.status is RUNNING and not self.past_pivot:
             error = SagaCancelledError(f"{action.action} by {action.who}: {action.why}")
             self.record(SagaCompensating(None, error, at))
             self._cut_pauses(error, at)
@@ -455,7 +463,7 @@ class Machine:
         step = self.plan.by_name[event.step]
         if self.skipped and step.index in self.skipped:  # a late success of a step the saga went on without
             self._ended_late(step, event.at)
-        elif self.status is Status.RUNNING:
+        elif self.status is RUNNING:
             self._advance(step.then, event.at)
         else:
             self._progress(event.at)
@@ -475,16 +483,16 @@ class Machine:
                 self._progress(at)  # it may be that nothing is left but branches a person must decide about
 
     def _group_joined(self, event: GroupJoined) -> None:
-        if self.status is Status.RUNNING:
+        if self.status is RUNNING:
             self._advance(self.plan.groups[event.group].then, event.at)
         else:
             self._progress(event.at)
 
     def _step_failed(self, event: StepFailed) -> None:
         step = self.plan.by_name[event.step]
-        if step.index in self.skipped and not (event.in_doubt and self.status is Status.RUNNING):
+        if step.index in self.skipped and not (event.in_doubt and self.status is RUNNING):
             self._ended_late(step, event.at)  # a straggler the saga went on without ended by raising
-        elif self.status is not Status.RUNNING or (self.past_pivot and step.index in self.asked):
+        elif self.status is not RUNNING or (self.past_pivot and step.index in self.asked):
             self._progress(event.at)
         elif event.in_doubt or event.executed:
             self.give_up(event.error, event.at, step.name)
@@ -495,7 +503,7 @@ class Machine:
 
     def _step_timed_out(self, event: StepTimedOut) -> None:
         step = self.plan.by_name[event.step]
-        if self.status is not Status.RUNNING:
+        if self.status is not RUNNING:
             self._progress(event.at)
         elif step.pause is not None or not self._may_retry(step, event.attempt, event.error):
             self._fail(step, event.error, event.at)
@@ -507,7 +515,7 @@ class Machine:
         # that is the step's success.
 
     def _may_retry(self, step: PlannedStep, attempt: int, error: BaseException) -> bool:
-        if self.past_pivot and isinstance(error, Exception) and step.on_error is not OnError.SKIP and not step.fallback:
+        if self.past_pivot and isinstance(error, Exception) and step.on_error is not Skip and not step.fallback:
             return True
         return step.retry.allows(attempt, error)
 
@@ -518,7 +526,7 @@ class Machine:
                 return
             self.record(FallbackChosen(step.name, at))
             self._fall_back(step, at)
-        elif step.on_error is OnError.SKIP:
+        elif step.on_error is Skip:
             self.record(StepSkipped(step.name, at))
             if step.index in self.undo:  # the task says so
                 self._compensate(step, at)
@@ -545,7 +553,7 @@ class Machine:
         self.commands.append(Wait(step, attempt + 1, delay, compensation))
 
     def _compensation_ended(self, event: CompensationSucceeded) -> None:
-        if self.falling and self.status is Status.RUNNING:
+        if self.falling and self.status is RUNNING:
             step = self.plan.by_name[event.step]
             if step.index in self.falling:
                 self._fall_back(step, event.at)
@@ -563,9 +571,9 @@ class Machine:
 
     def _ended_late(self, step: PlannedStep, at: float) -> None:
         """A step that the saga goes on without, or falls back from, has ended."""
-        if self.status is Status.RUNNING and step.index in self.falling:
+        if self.status is RUNNING and step.index in self.falling:
             self._fall_back(step, at)
-        elif self.status is Status.RUNNING and step.index in self.undo:
+        elif self.status is RUNNING and step.index in self.undo:
             self._compensate(step, at)
         else:
             self._progress(at)
@@ -584,7 +592,10 @@ class Machine:
             self._compensate_again(step, self.undo_attempts[step.index] + 1, at)
             return
         self._log.append(CompensationStarted(step.name, 1, at))
-        self.undo.remove(step.index)
+        if self.undo[-1] == step.index:
+            del self.undo[-1]
+        else:
+            self.undo.remove(step.index)
         self.undoing.add(step.index)
         self.commands.append(step.first_undo)
 
@@ -592,7 +603,7 @@ class Machine:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         if self.open or self.status.terminal:
             return
-        if self.status is Status.COMPENSATING:
+        if self.status is COMPENSATING:
             if self.undoing and not self.plan.undo_together:
                 return
             if self.undo and not (self.unfinished_undo and self.stop_on_compensation_failure):
@@ -613,7 +624,7 @@ class Machine:
             return
         if self.unfinished_undo or self.asked:
             self.record(SagaStuck(self._stuck_because(), at))
-        elif self.status is Status.COMPENSATING:
+        elif self.status is COMPENSATING:
             self.record(SagaCompensated(at))
         else:
             self.record(SagaCompleted(at))
@@ -631,14 +642,14 @@ class Machine:
 
     def gave_up_on(self, step: PlannedStep) -> bool:
         """Whether the step outlived its timeout and nobody waits for it any more."""
-        return step.index in self.stragglers and (step.index in self.skipped or self.status is not Status.RUNNING)
+        return step.index in self.stragglers and (step.index in self.skipped or self.status is not RUNNING)
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing goes on but executes that outlived their timeout and that nobody waits for."""
         if self.open or self.undoing or self.commands:
             return False
-        if self.status is Status.RUNNING and not self.went_through:
+        if self.status is RUNNING and not self.went_through:
             return self.plan.open and not (self.waiting or self.falling or self.stragglers - self.skipped)
         return bool(self.stragglers)
 
@@ -678,9 +689,9 @@ class Machine:
         if instead_of is not None:
             self.falling -= {instead_of.index}
         if event.attempt > 1:
-            self.attempts[index] = event.attempt
-            self.stragglers.discard(index)
-            self.waiting.pop(index, None)
+            self.attempts = {**self.attempts, index: event.attempt}
+            self.stragglers -= {index}
+            self.waiting = _without(self.waiting, index)
             self.asked -= {index}
             self.to_rerun -= {index}
             if index in self.undo:  # what the attempt before left is this attempt's to answer for
@@ -690,7 +701,8 @@ class Machine:
         step = self.plan.by_name[event.step]
         index = step.index
         self.open.discard(index)
-        self.stragglers.discard(index)
+        if self.stragglers:
+            self.stragglers -= {index}
         if step.compensates:
             self.undo.append(index)
         if step.pivot:
@@ -702,7 +714,7 @@ class Machine:
 
     def _fold_passed(self, then: tuple[PlannedStep, ...] | Group | None) -> None:
         """Something ended well that ``then`` follows."""
-        if self.status is not Status.RUNNING or type(then) is tuple:
+        if self.status is not RUNNING or type(then) is tuple:
             return
         if then is None:
             self.went_through = True
@@ -714,7 +726,8 @@ class Machine:
         step = self.plan.by_name[event.step]
         index = step.index
         self.open.discard(index)
-        self.stragglers.discard(index)
+        if self.stragglers:
+            self.stragglers -= {index}
         if self.past_pivot and index not in self.skipped:  # from here there is only forward
             if event.executed:
                 self.asked |= {index}  # done, and its outcome cannot be kept: another attempt would do it twice
@@ -729,7 +742,7 @@ class Machine:
         step = self.plan.by_name[event.step]
         self.open.discard(step.index)
         if event.running:
-            self.stragglers.add(step.index)
+            self.stragglers |= {step.index}
         elif self.past_pivot:
             self.to_rerun |= {step.index}
         else:
@@ -765,17 +778,17 @@ class Machine:
         index = self.plan.by_name[event.step].index
         if event.compensation:
             self.undoing.add(index)
-            self.undo_waiting[index] = event
-            self.unfinished_undo.pop(index, None)
+            self.undo_waiting = {**self.undo_waiting, index: event}
+            self.unfinished_undo = _without(self.unfinished_undo, index)
             return
-        self.waiting[index] = event
+        self.waiting = {**self.waiting, index: event}
         self.to_rerun -= {index}
 
     def _fold_compensating(self, event: SagaCompensating) -> None:
-        self.status = Status.COMPENSATING
+        self.status = COMPENSATING
         self.error = event.error
         self.failed = self.plan.by_name[event.step] if event.step is not None else None
-        self.waiting.clear()
+        self.waiting = _NONE
 
     def _fold_compensation_started(self, event: CompensationStarted) -> None:
         index = self.plan.by_name[event.step].index
@@ -783,8 +796,8 @@ class Machine:
             self.undo.remove(index)
         self.undoing.add(index)
         if event.attempt > 1:
-            self.undo_attempts[index] = event.attempt
-            self.undo_waiting.pop(index, None)
+            self.undo_attempts = {**self.undo_attempts, index: event.attempt}
+            self.undo_waiting = _without(self.undo_waiting, index)
 
     def _fold_compensation_succeeded(self, event: CompensationSucceeded) -> None:
         index = self.plan.by_name[event.step].index
@@ -793,42 +806,46 @@ class Machine:
     def _fold_compensation_failed(self, event: CompensationFailed) -> None:
         index = self.plan.by_name[event.step].index
         self.undoing.discard(index)
-        self.undo_attempts[index] = event.attempt
-        self.unfinished_undo[index] = event.error
+        self.undo_attempts = {**self.undo_attempts, index: event.attempt}
+        self.unfinished_undo = {**self.unfinished_undo, index: event.error}
 
     def _fold_completed(self, event: SagaCompleted) -> None:
-        self.status = Status.COMPLETED
+        self.status = COMPLETED
 
     def _fold_compensated(self, event: SagaCompensated) -> None:
-        self.status = Status.COMPENSATED
+        self.status = COMPENSATED
 
     def _fold_stuck(self, event: SagaStuck) -> None:
-        self.status = Status.STUCK
+        self.status = STUCK
 
     def _fold_operator_acted(self, event: OperatorActed) -> None:
-        if self.status is Status.STUCK:
-            self.status = Status.RUNNING if self.error is None else Status.COMPENSATING
+        if self.status is STUCK:
+            self.status = RUNNING if self.error is None else COMPENSATING
         if event.action in ("cancel", "compensate"):
             if self.past_pivot:  # who recorded it did not know; nothing is undone any more
                 return
             self.cancelled = event
             self.undo.extend(index for index in sorted(self.asked) if self.plan.steps[index].compensates)
-            self.undo.extend(reversed(self.unfinished_undo))  # they were tried last first
+            self.undo.extend(reversed(tuple(self.unfinished_undo)))  # they were tried last first
             self.asked = frozenset()
-            self.unfinished_undo.clear()
+            self.unfinished_undo = _NONE
         elif event.action == "resume":
-            if self.status is Status.RUNNING:
+            if self.status is RUNNING:
                 self.to_rerun |= self.asked
                 self.asked = frozenset()
         elif event.action == "retry":
-            self.undo.extend(reversed(self.unfinished_undo))
-            self.unfinished_undo.clear()
+            self.undo.extend(reversed(tuple(self.unfinished_undo)))
+            self.unfinished_undo = _NONE
         elif event.action == "skip" and event.step is not None:
             index = self.plan.by_name[event.step].index
-            if self.status is Status.RUNNING and index in self.asked:
+            if self.status is RUNNING and index in self.asked:
                 self.to_skip |= {index}
             self.asked -= {index}
-            self.unfinished_undo.pop(index, None)
+            self.unfinished_undo = _without(self.unfinished_undo, index)
+
+
+def _without(mapping: Mapping[int, T], index: int) -> Mapping[int, T]:
+    return {key: value for key, value in mapping.items() if key != index}
 
 
 def _undone_together(one: PlannedStep, other: PlannedStep) -> bool:

@@ -212,7 +212,7 @@ class Saga(Composing):
 
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
         """
-        if self.plan.asynchronous:
+        if (self._plan or self.plan).asynchronous:
             return _run_async(self, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
@@ -397,7 +397,7 @@ class Saga(Composing):
     def _inputs(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
     ) -> tuple[Context, str, Store | str | os.PathLike[str] | None]:
-        plan = self.plan
+        plan = self._plan or self.plan
         if context is None:
             context = object.__new__(Context)  # Context() would begin it too
         elif not isinstance(context, Context):
@@ -417,7 +417,9 @@ class Saga(Composing):
         return context, saga_id, store
 
     def _machine(self, saga_id: str) -> Machine:
-        return Machine(self.plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
+        return Machine(
+            self._plan or self.plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure
+        )
 
     def _execution(
         self, driver: type[D], machine: Machine, context: Context, journal: Journal | None = None, views: Views | None = None

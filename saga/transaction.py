@@ -234,7 +234,8 @@ class Transaction:
 
     def _outcome(self, execution: Driver, flow: FlowLike) -> Any:
         if execution.machine.status is Status.RUNNING:
-            return self.context._results.get(flow.name) if isinstance(flow, Step) else self.context._previous
+            run = self.context._run
+            return run.results.get(flow.name) if isinstance(flow, Step) else run.previous
         if execution.interrupt is not None:
             raise execution.interrupt
         self._failure = _failure(SagaResult(execution.machine, self.context))

@@ -8,15 +8,10 @@ not see what it changed before it failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
-
-from saga.context import Context, _Slots
+from saga.context import Context
 from saga.plan import Group, Plan, PlannedStep
 
 __all__ = ["Views"]
-
-_set_previous: Final[Callable[[Context, Any], None]] = _Slots.__dict__["_previous"].__set__
 
 
 class Views:
@@ -78,7 +73,7 @@ class Views:
         views = [self._scope(scope) for scope in group.scopes]
         parent._merge(zip(group.names, views, strict=True))
         self._joined.update(group.scopes)
-        _set_previous(parent, tuple(view._previous for view in views))
+        parent._run.previous = tuple(view._run.previous for view in views)
 
     def all(self) -> list[Context]:
         """Return every view there is."""

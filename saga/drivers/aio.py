@@ -20,8 +20,8 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
-from saga.events import CompensationSucceeded, Status, StepSucceeded
+from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock
+from saga.events import RUNNING, CompensationSucceeded, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
 from saga.plan import Call
 
@@ -61,8 +61,8 @@ class AsyncExecution(Driver):
         self._loop = asyncio.get_running_loop()
         try:
             more = True
-            self._exposed = self.machine.status is Status.RUNNING
-            while more and self.machine.status is Status.RUNNING:
+            self._exposed = self.machine.status is RUNNING
+            while more and self.machine.status is RUNNING:
                 more = await self._guarded_turn()
             if more:
                 self._exposed = False
@@ -75,7 +75,7 @@ class AsyncExecution(Driver):
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._exposed = self.machine.status is Status.RUNNING
+            self._exposed = self.machine.status is RUNNING
             if self._exposed:
                 return await self._guarded_turn(one=True)
             return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
@@ -162,7 +162,7 @@ class AsyncExecution(Driver):
             self._begin()
         commands = self.machine.commands
         while commands:
-            if self._exposed and self.machine.status is not Status.RUNNING:
+            if self._exposed and self.machine.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
             if not self._quiet and type(commands[0]) not in (Join, Pass):  # what follows these is stored with it
                 await self._tell()
@@ -186,13 +186,13 @@ class AsyncExecution(Driver):
                 self._join(command)
         if not self._quiet:
             await self._tell()
-        delay = self._may_park()
+        delay = self._may_park() if self.journal is not None else None
         if delay is not None:
             assert self.journal is not None
             await self._stored(partial(self.journal.park, delay))
             self.parked = True
             return False
-        if self.machine.halted:
+        if self.machine.halt is not None and self.machine.halted:
             self.machine.stop(clock() + self._epoch)
             await self._tell()
         if self.machine.status.terminal or self.machine.at_rest:
@@ -239,27 +239,28 @@ class AsyncExecution(Driver):
 
     async def _do(self, call: Call) -> None:
         """Execute the step and those that follow it, as long as each ends well at once. Nobody listens meanwhile."""
-        machine, view, results, epoch = self.machine, self.context, self.context._results, self._epoch
+        machine, view, epoch = self.machine, self.context, self._epoch
+        run = view._run
+        results = run.results
         kind = type(view)
         note = machine.note
         started = clock()
         while True:
             step = call.step
-            self._inline = call
-            set_call(view, call)
+            self._inline = run.call = call
             try:
                 value = await step.task.execute(view)
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
-            given = type(value)
-            if given is kind:
-                value = view._become(value)
-            elif given is CoroutineType:
-                self._returned(call, view, value, clock() - started)
-                break
+            if value is not None:
+                if type(value) is kind:
+                    value = view._become(value)
+                elif type(value) is CoroutineType:
+                    self._returned(call, view, value, clock() - started)
+                    break
             results[step.name] = value
-            set_previous(view, value)
+            run.previous = value
             ended = clock()
             following = step.following
             if following is None or not following.async_execute:
@@ -273,20 +274,19 @@ class AsyncExecution(Driver):
     async def _undo(self, call: Call) -> None:
         """Compensate the step and those that are to be next, as :meth:`_do` executes."""
         machine, view, epoch = self.machine, self.context, self._epoch
+        run = view._run
         note = machine.note
         chain = machine.downward()
-        chain.reverse()
         started = clock()
         while True:
             step = call.step
-            self._inline = call
-            set_call(view, call)
+            self._inline = run.call = call
             try:
                 value: Any = await step.task.compensate(view)  # type: ignore[func-returns-value, misc]
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
-            if type(value) is CoroutineType:
+            if value is not None and type(value) is CoroutineType:
                 self._returned(call, view, value, clock() - started)
                 break
             ended = clock()
@@ -301,8 +301,7 @@ class AsyncExecution(Driver):
     async def _call(self, call: Call) -> None:
         """Await a call here and feed its outcome to the machine."""
         view = self._view(call)
-        self._inline = call
-        set_call(view, call)
+        self._inline = view._run.call = call
         started = clock()
         ok, outcome = await _outcome(call, view)
         elapsed = clock() - started

@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from saga.context import Context, _Slots
+from saga.context import Context
 from saga.errors import EncodingError, MergeConflictError, SagaDefinitionError, StepTimeoutError, StorageError
 from saga.events import (
+    COMPENSATING,
     CompensationFailed,
     CompensationSucceeded,
     Event,
     GroupJoined,
     OperatorActed,
     SignalReceived,
-    Status,
     StepFailed,
     StepSucceeded,
     StepTimedOut,
@@ -45,12 +45,9 @@ _MAKE_ASYNC: Final = "make the function that calls it an `async def` which await
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock", "set_call", "set_previous"]
+__all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock"]
 
 clock: Final = time.perf_counter
-set_call: Final = _Slots.__dict__["_call"].__set__
-set_previous: Final = _Slots.__dict__["_previous"].__set__
-_set_limit: Final = _Slots.__dict__["_limit"].__set__
 
 
 class Running:
@@ -96,6 +93,18 @@ class Driver:
     :ivar interrupt: the first interrupt that struck, to be raised again in the end.
     """
 
+    # What most executions never have is kept here until they do.
+    interrupt: BaseException | None = None
+    ended: threading.Event | None = None
+    left: Machine | None = None
+    unstored: StorageError | None = None
+    mail = False  # set from outside: the journal's inbox holds something
+    park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
+    parked = False
+    abandoned = False  # left to a recovery, as it could not be stored
+    _inline: Call | None = None  # the call that the loop itself makes
+    _tickets = 0
+
     def __init__(
         self,
         machine: Machine,
@@ -113,22 +122,12 @@ class Driver:
         self.observers = observers
         self.deadline = deadline
         self.on_compensation_failure = on_compensation_failure
-        self.interrupt: BaseException | None = None
-        self.ended: threading.Event | None = None  # made where the execution outlives run()
-        self.left: Machine | None = None
-        self.unstored: StorageError | None = None
         self._epoch = time.time() - clock()
         self._plain = machine.plan.plain and deadline is None
         self._quiet = self._plain and not observers and journal is None
         self.journal = journal
-        self.mail = False  # set from outside: the journal's inbox holds something
         self._timed = deadline is None
-        self._inline: Call | None = None
-        self.park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
-        self.parked = False
-        self.abandoned = False  # left to a recovery, as it could not be stored
         self._timers: list[tuple[float, int, Wait | Pause | Running | None]] = []
-        self._tickets = 0
         if observers:
             # What another process stored before it died is no news.
             self._published = journal.written if journal is not None and views is not None else 0
@@ -170,7 +169,7 @@ class Driver:
 
     def _runs_on(self, call: Call) -> bool:
         """Whether the call may be the first of many in a row: see ``_do`` and ``_undo``."""
-        return call.attempt == 1 and (not call.compensation or self.machine.status is Status.COMPENSATING)
+        return call.attempt == 1 and (not call.compensation or self.machine.status is COMPENSATING)
 
     def _view(self, call: Call) -> Context:
         if self._plain:
@@ -178,7 +177,7 @@ class Driver:
         if not call.compensation:
             return self._views.for_execute(call.step)
         view = self._views.for_compensate(call.step)
-        _set_limit(view, (None, None))  # that of its execute is over
+        view._run.limit = (None, None)  # that of its execute is over
         return view
 
     def _start_running(self, call: Call) -> Running:
@@ -191,8 +190,9 @@ class Driver:
             if step.timeout is not None:
                 limits.append(clock() + step.timeout)
                 self._at(limits[-1], running)
-        set_call(running.view, call)
-        _set_limit(running.view, (min(limits) + self._epoch if limits else None, running.cancelled))
+        run = running.view._run
+        run.call = call
+        run.limit = (min(limits) + self._epoch if limits else None, running.cancelled)
         self._running[step.index] = running
         return running
 
@@ -236,10 +236,13 @@ class Driver:
             self._returned(step.first, self._views.of(step), command.value, elapsed)
 
     def _may_park(self) -> float | None:
-        """Return the seconds for which there is nothing to do here, where that is long enough for others to use."""
+        """Return the seconds for which there is nothing to do here, where that is long enough for others to use.
+
+        Where there is a journal: others find the execution there.
+        """
         if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
-            return 0.0 if self.journal is not None and not self.machine.plan.open else None
-        if not self.park or self._running or self.journal is None or self.machine.status.terminal or self.mail:
+            return 0.0 if not self.machine.plan.open else None
+        if not self.park or self._running or self.machine.status.terminal or self.mail:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None
@@ -314,8 +317,8 @@ class Driver:
             except EncodingError as error:
                 self._send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
                 return
-        view._results[step.name] = value
-        set_previous(view, value)
+        view._run.results[step.name] = value
+        view._run.previous = value
         event = StepSucceeded(step.name, call.attempt, at, elapsed, value)
         if text:
             assert self.journal is not None
@@ -329,11 +332,12 @@ class Driver:
         if traceback is not None and traceback.tb_next is not None:
             error.__traceback__ = traceback.tb_next  # nobody wants to read about this driver's own frame
         interrupt = not isinstance(error, Exception)
-        if interrupt and self.interrupt is None:
-            self.interrupt = error
-        if interrupt and call.compensation and _struck_here(error):
-            machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
-            return
+        if interrupt:
+            if self.interrupt is None:
+                self.interrupt = error
+            if call.compensation and _struck_here(error):
+                machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
+                return
         if not call.compensation:
             if not self._plain:
                 self._views.keep(call.step, view)

@@ -15,7 +15,7 @@ import threading
 from types import CoroutineType
 from typing import Any
 
-from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_call, set_previous
+from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock
 from saga.errors import StorageError
 from saga.events import CompensationSucceeded, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
@@ -147,13 +147,13 @@ class Execution(Driver):
                 self._join(command)
         if not self._quiet:
             self._tell()
-        delay = self._may_park()
+        delay = self._may_park() if self.journal is not None else None
         if delay is not None:
             assert self.journal is not None
             self.journal.park(delay)
             self.parked = True
             return False
-        if self.machine.halted:
+        if self.machine.halt is not None and self.machine.halted:
             self.machine.stop(clock() + self._epoch)
             self._tell()
         if self.machine.status.terminal or self.machine.at_rest:
@@ -183,27 +183,28 @@ class Execution(Driver):
 
     def _do(self, call: Call) -> None:
         """Execute the step and those that follow it, as long as each ends well at once. Nobody listens meanwhile."""
-        machine, view, results, epoch = self.machine, self.context, self.context._results, self._epoch
+        machine, view, epoch = self.machine, self.context, self._epoch
+        run = view._run
+        results = run.results
         kind = type(view)
         note = machine.note
         started = clock()
         while True:
             step = call.step
-            self._inline = call
-            set_call(view, call)
+            self._inline = run.call = call
             try:
                 value = step.task.execute(view)
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
-            given = type(value)
-            if given is kind:
-                value = view._become(value)
-            elif given is CoroutineType:
-                self._returned(call, view, value, clock() - started)
-                break
+            if value is not None:
+                if type(value) is kind:
+                    value = view._become(value)
+                elif type(value) is CoroutineType:
+                    self._returned(call, view, value, clock() - started)
+                    break
             results[step.name] = value
-            set_previous(view, value)
+            run.previous = value
             ended = clock()
             following = step.following
             if following is None:
@@ -217,20 +218,19 @@ class Execution(Driver):
     def _undo(self, call: Call) -> None:
         """Compensate the step and those that are to be next, as :meth:`_do` executes."""
         machine, view, epoch = self.machine, self.context, self._epoch
+        run = view._run
         note = machine.note
         chain = machine.downward()
-        chain.reverse()
         started = clock()
         while True:
             step = call.step
-            self._inline = call
-            set_call(view, call)
+            self._inline = run.call = call
             try:
                 value: Any = step.task.compensate(view)  # type: ignore[func-returns-value]
             except BaseException as error:
                 self._raised(call, view, error, clock() - started)
                 break
-            if type(value) is CoroutineType:
+            if value is not None and type(value) is CoroutineType:
                 self._returned(call, view, value, clock() - started)
                 break
             ended = clock()
@@ -246,8 +246,7 @@ class Execution(Driver):
         """Make a call here and feed its outcome to the machine."""
         step = call.step
         view = self._view(call)
-        self._inline = call
-        set_call(view, call)
+        self._inline = view._run.call = call
         task = step.task
         outcome: Any
         started = clock()
