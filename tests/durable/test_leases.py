@@ -52,9 +52,11 @@ def test_a_slow_step_keeps_its_lease(new_store: Callable[[], Store], tmp_path: A
     stop = threading.Event()
     daemon = threading.Thread(target=recovery.run, args=(stop,), kwargs={"interval": 0.02})
     daemon.start()
-    result = build().execute(saga_id="x", store=store)
-    stop.set()
-    daemon.join()
+    try:
+        result = build().execute(saga_id="x", store=store)
+    finally:
+        stop.set()
+        daemon.join()
     assert result.ok
     assert calls == ["a"]
     assert "SagaRecovered" not in journal_of(store, "x")
@@ -90,6 +92,33 @@ def test_a_slow_recovered_step_keeps_its_lease_and_so_do_those_that_wait(store: 
             time.sleep(0.02)
     assert sorted(calls) == ["x0", "x1", "x2"]
     assert len(first.result()) == 3
+
+
+def test_who_finishes_what_it_joined_keeps_its_lease(store: Store) -> None:
+    calls: list[str] = []
+    recorded = False
+
+    def slow() -> None:
+        calls.append("a")
+        if recorded:
+            time.sleep(0.5)
+
+    def build() -> Saga:
+        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=RERUN))
+
+    watched = Watched(MemoryStore())
+    build().execute(saga_id="x", store=watched)  # type: ignore[arg-type]
+    expired(store, watched.writes[:1])
+    calls.clear()
+    recorded = True
+    with ThreadPoolExecutor(1) as pool:
+        joined = pool.submit(build().execute, saga_id="x", store=store)
+        until(lambda: bool(calls))
+        while not joined.done():
+            assert Recovery(store, [build()]).run_once() == []
+            time.sleep(0.02)
+    assert joined.result().ok
+    assert calls == ["a"]
 
 
 def steal(store: Any, saga_id: str) -> None:
@@ -359,6 +388,62 @@ def test_a_store_that_fails_at_any_write_stops_the_saga_and_a_recovery_finishes_
         check_truth(result, world)
         for name, seen in world.seen_by_call().items():  # what was under way when the store failed has no outcome
             assert len(seen) - outcomes(entries, name.removeprefix("-"), name.startswith("-")) in (0, 1)
+
+
+@pytest.mark.parametrize("build", SHAPES)
+def test_what_a_faulty_store_raises_is_told_as_a_storage_error(build: Callable[[World], Saga]) -> None:
+    """It is no interrupt: nothing is undone here, and a recovery finishes it."""
+    for number in range(1, commits_of(build)):
+        watched = Watched(MemoryStore())
+        world = World(store=watched.store)
+
+        def fail(attempted: int, number: int = number) -> None:
+            if attempted == number:
+                raise RuntimeError("a fault")
+
+        watched.before = fail
+        with pytest.raises(StorageError, match="a fault") as caught:
+            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
+        assert watched.attempted == number + 1
+        (result,) = within(10, Recovery(watched.store, [build(world)]).run_once)
+        check_journal(watched.store.journal("x"))
+        check_truth(result, world)
+
+
+def test_a_lease_is_not_given_back_while_a_branch_runs(store: Store) -> None:
+    watched = Watched(store)
+    calls: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert go_on.wait(10)
+        calls.append("b")
+
+    def fail(attempted: int) -> None:
+        if attempted:
+            raise StorageError("the disk is full")
+
+    watched.before = fail
+    flow = parallel(
+        step(lambda: begun.wait(10), lambda: calls.append("-a"), name="a"), step(slow, lambda: calls.append("-b"), name="b")
+    )
+    saga = Saga("s").add_task(flow)
+    try:
+        with pytest.raises(StorageError, match="the disk is full"):
+            saga.execute(saga_id="x", store=watched)  # type: ignore[arg-type]
+        time.sleep(0.05)
+        assert store.get("x").owner == owner()  # type: ignore[union-attr]
+        assert Recovery(store, [saga]).run_once() == []
+    finally:
+        go_on.set()
+    until(lambda: store.get("x").owner is None)  # type: ignore[union-attr]
+    (result,) = Recovery(store, [saga]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert calls[0] == "b"
+    assert sorted(calls[1:]) == ["-a", "-b"]
 
 
 @pytest.mark.parametrize("build", SHAPES)

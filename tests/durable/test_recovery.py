@@ -388,6 +388,23 @@ def test_a_step_waits_for_what_is_left_of_its_wait(store: Store) -> None:
     assert 0.2 < time.monotonic() - began < 0.55
 
 
+def test_a_compensation_waits_for_what_is_left_of_its_wait(store: Store) -> None:
+    def build(world: World, doubt: Any) -> Saga:
+        flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 0.6))
+        return Saga("s").add_task(flow).add_task(probe("b", world, "fail"))
+
+    _, before, writes = record(build, None, MemoryStore())
+    scheduled = next(entry for write in writes for entry in write.entries if entry.kind == "RetryScheduled")
+    aged = cut(writes, "RetryScheduled a")
+    aged[-1].entries = (*aged[-1].entries[:-1], replace(scheduled, at=time.time() - 0.3))
+    expired(store, aged)
+    began = time.monotonic()
+    (result,), world = recover(build, None, store, before.log[:1])
+    assert result.status is Status.COMPENSATED
+    assert [name for name, _ in world.calls] == ["-a"]
+    assert 0.2 < time.monotonic() - began < 0.55
+
+
 def test_a_wait_that_is_over_is_not_begun_again(store: Store) -> None:
     def build(world: World, doubt: Any) -> Saga:
         flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 0.3))
@@ -400,6 +417,29 @@ def test_a_wait_that_is_over_is_not_begun_again(store: Store) -> None:
     (result,), _ = recover(build, None, store, before.log[:1])
     assert result.status is Status.COMPENSATED
     assert time.monotonic() - began < 0.2
+
+
+def test_a_recovered_call_has_the_idempotency_key_of_the_one_that_was_lost(store: Store) -> None:
+    keys: list[tuple[str, int]] = []
+
+    def note(context: Context) -> None:
+        keys.append((context.step.idempotency_key, context.step.attempt))
+
+    def fail(context: Context) -> None:
+        note(context)
+        raise ValueError
+
+    def build() -> Saga:
+        return Saga("s").add_task(step(note, note, name="a", in_doubt=RERUN)).add_task(step(fail, name="b", in_doubt=RERUN))
+
+    watched = Watched(MemoryStore())
+    build().try_execute(saga_id="x", store=watched)  # type: ignore[arg-type]
+    assert keys == [("x/a", 1), ("x/b", 1), ("x/a", 1)]
+    keys.clear()
+    expired(store, watched.writes[:1])
+    (result,) = Recovery(store, [build()]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert keys == [("x/a", 2), ("x/b", 1), ("x/a", 1)]
 
 
 @pytest.mark.parametrize("crashed_in", [1, 2, 3])
@@ -630,9 +670,17 @@ def test_a_recovery_opens_the_store_it_is_given_by_path(tmp_path: Path) -> None:
     recovery.store.close()
 
 
-def test_a_definition_that_changed_is_left_to_a_person(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Saga("s", version="2").add_task(step(lambda: 1, name="other")),
+        simple(version="2").add_task(step(lambda: 3, name="another")),
+        Saga("s", version="2").add_task(step(lambda: 1, name="a")).add_task(step(lambda: 2, name="b")),
+    ],
+    ids=["other steps", "another step", "other policies"],
+)
+def test_a_definition_that_changed_is_left_to_a_person(changed: Saga, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     left_behind(store, simple)
-    changed = Saga("s", version="2").add_task(step(lambda: 1, name="other"))
     assert Recovery(store, [changed]).run_once() == []
     row = store.get("x")
     assert row is not None

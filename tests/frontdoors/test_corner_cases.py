@@ -13,7 +13,23 @@ from typing import Any
 
 import pytest
 
-from saga import ASK, Context, Retry, Saga, Skip, Status, Task, fallback, parallel, receive, saga_step, step, timer, transaction
+from saga import (
+    ASK,
+    RERUN,
+    Context,
+    Retry,
+    Saga,
+    Skip,
+    Status,
+    Task,
+    fallback,
+    parallel,
+    receive,
+    saga_step,
+    step,
+    timer,
+    transaction,
+)
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaTimeoutError, StorageError
 from saga.leases import keeper_of
 from saga.operations import Operations
@@ -745,18 +761,32 @@ def test_a_dead_blocks_compensation_is_retried_as_its_step_said() -> None:
     assert result.status is Status.COMPENSATED
 
 
-def test_a_dead_blocks_step_in_doubt_is_asked_about_where_it_said_so() -> None:
-    undos.clear()
-    store = dead_block(MemoryStore(), in_doubt=ASK)
+def block_that_died_in_its_step(**policies: Any) -> MemoryStore:
+    store = dead_block(MemoryStore(), **policies)
     entries = store.journal("t-1")
     row = store.get("t-1")
     assert row is not None
     found = MemoryStore()
     found.create(NewExecution("t-1", "t", row.version, row.fingerprint, row.digest, "running"), entries[:2], "dead", 0.0)
     assert [e.kind for e in found.journal("t-1")] == ["SagaStarted", "StepStarted"]
-    (result,) = Recovery(found, transactions=["t"]).run_once()
+    return found
+
+
+def test_a_dead_blocks_step_in_doubt_is_asked_about_where_it_said_so() -> None:
+    undos.clear()
+    (result,) = Recovery(block_that_died_in_its_step(in_doubt=ASK), transactions=["t"]).run_once()
     assert result.status is Status.STUCK
     assert undos == []
+
+
+def test_a_dead_blocks_step_in_doubt_is_undone_though_it_may_be_executed_again() -> None:
+    """What would have followed it died with the process."""
+    undos.clear()
+    found = block_that_died_in_its_step(in_doubt=RERUN, compensation_retry=Retry(2))
+    (result,) = Recovery(found, transactions=["t"]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert undos == ["refund", "refund"]
+    assert [entry.kind for entry in found.journal("t-1")].count("StepStarted") == 1
 
 
 def test_what_a_dead_block_did_past_its_pivot_is_not_undone() -> None:

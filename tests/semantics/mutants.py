@@ -1,6 +1,6 @@
 """Break the engine by hand, one semantic at a time, and see that the tests notice.
 
-Run it as ``python tests/semantics/mutants.py [part of a name ...]``; it takes about a minute and ends with status 0 where
+Run it as ``python tests/semantics/mutants.py [part of a name ...]``; it takes about three minutes and ends with status 0 where
 every mutant was noticed and the tests pass on the engine as it is. Each works on a copy of the package and the tests in a
 temporary folder. A mutant whose old text is not found exactly once in the package is reported as *moved*: the engine was
 rewritten there, so write the mutant anew.
@@ -19,10 +19,17 @@ from typing import NamedTuple
 
 HOME = Path(__file__).resolve().parents[2]
 SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
+JOURNAL, VALUES, LEASES = "tests/durable/test_journal", "tests/durable/test_values", "tests/durable/test_leases"
+RECOVERY, START_ONCE = "tests/durable/test_recovery", "tests/durable/test_start_once"
+CONTRACT, SQLITE = "tests/storage/test_contract", "tests/storage/test_sqlite"
+IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
 
 
 class Mutant(NamedTuple):
-    """What is broken, the text that does it (once in the package), what takes its place, and the tests that must notice."""
+    """What is broken, the text that does it (once in the package), what takes its place, and the tests that must notice.
+
+    Those are a file without its ending, or ``file -k expression``.
+    """
 
     name: str
     old: str
@@ -33,14 +40,14 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant(
         "undo in forward order",
-        "self.undo[-1]",
-        "self.undo[0]",
+        "self._compensate(self.plan.steps[self.undo[-1]], at)",
+        "self._compensate(self.plan.steps[self.undo[0]], at)",
         SEMANTICS + "01_reverse_order",
     ),
     Mutant(
         "undo in forward order while nobody looks",
-        "for index in reversed(self.undo)]",
-        "for index in self.undo]",
+        "[steps[index] for index in self.undo]",
+        "[steps[index] for index in reversed(self.undo)]",
         SEMANTICS + "01_reverse_order",
     ),
     Mutant(
@@ -87,8 +94,8 @@ MUTANTS = [
     ),
     Mutant(
         "skip or retry an interrupt",
-        "elif (event.in_doubt or event.executed) and not self.past_pivot:",
-        "elif event.executed:",
+        "elif event.in_doubt or event.executed:\n            self.give_up",
+        "elif event.executed:\n            self.give_up",
         SEMANTICS + "03_interrupts",
     ),
     Mutant(
@@ -99,7 +106,7 @@ MUTANTS = [
     ),
     Mutant(
         "compensate a straggler before it ends",
-        "self.stragglers.add(step.index)",
+        "self.stragglers |= {step.index}",
         "self._doubt(step)",
         SEMANTICS + "04_stragglers",
     ),
@@ -123,7 +130,7 @@ MUTANTS = [
     ),
     Mutant(
         "the deadline ends compensations",
-        "if self.status.terminal or self.past_pivot or self.went_through:\n            return\n"
+        "if self.status.terminal or self.past_pivot or self.went_through:\n            return None\n"
         "        error = SagaTimeoutError",
         "self.undoing.clear()\n        error = SagaTimeoutError",
         SEMANTICS + "05_deadline",
@@ -148,7 +155,7 @@ MUTANTS = [
     ),
     Mutant(
         "no conflict is one",
-        "if key in changed and not _same(changed[key][1], value):",
+        "if key in changed and not _agree(changed[key][1], value):",
         "if False:",
         SEMANTICS + "06_parallel",
     ),
@@ -184,7 +191,7 @@ MUTANTS = [
     ),
     Mutant(
         "an attempt after the saga gave up",
-        "elif step.index in self.waiting and self.status is Status.RUNNING",
+        "elif step.index in self.waiting and self.status is RUNNING",
         "elif True",
         PROPERTIES + "machine_flows",
     ),
@@ -212,6 +219,409 @@ MUTANTS = [
         "pass",
         PROPERTIES + "context_views",
     ),
+    # -- 7: the journal -----------------------------------------------------------------------------------------------
+    Mutant(
+        "call before its intent is stored",
+        "type(commands[0]) not in (Join, Pass):  # what follows these is stored with it\n                self._tell()",
+        "type(commands[0]) not in (Join, Pass, Call):\n                self._tell()",
+        JOURNAL + " -k every_intent_is_stored_before_its_call",
+    ),
+    Mutant(
+        "await before its intent is stored",
+        "type(commands[0]) not in (Join, Pass):  # what follows these is stored with it\n                await self._tell()",
+        "type(commands[0]) not in (Join, Pass, Call):\n                await self._tell()",
+        JOURNAL + " -k every_intent_is_stored_before_its_call",
+    ),
+    Mutant(
+        "undo before compensating is stored",
+        "(Join, Pass):  # what follows these is stored with it\n                self._tell()",
+        "(Join, Pass) and not getattr(commands[0], 'compensation', False):\n                self._tell()",
+        JOURNAL + " -k every_intent_is_stored_before_its_call",
+    ),
+    Mutant(
+        "the undo begins without its status",
+        "status=str(status) if status is not self._status else None,",
+        "status=str(status) if status.terminal else None,",
+        JOURNAL + " -k an_undo_costs_one_commit",
+    ),
+    Mutant(
+        "a commit for every entry",
+        "            self._append(entries, status)\n        except StorageError:",
+        "            for entry in entries[:-1]:\n                self._append([entry], self._status)\n"
+        "            self._append(entries[-1:], status)\n        except StorageError:",
+        JOURNAL + " -k each_commit_has_an_outcome_and_the_next_intent",
+    ),
+    Mutant(
+        "a group's join has a commit of its own",
+        "(Join, Pass):  # what follows these is stored with it\n                self._tell()",
+        "(Pass,):\n                self._tell()",
+        JOURNAL + " -k the_intents_of_a_group_share_a_commit",
+    ),
+    Mutant(
+        "attempts begin anew after a crash",
+        "self._execute_again(step, attempt + 1, at)\n                continue",
+        "self._execute_again(step, 1, at)\n                continue",
+        RECOVERY + " -k a_crash_uses_up_an_attempt",
+    ),
+    Mutant(
+        "compensations begin anew after a crash",
+        "self._compensate_again(steps[index], self.undo_attempts.get(index, 1) + 1, at)\n        for scheduled",
+        "self._compensate_again(steps[index], 1, at)\n        for scheduled",
+        RECOVERY + " -k a_run_that_died_anywhere_is_undone",
+    ),
+    Mutant(
+        "a transaction is open while user code runs",
+        '            connection.execute("BEGIN IMMEDIATE")\n            result = apply(connection)\n'
+        '            connection.execute("COMMIT")\n',
+        '            if not connection.in_transaction:\n                connection.execute("BEGIN IMMEDIATE")\n'
+        '            result = apply(connection)\n            connection.execute("COMMIT")\n'
+        '            connection.execute("BEGIN IMMEDIATE")\n',
+        JOURNAL + " -k no_transaction_is_open",
+    ),
+    Mutant(
+        "observers hear of what is not stored",
+        "            try:\n                self.journal.commit(self.machine)",
+        "            try:\n                self._publish()\n                self.journal.commit(self.machine)",
+        JOURNAL + " -k observers_see_stored_events_only",
+    ),
+    # -- 8: values ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "believe a result that is not read back",
+        "                value = self.codec.decode(text)\n            return value,",
+        "            return value,",
+        VALUES + " -k a_task_cannot_reach_into_the_context",
+    ),
+    Mutant(
+        "believe a change that is not read back",
+        "for key, (value, _) in read.items():\n            values[key] = value",
+        "pass",
+        VALUES + " -k a_task_cannot_reach_into_the_context",
+    ),
+    Mutant(
+        "what cannot be stored was not executed",
+        "self._send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))",
+        "self._send(StepFailed(step.name, call.attempt, at, elapsed, error))",
+        VALUES + " -k a_step_whose_outcome_cannot_be_stored",
+    ),
+    Mutant(
+        "what cannot be stored stays in the context",
+        "            self._revert(view)\n            raise",
+        "            raise",
+        VALUES + " -k a_step_whose_outcome_cannot_be_stored",
+    ),
+    Mutant(
+        "what a failing step leaves stays in the context",
+        "            self._revert(view)\n            logging",
+        "            logging",
+        VALUES + " -k what_a_failing_step_leaves_that_cannot_be_stored",
+    ),
+    Mutant(
+        "the input is checked by the first step",
+        'texts = {key: (value, codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}',
+        "texts = {key: (value, codec.encode(value)) for key, value in context.__dict__.items() if type(value) in _ATOMS}",
+        VALUES + " -k an_input_that_cannot_be_stored_is_refused",
+    ),
+    Mutant(
+        "an error that does not name the key",
+        'text = self.codec.encode(value, f"context.{key}")',
+        "text = self.codec.encode(value)",
+        VALUES + " -k a_step_whose_outcome_cannot_be_stored",
+    ),
+    Mutant(
+        "tuples become lists",
+        "tuple: lambda value, depth: f'{{\"$tuple\":{self._write_list(value, depth)}}}',",
+        "tuple: lambda value, depth: self._write_list(value, depth),",
+        VALUES + " -k values_come_back_with_their_type",
+    ),
+    Mutant(
+        "what a recovered step changes is stored with all the rest",
+        "    for view in views.all():\n        remember_texts(view, saga.codec)",
+        "    for view in views.all():\n        pass",
+        VALUES + " -k what_a_recovered_step_changes",
+    ),
+    # -- 9: one owner -------------------------------------------------------------------------------------------------
+    Mutant(
+        "memory: an earlier epoch appends",
+        "row.owner == lease.owner and row.epoch == lease.epoch else None",
+        "row.owner == lease.owner else None",
+        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: another owner appends",
+        "row.owner == lease.owner and row.epoch == lease.epoch else None",
+        "row.epoch == lease.epoch else None",
+        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: a live lease is claimed",
+        "if row.lease_until <= now\n                and (names",
+        "if (names",
+        CONTRACT + " -k a_live_lease_is_respected" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: a claim keeps the epoch",
+        "row = replace(row, owner=owner, epoch=row.epoch + 1,",
+        "row = replace(row, owner=owner, epoch=row.epoch,",
+        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+    ),
+    Mutant(
+        "sqlite: an earlier epoch appends",
+        'HOLDS = "id = ? AND epoch = ? AND owner = ?"',
+        'HOLDS = "id = ? AND ? IS NOT NULL AND owner = ?"',
+        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: the insert has no fence",
+        "WHERE EXISTS (SELECT 1 FROM saga WHERE {HOLDS})",
+        "WHERE 1 OR EXISTS (SELECT 1 FROM saga WHERE {HOLDS})",
+        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: the last insert has no fence",
+        "held = fence.rowcount == 1",
+        "held = True",
+        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: the lease is checked before the insert",
+        "held = connection.execute(APPEND, rows[0] + holds).rowcount == 1\n                rest = rows[1:]",
+        "held = connection.execute(CHECK, holds).fetchone() is not None",
+        SQLITE + " -k alone_each_append_is_one_statement",
+    ),
+    Mutant(
+        "sqlite: a live lease is claimed",
+        'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND lease_until <= ?"',
+        'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND ? IS NOT NULL"',
+        CONTRACT + " -k a_live_lease_is_respected" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: a stale heartbeat renews the lease",
+        'updated = ? WHERE id = ? AND epoch = ? AND owner = ?"\n    " RETURNING EXISTS',
+        "updated = ? WHERE id = ? AND epoch >= ? AND ? <> ''\"\n    \" RETURNING EXISTS",
+        CONTRACT + " -k renewing_returns_those_leases" + IN_SQLITE,
+    ),
+    Mutant(
+        "who lost the lease goes on",
+        "                self.journal.commit(self.machine)\n            except Exception as error:\n                raise",
+        "                self.journal.commit(self.machine)\n            except Exception as error:\n"
+        "                if 'no longer held' not in str(error):\n                    raise",
+        LEASES + " -k who_has_lost_the_lease_stops",
+    ),
+    Mutant(
+        "who lost the lease begins its other branches",
+        "        self._call_off()\n        if self._running:",
+        "        if self._running:",
+        "tests/crash/test_storage_failures -k a_branch_that_has_not_begun",
+    ),
+    Mutant(
+        "no lease is kept",
+        "                self._renew(store, [one for one in held if one.seconds == seconds], seconds)",
+        "                pass",
+        LEASES + " -k a_slow_step_keeps_its_lease",
+    ),
+    Mutant(
+        "the lease of what was joined is not kept",
+        "journal.hold(saga.lease, execution.notify)\n    if store.inbox",
+        "if store.inbox",
+        LEASES + " -k who_finishes_what_it_joined_keeps_its_lease",
+    ),
+    Mutant(
+        "the leases of those that wait are not kept",
+        "keeper.hold(held, lease, _nothing)",
+        "pass",
+        LEASES + " -k a_slow_recovered_step_keeps_its_lease",
+    ),
+    Mutant(
+        "the heartbeat is as slow as ever",
+        "if seconds / 3 < self._interval:",
+        "if False:",
+        LEASES + " -k a_slow_step_keeps_its_lease",
+    ),
+    Mutant(
+        "a failing heartbeat ends all",
+        '            logging.getLogger("saga").warning("leases could not be renewed: %s", error)\n            return',
+        "            raise",
+        LEASES + " -k heartbeats_that_fail_are_tried_again",
+    ),
+    # -- 10: in doubt -------------------------------------------------------------------------------------------------
+    Mutant(
+        "execute again what a person is to be asked about",
+        "if goes_on and (self.past_pivot or step.in_doubt is InDoubt.RERUN) and step in waited_for:",
+        "if goes_on and step in waited_for:",
+        RECOVERY + " -k branches_in_doubt",
+    ),
+    Mutant(
+        "go on beside what is to be compensated",
+        "all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
+        "any(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
+        RECOVERY + " -k branches_in_doubt",
+    ),
+    Mutant(
+        "compensate what a person is to be asked about",
+        "        if step.in_doubt is InDoubt.ASK:\n            self.asked",
+        "        if False:\n            self.asked",
+        RECOVERY + " -k branches_in_doubt",
+    ),
+    Mutant(
+        "in doubt is done again unless the task says otherwise",
+        "in_doubt: InDoubt = InDoubt.COMPENSATE",
+        "in_doubt: InDoubt = InDoubt.RERUN",
+        RECOVERY + " -k branches_in_doubt",
+    ),
+    Mutant(
+        "go forward once the undo has begun",
+        "going = self.status is RUNNING and not self.plan.open",
+        "going = not self.plan.open",
+        RECOVERY + " -k a_run_that_died_anywhere_and_is_rerun",
+    ),
+    Mutant(
+        "a crash in a step leaves no doubt",
+        "self.record(StepFailed(step.name, attempt, at, 0.0, error, True))",
+        "self.record(StepFailed(step.name, attempt, at, 0.0, error))",
+        RECOVERY + " -k a_run_that_died_anywhere_is_undone",
+    ),
+    Mutant(
+        "a waiting compensation is made at once after a crash",
+        "sorted(self.undoing - self.undo_waiting.keys()):\n            self._compensate_again",
+        "sorted(self.undoing):\n            self._compensate_again",
+        RECOVERY + " -k a_compensation_waits_for_what_is_left",
+    ),
+    Mutant(
+        "the wait before another attempt begins anew after a crash",
+        "left = max(0.0, scheduled.at + scheduled.delay - at)\n            self.commands.append(Wait(self.plan.by_name",
+        "left = scheduled.delay\n            self.commands.append(Wait(self.plan.by_name",
+        RECOVERY + " -k a_wait_that_is_over_is_not_begun_again",
+    ),
+    Mutant(
+        "a block goes on after its process died",
+        "going = self.status is RUNNING and not self.plan.open",
+        "going = self.status is RUNNING",
+        "tests/frontdoors/test_corner_cases -k a_dead_blocks_step_in_doubt",
+    ),
+    Mutant(
+        "a recovered step does not get the result before it",
+        "        view._run.previous = event.result\n    elif",
+        "    elif",
+        RECOVERY + " -k a_run_that_died_anywhere_and_is_rerun",
+    ),
+    Mutant(
+        "a join is lost in a crash",
+        "if self.joined[group.index] == len(group.scopes) and group.index not in self.merged",
+        "if False",
+        RECOVERY + " -k a_join_that_was_not_recorded",
+    ),
+    Mutant(
+        "another key after a crash",
+        "context._begin(plan, row.saga_id)",
+        'context._begin(plan, f"{row.saga_id}/{row.epoch}")',
+        RECOVERY + " -k idempotency_key",
+    ),
+    # -- 11: stores that fail -----------------------------------------------------------------------------------------
+    Mutant(
+        "go on without the journal",
+        "self.journal.commit(self.machine)\n            except Exception as error:\n"
+        "                raise UnstoredError(error) from error",
+        "self.journal.commit(self.machine)\n            except Exception:\n                self.journal = None",
+        LEASES + " -k a_store_that_fails_at_any_write",
+    ),
+    Mutant(
+        "what is not stored counts as stored",
+        "            self._append(entries, status)\n        except StorageError:",
+        "            self.written += len(entries)\n            self._append(entries, status)\n"
+        "            self.written -= len(entries)\n        except StorageError:",
+        LEASES + " -k an_interrupt_in_any_write",
+    ),
+    Mutant(
+        "what is stored counts as not stored",
+        "stored = self._stored_already(entries)",
+        "stored = 0",
+        LEASES + " -k an_interrupt_in_any_write",
+    ),
+    Mutant(
+        "the lease is kept after a failure",
+        "        else:\n            self.journal.let_go()",
+        "        else:\n            pass",
+        LEASES + " -k a_store_that_fails_at_any_write",
+    ),
+    Mutant(
+        "the lease is given back while a branch runs",
+        "        while any(running.outcome is None for running in self._running.values()):\n            self._wakes.get()\n",
+        "",
+        LEASES + " -k a_lease_is_not_given_back_while_a_branch_runs",
+    ),
+    Mutant(
+        "a fault of the store is the step's",
+        "                self.journal.commit(self.machine)\n            except Exception as error:",
+        "                self.journal.commit(self.machine)\n            except StorageError as error:",
+        LEASES + " -k what_a_faulty_store_raises",
+    ),
+    Mutant(
+        "go on without the journal in an event loop",
+        "            raise UnstoredError(error) from error\n        if struck:",
+        "            return None\n        if struck:",
+        "tests/frontdoors/test_corner_cases -k a_store_that_fails_under_asyncio_run",
+    ),
+    Mutant(
+        "a block's step is not told to the journal",
+        """execution.journal.attach(execution.machine.events[-1], f',"task":{text}')""",
+        "pass",
+        "tests/frontdoors/test_transaction_stored -k the_undo_of_a_dead_process",
+    ),
+    # -- the same id, another definition ------------------------------------------------------------------------------
+    Mutant(
+        "another input joins",
+        "if existing.digest != new.digest:",
+        "if False:",
+        START_ONCE + " -k another_input_is_refused",
+    ),
+    Mutant(
+        "another saga joins",
+        "if existing.name != saga.name:",
+        "if False:",
+        START_ONCE + " -k another_saga_is_refused",
+    ),
+    Mutant(
+        "the order of keys makes another input",
+        "for key, (_, text) in texts.items()}, sort_keys=True)",
+        "for key, (_, text) in texts.items()})",
+        START_ONCE + " -k keys_in_another_order",
+    ),
+    Mutant(
+        "a taken id is begun anew",
+        "if existing := self.get(new.saga_id):",
+        "if False:",
+        CONTRACT + " -k a_taken_id_returns" + IN_MEMORY,
+    ),
+    Mutant(
+        "finish by a definition that changed",
+        "if row.fingerprint != plan.fingerprint and row.version not in saga.compatible_with:",
+        "if False:",
+        RECOVERY + " -k a_definition_that_changed and another",
+    ),
+    Mutant(
+        "nobody says what is compatible",
+        "if row.fingerprint != plan.fingerprint and row.version not in saga.compatible_with:",
+        "if row.fingerprint != plan.fingerprint:",
+        RECOVERY + " -k a_new_definition_may_say",
+    ),
+    Mutant(
+        "try a definition that changed for ever",
+        "        except DefinitionChangedError as error:\n            self._park(row, lease, str(error))",
+        "        except DefinitionChangedError as error:\n            self._leave(lease, 60.0)",
+        RECOVERY + " -k a_definition_that_changed",
+    ),
+    Mutant(
+        "an execution kills recoveries for ever",
+        "if row.recoveries > self.max_attempts and not progress_of(",
+        "if False and not progress_of(",
+        RECOVERY + " -k an_execution_that_kills_each_recovery",
+    ),
+    Mutant(
+        "give up an execution that gets on",
+        "row.recoveries > self.max_attempts and not progress_of(self.store, row.saga_id, self.max_attempts)",
+        "row.recoveries > self.max_attempts",
+        RECOVERY + " -k an_execution_that_gets_on",
+    ),
 ]
 
 
@@ -228,7 +638,8 @@ def check(mutant: Mutant) -> str:
             if len(found) != 1:
                 return f"MOVED (the old text is found {len(found)} times)"
             found[0].write_text(found[0].read_text().replace(mutant.old, mutant.new))
-        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", f"{mutant.tests}.py"]
+        file, _, chosen = mutant.tests.partition(" -k ")
+        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", f"{file}.py", "-k", chosen]
         environment = {**os.environ, "PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             ended = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
