@@ -54,7 +54,7 @@ class _Slots:
     _run: Run
 
 
-_set_run = _Slots.__dict__["_run"].__set__  # Context.__setattr__ is for the user's keys, and costs more
+set_run = _Slots.__dict__["_run"].__set__  # Context.__setattr__ is for the user's keys, and costs more
 
 
 class Context(_Slots, MutableMapping[str, Any]):
@@ -192,7 +192,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         run.plan = plan
         run.saga_id = saga_id
         run.results = {}
-        _set_run(self, run)
+        set_run(self, run)
 
     def _become(self, other: Context) -> Any:
         """Take over the keys of a context that a step returned. Return its result: ``None``."""
@@ -211,6 +211,21 @@ class Context(_Slots, MutableMapping[str, Any]):
         own.results = dict(run.results)
         own.texts = None if run.texts is None else dict(run.texts)
         return view
+
+    def _beside(self) -> Self:
+        """Return the same view for one more call at the same time: the same keys, and a ``step`` of its own."""
+        twin = object.__new__(type(self))
+        object.__setattr__(twin, "__dict__", self.__dict__)
+        run, own = self._run, Run()
+        own.plan, own.saga_id, own.previous, own.results, own.texts = (
+            run.plan,
+            run.saga_id,
+            run.previous,
+            run.results,
+            run.texts,
+        )
+        set_run(twin, own)
+        return twin
 
     def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
         """Take over, in order, what each named view changed since it was forked (nothing changes here meanwhile).

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
 from saga.context import Context
 from saga.drivers.base import Driver
-from saga.errors import DefinitionChangedError, EncodingError, LeaseLostError, SagaIdTakenError, StorageError
+from saga.errors import DefinitionChangedError, LeaseLostError, SagaIdTakenError, StorageError
 from saga.importable import read_step
 from saga.journal import (
     Journal,
@@ -171,8 +172,10 @@ def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
             try:
                 if not e.Status(claimed.status).terminal:
                     return take_up(saga, lambda plan: driver, claimed, store)
-            except (StorageError, EncodingError):
-                store.release(lease)
+            except BaseException:
+                keeper_of(store).drop(lease)
+                with suppress(StorageError):  # it runs out, then
+                    store.release(lease)
                 raise
             store.release(lease)  # somebody else ended it meanwhile
     return None
@@ -261,7 +264,9 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         recorded.apply(view)
     elif isinstance(event, e.StepTimedOut):
         step = steps[event.step]
-        views.keep(step, views.for_execute(step))
+        view = views.for_execute(step)
+        views.keep(step, view)
+        recorded.apply(view)  # what was cancelled has ended, and told what it changed
     elif isinstance(event, (e.CompensationSucceeded, e.CompensationFailed)):
         recorded.apply(views.for_compensate(steps[event.step]))
     elif isinstance(event, e.GroupJoined):

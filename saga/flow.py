@@ -334,13 +334,15 @@ class MethodStep(Flow):
         function, undo, policies = self.function, self.undo, self.policies
         declared, now = _in_class(type(saga), function)
         if isinstance(declared, MethodStep) and now is not declared:  # a subclass overrides it
-            function = now
-            if isinstance(now, MethodStep):
-                function = now.function
+            function = now.function if isinstance(now, MethodStep) else now
+            known = _known(type(saga), self.function)
+            between = [one for one in known[: known.index(declared)] if isinstance(one, MethodStep)]
+            if between:
                 given_in_flow = {key: value for key, value in policies.items() if declared.policies.get(key) is not value}
-                policies = {**now.policies, **given_in_flow}
-                undo = now.undo if undo is declared.undo and now.undo is not None else undo
-        if undo is not None and _is_method(undo, self.function, function):
+                policies = {**between[0].policies, **given_in_flow}
+            if undo is declared.undo:
+                undo = next((one.undo for one in between if one.undo is not None), undo)
+        if undo is not None and _is_method(undo, type(saga), self.function):
             now = _in_class(type(saga), undo)[1]
             undo = (now.function if isinstance(now, MethodStep) else now).__get__(saga)
         task = FunctionTask(function.__get__(saga), undo, (), {}, (), {})
@@ -352,17 +354,22 @@ class MethodStep(Flow):
 
 def _in_class(kind: type, function: Any) -> tuple[Any, Any]:
     """Return a method as the class body has it that it is from, and what ``kind`` has by its name."""
-    name = getattr(function, "__name__", "")
-    known = [vars(base)[name] for base in kind.__mro__ if name in vars(base)]
+    known = _known(kind, function)
     for one in known:
         if one is function or (isinstance(one, MethodStep) and one.function is function):
             return one, known[0]
     return function, function  # it is from elsewhere
 
 
-def _is_method(undo: Any, *of: Any) -> bool:
-    """Whether the function that undoes is defined in the class body that one of the methods is in, and takes the saga."""
-    if not isinstance(undo, FunctionType) or _class_of(undo) not in [_class_of(method) for method in of]:
+def _known(kind: type, function: Any) -> list[Any]:
+    name = getattr(function, "__name__", "")
+    return [vars(base)[name] for base in kind.__mro__ if name in vars(base)]
+
+
+def _is_method(undo: Any, kind: type, method: Any) -> bool:
+    """Whether the function that undoes is defined in a class body of the saga, or the method's, and takes the saga."""
+    classes = [(base.__module__, base.__qualname__) for base in kind.__mro__]
+    if not isinstance(undo, FunctionType) or _class_of(undo) not in (*classes, _class_of(method)):
         return False  # a function from elsewhere does not take the saga
     return undo.__name__ != "<lambda>" or undo.__code__.co_varnames[:1] == ("self",)
 

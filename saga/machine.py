@@ -257,7 +257,9 @@ class Machine:
     @property
     def halted(self) -> bool:
         """Whether the execution was stopped past its pivot, and no call runs any more."""
-        return self.halt is not None and not (self.open or self.undoing or self.stragglers or self.status.terminal)
+        if self.halt is None or self.undoing or self.stragglers or self.status.terminal:
+            return False
+        return all(self.plan.steps[index].pause is not None for index in self.open)  # what waits goes on waiting elsewhere
 
     def stop(self, at: float) -> None:
         """End a halted execution that nobody can take up."""
@@ -387,9 +389,26 @@ class Machine:
                 self._fall_back(steps[index], at)
             for index in sorted(self.open):
                 self._go_on_waiting(steps[index], at)
+            if self.past_pivot:
+                self._start_steps(self._owed(), at)
             if self.plan.open:
                 self.give_up(CrashError("the process died in the block, between two steps"), at)
         self._obey(at)
+
+    def _owed(self) -> tuple[PlannedStep, ...]:
+        """Return the steps that nobody started though what they follow ended well: the saga was stopped past its pivot."""
+        started = {event.step for event in self.events if isinstance(event, StepStarted)}
+        fell = {event.step for event in self.events if isinstance(event, FallbackChosen)}
+        owed: dict[str, PlannedStep] = {}
+        for event in self.events:
+            if isinstance(event, GroupJoined):
+                then = self.plan.groups[event.group].then
+            elif isinstance(event, StepSucceeded | StepSkipped) and event.step not in fell:
+                then = self.plan.by_name[event.step].then
+            else:
+                continue
+            owed.update((step.name, step) for step in (then if isinstance(then, tuple) else ()) if step.name not in started)
+        return tuple(owed.values())
 
     # -- what follows -------------------------------------------------------------------------------------------------
 
@@ -526,7 +545,7 @@ class Machine:
                 return
             self.record(FallbackChosen(step.name, at))
             self._fall_back(step, at)
-        elif step.on_error is Skip:
+        elif step.on_error is Skip and isinstance(error, Exception):
             self.record(StepSkipped(step.name, at))
             if step.index in self.undo:  # the task says so
                 self._compensate(step, at)

@@ -197,9 +197,7 @@ class Saga(Composing):
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
         """
-        result = self.try_execute(context, saga_id=saga_id, store=store)
-        _raise_unless_ok(result)
-        return result
+        return _ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
 
     def try_execute(
         self,
@@ -504,6 +502,11 @@ def _raise_unless_ok(result: SagaResult) -> None:
         return
     kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
     raise kind(result=result) from result.error
+
+
+def _ok(result: SagaResult) -> SagaResult:
+    _raise_unless_ok(result)
+    return result
 
 
 _GIVE_A_STORE = "give one here or to Saga(store=...)"

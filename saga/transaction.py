@@ -265,6 +265,7 @@ class Transaction:
             if result.compensation_errors and isinstance(error, Exception):
                 raise SagaCompensationError(result=result) from error
             error.add_note(result.report())
+        self._failure = None  # its traceback knows this block
 
 
 def _failure(result: SagaResult) -> SagaExecutionException:

@@ -20,7 +20,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock
+from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_run
 from saga.events import RUNNING, CompensationSucceeded, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
 from saga.plan import Call
@@ -118,7 +118,7 @@ class AsyncExecution(Driver):
     async def _see_to_stragglers(self) -> None:
         assert self.ended is not None
         try:
-            while not self.machine.status.terminal:
+            while not (self.machine.status.terminal or self.parked):
                 try:
                     await self._await_one()
                 except asyncio.CancelledError:
@@ -147,7 +147,8 @@ class AsyncExecution(Driver):
     async def _let_go(self) -> None:
         while any(running.outcome is None for running in self._running.values()):
             try:
-                await self._wait(None)
+                self._came.clear()
+                await self._came.wait()  # not self._wait: what has arrived and the mail stay where they are
             except asyncio.CancelledError:
                 continue
         assert self.journal is not None
@@ -158,6 +159,7 @@ class AsyncExecution(Driver):
 
         :param one: return after one call, whoever made it.
         """
+        self._resume()
         if not (self._timed and self.machine.begun):
             self._begin()
         commands = self.machine.commands
@@ -251,8 +253,11 @@ class AsyncExecution(Driver):
             try:
                 value = await step.task.execute(view)
             except BaseException as error:
+                set_run(view, run)
                 self._raised(call, view, error, clock() - started)
                 break
+            if view._run is not run:  # the task executed another saga with it
+                set_run(view, run)
             if value is not None:
                 if type(value) is kind:
                     value = view._become(value)
@@ -284,8 +289,11 @@ class AsyncExecution(Driver):
             try:
                 value: Any = await step.task.compensate(view)  # type: ignore[func-returns-value, misc]
             except BaseException as error:
+                set_run(view, run)
                 self._raised(call, view, error, clock() - started)
                 break
+            if view._run is not run:
+                set_run(view, run)
             if value is not None and type(value) is CoroutineType:
                 self._returned(call, view, value, clock() - started)
                 break
@@ -331,14 +339,16 @@ class AsyncExecution(Driver):
     def _work(self, running: Running) -> None:
         if not running.turn.acquire(blocking=False):
             return  # an interrupt struck before this thread got its turn
-        call = running.call
+        call, run = running.call, running.view._run
         started = clock()
         try:
             task = call.step.task
             ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
         except BaseException as error:
             ok, value = False, error
+        set_run(running.view, run)
         self._arrive(running, ok, value, clock() - started)
+        del value  # as in _call
         self._wake()
 
     def _wake(self) -> None:
@@ -355,7 +365,14 @@ class AsyncExecution(Driver):
         if not self.mail or self.journal is None:
             return
         self.mail = False
-        self._obey(await self._stored(self.journal.read_mail))
+        struck: list[BaseException] = []
+        try:
+            messages = await in_thread(self.journal.read_mail, struck.append)
+        except Exception as error:
+            raise UnstoredError(error) from error
+        self._obey(messages)  # they leave the inbox with the next commit, whatever else happens
+        if struck:
+            raise struck[0]
 
     async def _tell(self) -> None:
         """Store the new events, then show them to the observers."""
@@ -377,12 +394,14 @@ class AsyncExecution(Driver):
 
 
 async def _outcome(call: Call, view: Any) -> tuple[bool, Any]:
-    task = call.step.task
+    task, run = call.step.task, view._run
     try:
         work: Any = task.compensate(view) if call.compensation else task.execute(view)  # type: ignore[func-returns-value]
         return True, await work
     except BaseException as error:
         return False, error
+    finally:
+        set_run(view, run)  # the task may have executed another saga with it
 
 
 async def _to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None]) -> T:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from saga.context import Context
+from saga.context import Context, set_run
 from saga.errors import EncodingError, MergeConflictError, SagaDefinitionError, StepTimeoutError, StorageError
 from saga.events import (
     COMPENSATING,
@@ -45,7 +45,7 @@ _MAKE_ASYNC: Final = "make the function that calls it an `async def` which await
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock"]
+__all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock", "set_run"]
 
 clock: Final = time.perf_counter
 
@@ -118,6 +118,7 @@ class Driver:
     ) -> None:
         self.machine = machine
         self.context = context
+        self._run = context._run
         self.info = info
         self.observers = observers
         self.deadline = deadline
@@ -148,6 +149,10 @@ class Driver:
     def give_up(self, error: BaseException) -> None:
         """Undo an execution at rest."""
         self.machine.give_up(error, clock() + self._epoch)
+
+    def _resume(self) -> None:
+        """Take the context back, where another saga was executed with it between two calls."""
+        set_run(self.context, self._run)
 
     # -- commands and timers ------------------------------------------------------------------------------------------
 
@@ -183,7 +188,8 @@ class Driver:
     def _start_running(self, call: Call) -> Running:
         """Make ready a call that is to run beside the loop, and set its timer."""
         step = call.step
-        running = Running(call, self._view(call))
+        view = self._view(call)
+        running = Running(call, view._beside() if call.compensation else view)  # others may work on the view meanwhile
         limits: list[float] = []
         if not (self._plain or call.compensation) and self._views.limits(step):
             limits.extend(due for due, _, what in self._timers if what is None)
@@ -224,7 +230,7 @@ class Driver:
         """Tell a call that its time is up: ``error`` says why."""
         running.cancelled.set()
         self._views.keep(running.call.step, running.view)
-        if running.task is not None:
+        if running.task is not None and running.overdue is None:  # once: it may be cleaning up
             running.overdue = error
             running.task.cancel()
 
@@ -263,6 +269,7 @@ class Driver:
             if self._running.get(running.call.step.index) is running:
                 del self._running[running.call.step.index]
         self._arrived.popleft()
+        running.outcome = (True, None, 0.0)  # an error's traceback knows the thread's frame, and that knows this
 
     def _is_told(self, running: Running) -> bool:
         """Whether the machine knows how the call ended."""
@@ -445,7 +452,12 @@ class Driver:
             if scheduled is not None:
                 left = max(0.0, scheduled.at + scheduled.delay - at)
                 machine.commands.append(Wait(steps[index], scheduled.attempt, left, True))
-            elif inline is not None and inline.compensation and inline.step.index == index and not _struck_here(error):
+            elif (
+                inline is not None
+                and inline.compensation
+                and inline.step.index == index
+                and (isinstance(error, Exception) or not _struck_here(error))  # a fault that would only come again
+            ):
                 machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
             elif not any(c.step.index == index for c in machine.commands if isinstance(c, (Call, Wait))):
                 machine.commands.append(Call(steps[index], attempt, True))

@@ -15,7 +15,7 @@ import threading
 from types import CoroutineType
 from typing import Any
 
-from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock
+from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_run
 from saga.errors import StorageError
 from saga.events import CompensationSucceeded, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
@@ -122,6 +122,7 @@ class Execution(Driver):
 
         :param one: return after one call, whoever made it.
         """
+        self._resume()
         if not (self._timed and self.machine.begun):
             self._begin()
         commands = self.machine.commands
@@ -195,8 +196,11 @@ class Execution(Driver):
             try:
                 value = step.task.execute(view)
             except BaseException as error:
+                set_run(view, run)
                 self._raised(call, view, error, clock() - started)
                 break
+            if view._run is not run:  # the task executed another saga with it
+                set_run(view, run)
             if value is not None:
                 if type(value) is kind:
                     value = view._become(value)
@@ -228,8 +232,11 @@ class Execution(Driver):
             try:
                 value: Any = step.task.compensate(view)  # type: ignore[func-returns-value]
             except BaseException as error:
+                set_run(view, run)
                 self._raised(call, view, error, clock() - started)
                 break
+            if view._run is not run:
+                set_run(view, run)
             if value is not None and type(value) is CoroutineType:
                 self._returned(call, view, value, clock() - started)
                 break
@@ -246,7 +253,8 @@ class Execution(Driver):
         """Make a call here and feed its outcome to the machine."""
         step = call.step
         view = self._view(call)
-        self._inline = view._run.call = call
+        run = view._run
+        self._inline = run.call = call
         task = step.task
         outcome: Any
         started = clock()
@@ -255,6 +263,7 @@ class Execution(Driver):
             ok, outcome = True, value
         except BaseException as error:
             ok, outcome = False, error
+        set_run(view, run)
         elapsed = clock() - started
         if self.mail:
             self._read_mail()
@@ -270,14 +279,16 @@ class Execution(Driver):
     def _work(self, running: Running) -> None:
         if not running.turn.acquire(blocking=False):
             return  # an interrupt struck before this thread got its turn
-        call = running.call
+        call, run = running.call, running.view._run
         started = clock()
         try:
             task = call.step.task
             ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
         except BaseException as error:
             ok, value = False, error
+        set_run(running.view, run)
         self._arrive(running, ok, value, clock() - started)
+        del value  # as in _call
         self._wakes.put(None)
 
     # -- journal and observers ----------------------------------------------------------------------------------------
