@@ -3,7 +3,8 @@
 Whoever finds nobody writing writes at once. Whoever comes while another writes waits in the queue; when that one has
 committed, the first in the queue becomes the leader, writes what all the others brought in one transaction, and wakes each
 with its own outcome. So under load there are as few commits as the disk allows, and alone there is no waiting and no
-handing over. No statement of a store lives here. (DeWitt et al., "Implementation techniques for main memory database
+handing over. What many write in the same way goes into one statement: each statement lets other threads run, and has to wait
+for its turn again. No statement of a store lives here. (DeWitt et al., "Implementation techniques for main memory database
 systems", SIGMOD 1984, has the idea.)
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from saga.errors import StorageError
@@ -26,14 +27,23 @@ class _Write(Generic[T]):
     """One caller's write, while it waits for another to commit it.
 
     :ivar apply: runs the statements; :ivar single: it is one statement.
+    :ivar rows: what can be written in one statement with those of others; :ivar rest: runs the other statements then.
     :ivar wake: a lock that is held until the write has its outcome or is to lead.
     """
 
-    __slots__ = ("apply", "done", "error", "leads", "result", "single", "wake")
+    __slots__ = ("apply", "done", "error", "leads", "rest", "result", "rows", "single", "wake")
 
-    def __init__(self, apply: Callable[[sqlite3.Connection], T], single: bool) -> None:
+    def __init__(
+        self,
+        apply: Callable[[sqlite3.Connection], T],
+        single: bool,
+        rows: Sequence[Any],
+        rest: Callable[[sqlite3.Connection], T] | None,
+    ) -> None:
         self.apply = apply
         self.single = single
+        self.rows = rows
+        self.rest = rest if rows else apply
         self.wake = threading.Lock()
         self.wake.acquire()
         self.leads = False
@@ -46,10 +56,14 @@ class GroupCommit:
     """Runs writes on one connection, each wholly or not at all, together where they come together.
 
     :param connect: opens the connection, at the first write and after a fork.
+    :param insert: writes rows that come from many writes in one statement, and returns how many it has written.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], insert: Callable[[sqlite3.Connection, Sequence[Any]], int]
+    ) -> None:
         self._connect = connect
+        self._insert = insert
         self._connection: sqlite3.Connection | None = None
         self._reset()
 
@@ -61,10 +75,18 @@ class GroupCommit:
         self._queue: list[_Write[Any]] = []
         self._pid = os.getpid()
 
-    def write(self, apply: Callable[[sqlite3.Connection], T], *, single: bool = False) -> T:
+    def write(
+        self,
+        apply: Callable[[sqlite3.Connection], T],
+        *,
+        single: bool = False,
+        rows: Sequence[Any] = (),
+        rest: Callable[[sqlite3.Connection], T] | None = None,
+    ) -> T:
         """Return what ``apply`` returns, once what it wrote is committed.
 
         :param single: ``apply`` runs one statement, which is a transaction by itself.
+        :param rows: what ``insert`` may write of it, together with what others bring; ``rest`` does the rest of it then.
         :raises sqlite3.Error: as ``apply`` and ``COMMIT`` raise it, as does whatever else ``apply`` raises; nothing is written.
         """
         self.check_process()
@@ -73,7 +95,7 @@ class GroupCommit:
         try:
             with self._mutex:
                 if self._busy or self._held:
-                    write = _Write(apply, single)
+                    write = _Write(apply, single, rows, rest)
                     self._queue.append(write)
                 else:
                     self._busy = alone = True
@@ -189,8 +211,11 @@ class GroupCommit:
         try:
             connection = self._connection or self._open()
             connection.execute("BEGIN IMMEDIATE")
-            for write in group:
-                _write_one(connection, write)
+            if not self._at_once(connection, group):  # somebody's own fault: find out whose
+                connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+                for write in group:
+                    _write_one(connection, write)
             committing = True
             connection.execute("COMMIT")
             for write in group:
@@ -207,6 +232,24 @@ class GroupCommit:
                     write.done = True
             self._roll_back()
             raise
+
+    def _at_once(self, connection: sqlite3.Connection, group: list[_Write[Any]]) -> bool:
+        """Write them with as few statements as there can be. Return whether all went well.
+
+        :raises sqlite3.Error: the whole group fails.
+        """
+        rows = [row for write in group for row in write.rows]
+        try:
+            if rows and self._insert(connection, rows) != len(rows):
+                return False
+            for write in group:
+                if write.rest is not None:
+                    write.result = write.rest(connection)
+        except Exception as error:
+            if not is_own_fault(error) or not connection.in_transaction:
+                raise
+            return False
+        return True
 
     def _roll_back(self) -> None:
         connection = self._connection

@@ -25,6 +25,7 @@ from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Pag
 __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
+_FEW = 16  # entries of a commit, for which a statement is kept ready
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # A dead server is noticed within a minute; what the connection string says comes before these.
@@ -92,12 +93,13 @@ class PostgresStore(Store):
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner)
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
-        values = (*keys, lease_seconds, lease_seconds, *_columns(entries))
+        statement, rest = self._adding("create", entries)
+        values = (*keys, lease_seconds, lease_seconds, *rest)
 
         def work(connection: Connection, again: bool) -> StoredExecution | None:
             while True:
                 try:
-                    if connection.execute(self._sql.create, values, prepare=True).fetchone():
+                    if connection.execute(statement, values, prepare=True).rowcount:
                         return None
                 except psycopg.errors.UniqueViolation as error:
                     raise rules.already_stored(new.saga_id, entries) from error
@@ -122,18 +124,9 @@ class PostgresStore(Store):
         taken: Sequence[int] = (),
     ) -> None:
         status = None if status is None else rules.check_status(status)
-        fence: tuple[Any, ...] = (lease.saga_id, lease.owner, lease.epoch)
-        if len(entries) == 1 and status is None and not release and not taken:
-            [entry] = entries
-            statement = self._sql.append_one
-            values = (*fence, entry.seq, entry.kind, entry.step, entry.payload, entry.at)
-        else:
-            values = (*fence, list(taken), *_columns(entries))
-            if status is None and not release:
-                statement = self._sql.append
-            else:
-                statement = self._sql.append_and_finish if release else self._sql.append_and_change
-                values = (status, *values)
+        kind = "finish" if release else "change" if status is not None else "append"
+        statement, rest = self._adding(kind, entries, taken)
+        values = (*(() if kind == "append" else (status,)), lease.saga_id, lease.owner, lease.epoch, *rest)
 
         def work(connection: Connection, again: bool) -> None:
             try:
@@ -244,6 +237,14 @@ class PostgresStore(Store):
 
     def close(self) -> None:
         self._connections.close()
+
+    def _adding(self, kind: str, entries: Sequence[Entry], taken: Sequence[int] = ()) -> tuple[bytes, tuple[Any, ...]]:
+        """Return the statement that adds entries, and their values, which are the last it takes."""
+        if 0 < len(entries) <= _FEW and not taken:
+            values = [value for one in entries for value in (one.seq, one.kind, one.step, one.payload, one.at)]
+            return self._sql.by_row(kind, len(entries)), tuple(values)
+        messages = () if kind == "create" else (list(taken),)
+        return self._sql.by_column[kind], (*messages, *_columns(entries))
 
     def _read(self, statement: bytes, values: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
         return self._run(lambda connection, again: connection.execute(statement, values, prepare=True).fetchall())

@@ -14,6 +14,7 @@ NOW = "extract(epoch FROM statement_timestamp())::float8"
 FREE = "status IN ('running', 'compensating')"
 ANY_DUE = "due + 0"
 ENTRIES = "unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[]) AS entry"
+ENTRY = "(%s::bigint, %s::text, %s::text, %s::text, %s::float8)"
 
 
 def migrations(schema: str | None, prefix: str) -> list[list[str]]:
@@ -86,17 +87,18 @@ class Statements:
             f" written AS ({into} SELECT fence.id, entry.* FROM fence, {ENTRIES}) SELECT id FROM fence"
         )
         self.now = b"SELECT extract(epoch FROM clock_timestamp())::float8"
-        self.append_one = (
-            f"WITH fence AS ({held}) {into} SELECT id, %s::bigint, %s::text, %s::text, %s::text, %s::float8 FROM fence"
+        made = (
+            f"INSERT INTO {saga} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, 1,"
+            f" {NOW} + %s::float8, {NOW} + %s::float8, 0, {NOW}, {NOW}) ON CONFLICT (id) DO NOTHING RETURNING id"
+        )
+        self._into = into
+        self._fences = {"append": held, "change": changed, "finish": finished, "create": made}
+        #: For any number of entries, given by column, after the messages read (but for ``create``).
+        self.by_column = {kind: f"WITH fence AS ({fence}){rest}".encode() for kind, fence in self._fences.items()}
+        self.by_column["create"] = (
+            f"WITH fence AS ({made}), written AS ({into} SELECT fence.id, entry.* FROM fence, {ENTRIES}) SELECT id FROM fence"
         ).encode()
-        self.append = f"WITH fence AS ({held}){rest}".encode()
-        self.append_and_change = f"WITH fence AS ({changed}){rest}".encode()
-        self.append_and_finish = f"WITH fence AS ({finished}){rest}".encode()
-        self.create = (
-            f"WITH made AS (INSERT INTO {saga} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, 1,"
-            f" {NOW} + %s::float8, {NOW} + %s::float8, 0, {NOW}, {NOW}) ON CONFLICT (id) DO NOTHING RETURNING id),"
-            f" written AS ({into} SELECT made.id, entry.* FROM made, {ENTRIES}) SELECT id FROM made"
-        ).encode()
+        self._by_row: dict[tuple[str, int], bytes] = {}
         self.get = f"SELECT {COLUMNS} FROM {saga} WHERE id = %s".encode()
         self.journal = f"SELECT seq, kind, step, payload, at FROM {journal} WHERE saga_id = %s ORDER BY seq".encode()
         self.entries = (
@@ -133,6 +135,15 @@ class Statements:
         self.forget_version = f"DELETE FROM {version}".encode()
         self.set_version = f"INSERT INTO {version} VALUES (%s)".encode()
         self.version_table = version
+
+    def by_row(self, kind: str, entries: int) -> bytes:
+        """Return the statement for so many entries, given one after the other. It is faster than :attr:`by_column`'s."""
+        statement = self._by_row.get((kind, entries))
+        if statement is None:
+            rows = ", ".join([ENTRY] * entries)
+            added = f"{self._into} SELECT fence.id, entry.* FROM fence, (VALUES {rows}) AS entry"
+            statement = self._by_row[kind, entries] = f"WITH fence AS ({self._fences[kind]}) {added}".encode()
+        return statement
 
     def _claims(self, saga: str) -> None:
         take = (

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -47,11 +48,12 @@ MIGRATIONS: list[tuple[str, ...]] = [
 ]
 """The statements that lead from each version of the tables to the next; the first begins with an empty file."""
 
+_MOST_ROWS = 128  # in one statement; SQLite keeps as many statements ready as there are numbers of rows, and a few more
+
 COLUMNS = "id, name, version, fingerprint, digest, status, owner, epoch, lease_until, due, recoveries, created, updated"
 CREATE = f"INSERT INTO saga ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, 0, ?, ?)"
 ADD = "INSERT INTO saga_journal VALUES (?, ?, ?, ?, ?, ?)"
 HOLDS = "id = ? AND epoch = ? AND owner = ?"
-APPEND = f"INSERT INTO saga_journal SELECT ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM saga WHERE {HOLDS})"
 CHECK = f"SELECT 1 FROM saga WHERE {HOLDS}"
 CHANGE = f"UPDATE saga SET status = coalesce(?, status), updated = ? WHERE {HOLDS}"
 FINISH = f"UPDATE saga SET status = coalesce(?, status), updated = ?, owner = NULL, lease_until = 0, due = ? WHERE {HOLDS}"
@@ -92,6 +94,26 @@ ERASE = (
     "DELETE FROM saga_journal WHERE saga_id = ?",
     "DELETE FROM saga_inbox WHERE saga_id = ?",
 )
+
+
+@lru_cache(_MOST_ROWS)
+def appending(rows: int) -> str:
+    """Return the statement that adds so many rows, each where its lease still holds."""
+    values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return (
+        "INSERT INTO saga_journal SELECT column1, column2, column3, column4, column5, column6"
+        f" FROM (VALUES {values}) AS entry WHERE EXISTS"
+        " (SELECT 1 FROM saga WHERE id = entry.column1 AND epoch = entry.column7 AND owner = entry.column8)"
+    )
+
+
+def append(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Add rows, each of which ends with the epoch and owner of its lease. Return how many of the leases still held."""
+    written = 0
+    for first in range(0, len(rows), _MOST_ROWS):
+        some = rows[first : first + _MOST_ROWS]
+        written += connection.execute(appending(len(some)), [value for row in some for value in row]).rowcount
+    return written
 
 
 def listing(statuses: int, by_name: bool) -> str:
@@ -135,7 +157,7 @@ class SqliteStore(Store):
         self._closed = False
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
-        self._commits = GroupCommit(self._connect)
+        self._commits = GroupCommit(self._connect, append)
         with _storage_errors(self._path):
             self._commits.write(lambda connection: None)
         _open_stores.add(self)
@@ -171,30 +193,29 @@ class SqliteStore(Store):
         status = None if status is None else rules.check_status(status)
         saga_id = lease.saga_id
         holds = (saga_id, lease.epoch, lease.owner)
-        rows = _rows(saga_id, entries)
+        rows = [(*row, lease.epoch, lease.owner) for row in _rows(saga_id, entries)]
         changes = status is not None or release
 
         def apply(connection: sqlite3.Connection) -> None:
-            rest = rows
+            if append(connection, rows) != len(rows):
+                raise rules.lease_lost(lease)
+            rest(connection)
+
+        def rest(connection: sqlite3.Connection) -> None:
+            held = True
             if changes:
                 now = self._clock()
-                fence = connection.execute(
-                    *((FINISH, (status, now, now, *holds)) if release else (CHANGE, (status, now, *holds)))
-                )
-                held = fence.rowcount == 1
-            elif rows:
-                held = connection.execute(APPEND, rows[0] + holds).rowcount == 1
-                rest = rows[1:]
-            else:
+                change = (FINISH, (status, now, now, *holds)) if release else (CHANGE, (status, now, *holds))
+                held = connection.execute(*change).rowcount == 1
+            elif not rows:
                 held = connection.execute(CHECK, holds).fetchone() is not None
             if not held:
                 raise rules.lease_lost(lease)
-            if rest:
-                connection.executemany(ADD, rest)
             if taken:
                 connection.executemany(TAKE_MESSAGE, [(message, saga_id) for message in taken])
 
-        self._write(apply, saga_id, entries, single=len(rows) == 1 and not changes and not taken)
+        alone = 0 < len(rows) <= _MOST_ROWS and not changes and not taken
+        self._write(apply, saga_id, entries, single=alone, rows=rows, rest=None if alone else rest)
 
     def get(self, saga_id: str) -> StoredExecution | None:
         if not rules.is_id(saga_id):
@@ -334,11 +355,13 @@ class SqliteStore(Store):
         entries: Sequence[Entry] = (),
         *,
         single: bool = False,
+        rows: Sequence[Any] = (),
+        rest: Callable[[sqlite3.Connection], T] | None = None,
     ) -> T:
         if self._closed:
             raise rules.closed(self)
         try:
-            return self._commits.write(apply, single=single)
+            return self._commits.write(apply, single=single, rows=rows, rest=rest)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
                 raise rules.already_stored(saga_id, entries) from error
@@ -359,7 +382,13 @@ class SqliteStore(Store):
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise rules.closed(self)
-        return sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(
+            self._path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=2 * _MOST_ROWS,
+        )
 
     def _connect(self) -> sqlite3.Connection:
         """Return the connection that writes, to a file with the present version of the tables."""

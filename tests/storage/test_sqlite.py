@@ -223,10 +223,11 @@ def test_alone_each_append_is_one_statement_and_one_commit(store, stored):
     commits = Commits(writer(store))
     for seq in range(1, 6):
         store.append(lease, stored.entries(seq))
-    assert commits.count == 5
-    assert len(commits.statements) == 5
-    store.append(lease, stored.entries(6, 7), status="completed", release=True)
+    store.append(lease, stored.entries(6, 7))
     assert commits.count == 6
+    assert len(commits.statements) == 6
+    store.append(lease, stored.entries(8, 9), status="completed", release=True)
+    assert commits.count == 7
 
 
 def test_many_threads_share_commits(store, stored):
@@ -237,6 +238,7 @@ def test_many_threads_share_commits(store, stored):
     assert [future.result() for future in futures] == [None] * 64
     # One is the one they waited for.
     assert commits.count == 2
+    assert [statement.split()[0] for statement in commits.statements] == ["BEGIN", "COMMIT", "BEGIN", "INSERT", "COMMIT"]
 
 
 def test_commits_are_shared_without_arranging_for_it(store, stored):
@@ -327,7 +329,7 @@ def test_a_failing_commit_of_one_alone_stores_nothing(store, stored):
     lease = stored.create(store, "x")
     store._commits._connection = Failing(writer(store), "COMMIT", 1, sqlite3.OperationalError("disk I/O error"))
     with pytest.raises(StorageError, match="disk I/O error; nothing was stored"):
-        store.append(lease, stored.entries(2, 3))
+        store.append(lease, stored.entries(2, 3), status="running")
     assert store.journal("x") == stored.entries(1)
     store.append(lease, stored.entries(2, 3))
 
@@ -341,7 +343,7 @@ def test_a_connection_that_cannot_roll_back_is_opened_again(store, stored):
 
     store._commits._connection = Broken(writer(store), "COMMIT", 1, sqlite3.OperationalError("disk I/O error"))
     with pytest.raises(StorageError):
-        store.append(lease, stored.entries(2, 3))
+        store.append(lease, stored.entries(2, 3), status="running")
     assert writer(store) is None
     store.append(lease, stored.entries(2, 3))
     assert store.journal("x") == stored.entries(1, 2, 3)
