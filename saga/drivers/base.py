@@ -150,10 +150,6 @@ class Driver:
         """Undo an execution at rest."""
         self.machine.give_up(error, clock() + self._epoch)
 
-    def _resume(self) -> None:
-        """Take the context back, where another saga was executed with it between two calls."""
-        set_run(self.context, self._run)
-
     # -- commands and timers ------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:

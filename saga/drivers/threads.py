@@ -122,7 +122,8 @@ class Execution(Driver):
 
         :param one: return after one call, whoever made it.
         """
-        self._resume()
+        if self.context._run is not self._run:  # another saga was executed with it between two calls
+            set_run(self.context, self._run)
         if not (self._timed and self.machine.begun):
             self._begin()
         commands = self.machine.commands
