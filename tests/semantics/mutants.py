@@ -372,21 +372,21 @@ MUTANTS = [
     ),
     Mutant(
         "sqlite: the insert has no fence",
-        "WHERE EXISTS (SELECT 1 FROM saga WHERE {HOLDS})",
-        "WHERE 1 OR EXISTS (SELECT 1 FROM saga WHERE {HOLDS})",
-        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
-    ),
-    Mutant(
-        "sqlite: the last insert has no fence",
-        "held = fence.rowcount == 1",
-        "held = True",
+        "AS entry WHERE EXISTS",
+        "AS entry WHERE 1 OR EXISTS",
         CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: the lease is checked before the insert",
-        "held = connection.execute(APPEND, rows[0] + holds).rowcount == 1\n                rest = rows[1:]",
-        "held = connection.execute(CHECK, holds).fetchone() is not None",
+        "if append(connection, rows) != len(rows):",
+        "if connection.execute(CHECK, holds).fetchone() is None or append(connection, rows) != len(rows):",
         SQLITE + " -k alone_each_append_is_one_statement",
+    ),
+    Mutant(
+        "sqlite: who lost the lease stores with others",
+        "if rows and self._insert(connection, rows) != len(rows):",
+        "if rows and self._insert(connection, rows) < 0:",
+        SQLITE + " -k who_lost_the_lease_stores_nothing_with_others",
     ),
     Mutant(
         "sqlite: a live lease is claimed",

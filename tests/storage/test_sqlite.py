@@ -250,6 +250,19 @@ def test_commits_are_shared_without_arranging_for_it(store, stored):
     assert all(len(store.journal(lease.saga_id)) == 10 for lease in leases)
 
 
+def test_who_lost_the_lease_stores_nothing_with_others(store, stored):
+    good = [stored.create(store, f"good{n}") for n in range(3)]
+    lost = stored.create(store, "lost", lease=0.0)
+    store.claim("b", 60.0, saga_id="lost")
+    with queueing(store) as submit:
+        futures = [submit(store.append, lease, stored.entries(2, 3)) for lease in good]
+        refused = submit(store.append, lost, stored.entries(2, 3))
+    assert isinstance(refused.exception(), LeaseLostError)
+    assert [future.result() for future in futures] == [None] * 3
+    assert store.journal("lost") == stored.entries(1)
+    assert all(store.journal(lease.saga_id) == stored.entries(1, 2, 3) for lease in good)
+
+
 def test_what_is_wrong_with_one_write_hurts_no_other_of_its_group(store, stored):
     good = [stored.create(store, f"good{n}") for n in range(3)]
     lost = stored.create(store, "lost", lease=0.0)
