@@ -7,7 +7,7 @@ replaced and its statement done again, and where the broken one had committed af
 from __future__ import annotations
 
 import os
-import threading
+import queue
 import time
 import uuid
 from collections import deque
@@ -362,7 +362,10 @@ class _Connections:
         self.pid = os.getpid()
         self.closed = False
         self._parameters = parameters
-        self._places = threading.Semaphore(most)
+        # A threading.Semaphore is written in Python, and many threads spend their time on its lock.
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(most):
+            self._places.put(None)
         self._idle: deque[Connection] = deque()
 
     def take(self) -> Connection:
@@ -370,20 +373,20 @@ class _Connections:
 
         :raises psycopg.Error: none could be opened.
         """
-        self._places.acquire()
+        self._places.get()
         try:
             while connection := self._pop():
                 if not connection.closed:
                     return connection
             return psycopg.connect(**self._parameters, autocommit=True)
         except BaseException:
-            self._places.release()
+            self._places.put(None)
             raise
 
     def give(self, connection: Connection) -> None:
         """Take a connection back."""
         self._idle.append(connection)
-        self._places.release()
+        self._places.put(None)
         if self.closed:
             self.forget_idle()
 
