@@ -83,9 +83,22 @@ class StepStatus(StrEnum):
 C = TypeVar("C")
 
 
+def _equal(one: Any, other: Any) -> Any:
+    if type(one) is not type(other):
+        return NotImplemented
+    return all(getattr(one, name) == getattr(other, name) for name in one.__match_args__)
+
+
+def _told(event: Any) -> str:
+    return f"{type(event).__name__}({', '.join(f'{name}={getattr(event, name)!r}' for name in event.__match_args__)})"
+
+
 @dataclass_transform(frozen_default=True)
 def _event(cls: type[C]) -> type[C]:
-    return dataclass(slots=True)(cls)
+    # A dataclass compiles each method it makes when this module is imported: all events share these two.
+    made: Any = dataclass(slots=True, eq=False, repr=False)(cls)
+    made.__eq__, made.__repr__, made.__hash__ = _equal, _told, None
+    return made  # type: ignore[no-any-return]
 
 
 @_event
