@@ -230,9 +230,7 @@ class Saga(Composing):
         ``async def`` tasks are awaited, plain ones run in threads beside them. Cancelling this cancels the executes that run
         and undoes what has happened, to the end; then ``CancelledError`` is raised.
         """
-        result = await self.atry_execute(context, saga_id=saga_id, store=store)
-        _raise_unless_ok(result)
-        return result
+        return _ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
 
     async def atry_execute(
         self,
