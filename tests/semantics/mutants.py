@@ -93,10 +93,10 @@ MUTANTS = [
         SEMANTICS + "03_interrupts",
     ),
     Mutant(
-        "skip or retry an interrupt",
-        "elif event.in_doubt or event.executed:\n            self.give_up",
-        "elif event.executed:\n            self.give_up",
-        SEMANTICS + "03_interrupts",
+        "skip an interrupt",
+        "elif step.on_error is Skip and isinstance(error, Exception):",
+        "elif step.on_error is Skip:",
+        "tests/drivers/test_stopped_past_the_pivot",
     ),
     Mutant(
         "an interrupt ends the driver",
