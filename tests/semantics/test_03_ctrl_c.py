@@ -92,8 +92,12 @@ class Child:
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
 
-    def end(self) -> tuple[list[str], str]:
-        """Return its effects in order and what it wrote to stderr, after it ended by KeyboardInterrupt."""
+    def end(self, repeated: int = 0) -> tuple[list[str], str]:
+        """Return its effects in order and what it wrote to stderr, after it ended by KeyboardInterrupt.
+
+        :param repeated: how many compensations may have run twice in a row: a signal that strikes in the very moment in
+            which one has returned leaves open whether it had, and it is called again.
+        """
         _, told = self.process.communicate(timeout=15)
         assert self.process.returncode == -signal.SIGINT, (self.process.returncode, told)
         assert "KeyboardInterrupt" in told
@@ -102,7 +106,9 @@ class Child:
         left = [e for e in left if f"compensation of step 's{e[1:]}' failed" not in told]  # hit at its very first line
         assert not left, (effects, told)
         undone = [e for e in effects if e[0] == "-"]
-        assert len(set(undone)) == len(undone), effects
+        once = [e for e, before in zip(undone, [None, *undone], strict=False) if e != before]
+        assert len(undone) - len(once) <= repeated, effects
+        assert len(set(once)) == len(once), effects
         return effects, told
 
 
@@ -190,4 +196,4 @@ def test_at_random_moments(run: Run) -> None:
         child.interrupt()
         children.append(child)
     for child in children:
-        child.end()
+        child.end(repeated=1)
