@@ -79,7 +79,7 @@ def start(saga: Saga, driver: type[D], context: Context, saga_id: str, store: St
     """Return what runs a new execution; where the id exists already, wait for its outcome and return that."""
     opened = store_of(store)
     begun = begin(saga, driver, saga._machine(saga_id), context, opened)
-    return join(saga, driver, begun, opened) if isinstance(begun, StoredExecution) else begun
+    return join(saga, driver, saga_id, opened) if isinstance(begun, StoredExecution) else begun
 
 
 async def astart(
@@ -95,17 +95,17 @@ async def astart(
     found: AsyncExecution | StoredExecution | SagaResult | None = None
     if not struck:
         found = await in_thread(partial(begin, saga, AsyncExecution, saga._machine(saga_id), context, opened), struck.append)
-    for pause in pauses():
-        if struck:
-            if isinstance(found, AsyncExecution):
-                await found.leave(struck[0])
-                saga._settle(found)
-            raise struck[0]
+    waits = pauses()
+    while not struck:
         if isinstance(found, (AsyncExecution, SagaResult)):
             return found
-        await asyncio.sleep(pause if found is None else 0)
+        if found is None:
+            await asyncio.sleep(next(waits))
         found = await in_thread(partial(look, saga, AsyncExecution, saga_id, opened), struck.append)
-    raise AssertionError("pauses never end")
+    if isinstance(found, AsyncExecution):
+        await found.leave(struck[0])
+        saga._settle(found)
+    raise struck[0]
 
 
 def begin(saga: Saga, driver: type[D], machine: Machine, context: Context, store: Store) -> D | StoredExecution:
@@ -137,17 +137,15 @@ def begin(saga: Saga, driver: type[D], machine: Machine, context: Context, store
     return execution
 
 
-def join(saga: Saga, driver: type[D], row: StoredExecution, store: Store) -> D | SagaResult:
+def join(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaResult:
     """Wait until an execution has ended and return its result, or what finishes it if its owner dies meanwhile.
 
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
     """
-    for pause in pauses():
-        found = look(saga, driver, row.saga_id, store)
-        if found is not None:
-            return found
-        time.sleep(pause)
-    raise AssertionError("pauses never end")
+    waits = pauses()
+    while (found := look(saga, driver, saga_id, store)) is None:
+        time.sleep(next(waits))
+    return found
 
 
 def pauses() -> Iterator[float]:

@@ -303,7 +303,7 @@ class MethodStep(Flow):
         saga: Any = None,
     ) -> None:
         self.function = function
-        self.undo = undo.function if isinstance(undo, MethodStep) else undo
+        self.undo = _function_of(undo)
         self.name = name if name is not None else _function_name(function)
         self.policies = policies or {}
         self.saga = saga
@@ -332,19 +332,18 @@ class MethodStep(Flow):
         """Return the step for a saga object."""
         saga = self.saga if self.saga is not None else saga
         function, undo, policies = self.function, self.undo, self.policies
-        declared, now = _in_class(type(saga), function)
-        if isinstance(declared, MethodStep) and now is not declared:  # a subclass overrides it
-            function = now.function if isinstance(now, MethodStep) else now
-            known = _known(type(saga), self.function)
-            between = [one for one in known[: known.index(declared)] if isinstance(one, MethodStep)]
-            if between:
+        declared, overrides = _in_class(type(saga), function)
+        if isinstance(declared, MethodStep) and overrides:
+            function = _function_of(overrides[0])
+            steps = [one for one in overrides if isinstance(one, MethodStep)]
+            if steps:
                 given_in_flow = {key: value for key, value in policies.items() if declared.policies.get(key) is not value}
-                policies = {**between[0].policies, **given_in_flow}
+                policies = {**steps[0].policies, **given_in_flow}
             if undo is declared.undo:
-                undo = next((one.undo for one in between if one.undo is not None), undo)
+                undo = next((one.undo for one in steps if one.undo is not None), undo)
         if undo is not None and _is_method(undo, type(saga), self.function):
-            now = _in_class(type(saga), undo)[1]
-            undo = (now.function if isinstance(now, MethodStep) else now).__get__(saga)
+            declared, overrides = _in_class(type(saga), undo)
+            undo = _function_of((*overrides, declared)[0]).__get__(saga)
         task = FunctionTask(function.__get__(saga), undo, (), {}, (), {})
         return Step(task, self.name, policies)
 
@@ -352,18 +351,18 @@ class MethodStep(Flow):
         return f"<saga step {self.name!r}>"
 
 
-def _in_class(kind: type, function: Any) -> tuple[Any, Any]:
-    """Return a method as the class body has it that it is from, and what ``kind`` has by its name."""
-    known = _known(kind, function)
-    for one in known:
-        if one is function or (isinstance(one, MethodStep) and one.function is function):
-            return one, known[0]
-    return function, function  # it is from elsewhere
-
-
-def _known(kind: type, function: Any) -> list[Any]:
+def _in_class(kind: type, function: Any) -> tuple[Any, list[Any]]:
+    """Return a method as the class body has it that it is from, and what overrides it, the nearest class first."""
     name = getattr(function, "__name__", "")
-    return [vars(base)[name] for base in kind.__mro__ if name in vars(base)]
+    known = [vars(base)[name] for base in kind.__mro__ if name in vars(base)]
+    for place, one in enumerate(known):
+        if _function_of(one) is function:
+            return one, known[:place]
+    return function, []  # it is from elsewhere
+
+
+def _function_of(method: Any) -> Any:
+    return method.function if isinstance(method, MethodStep) else method
 
 
 def _is_method(undo: Any, kind: type, method: Any) -> bool:

@@ -125,7 +125,7 @@ class Machine:
     stragglers: frozenset[int] = frozenset()  # executes still running after their timeout
     skipped: frozenset[int] = frozenset()  # steps the saga went on without
     asked: frozenset[int] = frozenset()  # a person must decide: in doubt, and the task says ASK
-    to_rerun: frozenset[int] = frozenset()  # a person said to execute it again
+    to_rerun: frozenset[int] = frozenset()  # to be executed again: a person said so, or it was cut off past the pivot
     to_skip: frozenset[int] = frozenset()  # a person said to go on without it
     falling: frozenset[int] = frozenset()  # failed, and their fallbacks are to start
     merged: frozenset[int] = frozenset()  # groups that are joined

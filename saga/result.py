@@ -81,7 +81,7 @@ class SagaResult:
         self,
         machine: Machine,
         context: Context,
-        again: Callable[[float | None], SagaResult] | None = None,
+        again: Callable[[float | None], SagaResult | None] | None = None,
     ) -> None:
         self._machine = machine
         self._plan = machine.plan
@@ -156,22 +156,27 @@ class SagaResult:
         :raises TimeoutError: it is not terminal by then.
         :raises BaseException: an interrupt that a step raised meanwhile.
         """
-        return self._again(timeout) if self._again is not None else self
+        return self._ended(self._again(timeout), timeout) if self._again is not None else self
 
     async def wait_async(self, timeout: float | None = None) -> SagaResult:
         """Wait as :meth:`wait` does, without blocking the event loop."""
         import asyncio
 
-        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        if self._again is None:
+            return self
+        clock = asyncio.get_running_loop().time
+        end = None if timeout is None else clock() + timeout
         pause = 0.001
-        while True:  # a thread that waits here could be one that the execution needs for its store
-            try:
-                return self.wait(0)
-            except TimeoutError:
-                if end is not None and asyncio.get_running_loop().time() >= end:
-                    return self.wait(0)
+        # Not in a thread: that could be one which the execution needs for its store.
+        while (found := self._again(0)) is None and (end is None or clock() < end):
             await asyncio.sleep(pause)
             pause = min(0.1, pause * 1.5)
+        return self._ended(found, timeout)
+
+    def _ended(self, found: SagaResult | None, timeout: float | None) -> SagaResult:
+        if found is None:
+            raise TimeoutError(f"saga {self.saga!r} ({self.saga_id}) is not terminal after {timeout} s")
+        return found
 
     def report(self) -> str:
         """Return every step with what became of it, and each error with its traceback."""

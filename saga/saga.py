@@ -197,7 +197,7 @@ class Saga(Composing):
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
         """
-        return _ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
+        return ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
 
     def try_execute(
         self,
@@ -230,7 +230,7 @@ class Saga(Composing):
         ``async def`` tasks are awaited, plain ones run in threads beside them. Cancelling this cancels the executes that run
         and undoes what has happened, to the end; then ``CancelledError`` is raised.
         """
-        return _ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
+        return ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
 
     async def atry_execute(
         self,
@@ -273,7 +273,7 @@ class Saga(Composing):
                 await execution.leave(left)
             raise
         await execution.run()
-        _raise_unless_ok(self._settle(execution))
+        ok(self._settle(execution))
 
     def stream(
         self,
@@ -310,7 +310,7 @@ class Saga(Composing):
                 execution.leave(left)
             raise
         execution.run()
-        _raise_unless_ok(self._settle(execution))
+        ok(self._settle(execution))
 
     def load(self, saga_id: str, *, store: Store | str | os.PathLike[str] | None = None) -> SagaResult:
         """Return a stored execution as it stands now, ended or not, with its context and history.
@@ -478,10 +478,10 @@ def settle(execution: Driver) -> SagaResult:
         del execution.machine
         return SagaResult(machine, execution.context)
 
-    def again(timeout: float | None) -> SagaResult:
+    def again(timeout: float | None) -> SagaResult | None:
         assert execution.ended is not None
         if not execution.ended.wait(timeout):
-            raise TimeoutError(f"saga {left.saga!r} ({left.saga_id}) is not terminal after {timeout} s")
+            return None
         if execution.unstored is not None:
             raise execution.unstored
         result = SagaResult(execution.machine, execution.context)
@@ -495,16 +495,22 @@ def settle(execution: Driver) -> SagaResult:
     return SagaResult(left, execution.context, again)
 
 
-def _raise_unless_ok(result: SagaResult) -> None:
+def ok(result: SagaResult) -> SagaResult:
+    """Return the result of an execution that ended well, or goes on beside a straggler nobody waits for.
+
+    :raises SagaExecutionException: it failed.
+    """
     if result.ok or (result.status is Status.RUNNING and result.error is None):
-        return
+        return result
+    raise failure_of(result)  # no local has it: see settle()
+
+
+def failure_of(result: SagaResult) -> SagaExecutionException:
+    """Return the exception that tells of an execution that failed."""
     kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
-    raise kind(result=result) from result.error
-
-
-def _ok(result: SagaResult) -> SagaResult:
-    _raise_unless_ok(result)
-    return result
+    failure = kind(result=result)
+    failure.__cause__ = result.error
+    return failure
 
 
 _GIVE_A_STORE = "give one here or to Saga(store=...)"
@@ -513,7 +519,7 @@ _TOLD = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucce
 
 def _ended_records(result: SagaResult) -> Iterator[StepRecord]:
     yield from (record for record in result.history if record.status is not StepStatus.PENDING)
-    _raise_unless_ok(result)
+    ok(result)
 
 
 def _run_async(saga: Saga, work: Coroutine[Any, Any, SagaResult]) -> SagaResult:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -21,7 +22,7 @@ from saga.events import Status
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.plan import OpenPlan, Plan
 from saga.result import SagaResult
-from saga.saga import Observer, Saga, settle
+from saga.saga import Observer, Saga, failure_of, ok, settle
 from saga.task import Task
 
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ class Transaction:
         self._settle(execution, error)
 
     async def __aenter__(self) -> Self:
-        from functools import partial
-
         from saga.drivers.aio import AsyncExecution, in_thread
 
         if self._store is None:
@@ -238,7 +237,7 @@ class Transaction:
             return run.results.get(flow.name) if isinstance(flow, Step) else run.previous
         if execution.interrupt is not None:
             raise execution.interrupt
-        self._failure = _failure(SagaResult(execution.machine, self.context))
+        self._failure = failure_of(SagaResult(execution.machine, self.context))
         raise self._failure
 
     def _end(self, error: BaseException | None) -> Driver:
@@ -259,20 +258,12 @@ class Transaction:
         if interrupt is not None and interrupt is not error:
             raise interrupt
         if error is None:
-            if not (result.ok or (result.status is Status.RUNNING and result.error is None)):
-                raise _failure(result)
+            ok(result)
         elif error is not self._failure and not execution.abandoned:
             if result.compensation_errors and isinstance(error, Exception):
                 raise SagaCompensationError(result=result) from error
             error.add_note(result.report())
         self._failure = None  # its traceback knows this block
-
-
-def _failure(result: SagaResult) -> SagaExecutionException:
-    kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
-    failure = kind(result=result)
-    failure.__cause__ = result.error
-    return failure
 
 
 def transaction(

@@ -324,33 +324,17 @@ class AsyncExecution(Driver):
         assert self._loop is not None
         running = self._start_running(call)
         step = call.step
-        name = f"saga step {step.name}"
         if step.async_compensate if call.compensation else step.async_execute:
             started = clock()
-            running.task = self._loop.create_task(_outcome(call, running.view), name=name)
+            running.task = self._loop.create_task(_outcome(call, running.view), name=f"saga step {step.name}")
             running.task.add_done_callback(partial(self._task_ended, running, started))
         else:
-            threading.Thread(target=contextvars.copy_context().run, args=(self._work, running), name=name).start()
+            self._start_thread(running)
 
     def _task_ended(self, running: Running, started: float, task: asyncio.Task[tuple[bool, Any]]) -> None:
         ok, value = (False, asyncio.CancelledError()) if task.cancelled() else task.result()
         self._arrive(running, ok, value, clock() - started)
         self._came.set()
-
-    def _work(self, running: Running) -> None:
-        if not running.turn.acquire(blocking=False):
-            return  # an interrupt struck before this thread got its turn
-        call, run = running.call, running.view._run
-        started = clock()
-        try:
-            task = call.step.task
-            ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
-        except BaseException as error:
-            ok, value = False, error
-        set_run(running.view, run)
-        self._arrive(running, ok, value, clock() - started)
-        del value  # as in _call
-        self._wake()
 
     def _wake(self) -> None:
         if self._loop is None:
@@ -366,14 +350,8 @@ class AsyncExecution(Driver):
         if not self.mail or self.journal is None:
             return
         self.mail = False
-        struck: list[BaseException] = []
-        try:
-            messages = await in_thread(self.journal.read_mail, struck.append)
-        except Exception as error:
-            raise UnstoredError(error) from error
-        self._obey(messages)  # they leave the inbox with the next commit, whatever else happens
-        if struck:
-            raise struck[0]
+        # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
+        await self._stored(self.journal.read_mail, self._obey)
 
     async def _tell(self) -> None:
         """Store the new events, then show them to the observers."""
@@ -382,16 +360,16 @@ class AsyncExecution(Driver):
         if self.observers:
             self._publish()
 
-    async def _stored(self, work: Callable[[], T]) -> T:
-        """Do something with the store in a thread, to its end: a cancellation strikes when it is done."""
+    async def _stored(self, work: Callable[[], T], then: Callable[[T], object] = lambda result: None) -> None:
+        """Do something with the store in a thread, and ``then`` with its result. A cancellation strikes when that is done."""
         struck: list[BaseException] = []
         try:
             result = await in_thread(work, struck.append)
         except Exception as error:
             raise UnstoredError(error) from error
+        then(result)
         if struck:
             raise struck[0]
-        return result
 
 
 async def _outcome(call: Call, view: Any) -> tuple[bool, Any]:

@@ -1,4 +1,4 @@
-"""What drivers share: outcomes become events, views and timers are kept. Nothing here waits, and nothing runs user code.
+"""What drivers share: outcomes become events, views and timers are kept, threads are started. Nothing here waits.
 
 A driver has the loop. It has the machine's events stored, does what the machine commands, and feeds back what came of it.
 
@@ -8,6 +8,7 @@ the machine is made anew from them, and a call that was under way is in doubt.
 
 from __future__ import annotations
 
+import contextvars
 import heapq
 import logging
 import threading
@@ -198,6 +199,26 @@ class Driver:
         self._running[step.index] = running
         return running
 
+    def _start_thread(self, running: Running) -> None:
+        """Make a call in a thread of its own, which is no daemon: what it does may still have to be undone."""
+        name = f"saga step {running.call.step.name}"
+        threading.Thread(target=contextvars.copy_context().run, args=(self._work, running), name=name).start()
+
+    def _work(self, running: Running) -> None:
+        if not running.turn.acquire(blocking=False):
+            return  # an interrupt struck before this thread got its turn
+        call, run = running.call, running.view._run
+        started = clock()
+        try:
+            task = call.step.task
+            ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
+        except BaseException as error:
+            ok, value = False, error
+        set_run(running.view, run)
+        self._arrive(running, ok, value, clock() - started)
+        del value  # as in _call
+        self._wake()
+
     def _at(self, due: float, what: Wait | Pause | Running | None) -> None:
         self._tickets += 1  # keeps the heap from comparing what is due at the same time
         heapq.heappush(self._timers, (due, self._tickets, what))
@@ -209,8 +230,9 @@ class Driver:
             cut = [self._running[index] for index in machine.open if index in self._running]
             # What can be cancelled has timed out when it has ended.
             error = machine.reach_deadline(self.deadline, at, {one.call.step.index for one in cut if one.task is not None})
-            for running in cut if error is not None else ():
-                self._overdue(running, error)
+            if error is not None:
+                for running in cut:
+                    self._overdue(running, error)
         elif isinstance(due, Wait):
             machine.wake(due, at)
         elif isinstance(due, Pause):
@@ -218,11 +240,12 @@ class Driver:
         elif self._running.get(due.call.step.index) is due and due.call.step.index in machine.open:
             step = due.call.step
             assert step.timeout is not None
-            self._overdue(due, _late(due.call))
+            late = StepTimeoutError(f"step {step.name!r} took longer than its timeout of {step.timeout:g} s")
+            self._overdue(due, late)
             if due.task is None:  # what can be cancelled has timed out when it has ended
-                machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, _late(due.call)))
+                machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, late))
 
-    def _overdue(self, running: Running, error: Exception | None) -> None:
+    def _overdue(self, running: Running, error: Exception) -> None:
         """Tell a call that its time is up: ``error`` says why."""
         running.cancelled.set()
         self._views.keep(running.call.step, running.view)
@@ -376,7 +399,7 @@ class Driver:
         self._wake()
 
     def _wake(self) -> None:
-        """Make the loop look into the inbox, where it waits."""
+        """Make the loop go on, where it waits for an outcome or a message."""
         raise NotImplementedError
 
     def _obey(self, messages: Sequence[Callable[[float], OperatorActed | SignalReceived]]) -> None:
@@ -468,7 +491,3 @@ def _struck_here(error: BaseException) -> bool:
             return False
         trace = trace.tb_next
     return True
-
-
-def _late(call: Call) -> StepTimeoutError:
-    return StepTimeoutError(f"step {call.step.name!r} took longer than its timeout of {call.step.timeout:g} s")

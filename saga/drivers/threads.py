@@ -7,7 +7,6 @@ outlived its timeout still has to be undone.
 
 from __future__ import annotations
 
-import contextvars
 import heapq
 import logging
 import queue
@@ -15,7 +14,7 @@ import threading
 from types import CoroutineType
 from typing import Any
 
-from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_run
+from saga.drivers.base import LONGEST_WAIT, Driver, UnstoredError, clock, set_run
 from saga.errors import StorageError
 from saga.events import CompensationSucceeded, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
@@ -273,24 +272,7 @@ class Execution(Driver):
         del outcome  # an error's traceback keeps this frame: see saga._result
 
     def _spawn(self, call: Call) -> None:
-        running = self._start_running(call)
-        name = f"saga step {call.step.name}"
-        threading.Thread(target=contextvars.copy_context().run, args=(self._work, running), name=name).start()
-
-    def _work(self, running: Running) -> None:
-        if not running.turn.acquire(blocking=False):
-            return  # an interrupt struck before this thread got its turn
-        call, run = running.call, running.view._run
-        started = clock()
-        try:
-            task = call.step.task
-            ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
-        except BaseException as error:
-            ok, value = False, error
-        set_run(running.view, run)
-        self._arrive(running, ok, value, clock() - started)
-        del value  # as in _call
-        self._wakes.put(None)
+        self._start_thread(self._start_running(call))
 
     # -- journal and observers ----------------------------------------------------------------------------------------
 

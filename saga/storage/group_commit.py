@@ -43,7 +43,7 @@ class _Write(Generic[T]):
         self.apply = apply
         self.single = single
         self.rows = rows
-        self.rest = rest if rows else apply
+        self.rest = rest or apply
         self.wake = threading.Lock()
         self.wake.acquire()
         self.leads = False
@@ -243,8 +243,7 @@ class GroupCommit:
             if rows and self._insert(connection, rows) != len(rows):
                 return False
             for write in group:
-                if write.rest is not None:
-                    write.result = write.rest(connection)
+                write.result = write.rest(connection)
         except Exception as error:
             if not is_own_fault(error) or not connection.in_transaction:
                 raise

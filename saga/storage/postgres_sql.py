@@ -82,10 +82,8 @@ class Statements:
             f" due = {NOW} WHERE id = %s AND owner = %s AND epoch = %s RETURNING id"
         )
         into = f"INSERT INTO {journal} (saga_id, seq, kind, step, payload, at)"
-        rest = (
-            f", read AS (DELETE FROM {inbox} i USING fence WHERE i.saga_id = fence.id AND i.id = ANY(%s::bigint[])),"
-            f" written AS ({into} SELECT fence.id, entry.* FROM fence, {ENTRIES}) SELECT id FROM fence"
-        )
+        read = f"read AS (DELETE FROM {inbox} i USING fence WHERE i.saga_id = fence.id AND i.id = ANY(%s::bigint[]))"
+        written = f"written AS ({into} SELECT fence.id, entry.* FROM fence, {ENTRIES}) SELECT id FROM fence"
         self.now = b"SELECT extract(epoch FROM clock_timestamp())::float8"
         made = (
             f"INSERT INTO {saga} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, 1,"
@@ -94,10 +92,10 @@ class Statements:
         self._into = into
         self._fences = {"append": held, "change": changed, "finish": finished, "create": made}
         #: For any number of entries, given by column, after the messages read (but for ``create``).
-        self.by_column = {kind: f"WITH fence AS ({fence}){rest}".encode() for kind, fence in self._fences.items()}
-        self.by_column["create"] = (
-            f"WITH fence AS ({made}), written AS ({into} SELECT fence.id, entry.* FROM fence, {ENTRIES}) SELECT id FROM fence"
-        ).encode()
+        self.by_column = {
+            kind: f"WITH fence AS ({fence}), {written if kind == 'create' else f'{read}, {written}'}".encode()
+            for kind, fence in self._fences.items()
+        }
         self._by_row: dict[tuple[str, int], bytes] = {}
         self.get = f"SELECT {COLUMNS} FROM {saga} WHERE id = %s".encode()
         self.journal = f"SELECT seq, kind, step, payload, at FROM {journal} WHERE saga_id = %s ORDER BY seq".encode()

@@ -215,7 +215,7 @@ class SqliteStore(Store):
                 connection.executemany(TAKE_MESSAGE, [(message, saga_id) for message in taken])
 
         alone = 0 < len(rows) <= _MOST_ROWS and not changes and not taken
-        self._write(apply, saga_id, entries, single=alone, rows=rows, rest=None if alone else rest)
+        self._write(apply, saga_id, entries, single=alone, rows=rows, rest=rest)
 
     def get(self, saga_id: str) -> StoredExecution | None:
         if not rules.is_id(saga_id):

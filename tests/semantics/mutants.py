@@ -557,8 +557,8 @@ MUTANTS = [
     ),
     Mutant(
         "go on without the journal in an event loop",
-        "            raise UnstoredError(error) from error\n        if struck:",
-        "            return None\n        if struck:",
+        "            raise UnstoredError(error) from error\n        then(result)",
+        "            return\n        then(result)",
         "tests/frontdoors/test_corner_cases -k a_store_that_fails_under_asyncio_run",
     ),
     Mutant(

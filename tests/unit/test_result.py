@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -259,7 +260,9 @@ def test_waiting_ends_with_its_timeout(gate: threading.Event) -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"^saga 's' \(x1\) is not terminal after 0\.05 s$"):
         result.wait(0.05)
-    assert 0.05 <= time.monotonic() - started < 5
+    with pytest.raises(TimeoutError, match=r"^saga 's' \(x1\) is not terminal after 0\.05 s$"):
+        asyncio.run(result.wait_async(0.05))
+    assert 0.1 <= time.monotonic() - started < 5
     with pytest.raises(TimeoutError):
         result.wait(0)
     gate.set()
