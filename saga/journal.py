@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
+from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, Final
 
 from saga import events as e
@@ -223,16 +224,14 @@ class Journal:
 
     def _entries(self, events: Sequence[e.Event]) -> list[Entry]:
         extras = self._extras
-        return [
-            Entry(
-                number,
-                type(event).__name__,
-                getattr(event, "step", None),
-                _PAYLOADS.get(type(event), _payload)(event, extras.get(id(event), ""), self.codec),
-                event.at,
-            )
-            for number, event in enumerate(events[self.written :], self.written + 1)
-        ]
+        entries = []
+        number = self.written
+        for event in events[number:]:
+            number += 1
+            kind, has_step, payload = _WRITTEN[type(event)]
+            text = payload(event, extras.get(id(event), ""), self.codec)
+            entries.append(Entry(number, kind, event.step if has_step else None, text, event.at))  # type: ignore[union-attr]
+        return entries
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------------
@@ -247,23 +246,28 @@ def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, extra: str, cod
 
 
 def _signalled(event: e.SignalReceived, extra: str, codec: Codec) -> str:
-    return f'{{"name":{json.dumps(event.name)},"value":{codec.encode(event.value)}}}'
+    return f'{{"name":{_quote(event.name)},"value":{codec.encode(event.value)}}}'
+
+
+def _begun(event: e.SagaStarted, extra: str, codec: Codec) -> str:
+    return f'{{"saga":{_quote(event.saga)},"saga_id":{_quote(event.saga_id)}{extra}}}'
 
 
 def _payload(event: e.Event, extra: str, codec: Codec) -> str:
-    told: dict[str, Any] = {}
+    told = []
     for name in event.__dataclass_fields__:
         if name in ("step", "at"):
             continue
         value = getattr(event, name)
         if value is False:  # every flag's default
             continue
-        told[name] = encode_error(value) if isinstance(value, BaseException) else value
-    text = json.dumps(told, separators=(",", ":"))
-    return f"{text[:-1]}{extra if told else extra[1:]}}}"
+        told.append(f"{_quote(name)}:{_to_json(encode_error(value) if isinstance(value, BaseException) else value)}")
+    return f"{{{','.join(told)}{extra if told else extra[1:]}}}"
 
 
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _PAYLOADS: Final[dict[type, Callable[[Any, str, Codec], str]]] = {
+    e.SagaStarted: _begun,
     e.SignalReceived: _signalled,
     e.StepStarted: _started,
     e.CompensationStarted: _started,
@@ -271,10 +275,14 @@ _PAYLOADS: Final[dict[type, Callable[[Any, str, Codec], str]]] = {
     e.CompensationSucceeded: _succeeded,
 }
 _KINDS: Final[dict[str, Any]] = {kind.__name__: kind for kind in e.Event.__args__}
+#: For each kind of event its name, whether it has a step, and what writes its payload.
+_WRITTEN: Final = {
+    kind: (name, "step" in kind.__dataclass_fields__, _PAYLOADS.get(kind, _payload)) for name, kind in _KINDS.items()
+}
 
 
 def _changes_text(changed: dict[str, tuple[Any, str]], removed: Sequence[str]) -> str:
-    pairs = ",".join(f"[{json.dumps(key)},{text}]" for key, (_, text) in changed.items())
+    pairs = ",".join(f"[{_quote(key)},{text}]" for key, (_, text) in changed.items())
     text = f',"changes":[{pairs}]' if pairs else ""
     return f'{text},"removed":{json.dumps(removed)}' if removed else text
 
@@ -355,8 +363,8 @@ def encode_context(context: Context, codec: Codec) -> dict[str, tuple[Any, str]]
 
 def first_payload(event: e.SagaStarted, context: Context, texts: dict[str, tuple[Any, str]], version: str) -> str:
     """Return the text to attach to an execution's first event: its saga's version, its context's class and input."""
-    named = json.dumps({"version": version, "context": _name_of(type(context))}, separators=(",", ":"))
-    return f",{named[1:-1]}{_changes_text(texts, ())}"
+    kind = _quote(_name_of(type(context)))
+    return f',"version":{_quote(version)},"context":{kind}{_changes_text(texts, ())}'
 
 
 def _name_of(kind: type[Context]) -> str:
@@ -365,8 +373,13 @@ def _name_of(kind: type[Context]) -> str:
 
 def digest_of(texts: dict[str, tuple[Any, str]]) -> str:
     """Return what stands for an input: the same for the same keys and values, in whatever order."""
-    text = json.dumps({key: json.loads(text) for key, (_, text) in texts.items()}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for key in sorted(texts):
+        text = texts[key][1]
+        if "{" in text:
+            text = json.dumps(json.loads(text), sort_keys=True)
+        digest.update(f"{_quote(key)}:{text},".encode())
+    return digest.hexdigest()
 
 
 def rebuild_context(started: Recorded, codec: Codec) -> Context:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
@@ -124,7 +125,7 @@ class Plan:
         self.undo_together = any(group.undo_together for group in groups)
         self.asynchronous = any(step.async_execute or step.async_compensate for step in steps)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The same for the same names, the same shape and the same rules of undoing, and only then."""
         import hashlib  # costs more to import than all of this package: only who stores executions needs it

@@ -27,23 +27,26 @@ class _Write(Generic[T]):
     """One caller's write, while it waits for another to commit it.
 
     :ivar apply: runs the statements; :ivar single: it is one statement.
-    :ivar rows: what can be written in one statement with those of others; :ivar rest: runs the other statements then.
+    :ivar values: of the so many rows that can be written in one statement with those of others; :ivar rest: runs the other
+        statements then, where there are any.
     :ivar wake: a lock that is held until the write has its outcome or is to lead.
     """
 
-    __slots__ = ("apply", "done", "error", "leads", "rest", "result", "rows", "single", "wake")
+    __slots__ = ("apply", "done", "error", "leads", "rest", "result", "rows", "single", "values", "wake")
 
     def __init__(
         self,
         apply: Callable[[sqlite3.Connection], T],
         single: bool,
-        rows: Sequence[Any],
+        rows: int,
+        values: Sequence[Any],
         rest: Callable[[sqlite3.Connection], T] | None,
     ) -> None:
         self.apply = apply
         self.single = single
         self.rows = rows
-        self.rest = rest or apply
+        self.values = values
+        self.rest = rest
         self.wake = threading.Lock()
         self.wake.acquire()
         self.leads = False
@@ -56,7 +59,7 @@ class GroupCommit:
     """Runs writes on one connection, each wholly or not at all, together where they come together.
 
     :param connect: opens the connection, at the first write and after a fork.
-    :param insert: writes rows that come from many writes in one statement, and returns how many it has written.
+    :param insert: writes rows that come from many writes, all their values in a row, and returns how many it has written.
     """
 
     def __init__(
@@ -80,13 +83,15 @@ class GroupCommit:
         apply: Callable[[sqlite3.Connection], T],
         *,
         single: bool = False,
-        rows: Sequence[Any] = (),
+        rows: int = 0,
+        values: Sequence[Any] = (),
         rest: Callable[[sqlite3.Connection], T] | None = None,
     ) -> T:
         """Return what ``apply`` returns, once what it wrote is committed.
 
         :param single: ``apply`` runs one statement, which is a transaction by itself.
-        :param rows: what ``insert`` may write of it, together with what others bring; ``rest`` does the rest of it then.
+        :param rows: how many rows ``insert`` may write of it, together with what others bring; :param values: those rows';
+            ``rest`` does the rest of it then, where there is any.
         :raises sqlite3.Error: as ``apply`` and ``COMMIT`` raise it, as does whatever else ``apply`` raises; nothing is written.
         """
         self.check_process()
@@ -95,7 +100,7 @@ class GroupCommit:
         try:
             with self._mutex:
                 if self._busy or self._held:
-                    write = _Write(apply, single, rows, rest)
+                    write = _Write(apply, single, rows, values, rest if rows else apply)
                     self._queue.append(write)
                 else:
                     self._busy = alone = True
@@ -238,12 +243,13 @@ class GroupCommit:
 
         :raises sqlite3.Error: the whole group fails.
         """
-        rows = [row for write in group for row in write.rows]
+        values = [value for write in group for value in write.values]
         try:
-            if rows and self._insert(connection, rows) != len(rows):
+            if self._insert(connection, values) != sum([write.rows for write in group]):
                 return False
             for write in group:
-                write.result = write.rest(connection)
+                if write.rest is not None:
+                    write.result = write.rest(connection)
         except Exception as error:
             if not is_own_fault(error) or not connection.in_transaction:
                 raise

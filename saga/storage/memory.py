@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Container, Sequence
-from dataclasses import replace
 
 from saga.storage import rules
 from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
@@ -79,9 +78,9 @@ class MemoryStore(Store):
                 inbox.pop(message, None)
             now = self._clock()
             if status is not None:
-                row = replace(row, status=status, updated=now)
+                row = row._replace(status=status, updated=now)
             if release:
-                row = replace(row, owner=None, lease_until=0.0, due=now, updated=now)
+                row = row._replace(owner=None, lease_until=0.0, due=now, updated=now)
             self._executions[row.saga_id] = row
 
     def get(self, saga_id: str) -> StoredExecution | None:
@@ -126,7 +125,7 @@ class MemoryStore(Store):
             for lease in leases:
                 row = self._held(Lease(lease.saga_id, owner, lease.epoch))
                 if row is not None:
-                    self._executions[row.saga_id] = replace(row, lease_until=until, due=until, updated=now)
+                    self._executions[row.saga_id] = row._replace(lease_until=until, due=until, updated=now)
                     beats.append(Beat(row.saga_id, bool(self._inboxes[row.saga_id])))
         return beats
 
@@ -136,8 +135,8 @@ class MemoryStore(Store):
             if row is not None:
                 now = self._clock()
                 recoveries = 0 if got_on else row.recoveries
-                self._executions[row.saga_id] = replace(
-                    row, owner=None, lease_until=0.0, due=now + delay, recoveries=recoveries, updated=now
+                self._executions[row.saga_id] = row._replace(
+                    owner=None, lease_until=0.0, due=now + delay, recoveries=recoveries, updated=now
                 )
 
     def post(self, saga_id: str, body: str) -> None:
@@ -147,7 +146,7 @@ class MemoryStore(Store):
                 raise rules.no_execution(saga_id)
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
-            self._executions[saga_id] = replace(row, due=min(row.due, self._clock()))
+            self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))
 
     def inbox(self, saga_id: str) -> list[Message]:
         with self._lock:
@@ -208,9 +207,9 @@ class MemoryStore(Store):
 
     def _taken(self, row: StoredExecution, owner: str, now: float, lease_seconds: float, *, recovery: bool) -> StoredExecution:
         until = now + lease_seconds
-        row = replace(row, owner=owner, epoch=row.epoch + 1, lease_until=until, due=until, updated=now)
+        row = row._replace(owner=owner, epoch=row.epoch + 1, lease_until=until, due=until, updated=now)
         if recovery:
-            row = replace(row, recoveries=row.recoveries + 1)
+            row = row._replace(recoveries=row.recoveries + 1)
         self._executions[row.saga_id] = row
         return row
 

@@ -11,15 +11,13 @@ whose clocks differ agree on whose lease has run out.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 __all__ = ["Beat", "Entry", "Lease", "Message", "NewExecution", "Page", "Store", "StoredExecution"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a journal.
 
     :ivar seq: 1 for an execution's first; no gaps.
@@ -33,8 +31,7 @@ class Entry:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class NewExecution:
+class NewExecution(NamedTuple):
     """An execution to be stored: ``digest`` stands for its input, ``status`` is ``running``.
 
     ``saga_id`` and ``name`` are not empty. Each but the status has up to 200 characters and no NUL.
@@ -48,8 +45,7 @@ class NewExecution:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredExecution:
+class StoredExecution(NamedTuple):
     """An execution's row.
 
     :ivar owner: who holds the lease, or ``None``; :ivar epoch: how often it was taken; :ivar lease_until: when it runs out.
@@ -73,8 +69,7 @@ class StoredExecution:
     updated: float
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right to write an execution's journal, valid while nobody has taken a later epoch."""
 
     saga_id: str
@@ -82,8 +77,7 @@ class Lease:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Something sent to an execution from outside: an operator's action, a signal. ``id`` orders them."""
 
     id: int
@@ -91,16 +85,14 @@ class Message:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(NamedTuple):
     """A lease that was renewed, and whether the execution's inbox holds anything."""
 
     saga_id: str
     mail: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Some executions, newest first, and the cursor for the next page (``None``: there is none)."""
 
     executions: tuple[StoredExecution, ...]

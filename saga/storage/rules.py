@@ -46,6 +46,8 @@ END_OF_TIME = 1e300
 
 def _fault(text: object, *, empty: bool) -> str | None:
     """Say what is wrong with a key, or return ``None``."""
+    if type(text) is str and 0 < len(text) <= LONGEST and text.isascii() and "\0" not in text:
+        return None  # nearly all of them
     if not isinstance(text, str):
         return f"must be a str, not {type(text).__name__}"
     if not text and not empty:

@@ -29,37 +29,41 @@ T = TypeVar("T")
 MIGRATIONS: list[tuple[str, ...]] = [
     (
         """CREATE TABLE saga (
-            id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, fingerprint TEXT NOT NULL,
-            digest TEXT NOT NULL, status TEXT NOT NULL, owner TEXT, epoch INTEGER NOT NULL, lease_until REAL NOT NULL,
-            due REAL NOT NULL, recoveries INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL
-        ) WITHOUT ROWID""",
+            number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
+            fingerprint TEXT NOT NULL, digest TEXT NOT NULL, status TEXT NOT NULL, owner TEXT, epoch INTEGER NOT NULL,
+            lease_until REAL NOT NULL, due REAL NOT NULL, recoveries INTEGER NOT NULL, created REAL NOT NULL,
+            updated REAL NOT NULL
+        )""",
         # Whatever is asked for is one range of one of these for each status (and name); listings merge the ranges.
         "CREATE INDEX saga_listed ON saga (status, created, id)",
         "CREATE INDEX saga_listed_by_name ON saga (status, name, created, id)",
         "CREATE INDEX saga_due ON saga (due) WHERE status IN ('running', 'compensating')",
         "CREATE INDEX saga_due_by_name ON saga (name, due) WHERE status IN ('running', 'compensating')",
+        # By number, what is written at the same time lies side by side: a commit of many writers changes few pages.
         """CREATE TABLE saga_journal (
-            saga_id TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, step TEXT, payload TEXT NOT NULL, at REAL NOT NULL,
-            PRIMARY KEY (saga_id, seq)
-        ) WITHOUT ROWID""",
+            saga INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, step TEXT, payload TEXT NOT NULL, at REAL NOT NULL,
+            UNIQUE (saga, seq)
+        )""",
         "CREATE TABLE saga_inbox (id INTEGER PRIMARY KEY AUTOINCREMENT, saga_id TEXT NOT NULL, body TEXT NOT NULL)",
         "CREATE INDEX saga_inbox_of ON saga_inbox (saga_id, id)",
     ),
 ]
 """The statements that lead from each version of the tables to the next; the first begins with an empty file."""
 
+_WIDTH = 8  # values of a row to append: the execution's id, the entry's columns, the lease's epoch and owner
 _MOST_ROWS = 128  # in one statement; SQLite keeps as many statements ready as there are numbers of rows, and a few more
 
 COLUMNS = "id, name, version, fingerprint, digest, status, owner, epoch, lease_until, due, recoveries, created, updated"
-CREATE = f"INSERT INTO saga ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, 0, ?, ?)"
-ADD = "INSERT INTO saga_journal VALUES (?, ?, ?, ?, ?, ?)"
+CREATE = f"INSERT INTO saga ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
 HOLDS = "id = ? AND epoch = ? AND owner = ?"
 CHECK = f"SELECT 1 FROM saga WHERE {HOLDS}"
 CHANGE = f"UPDATE saga SET status = coalesce(?, status), updated = ? WHERE {HOLDS}"
 FINISH = f"UPDATE saga SET status = coalesce(?, status), updated = ?, owner = NULL, lease_until = 0, due = ? WHERE {HOLDS}"
 TAKE_MESSAGE = "DELETE FROM saga_inbox WHERE id = ? AND saga_id = ?"
 GET = f"SELECT {COLUMNS} FROM saga WHERE id = ?"
-JOURNAL = "SELECT seq, kind, step, payload, at FROM saga_journal WHERE saga_id = ? ORDER BY seq"
+JOURNAL = (
+    "SELECT seq, kind, step, payload, at FROM saga_journal WHERE saga = (SELECT number FROM saga WHERE id = ?) ORDER BY seq"
+)
 FREE = "SELECT id, due, name FROM saga WHERE id = ? AND lease_until <= ?"
 # Without statistics, SQLite would choose others than these indexes.
 DUE = (
@@ -90,9 +94,9 @@ OLD = (
     " ORDER BY status, created, id LIMIT ?"
 )
 ERASE = (
-    "DELETE FROM saga WHERE id = ?",
-    "DELETE FROM saga_journal WHERE saga_id = ?",
+    "DELETE FROM saga_journal WHERE saga = (SELECT number FROM saga WHERE id = ?)",
     "DELETE FROM saga_inbox WHERE saga_id = ?",
+    "DELETE FROM saga WHERE id = ?",
 )
 
 
@@ -101,19 +105,25 @@ def appending(rows: int) -> str:
     """Return the statement that adds so many rows, each where its lease still holds."""
     values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
     return (
-        "INSERT INTO saga_journal SELECT column1, column2, column3, column4, column5, column6"
-        f" FROM (VALUES {values}) AS entry WHERE EXISTS"
-        " (SELECT 1 FROM saga WHERE id = entry.column1 AND epoch = entry.column7 AND owner = entry.column8)"
+        "INSERT INTO saga_journal SELECT number, column2, column3, column4, column5, column6"
+        f" FROM (VALUES {values}) AS entry CROSS JOIN saga"  # CROSS: for each entry its saga, not the other way round
+        " WHERE saga.id = entry.column1 AND saga.epoch = entry.column7 AND saga.owner = entry.column8"
     )
 
 
-def append(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Add rows, each of which ends with the epoch and owner of its lease. Return how many of the leases still held."""
-    written = 0
-    for first in range(0, len(rows), _MOST_ROWS):
-        some = rows[first : first + _MOST_ROWS]
-        written += connection.execute(appending(len(some)), [value for row in some for value in row]).rowcount
-    return written
+def append(connection: sqlite3.Connection, values: Sequence[Any]) -> int:
+    """Add rows, given by their values one after the other. Return how many of them were added: those whose lease held."""
+    rows = len(values) // _WIDTH
+    if rows <= _MOST_ROWS:
+        return connection.execute(appending(rows), values).rowcount if rows else 0
+    most = _MOST_ROWS * _WIDTH
+    return sum(append(connection, values[first : first + most]) for first in range(0, len(values), most))
+
+
+def _values(lease: Lease, entries: Sequence[Entry]) -> list[Any]:
+    """Return the entries' rows for :func:`append`."""
+    saga_id, owner, epoch = lease
+    return [value for entry in entries for value in (saga_id, *entry, epoch, owner)]
 
 
 def listing(statuses: int, by_name: bool) -> str:
@@ -167,17 +177,16 @@ class SqliteStore(Store):
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner)
-        rows = _rows(new.saga_id, entries)
+        values = _values(Lease(new.saga_id, owner, 1), entries)
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
 
         def apply(connection: sqlite3.Connection) -> StoredExecution | None:
-            for row in connection.execute(GET, (new.saga_id,)):
-                return StoredExecution(*row)
             now = self._clock()
             until = now + lease_seconds
-            connection.execute(CREATE, (*keys, until, until, now, now))
-            connection.executemany(ADD, rows)
-            return None
+            if connection.execute(CREATE, (*keys, until, until, now, now)).rowcount:
+                append(connection, values)
+                return None
+            return StoredExecution(*connection.execute(GET, (new.saga_id,)).fetchone())
 
         return self._write(apply, new.saga_id, entries)
 
@@ -193,13 +202,16 @@ class SqliteStore(Store):
         status = None if status is None else rules.check_status(status)
         saga_id = lease.saga_id
         holds = (saga_id, lease.epoch, lease.owner)
-        rows = [(*row, lease.epoch, lease.owner) for row in _rows(saga_id, entries)]
+        rows = len(entries)
+        values = _values(lease, entries)
         changes = status is not None or release
+        alone = 0 < rows <= _MOST_ROWS and not changes and not taken
 
         def apply(connection: sqlite3.Connection) -> None:
-            if append(connection, rows) != len(rows):
+            if append(connection, values) != rows:
                 raise rules.lease_lost(lease)
-            rest(connection)
+            if not alone:
+                rest(connection)
 
         def rest(connection: sqlite3.Connection) -> None:
             held = True
@@ -214,8 +226,7 @@ class SqliteStore(Store):
             if taken:
                 connection.executemany(TAKE_MESSAGE, [(message, saga_id) for message in taken])
 
-        alone = 0 < len(rows) <= _MOST_ROWS and not changes and not taken
-        self._write(apply, saga_id, entries, single=alone, rows=rows, rest=rest)
+        self._write(apply, saga_id, entries, single=alone, rows=rows, values=values, rest=None if alone else rest)
 
     def get(self, saga_id: str) -> StoredExecution | None:
         if not rules.is_id(saga_id):
@@ -355,15 +366,16 @@ class SqliteStore(Store):
         entries: Sequence[Entry] = (),
         *,
         single: bool = False,
-        rows: Sequence[Any] = (),
+        rows: int = 0,
+        values: Sequence[Any] = (),
         rest: Callable[[sqlite3.Connection], T] | None = None,
     ) -> T:
         if self._closed:
             raise rules.closed(self)
         try:
-            return self._commits.write(apply, single=single, rows=rows, rest=rest)
+            return self._commits.write(apply, single=single, rows=rows, values=values, rest=rest)
         except sqlite3.IntegrityError as error:
-            if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
+            if error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
                 raise rules.already_stored(saga_id, entries) from error
             raise StorageError(f"{self._path}: {error}; nothing was stored") from error
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
@@ -427,10 +439,6 @@ def _checked(path: str | os.PathLike[str]) -> str:
     if not full.parent.is_dir():
         raise StorageError(f"{full}: there is no folder {full.parent}; make it first")
     return str(full)
-
-
-def _rows(saga_id: str, entries: Sequence[Entry]) -> list[tuple[Any, ...]]:
-    return [(saga_id, entry.seq, entry.kind, entry.step, entry.payload, entry.at) for entry in entries]
 
 
 @contextmanager

@@ -126,9 +126,7 @@ def steal(store: Any, saga_id: str) -> None:
     row = store.get(saga_id)
     with store._lock if isinstance(store, MemoryStore) else threading.Lock():
         if isinstance(store, MemoryStore):
-            store._executions[saga_id] = type(row)(
-                **{name: getattr(row, name) for name in row.__slots__} | {"lease_until": 0.0, "due": 0.0}
-            )
+            store._executions[saga_id] = row._replace(lease_until=0.0, due=0.0)
         else:
             store._write(
                 lambda connection: connection.execute("UPDATE saga SET lease_until = 0, due = 0 WHERE id = ?", (saga_id,))

@@ -214,7 +214,7 @@ def test_who_joins_takes_nothing_over_that_has_ended_meanwhile(store: Store) -> 
     looks_alive = Watched(store)
     row = store.get("A1")
     assert row is not None
-    stale = type(row)(**{name: getattr(row, name) for name in row.__slots__} | {"status": "compensating"})
+    stale = row._replace(status="compensating")
     looks_alive.create = lambda *args: stale  # type: ignore[method-assign]
     result = within(10, lambda: asking().try_execute(saga_id="A1", store=looks_alive))  # type: ignore[arg-type]
     assert result.status is Status.STUCK

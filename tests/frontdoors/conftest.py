@@ -9,7 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
@@ -143,7 +143,7 @@ class RecordingStore(MemoryStore):
         assert self.new is not None
         store = MemoryStore()
         first, *others = [
-            ([replace(e, at=e.at - age) for e in entries], status) for entries, status, _ in self.commits[:commits]
+            ([e._replace(at=e.at - age) for e in entries], status) for entries, status, _ in self.commits[:commits]
         ]
         store.create(self.new, first[0], "who died", 0.0)
         for entries, status in others:

@@ -360,8 +360,8 @@ MUTANTS = [
     ),
     Mutant(
         "memory: a claim keeps the epoch",
-        "row = replace(row, owner=owner, epoch=row.epoch + 1,",
-        "row = replace(row, owner=owner, epoch=row.epoch,",
+        "row = row._replace(owner=owner, epoch=row.epoch + 1,",
+        "row = row._replace(owner=owner, epoch=row.epoch,",
         CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
     ),
     Mutant(
@@ -372,20 +372,20 @@ MUTANTS = [
     ),
     Mutant(
         "sqlite: the insert has no fence",
-        "AS entry WHERE EXISTS",
-        "AS entry WHERE 1 OR EXISTS",
+        "saga.id = entry.column1 AND saga.epoch = entry.column7 AND saga.owner = entry.column8",
+        "saga.id = entry.column1",
         CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: the lease is checked before the insert",
-        "if append(connection, rows) != len(rows):",
-        "if connection.execute(CHECK, holds).fetchone() is None or append(connection, rows) != len(rows):",
+        "if append(connection, values) != rows:",
+        "if connection.execute(CHECK, holds).fetchone() is None or append(connection, values) != rows:",
         SQLITE + " -k alone_each_append_is_one_statement",
     ),
     Mutant(
         "sqlite: who lost the lease stores with others",
-        "if rows and self._insert(connection, rows) != len(rows):",
-        "if rows and self._insert(connection, rows) < 0:",
+        "if self._insert(connection, values) != sum([write.rows for write in group]):",
+        "if self._insert(connection, values) < 0:",
         SQLITE + " -k who_lost_the_lease_stores_nothing_with_others",
     ),
     Mutant(
@@ -582,8 +582,8 @@ MUTANTS = [
     ),
     Mutant(
         "the order of keys makes another input",
-        "for key, (_, text) in texts.items()}, sort_keys=True)",
-        "for key, (_, text) in texts.items()})",
+        "for key in sorted(texts):",
+        "for key in texts:",
         START_ONCE + " -k keys_in_another_order",
     ),
     Mutant(
