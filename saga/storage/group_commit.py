@@ -1,61 +1,51 @@
-"""Writers that share commits: one SQLite connection, and a queue of what many threads want written with it.
+"""Writers that share commits: one SQLite connection, and many threads that take turns at it (:mod:`saga.storage.turns`).
 
-Whoever finds nobody writing writes at once. Whoever comes while another writes waits in the queue; when that one has
-committed, the first in the queue becomes the leader, writes what all the others brought in one transaction, and wakes each
-with its own outcome. So under load there are as few commits as the disk allows, and alone there is no waiting and no
-handing over. What many write in the same way goes into one statement: each statement lets other threads run, and has to wait
-for its turn again. No statement of a store lives here. (DeWitt et al., "Implementation techniques for main memory database
-systems", SIGMOD 1984, has the idea.)
+What many write in the same way goes into one statement: each statement lets other threads run, and has to wait for its turn
+again. No statement of a store lives here.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from saga.errors import StorageError
+from saga.storage.turns import Turns, Waiting
 
 __all__ = ["GroupCommit", "is_own_fault"]
 
 T = TypeVar("T")
 
 
-class _Write(Generic[T]):
+class _Write(Waiting):
     """One caller's write, while it waits for another to commit it.
 
     :ivar apply: runs the statements; :ivar single: it is one statement.
     :ivar values: of the so many rows that can be written in one statement with those of others; :ivar rest: runs the other
         statements then, where there are any.
-    :ivar wake: a lock that is held until the write has its outcome or is to lead.
     """
 
-    __slots__ = ("apply", "done", "error", "leads", "rest", "result", "rows", "single", "values", "wake")
+    __slots__ = ("apply", "rest", "rows", "single", "values")
 
     def __init__(
         self,
-        apply: Callable[[sqlite3.Connection], T],
+        apply: Callable[[sqlite3.Connection], Any],
         single: bool,
         rows: int,
         values: Sequence[Any],
-        rest: Callable[[sqlite3.Connection], T] | None,
+        rest: Callable[[sqlite3.Connection], Any] | None,
     ) -> None:
+        super().__init__()
         self.apply = apply
         self.single = single
         self.rows = rows
         self.values = values
-        self.rest = rest
-        self.wake = threading.Lock()
-        self.wake.acquire()
-        self.leads = False
-        self.done = False
-        self.result: T | None = None
-        self.error: BaseException | None = None
+        self.rest = rest if rows else apply
 
 
-class GroupCommit:
+class GroupCommit(Turns[_Write]):
     """Runs writes on one connection, each wholly or not at all, together where they come together.
 
     :param connect: opens the connection, at the first write and after a fork.
@@ -65,17 +55,10 @@ class GroupCommit:
     def __init__(
         self, connect: Callable[[], sqlite3.Connection], insert: Callable[[sqlite3.Connection, Sequence[Any]], int]
     ) -> None:
+        super().__init__()
         self._connect = connect
         self._insert = insert
         self._connection: sqlite3.Connection | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._mutex = threading.Lock()
-        self._busy = False
-        self._held = False
-        self._idle = threading.Event()
-        self._queue: list[_Write[Any]] = []
         self._pid = os.getpid()
 
     def write(
@@ -95,47 +78,9 @@ class GroupCommit:
         :raises sqlite3.Error: as ``apply`` and ``COMMIT`` raise it, as does whatever else ``apply`` raises; nothing is written.
         """
         self.check_process()
-        alone = False
-        write: _Write[T] | None = None
-        try:
-            with self._mutex:
-                if self._busy or self._held:
-                    write = _Write(apply, single, rows, values, rest if rows else apply)
-                    self._queue.append(write)
-                else:
-                    self._busy = alone = True
-            if write is None:
-                return self._write_alone(apply, single)
-            write.wake.acquire()
-            if write.leads:
-                self._lead()
-        except BaseException:
-            # An interrupt, else: other errors of a queued write are kept in it.
-            if write is not None:
-                self._leave(write)
-            raise
-        finally:
-            if alone:
-                self._hand_over()
-        if write.error is not None:
-            raise write.error
-        return write.result  # type: ignore[return-value]  # it is a T by now
+        return self._take_turn(apply, single, rows, values, rest)  # type: ignore[no-any-return]
 
-    def hold(self, timeout: float) -> bool:
-        """Let no further write begin, and wait up to ``timeout`` seconds for the one that runs. Return whether it ended."""
-        with self._mutex:
-            self._held = True
-            if not self._busy:
-                return True
-            self._idle.clear()
-        return self._idle.wait(timeout)
-
-    def resume(self) -> None:
-        """Let the writes go on that :meth:`hold` held up."""
-        with self._mutex:
-            self._held = False
-            if not self._busy:
-                self._promote()
+    _make = staticmethod(_Write)
 
     def disconnect(self) -> None:
         """Close the connection. Only for who holds the writes up; a further write opens it again."""
@@ -145,7 +90,8 @@ class GroupCommit:
 
     def begin_again_in_child(self) -> None:
         """Forget the parent's threads and locks. Only where there was no open connection when the process forked."""
-        self._reset()
+        super().__init__()
+        self._pid = os.getpid()
 
     def check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -154,50 +100,10 @@ class GroupCommit:
                 "outlive a fork: fork when no write is under way, or start the child in another way, such as spawn"
             )
 
-    def _leave(self, write: _Write[Any]) -> None:
-        """See to it that nobody waits for an interrupted caller: neither those it leads nor the one that writes for it."""
-        with self._mutex:
-            if write in self._queue and not write.leads:
-                self._queue.remove(write)
-                return
-        if not write.done:
-            if write.leads:
-                self._lead()
-            else:
-                write.wake.acquire()
+    def _interrupted(self, write: _Write) -> None:
+        write.error = StorageError("the thread that wrote for others too was interrupted; nothing was stored")
 
-    def _lead(self) -> None:
-        group: list[_Write[Any]] = []
-        try:
-            with self._mutex:
-                group, self._queue = self._queue, group
-            self._write_together(group)
-        finally:
-            self._hand_over()
-            for write in group:
-                if not write.done:
-                    write.error = StorageError("the thread that wrote for others too was interrupted; nothing was stored")
-                    write.done = True
-                if not write.leads:
-                    write.wake.release()
-
-    def _hand_over(self) -> None:
-        with self._mutex:
-            self._busy = False
-            if self._held:
-                self._idle.set()
-            else:
-                self._promote()
-
-    def _promote(self) -> None:
-        """Make the first in the queue the leader. Only with the mutex."""
-        if self._queue:
-            self._busy = True
-            first = self._queue[0]
-            first.leads = True
-            first.wake.release()
-
-    def _write_alone(self, apply: Callable[[sqlite3.Connection], T], single: bool) -> T:
+    def _write_alone(self, apply: Callable[[sqlite3.Connection], Any], single: bool, *others: Any) -> Any:
         connection = self._connection or self._open()
         try:
             if single:
@@ -210,8 +116,7 @@ class GroupCommit:
             self._roll_back()
             raise
 
-    def _write_together(self, group: list[_Write[Any]]) -> None:
-        """Write them in one transaction. Errors become outcomes; only an interrupt is raised."""
+    def _write_together(self, group: list[_Write]) -> None:
         committing = False
         try:
             connection = self._connection or self._open()
@@ -238,7 +143,7 @@ class GroupCommit:
             self._roll_back()
             raise
 
-    def _at_once(self, connection: sqlite3.Connection, group: list[_Write[Any]]) -> bool:
+    def _at_once(self, connection: sqlite3.Connection, group: list[_Write]) -> bool:
         """Write them with as few statements as there can be. Return whether all went well.
 
         :raises sqlite3.Error: the whole group fails.
@@ -276,7 +181,7 @@ def is_own_fault(error: Exception) -> bool:
     return isinstance(error, own) or not isinstance(error, sqlite3.Error)
 
 
-def _write_one(connection: sqlite3.Connection, write: _Write[Any]) -> None:
+def _write_one(connection: sqlite3.Connection, write: _Write) -> None:
     """Run one write of a group. What is its own fault is undone and kept as its outcome.
 
     :raises sqlite3.Error: the whole group fails.

@@ -6,13 +6,14 @@ replaced and its statement done again, and where the broken one had committed af
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -21,6 +22,7 @@ from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage.postgres_sql import Statements, migrations
 from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.turns import Turns, Waiting
 
 __all__ = ["PostgresStore"]
 
@@ -47,13 +49,17 @@ PASSING = {
 }
 
 
+_CROWD = 16  # where more threads than these wait for a connection, one writes for all of them
+
+
 class PostgresStore(Store):
     """A store in a PostgreSQL database (12 or later), which makes its tables where they do not exist.
 
     :param conninfo: a URL ``postgresql://...`` or another connection string of libpq's.
     :param schema: where the tables are, instead of the first in the search path; made where it does not exist.
     :param prefix: the tables are called ``saga``, ``saga_journal``, ``saga_inbox`` and ``saga_schema`` with "saga".
-    :param max_connections: how many to open at most; each is opened when all the others are in use.
+    :param max_connections: how many to open at most; each is opened when all the others are in use. Where a crowd of threads
+        waits for one, what they write goes to the server in one statement.
     :param patience: seconds to go on trying when the connection breaks.
     :raises StorageError: the server cannot be reached, or the tables were written by a later release.
     :raises ValueError: ``schema`` or ``prefix`` is not a plain name.
@@ -78,7 +84,7 @@ class PostgresStore(Store):
         except psycopg.Error as error:
             raise StorageError(f"not a connection string of PostgreSQL's: {error}") from error
         self._max_connections = max_connections
-        self._connections = _Connections(self._parameters, max_connections)
+        self._connections = _Connections(self._parameters, max_connections, self._write_together)
         try:
             # Nothing is gained by being patient with what may be a misspelt name.
             self._run(lambda connection, again: self._migrate(connection), patience=0.0)
@@ -95,6 +101,7 @@ class PostgresStore(Store):
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
         statement, rest = self._adding("create", entries)
         values = (*keys, lease_seconds, lease_seconds, *rest)
+        part = _Part((*keys, lease_seconds), None, entries)
 
         def work(connection: Connection, again: bool) -> StoredExecution | None:
             while True:
@@ -112,7 +119,7 @@ class PostgresStore(Store):
                         return None
                     return existing
 
-        return self._run(work)
+        return self._take_turn(work, part)
 
     def append(
         self,
@@ -139,7 +146,11 @@ class PostgresStore(Store):
             if not (again and self._was_appended(connection, lease, entries, status, release)):
                 raise rules.lease_lost(lease)
 
-        self._run(work)
+        part = _Part(None, (lease.saga_id, lease.owner, lease.epoch, status, release), entries)
+        if taken:
+            self._run(work)
+        else:
+            self._take_turn(work, part)
 
     def get(self, saga_id: str) -> StoredExecution | None:
         rows = self._read(self._sql.get, (saga_id,)) if rules.is_id(saga_id) else ()
@@ -249,14 +260,34 @@ class PostgresStore(Store):
     def _read(self, statement: bytes, values: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
         return self._run(lambda connection, again: connection.execute(statement, values, prepare=True).fetchall())
 
-    def _run(self, work: Callable[[Connection, bool], T], *, patience: float | None = None) -> T:
+    def _take_turn(self, work: Callable[[Connection, bool], T], part: _Part) -> T:
+        """Do ``work`` by itself, or have ``part`` written with those of others, which comes to the same and returns nothing."""
+        written, value = self._of_this_process().turns.take(lambda: self._run(work), part)
+        return value if written else self._run(work, again=value)
+
+    def _write_together(self, parts: Sequence[_Part]) -> set[str]:
+        """Write what can be written of them, in one transaction. Return the ids of those executions."""
+        connections = self._of_this_process()
+        connection = connections.take()
+        try:
+            return {row[0] for row in connection.execute(self._sql.together, _together(parts), prepare=True)}
+        except Exception:
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            connections.give(connection)
+
+    def _run(self, work: Callable[[Connection, bool], T], *, patience: float | None = None, again: bool = False) -> T:
         """Do ``work(connection, again)``; where the connection breaks, do it again with another, until patience ends.
 
+        :param again: it may have been done already.
         :raises StorageError: it failed, or it kept breaking.
         """
         patience = self._patience if patience is None else patience
         deadline: float | None = None
-        pause, again = 0.02, False
+        pause = 0.02
         while True:
             connections = self._of_this_process()
             connection: Connection | None = None
@@ -291,7 +322,7 @@ class PostgresStore(Store):
         if connections.pid != os.getpid():
             # After a fork: the parent goes on using the old ones.
             _parents.append(connections)
-            connections = self._connections = _Connections(self._parameters, self._max_connections)
+            connections = self._connections = _Connections(self._parameters, self._max_connections, self._write_together)
         if connections.closed:
             raise rules.closed(self)
         return connections
@@ -352,14 +383,87 @@ class PostgresStore(Store):
         return version
 
 
+_LEASE = ("id", "owner", "epoch", "status", "ends")
+_NEW = ("id", "name", "version", "fingerprint", "digest", "status", "owner", "lease")
+
+
+class _Part(NamedTuple):
+    """What can be written together with what others bring: an execution's columns or a lease, and the entries."""
+
+    new: tuple[str | float, ...] | None
+    lease: tuple[str | int | bool | None, ...] | None
+    entries: Sequence[Entry]
+
+    @property
+    def saga_id(self) -> Any:
+        return (self.new or self.lease or ())[0]
+
+
+class _Write(Waiting):
+    __slots__ = ("alone", "part")
+
+    def __init__(self, alone: Callable[[], Any], part: _Part) -> None:
+        super().__init__()
+        self.alone = alone
+        self.part = part
+
+
+class _Turns(Turns[_Write]):
+    """Many threads' writes in one statement, where they come together: it costs little more than that of one."""
+
+    def __init__(self, write_together: Callable[[Sequence[_Part]], set[str]], few: int) -> None:
+        super().__init__(few, _CROWD)
+        self._write_parts = write_together
+
+    _make = staticmethod(_Write)
+
+    def take(self, alone: Callable[[], T], part: _Part) -> tuple[bool, Any]:
+        """Return whether it was written, and what ``alone`` returned; or whether it may have been written nevertheless."""
+        return self._take_turn(alone, part)  # type: ignore[no-any-return]
+
+    def _write_alone(self, alone: Callable[[], Any], part: _Part) -> tuple[bool, Any]:
+        if not self._crowded:
+            return True, alone()
+        write = _Write(alone, part)  # alone it might wait for a locked row, and all others with it
+        self._write_for_all([write])
+        return write.result  # type: ignore[no-any-return]
+
+    def _write_together(self, group: list[_Write]) -> None:
+        if self._crowded:
+            self._write_for_all(group)
+            return
+        for write in group:
+            try:
+                write.result = True, write.alone()
+            except Exception as error:
+                write.error = error
+            write.done = True
+
+    def _write_for_all(self, group: list[_Write]) -> None:
+        written: set[str] = set()
+        perhaps = False
+        try:
+            written = self._write_parts([write.part for write in group])
+        except Exception as error:  # each finds out by itself what it means
+            perhaps = isinstance(error, psycopg.OperationalError)
+        for write in group:
+            done = write.part.saga_id in written
+            write.result = done, None if done else perhaps
+            write.done = True
+
+    def _interrupted(self, write: _Write) -> None:
+        write.result = False, True
+
+
 class _Connections:
     """Some connections, each lent to one thread at a time; the one given back last is lent first.
 
-    :ivar pid: the process they belong to.
+    :ivar pid: the process they belong to; :ivar turns: its threads take turns at them.
     """
 
-    def __init__(self, parameters: dict[str, Any], most: int) -> None:
+    def __init__(self, parameters: dict[str, Any], most: int, write_together: Callable[[Sequence[_Part]], set[str]]) -> None:
         self.pid = os.getpid()
+        self.turns = _Turns(write_together, most)
         self.closed = False
         self._parameters = parameters
         # A threading.Semaphore is written in Python, and many threads spend their time on its lock.
@@ -408,6 +512,14 @@ class _Connections:
 
 # Connections of a parent process, which psycopg must not close in a child.
 _parents: list[_Connections] = []
+
+
+def _together(parts: Sequence[_Part]) -> tuple[str, str, str]:
+    """Return the values of the statement that writes them together: leases, new executions and entries, as JSON."""
+    leases = [dict(zip(_LEASE, part.lease, strict=True)) for part in parts if part.lease is not None]
+    new = [dict(zip(_NEW, part.new, strict=True)) for part in parts if part.new is not None]
+    entries = [{"id": part.saga_id, **entry._asdict()} for part in parts for entry in part.entries]
+    return json.dumps(leases), json.dumps(new), json.dumps(entries)
 
 
 def _columns(entries: Sequence[Entry]) -> tuple[list[Any], ...]:

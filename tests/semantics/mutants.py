@@ -21,7 +21,7 @@ HOME = Path(__file__).resolve().parents[2]
 SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
 JOURNAL, VALUES, LEASES = "tests/durable/test_journal", "tests/durable/test_values", "tests/durable/test_leases"
 RECOVERY, START_ONCE = "tests/durable/test_recovery", "tests/durable/test_start_once"
-CONTRACT, SQLITE = "tests/storage/test_contract", "tests/storage/test_sqlite"
+CONTRACT, SQLITE, POSTGRES = "tests/storage/test_contract", "tests/storage/test_sqlite", "tests/storage/test_postgres"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
 
 
@@ -387,6 +387,24 @@ MUTANTS = [
         "if self._insert(connection, values) != sum([write.rows for write in group]):",
         "if self._insert(connection, values) < 0:",
         SQLITE + " -k who_lost_the_lease_stores_nothing_with_others",
+    ),
+    Mutant(
+        "postgres: in a crowd an earlier epoch appends",
+        "AND s.epoch = lease.epoch FOR NO KEY UPDATE",
+        "FOR NO KEY UPDATE",
+        POSTGRES + " -k in_a_crowd_each_finds_out_by_itself",
+    ),
+    Mutant(
+        "postgres: a crowd waits for a locked row",
+        "lease.epoch FOR NO KEY UPDATE OF s SKIP LOCKED",
+        "lease.epoch FOR NO KEY UPDATE OF s",
+        POSTGRES + " -k a_locked_row_holds_up_its_own_writer_only",
+    ),
+    Mutant(
+        "postgres: what a crowd may have stored is stored again",
+        "write.result = done, None if done else perhaps",
+        "write.result = done, None if done else False",
+        POSTGRES + " -k a_crowd_whose_answer_was_lost",
     ),
     Mutant(
         "sqlite: a live lease is claimed",

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -259,6 +260,190 @@ def test_a_server_that_is_not_there_is_an_error_at_once(where):
 def test_what_is_no_connection_string_is_refused():
     with pytest.raises(StorageError, match="connection string"):
         PostgresStore("postgresql://[")
+
+
+# --- a crowd of threads
+
+
+@contextmanager
+def crowd(store: PostgresStore):
+    """Let nobody write, so that whatever is submitted meanwhile waits, in the order of submission."""
+    turns = store._connections.turns
+    assert turns.hold(10)
+    with ThreadPoolExecutor(40) as pool:
+
+        def submit(work, *args, **kwargs) -> Future:
+            waiting = len(turns._queue)
+            future = pool.submit(work, *args, **kwargs)
+            until(lambda: len(turns._queue) > waiting)
+            return future
+
+        try:
+            yield submit
+        finally:
+            turns.resume()
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def together(store, monkeypatch):
+    """How many writes each statement for many was given; ``then`` is called with each when it is executed."""
+    sizes: list[int] = []
+    turns = store._connections.turns
+    write = turns._write_parts
+
+    def counted(parts):
+        written = write(parts)
+        sizes.append(len(parts))
+        if counted.then:
+            counted.then(parts)
+        return written
+
+    counted.then, counted.sizes = None, sizes
+    monkeypatch.setattr(turns, "_write_parts", counted)
+    return counted
+
+
+def test_a_crowd_s_writes_are_one_statement(store, stored, together, monkeypatch):
+    leases = [stored.create(store, f"x{n}") for n in range(20)]
+    with crowd(store) as submit:
+        futures = [submit(store.append, lease, stored.entries(2, 3)) for lease in leases[:17]]
+        futures.append(submit(store.append, leases[17], stored.entries(2), status="compensating"))
+        futures.append(submit(store.append, leases[18], stored.entries(2), status="completed", release=True))
+        futures.append(submit(store.append, leases[19], [stored.entry(2, step=None, payload='{"é": "\\u0000"}')], release=True))
+        futures.append(submit(store.create, stored.new("y"), stored.entries(1, 2), "b", 60.0))
+        monkeypatch.setattr(store, "_run", lambda *args, **kwargs: pytest.fail("somebody wrote by itself"))
+    assert [future.result() for future in futures] == [None] * 21
+    monkeypatch.undo()
+    assert together.sizes == [21]
+    assert all(store.journal(lease.saga_id) == stored.entries(1, 2, 3) for lease in leases[:17])
+    assert store.journal("x19") == [stored.entry(1), stored.entry(2, step=None, payload='{"é": "\\u0000"}')]
+    rows = [store.get(f"x{n}") for n in (0, 17, 18, 19)] + [store.get("y")]
+    assert [(row.status, row.owner) for row in rows] == [
+        ("running", "a"),
+        ("compensating", "a"),
+        ("completed", None),
+        ("running", None),
+        ("running", "b"),
+    ]
+    assert rows[0].lease_until == rows[0].due > store.now()
+    assert rows[3].lease_until == 0 < rows[3].due <= store.now() <= rows[4].lease_until <= store.now() + 60
+    assert store.journal("y") == stored.entries(1, 2)
+
+
+def test_in_a_crowd_each_finds_out_by_itself_what_is_wrong(store, stored, together):
+    leases = [stored.create(store, f"x{n}") for n in range(18)]
+    lost = stored.create(store, "lost", lease=0.0)
+    store.claim("a", 60.0, saga_id="lost")
+    stored.create(store, "known")
+    with crowd(store) as submit:
+        futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
+        refused = submit(store.append, lost, stored.entries(2))
+        known = submit(store.create, stored.new("known"), stored.entries(1), "b", 60.0)
+    assert isinstance(refused.exception(), LeaseLostError)
+    assert known.result() == store.get("known")
+    assert together.sizes == [20]
+    with crowd(store) as submit:
+        futures += [submit(store.append, lease, stored.entries(3)) for lease in leases]
+        double = submit(store.append, leases[0], stored.entries(2))
+        unfit = submit(store.append, leases[1], [stored.entry(4, payload="\0")])
+    assert "already" in str(double.exception())
+    assert isinstance(unfit.exception(), StorageError)
+    assert [future.result() for future in futures] == [None] * 36
+    assert all(store.journal(lease.saga_id) == stored.entries(1, 2, 3) for lease in leases)
+    assert store.journal("lost") == stored.entries(1)
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_locked_row_holds_up_its_own_writer_only(store, stored, postgres_url, prefix, together, crowded):
+    leases = [stored.create(store, f"x{n}") for n in range(20)]
+    with psycopg.connect(postgres_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(f"SELECT 1 FROM {prefix} WHERE id = 'x0' FOR UPDATE")
+        if crowded:
+            with crowd(store) as submit:
+                held_up, *futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
+                store._connections.turns.resume()
+                try:
+                    assert [future.result(10) for future in futures] == [None] * 19
+                    assert not held_up.done()
+                finally:
+                    other.rollback()
+        else:  # the crowd was there until now
+            store._connections.turns._crowded = True
+            held_up = pool.submit(store.append, leases[0], stored.entries(2))
+            try:
+                until(lambda: together.sizes == [1])
+                for lease in leases[1:]:
+                    store.append(lease, stored.entries(2))
+                assert not held_up.done()
+            finally:
+                other.rollback()
+        assert held_up.result(10) is None
+    assert all(store.journal(lease.saga_id) == stored.entries(1, 2) for lease in leases)
+
+
+@pytest.mark.parametrize("error", [psycopg.OperationalError("the connection is lost"), KeyboardInterrupt()])
+def test_a_crowd_whose_answer_was_lost_repeats_nothing(store, stored, together, error):
+    leases = [stored.create(store, f"x{n}") for n in range(20)]
+
+    def lose(parts):
+        raise error
+
+    together.then = lose
+    with crowd(store) as submit:
+        leader, *futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
+        futures.append(submit(store.create, stored.new("y"), stored.entries(1), "a", 60.0))
+    assert leader.exception() is (error if isinstance(error, KeyboardInterrupt) else None)
+    assert [future.result() for future in futures] == [None] * 20
+    assert all(store.journal(lease.saga_id) == stored.entries(1, 2) for lease in leases)
+    assert store.journal("y") == stored.entries(1)
+
+
+def test_an_interrupt_of_who_writes_for_a_crowd_ends_the_connection_it_met(store, stored, monkeypatch):
+    connections = store._connections
+    take, taken = connections.take, []
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def interrupting() -> psycopg.Connection:
+        taken.append(take())
+        monkeypatch.setattr(taken[0], "execute", interrupted, raising=False)
+        return taken[0]
+
+    monkeypatch.setattr(connections, "take", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        store._write_together([])
+    assert taken[0].closed
+
+
+def test_the_few_that_wait_write_each_by_itself(store, stored, together):
+    leases = [stored.create(store, f"x{n}") for n in range(16)]
+    with crowd(store) as submit:
+        futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
+    assert [future.result() for future in futures] == [None] * 16
+    assert together.sizes == []
+    assert all(store.journal(lease.saga_id) == stored.entries(1, 2) for lease in leases)
+
+
+def test_a_crowd_comes_and_goes(store, stored, together):
+    leases = [stored.create(store, f"x{n}") for n in range(64)]
+    turns = store._connections.turns
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(lambda lease: [store.append(lease, stored.entries(seq)) for seq in range(2, 22)], leases))
+    assert sum(together.sizes) > 320
+    assert all(store.journal(lease.saga_id) == stored.entries(*range(1, 22)) for lease in leases)
+    with crowd(store) as submit:
+        for lease in leases[:3]:
+            submit(store.append, lease, stored.entries(22))
+    assert not turns._crowded
+    assert turns._writing == 0
 
 
 # --- tables

@@ -1,0 +1,157 @@
+"""Turns at a database: who finds few writing writes at once, and who comes meanwhile is written for by another.
+
+Whoever finds no place to write waits in the queue; when there is one, the first in the queue becomes the leader, writes what
+all in it brought, and wakes each with its own outcome. So under load there are as few commits as the disk
+allows, and alone there is no waiting and no handing over. (DeWitt et al., "Implementation techniques for main memory
+database systems", SIGMOD 1984, has the idea.)
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Turns", "Waiting"]
+
+W = TypeVar("W", bound="Waiting")
+
+
+class Waiting:
+    """One caller's write, while it waits for another to write it.
+
+    :ivar wake: a lock that is held until the write is done or is to lead.
+    :ivar done: it has its outcome; :ivar error: which it is to raise, or else :ivar result: to return.
+    """
+
+    __slots__ = ("done", "error", "leads", "result", "wake")
+
+    def __init__(self) -> None:
+        self.wake = threading.Lock()
+        self.wake.acquire()
+        self.leads = False
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Turns(Generic[W]):
+    """Lets a few threads write at the same time, or one for all where a crowd waits. A subclass says how.
+
+    :param few: how many.
+    :param crowd: how many wait at most without being one; each of them leads only itself.
+    """
+
+    def __init__(self, few: int = 1, crowd: int = 0) -> None:
+        self._mutex = threading.Lock()
+        self._few = few
+        self._crowd = crowd
+        self._crowded = False
+        self._writing = 0
+        self._held = False
+        self._idle = threading.Event()
+        self._queue: list[W] = []
+
+    def _make(self, *what: Any) -> W:
+        """Return what stands for a call of :meth:`_take_turn` while it waits."""
+        raise NotImplementedError
+
+    def _write_alone(self, *what: Any) -> Any:
+        """Write for one caller, and return what :meth:`_take_turn` is to return."""
+        raise NotImplementedError
+
+    def _write_together(self, group: list[W]) -> None:
+        """Write for many. Errors become outcomes; only an interrupt is raised."""
+        raise NotImplementedError
+
+    def _interrupted(self, write: W) -> None:
+        """Give an outcome to a write that has none, as the thread that wrote it was interrupted."""
+        raise NotImplementedError
+
+    def _take_turn(self, *what: Any) -> Any:
+        """Write at once, or have it written."""
+        alone = False
+        write: W | None = None
+        try:
+            with self._mutex:
+                if self._held or self._writing >= (1 if self._crowded else self._few):
+                    write = self._make(*what)
+                    self._queue.append(write)
+                else:
+                    self._writing += 1
+                    alone = True
+            if write is None:
+                return self._write_alone(*what)
+            write.wake.acquire()
+            if write.leads:
+                self._lead()
+        except BaseException:
+            # An interrupt, else: other errors of a queued write are kept in it.
+            if write is not None:
+                self._leave(write)
+            raise
+        finally:
+            if alone:
+                self._hand_over()
+        if write.error is not None:
+            raise write.error
+        return write.result
+
+    def hold(self, timeout: float) -> bool:
+        """Let no further write begin, and wait up to ``timeout`` seconds for those that run. Return whether they ended."""
+        with self._mutex:
+            self._held = True
+            if not self._writing:
+                return True
+            self._idle.clear()
+        return self._idle.wait(timeout)
+
+    def resume(self) -> None:
+        """Let the writes go on that :meth:`hold` held up."""
+        with self._mutex:
+            self._held = False
+            self._promote()
+
+    def _leave(self, write: W) -> None:
+        """See to it that nobody waits for an interrupted caller: neither those it leads nor the one that writes for it."""
+        with self._mutex:
+            if write in self._queue and not write.leads:
+                self._queue.remove(write)
+                return
+        if not write.done:
+            if write.leads:
+                self._lead()
+            else:
+                write.wake.acquire()
+
+    def _lead(self) -> None:
+        group: list[W] = []
+        try:
+            with self._mutex:
+                # A crowd is one until few of it are left: else it would come and go from one write to the next.
+                self._crowded = len(self._queue) > (self._crowd // 4 if self._crowded else self._crowd)
+                end = len(self._queue) if self._crowded else 1
+                group, self._queue = self._queue[:end], self._queue[end:]
+            self._write_together(group)
+        finally:
+            self._hand_over()
+            for write in group:
+                if not write.done:
+                    self._interrupted(write)
+                    write.done = True
+                if not write.leads:
+                    write.wake.release()
+
+    def _hand_over(self) -> None:
+        with self._mutex:
+            self._writing -= 1
+            if self._held and not self._writing:
+                self._idle.set()
+            self._promote()
+
+    def _promote(self) -> None:
+        """Make the first in the queue the leader, where that may be. Only with the mutex."""
+        if self._queue and not (self._queue[0].leads or self._held or (self._crowded and self._writing)):
+            self._writing += 1
+            first = self._queue[0]
+            first.leads = True
+            first.wake.release()
