@@ -74,10 +74,6 @@ DUE_BY_NAME = (
     "SELECT id, due, name FROM saga INDEXED BY saga_due_by_name"
     " WHERE status IN ('running', 'compensating') AND name = ? AND due <= ? AND lease_until <= ? ORDER BY due LIMIT ?"
 )
-TAKE = (
-    "UPDATE saga SET owner = ?, epoch = epoch + 1, lease_until = ?, due = ?, recoveries = recoveries + ?, updated = ?"
-    f" WHERE id = ? RETURNING {COLUMNS}"
-)
 RENEW = (
     "UPDATE saga SET lease_until = ?, due = ?, updated = ? WHERE id = ? AND epoch = ? AND owner = ?"
     " RETURNING EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id)"
@@ -108,6 +104,15 @@ def appending(rows: int) -> str:
         "INSERT INTO saga_journal SELECT number, column2, column3, column4, column5, column6"
         f" FROM (VALUES {values}) AS entry CROSS JOIN saga"  # CROSS: for each entry its saga, not the other way round
         " WHERE saga.id = entry.column1 AND saga.epoch = entry.column7 AND saga.owner = entry.column8"
+    )
+
+
+@lru_cache(_MOST_ROWS)
+def taking(executions: int) -> str:
+    """Return the statement that takes so many leases."""
+    return (
+        "UPDATE saga SET owner = ?, epoch = epoch + 1, lease_until = ?, due = ?, recoveries = recoveries + ?, updated = ?"
+        f" WHERE id IN ({', '.join('?' * executions)}) RETURNING {COLUMNS}"
     )
 
 
@@ -262,11 +267,13 @@ class SqliteStore(Store):
         def apply(connection: sqlite3.Connection) -> list[StoredExecution]:
             now = self._clock()
             until = now + lease_seconds
-            recovery = saga_id is None
-            return [
-                StoredExecution(*connection.execute(TAKE, (owner, until, until, recovery, now, row[0])).fetchall()[0])
-                for row in found(connection, now)
-            ]
+            ids = [row[0] for row in found(connection, now)]
+            taken = {}
+            for first in range(0, len(ids), _MOST_ROWS):
+                some = ids[first : first + _MOST_ROWS]
+                values = (owner, until, until, saga_id is None, now, *some)
+                taken.update({row[0]: StoredExecution(*row) for row in connection.execute(taking(len(some)), values)})
+            return [taken[found_id] for found_id in ids]
 
         return self._write(apply)
 
@@ -382,14 +389,17 @@ class SqliteStore(Store):
             raise StorageError(f"{self._path}: {error}; nothing was stored") from error
 
     def _read(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
-        with self._reading, _storage_errors(self._path):
+        with self._reading:
             self._commits.check_process()
             if self._closed:
                 raise rules.closed(self)
-            if self._reader is None:
-                self._reader = self._open()
-                self._reader.execute("PRAGMA query_only = ON")
-            return self._reader.execute(statement, values).fetchall()
+            try:
+                if self._reader is None:
+                    self._reader = self._open()
+                    self._reader.execute("PRAGMA query_only = ON")
+                return self._reader.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise StorageError(f"{self._path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
