@@ -73,7 +73,7 @@ class Turns(Generic[W]):
         write: W | None = None
         try:
             with self._mutex:
-                if self._held or self._writing >= (1 if self._crowded else self._few):
+                if self._held or not self._has_place():
                     write = self._make(*what)
                     self._queue.append(write)
                 else:
@@ -95,6 +95,9 @@ class Turns(Generic[W]):
         if write.error is not None:
             raise write.error
         return write.result
+
+    def _has_place(self) -> bool:
+        return self._writing < (1 if self._crowded else self._few)
 
     def hold(self, timeout: float) -> bool:
         """Let no further write begin, and wait up to ``timeout`` seconds for those that run. Return whether they ended."""
@@ -131,6 +134,7 @@ class Turns(Generic[W]):
                 self._crowded = len(self._queue) > (self._crowd // 4 if self._crowded else self._crowd)
                 end = len(self._queue) if self._crowded else 1
                 group, self._queue = self._queue[:end], self._queue[end:]
+                self._promote()
             self._write_together(group)
         finally:
             self._hand_over()
@@ -150,7 +154,7 @@ class Turns(Generic[W]):
 
     def _promote(self) -> None:
         """Make the first in the queue the leader, where that may be. Only with the mutex."""
-        if self._queue and not (self._queue[0].leads or self._held or (self._crowded and self._writing)):
+        if self._queue and not (self._queue[0].leads or self._held) and self._has_place():
             self._writing += 1
             first = self._queue[0]
             first.leads = True

@@ -15,26 +15,7 @@ from saga import Context, Saga, Skip, Status, parallel, step, transaction
 from saga.errors import SagaExecutionException
 from saga.storage import MemoryStore
 from tests.drivers.conftest import KITS, Kit
-
-
-def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """Do ``work`` in a thread; fail if it hangs."""
-    results: list[Any] = []
-
-    def run() -> None:
-        try:
-            results.append((True, work()))
-        except BaseException as error:
-            results.append((False, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert results, "it hangs"
-    ok, value = results[0]
-    if not ok:
-        raise value
-    return value
+from tests.threads import within
 
 
 def of(kit: Any, function: Callable[..., Any]) -> Callable[..., Any]:

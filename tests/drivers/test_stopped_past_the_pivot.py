@@ -14,28 +14,9 @@ from saga import Saga, Skip, Status, parallel, receive, step
 from saga.errors import SagaTimeoutError, StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
+from tests.threads import within
 
 PATIENCE = 2.0
-
-
-def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """Do ``work`` in a thread; fail if it hangs."""
-    results: list[Any] = []
-
-    def run() -> None:
-        try:
-            results.append((True, work()))
-        except BaseException as error:
-            results.append((False, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert results, "it hangs"
-    ok, value = results[0]
-    if not ok:
-        raise value
-    return value
 
 
 async def until(condition: Callable[[], object]) -> None:

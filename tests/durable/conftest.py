@@ -10,7 +10,6 @@ import itertools
 import json
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -155,43 +154,6 @@ def expired(store: Store, writes: Iterable[Write]) -> str:
             lease = Lease(row.saga_id, "dead", row.epoch)
         store.append(lease, write.entries, status=write.status, release=write.release)
     return first.new.saga_id
-
-
-def background(call: Callable[[], T]) -> Callable[[float], T]:
-    """Begin ``call`` in a thread that nothing waits for. Return what waits for its result, for so many seconds."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append((True, call()))
-        except BaseException as error:
-            outcome.append((False, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-
-    def result(seconds: float) -> T:
-        thread.join(seconds)
-        assert outcome, f"no end after {seconds} s"
-        ended_well, value = outcome[0]
-        if not ended_well:
-            raise value
-        return value
-
-    return result
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what ``call`` returns; fail where it takes longer."""
-    return background(call)(seconds)
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until the condition holds; fail where it takes longer."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 # -- what every journal and every ending must be ----------------------------------------------------------------------

@@ -28,9 +28,8 @@ from tests.durable.conftest import (
     outcomes,
     probe,
     told,
-    until,
-    within,
 )
+from tests.threads import until, within
 
 
 def heartbeats() -> list[threading.Thread]:

@@ -13,7 +13,8 @@ from saga import RERUN, Context, FixedBackoff, Retry, Saga, Status, step
 from saga.errors import StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
-from tests.durable.conftest import Watched, expired, until, within
+from tests.durable.conftest import Watched, expired
+from tests.threads import until, within
 
 
 def dies_at_once(saga: Saga, store: Store, saga_id: str) -> None:

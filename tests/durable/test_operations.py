@@ -23,15 +23,13 @@ from saga.storage import Lease, MemoryStore, SqliteStore, Store
 from tests.durable.conftest import (
     Watched,
     World,
-    background,
     check_journal,
     check_truth,
     expired,
     journal_of,
     probe,
-    until,
-    within,
 )
+from tests.threads import background, until, within
 
 ACTIONS = ["cancel", "compensate", "resume", "retry", "skip"]
 

@@ -22,7 +22,8 @@ from saga.errors import (
     StorageError,
 )
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
-from tests.durable.conftest import Watched, expired, journal_of, within
+from tests.durable.conftest import Watched, expired, journal_of
+from tests.threads import within
 
 
 class Order:

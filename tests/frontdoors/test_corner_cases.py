@@ -34,7 +34,8 @@ from saga.errors import SagaCompensationError, SagaDefinitionError, SagaTimeoutE
 from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import Lease, MemoryStore, NewExecution, SqliteStore
+from saga.storage import MemoryStore, NewExecution, SqliteStore
+from tests.threads import within
 
 log: list[str] = []
 
@@ -42,26 +43,6 @@ log: list[str] = []
 @pytest.fixture(autouse=True)
 def _empty() -> None:
     log.clear()
-
-
-def within(seconds: float, work: Any) -> Any:
-    """Do ``work`` in a thread; fail if it hangs."""
-    results: list[Any] = []
-
-    def run() -> None:
-        try:
-            results.append((True, work()))
-        except BaseException as error:
-            results.append((False, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert results, "it hangs"
-    ok, value = results[0]
-    if not ok:
-        raise value
-    return value
 
 
 def saga_of(*flows: Any, **options: Any) -> Saga:
@@ -97,34 +78,6 @@ def aact(name: str, seconds: float = 0.0, **policies: Any) -> Any:
         log.append(f"-{name}")
 
     return step(do, undo, name=name, **policies)
-
-
-def left(saga: Saga, at: str) -> MemoryStore:
-    """What another process finds of an execution whose process died at the intent of step ``at``."""
-    commits: list[Any] = []
-
-    class Recording(MemoryStore):
-        def create(self, new: Any, entries: Any, *rest: Any) -> Any:
-            commits.append(("create", new, list(entries), None))
-            self.check(entries)
-            return super().create(new, entries, *rest)
-
-        def append(self, lease: Any, entries: Any, *, status: Any = None, **options: Any) -> None:
-            commits.append(("append", None, list(entries), status))
-            self.check(entries)
-            super().append(lease, entries, status=status, **options)
-
-        def check(self, entries: Any) -> None:
-            if any(e.kind == "StepStarted" and e.step == at for e in entries):
-                raise StorageError("dies")
-
-    with suppress(StorageError):
-        saga.execute(saga_id="o-1", store=Recording())
-    found = MemoryStore()
-    found.create(commits[0][1], commits[0][2], "dead", 0.0)
-    for _, _, entries, status in commits[1:]:
-        found.append(Lease("o-1", "dead", 1), entries, status=status)
-    return found
 
 
 class Held(MemoryStore):
@@ -490,7 +443,7 @@ def test_a_deadline_after_the_pivot_tells_no_plain_step_to_stop() -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_recovery_reads_signals_before_it_parks() -> None:
+def test_recovery_reads_signals_before_it_parks(left: Any) -> None:
     saga = saga_of(act("a"), receive("x"), act("b"))
     store = left(saga, "x")
     saga.signal("o-1", "x", 5, store=store)
@@ -499,7 +452,7 @@ def test_recovery_reads_signals_before_it_parks() -> None:
     assert result.results["x"] == 5
 
 
-def test_recovery_of_coroutines_does_too() -> None:
+def test_recovery_of_coroutines_does_too(left: Any) -> None:
     saga = saga_of(aact("a"), receive("x"), aact("b"))
     store = left(saga, "x")
     saga.signal("o-1", "x", 5, store=store)
@@ -507,7 +460,7 @@ def test_recovery_of_coroutines_does_too() -> None:
     assert result.ok
 
 
-def test_a_result_of_a_parked_execution_can_be_waited_for() -> None:
+def test_a_result_of_a_parked_execution_can_be_waited_for(left: Any) -> None:
     saga = saga_of(receive("x"))
     (result,) = Recovery(left(saga, "x"), [saga]).run_once()
     with suppress(TimeoutError):
@@ -543,7 +496,7 @@ def test_operators_cancel_an_execution_that_waits(action: str, wait: Any) -> Non
     assert log == ["a", "-a"]
 
 
-def test_and_one_that_nobody_runs() -> None:
+def test_and_one_that_nobody_runs(left: Any) -> None:
     saga = saga_of(act("a"), receive("x"))
     store = left(saga, "x")
     Recovery(store, [saga]).run_once()
@@ -820,7 +773,7 @@ def test_nor_of_one_that_an_exception_left() -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_recovery_inside_an_event_loop_works() -> None:
+def test_a_recovery_inside_an_event_loop_works(left: Any) -> None:
     saga = saga_of(aact("a"), aact("b"), lease=0.3)
     store = left(saga, "b")
 
@@ -836,7 +789,7 @@ def test_a_recovery_inside_an_event_loop_works() -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_recovered_undo_sees_what_a_live_one_sees_after_a_retry() -> None:
+def test_a_recovered_undo_sees_what_a_live_one_sees_after_a_retry(left: Any) -> None:
     seen: list[dict[str, Any]] = []
     tries: list[int] = []
 

@@ -17,6 +17,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.storage import Beat, Lease, open_store
 from saga.storage import postgres as module
 from saga.storage.postgres import PostgresStore
+from tests.threads import until
 
 numbers = itertools.count(1)
 
@@ -282,13 +283,6 @@ def crowd(store: PostgresStore):
             yield submit
         finally:
             turns.resume()
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import pytest
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import Lease, SqliteStore
 from saga.storage import sqlite as module
+from tests.threads import until
 
 
 @pytest.fixture
@@ -85,13 +86,6 @@ def queueing(store: SqliteStore, gate: threading.Event | None = None):
         finally:
             gate.set()
             first.result()
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 # --- settings
