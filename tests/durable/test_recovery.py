@@ -30,20 +30,8 @@ from saga.errors import (
 )
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store
-from tests.durable.conftest import (
-    Watched,
-    World,
-    Write,
-    check_journal,
-    check_truth,
-    expired,
-    journal_of,
-    outcomes,
-    probe,
-    told,
-    until,
-    within,
-)
+from tests.durable.conftest import Watched, World, Write, check_journal, check_truth, expired, journal_of, outcomes, probe, told
+from tests.threads import until, within
 
 # -- every prefix of many journals ------------------------------------------------------------------------------------
 
@@ -375,48 +363,47 @@ def test_branches_in_doubt_go_on_only_where_all_of_them_may(doubts: tuple[Any, .
 
 def test_a_step_waits_for_what_is_left_of_its_wait(store: Store) -> None:
     def build(world: World, doubt: Any) -> Saga:
-        return Saga("s").add_task(probe("a", world, "fail", retry=Retry(3, 0.6)))
+        return Saga("s").add_task(probe("a", world, "fail", retry=Retry(3, 1.5)))
 
     _, before, writes = record(build, None, MemoryStore())
     scheduled = next(entry for write in writes for entry in write.entries if entry.kind == "RetryScheduled")
     aged = cut(writes, "RetryScheduled a")
-    aged[-1].entries = (*aged[-1].entries[:-1], scheduled._replace(at=time.time() - 0.3))
+    aged[-1].entries = (*aged[-1].entries[:-1], scheduled._replace(at=time.time() - 1.0))
     expired(store, aged)
     began = time.monotonic()
     (result,), _ = recover(build, None, store, before.log)
     assert result.ok
-    assert 0.2 < time.monotonic() - began < 0.55
+    assert 0.3 < time.monotonic() - began < 1.4
 
 
 def test_a_compensation_waits_for_what_is_left_of_its_wait(store: Store) -> None:
     def build(world: World, doubt: Any) -> Saga:
-        flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 0.6))
+        flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 1.5))
         return Saga("s").add_task(flow).add_task(probe("b", world, "fail"))
 
     _, before, writes = record(build, None, MemoryStore())
     scheduled = next(entry for write in writes for entry in write.entries if entry.kind == "RetryScheduled")
     aged = cut(writes, "RetryScheduled a")
-    aged[-1].entries = (*aged[-1].entries[:-1], scheduled._replace(at=time.time() - 0.3))
+    aged[-1].entries = (*aged[-1].entries[:-1], scheduled._replace(at=time.time() - 1.0))
     expired(store, aged)
     began = time.monotonic()
     (result,), world = recover(build, None, store, before.log[:1])
     assert result.status is Status.COMPENSATED
     assert [name for name, _ in world.calls] == ["-a"]
-    assert 0.2 < time.monotonic() - began < 0.55
+    assert 0.3 < time.monotonic() - began < 1.4
 
 
 def test_a_wait_that_is_over_is_not_begun_again(store: Store) -> None:
     def build(world: World, doubt: Any) -> Saga:
-        flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 0.3))
+        flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 1.0))
         return Saga("s").add_task(flow).add_task(probe("b", world, "fail"))
 
     _, before, writes = record(build, None, MemoryStore())
     expired(store, cut(writes, "RetryScheduled a"))
-    time.sleep(0.35)
     began = time.monotonic()
     (result,), _ = recover(build, None, store, before.log[:1])
     assert result.status is Status.COMPENSATED
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 0.9
 
 
 def test_a_recovered_call_has_the_idempotency_key_of_the_one_that_was_lost(store: Store) -> None:
@@ -773,15 +760,15 @@ def test_what_cannot_be_read_is_tried_again_later_and_ends_stuck(
 
     known = Codec().register(Odd, lambda odd: 1, lambda stored: Odd(), name="odd")
     left_behind(store, lambda: build(known), count=2)
-    recovery = Recovery(store, [build(Codec())], max_attempts=3, backoff=FixedBackoff(0.15))
+    recovery = Recovery(store, [build(Codec())], max_attempts=3, backoff=FixedBackoff(1.0))
     for number in (1, 2):
         assert recovery.run_once() == []
         row = store.get("x")
         assert row is not None
         assert (row.status, row.owner, row.recoveries) == ("running", None, number)
-        assert 0.05 < row.due - store.now() <= 0.15
+        assert 0.3 < row.due - store.now() <= 1.0
         assert recovery.run_once() == []  # it is not due
-        time.sleep(0.2)
+        time.sleep(1.1)
     assert "no class is registered as 'odd'" in caplog.text
     assert recovery.run_once() == []
     row = store.get("x")

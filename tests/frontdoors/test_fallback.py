@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pybreaker
@@ -257,7 +257,7 @@ def test_a_deadline_while_a_straggling_primary_is_waited_for(plain: Any) -> None
 
 
 def test_a_breaker_opens_half_opens_and_closes(calls: Any) -> None:
-    breaker = pybreaker.CircuitBreaker(fail_max=2, reset_timeout=0.05, throw_new_error_on_trip=False)
+    breaker = pybreaker.CircuitBreaker(fail_max=2, reset_timeout=0.5, throw_new_error_on_trip=False)
     broken = True
 
     def work() -> None:
@@ -273,14 +273,27 @@ def test_a_breaker_opens_half_opens_and_closes(calls: Any) -> None:
 
     assert [called() for _ in range(3)] == [["b", "c"], ["b", "c"], ["c"]]
     assert breaker.current_state == "open"
-    time.sleep(0.06)
+    time.sleep(0.6)
     assert called() == ["b", "c"]  # tried once, half open
     assert called() == ["c"]
-    time.sleep(0.06)
+    time.sleep(0.6)
     broken = False
     assert called() == ["b"]
     assert called() == ["b"]
     assert breaker.current_state == "closed"
+
+
+def test_an_open_breaker_leads_to_the_alternative_whatever_else_would(calls: Any) -> None:
+    breaker = pybreaker.CircuitBreaker(fail_max=1, reset_timeout=60)
+    saga = saga_of(fallback(calls.step("b", KeyError("b")), calls.step("c"), on=(OSError,), breaker=breaker))
+    with suppress(pybreaker.CircuitBreakerError):
+        breaker.call(lambda: 1 / 0)
+    assert breaker.current_state == "open"
+    assert calls.run(saga).ok
+    assert calls.log == ["c"]
+    breaker.close()
+    assert isinstance(calls.run(saga).error, KeyError)
+    assert calls.log == ["c", "b"]
 
 
 def test_every_attempt_goes_through_the_breaker_and_no_compensation_does(calls: Any) -> None:
