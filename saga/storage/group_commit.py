@@ -93,8 +93,12 @@ class GroupCommit(Turns[_Write]):
         super().__init__()
         self._pid = os.getpid()
 
+    def is_of_this_process(self) -> bool:
+        """Whether its locks and its connection may be touched: not where a write was under way when the process forked."""
+        return os.getpid() == self._pid
+
     def check_process(self) -> None:
-        if os.getpid() != self._pid:
+        if not self.is_of_this_process():
             raise StorageError(
                 f"this store's SQLite file was open in process {self._pid} when that forked, and SQLite's locks do not "
                 "outlive a fork: fork when no write is under way, or start the child in another way, such as spawn"

@@ -101,7 +101,6 @@ class PostgresStore(Store):
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
         statement, rest = self._adding("create", entries)
         values = (*keys, lease_seconds, lease_seconds, *rest)
-        part = _Part((*keys, lease_seconds), None, entries)
 
         def work(connection: Connection, again: bool) -> StoredExecution | None:
             while True:
@@ -119,7 +118,7 @@ class PostgresStore(Store):
                         return None
                     return existing
 
-        return self._take_turn(work, part)
+        return self._run(work)
 
     def append(
         self,
@@ -146,11 +145,10 @@ class PostgresStore(Store):
             if not (again and self._was_appended(connection, lease, entries, status, release)):
                 raise rules.lease_lost(lease)
 
-        part = _Part(None, (lease.saga_id, lease.owner, lease.epoch, status, release), entries)
         if taken:
             self._run(work)
         else:
-            self._take_turn(work, part)
+            self._take_turn(work, _Part(lease, status, release, entries))
 
     def get(self, saga_id: str) -> StoredExecution | None:
         rows = self._read(self._sql.get, (saga_id,)) if rules.is_id(saga_id) else ()
@@ -383,20 +381,13 @@ class PostgresStore(Store):
         return version
 
 
-_LEASE = ("id", "owner", "epoch", "status", "ends")
-_NEW = ("id", "name", "version", "fingerprint", "digest", "status", "owner", "lease")
-
-
 class _Part(NamedTuple):
-    """What can be written together with what others bring: an execution's columns or a lease, and the entries."""
+    """An append, as it can be written together with others."""
 
-    new: tuple[str | float, ...] | None
-    lease: tuple[str | int | bool | None, ...] | None
+    lease: Lease
+    status: str | None
+    release: bool
     entries: Sequence[Entry]
-
-    @property
-    def saga_id(self) -> Any:
-        return (self.new or self.lease or ())[0]
 
 
 class _Write(Waiting):
@@ -440,15 +431,19 @@ class _Turns(Turns[_Write]):
             write.done = True
 
     def _write_for_all(self, group: list[_Write]) -> None:
+        first: dict[str, _Write] = {}  # of each execution: what more there is of one could pass for each other
+        for write in group:
+            first.setdefault(write.part.lease.saga_id, write)
         written: set[str] = set()
         perhaps = False
         try:
-            written = self._write_parts([write.part for write in group])
+            written = self._write_parts([write.part for write in first.values()])
         except Exception as error:  # each finds out by itself what it means
             perhaps = isinstance(error, psycopg.OperationalError)
         for write in group:
-            done = write.part.saga_id in written
-            write.result = done, None if done else perhaps
+            sent = first[write.part.lease.saga_id] is write
+            done = sent and write.part.lease.saga_id in written
+            write.result = done, None if done else sent and perhaps
             write.done = True
 
     def _interrupted(self, write: _Write) -> None:
@@ -514,12 +509,12 @@ class _Connections:
 _parents: list[_Connections] = []
 
 
-def _together(parts: Sequence[_Part]) -> tuple[str, str, str]:
-    """Return the values of the statement that writes them together: leases, new executions and entries, as JSON."""
-    leases = [dict(zip(_LEASE, part.lease, strict=True)) for part in parts if part.lease is not None]
-    new = [dict(zip(_NEW, part.new, strict=True)) for part in parts if part.new is not None]
-    entries = [{"id": part.saga_id, **entry._asdict()} for part in parts for entry in part.entries]
-    return json.dumps(leases), json.dumps(new), json.dumps(entries)
+def _together(parts: Sequence[_Part]) -> tuple[str, str]:
+    """Return the values of the statement that writes them together: leases and entries, as JSON."""
+    leases = [{**part.lease._asdict(), "id": part.lease.saga_id, "status": part.status, "ends": part.release} for part in parts]
+    entries = [{"id": part.lease.saga_id, **entry._asdict()} for part in parts for entry in part.entries]
+    # As they are: what cannot be sent alone, such as lone surrogates, cannot be sent so either.
+    return json.dumps(leases, ensure_ascii=False), json.dumps(entries, ensure_ascii=False)
 
 
 def _columns(entries: Sequence[Entry]) -> tuple[list[Any], ...]:

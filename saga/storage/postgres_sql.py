@@ -97,25 +97,19 @@ class Statements:
             for kind, fence in self._fences.items()
         }
         self._by_row: dict[tuple[str, int], bytes] = {}
-        # Leases, with the status to set and whether to give them back; new executions; entries: each as JSON, which psycopg
-        # and the server read in a fraction of the time that arrays take. Locked rows are passed over: their writers wait each
-        # by itself.
+        # Leases, with the status to set and whether to give them back, and entries: as JSON, which psycopg and the server read
+        # in a fraction of the time that arrays take. Locked rows are passed over: their writers wait each by itself.
         self.together = (
             "WITH held AS MATERIALIZED (SELECT s.id, lease.status, lease.ends FROM json_to_recordset(%s::json)"
             f" AS lease (id text, owner text, epoch bigint, status text, ends boolean) JOIN {saga} s"
             " ON s.id = lease.id AND s.owner = lease.owner AND s.epoch = lease.epoch FOR NO KEY UPDATE OF s SKIP LOCKED),"
-            f" made AS (INSERT INTO {saga} ({COLUMNS})"
-            f" SELECT id, name, version, fingerprint, digest, status, owner, 1, {NOW} + lease, {NOW} + lease, 0, {NOW}, {NOW}"
-            " FROM json_to_recordset(%s::json) AS fresh (id text, name text, version text, fingerprint text, digest text,"
-            " status text, owner text, lease float8) ON CONFLICT (id) DO NOTHING RETURNING id),"
-            " fence AS (SELECT id FROM held UNION ALL SELECT id FROM made),"
-            f" ended AS (UPDATE {saga} s SET status = coalesce(held.status, s.status), updated = {NOW},"
+            f" changed AS (UPDATE {saga} s SET status = coalesce(held.status, s.status), updated = {NOW},"
             " owner = CASE WHEN ends THEN NULL ELSE owner END, lease_until = CASE WHEN ends THEN 0 ELSE lease_until END,"
             f" due = CASE WHEN ends THEN {NOW} ELSE due END FROM held"
             " WHERE s.id = held.id AND (held.ends OR held.status IS NOT NULL)),"
             f" written AS ({into} SELECT entry.* FROM json_to_recordset(%s::json)"
-            " AS entry (id text, seq bigint, kind text, step text, payload text, at float8) JOIN fence ON fence.id = entry.id)"
-            " SELECT id FROM fence"
+            " AS entry (id text, seq bigint, kind text, step text, payload text, at float8) JOIN held ON held.id = entry.id)"
+            " SELECT id FROM held"
         ).encode()
         self.get = f"SELECT {COLUMNS} FROM {saga} WHERE id = %s".encode()
         self.journal = f"SELECT seq, kind, step, payload, at FROM {journal} WHERE saga_id = %s ORDER BY seq".encode()

@@ -351,9 +351,11 @@ class SqliteStore(Store):
         if self._closed:
             return
         self._closed = True
+        if not self._commits.is_of_this_process():
+            return
         # Whoever waits in the queue is told that the store is closed.
-        self._commits.hold(threading.TIMEOUT_MAX)
         try:
+            self._commits.hold(threading.TIMEOUT_MAX)
             with self._reading, _storage_errors(self._path):
                 self._disconnect()
         finally:
@@ -502,10 +504,10 @@ _forking = threading.Lock()
 def _before_fork() -> None:
     _forking.acquire()
     for store in list(_open_stores):
-        quiet = store._commits.hold(store._busy_timeout) and store._reading.acquire(timeout=store._busy_timeout)
-        if quiet:
+        _held_up.append((store, False))  # first, so that an interrupt leaves none held up
+        if store._commits.hold(store._busy_timeout) and store._reading.acquire(timeout=store._busy_timeout):
+            _held_up[-1] = (store, True)
             store._disconnect()
-        _held_up.append((store, quiet))
 
 
 def _after_fork_in_parent() -> None:

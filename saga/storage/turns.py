@@ -37,6 +37,9 @@ class Waiting:
 class Turns(Generic[W]):
     """Lets a few threads write at the same time, or one for all where a crowd waits. A subclass says how.
 
+    An interrupt may strike the main thread anywhere: what ends a turn can be done twice, and is done again where it was
+    interrupted.
+
     :param few: how many.
     :param crowd: how many wait at most without being one; each of them leads only itself.
     """
@@ -46,7 +49,8 @@ class Turns(Generic[W]):
         self._few = few
         self._crowd = crowd
         self._crowded = False
-        self._writing = 0
+        self._writing: set[object] = set()
+        self._for_all: object = None  # who of these writes for a crowd
         self._held = False
         self._idle = threading.Event()
         self._queue: list[W] = []
@@ -69,7 +73,7 @@ class Turns(Generic[W]):
 
     def _take_turn(self, *what: Any) -> Any:
         """Write at once, or have it written."""
-        alone = False
+        turn = object()
         write: W | None = None
         try:
             with self._mutex:
@@ -77,27 +81,35 @@ class Turns(Generic[W]):
                     write = self._make(*what)
                     self._queue.append(write)
                 else:
-                    self._writing += 1
-                    alone = True
+                    self._take_place(turn)
             if write is None:
                 return self._write_alone(*what)
             write.wake.acquire()
             if write.leads:
-                self._lead()
+                self._lead(write)
         except BaseException:
             # An interrupt, else: other errors of a queued write are kept in it.
             if write is not None:
                 self._leave(write)
             raise
         finally:
-            if alone:
-                self._hand_over()
+            if write is None:
+                try:
+                    self._hand_over(turn)
+                except BaseException:
+                    self._hand_over(turn)
+                    raise
         if write.error is not None:
             raise write.error
         return write.result
 
     def _has_place(self) -> bool:
-        return self._writing < (1 if self._crowded else self._few)
+        return len(self._writing) < self._few and not (self._crowded and self._for_all is not None)
+
+    def _take_place(self, turn: object) -> None:
+        self._writing.add(turn)
+        if self._crowded:
+            self._for_all = turn
 
     def hold(self, timeout: float) -> bool:
         """Let no further write begin, and wait up to ``timeout`` seconds for those that run. Return whether they ended."""
@@ -122,32 +134,44 @@ class Turns(Generic[W]):
                 return
         if not write.done:
             if write.leads:
-                self._lead()
+                self._lead(write)
             else:
                 write.wake.acquire()
 
-    def _lead(self) -> None:
+    def _lead(self, leader: W) -> None:
         group: list[W] = []
         try:
             with self._mutex:
                 # A crowd is one until few of it are left: else it would come and go from one write to the next.
                 self._crowded = len(self._queue) > (self._crowd // 4 if self._crowded else self._crowd)
+                self._for_all = leader if self._crowded else None
                 end = len(self._queue) if self._crowded else 1
                 group, self._queue = self._queue[:end], self._queue[end:]
                 self._promote()
             self._write_together(group)
         finally:
-            self._hand_over()
-            for write in group:
-                if not write.done:
-                    self._interrupted(write)
-                    write.done = True
-                if not write.leads:
-                    write.wake.release()
+            try:
+                self._end(leader, group)
+            except BaseException:
+                self._end(leader, group)
+                raise
 
-    def _hand_over(self) -> None:
+    def _end(self, leader: W, group: list[W]) -> None:
+        if not group:  # interrupted before there was one: it leads again when it leaves, in the same place
+            return
+        self._hand_over(leader)
+        for write in group:
+            if not write.done:
+                self._interrupted(write)
+                write.done = True
+            if write is not leader and write.wake.locked():
+                write.wake.release()
+
+    def _hand_over(self, turn: object) -> None:
         with self._mutex:
-            self._writing -= 1
+            self._writing.discard(turn)
+            if self._for_all is turn:
+                self._for_all = None
             if self._held and not self._writing:
                 self._idle.set()
             self._promote()
@@ -155,7 +179,7 @@ class Turns(Generic[W]):
     def _promote(self) -> None:
         """Make the first in the queue the leader, where that may be. Only with the mutex."""
         if self._queue and not (self._queue[0].leads or self._held) and self._has_place():
-            self._writing += 1
             first = self._queue[0]
             first.leads = True
+            self._take_place(first)
             first.wake.release()

@@ -402,7 +402,7 @@ MUTANTS = [
     ),
     Mutant(
         "postgres: what a crowd may have stored is stored again",
-        "write.result = done, None if done else perhaps",
+        "write.result = done, None if done else sent and perhaps",
         "write.result = done, None if done else False",
         POSTGRES + " -k a_crowd_whose_answer_was_lost",
     ),

@@ -445,11 +445,11 @@ def test_one_that_is_interrupted_when_it_is_to_lead_leads(store, stored):
     commits = store._commits
     lead, calls = commits._lead, []
 
-    def interrupted_once():
+    def interrupted_once(leader):
         calls.append(1)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        lead()
+        lead(leader)
 
     commits._lead = interrupted_once
     with queueing(store) as submit:

@@ -1,0 +1,195 @@
+"""Turns at a database: nobody writes beside another, nobody waits for ever, wherever an interrupt strikes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from saga.storage.turns import Turns, Waiting
+from tests.threads import background, until
+
+
+class Note(Waiting):
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class Notes(Turns[Note]):
+    """Writes texts into a list; ``gates`` says for which of them it waits."""
+
+    def __init__(self, few: int = 1, crowd: int = 0) -> None:
+        super().__init__(few, crowd)
+        self.written: list[str] = []
+        self.groups: list[list[str]] = []
+        self.gates: dict[str, threading.Event] = {}
+        self.at_once, self.most = 0, 0
+
+    _make = staticmethod(Note)
+
+    def write(self, text: str) -> str:
+        return self._take_turn(text)
+
+    def _write_alone(self, text: str) -> str:
+        self._write([text])
+        return text
+
+    def _write_together(self, group: list[Note]) -> None:
+        self.groups.append([note.text for note in group])
+        self._write([note.text for note in group])
+        for note in group:
+            note.result = note.text
+            note.done = True
+
+    def _write(self, texts: list[str]) -> None:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            for text in texts:
+                if text in self.gates:
+                    assert self.gates[text].wait(10)
+            self.written += texts
+        finally:
+            self.at_once -= 1
+
+    def _interrupted(self, note: Note) -> None:
+        note.error = RuntimeError("interrupted")
+
+
+class Interrupting:
+    """A lock that interrupts one thread at one of the places where that takes it or gives it back."""
+
+    def __init__(self, at: int) -> None:
+        self.lock, self.at, self.places = threading.Lock(), at, 0
+        self.victim: int | None = None
+
+    def _strike(self) -> None:
+        if threading.get_ident() == self.victim:
+            self.places += 1
+            if self.places == self.at:
+                raise KeyboardInterrupt
+
+    def __enter__(self) -> None:
+        self._strike()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        self._strike()
+
+
+def waiting(notes: Notes, count: int) -> None:
+    until(lambda: len(notes._queue) >= count)
+
+
+def test_who_waits_is_written_for_by_the_first() -> None:
+    notes = Notes()
+    notes.gates["a"] = threading.Event()
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(notes.write, "a")]
+        until(lambda: notes.at_once == 1)
+        for number, text in enumerate("bcde", 1):
+            futures.append(pool.submit(notes.write, text))
+            waiting(notes, number)
+        notes.gates["a"].set()
+        assert [future.result(10) for future in futures] == list("abcde")
+    assert notes.groups == [list("bcde")]
+    assert notes.most == 1
+
+
+@pytest.mark.parametrize("place", range(1, 12))
+@pytest.mark.parametrize("leads", [True, False])
+def test_an_interrupt_anywhere_leaves_nobody_waiting(leads: bool, place: int) -> None:
+    notes = Notes()
+    lock = notes._mutex = Interrupting(place)  # type: ignore[assignment]
+    gate = notes.gates["first"] = threading.Event()
+
+    def victim() -> str:
+        lock.victim = threading.get_ident()
+        return notes.write("victim" if leads else "first")
+
+    def others() -> list[object]:
+        with ThreadPoolExecutor(4) as pool:
+            begun = [pool.submit(notes.write, text) for text in ("b", "c", "d")]
+            return [future.exception(10) or future.result(10) for future in begun]
+
+    if leads:
+        first = background(lambda: notes.write("first"))
+        until(lambda: notes.at_once == 1)
+        struck = background(victim)
+        until(lambda: bool(notes._queue) or lock.places >= place)
+    else:
+        struck = background(victim)
+        until(lambda: notes.at_once == 1 or lock.places >= place)
+    rest = background(others)
+    until(lambda: len(notes._queue) >= 3 or not notes._writing)
+    gate.set()
+    if leads:
+        assert first(10) == "first"
+    try:
+        struck(10)
+        assert lock.places < place  # there are no more places than these
+    except KeyboardInterrupt:
+        pass
+    for text, told in zip(("b", "c", "d"), rest(10), strict=True):
+        assert told == text or isinstance(told, RuntimeError)
+    assert not notes._writing
+    assert not notes._queue
+    assert notes.write("last") == "last"
+    assert notes.most == 1
+    assert len(set(notes.written)) == len(notes.written)
+
+
+def test_a_few_write_side_by_side_and_one_for_a_crowd() -> None:
+    notes = Notes(few=3, crowd=4)
+    with ThreadPoolExecutor(20) as pool:
+        notes.gates = {text: threading.Event() for text in "abc"}
+        futures = [pool.submit(notes.write, text) for text in "abc"]
+        until(lambda: notes.at_once == 3)
+        for number in range(6):
+            futures.append(pool.submit(notes.write, str(number)))
+            waiting(notes, number + 1)
+        notes.gates["b"].set()  # the others are still held up, and hold nobody up
+        assert [future.result(10) for future in futures[3:]] == list("012345")
+        assert notes.groups == [list("012345")]
+        more = pool.submit(notes.write, "d")
+        assert more.result(10) == "d"
+        notes.gates["a"].set()
+        notes.gates["c"].set()
+    assert notes.most == 3
+
+
+def test_fewer_than_a_crowd_write_each_by_itself() -> None:
+    notes = Notes(few=1, crowd=4)
+    notes.gates["a"] = threading.Event()
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(notes.write, "a")]
+        until(lambda: notes.at_once == 1)
+        for number, text in enumerate("bcde", 1):
+            futures.append(pool.submit(notes.write, text))
+            waiting(notes, number)
+        notes.gates["a"].set()
+        assert [future.result(10) for future in futures] == list("abcde")
+    assert notes.groups == [["b"], ["c"], ["d"], ["e"]]
+
+
+def test_what_is_held_waits_until_it_is_resumed() -> None:
+    notes = Notes()
+    gate = notes.gates["a"] = threading.Event()
+    first = background(lambda: notes.write("a"))
+    until(lambda: notes.at_once == 1)
+    assert not notes.hold(0.01)
+    second = background(lambda: notes.write("b"))
+    waiting(notes, 1)
+    gate.set()
+    assert notes.hold(10)
+    assert first(10) == "a"
+    time.sleep(0.02)
+    assert notes.written == ["a"]
+    notes.resume()
+    assert second(10) == "b"
