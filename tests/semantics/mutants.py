@@ -407,6 +407,18 @@ MUTANTS = [
         POSTGRES + " -k a_crowd_whose_answer_was_lost",
     ),
     Mutant(
+        "a leader that is interrupted before it begins gives its place away",
+        "        if not group:",
+        "        if False:",
+        "tests/storage/test_turns -k interrupted_before_it_begins",
+    ),
+    Mutant(
+        "an interrupt as a turn ends leaves others waiting",
+        "            except BaseException:\n                self._end(leader, group)\n",
+        "            except BaseException:\n",
+        "tests/storage/test_turns -k an_interrupt_anywhere",
+    ),
+    Mutant(
         "sqlite: a live lease is claimed",
         'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND lease_until <= ?"',
         'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND ? IS NOT NULL"',

@@ -21,7 +21,7 @@ import pytest
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import Lease, SqliteStore
 from saga.storage import sqlite as module
-from tests.threads import until
+from tests.threads import background, until, within
 
 
 @pytest.fixture
@@ -459,6 +459,39 @@ def test_one_that_is_interrupted_when_it_is_to_lead_leads(store, stored):
     assert second.result() is None
     assert store.journal("one") == store.journal("two") == stored.entries(1, 2)
     store.append(one, stored.entries(3))
+
+
+def test_a_child_that_was_forked_amid_a_write_closes_without_waiting_for_it(store, monkeypatch):
+    begun, gate = threading.Event(), threading.Event()
+
+    def occupy(connection):
+        begun.set()
+        assert gate.wait(10)
+
+    writing = background(lambda: store._commits.write(occupy))
+    assert begun.wait(10)
+    with monkeypatch.context() as child:
+        here = os.getpid()
+        child.setattr(os, "getpid", lambda: here + 1)
+        within(5, store.close)
+    gate.set()
+    assert writing(10) is None
+
+
+def test_a_close_that_is_interrupted_holds_up_nobody(store, stored, monkeypatch):
+    lease = stored.create(store, "x")
+
+    def interrupted(timeout):
+        hold(timeout)
+        raise KeyboardInterrupt
+
+    hold = store._commits.hold
+    monkeypatch.setattr(store._commits, "hold", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.close()
+    with pytest.raises(StorageError, match="closed"):
+        within(5, lambda: store.append(lease, stored.entries(2)))
+    assert not store._commits._held
 
 
 # --- locks and full disks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -67,12 +68,15 @@ class Interrupting:
     def __init__(self, at: int) -> None:
         self.lock, self.at, self.places = threading.Lock(), at, 0
         self.victim: int | None = None
+        self.soon_after: Callable[[], object] | None = None
 
     def _strike(self) -> None:
         if threading.get_ident() == self.victim:
             self.places += 1
             if self.places == self.at:
                 raise KeyboardInterrupt
+            if self.places == self.at + 3 and self.soon_after is not None:
+                self.soon_after()
 
     def __enter__(self) -> None:
         self._strike()
@@ -143,6 +147,39 @@ def test_an_interrupt_anywhere_leaves_nobody_waiting(leads: bool, place: int) ->
     assert notes.write("last") == "last"
     assert notes.most == 1
     assert len(set(notes.written)) == len(notes.written)
+
+
+def test_a_leader_that_is_interrupted_before_it_begins_keeps_its_place() -> None:
+    notes = Notes()
+    lock = notes._mutex = Interrupting(0)  # type: ignore[assignment]
+    notes.gates = {"first": threading.Event(), "late": threading.Event()}
+    first = background(lambda: notes.write("first"))
+    until(lambda: notes.at_once == 1)
+
+    def victim() -> str:
+        lock.victim = threading.get_ident()
+        return notes.write("victim")
+
+    late = []
+
+    def comes_late() -> None:
+        late.append(background(lambda: notes.write("late")))
+        until(lambda: bool(notes._queue[1:]) or notes.at_once == 1)
+
+    struck = background(victim)
+    waiting(notes, 1)
+    until(lambda: lock.places == 2)  # it has left the queue's lock
+    lock.at, lock.soon_after = 3, comes_late
+    notes.gates["first"].set()
+    assert first(10) == "first"
+    until(lambda: bool(late) and notes.at_once > 0)
+    time.sleep(0.02)
+    notes.gates["late"].set()
+    with pytest.raises(KeyboardInterrupt):
+        struck(10)
+    assert late[0](10) == "late"
+    assert notes.most == 1
+    assert notes.groups == [["victim", "late"]]
 
 
 def test_a_few_write_side_by_side_and_one_for_a_crowd() -> None:
