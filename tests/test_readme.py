@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -108,11 +109,12 @@ def test_the_demo_command_runs(tmp_path: Path) -> None:
     assert install == ".venv/bin/pip install -q ."
     python, script, *arguments = shlex.split(demo)
     assert python == ".venv/bin/python"
+    shutil.copytree(PROJECT / "examples", tmp_path / "examples")  # where no earlier run has left its databases
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     environment.pop("PYTHONSAFEPATH", None)  # the example imports its neighbours
     ran = subprocess.run(
         [sys.executable, script, *arguments],
-        cwd=PROJECT,
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
