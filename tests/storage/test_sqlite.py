@@ -476,6 +476,7 @@ def test_a_child_that_was_forked_amid_a_write_closes_without_waiting_for_it(stor
         within(5, store.close)
     gate.set()
     assert writing(10) is None
+    store._disconnect()  # the child has left its parent's connection alone
 
 
 def test_a_close_that_is_interrupted_holds_up_nobody(store, stored, monkeypatch):
@@ -492,6 +493,7 @@ def test_a_close_that_is_interrupted_holds_up_nobody(store, stored, monkeypatch)
     with pytest.raises(StorageError, match="closed"):
         within(5, lambda: store.append(lease, stored.entries(2)))
     assert not store._commits._held
+    store._disconnect()
 
 
 # --- locks and full disks
