@@ -255,8 +255,10 @@ class PostgresStore(Store):
         messages = () if kind == "create" else (list(taken),)
         return self._sql.by_column[kind], (*messages, *_columns(entries))
 
-    def _read(self, statement: bytes, values: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
-        return self._run(lambda connection, again: connection.execute(statement, values, prepare=True).fetchall())
+    def _read(self, statement: bytes, values: Sequence[Any], *, patience: float | None = None) -> Sequence[tuple[Any, ...]]:
+        return self._run(
+            lambda connection, again: connection.execute(statement, values, prepare=True).fetchall(), patience=patience
+        )
 
     def _take_turn(self, work: Callable[[Connection, bool], T], part: _Part) -> T:
         """Do ``work`` by itself, or have ``part`` written with those of others, which comes to the same and returns nothing."""
@@ -264,18 +266,13 @@ class PostgresStore(Store):
         return value if written else self._run(work, again=value)
 
     def _write_together(self, parts: Sequence[_Part]) -> set[str]:
-        """Write what can be written of them, in one transaction. Return the ids of those executions."""
-        connections = self._of_this_process()
-        connection = connections.take()
-        try:
-            return {row[0] for row in connection.execute(self._sql.together, _together(parts), prepare=True)}
-        except Exception:
-            raise
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            connections.give(connection)
+        """Write what can be written of them, in one transaction. Return the ids of those executions.
+
+        :raises StorageError: nothing was written, or nobody knows, where its cause is that the connection broke.
+        """
+        values = _together(parts)
+        # It is not tried again here: what follows from a fault is for each writer to find out by itself.
+        return {row[0] for row in self._read(self._sql.together, values, patience=0.0)}
 
     def _run(self, work: Callable[[Connection, bool], T], *, patience: float | None = None, again: bool = False) -> T:
         """Do ``work(connection, again)``; where the connection breaks, do it again with another, until patience ends.
@@ -439,7 +436,7 @@ class _Turns(Turns[_Write]):
         try:
             written = self._write_parts([write.part for write in first.values()])
         except Exception as error:  # each finds out by itself what it means
-            perhaps = isinstance(error, psycopg.OperationalError)
+            perhaps = isinstance(error.__cause__, psycopg.OperationalError)
         for write in group:
             sent = first[write.part.lease.saga_id] is write
             done = sent and write.part.lease.saga_id in written

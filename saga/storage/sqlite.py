@@ -391,17 +391,14 @@ class SqliteStore(Store):
             raise StorageError(f"{self._path}: {error}; nothing was stored") from error
 
     def _read(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
-        with self._reading:
+        with self._reading, _storage_errors(self._path):
             self._commits.check_process()
             if self._closed:
                 raise rules.closed(self)
-            try:
-                if self._reader is None:
-                    self._reader = self._open()
-                    self._reader.execute("PRAGMA query_only = ON")
-                return self._reader.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
-                raise StorageError(f"{self._path}: {error}") from error
+            if self._reader is None:
+                self._reader = self._open()
+                self._reader.execute("PRAGMA query_only = ON")
+            return self._reader.execute(statement, values).fetchall()
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:

@@ -1,9 +1,9 @@
 """Turns at a database: who finds few writing writes at once, and who comes meanwhile is written for by another.
 
 Whoever finds no place to write waits in the queue; when there is one, the first in the queue becomes the leader, writes what
-all in it brought, and wakes each with its own outcome. So under load there are as few commits as the disk
-allows, and alone there is no waiting and no handing over. (DeWitt et al., "Implementation techniques for main memory
-database systems", SIGMOD 1984, has the idea.)
+all in it brought, and wakes each with its own outcome. So under load there are as few commits as the disk allows, and alone
+there is no waiting and no handing over. (DeWitt et al., "Implementation techniques for main memory database systems", SIGMOD
+1984, has the idea.)
 """
 
 from __future__ import annotations

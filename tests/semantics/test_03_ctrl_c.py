@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -185,6 +186,23 @@ def test_while_a_step_runs_in_a_thread(run: Run, mode: str) -> None:
     effects, told = child.end()
     assert "-0" in effects
     assert "failed and was undone" in told
+
+
+def test_as_a_compensation_has_returned() -> None:
+    undone: list[str] = []
+
+    def undo() -> None:
+        undone.append("a")
+        if len(undone) == 1:
+            raise KeyboardInterrupt
+
+    # Its line is taken for one of the package's own, from which nobody can tell whether the compensation had returned.
+    struck = FunctionType(undo.__code__, {"__name__": "saga.pretended"}, closure=undo.__closure__)
+    flow = saga.Saga("s").add_task(saga.step(lambda: None, struck, name="a")).add_task(saga.step(lambda: 1 / 0, name="b"))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        flow.execute()
+    assert undone == ["a", "a"]
+    assert "failed and was undone" in caught.value.__notes__[0]
 
 
 def test_at_random_moments(run: Run) -> None:

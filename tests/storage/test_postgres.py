@@ -311,8 +311,10 @@ def test_a_crowd_s_writes_are_one_statement(store, stored, together, monkeypatch
         futures.append(submit(store.append, leases[17], stored.entries(2), status="compensating"))
         futures.append(submit(store.append, leases[18], stored.entries(2), status="completed", release=True))
         futures.append(submit(store.append, leases[19], [stored.entry(2, step=None, payload='{"é": "\\u0000"}')], release=True))
-        monkeypatch.setattr(store, "_run", lambda *args, **kwargs: pytest.fail("somebody wrote by itself"))
+        run, runs = store._run, []
+        monkeypatch.setattr(store, "_run", lambda *args, **kwargs: (runs.append(args), run(*args, **kwargs))[1])
     assert [future.result() for future in futures] == [None] * 20
+    assert len(runs) == 1  # nobody wrote by itself
     monkeypatch.undo()
     assert together.sizes == [20]
     assert all(store.journal(lease.saga_id) == stored.entries(1, 2, 3) for lease in leases[:17])
@@ -383,7 +385,9 @@ def test_a_crowd_whose_answer_was_lost_repeats_nothing(store, stored, together, 
     leases = [stored.create(store, f"x{n}") for n in range(20)]
 
     def lose(parts):
-        raise error
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        raise StorageError("PostgreSQL did not answer") from error
 
     together.then = lose
     with crowd(store) as submit:

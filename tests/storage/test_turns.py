@@ -91,17 +91,22 @@ def waiting(notes: Notes, count: int) -> None:
     until(lambda: len(notes._queue) >= count)
 
 
-def test_who_waits_is_written_for_by_the_first() -> None:
-    notes = Notes()
-    notes.gates["a"] = threading.Event()
-    with ThreadPoolExecutor(5) as pool:
-        futures = [pool.submit(notes.write, "a")]
+def write_in_line(notes: Notes, texts: str) -> list[str]:
+    """Write the first text, and let the others wait for it, in order. Return what each was told."""
+    gate = notes.gates[texts[0]] = threading.Event()
+    with ThreadPoolExecutor(len(texts)) as pool:
+        futures = [pool.submit(notes.write, texts[0])]
         until(lambda: notes.at_once == 1)
-        for number, text in enumerate("bcde", 1):
+        for number, text in enumerate(texts[1:], 1):
             futures.append(pool.submit(notes.write, text))
             waiting(notes, number)
-        notes.gates["a"].set()
-        assert [future.result(10) for future in futures] == list("abcde")
+        gate.set()
+        return [future.result(10) for future in futures]
+
+
+def test_who_waits_is_written_for_by_the_first() -> None:
+    notes = Notes()
+    assert write_in_line(notes, "abcde") == list("abcde")
     assert notes.groups == [list("bcde")]
     assert notes.most == 1
 
@@ -203,15 +208,7 @@ def test_a_few_write_side_by_side_and_one_for_a_crowd() -> None:
 
 def test_fewer_than_a_crowd_write_each_by_itself() -> None:
     notes = Notes(few=1, crowd=4)
-    notes.gates["a"] = threading.Event()
-    with ThreadPoolExecutor(5) as pool:
-        futures = [pool.submit(notes.write, "a")]
-        until(lambda: notes.at_once == 1)
-        for number, text in enumerate("bcde", 1):
-            futures.append(pool.submit(notes.write, text))
-            waiting(notes, number)
-        notes.gates["a"].set()
-        assert [future.result(10) for future in futures] == list("abcde")
+    assert write_in_line(notes, "abcde") == list("abcde")
     assert notes.groups == [["b"], ["c"], ["d"], ["e"]]
 
 
