@@ -286,7 +286,7 @@ def postgres_section(folder: Path, options: Any) -> None:
                 version = connection.info.parameter_status("server_version")
                 connection.execute("CREATE DATABASE dbos")
             print(f"PostgreSQL {version}, default settings, a socket; raw commits by a connection for each thread:")
-            store = stack.enter_context(PostgresStore(url, max_connections=max(CONCURRENCY)))
+            store = stack.enter_context(PostgresStore(url))
             dbos = stack.enter_context(dbos_on(url.replace("/postgres?", "/dbos?")))
             goals = {1: "70% of raw", 64: "70% of raw"}
             compare(saga_of(Nothing, STEPS, store), raw_postgres(url), False, dbos, goals, options)

@@ -124,6 +124,7 @@ class Codec:
         self._decoders: dict[str, tuple[type, Callable[[Any], Any]]] = {}
         self._aliases: dict[str, type] = {}
         self._decoder = JSONDecoder(object_hook=self._read_object, parse_constant=_refuse_constant)
+        self._plain_decoder = JSONDecoder(parse_constant=_refuse_constant)  # for texts without a tag: most of them
 
     def register(
         self, cls: type[T], encode: Callable[[T], Any], decode: Callable[[Any], T], *, name: str | None = None
@@ -184,7 +185,7 @@ class Codec:
         :raises EncodingError: it is not such a text, or a class in it is gone; the message says which.
         """
         try:
-            return self._decoder.decode(text)
+            return (self._decoder if '"$' in text else self._plain_decoder).decode(text)
         except EncodingError:
             raise
         except Exception as error:

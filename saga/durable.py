@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -31,7 +31,7 @@ from saga.machine import Machine
 from saga.plan import OpenPlan, Plan
 from saga.result import SagaResult
 from saga.storage import open_store
-from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
+from saga.storage.protocol import Entry, Lease, NewExecution, Store, StoredExecution
 from saga.views import Views
 
 if TYPE_CHECKING:
@@ -162,14 +162,17 @@ def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
     if row is None:
         raise StorageError(f"execution {saga_id!r} was purged")
     if e.Status(row.status).terminal:
-        machine, views, _ = rebuild(saga, row, store)
+        machine, views, _ = rebuild(saga, row, store.journal(saga_id))
         return SagaResult(machine, views.context)
     if row.lease_until <= store.now():
         for claimed in store.claim(owner(), saga.lease, saga_id=row.saga_id):
             lease = Lease(row.saga_id, owner(), claimed.epoch)
             try:
                 if not e.Status(claimed.status).terminal:
-                    return take_up(saga, lambda plan: driver, claimed, store)
+                    execution = take_up(saga, lambda plan: driver, claimed, store, store.journal(saga_id))
+                    if store.inbox(saga_id):
+                        execution.notify()
+                    return execution
             except BaseException:
                 keeper_of(store).drop(lease)
                 with suppress(StorageError):  # it runs out, then
@@ -187,28 +190,27 @@ def load(saga: Saga, saga_id: str, store: Store) -> SagaResult:
     row = store.get(saga_id)
     if row is None or row.name != saga.name:
         raise StorageError(f"there is no execution {saga_id!r} of saga {saga.name!r}")
-    machine, views, _ = rebuild(saga, row, store)
+    machine, views, _ = rebuild(saga, row, store.journal(saga_id))
     return SagaResult(machine, views.context)
 
 
-def take_up(saga: Saga, drivers: Callable[[Plan], type[D]], row: StoredExecution, store: Store) -> D:
-    """Return what goes on with an execution that this process has just claimed.
+def take_up(saga: Saga, drivers: Callable[[Plan], type[D]], row: StoredExecution, store: Store, entries: Sequence[Entry]) -> D:
+    """Return what goes on with an execution that this process has claimed.
 
     :param drivers: chooses the driver by the plan: that of a block is known only when its journal is read.
+    :param entries: its journal, read since it was claimed.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
     :raises EncodingError: its journal cannot be read.
     """
     journal = Journal(store, saga.codec, Lease(row.saga_id, owner(), row.epoch), 0, e.Status(row.status), keeper_of(store))
-    machine, views, journal.written = rebuild(saga, row, store)
+    machine, views, journal.written = rebuild(saga, row, entries)
     machine.recover(owner(), row.epoch, time.time())
     execution = saga._execution(drivers(machine.plan), machine, views.context, journal, views)
     journal.hold(saga.lease, execution.notify)
-    if store.inbox(row.saga_id):
-        execution.notify()
     return execution
 
 
-def rebuild(saga: Saga, row: StoredExecution, store: Store) -> tuple[Machine, Views, int]:
+def rebuild(saga: Saga, row: StoredExecution, entries: Sequence[Entry]) -> tuple[Machine, Views, int]:
     """Return the machine and the views an execution's journal leads to, and how many entries that has.
 
     :raises DefinitionChangedError: it was begun by a definition that is not compatible with ``saga``.
@@ -222,7 +224,7 @@ def rebuild(saga: Saga, row: StoredExecution, store: Store) -> tuple[Machine, Vi
             f"differ from those of version {saga.version!r} here; register the old definition beside the new one, or, if the "
             f"new one can finish what the old one began, say compatible_with=[{row.version!r}]"
         )
-    recorded = [read_entry(entry, saga.codec) for entry in store.journal(row.saga_id)]
+    recorded = [read_entry(entry, saga.codec) for entry in entries]
     if not recorded:
         raise LeaseLostError(f"execution {row.saga_id!r} was purged")
     context = rebuild_context(recorded[0], saga.codec)
@@ -271,10 +273,10 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         views.join(machine.plan.groups[event.group])
 
 
-def progress_of(store: Store, saga_id: str, recoveries: int) -> bool:
+def got_on(entries: Sequence[Entry], recoveries: int) -> bool:
     """Return whether any outcome was recorded within the last ``recoveries`` recoveries."""
     seen = 0
-    for entry in reversed(store.journal(saga_id)):
+    for entry in reversed(entries):
         if entry.kind in _OUTCOMES and '"in_doubt":true' not in entry.payload:
             return True
         seen += entry.kind == "SagaRecovered"

@@ -23,11 +23,12 @@ from saga.context import _ATOMS, Context
 from saga.errors import EncodingError, StorageError
 from saga.leases import Keeper
 from saga.machine import Machine
-from saga.storage.protocol import Entry, Lease, NewExecution, Store, StoredExecution
+from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution
 
 __all__ = [
     "Journal",
     "Recorded",
+    "commit_each",
     "digest_of",
     "encode_context",
     "first_payload",
@@ -194,21 +195,24 @@ class Journal:
                 raise
             if stored < len(entries):
                 self._append(entries[stored:], status)
+        self._stored(len(entries), status)
+
+    def _append(self, entries: Sequence[Entry], status: e.Status) -> None:
+        changed = str(status) if status is not self._status else None
+        self.store.append(self.lease, entries, status=changed, release=status.terminal, taken=self.taken)
+
+    def _due(self, machine: Machine) -> Append:
+        entries, status = self._entries(machine.events), machine.status
+        changed = str(status) if status is not self._status else None
+        return Append(self.lease, entries, changed, status.terminal, self.taken)
+
+    def _stored(self, entries: int, status: e.Status) -> None:
         if status.terminal:
             self._keeper.drop(self.lease)
-        self.written += len(entries)
+        self.written += entries
         self._status = status
         self._extras.clear()
         self.taken.clear()
-
-    def _append(self, entries: Sequence[Entry], status: e.Status) -> None:
-        self.store.append(
-            self.lease,
-            entries,
-            status=str(status) if status is not self._status else None,
-            release=status.terminal,
-            taken=self.taken,
-        )
 
     def _stored_already(self, entries: Sequence[Entry]) -> int:
         try:
@@ -232,6 +236,18 @@ class Journal:
             text = payload(event, extras.get(id(event), ""), self.codec)
             entries.append(Entry(number, kind, event.step if has_step else None, text, event.at))  # type: ignore[union-attr]
         return entries
+
+
+def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
+    """Store what executions have to store, in one transaction where that can be.
+
+    What could not be stored is left to :meth:`Journal.commit`, which tells what is wrong with it.
+    """
+    with suppress(Exception):
+        dues = [journal._due(machine) for journal, machine in parts]
+        for (journal, machine), due, stored in zip(parts, dues, store.append_each(dues), strict=True):
+            if stored:
+                journal._stored(len(due.entries), machine.status)
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ class Operations:
         for saga in self._sagas:
             if saga.name == row.name:
                 try:
-                    machine, _, _ = rebuild(saga, row, self.store)
+                    machine, _, _ = rebuild(saga, row, self.store.journal(row.saga_id))
                 except DefinitionChangedError:
                     continue
                 machine.check(action, step)

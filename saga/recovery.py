@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from os import PathLike
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
-from saga.durable import progress_of, store_of, take_up
+from saga.durable import got_on, store_of, take_up
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
+from saga.journal import Journal, commit_each
 from saga.leases import keeper_of, owner
+from saga.machine import Machine
 from saga.plan import Plan
 from saga.policy import Backoff, ExponentialBackoff
 from saga.result import SagaResult
@@ -31,6 +33,28 @@ __all__ = ["Recovery"]
 
 _logger: Final = logging.getLogger("saga")
 _BATCH: Final = 16
+
+
+class _Claimed:
+    """An execution that was claimed with others, and waits for them."""
+
+    __slots__ = ("entries", "execution", "lease", "mail", "row", "saga")
+
+    def __init__(self, row: StoredExecution) -> None:
+        self.row = row
+        self.lease = Lease(row.saga_id, owner(), row.epoch)
+        self.entries: list[Entry] | None = None  # its journal, where that could be read with the others'
+        self.mail = False
+        self.saga: Saga | None = None
+        self.execution: Execution | AsyncExecution | None = None
+
+    def on_mail(self) -> None:
+        self.mail = True
+
+    def due(self) -> tuple[Journal, Machine]:
+        assert self.execution is not None
+        assert self.execution.journal is not None
+        return self.execution.journal, self.execution.machine
 
 
 class Recovery:
@@ -83,9 +107,9 @@ class Recovery:
         :raises StorageError: the store cannot be asked.
         """
         if self.workers == 1:
-            return list(self._work())
+            return self._work()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="saga recovery") as pool:
-            parts = [pool.submit(lambda: list(self._work())) for _ in range(self.workers)]
+            parts = [pool.submit(self._work) for _ in range(self.workers)]
             return [result for part in parts for result in part.result()]
 
     def run(self, stop: threading.Event | None = None, *, interval: float = 5.0) -> None:
@@ -101,29 +125,65 @@ class Recovery:
                 _logger.error("recovery: %s; trying again in %g s", error, interval)
             stop.wait(interval)
 
-    def _work(self) -> Iterator[SagaResult]:
+    def _work(self) -> list[SagaResult]:
         lease = min(saga.lease for sagas in self._sagas.values() for saga in sagas)
         keeper = keeper_of(self.store)
+        results: list[SagaResult] = []
         while rows := self.store.claim(owner(), lease, names=list(self._sagas), limit=_BATCH):
-            waiting = [(row, Lease(row.saga_id, owner(), row.epoch)) for row in reversed(rows)]
-            for _, held in waiting:  # each waits for those before it
-                keeper.hold(held, lease, _nothing)
-            try:
-                while waiting:
-                    result = self._finish(*waiting.pop())
-                    if result is not None:
-                        yield result
-            finally:  # an interrupt: what was not begun is left to others
-                for _, held in waiting:
-                    self._leave(held)
+            batch = [_Claimed(row) for row in rows]
+            for one in batch:  # each waits for those before it
+                keeper.hold(one.lease, lease, one.on_mail)
+            self._finish(batch, results)
+        return results
 
-    def _finish(self, row: StoredExecution, lease: Lease) -> SagaResult | None:
+    def _finish(self, batch: list[_Claimed], results: list[SagaResult]) -> None:
+        """Finish executions one after the other. What one stores last goes into one commit with what the next stores first."""
+        waiting = batch[::-1]
+        ended: _Claimed | None = None  # its end is not stored yet: no task runs before it is
         try:
-            saga = self._definition(row)
-            if row.recoveries > self.max_attempts and not progress_of(self.store, row.saga_id, self.max_attempts):
+            self._read(batch)
+            while waiting:
+                one = waiting[-1]
+                execution = one.execution = self._take_up(one)
+                if ended is not None:
+                    if execution is not None:
+                        commit_each(self.store, [ended.due(), one.due()])
+                    self._end(ended, results)
+                    ended = None
+                waiting.pop()
+                if execution is None or not self._run(execution, holds_back=bool(waiting)):
+                    continue
+                if execution.held_back and execution.interrupt is None:
+                    ended = one
+                else:
+                    self._end(one, results)
+        finally:  # an interrupt: what was not begun is left to others
+            for one in waiting:
+                self._leave(one.lease)
+            if ended is not None:
+                self._end(ended, results)
+
+    def _read(self, batch: list[_Claimed]) -> None:
+        """Read what is stored of them, all at once."""
+        ids = [one.row.saga_id for one in batch]
+        try:
+            journals, mail = self.store.journals(ids), self.store.with_mail(ids)
+        except StorageError:
+            return  # each is asked for by itself, and only what is wrong with it fails
+        for one in batch:
+            one.entries = journals[one.row.saga_id]
+            one.mail = one.mail or one.row.saga_id in mail
+
+    def _take_up(self, one: _Claimed) -> Execution | AsyncExecution | None:
+        """Return what goes on with an execution, or ``None``: it was parked, or left to another or to a later recovery."""
+        row, lease = one.row, one.lease
+        try:
+            saga = one.saga = self._definition(row)
+            entries = self.store.journal(row.saga_id) if one.entries is None else one.entries
+            if row.recoveries > self.max_attempts and not got_on(entries, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
                 return None
-            execution: Execution | AsyncExecution = take_up(saga, _driver_of, row, self.store)
+            execution: Execution | AsyncExecution = take_up(saga, _driver_of, row, self.store, entries)
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
             return None
@@ -138,16 +198,30 @@ class Recovery:
             _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
             self._leave(lease, delay)
             return None
+        if one.mail or one.entries is None:
+            execution.notify()
         execution.park = True
+        return execution
+
+    def _run(self, execution: Execution | AsyncExecution, holds_back: bool) -> bool:
+        """Run an execution. Return whether it could be stored."""
         try:
             if isinstance(execution, AsyncExecution):
                 _run(execution)
             else:
+                execution.holds_back = holds_back
                 execution.run()
         except StorageError as error:  # the execution has given its lease back
-            _logger.error("recovery of saga %s stopped: %s", row.saga_id, error)
-            return None
-        return saga._settle(execution)
+            _logger.error("recovery of saga %s stopped: %s", execution.machine.saga_id, error)
+            return False
+        return True
+
+    def _end(self, one: _Claimed, results: list[SagaResult]) -> None:
+        """Store an execution's end, where that was held back, and take its result."""
+        assert one.saga is not None
+        assert one.execution is not None
+        if not one.execution.held_back or self._run(one.execution, holds_back=False):
+            results.append(one.saga._settle(one.execution))
 
     def _leave(self, lease: Lease, delay: float = 0.0) -> None:
         keeper_of(self.store).drop(lease)
@@ -189,7 +263,3 @@ def _run(execution: AsyncExecution) -> None:
     else:  # an event loop runs in this thread: use another
         with ThreadPoolExecutor(1, thread_name_prefix="saga recovery") as pool:
             pool.submit(asyncio.run, execution.run()).result()
-
-
-def _nothing() -> None:
-    """No mail is read for an execution that has not begun."""

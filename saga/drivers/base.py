@@ -91,6 +91,7 @@ class Driver:
     :ivar ended: set when an execution that outlived its ``run()`` has ended; ``None`` where none has.
     :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
     :ivar unstored: what ended it too early then.
+    :ivar holds_back: the end is to be stored, and told, only when ``run()`` is called again without this.
     :ivar interrupt: the first interrupt that struck, to be raised again in the end.
     """
 
@@ -102,6 +103,7 @@ class Driver:
     mail = False  # set from outside: the journal's inbox holds something
     park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
     parked = False
+    holds_back = False
     abandoned = False  # left to a recovery, as it could not be stored
     _inline: Call | None = None  # the call that the loop itself makes
     _tickets = 0
@@ -138,6 +140,11 @@ class Driver:
         self._arrived: deque[Running] = deque()  # those that have ended, until the machine has been told
         if not self._plain:
             self._views = views or Views(machine.plan, context, deadline is not None)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether it has ended and the end is not to be stored yet."""
+        return self.holds_back and self.machine.status.terminal
 
     def add(self, entry: tuple[PlannedStep, ...]) -> None:
         """Start what an open plan has grown by."""

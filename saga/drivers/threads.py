@@ -39,6 +39,7 @@ class Execution(Driver):
         """
         self.advance()
         if not (self.machine.status.terminal or self.parked):
+            self.holds_back = False
             self.ended, self.left = threading.Event(), self._replayed()
             threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
 
@@ -291,6 +292,8 @@ class Execution(Driver):
 
     def _tell(self) -> None:
         """Store the new events, then show them to the observers."""
+        if self.held_back:
+            return
         if self.journal is not None:
             try:
                 self.journal.commit(self.machine)

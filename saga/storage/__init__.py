@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from saga.errors import StorageError
 from saga.storage.memory import MemoryStore
-from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from saga.storage.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
+    "Append",
     "Beat",
     "Entry",
     "Lease",

@@ -9,22 +9,20 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from saga.errors import StorageError
 from saga.storage.turns import Turns, Waiting
 
-__all__ = ["GroupCommit", "is_own_fault"]
-
-T = TypeVar("T")
+__all__ = ["GroupCommit", "Write", "is_own_fault", "of_each"]
 
 
-class _Write(Waiting):
-    """One caller's write, while it waits for another to commit it.
+class Write(Waiting):
+    """What one caller brings.
 
-    :ivar apply: runs the statements; :ivar single: it is one statement.
-    :ivar values: of the so many rows that can be written in one statement with those of others; :ivar rest: runs the other
-        statements then, where there are any.
+    :ivar apply: runs the statements; :ivar single: it is one statement, which is a transaction by itself.
+    :ivar rows: how many rows of it can be written in one statement with those that others bring; :ivar values: theirs;
+        :ivar rest: runs the other statements then, where there are any.
     """
 
     __slots__ = ("apply", "rest", "rows", "single", "values")
@@ -32,10 +30,10 @@ class _Write(Waiting):
     def __init__(
         self,
         apply: Callable[[sqlite3.Connection], Any],
-        single: bool,
-        rows: int,
-        values: Sequence[Any],
-        rest: Callable[[sqlite3.Connection], Any] | None,
+        single: bool = False,
+        rows: int = 0,
+        values: Sequence[Any] = (),
+        rest: Callable[[sqlite3.Connection], Any] | None = None,
     ) -> None:
         super().__init__()
         self.apply = apply
@@ -45,7 +43,7 @@ class _Write(Waiting):
         self.rest = rest if rows else apply
 
 
-class GroupCommit(Turns[_Write]):
+class GroupCommit(Turns[Write]):
     """Runs writes on one connection, each wholly or not at all, together where they come together.
 
     :param connect: opens the connection, at the first write and after a fork.
@@ -61,26 +59,16 @@ class GroupCommit(Turns[_Write]):
         self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()
 
-    def write(
-        self,
-        apply: Callable[[sqlite3.Connection], T],
-        *,
-        single: bool = False,
-        rows: int = 0,
-        values: Sequence[Any] = (),
-        rest: Callable[[sqlite3.Connection], T] | None = None,
-    ) -> T:
-        """Return what ``apply`` returns, once what it wrote is committed.
+    def write(self, write: Write) -> Any:
+        """Return what its ``apply`` returns, once what it wrote is committed.
 
-        :param single: ``apply`` runs one statement, which is a transaction by itself.
-        :param rows: how many rows ``insert`` may write of it, together with what others bring; :param values: those rows';
-            ``rest`` does the rest of it then, where there is any.
         :raises sqlite3.Error: as ``apply`` and ``COMMIT`` raise it, as does whatever else ``apply`` raises; nothing is written.
         """
         self.check_process()
-        return self._take_turn(apply, single, rows, values, rest)  # type: ignore[no-any-return]
+        return self._take_turn(write)
 
-    _make = staticmethod(_Write)
+    def _make(self, write: Write) -> Write:
+        return write
 
     def disconnect(self) -> None:
         """Close the connection. Only for who holds the writes up; a further write opens it again."""
@@ -104,23 +92,23 @@ class GroupCommit(Turns[_Write]):
                 "outlive a fork: fork when no write is under way, or start the child in another way, such as spawn"
             )
 
-    def _interrupted(self, write: _Write) -> None:
+    def _interrupted(self, write: Write) -> None:
         write.error = StorageError("the thread that wrote for others too was interrupted; nothing was stored")
 
-    def _write_alone(self, apply: Callable[[sqlite3.Connection], Any], single: bool, *others: Any) -> Any:
+    def _write_alone(self, write: Write) -> Any:
         connection = self._connection or self._open()
         try:
-            if single:
-                return apply(connection)
+            if write.single:
+                return write.apply(connection)
             connection.execute("BEGIN IMMEDIATE")
-            result = apply(connection)
+            result = write.apply(connection)
             connection.execute("COMMIT")
             return result
         except BaseException:
             self._roll_back()
             raise
 
-    def _write_together(self, group: list[_Write]) -> None:
+    def _write_together(self, group: list[Write]) -> None:
         committing = False
         try:
             connection = self._connection or self._open()
@@ -147,7 +135,7 @@ class GroupCommit(Turns[_Write]):
             self._roll_back()
             raise
 
-    def _at_once(self, connection: sqlite3.Connection, group: list[_Write]) -> bool:
+    def _at_once(self, connection: sqlite3.Connection, group: list[Write]) -> bool:
         """Write them with as few statements as there can be. Return whether all went well.
 
         :raises sqlite3.Error: the whole group fails.
@@ -185,7 +173,23 @@ def is_own_fault(error: Exception) -> bool:
     return isinstance(error, own) or not isinstance(error, sqlite3.Error)
 
 
-def _write_one(connection: sqlite3.Connection, write: _Write) -> None:
+def of_each(writes: Sequence[Write]) -> Write:
+    """Return one write of many, which tells each its outcome: one that fails leaves the others as they are."""
+
+    def apply(connection: sqlite3.Connection) -> None:
+        for write in writes:
+            _write_one(connection, write)
+
+    def rest(connection: sqlite3.Connection) -> None:
+        for write in writes:
+            if write.rest is not None:
+                write.rest(connection)
+
+    values = [value for write in writes for value in write.values]
+    return Write(apply, rows=sum([write.rows for write in writes]), values=values, rest=rest)
+
+
+def _write_one(connection: sqlite3.Connection, write: Write) -> None:
     """Run one write of a group. What is its own fault is undone and kept as its outcome.
 
     :raises sqlite3.Error: the whole group fails.

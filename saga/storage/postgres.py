@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage.postgres_sql import Statements, migrations
-from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.turns import Turns, Waiting
 
 __all__ = ["PostgresStore"]
@@ -71,7 +71,7 @@ class PostgresStore(Store):
         *,
         schema: str | None = None,
         prefix: str = "saga",
-        max_connections: int = 32,
+        max_connections: int = 16,
         patience: float = 10.0,
     ) -> None:
         self._sql = Statements(schema, prefix)
@@ -150,12 +150,30 @@ class PostgresStore(Store):
         else:
             self._take_turn(work, _Part(lease, status, release, entries))
 
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        parts = [
+            _Part(one.lease, None if one.status is None else rules.check_status(one.status), one.release, one.entries)
+            for one in appends
+            if not one.taken
+        ]
+        try:
+            written = self._write_together(parts)
+        except StorageError:
+            written = set()
+        return [one.lease.saga_id in written for one in appends]
+
     def get(self, saga_id: str) -> StoredExecution | None:
         rows = self._read(self._sql.get, (saga_id,)) if rules.is_id(saga_id) else ()
         return StoredExecution(*rows[0]) if rows else None
 
     def journal(self, saga_id: str) -> list[Entry]:
-        return [Entry(*row) for row in self._read(self._sql.journal, (saga_id,))] if rules.is_id(saga_id) else []
+        return self.journals([saga_id])[saga_id]
+
+    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
+        found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
+        for saga_id, *row in self._read(self._sql.journals, ([one for one in found if rules.is_id(one)],)):
+            found[saga_id].append(Entry(*row))
+        return found
 
     def claim(
         self,
@@ -205,6 +223,9 @@ class PostgresStore(Store):
 
     def inbox(self, saga_id: str) -> list[Message]:
         return [Message(*row) for row in self._read(self._sql.inbox, (saga_id,))] if rules.is_id(saga_id) else []
+
+    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
+        return {row[0] for row in self._read(self._sql.with_mail, ([one for one in saga_ids if rules.is_id(one)],))}
 
     def list(
         self,

@@ -112,11 +112,14 @@ class Statements:
             " SELECT id FROM held"
         ).encode()
         self.get = f"SELECT {COLUMNS} FROM {saga} WHERE id = %s".encode()
-        self.journal = f"SELECT seq, kind, step, payload, at FROM {journal} WHERE saga_id = %s ORDER BY seq".encode()
+        self.journals = (
+            f"SELECT saga_id, seq, kind, step, payload, at FROM {journal} WHERE saga_id = ANY(%s::text[]) ORDER BY saga_id, seq"
+        ).encode()
         self.entries = (
             f"SELECT seq, kind, step, payload, at FROM {journal} WHERE saga_id = %s AND seq = ANY(%s::bigint[]) ORDER BY seq"
         ).encode()
         self.inbox = f"SELECT id, saga_id, body FROM {inbox} WHERE saga_id = %s ORDER BY id".encode()
+        self.with_mail = f"SELECT DISTINCT saga_id FROM {inbox} WHERE saga_id = ANY(%s::text[])".encode()
         self.renew = (
             f"UPDATE {saga} s SET lease_until = {NOW} + %s::float8, due = {NOW} + %s::float8, updated = {NOW}"
             " FROM unnest(%s::text[], %s::bigint[]) AS lease (id, epoch)"

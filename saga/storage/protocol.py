@@ -14,7 +14,9 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-__all__ = ["Beat", "Entry", "Lease", "Message", "NewExecution", "Page", "Store", "StoredExecution"]
+from saga.errors import StorageError
+
+__all__ = ["Append", "Beat", "Entry", "Lease", "Message", "NewExecution", "Page", "Store", "StoredExecution"]
 
 
 class Entry(NamedTuple):
@@ -77,6 +79,16 @@ class Lease(NamedTuple):
     epoch: int
 
 
+class Append(NamedTuple):
+    """What :meth:`Store.append` is to store."""
+
+    lease: Lease
+    entries: Sequence[Entry]
+    status: str | None = None
+    release: bool = False
+    taken: Sequence[int] = ()
+
+
 class Message(NamedTuple):
     """Something sent to an execution from outside: an operator's action, a signal. ``id`` orders them."""
 
@@ -133,11 +145,29 @@ class Store(Protocol):
         :raises ValueError: there is no such status.
         """
 
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        """Append to the journals of different executions, to each wholly or not at all, in few transactions.
+
+        Return which were stored for sure. :meth:`append` tells of another what is wrong with it, or stores it.
+        """
+        return [self._appends(one) for one in appends]
+
+    def _appends(self, one: Append) -> bool:
+        try:
+            self.append(one.lease, one.entries, status=one.status, release=one.release, taken=one.taken)
+        except StorageError:
+            return False
+        return True
+
     def get(self, saga_id: str) -> StoredExecution | None:
         """Return an execution's row, or ``None``."""
 
     def journal(self, saga_id: str) -> list[Entry]:
         """Return an execution's entries in order."""
+
+    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
+        """Return the entries of some executions, in order. What does not exist has none."""
+        return {saga_id: self.journal(saga_id) for saga_id in saga_ids}
 
     def claim(
         self,
@@ -177,6 +207,10 @@ class Store(Protocol):
 
     def inbox(self, saga_id: str) -> list[Message]:
         """Return an execution's messages in the order they came."""
+
+    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
+        """Return which of some executions have messages."""
+        return {saga_id for saga_id in saga_ids if self.inbox(saga_id)}
 
     def list(
         self,

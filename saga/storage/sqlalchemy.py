@@ -161,13 +161,16 @@ class SQLAlchemyStore(Store):
         return StoredExecution(*rows[0]) if rows else None
 
     def journal(self, saga_id: str) -> list[Entry]:
-        if not rules.is_id(saga_id):
-            return []
+        return self.journals([saga_id])[saga_id]
+
+    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
         journal = self._tables.journal
-        columns = [journal.c[name] for name in ENTRY]
-        return [
-            Entry(*row) for row in self._read(sa.select(*columns).where(journal.c.saga_id == saga_id).order_by(journal.c.seq))
-        ]
+        columns = sa.select(journal.c.saga_id, *(journal.c[name] for name in ENTRY)).order_by(journal.c.saga_id, journal.c.seq)
+        found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
+        for some in _batches([saga_id for saga_id in found if rules.is_id(saga_id)]):
+            for saga_id, *row in self._read(columns.where(journal.c.saga_id.in_(some))):
+                found[saga_id].append(Entry(*row))
+        return found
 
     def claim(
         self,
@@ -251,6 +254,13 @@ class SQLAlchemyStore(Store):
         inbox = self._tables.inbox
         columns = sa.select(inbox.c.id, inbox.c.saga_id, inbox.c.body)
         return [Message(*row) for row in self._read(columns.where(inbox.c.saga_id == saga_id).order_by(inbox.c.id))]
+
+    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
+        column = self._tables.inbox.c.saga_id
+        found: set[str] = set()
+        for some in _batches([saga_id for saga_id in saga_ids if rules.is_id(saga_id)]):
+            found.update(row[0] for row in self._read(sa.select(column).where(column.in_(some)).distinct()))
+        return found
 
     def list(
         self,

@@ -19,8 +19,8 @@ from typing import Any, Literal, TypeVar
 
 from saga.errors import StorageError
 from saga.storage import rules
-from saga.storage.group_commit import GroupCommit
-from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.group_commit import GroupCommit, Write, of_each
+from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 
 __all__ = ["SqliteStore"]
 
@@ -108,6 +108,21 @@ def appending(rows: int) -> str:
 
 
 @lru_cache(_MOST_ROWS)
+def journals(executions: int) -> str:
+    """Return the statement that reads so many journals."""
+    return (
+        "SELECT id, seq, kind, step, payload, at FROM saga CROSS JOIN saga_journal ON saga = number"
+        f" WHERE id IN ({', '.join('?' * executions)}) ORDER BY number, seq"
+    )
+
+
+@lru_cache(_MOST_ROWS)
+def with_mail(executions: int) -> str:
+    """Return the statement that finds out which of so many executions have messages."""
+    return f"SELECT DISTINCT saga_id FROM saga_inbox WHERE saga_id IN ({', '.join('?' * executions)})"
+
+
+@lru_cache(_MOST_ROWS)
 def taking(executions: int) -> str:
     """Return the statement that takes so many leases."""
     return (
@@ -123,6 +138,10 @@ def append(connection: sqlite3.Connection, values: Sequence[Any]) -> int:
         return connection.execute(appending(rows), values).rowcount if rows else 0
     most = _MOST_ROWS * _WIDTH
     return sum(append(connection, values[first : first + most]) for first in range(0, len(values), most))
+
+
+def _batches(ids: list[str]) -> Iterator[list[str]]:
+    return (ids[first : first + _MOST_ROWS] for first in range(0, len(ids), _MOST_ROWS))
 
 
 def _values(lease: Lease, entries: Sequence[Entry]) -> list[Any]:
@@ -174,7 +193,7 @@ class SqliteStore(Store):
         self._reader: sqlite3.Connection | None = None
         self._commits = GroupCommit(self._connect, append)
         with _storage_errors(self._path):
-            self._commits.write(lambda connection: None)
+            self._commits.write(Write(lambda connection: None))
         _open_stores.add(self)
 
     def now(self) -> float:
@@ -193,7 +212,7 @@ class SqliteStore(Store):
                 return None
             return StoredExecution(*connection.execute(GET, (new.saga_id,)).fetchone())
 
-        return self._write(apply, new.saga_id, entries)
+        return self._commit(Write(apply), new.saga_id, entries)  # type: ignore[no-any-return]
 
     def append(
         self,
@@ -204,6 +223,19 @@ class SqliteStore(Store):
         release: bool = False,
         taken: Sequence[int] = (),
     ) -> None:
+        self._commit(self._appending(lease, entries, status, release, taken), lease.saga_id, entries)
+
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        writes = [self._appending(*one) for one in appends]
+        try:
+            self._commit(of_each(writes))
+        except StorageError:
+            return [False] * len(writes)
+        return [write.error is None for write in writes]
+
+    def _appending(
+        self, lease: Lease, entries: Sequence[Entry], status: str | None, release: bool, taken: Sequence[int]
+    ) -> Write:
         status = None if status is None else rules.check_status(status)
         saga_id = lease.saga_id
         holds = (saga_id, lease.epoch, lease.owner)
@@ -231,7 +263,7 @@ class SqliteStore(Store):
             if taken:
                 connection.executemany(TAKE_MESSAGE, [(message, saga_id) for message in taken])
 
-        self._write(apply, saga_id, entries, single=alone, rows=rows, values=values, rest=None if alone else rest)
+        return Write(apply, alone, rows, values, None if alone else rest)
 
     def get(self, saga_id: str) -> StoredExecution | None:
         if not rules.is_id(saga_id):
@@ -241,6 +273,12 @@ class SqliteStore(Store):
 
     def journal(self, saga_id: str) -> list[Entry]:
         return [Entry(*row) for row in self._read(JOURNAL, (saga_id,))] if rules.is_id(saga_id) else []
+
+    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
+        found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
+        for saga_id, *row in self._read_many(journals, saga_ids):
+            found[saga_id].append(Entry(*row))
+        return found
 
     def claim(
         self,
@@ -269,8 +307,7 @@ class SqliteStore(Store):
             until = now + lease_seconds
             ids = [row[0] for row in found(connection, now)]
             taken = {}
-            for first in range(0, len(ids), _MOST_ROWS):
-                some = ids[first : first + _MOST_ROWS]
+            for some in _batches(ids):
                 values = (owner, until, until, saga_id is None, now, *some)
                 taken.update({row[0]: StoredExecution(*row) for row in connection.execute(taking(len(some)), values)})
             return [taken[found_id] for found_id in ids]
@@ -309,6 +346,9 @@ class SqliteStore(Store):
 
     def inbox(self, saga_id: str) -> list[Message]:
         return [Message(*row) for row in self._read(INBOX, (saga_id,))] if rules.is_id(saga_id) else []
+
+    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
+        return {row[0] for row in self._read_many(with_mail, saga_ids)}
 
     def list(
         self,
@@ -368,21 +408,15 @@ class SqliteStore(Store):
             reader.close()
         self._commits.disconnect()
 
-    def _write(
-        self,
-        apply: Callable[[sqlite3.Connection], T],
-        saga_id: str = "",
-        entries: Sequence[Entry] = (),
-        *,
-        single: bool = False,
-        rows: int = 0,
-        values: Sequence[Any] = (),
-        rest: Callable[[sqlite3.Connection], T] | None = None,
-    ) -> T:
+    def _write(self, apply: Callable[[sqlite3.Connection], T], *, single: bool = False) -> T:
+        return self._commit(Write(apply, single))  # type: ignore[no-any-return]
+
+    def _commit(self, write: Write, saga_id: str = "", entries: Sequence[Entry] = ()) -> Any:
+        """Have it written, and return what its ``apply`` returned."""
         if self._closed:
             raise rules.closed(self)
         try:
-            return self._commits.write(apply, single=single, rows=rows, values=values, rest=rest)
+            return self._commits.write(write)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
                 raise rules.already_stored(saga_id, entries) from error
@@ -399,6 +433,11 @@ class SqliteStore(Store):
                 self._reader = self._open()
                 self._reader.execute("PRAGMA query_only = ON")
             return self._reader.execute(statement, values).fetchall()
+
+    def _read_many(self, statement: Callable[[int], str], saga_ids: Collection[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of statements for up to so many ids."""
+        for some in _batches([saga_id for saga_id in saga_ids if rules.is_id(saga_id)]):
+            yield from self._read(statement(len(some)), some)
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:

@@ -26,8 +26,7 @@ class Waiting:
     __slots__ = ("done", "error", "leads", "result", "wake")
 
     def __init__(self) -> None:
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self.wake: threading.Lock
         self.leads = False
         self.done = False
         self.result: Any = None
@@ -79,6 +78,8 @@ class Turns(Generic[W]):
             with self._mutex:
                 if self._held or not self._has_place():
                     write = self._make(*what)
+                    write.wake = threading.Lock()
+                    write.wake.acquire()
                     self._queue.append(write)
                 else:
                     self._take_place(turn)

@@ -21,7 +21,7 @@ import pytest
 
 from saga import Context, Flow, SagaResult, Status, StepStatus, step
 from saga.errors import ContextKeyError
-from saga.storage import Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
+from saga.storage import Append, Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
 
 T = TypeVar("T")
 numbers = itertools.count(1)
@@ -118,6 +118,17 @@ class Watched:
         more["taken"] = tuple(more.get("taken", ()))
         self.writes.append(Write(None, tuple(entries), happened=happened, owner=lease.owner, epoch=lease.epoch, **more))
         self.after(number)
+
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        self.calls.append("append_each")
+        happened = self.happened()
+        stored = self.store.append_each(appends)
+        for one, done in zip(appends, stored, strict=True):
+            if done:
+                owner, epoch = one.lease.owner, one.lease.epoch
+                what = (None, tuple(one.entries), one.status, one.release, tuple(one.taken))
+                self.writes.append(Write(*what, happened=happened, owner=owner, epoch=epoch))
+        return stored
 
     def _number(self) -> int:
         with self._lock:

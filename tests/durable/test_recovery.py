@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from saga import ASK, COMPENSATE, RERUN, Context, FixedBackoff, Retry, Saga, SagaResult, Skip, Status, parallel, sequence, step
+from saga import recovery as recovery_module
 from saga.codec import Codec
 from saga.errors import (
     CrashError,
@@ -28,6 +29,9 @@ from saga.errors import (
     SagaTimeoutError,
     StorageError,
 )
+from saga.journal import write_action
+from saga.leases import keeper_of
+from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store
 from tests.durable.conftest import Watched, World, Write, check_journal, check_truth, expired, journal_of, outcomes, probe, told
@@ -827,6 +831,185 @@ def test_an_interrupt_in_a_recovered_step_leaves_the_rest_to_others(store: Store
     assert rows.pop(interrupted[0]).status == "compensated"  # type: ignore[union-attr]
     assert all(row is not None and row.owner is None for row in rows.values())
     assert len(Recovery(store, [build()]).run_once()) == 2
+
+
+# -- several of them, one after the other -----------------------------------------------------------------------------
+
+
+def three_left(store: Store, build: Callable[[], Saga]) -> None:
+    for saga_id in ("x0", "x1", "x2"):
+        left_behind(store, build, saga_id)
+
+
+def test_an_end_is_stored_with_the_next_one_s_beginning(store: Store) -> None:
+    three_left(store, simple)
+    watched = Watched(store)
+    results = Recovery(watched, [simple()]).run_once()  # type: ignore[arg-type]
+    assert [result.ok for result in results] == [True] * 3
+    ids = [result.saga_id for result in results]
+    asked = [call for call in watched.calls if call.startswith("append")]
+    # Each begins, commits its first step with the second's intent, and ends.
+    assert asked.count("append_each") == 2
+    if not isinstance(store, MemoryStore):  # which stores them one after the other
+        assert asked == ["append", "append", "append_each", "append", "append_each", "append", "append"]
+    for saga_id in ids:
+        check_journal(store.journal(saga_id))
+        assert journal_of(store, saga_id)[-1] == "SagaCompleted"
+    assert watched.calls.count("journals") == watched.calls.count("with_mail") == 1
+    assert watched.calls.count("journal") == watched.calls.count("inbox") == 0
+
+
+def test_before_a_task_runs_the_end_of_the_one_before_it_is_stored(store: Store) -> None:
+    seen: list[list[str]] = []
+    recorded = False
+
+    def look() -> None:
+        if recorded:
+            seen.append(sorted(row.status for row in store.list().executions))
+
+    told_of: list[str] = []
+
+    def build() -> Saga:
+        def note(event: Any, info: Any) -> None:
+            told_of.append(type(event).__name__)
+
+        return Saga("s", logger=note).add_task(step(look, name="a", in_doubt=RERUN))
+
+    three_left(store, build)
+    recorded = True
+    told_of.clear()
+    Recovery(store, [build()]).run_once()
+    assert seen == [["running"] * 3, ["completed", "running", "running"], ["completed", "completed", "running"]]
+    once = ["SagaRecovered", "StepStarted", "StepSucceeded", "SagaCompleted"]
+    assert sorted(told_of) == sorted(once * 3)
+    assert told_of[-1] == "SagaCompleted"
+
+
+@pytest.mark.parametrize("fault", ["nothing is stored", "it raises", "all is stored and it raises", "one is stored"])
+def test_what_could_not_be_stored_together_is_stored_alone(fault: str, store: Store) -> None:
+    three_left(store, simple)
+
+    class Faulty(Watched):
+        def append_each(self, appends: Any) -> list[bool]:
+            if fault == "nothing is stored":
+                return [False] * len(appends)
+            if fault == "one is stored":
+                return [*super().append_each(appends[:1]), False]
+            if fault.startswith("all"):
+                super().append_each(appends)
+            raise RuntimeError("the store has a fault")
+
+    results = Recovery(Faulty(store), [simple()]).run_once()  # type: ignore[arg-type]
+    assert [result.ok for result in results] == [True] * 3
+    for saga_id in ("x0", "x1", "x2"):
+        check_journal(store.journal(saga_id))
+        row = store.get(saga_id)
+        assert row is not None
+        assert (row.status, row.owner) == ("completed", None)
+
+
+def test_an_end_that_another_owner_forestalled_is_reported_and_the_rest_goes_on(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    robbed: list[str] = []
+
+    def build() -> Saga:
+        return Saga("s").add_task(step(rob, name="a", in_doubt=RERUN))
+
+    def rob(context: Context) -> None:
+        if recorded and not robbed:
+            robbed.append(context.step.saga_id)
+            row = store.get(robbed[0])
+            assert row is not None
+            assert row.owner is not None
+            store.release(Lease(row.saga_id, row.owner, row.epoch))
+            assert store.claim("robber", 60.0, saga_id=row.saga_id)
+
+    recorded = False
+    three_left(store, build)
+    recorded = True
+    results = Recovery(store, [build()]).run_once()
+    assert sorted([*robbed, *(result.saga_id for result in results)]) == ["x0", "x1", "x2"]
+    assert all(result.ok for result in results)
+    assert f"recovery of saga {robbed[0]} stopped" in caplog.text
+    row = store.get(robbed[0])
+    assert row is not None
+    assert (row.status, row.owner) == ("running", "robber")
+
+
+def test_an_interrupt_between_two_of_them_stores_the_end_and_leaves_the_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_left(store, simple)
+    real, taken = recovery_module.take_up, []
+
+    def take_up(*arguments: Any) -> Any:
+        if taken:
+            raise KeyboardInterrupt
+        taken.append(arguments[2].saga_id)
+        return real(*arguments)
+
+    monkeypatch.setattr(recovery_module, "take_up", take_up)
+    with pytest.raises(KeyboardInterrupt):
+        Recovery(store, [simple()]).run_once()
+    rows = {saga_id: store.get(saga_id) for saga_id in ("x0", "x1", "x2")}
+    assert rows.pop(taken[0]).status == "completed"  # type: ignore[union-attr]
+    assert all(row is not None and row.owner is None and row.status == "running" for row in rows.values())
+    monkeypatch.undo()
+    assert len(Recovery(store, [simple()]).run_once()) == 2
+
+
+def test_where_they_cannot_be_read_at_once_each_is_read_by_itself(store: Store) -> None:
+    three_left(store, simple)
+
+    class Unreadable(Watched):
+        def journals(self, saga_ids: Any) -> Any:
+            raise StorageError("a page is broken")
+
+        def journal(self, saga_id: str) -> Any:
+            if saga_id == "x1":
+                raise StorageError("a page is broken")
+            return self.store.journal(saga_id)
+
+    results = Recovery(Unreadable(store), [simple()]).run_once()  # type: ignore[arg-type]
+    assert sorted(result.saga_id for result in results) == ["x0", "x2"]
+    assert all(result.ok for result in results)
+    row = store.get("x1")
+    assert row is not None
+    assert row.owner is None
+    assert row.due > store.now()
+
+
+@pytest.mark.parametrize("when", ["before it is claimed", "while it waits", "unreadable"])
+def test_a_message_to_one_that_waits_for_others_is_obeyed(when: str, store: Store) -> None:
+    def first(context: Context) -> None:
+        if recorded and when == "while it waits":
+            for saga_id in {"x0", "x1", "x2"} - {context.step.saga_id}:
+                if (row := store.get(saga_id)) is not None and row.status == "running" and not cancelled:
+                    cancelled.append(saga_id)
+                    Operations(store, who="me").cancel(saga_id, why="too late")
+                    keeper_of(store).look(saga_id)  # as its heartbeat does sooner or later
+
+    def build() -> Saga:
+        saga = Saga("s").add_task(step(first, lambda: None, name="a", in_doubt=RERUN))
+        return saga.add_task(step(lambda: None, name="b", in_doubt=RERUN))
+
+    class Unreadable(Watched):
+        def with_mail(self, saga_ids: Any) -> Any:
+            raise StorageError("a page is broken")
+
+    recorded = False
+    cancelled: list[str] = []
+    three_left(store, build)
+    recorded = True
+    if when != "while it waits":
+        cancelled.append("x1")
+        store.post("x1", write_action("cancel", None, "me", "too late"))
+    recovered_by = Unreadable(store) if when == "unreadable" else store
+    results = Recovery(recovered_by, [build()]).run_once()  # type: ignore[arg-type]
+    assert {result.saga_id: result.status for result in results} == {
+        saga_id: "compensated" if saga_id in cancelled else "completed" for saga_id in ("x0", "x1", "x2")
+    }
 
 
 def test_a_recovery_goes_on_until_it_is_told_to_stop(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -240,8 +240,8 @@ MUTANTS = [
     ),
     Mutant(
         "the undo begins without its status",
-        "status=str(status) if status is not self._status else None,",
-        "status=str(status) if status.terminal else None,",
+        "changed = str(status) if status is not self._status else None\n        self.store",
+        "changed = str(status) if status.terminal else None\n        self.store",
         JOURNAL + " -k an_undo_costs_one_commit",
     ),
     Mutant(
@@ -271,10 +271,10 @@ MUTANTS = [
     ),
     Mutant(
         "a transaction is open while user code runs",
-        '            connection.execute("BEGIN IMMEDIATE")\n            result = apply(connection)\n'
+        '            connection.execute("BEGIN IMMEDIATE")\n            result = write.apply(connection)\n'
         '            connection.execute("COMMIT")\n',
         '            if not connection.in_transaction:\n                connection.execute("BEGIN IMMEDIATE")\n'
-        '            result = apply(connection)\n            connection.execute("COMMIT")\n'
+        '            result = write.apply(connection)\n            connection.execute("COMMIT")\n'
         '            connection.execute("BEGIN IMMEDIATE")\n',
         JOURNAL + " -k no_transaction_is_open",
     ),
@@ -451,13 +451,13 @@ MUTANTS = [
     ),
     Mutant(
         "the lease of what was joined is not kept",
-        "journal.hold(saga.lease, execution.notify)\n    if store.inbox",
-        "if store.inbox",
+        "    journal.hold(saga.lease, execution.notify)\n    return execution\n\n\ndef rebuild",
+        "    return execution\n\n\ndef rebuild",
         LEASES + " -k who_finishes_what_it_joined_keeps_its_lease",
     ),
     Mutant(
         "the leases of those that wait are not kept",
-        "keeper.hold(held, lease, _nothing)",
+        "keeper.hold(one.lease, lease, one.on_mail)",
         "pass",
         LEASES + " -k a_slow_recovered_step_keeps_its_lease",
     ),
@@ -641,14 +641,32 @@ MUTANTS = [
         RECOVERY + " -k a_definition_that_changed",
     ),
     Mutant(
+        "the next task runs before the end of the one before it is stored",
+        "                if ended is not None:\n                    if execution is not None:",
+        "                if ended is not None and len(waiting) == 1:\n                    if execution is not None:",
+        RECOVERY + " -k before_a_task_runs_the_end",
+    ),
+    Mutant(
+        "what could not be stored together counts as stored",
+        "            if stored:\n                journal._stored",
+        "            if True:\n                journal._stored",
+        RECOVERY + " -k what_could_not_be_stored_together",
+    ),
+    Mutant(
+        "a message to an execution that waits for others is lost",
+        "        self.mail = True\n\n    def due",
+        "        pass\n\n    def due",
+        RECOVERY + " -k a_message_to_one_that_waits",
+    ),
+    Mutant(
         "an execution kills recoveries for ever",
-        "if row.recoveries > self.max_attempts and not progress_of(",
-        "if False and not progress_of(",
+        "if row.recoveries > self.max_attempts and not got_on(",
+        "if False and not got_on(",
         RECOVERY + " -k an_execution_that_kills_each_recovery",
     ),
     Mutant(
         "give up an execution that gets on",
-        "row.recoveries > self.max_attempts and not progress_of(self.store, row.saga_id, self.max_attempts)",
+        "row.recoveries > self.max_attempts and not got_on(entries, self.max_attempts)",
         "row.recoveries > self.max_attempts",
         RECOVERY + " -k an_execution_that_gets_on",
     ),

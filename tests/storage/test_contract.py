@@ -10,12 +10,13 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
 from saga.errors import LeaseLostError, StorageError
 from saga.events import Status
-from saga.storage import Beat, Entry, Lease, Store
+from saga.storage import Append, Beat, Entry, Lease, Store
 
 
 def at_once(count: int, work: Callable[[int], object]) -> list:
@@ -168,6 +169,80 @@ def test_a_single_entry_with_a_stored_seq_is_refused(store, stored):
     lease = stored.create(store, "x", entries=2)
     with pytest.raises(StorageError, match="already"):
         store.append(lease, stored.entries(2))
+
+
+def test_each_of_several_executions_is_appended_to(store, stored):
+    a, b, c = (stored.create(store, saga_id) for saga_id in "abc")
+    store.post("c", "1")
+    [message] = store.inbox("c")
+    appends = [
+        Append(a, stored.entries(2, 3), "completed", True),
+        Append(b, stored.entries(2)),
+        Append(c, stored.entries(2), "compensating", taken=[message.id]),
+    ]
+    for one, done in zip(appends, store.append_each(appends), strict=True):
+        if not done:  # not together with others, then
+            store.append(one.lease, one.entries, status=one.status, release=one.release, taken=one.taken)
+    assert [store.journal(saga_id) for saga_id in "abc"] == [stored.entries(1, 2, 3), *[stored.entries(1, 2)] * 2]
+    rows = [store.get(saga_id) for saga_id in "abc"]
+    assert [(row.status, row.owner) for row in rows] == [("completed", None), ("running", "a"), ("compensating", "a")]
+    assert rows[0].lease_until == 0.0
+    assert store.inbox("c") == []
+
+
+def test_of_several_appends_those_that_cannot_be_stored_hurt_no_other(store, stored):
+    a, b, c = (stored.create(store, saga_id, lease=0.0) for saga_id in "abc")
+    STALE["another owner"](store, b)
+    before = store.get("b"), store.journal("b")
+    appends = [Append(a, stored.entries(2, 3), "completed", True), Append(b, stored.entries(2), "stuck", True)]
+    appends.append(Append(c, stored.entries(2)))
+    for one, done in zip(appends, store.append_each(appends), strict=True):
+        if not done:
+            with suppress(LeaseLostError):
+                store.append(one.lease, one.entries, status=one.status, release=one.release)
+                assert one.lease is not b
+    assert (store.get("b"), store.journal("b")) == before
+    assert [len(store.journal(saga_id)) for saga_id in "ac"] == [3, 2]
+    assert store.get("a").status == "completed"
+
+
+def test_of_several_appends_one_with_a_stored_seq_is_not_stored(store, stored):
+    a, b = (stored.create(store, saga_id) for saga_id in "ab")
+    stored_well = store.append_each([Append(a, stored.entries(2), "stuck", True), Append(b, stored.entries(2, 1), "stuck")])
+    assert not stored_well[1]
+    assert store.journal("b") == stored.entries(1)
+    assert store.get("b").status == "running"
+    assert len(store.journal("a")) == (2 if stored_well[0] else 1)
+
+
+def test_several_appends_with_a_status_that_does_not_exist_store_nothing(store, stored):
+    a, b = (stored.create(store, saga_id) for saga_id in "ab")
+    with pytest.raises(ValueError, match="fine"):
+        store.append_each([Append(b, stored.entries(2), "fine"), Append(a, stored.entries(2))])
+    assert store.journal("a") == store.journal("b") == stored.entries(1)
+
+
+def test_the_journals_of_several_executions_are_read_at_once(store, stored):
+    ids = [f"x{number}" for number in range(600)]
+    for number, saga_id in enumerate(ids[:5]):
+        stored.create(store, saga_id, entries=number)
+    stored.create(store, "other", entries=3)
+    wanted = [*ids[::-1], "nobody", "", "\0", "\ud800", "x" * 300]
+    found = store.journals(wanted)
+    assert set(found) == set(wanted)
+    assert {saga_id: len(entries) for saga_id, entries in found.items() if entries} == {"x1": 1, "x2": 2, "x3": 3, "x4": 4}
+    assert found["x4"] == store.journal("x4") == stored.entries(1, 2, 3, 4)
+    assert store.journals([]) == {}
+
+
+def test_several_executions_are_asked_for_mail_at_once(store, stored):
+    ids = [f"x{number}" for number in range(600)]
+    for saga_id in (*ids[:4], "other"):
+        stored.create(store, saga_id)
+    for saga_id in ("x1", "x1", "x3", "other"):
+        store.post(saga_id, "hello")
+    assert store.with_mail([*ids, "nobody", "", "\0", "\ud800"]) == {"x1", "x3"}
+    assert store.with_mail(["x0", "x2"]) == store.with_mail([]) == set()
 
 
 STALE = {

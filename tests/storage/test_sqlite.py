@@ -21,6 +21,7 @@ import pytest
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import Lease, SqliteStore
 from saga.storage import sqlite as module
+from saga.storage.group_commit import Write
 from tests.threads import background, until, within
 
 
@@ -70,7 +71,7 @@ def queueing(store: SqliteStore, gate: threading.Event | None = None):
         assert gate.wait(10)
 
     with ThreadPoolExecutor(70) as pool:
-        first = pool.submit(store._commits.write, occupy)
+        first = pool.submit(store._commits.write, Write(occupy))
         assert begun.wait(10)
         waiting = len(store._commits._queue)
 
@@ -369,7 +370,7 @@ def test_an_interrupt_of_the_leader_fails_the_group_and_is_raised_in_the_leader_
         raise KeyboardInterrupt
 
     with queueing(store) as submit:
-        leader = submit(store._commits.write, interrupted)
+        leader = submit(store._commits.write, Write(interrupted))
         others = [submit(store.append, lease, stored.entries(2)) for lease in leases]
     assert isinstance(leader.exception(), KeyboardInterrupt)
     assert [type(future.exception()) for future in others] == [StorageError] * 3
@@ -422,7 +423,7 @@ def test_one_that_is_interrupted_while_another_writes_for_it_waits_for_the_end(s
 
     first = threading.Event()
     with queueing(store, first) as submit:
-        leader = submit(store._commits.write, lead)
+        leader = submit(store._commits.write, Write(lead))
         until_queued = threading.Thread(target=lambda: (until(lambda: len(store._commits._queue) == 2), first.set()))
         until_queued.start()
 
@@ -468,7 +469,7 @@ def test_a_child_that_was_forked_amid_a_write_closes_without_waiting_for_it(stor
         begun.set()
         assert gate.wait(10)
 
-    writing = background(lambda: store._commits.write(occupy))
+    writing = background(lambda: store._commits.write(Write(occupy)))
     assert begun.wait(10)
     with monkeypatch.context() as child:
         here = os.getpid()
@@ -660,6 +661,7 @@ def run(path, script: str) -> list[str]:
         warnings.simplefilter("ignore")
         from saga.errors import StorageError
         from saga.storage import *
+        from saga.storage.group_commit import Write
         path = {str(path)!r}
         def new(saga_id):
             return NewExecution(saga_id, "order", "1", "f", "d", "running")
@@ -779,7 +781,7 @@ def test_a_child_forked_in_the_middle_of_a_write_is_told(path):
     script = """
         store = SqliteStore(path, busy_timeout=0.1)
         begun, gate = threading.Event(), threading.Event()
-        thread = threading.Thread(target=store._commits.write, args=(lambda connection: (begun.set(), gate.wait(10)),))
+        thread = threading.Thread(target=store._commits.write, args=(Write(lambda connection: (begun.set(), gate.wait(10))),))
         thread.start()
         begun.wait(10)
         print(forked(lambda: store.create(new("x"), [], "a", 60.0)), flush=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from crashkit.judge import Case, judge
-from crashkit.processes import Written
 from crashkit.scenarios import ALL, Scenario
 from crashkit.world import World, read_log
 from saga import Context, Saga
@@ -106,7 +105,7 @@ def judged(scenario: Scenario, store: Store, folder: Path, count: int, before: d
         place = folder / saga_id
         folded = None
         if row is not None:
-            folded = str(rebuild(scenario.build(World(place), saga_id), row, Written(journal))[0].status)
+            folded = str(rebuild(scenario.build(World(place), saga_id), row, journal)[0].status)
         raised = (place / "raised").exists()
         case = Case(scenario, read_log(place), [before[saga_id]] if raised else [], row, journal, folded)
         wrong = judge(case)

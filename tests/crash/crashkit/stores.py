@@ -12,7 +12,7 @@ from typing import Any
 
 from crashkit.world import World
 from saga.errors import StorageError
-from saga.storage import Entry, Lease, SqliteStore, Store, StoredExecution, open_store
+from saga.storage import Append, Entry, Lease, SqliteStore, Store, StoredExecution, open_store
 
 
 def open_at(address: str, skew: float = 0.0) -> Store:
@@ -48,6 +48,9 @@ class Proxy(Store):
 
     def append(self, *args: Any, **kwargs: Any) -> None:
         self._around("append", *args, **kwargs)
+
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        return self._around("append_each", appends)
 
     def claim(self, *args: Any, **kwargs: Any) -> list[StoredExecution]:
         return self._around("claim", *args, **kwargs)
