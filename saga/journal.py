@@ -198,13 +198,10 @@ class Journal:
         self._stored(len(entries), status)
 
     def _append(self, entries: Sequence[Entry], status: e.Status) -> None:
-        changed = str(status) if status is not self._status else None
-        self.store.append(self.lease, entries, status=changed, release=status.terminal, taken=self.taken)
+        self.store.append(self.lease, entries, status=self._changed(status), release=status.terminal, taken=self.taken)
 
-    def _due(self, machine: Machine) -> Append:
-        entries, status = self._entries(machine.events), machine.status
-        changed = str(status) if status is not self._status else None
-        return Append(self.lease, entries, changed, status.terminal, self.taken)
+    def _changed(self, status: e.Status) -> str | None:
+        return str(status) if status is not self._status else None
 
     def _stored(self, entries: int, status: e.Status) -> None:
         if status.terminal:
@@ -244,10 +241,16 @@ def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
     What could not be stored is left to :meth:`Journal.commit`, which tells what is wrong with it.
     """
     with suppress(Exception):
-        dues = [journal._due(machine) for journal, machine in parts]
-        for (journal, machine), due, stored in zip(parts, dues, store.append_each(dues), strict=True):
+        parts = [(journal, machine) for journal, machine in parts if journal.written < len(machine.events)]
+        if len(parts) < 2:
+            return
+        appends = []
+        for journal, machine in parts:
+            entries, status = journal._entries(machine.events), machine.status
+            appends.append(Append(journal.lease, entries, journal._changed(status), status.terminal, journal.taken))
+        for (journal, machine), one, stored in zip(parts, appends, store.append_each(appends), strict=True):
             if stored:
-                journal._stored(len(due.entries), machine.status)
+                journal._stored(len(one.entries), machine.status)
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------------

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from saga.errors import StorageError
@@ -24,6 +27,7 @@ class _Held:
     lease: Lease
     seconds: float
     on_mail: Callable[[], None]
+    until: float  # when it is given back, if nothing has been done with it by then
 
 
 class Keeper:
@@ -37,16 +41,28 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._interval = BEAT
 
-    def hold(self, lease: Lease, seconds: float, on_mail: Callable[[], None]) -> None:
-        """Renew the lease from now on. ``on_mail`` is called, from another thread, when the inbox holds something."""
+    def hold(self, lease: Lease, seconds: float, on_mail: Callable[[], None], *, waits: bool = False) -> None:
+        """Renew the lease from now on. ``on_mail`` is called, from another thread, when the inbox holds something.
+
+        :param waits: it waits for others: it is given back where :meth:`begin` is not called soon.
+        """
         with self._lock:
-            self._held[lease.saga_id, lease.epoch] = _Held(lease, seconds, on_mail)
+            until = time.monotonic() + BEAT if waits else math.inf
+            self._held[lease.saga_id, lease.epoch] = _Held(lease, seconds, on_mail, until)
             if seconds / 3 < self._interval:
                 self._interval = seconds / 3
                 self._sooner.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
                 self._thread.start()
+
+    def begin(self, lease: Lease) -> bool:
+        """Return whether a lease that waited is still held. It waits no more, then."""
+        with self._lock:
+            held = self._held.get((lease.saga_id, lease.epoch))
+            if held is not None:
+                held.until = math.inf
+            return held is not None
 
     def look(self, saga_id: str) -> None:
         """Let the execution look into its inbox now, if it lives here."""
@@ -66,11 +82,16 @@ class Keeper:
             self._sooner.clear()
             with self._lock:
                 store = self._store()
+                now = time.monotonic()
+                late = [self._held.pop(key) for key, one in list(self._held.items()) if one.until < now]
                 held = list(self._held.values())
-                if store is None or not held:
+                if store is None or not (held or late):
                     self._thread = None
                     self._interval = BEAT
                     return
+            for one in late:
+                with suppress(StorageError):  # it runs out, then
+                    store.release(one.lease, untried=True)
             for seconds in {one.seconds for one in held}:
                 self._renew(store, [one for one in held if one.seconds == seconds], seconds)
             del store

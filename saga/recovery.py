@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,9 +37,12 @@ _BATCH: Final = 16
 
 
 class _Claimed:
-    """An execution that was claimed with others, and waits for them."""
+    """An execution that was claimed with others.
 
-    __slots__ = ("entries", "execution", "lease", "mail", "row", "saga")
+    :ivar settled: nothing is left to do for it here.
+    """
+
+    __slots__ = ("entries", "execution", "lease", "mail", "row", "saga", "settled")
 
     def __init__(self, row: StoredExecution) -> None:
         self.row = row
@@ -47,11 +51,12 @@ class _Claimed:
         self.mail = False
         self.saga: Saga | None = None
         self.execution: Execution | AsyncExecution | None = None
+        self.settled = False
 
     def on_mail(self) -> None:
         self.mail = True
 
-    def due(self) -> tuple[Journal, Machine]:
+    def unstored(self) -> tuple[Journal, Machine]:
         assert self.execution is not None
         assert self.execution.journal is not None
         return self.execution.journal, self.execution.machine
@@ -127,106 +132,124 @@ class Recovery:
 
     def _work(self) -> list[SagaResult]:
         lease = min(saga.lease for sagas in self._sagas.values() for saga in sagas)
-        keeper = keeper_of(self.store)
         results: list[SagaResult] = []
         while rows := self.store.claim(owner(), lease, names=list(self._sagas), limit=_BATCH):
             batch = [_Claimed(row) for row in rows]
-            for one in batch:  # each waits for those before it
-                keeper.hold(one.lease, lease, one.on_mail)
-            self._finish(batch, results)
+            # One that was tried in vain may have killed its process, with all that waited for it: they change places.
+            batch.sort(key=lambda one: random.random() if one.row.recoveries > 1 else 0.0)
+            self._finish(batch, lease, results)
         return results
 
-    def _finish(self, batch: list[_Claimed], results: list[SagaResult]) -> None:
+    def _finish(self, batch: list[_Claimed], lease: float, results: list[SagaResult]) -> None:
         """Finish executions one after the other. What one stores last goes into one commit with what the next stores first."""
-        waiting = batch[::-1]
+        keeper = keeper_of(self.store)
         ended: _Claimed | None = None  # its end is not stored yet: no task runs before it is
         try:
+            for one in batch:
+                keeper.hold(one.lease, lease, one.on_mail, waits=True)
             self._read(batch)
-            while waiting:
-                one = waiting[-1]
-                execution = one.execution = self._take_up(one)
+            for one, following in zip(batch, [*batch[1:], None], strict=True):
+                self._take_up(one)
                 if ended is not None:
-                    if execution is not None:
-                        commit_each(self.store, [ended.due(), one.due()])
+                    if one.execution is not None:
+                        commit_each(self.store, [ended.unstored(), one.unstored()])
                     self._end(ended, results)
                     ended = None
-                waiting.pop()
-                if execution is None or not self._run(execution, holds_back=bool(waiting)):
+                if one.execution is None:
                     continue
-                if execution.held_back and execution.interrupt is None:
+                # Nothing is held back while something is read that may have killed a process.
+                self._run(one, holds_back=following is not None and following.row.recoveries == 1)
+                if not one.settled and one.execution.held_back and one.execution.interrupt is None:
                     ended = one
                 else:
                     self._end(one, results)
-        finally:  # an interrupt: what was not begun is left to others
-            for one in waiting:
-                self._leave(one.lease)
-            if ended is not None:
-                self._end(ended, results)
+        finally:
+            self._give_back([one for one in batch if not one.settled])
+
+    def _give_back(self, left: list[_Claimed]) -> None:
+        """Leave to others what an interrupt or a fault has left here, but not an end that is to be stored."""
+        for one in left:
+            if one.execution is not None and one.execution.held_back:
+                self._run(one, holds_back=False)
+        # A thread sees to stragglers, and to the lease then.
+        left = [one for one in left if one.execution is None or one.execution.ended is None]
+        for one in left:
+            keeper_of(self.store).drop(one.lease)
+        for one in left:
+            with suppress(StorageError):  # it runs out, then
+                self.store.release(one.lease, untried=one.execution is None)
 
     def _read(self, batch: list[_Claimed]) -> None:
         """Read what is stored of them, all at once."""
         ids = [one.row.saga_id for one in batch]
         try:
             journals, mail = self.store.journals(ids), self.store.with_mail(ids)
-        except StorageError:
+        except Exception:
             return  # each is asked for by itself, and only what is wrong with it fails
         for one in batch:
-            one.entries = journals[one.row.saga_id]
+            one.entries = journals.get(one.row.saga_id)
             one.mail = one.mail or one.row.saga_id in mail
 
-    def _take_up(self, one: _Claimed) -> Execution | AsyncExecution | None:
-        """Return what goes on with an execution, or ``None``: it was parked, or left to another or to a later recovery."""
+    def _take_up(self, one: _Claimed) -> None:
+        """Make what goes on with an execution, or settle it: it is parked, or left to another or to a later recovery."""
         row, lease = one.row, one.lease
+        if not keeper_of(self.store).begin(lease):
+            one.settled = True
+            _logger.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
+            return
         try:
             saga = one.saga = self._definition(row)
             entries = self.store.journal(row.saga_id) if one.entries is None else one.entries
             if row.recoveries > self.max_attempts and not got_on(entries, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
-                return None
-            execution: Execution | AsyncExecution = take_up(saga, _driver_of, row, self.store, entries)
+            else:
+                execution: Execution | AsyncExecution = take_up(saga, _driver_of, row, self.store, entries)
+                if one.mail or one.entries is None:
+                    execution.notify()
+                execution.park = True
+                one.execution = execution
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
-            return None
         except LeaseLostError as error:
+            keeper_of(self.store).drop(lease)
             _logger.info("recovery of saga %s is left to another: %s", row.saga_id, error)
-            return None
         except Exception as error:
             if row.recoveries >= self.max_attempts:
                 self._park(row, lease, f"recovery failed {row.recoveries} times, at last with: {error}")
-                return None
-            delay = self.backoff.delay(row.recoveries, 0.5)
-            _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
-            self._leave(lease, delay)
-            return None
-        if one.mail or one.entries is None:
-            execution.notify()
-        execution.park = True
-        return execution
+            else:
+                delay = self.backoff.delay(row.recoveries, 0.5)
+                _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
+                keeper_of(self.store).drop(lease)
+                with suppress(StorageError):  # it runs out, then
+                    self.store.release(lease, delay=delay)
+        one.entries = None
+        one.settled = one.execution is None
 
-    def _run(self, execution: Execution | AsyncExecution, holds_back: bool) -> bool:
-        """Run an execution. Return whether it could be stored."""
+    def _run(self, one: _Claimed, holds_back: bool) -> None:
+        """Run an execution. It is settled where it could not be stored."""
+        execution = one.execution
+        assert execution is not None
         try:
             if isinstance(execution, AsyncExecution):
-                _run(execution)
+                _run_async(execution)
             else:
                 execution.holds_back = holds_back
                 execution.run()
         except StorageError as error:  # the execution has given its lease back
-            _logger.error("recovery of saga %s stopped: %s", execution.machine.saga_id, error)
-            return False
-        return True
+            one.settled = True
+            _logger.error("recovery of saga %s stopped: %s", one.row.saga_id, error)
+            if execution.interrupt is not None:
+                raise execution.interrupt from error
 
     def _end(self, one: _Claimed, results: list[SagaResult]) -> None:
         """Store an execution's end, where that was held back, and take its result."""
         assert one.saga is not None
         assert one.execution is not None
-        if not one.execution.held_back or self._run(one.execution, holds_back=False):
+        if not one.settled and one.execution.held_back:
+            self._run(one, holds_back=False)
+        if not one.settled:
+            one.settled = True
             results.append(one.saga._settle(one.execution))
-
-    def _leave(self, lease: Lease, delay: float = 0.0) -> None:
-        keeper_of(self.store).drop(lease)
-        with suppress(StorageError):
-            self.store.release(lease, delay=delay)
 
     def _definition(self, row: StoredExecution) -> Saga:
         """Return the definition to finish an execution by: the one it began with, or one that says it is compatible."""
@@ -255,7 +278,7 @@ def _driver_of(plan: Plan) -> type[Execution | AsyncExecution]:
     return AsyncExecution if plan.asynchronous else Execution
 
 
-def _run(execution: AsyncExecution) -> None:
+def _run_async(execution: AsyncExecution) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -91,7 +91,7 @@ class Driver:
     :ivar ended: set when an execution that outlived its ``run()`` has ended; ``None`` where none has.
     :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
     :ivar unstored: what ended it too early then.
-    :ivar holds_back: the end is to be stored, and told, only when ``run()`` is called again without this.
+    :ivar holds_back: a synchronous driver stores and tells the end only when ``run()`` is called again without this.
     :ivar interrupt: the first interrupt that struck, to be raised again in the end.
     """
 

@@ -129,12 +129,12 @@ class MemoryStore(Store):
                     beats.append(Beat(row.saga_id, bool(self._inboxes[row.saga_id])))
         return beats
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         with self._lock:
             row = self._held(lease)
             if row is not None:
                 now = self._clock()
-                recoveries = 0 if got_on else row.recoveries
+                recoveries = 0 if got_on else row.recoveries - untried
                 self._executions[row.saga_id] = row._replace(
                     owner=None, lease_until=0.0, due=now + delay, recoveries=recoveries, updated=now
                 )

@@ -157,7 +157,7 @@ class PostgresStore(Store):
             if not one.taken
         ]
         try:
-            written = self._write_together(parts)
+            written = self._write_together(parts) if parts else set()
         except StorageError:
             written = set()
         return [one.lease.saga_id in written for one in appends]
@@ -204,8 +204,8 @@ class PostgresStore(Store):
         held = [lease.saga_id for lease in leases], [lease.epoch for lease in leases]
         return [Beat(*row) for row in self._read(self._sql.renew, (lease_seconds, lease_seconds, *held, owner))]
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
-        values = (delay, got_on, lease.saga_id, lease.owner, lease.epoch)
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+        values = (delay, got_on, int(untried), lease.saga_id, lease.owner, lease.epoch)
         self._run(lambda connection, again: connection.execute(self._sql.release, values, prepare=True))
 
     def post(self, saga_id: str, body: str) -> None:

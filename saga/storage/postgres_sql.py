@@ -128,7 +128,7 @@ class Statements:
         ).encode()
         self.release = (
             f"UPDATE {saga} SET owner = NULL, lease_until = 0, due = {NOW} + %s::float8, updated = {NOW},"
-            " recoveries = CASE WHEN %s THEN 0 ELSE recoveries END WHERE id = %s AND owner = %s AND epoch = %s"
+            " recoveries = CASE WHEN %s THEN 0 ELSE recoveries - %s::int END WHERE id = %s AND owner = %s AND epoch = %s"
         ).encode()
         # The row is locked before the message gets its number: an execution's messages are numbered as they are committed.
         self.post = (

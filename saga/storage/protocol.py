@@ -193,10 +193,10 @@ class Store(Protocol):
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
         """Make the leases that still hold last ``lease_seconds`` from now. Return one :class:`Beat` for each of those."""
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         """Give a lease back, unless it is lost already: the execution is due in ``delay`` seconds.
 
-        :param got_on: set ``recoveries`` back to 0.
+        :param got_on: set ``recoveries`` back to 0. :param untried: the claim does not count among them: nothing was done.
         """
 
     def post(self, saga_id: str, body: str) -> None:

@@ -222,11 +222,11 @@ class SQLAlchemyStore(Store):
 
         return self._run(work) if leases else []
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         now = self._now()
         changes: dict[str, Any] = {"owner": None, "lease_until": 0.0, "due": now + delay, "updated": now}
-        if got_on:
-            changes["recoveries"] = 0
+        if got_on or untried:
+            changes["recoveries"] = 0 if got_on else self._tables.saga.c.recoveries - 1
         change = self._tables.saga.update().where(*self._holds(lease)).values(changes)
         self._run(lambda connection, again: connection.execute(change).close())
 

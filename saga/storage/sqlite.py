@@ -80,7 +80,7 @@ RENEW = (
 )
 RELEASE = (
     "UPDATE saga SET owner = NULL, lease_until = 0, due = ?, updated = ?,"
-    f" recoveries = CASE WHEN ? THEN 0 ELSE recoveries END WHERE {HOLDS}"
+    f" recoveries = CASE WHEN ? THEN 0 ELSE recoveries - ? END WHERE {HOLDS}"
 )
 WAKE = "UPDATE saga SET due = min(due, ?) WHERE id = ?"
 POST = "INSERT INTO saga_inbox (saga_id, body) VALUES (?, ?)"
@@ -276,7 +276,7 @@ class SqliteStore(Store):
 
     def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
         found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
-        for saga_id, *row in self._read_many(journals, saga_ids):
+        for saga_id, *row in self._read_many(journals, found):
             found[saga_id].append(Entry(*row))
         return found
 
@@ -326,10 +326,10 @@ class SqliteStore(Store):
 
         return self._write(apply) if leases else []
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False) -> None:
+    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         def apply(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            connection.execute(RELEASE, (now + delay, now, got_on, lease.saga_id, lease.epoch, lease.owner))
+            connection.execute(RELEASE, (now + delay, now, got_on, untried, lease.saga_id, lease.epoch, lease.owner))
 
         self._write(apply, single=True)
 

@@ -19,14 +19,15 @@ W = TypeVar("W", bound="Waiting")
 class Waiting:
     """One caller's write, while it waits for another to write it.
 
-    :ivar wake: a lock that is held until the write is done or is to lead.
+    :ivar wake: a lock that is held until the write is done or is to lead; there is none where it does not wait.
     :ivar done: it has its outcome; :ivar error: which it is to raise, or else :ivar result: to return.
     """
 
     __slots__ = ("done", "error", "leads", "result", "wake")
 
+    wake: threading.Lock
+
     def __init__(self) -> None:
-        self.wake: threading.Lock
         self.leads = False
         self.done = False
         self.result: Any = None
@@ -77,9 +78,10 @@ class Turns(Generic[W]):
         try:
             with self._mutex:
                 if self._held or not self._has_place():
-                    write = self._make(*what)
-                    write.wake = threading.Lock()
-                    write.wake.acquire()
+                    made = self._make(*what)
+                    made.wake = threading.Lock()
+                    made.wake.acquire()
+                    write = made  # from here on, an interrupt has to take it out again
                     self._queue.append(write)
                 else:
                     self._take_place(turn)

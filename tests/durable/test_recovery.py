@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,7 +21,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga import ASK, COMPENSATE, RERUN, Context, FixedBackoff, Retry, Saga, SagaResult, Skip, Status, parallel, sequence, step
+from saga import (
+    ASK,
+    COMPENSATE,
+    RERUN,
+    Context,
+    FixedBackoff,
+    Retry,
+    Saga,
+    SagaResult,
+    Skip,
+    Status,
+    leases,
+    parallel,
+    sequence,
+    step,
+    timer,
+)
 from saga import recovery as recovery_module
 from saga.codec import Codec
 from saga.errors import (
@@ -957,6 +976,211 @@ def test_an_interrupt_between_two_of_them_stores_the_end_and_leaves_the_rest(
     assert all(row is not None and row.owner is None and row.status == "running" for row in rows.values())
     monkeypatch.undo()
     assert len(Recovery(store, [simple()]).run_once()) == 2
+
+
+@pytest.mark.parametrize("second", [0, 1, 7])
+def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(second: int) -> None:
+    """``second``: so many lines later, there is another interrupt."""
+    lines = {
+        "recovery.py": {"_work", "_finish", "_read", "_take_up", "_run", "_end", "_give_back"},
+        "threads.py": {"run", "advance", "_tell"},
+        "journal.py": {"commit_each", "commit", "_stored"},
+        "saga.py": {"_settle", "settle"},
+    }
+    struck_at: list[str] = []
+
+    def interrupted(position: int, store: Store) -> BaseException | None:
+        count = 0
+
+        def on_line(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal count
+            if event == "line":
+                count += 1
+                if count in (position, second and position + second):
+                    struck_at.append(frame.f_code.co_name)
+                    raise KeyboardInterrupt
+            return on_line
+
+        def on_call(frame: Any, event: str, arg: Any) -> Any:
+            file = Path(frame.f_code.co_filename)
+            ours = "tests" not in file.parts and frame.f_code.co_name in lines.get(file.name, ())
+            return on_line if ours else None
+
+        before = sys.gettrace()
+        sys.settrace(on_call)
+        try:
+            Recovery(store, [build()]).run_once()
+        except BaseException as error:
+            return error
+        finally:
+            sys.settrace(before)
+        return None
+
+    ran: list[str] = []
+
+    def build() -> Saga:
+        return Saga("s").add_task(step(lambda context: ran.append(context.step.saga_id), in_doubt=RERUN, name="a"))
+
+    for position in itertools.count(1):
+        now = time.time()
+        store = MemoryStore(clock=lambda: now)  # noqa: B023
+        three_left(store, build)
+        ran.clear()
+        struck_at.clear()
+        raised = interrupted(position, store)
+        if not struck_at:
+            break
+        assert isinstance(raised, KeyboardInterrupt), (position, struck_at)
+        assert not keeper_of(store)._held, (position, struck_at)
+        for saga_id in ("x0", "x1", "x2"):
+            row = store.get(saga_id)
+            assert row is not None
+            assert Status(row.status).terminal or saga_id not in ran, (position, struck_at, saga_id)
+            check_journal(store.journal(saga_id))
+        now += 60.0  # what was claimed, and not held yet, runs out
+        Recovery(store, [build()]).run_once()
+        assert all(row.status in ("completed", "compensated") for row in store.list().executions)
+    assert position > 100
+
+
+def test_one_whose_journal_kills_the_process_does_not_keep_others_back(tmp_path: Path) -> None:
+    path, log = tmp_path / "sagas.db", tmp_path / "log"
+
+    class Poison:
+        pass
+
+    codec = Codec()
+    codec.register(Poison, lambda value: None, lambda found: os._exit(1) if recorded else Poison(), name="poison")
+
+    def work(context: Context) -> None:
+        if recorded:
+            with log.open("a") as lines:
+                lines.write(f"{context.step.saga_id}\n")
+
+    def build() -> Saga:
+        return Saga("s", codec=codec).add_task(step(work, lambda: None, name="a", in_doubt=RERUN))
+
+    recorded = False
+    with SqliteStore(path) as store:
+        for saga_id in ("x0", "x1", "poison", "x2", "x3"):
+            left_behind(store, build, saga_id, values={"it": Poison()} if saga_id == "poison" else None)
+    recorded = True
+    skew = 0.0
+    for number in range(20):
+        pid = os.fork()
+        if pid == 0:
+            random.seed(number)
+            with SqliteStore(path, clock=lambda skew=skew: time.time() + skew) as store:  # type: ignore[misc]
+                Recovery(store, [build()], max_attempts=8).run_once()
+            os._exit(0)
+        if os.waitpid(pid, 0)[1] == 0:
+            break
+        skew += 60.0  # its leases run out
+    with SqliteStore(path) as store:
+        statuses = {row.saga_id: row.status for row in store.list().executions}
+    assert statuses == {"poison": "stuck"} | {f"x{n}": "completed" for n in range(4)}
+    assert number == 8
+    assert max(Counter(log.read_text().split()).values()) <= 2  # once more at most, where its end was not stored yet
+
+
+def test_what_waits_behind_a_slow_step_is_given_back_to_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.05)
+    began, go_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def work(context: Context) -> None:
+        if recorded:
+            ran.append(context.step.saga_id)
+            if len(ran) == 1:
+                began.set()
+                assert go_on.wait(20)
+
+    def build() -> Saga:
+        return Saga("s").add_task(step(work, name="a", in_doubt=RERUN))
+
+    recorded = False
+    three_left(store, build)
+    recorded = True
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(Recovery(store, [build()]).run_once)
+        assert began.wait(10)
+        others: list[SagaResult] = []
+        until(lambda: others.extend(Recovery(store, [build()]).run_once()) or len(others) == 2)
+        go_on.set()
+        assert [result.saga_id for result in slow.result(10)] == ran[:1]
+    assert sorted(ran) == ["x0", "x1", "x2"]
+    assert all(result.ok for result in others)
+    for saga_id in ran[1:]:
+        row = store.get(saga_id)
+        assert row is not None
+        assert row.recoveries == 1  # that of the other
+
+
+def test_a_step_that_waits_for_another_execution_of_its_batch_has_it_finished(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.05)
+    child = Saga("child", store=store).add_task(step(lambda: 7, name="a", in_doubt=RERUN))
+    joined: list[Any] = []
+
+    def waits() -> None:
+        if recorded:
+            joined.append(child.execute(saga_id="the child").results["a"])
+
+    def build() -> Saga:
+        return Saga("parent").add_task(step(waits, name="join", in_doubt=RERUN))
+
+    recorded = False
+    left_behind(store, build, "the parent")
+    left_behind(store, lambda: Saga("child").add_task(step(lambda: 7, name="a", in_doubt=RERUN)), "the child")
+    recorded = True
+    results = within(20, lambda: Recovery(store, [build(), child]).run_once())
+    assert joined == [7]
+    assert all(result.ok for result in results)
+    assert sorted(row.status for row in store.list().executions) == ["completed"] * 2
+
+
+def test_an_interrupt_in_a_task_that_cannot_be_stored_is_raised(store: Store) -> None:
+    ran: list[str] = []
+
+    def work(context: Context) -> None:
+        if recorded:
+            ran.append(context.step.saga_id)
+            watched.before = full
+            raise KeyboardInterrupt
+
+    def full(number: int) -> None:
+        raise StorageError("the disk is full")
+
+    def build() -> Saga:
+        return Saga("s").add_task(step(work, name="a", in_doubt=RERUN))
+
+    recorded = False
+    three_left(store, build)
+    recorded = True
+    watched = Watched(store)
+    with pytest.raises(KeyboardInterrupt):
+        Recovery(watched, [build()]).run_once()  # type: ignore[arg-type]
+    assert len(ran) == 1
+
+
+def test_one_that_ends_when_it_is_taken_up_and_one_that_waits_leave_the_others_as_they_are(store: Store) -> None:
+    def build(kind: str = "good") -> Saga:
+        doubt = ASK if kind == "asks" else RERUN
+        flow = step(lambda: 1, lambda: None, name="a", in_doubt=doubt)
+        return Saga(kind).add_task(flow).add_task(timer(1.5) if kind == "waits" else step(lambda: 2, name="b"))
+
+    for number, kind in enumerate(["good", "asks", "good", "waits", "good", "asks", "asks", "good"]):
+        left_behind(store, lambda kind=kind: build(kind), f"{number} {kind}")  # type: ignore[misc]
+    results = Recovery(store, [build(), build("asks"), build("waits")]).run_once()
+    expected = {"good": "completed", "asks": "stuck", "waits": "running"}
+    assert {result.saga_id: result.status for result in results} == {
+        row.saga_id: expected[row.name] for row in store.list().executions
+    }
+    for row in store.list().executions:
+        assert (row.status, row.owner) == (expected[row.name], None)
+        check_journal(store.journal(row.saga_id))
+    assert not keeper_of(store)._held
 
 
 def test_where_they_cannot_be_read_at_once_each_is_read_by_itself(store: Store) -> None:

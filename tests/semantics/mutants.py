@@ -240,8 +240,8 @@ MUTANTS = [
     ),
     Mutant(
         "the undo begins without its status",
-        "changed = str(status) if status is not self._status else None\n        self.store",
-        "changed = str(status) if status.terminal else None\n        self.store",
+        "return str(status) if status is not self._status else None",
+        "return str(status) if status.terminal else None",
         JOURNAL + " -k an_undo_costs_one_commit",
     ),
     Mutant(
@@ -457,7 +457,7 @@ MUTANTS = [
     ),
     Mutant(
         "the leases of those that wait are not kept",
-        "keeper.hold(one.lease, lease, one.on_mail)",
+        "keeper.hold(one.lease, lease, one.on_mail, waits=True)",
         "pass",
         LEASES + " -k a_slow_recovered_step_keeps_its_lease",
     ),
@@ -642,8 +642,8 @@ MUTANTS = [
     ),
     Mutant(
         "the next task runs before the end of the one before it is stored",
-        "                if ended is not None:\n                    if execution is not None:",
-        "                if ended is not None and len(waiting) == 1:\n                    if execution is not None:",
+        "                if ended is not None:\n                    if one.execution is not None:",
+        "                if ended is not None and following is None:\n                    if one.execution is not None:",
         RECOVERY + " -k before_a_task_runs_the_end",
     ),
     Mutant(
@@ -653,9 +653,27 @@ MUTANTS = [
         RECOVERY + " -k what_could_not_be_stored_together",
     ),
     Mutant(
+        "what may have killed a process is read before an end is stored",
+        "following is not None and following.row.recoveries == 1)",
+        "following is not None)",
+        RECOVERY + " -k one_whose_journal_kills_the_process",
+    ),
+    Mutant(
+        "executions wait for a slow one for ever",
+        "until = time.monotonic() + BEAT if waits else math.inf",
+        "until = math.inf",
+        RECOVERY + " -k what_waits_behind_a_slow_step",
+    ),
+    Mutant(
+        "a claim with which nothing was tried counts",
+        "store.release(one.lease, untried=True)",
+        "store.release(one.lease)",
+        RECOVERY + " -k what_waits_behind_a_slow_step",
+    ),
+    Mutant(
         "a message to an execution that waits for others is lost",
-        "        self.mail = True\n\n    def due",
-        "        pass\n\n    def due",
+        "        self.mail = True\n\n    def unstored",
+        "        pass\n\n    def unstored",
         RECOVERY + " -k a_message_to_one_that_waits",
     ),
     Mutant(

@@ -228,7 +228,7 @@ def test_the_journals_of_several_executions_are_read_at_once(store, stored):
         stored.create(store, saga_id, entries=number)
     stored.create(store, "other", entries=3)
     wanted = [*ids[::-1], "nobody", "", "\0", "\ud800", "x" * 300]
-    found = store.journals(wanted)
+    found = store.journals([*wanted, "x4"])
     assert set(found) == set(wanted)
     assert {saga_id: len(entries) for saga_id, entries in found.items() if entries} == {"x1": 1, "x2": 2, "x3": 3, "x4": 4}
     assert found["x4"] == store.journal("x4") == stored.entries(1, 2, 3, 4)
@@ -469,6 +469,7 @@ def test_claimers_never_share_and_leave_nothing(opener, stored, claimers, names)
         while empty < 3:
             claimed = stores[number].claim(f"w{number}", 60.0, limit=3, names=names)
             empty = 0 if claimed else empty + 1
+            time.sleep(0 if claimed else 0.05)
             mine += ids(claimed)
         return mine
 
@@ -526,6 +527,17 @@ def test_releasing_a_lost_lease_does_nothing(store, stored):
     store.release(lease, delay=5.0, got_on=True)
     store.release(Lease("nobody", "a", 1))
     assert store.get("x") == row
+
+
+def test_a_claim_with_which_nothing_was_tried_does_not_count(store, stored):
+    stored.create(store, "x", lease=0.0)
+    for untried in (False, True, True):
+        [row] = store.claim("a", 60.0)
+        assert row.recoveries == 2 - (not untried)
+        store.release(Lease("x", "a", row.epoch), untried=untried)
+    assert store.get("x").recoveries == 1
+    store.release(Lease("x", "a", 1), untried=True)  # lost long ago
+    assert store.get("x").recoveries == 1
 
 
 # --- post, inbox, taken
