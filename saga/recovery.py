@@ -194,7 +194,7 @@ class Recovery:
         """Make what goes on with an execution, or settle it: it is parked, or left to another or to a later recovery."""
         row, lease = one.row, one.lease
         if not keeper_of(self.store).begin(lease):
-            one.settled = True
+            # The heartbeat is about to give it back. It is not settled: it is given back here too, before more is claimed.
             _logger.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
             return
         try:

@@ -49,7 +49,7 @@ from saga.errors import (
     StorageError,
 )
 from saga.journal import write_action
-from saga.leases import keeper_of
+from saga.leases import Keeper, keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store
@@ -1114,6 +1114,24 @@ def test_what_waits_behind_a_slow_step_is_given_back_to_others(store: Store, mon
         row = store.get(saga_id)
         assert row is not None
         assert row.recoveries == 1  # that of the other
+
+
+def test_what_is_being_given_back_is_finished_before_the_recovery_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_left(store, simple)
+    keeper, begun = keeper_of(store), []
+
+    def begin(lease: Lease) -> bool:
+        begun.append(lease)
+        if len(begun) in (2, 3):  # the heartbeat has taken it out, and has not come to giving it back
+            keeper.drop(lease)
+        return Keeper.begin(keeper, lease)
+
+    monkeypatch.setattr(keeper, "begin", begin)
+    results = Recovery(store, [simple()]).run_once()
+    assert sorted(result.saga_id for result in results) == ["x0", "x1", "x2"]
+    assert len(begun) == 5
+    rows = [store.get(saga_id) for saga_id in ("x0", "x1", "x2")]
+    assert [row and (row.status, row.recoveries) for row in rows] == [("completed", 1)] * 3
 
 
 def test_a_step_that_waits_for_another_execution_of_its_batch_has_it_finished(

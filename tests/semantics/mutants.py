@@ -665,6 +665,12 @@ MUTANTS = [
         RECOVERY + " -k what_waits_behind_a_slow_step",
     ),
     Mutant(
+        "what is being given back is forgotten",
+        'those before it took long", row.saga_id)\n            return',
+        'those before it took long", row.saga_id)\n            one.settled = True\n            return',
+        RECOVERY + " -k what_is_being_given_back",
+    ),
+    Mutant(
         "a claim with which nothing was tried counts",
         "store.release(one.lease, untried=True)",
         "store.release(one.lease)",
