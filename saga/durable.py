@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -174,9 +173,7 @@ def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
                         execution.notify()
                     return execution
             except BaseException:
-                keeper_of(store).drop(lease)
-                with suppress(StorageError):  # it runs out, then
-                    store.release(lease)
+                keeper_of(store).give_back(lease)
                 raise
             store.release(lease)  # somebody else ended it meanwhile
     return None

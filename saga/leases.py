@@ -76,6 +76,14 @@ class Keeper:
         with self._lock:
             self._held.pop((lease.saga_id, lease.epoch), None)
 
+    def give_back(self, lease: Lease, *, delay: float = 0.0, untried: bool = False) -> None:
+        """Renew the lease no more and give it back, as :meth:`Store.release` does; if that fails, it runs out."""
+        self.drop(lease)
+        store = self._store()
+        if store is not None:
+            with suppress(StorageError):
+                store.release(lease, delay=delay, untried=untried)
+
     def _beat(self) -> None:
         while True:
             self._sooner.wait(self._interval)
@@ -90,8 +98,7 @@ class Keeper:
                     self._interval = BEAT
                     return
             for one in late:
-                with suppress(StorageError):  # it runs out, then
-                    store.release(one.lease, untried=True)
+                self.give_back(one.lease, untried=True)
             for seconds in {one.seconds for one in held}:
                 self._renew(store, [one for one in held if one.seconds == seconds], seconds)
             del store

@@ -9,7 +9,6 @@ import random
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Final
 
@@ -173,11 +172,11 @@ class Recovery:
                 self._run(one, holds_back=False)
         # A thread sees to stragglers, and to the lease then.
         left = [one for one in left if one.execution is None or one.execution.ended is None]
+        keeper = keeper_of(self.store)
+        for one in left:  # all of them first: giving back takes time, and may be interrupted
+            keeper.drop(one.lease)
         for one in left:
-            keeper_of(self.store).drop(one.lease)
-        for one in left:
-            with suppress(StorageError):  # it runs out, then
-                self.store.release(one.lease, untried=one.execution is None)
+            keeper.give_back(one.lease, untried=one.execution is None)
 
     def _read(self, batch: list[_Claimed]) -> None:
         """Read what is stored of them, all at once."""
@@ -219,9 +218,7 @@ class Recovery:
             else:
                 delay = self.backoff.delay(row.recoveries, 0.5)
                 _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
-                keeper_of(self.store).drop(lease)
-                with suppress(StorageError):  # it runs out, then
-                    self.store.release(lease, delay=delay)
+                keeper_of(self.store).give_back(lease, delay=delay)
         one.entries = None
         one.settled = one.execution is None
 

@@ -61,9 +61,6 @@ CHANGE = f"UPDATE saga SET status = coalesce(?, status), updated = ? WHERE {HOLD
 FINISH = f"UPDATE saga SET status = coalesce(?, status), updated = ?, owner = NULL, lease_until = 0, due = ? WHERE {HOLDS}"
 TAKE_MESSAGE = "DELETE FROM saga_inbox WHERE id = ? AND saga_id = ?"
 GET = f"SELECT {COLUMNS} FROM saga WHERE id = ?"
-JOURNAL = (
-    "SELECT seq, kind, step, payload, at FROM saga_journal WHERE saga = (SELECT number FROM saga WHERE id = ?) ORDER BY seq"
-)
 FREE = "SELECT id, due, name FROM saga WHERE id = ? AND lease_until <= ?"
 # Without statistics, SQLite would choose others than these indexes.
 DUE = (
@@ -272,7 +269,7 @@ class SqliteStore(Store):
         return StoredExecution(*rows[0]) if rows else None
 
     def journal(self, saga_id: str) -> list[Entry]:
-        return [Entry(*row) for row in self._read(JOURNAL, (saga_id,))] if rules.is_id(saga_id) else []
+        return self.journals([saga_id])[saga_id]
 
     def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
         found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}

@@ -672,8 +672,8 @@ MUTANTS = [
     ),
     Mutant(
         "a claim with which nothing was tried counts",
-        "store.release(one.lease, untried=True)",
-        "store.release(one.lease)",
+        "self.give_back(one.lease, untried=True)",
+        "self.give_back(one.lease)",
         RECOVERY + " -k what_waits_behind_a_slow_step",
     ),
     Mutant(

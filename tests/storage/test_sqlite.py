@@ -205,7 +205,7 @@ def test_a_page_is_read_from_ranges_of_an_index(store, statuses, by_name):
     assert not any("TEMP B-TREE" in after for step, after in itertools.pairwise(steps) if "SEARCH" in step)
 
 
-@pytest.mark.parametrize("statement", [module.GET, module.FREE, module.JOURNAL, module.CHECK])
+@pytest.mark.parametrize("statement", [module.GET, module.FREE, module.journals(1), module.CHECK])
 def test_one_execution_is_found_by_its_key(store, statement):
     steps = plans(store, statement)
     assert all("saga_journal_1 (saga=?)" in step or "saga_1 (id=?)" in step for step in steps if "SEARCH" in step)
