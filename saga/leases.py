@@ -136,7 +136,9 @@ def owner() -> str:
     """Return what stands for this process in leases: host, process id, and something random (process ids come again)."""
     global _owner
     if _owner[0] != os.getpid():
-        _owner = (os.getpid(), f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}")
+        with _lock:  # two threads that begin at the same time have the same owner
+            if _owner[0] != os.getpid():
+                _owner = (os.getpid(), f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}")
     return _owner[1]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from saga import RERUN, Context, Retry, Saga, Skip, Status, parallel, sequence, step
+from saga import RERUN, Context, Retry, Saga, Skip, Status, leases, parallel, sequence, step
 from saga.errors import LeaseLostError, StorageError
 from saga.leases import owner
 from saga.recovery import Recovery
@@ -269,6 +269,17 @@ def test_a_heartbeat_does_not_make_a_stolen_lease_last() -> None:
     with pytest.raises(LeaseLostError):
         Saga("s", lease=0.3).add_task(step(slow, name="a")).execute(saga_id="x", store=store)
     assert stolen[0] == stolen[1]
+
+
+def test_threads_that_begin_at_the_same_time_have_one_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow() -> str:
+        time.sleep(0.1)  # all of them are here now that came to make the owner
+        return "host"
+
+    monkeypatch.setattr(leases, "_owner", (0, ""))
+    monkeypatch.setattr(leases.socket, "gethostname", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert len({made.result() for made in [pool.submit(owner) for _ in range(4)]}) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -671,6 +671,12 @@ MUTANTS = [
         RECOVERY + " -k what_is_being_given_back",
     ),
     Mutant(
+        "two threads of a process are two owners",
+        "with _lock:  # two threads that begin at the same time have the same owner\n            if _owner[0] != os.getpid():",
+        "if True:\n            if True:",
+        LEASES + " -k begin_at_the_same_time",
+    ),
+    Mutant(
         "a claim with which nothing was tried counts",
         "self.give_back(one.lease, untried=True)",
         "self.give_back(one.lease)",
