@@ -28,7 +28,6 @@ __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
 _FEW = 16  # entries of a commit, for which a statement is kept ready
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 # A dead server is noticed within a minute; what the connection string says comes before these.
 CONNECTION_DEFAULTS = {
@@ -47,6 +46,22 @@ PASSING = {
     "57P02",  # the server crashed
     "57P03",  # the server starts up
 }
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose statements share one cursor, as making one takes a tenth of a commit's time.
+
+    A result is to be read before the next statement.
+    """
+
+    _cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
+
+    def execute(
+        self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        if self._cursor is None:
+            self._cursor = self.cursor()
+        return self._cursor.execute(query, params, prepare=prepare, binary=binary)
 
 
 _CROWD = 16  # where more threads than these wait for a connection, one writes for all of them
@@ -495,7 +510,7 @@ class _Connections:
             while connection := self._pop():
                 if not connection.closed:
                     return connection
-            return psycopg.connect(**self._parameters, autocommit=True)
+            return Connection.connect(**self._parameters, autocommit=True)
         except BaseException:
             self._places.put(None)
             raise
