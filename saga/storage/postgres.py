@@ -64,7 +64,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         return self._cursor.execute(query, params, prepare=prepare, binary=binary)
 
 
-_CROWD = 16  # where more threads than these wait for a connection, one writes for all of them
+_CROWD = 4  # where more threads than these wait for their turn to write, one writes for all of them
 
 
 class PostgresStore(Store):
@@ -73,8 +73,8 @@ class PostgresStore(Store):
     :param conninfo: a URL ``postgresql://...`` or another connection string of libpq's.
     :param schema: where the tables are, instead of the first in the search path; made where it does not exist.
     :param prefix: the tables are called ``saga``, ``saga_journal``, ``saga_inbox`` and ``saga_schema`` with "saga".
-    :param max_connections: how many to open at most; each is opened when all the others are in use. Where a crowd of threads
-        waits for one, what they write goes to the server in one statement.
+    :param max_connections: how many to open at most; each is opened when all the others are in use. Half of them append at the
+        same time; where more than a few threads wait to do so, what they append goes to the server in one statement.
     :param patience: seconds to go on trying when the connection breaks.
     :raises StorageError: the server cannot be reached, or the tables were written by a later release.
     :raises ValueError: ``schema`` or ``prefix`` is not a plain name.
@@ -491,7 +491,9 @@ class _Connections:
 
     def __init__(self, parameters: dict[str, Any], most: int, write_together: Callable[[Sequence[_Part]], set[str]]) -> None:
         self.pid = os.getpid()
-        self.turns = _Turns(write_together, most)
+        # With a connection for each that has its turn, all would wait for connections that others read and create with, and
+        # nobody in the queue, where one writes for all.
+        self.turns = _Turns(write_together, max(1, most // 2))
         self.closed = False
         self._parameters = parameters
         # A threading.Semaphore is written in Python, and many threads spend their time on its lock.

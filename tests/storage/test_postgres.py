@@ -448,10 +448,10 @@ def test_an_interrupt_of_who_writes_for_a_crowd_ends_the_connection_it_met(store
 
 
 def test_the_few_that_wait_write_each_by_itself(store, stored, together):
-    leases = [stored.create(store, f"x{n}") for n in range(16)]
+    leases = [stored.create(store, f"x{n}") for n in range(4)]
     with crowd(store) as submit:
         futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
-    assert [future.result() for future in futures] == [None] * 16
+    assert [future.result() for future in futures] == [None] * 4
     assert together.sizes == []
     assert all(store.journal(lease.saga_id) == stored.entries(1, 2) for lease in leases)
 
@@ -464,8 +464,7 @@ def test_a_crowd_comes_and_goes(store, stored, together):
     assert sum(together.sizes) > 320
     assert all(store.journal(lease.saga_id) == stored.entries(*range(1, 22)) for lease in leases)
     with crowd(store) as submit:
-        for lease in leases[:3]:
-            submit(store.append, lease, stored.entries(22))
+        submit(store.append, leases[0], stored.entries(22))
     assert not turns._crowded
     assert not turns._writing
 
