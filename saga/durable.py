@@ -90,7 +90,8 @@ async def astart(
     from saga.drivers.aio import AsyncExecution, in_thread
 
     struck: list[BaseException] = []
-    opened = await in_thread(partial(store_of, store), struck.append)
+    # What is open already needs no thread.
+    opened = await in_thread(partial(store_of, store), struck.append) if isinstance(store, str | os.PathLike) else store
     found: AsyncExecution | StoredExecution | SagaResult | None = None
     if not struck:
         found = await in_thread(partial(begin, saga, AsyncExecution, saga._machine(saga_id), context, opened), struck.append)

@@ -20,6 +20,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
 
+from saga.drivers.aio_commits import commits_of
 from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_run
 from saga.events import RUNNING, CompensationSucceeded, StepSucceeded
 from saga.machine import Join, Pass, Pause, Wait
@@ -152,7 +153,10 @@ class AsyncExecution(Driver):
             except asyncio.CancelledError:
                 continue
         assert self.journal is not None
-        await in_thread(self.journal.let_go, self._also)
+        try:
+            await in_thread(self.journal.let_go, self._also)
+        except RuntimeError:  # the event loop begins no thread any more
+            self.journal.let_go()
 
     async def _turn(self, one: bool) -> bool:
         """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
@@ -192,7 +196,7 @@ class AsyncExecution(Driver):
         delay = self._may_park() if self.journal is not None else None
         if delay is not None:
             assert self.journal is not None
-            await self._stored(partial(self.journal.park, delay))
+            await self._stored(partial(_thread_for, partial(self.journal.park, delay)))
             self.parked = True
             return False
         if self.machine.halt is not None and self.machine.halted:
@@ -351,25 +355,40 @@ class AsyncExecution(Driver):
             return
         self.mail = False
         # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
-        await self._stored(self.journal.read_mail, self._obey)
+        await self._stored(partial(_thread_for, self.journal.read_mail), self._obey)
 
     async def _tell(self) -> None:
         """Store the new events, then show them to the observers."""
-        if self.journal is not None and self.journal.written != len(self.machine.events):
-            await self._stored(partial(self.journal.commit, self.machine))
+        journal, machine = self.journal, self.machine
+        if journal is not None and journal.written != len(machine.events):
+            commits = commits_of(journal.store)
+            await self._stored(partial(commits.commit, journal, machine), struck=commits.go_on)
         if self.observers:
             self._publish()
 
-    async def _stored(self, work: Callable[[], T], then: Callable[[T], object] = lambda result: None) -> None:
-        """Do something with the store in a thread, and ``then`` with its result. A cancellation strikes when that is done."""
-        struck: list[BaseException] = []
+    async def _stored(
+        self,
+        begin: Callable[[], Awaitable[T]],
+        then: Callable[[T], object] = lambda result: None,
+        struck: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Await something that is done with the store, and do ``then`` with its result.
+
+        :param struck: called where an interrupt strikes meanwhile. A cancellation takes effect when the store has done it.
+        """
+        interrupts: list[BaseException] = []
+
+        def strike(error: BaseException) -> None:
+            interrupts.append(error)
+            struck()
+
         try:
-            result = await in_thread(work, struck.append)
+            result = await _to_the_end(begin, strike)
         except Exception as error:
             raise UnstoredError(error) from error
         then(result)
-        if struck:
-            raise struck[0]
+        if interrupts:
+            raise interrupts[0]
 
 
 async def _outcome(call: Call, view: Any) -> tuple[bool, Any]:
@@ -402,6 +421,9 @@ async def _to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseE
 
 async def in_thread(work: Callable[[], T], struck: Callable[[BaseException], None]) -> T:
     """Do ``work`` in a thread, to its end. Each cancellation that strikes meanwhile is given to ``struck``."""
-    call = contextvars.copy_context().run
+    return await _to_the_end(partial(_thread_for, work), struck)
+
+
+def _thread_for(work: Callable[[], T]) -> asyncio.Future[T]:
     # Unlike a task, a future of an executor is not cancelled by the event loop's end.
-    return await _to_the_end(lambda: asyncio.get_running_loop().run_in_executor(None, call, work), struck)
+    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)

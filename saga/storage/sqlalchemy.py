@@ -18,7 +18,7 @@ from sqlalchemy import exc
 
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
-from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.sqlalchemy_tables import Tables, clock, is_mysql, migrate, skips_locked
 
 __all__ = ["SQLAlchemyStore"]
@@ -100,7 +100,7 @@ class SQLAlchemyStore(Store):
                     updated=now,
                 )
             )
-            self._add(connection, new.saga_id, entries)
+            self._add(connection, [(new.saga_id, entries)])
 
         for _ in range(3):
             try:
@@ -124,26 +124,17 @@ class SQLAlchemyStore(Store):
         taken: Sequence[int] = (),
     ) -> None:
         status = None if status is None else rules.check_status(status)
-        saga, inbox = self._tables.saga, self._tables.inbox
         tried_again = False
 
         def work(connection: sa.Connection, again: bool) -> None:
             nonlocal tried_again
             tried_again = again
-            if status is None and not release:
-                fence = sa.select(saga.c.id).where(*self._holds(lease)).with_for_update(key_share=True)
-                held = connection.execute(fence).first() is not None
-            else:
-                now = self._now()
-                changes: dict[str, Any] = {"updated": now} | ({} if status is None else {"status": status})
-                if release:
-                    changes |= {"owner": None, "lease_until": 0.0, "due": now}
-                held = connection.execute(saga.update().where(*self._holds(lease)).values(changes)).rowcount == 1
+            changed = status is not None or release
+            held = self._change(connection, lease, status, release) if changed else self._held(connection, [lease])
             if not held:
                 raise rules.lease_lost(lease)
-            self._add(connection, lease.saga_id, entries)
-            for ids in _batches(taken):
-                connection.execute(inbox.delete().where(inbox.c.saga_id == lease.saga_id, inbox.c.id.in_(ids)))
+            self._add(connection, [(lease.saga_id, entries)])
+            self._take(connection, lease.saga_id, taken)
 
         try:
             self._run(work)
@@ -153,6 +144,26 @@ class SQLAlchemyStore(Store):
             if isinstance(error, LeaseLostError):
                 raise
             raise rules.already_stored(lease.saga_id, entries) from error.__cause__
+
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        appends = [one._replace(status=None if one.status is None else rules.check_status(one.status)) for one in appends]
+
+        def work(connection: sa.Connection, again: bool) -> set[Lease]:
+            held = self._held(connection, [one.lease for one in appends])
+            mine = [one for one in appends if one.lease in held]
+            self._add(connection, [(one.lease.saga_id, one.entries) for one in mine])
+            for one in mine:
+                if one.status is not None or one.release:
+                    self._change(connection, one.lease, one.status, one.release)
+                self._take(connection, one.lease.saga_id, one.taken)
+            return held
+
+        try:
+            # What follows from a fault is for each to find out by itself: it is not tried again here.
+            held = self._run(work, patience=0.0)
+        except StorageError:
+            held = set()
+        return [one.lease in held for one in appends]
 
     def get(self, saga_id: str) -> StoredExecution | None:
         if not rules.is_id(saga_id):
@@ -323,10 +334,38 @@ class SQLAlchemyStore(Store):
         saga = self._tables.saga
         return saga.c.id == lease.saga_id, saga.c.owner == lease.owner, saga.c.epoch == lease.epoch
 
-    def _add(self, connection: sa.Connection, saga_id: str, entries: Sequence[Entry]) -> None:
-        rows = [{"saga_id": saga_id} | {name: getattr(entry, name) for name in ENTRY} for entry in entries]
+    def _held(self, connection: sa.Connection, leases: Sequence[Lease]) -> set[Lease]:
+        """Return which of the leases hold, with their rows locked."""
+        saga = self._tables.saga
+        columns = sa.select(saga.c.id, saga.c.owner, saga.c.epoch)
+        found: set[Lease] = set()
+        # In the order of their ids, so that two who lock the same do not wait for each other.
+        for ids in _batches(sorted(lease.saga_id for lease in leases)):
+            rows = connection.execute(columns.where(saga.c.id.in_(ids)).order_by(saga.c.id).with_for_update(key_share=True))
+            found.update(Lease(*row) for row in rows)
+        return found.intersection(leases)
+
+    def _change(self, connection: sa.Connection, lease: Lease, status: str | None, release: bool) -> bool:
+        """Change an execution's status, and give its lease back where it is to be. Return whether the lease held."""
+        saga, now = self._tables.saga, self._now()
+        changes: dict[str, Any] = {"updated": now} | ({} if status is None else {"status": status})
+        if release:
+            changes |= {"owner": None, "lease_until": 0.0, "due": now}
+        return connection.execute(saga.update().where(*self._holds(lease)).values(changes)).rowcount == 1
+
+    def _add(self, connection: sa.Connection, parts: Sequence[tuple[str, Sequence[Entry]]]) -> None:
+        rows = [
+            {"saga_id": saga_id} | {name: getattr(entry, name) for name in ENTRY}
+            for saga_id, entries in parts
+            for entry in entries
+        ]
         if rows:
             connection.execute(self._tables.journal.insert(), rows)
+
+    def _take(self, connection: sa.Connection, saga_id: str, messages: Sequence[int]) -> None:
+        inbox = self._tables.inbox
+        for ids in _batches(messages):
+            connection.execute(inbox.delete().where(inbox.c.saga_id == saga_id, inbox.c.id.in_(ids)))
 
     def _claimable(
         self, connection: sa.Connection, names: Collection[str] | None, limit: int, saga_id: str | None
@@ -362,12 +401,14 @@ class SQLAlchemyStore(Store):
             return False
         return status in (None, stored.status) and self._has(lease.saga_id, entries)
 
-    def _run(self, work: Callable[[sa.Connection, bool], T]) -> T:
+    def _run(self, work: Callable[[sa.Connection, bool], T], *, patience: float | None = None) -> T:
         """Do ``work(connection, again)`` in a transaction; where it may go better the next time, do it again.
 
+        :param patience: seconds to go on trying, instead of the store's.
         :raises _Conflict: a row with this key is there already.
         :raises StorageError: it failed, or it kept breaking.
         """
+        patience = self._patience if patience is None else patience
         deadline: float | None = None
         pause, again = 0.02, False
         while True:
@@ -381,9 +422,9 @@ class SQLAlchemyStore(Store):
             except exc.DBAPIError as error:
                 if not _passes(error, connection):
                     raise StorageError(f"{self._engine.url}: {error}") from error
-                deadline = deadline or time.monotonic() + self._patience
+                deadline = deadline or time.monotonic() + patience
                 if time.monotonic() + pause > deadline:
-                    raise StorageError(f"{self._engine.url} failed for {self._patience:g} seconds: {error}") from error
+                    raise StorageError(f"{self._engine.url} failed for {patience:g} seconds: {error}") from error
                 again = True
             except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
                 raise StorageError(f"{self._engine.url}: {error}; nothing was stored") from error

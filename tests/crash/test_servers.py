@@ -1,8 +1,12 @@
-"""The same on database servers: kills at every so manieth point; connections that are cut; a server that is killed itself."""
+"""The same on database servers: kills at every so manieth point; connections that are cut; a server that is killed itself.
+
+Crowds of executions are killed here too, on a file as well.
+"""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,8 +23,8 @@ COUNT = 150
 
 
 @pytest.fixture(params=["postgres", "mariadb"])
-def address(request):
-    return request.getfixturevalue(f"{request.param}_url")
+def address(request, tmp_path):
+    return str(tmp_path / "saga.db") if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_url")
 
 
 def test_a_kill_at_any_point_is_recovered_from_on_a_server(server_pool, address, chance, full):
@@ -96,7 +100,17 @@ class Crowd:
     def recover(self):
         self.finish(self.start("recover"))
 
-    def check(self):
+    def kill(self, role, at):
+        """Execute them all, and kill the process when the last of them has stored so many entries."""
+        process = self.start(role)
+        stored = self.folder / crowd.ids(self.folder, COUNT)[-1] / "stored"
+        while process.poll() is None and not (stored.exists() and len(stored.read_text().splitlines()) >= at):
+            time.sleep(0.001)
+        process.kill()
+        process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL
+
+    def check(self, killed=False):
         """Recover what is left, and judge."""
         with crowd.opened(self.address) as store:
             before = crowd.snapshots(store, self.folder, COUNT)
@@ -104,7 +118,7 @@ class Crowd:
                 if row is not None and row.lease_until > store.now():
                     time.sleep(row.lease_until - store.now() + 0.01)
             self.recover()
-            faults = crowd.judged(ALL[self.name], store, self.folder, COUNT, before)
+            faults = crowd.judged(ALL[self.name], store, self.folder, COUNT, before, killed)
         assert not faults, "\n".join(faults[:20])
 
 
@@ -114,6 +128,16 @@ def crowded(tmp_path, address):
     folder = tmp_path / f"crowd{time.time_ns() % 10**9}"
     folder.mkdir()
     return Crowd(folder, address)
+
+
+@pytest.mark.parametrize("address", ["sqlite", "postgres", "mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "at"), [("async-fails", 2), ("async-fails", 9), ("async-fork-fails", 7), ("5-steps-e-fails", 12)]
+)
+def test_executions_of_one_event_loop_are_recovered_when_it_is_killed(crowded, name, at):
+    crowded.name = name
+    crowded.kill("aexecute", at)
+    crowded.check(killed=True)
 
 
 def cut_connections(address):

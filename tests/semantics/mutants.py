@@ -671,6 +671,12 @@ MUTANTS = [
         RECOVERY + " -k what_is_being_given_back",
     ),
     Mutant(
+        "what could not be stored with others counts as stored",
+        "elif one.journal.written == len(one.machine.events):",
+        "elif group.done:",
+        "tests/drivers/test_commits_together -k cannot_be_stored",
+    ),
+    Mutant(
         "two threads of a process are two owners",
         "with _lock:  # two threads that begin at the same time have the same owner\n            if _owner[0] != os.getpid():",
         "if True:\n            if True:",

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from saga.errors import LeaseLostError, StorageError
-from saga.storage import Lease, open_store, sqlalchemy_tables
+from saga.storage import Append, Lease, open_store, sqlalchemy_tables
 from saga.storage.sqlalchemy import SQLAlchemyStore
 
 numbers = itertools.count(1)
@@ -85,6 +85,25 @@ def test_the_tables_are_safe_for_transactions_and_all_text(store, prefix):
         assert connection.execute(sa.text("SELECT @@tx_isolation, @@time_zone")).one() == ("READ-COMMITTED", "+00:00")
         assert "STRICT_ALL_TABLES" in connection.execute(sa.text("SELECT @@sql_mode")).scalar()
     assert store._skips_locked
+
+
+def test_what_is_stored_together_is_one_transaction(store, stored):
+    leases = [stored.create(store, saga_id) for saga_id in "abc"]
+    commits = []
+    sa.event.listen(store._engine, "commit", commits.append)
+    assert store.append_each([Append(lease, stored.entries(2), "completed", True) for lease in leases]) == [True] * 3
+    assert len(commits) == 1
+
+
+def test_what_cannot_be_stored_together_is_not_tried_for_long(store, stored, monkeypatch):
+    leases = [stored.create(store, saga_id) for saga_id in "ab"]
+
+    def broken(*arguments):
+        raise exc.OperationalError("COMMIT", {}, OSError(), connection_invalidated=True)
+
+    monkeypatch.setattr(store._engine.dialect, "do_commit", broken)
+    monkeypatch.setattr(store, "_patience", 3600.0)  # each tells by itself what is wrong, and is patient then
+    assert store.append_each([Append(lease, stored.entries(2)) for lease in leases]) == [False, False]
 
 
 def test_what_is_looked_for_is_found_by_an_index(store, stored, prefix):

@@ -1,11 +1,12 @@
 """Many executions at once in one process, on one store: ``python -m crashkit.crowd ROLE SCENARIO ADDRESS FOLDER COUNT``.
 
-``ROLE`` is ``execute`` or ``recover``. Each execution has a saga of its own name and a folder of its own for its effects, so
-that each is judged by itself.
+``ROLE`` is ``execute``, ``aexecute`` (in one event loop) or ``recover``. Each execution has a saga of its own name and a folder
+of its own for its effects, so that each is judged by itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +19,10 @@ from saga import Context, Saga
 from saga.durable import rebuild
 from saga.errors import StorageError
 from saga.recovery import Recovery
-from saga.storage import Entry, Store, StoredExecution, open_store
+from saga.storage import Append, Entry, Store, StoredExecution, open_store
 
 THREADS = 6
+LEASE = 1.0  # on a busy machine, a crowd's heartbeats may come late
 
 
 class Noting:
@@ -41,6 +43,13 @@ class Noting:
     def append(self, lease: Any, entries: Any, **more: Any) -> None:
         self.inner.append(lease, entries, **more)
         self._note(lease.saga_id, entries)
+
+    def append_each(self, appends: list[Append]) -> list[bool]:
+        stored = self.inner.append_each(appends)
+        for one, well in zip(appends, stored, strict=True):
+            if well:
+                self._note(one.lease.saga_id, one.entries)
+        return stored
 
     def _note(self, saga_id: str, entries: list[Entry]) -> None:
         with (self.folder / saga_id / "stored").open("a") as file:
@@ -69,6 +78,7 @@ def sagas(scenario: Scenario, folder: Path, count: int) -> dict[str, Saga]:
     for saga_id in ids(folder, count):
         (folder / saga_id).mkdir(exist_ok=True)
         found[saga_id] = scenario.build(World(folder / saga_id), saga_id)
+        found[saga_id].lease = LEASE
     return found
 
 
@@ -88,6 +98,20 @@ def execute(scenario: Scenario, store: Store, folder: Path, count: int) -> None:
             future.result()
 
 
+def aexecute(scenario: Scenario, store: Store, folder: Path, count: int) -> None:
+    """Execute them all at once in one event loop, where they share commits."""
+    noting = Noting(store, folder)
+
+    async def one(saga_id: str, saga: Saga) -> None:
+        await saga.atry_execute(Context(order=7), saga_id=saga_id, store=noting)
+        (folder / saga_id / "ended").touch()
+
+    async def everything() -> None:
+        await asyncio.gather(*[one(*pair) for pair in sagas(scenario, folder, count).items()])
+
+    asyncio.run(everything())
+
+
 def recover(scenario: Scenario, store: Store, folder: Path, count: int) -> None:
     recovery = Recovery(store, sagas(scenario, folder, count).values(), workers=4)
     while recovery.run_once():
@@ -98,8 +122,13 @@ def snapshots(store: Store, folder: Path, count: int) -> dict[str, tuple[StoredE
     return {saga_id: (store.get(saga_id), store.journal(saga_id)) for saga_id in ids(folder, count)}
 
 
-def judged(scenario: Scenario, store: Store, folder: Path, count: int, before: dict[str, Any]) -> list[str]:
-    """Return what is wrong with any of them. ``before``: what was stored when the process that raised had ended."""
+def judged(
+    scenario: Scenario, store: Store, folder: Path, count: int, before: dict[str, Any], killed: bool = False
+) -> list[str]:
+    """Return what is wrong with any of them.
+
+    :param before: what was stored when the process that raised, or was ``killed``, had ended.
+    """
     faults = []
     for saga_id, (row, journal) in snapshots(store, folder, count).items():
         place = folder / saga_id
@@ -107,7 +136,7 @@ def judged(scenario: Scenario, store: Store, folder: Path, count: int, before: d
         if row is not None:
             folded = str(rebuild(scenario.build(World(place), saga_id), row, journal)[0].status)
         raised = (place / "raised").exists()
-        case = Case(scenario, read_log(place), [before[saga_id]] if raised else [], row, journal, folded)
+        case = Case(scenario, read_log(place), [before[saga_id]] if raised or killed else [], row, journal, folded)
         wrong = judge(case)
         has = {f"{entry.seq} {entry.kind}" for entry in journal}
         said = (place / "stored").read_text().splitlines() if (place / "stored").exists() else []
@@ -121,7 +150,7 @@ def main() -> None:
     role, name, address, folder, count, *options = sys.argv[1:]
     more = {"patience": float(options[0])} if options else {}
     with opened(address, **more) as store:
-        {"execute": execute, "recover": recover}[role](ALL[name], store, Path(folder), int(count))
+        {"execute": execute, "aexecute": aexecute, "recover": recover}[role](ALL[name], store, Path(folder), int(count))
 
 
 if __name__ == "__main__":
