@@ -94,7 +94,10 @@ async def astart(
     opened = await in_thread(partial(store_of, store), struck.append) if isinstance(store, str | os.PathLike) else store
     found: AsyncExecution | StoredExecution | SagaResult | None = None
     if not struck:
-        found = await in_thread(partial(begin, saga, AsyncExecution, saga._machine(saga_id), context, opened), struck.append)
+        machine = saga._machine(saga_id)
+        journal, new = _new(saga, machine, context, opened)
+        existing = await in_thread(partial(journal.begin, new, machine, saga.lease), struck.append)
+        found = _begun(saga, AsyncExecution, machine, context, journal, new, existing)
     waits = pauses()
     while not struck:
         if isinstance(found, (AsyncExecution, SagaResult)):
@@ -114,6 +117,15 @@ def begin(saga: Saga, driver: type[D], machine: Machine, context: Context, store
     :raises EncodingError: the input cannot be stored; nothing is.
     :raises SagaIdTakenError: the id belongs to another saga or another input.
     """
+    journal, new = _new(saga, machine, context, store)
+    return _begun(saga, driver, machine, context, journal, new, journal.begin(new, machine, saga.lease))
+
+
+def _new(saga: Saga, machine: Machine, context: Context, store: Store) -> tuple[Journal, NewExecution]:
+    """Return what is to be stored of a new execution.
+
+    :raises EncodingError: the input cannot be stored.
+    """
     saga_id = machine.saga_id
     texts = encode_context(context, saga.codec)
     machine.start(time.time())
@@ -122,7 +134,20 @@ def begin(saga: Saga, driver: type[D], machine: Machine, context: Context, store
     assert isinstance(started, e.SagaStarted)
     journal.attach(started, first_payload(started, context, texts, saga.version))
     new = NewExecution(saga_id, saga.name, saga.version, machine.plan.fingerprint, digest_of(texts), str(e.Status.RUNNING))
-    existing = journal.begin(new, machine, saga.lease)
+    return journal, new
+
+
+def _begun(
+    saga: Saga,
+    driver: type[D],
+    machine: Machine,
+    context: Context,
+    journal: Journal,
+    new: NewExecution,
+    existing: StoredExecution | None,
+) -> D | StoredExecution:
+    """Return what runs a new execution that is stored, or the one that has its id already: see :func:`begin`."""
+    saga_id = new.saga_id
     if existing is not None:
         if existing.name != saga.name:
             raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")

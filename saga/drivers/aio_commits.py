@@ -1,15 +1,18 @@
 """Commits of the executions that one event loop runs: those that come together are made together, in one thread.
 
 So many executions take turns at one thread, and at one commit, where each would otherwise wait for a thread of its own.
+
+An interrupt (Ctrl-C) may strike anywhere in the loop's thread: what it cuts off is begun again at the next occasion.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
+from typing import Final
 
 from saga.journal import Journal, commit_each
 from saga.machine import Machine
@@ -17,30 +20,39 @@ from saga.storage.protocol import Store
 
 __all__ = ["Commits", "commits_of"]
 
+_LONG: Final = 0.1
+"""Seconds after which others do not wait for a group any more: one of it may be waiting for a row that somebody has locked."""
+
 
 class _Commit:
     """What an execution has to store, and the future that tells it the outcome."""
 
-    __slots__ = ("future", "journal", "machine")
+    __slots__ = ("context", "future", "journal", "machine")
 
     def __init__(self, journal: Journal, machine: Machine, future: asyncio.Future[None]) -> None:
         self.journal = journal
         self.machine = machine
         self.future = future
+        self.context = contextvars.copy_context()
 
 
 class _Group:
     """Commits that are made together.
 
-    :ivar turn: taken by the thread that makes them: none is made twice, whatever interrupts the loop.
+    :ivar turn: taken by the thread that makes them: none is made twice. :ivar job: what the executor says of that thread.
     :ivar done: they have their outcomes; :ivar error: that of a group of one.
+    :ivar timer: sets it aside when it takes long.
     """
+
+    __slots__ = ("commits", "done", "error", "job", "timer", "turn")
 
     def __init__(self, commits: Sequence[_Commit]) -> None:
         self.commits = commits
         self.turn = threading.Lock()
         self.done = False
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+        self.job: asyncio.Future[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def store(self, commits: Commits, loop: asyncio.AbstractEventLoop) -> None:
         """Make them, in a thread."""
@@ -49,65 +61,113 @@ class _Group:
         try:
             if len(self.commits) == 1:
                 [one] = self.commits
-                one.journal.commit(one.machine)
-            else:
+                one.context.run(one.journal.commit, one.machine)
+            else:  # what was not stored so is stored alone, which tells what is wrong with it
                 commit_each(self.commits[0].journal.store, [(one.journal, one.machine) for one in self.commits])
         except BaseException as error:
-            self.error = error
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                self.error = error
+            else:  # which would not come through a future as it is
+                self.error = RuntimeError(f"the store raised {error!r}")
         self.done = True
-        with suppress(RuntimeError):  # the loop was closed without waiting for its tasks
+        try:
             loop.call_soon_threadsafe(commits.go_on)
+        except RuntimeError:  # the loop was closed without waiting for its tasks
+            commits.forget()
 
 
 class Commits:
-    """Commits on one store, for one event loop. One group is stored at a time; who comes meanwhile is in the next."""
+    """Commits on one store, for one event loop. One group is stored at a time; who comes meanwhile is in the next.
 
-    def __init__(self) -> None:
+    :param together: the store gains by it; else each is stored alone, beside the others.
+    """
+
+    def __init__(self, together: bool) -> None:
+        self._together = together
         self._waiting: dict[Journal, _Commit] = {}
         self._group: _Group | None = None
-        self._alone: list[_Group] = []  # which could not be stored with others
+        self._beside: dict[Journal, _Group] = {}  # what is stored alone, and groups that take long
 
     def commit(self, journal: Journal, machine: Machine) -> asyncio.Future[None]:
         """Begin :meth:`Journal.commit`, and return what tells its outcome."""
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        if self._group is None and not self._waiting:
+        known = self._waiting.get(journal)
+        if known is not None and known.machine is machine:
+            return known.future
+        if self._group is None or self._group.done or not self._group.turn.locked():
             loop.call_soon(self.go_on)  # when those have come that can come now
+        future = loop.create_future()
         self._waiting[journal] = _Commit(journal, machine, future)  # instead of one that an interrupt cut off
         return future
 
     def go_on(self) -> None:
-        """Tell the outcomes there are, and have stored what waits. It may be interrupted anywhere, and called again."""
-        for group in [self._group, *self._alone]:
-            if group is not None and group.done:
+        """Tell the outcomes there are, and have stored what waits."""
+        for group in self._groups():
+            if group.done:
                 self._tell(group)
-        if self._group is None and self._waiting:
-            group = _Group(list(self._waiting.values()))
-            self._group, self._waiting = group, {}
+        if self._waiting and (self._group is None or not self._together):
+            # The thread of one that an interrupt cut off may still be at its journal.
+            free = [one for journal, one in self._waiting.items() if journal not in self._beside]
+            rest = {journal: one for journal, one in self._waiting.items() if journal in self._beside}
+            if not free:
+                pass
+            elif self._together:
+                self._group, self._waiting = _Group(free), rest
+            else:
+                self._beside, self._waiting = self._beside | {one.journal: _Group([one]) for one in free}, rest
         loop = asyncio.get_running_loop()
-        for group in [self._group, *self._alone]:
-            if group is not None and not group.turn.locked():
-                try:
-                    loop.run_in_executor(None, group.store, self, loop)
-                except RuntimeError as error:  # no thread begins any more
-                    group.error, group.done = error, True
-                    loop.call_soon(self.go_on)
+        for group in self._groups():
+            if not group.turn.locked() and (group.job is None or group.job.done()):
+                self._begin(group, loop)
+
+    def forget(self) -> None:
+        """Let go of everything, as the event loop is closed."""
+        self._waiting, self._group, self._beside = {}, None, {}
+
+    def _groups(self) -> list[_Group]:
+        beside = list(dict.fromkeys(self._beside.values())) if self._beside else []
+        return beside if self._group is None else [self._group, *beside]
+
+    def _begin(self, group: _Group, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            group.job = loop.run_in_executor(None, group.store, self, loop)
+        except Exception:  # no thread begins now, or any more
+            group.store(self, loop)
+            return
+        group.job.add_done_callback(self._look)
+        if group is self._group:
+            group.timer = loop.call_later(_LONG, self._set_aside, group)
+
+    def _look(self, job: asyncio.Future[None]) -> None:
+        """See to it that what the executor dropped is done all the same."""
+        if job.cancelled() or job.exception() is not None:
+            self.go_on()
+
+    def _set_aside(self, group: _Group) -> None:
+        if self._group is group and not group.done:
+            self._beside, self._group = self._beside | {one.journal: group for one in group.commits}, None
+            self.go_on()
 
     def _tell(self, group: _Group) -> None:
+        alone: dict[Journal, _Group] = {}
         for one in group.commits:
             if one.future.done():
                 continue
-            if group.error is not None:
+            if len(group.commits) == 1 and group.error is not None:
                 one.future.set_exception(group.error)
             elif one.journal.written == len(one.machine.events):
                 one.future.set_result(None)
-            elif not any(one in other.commits for other in self._alone):
-                self._alone.append(_Group([one]))
-        group.error = None  # its traceback knows the group
+            else:
+                alone[one.journal] = _Group([one])
+        if group.timer is not None:
+            group.timer.cancel()
+        self._beside |= alone
         if group is self._group:
             self._group = None
-        else:
-            self._alone.remove(group)
+        for one in group.commits:
+            if self._beside.get(one.journal) is group:
+                del self._beside[one.journal]
+        group.error = None  # its traceback knows the group
 
 
 _commits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakKeyDictionary[Store, Commits]]
@@ -119,5 +179,5 @@ def commits_of(store: Store) -> Commits:
     of_loop = _commits.setdefault(asyncio.get_running_loop(), weakref.WeakKeyDictionary())
     found = of_loop.get(store)
     if found is None:
-        found = of_loop[store] = Commits()
+        found = of_loop[store] = Commits(getattr(type(store), "append_each", None) is not Store.append_each)
     return found

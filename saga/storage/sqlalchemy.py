@@ -149,7 +149,8 @@ class SQLAlchemyStore(Store):
         appends = [one._replace(status=None if one.status is None else rules.check_status(one.status)) for one in appends]
 
         def work(connection: sa.Connection, again: bool) -> set[Lease]:
-            held = self._held(connection, [one.lease for one in appends])
+            # One whose row somebody has locked waits for it by itself.
+            held = self._held(connection, [one.lease for one in appends], skip_locked=self._skips_locked)
             mine = [one for one in appends if one.lease in held]
             self._add(connection, [(one.lease.saga_id, one.entries) for one in mine])
             for one in mine:
@@ -334,14 +335,15 @@ class SQLAlchemyStore(Store):
         saga = self._tables.saga
         return saga.c.id == lease.saga_id, saga.c.owner == lease.owner, saga.c.epoch == lease.epoch
 
-    def _held(self, connection: sa.Connection, leases: Sequence[Lease]) -> set[Lease]:
+    def _held(self, connection: sa.Connection, leases: Sequence[Lease], *, skip_locked: bool = False) -> set[Lease]:
         """Return which of the leases hold, with their rows locked."""
         saga = self._tables.saga
         columns = sa.select(saga.c.id, saga.c.owner, saga.c.epoch)
         found: set[Lease] = set()
         # In the order of their ids, so that two who lock the same do not wait for each other.
         for ids in _batches(sorted(lease.saga_id for lease in leases)):
-            rows = connection.execute(columns.where(saga.c.id.in_(ids)).order_by(saga.c.id).with_for_update(key_share=True))
+            locked = columns.where(saga.c.id.in_(ids)).order_by(saga.c.id)
+            rows = connection.execute(locked.with_for_update(key_share=True, skip_locked=skip_locked))
             found.update(Lease(*row) for row in rows)
         return found.intersection(leases)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,6 +58,13 @@ class Gated(MemoryStore):
         for one in appends:
             MemoryStore.append(self, one.lease, one.entries, status=one.status, release=one.release, taken=one.taken)
         return [True] * len(appends)
+
+
+class Shared(MemoryStore):
+    """Is told what to store together."""
+
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        return [self._appends(one) for one in appends]
 
 
 class Noted(Task[None]):
@@ -189,18 +200,234 @@ def test_two_event_loops_use_one_store(tmp_path: Any) -> None:
         assert {len(store.journal(f"{name}{number}")) for name in "xy" for number in range(20)} == {8}
 
 
-def test_an_execution_on_an_event_loop_that_begins_no_threads_any_more_is_left_to_a_recovery() -> None:
+def test_an_event_loop_that_begins_no_threads_any_more_stores_by_itself() -> None:
     class ShutsDown(Noted):
         async def execute(self, context: Context) -> None:
             await asyncio.get_running_loop().shutdown_default_executor()
 
-    async def late() -> None:
-        with pytest.raises(StorageError, match="shutdown has been called"):
-            await Saga("s", store=store).add_task(ShutsDown("a", [])).aexecute(saga_id="late")
+    result = asyncio.run(Saga("s", store=Shared()).add_task(ShutsDown("a", [])).atry_execute())
+    assert result.status is Status.COMPLETED
 
-    store = MemoryStore()
-    asyncio.run(late())
-    assert store.claim("recovery", 1.0)  # its lease is given back
+
+def test_nobody_waits_for_a_commit_that_takes_long() -> None:
+    """One's row is locked by somebody, say."""
+    store, log = Gated(), list[str]()
+
+    async def others_end_first() -> None:
+        saga = build(store, log)
+        first = asyncio.create_task(saga.atry_execute(saga_id="first"))
+        await until(store.reached.is_set)
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*[saga.atry_execute(saga_id=saga_id) for saga_id in "xyz"])
+        assert [result.status for result in results] == [Status.COMPLETED] * 3
+        assert not first.done()
+        store.go.set()
+        assert (await first).status is Status.COMPLETED
+
+    asyncio.run(others_end_first())
+
+
+class Executor(ThreadPoolExecutor):
+    """Counts its jobs, and drops or refuses some.
+
+    :ivar fate: of the next ones.
+    """
+
+    def __init__(self, *fate: str) -> None:
+        super().__init__(4)
+        self.jobs = 0
+        self.fate = list(fate)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.jobs += 1
+        fate = self.fate.pop(0) if self.fate and getattr(function, "__name__", "") == "store" else ""
+        if fate == "refused":
+            raise OSError("no")
+        if fate:
+            dropped: Future[Any] = Future()
+            if fate == "cancelled":
+                dropped.cancel()
+                dropped.set_running_or_notify_cancel()
+            else:
+                dropped.set_exception(BrokenExecutor())
+            return dropped
+        return super().submit(function, *args, **kwargs)
+
+
+@pytest.mark.parametrize("fate", [["cancelled"], ["broken"], ["refused"], ["refused", "cancelled", "broken", "refused"]])
+@pytest.mark.parametrize("many", [1, 5])
+def test_what_the_executor_drops_is_stored_all_the_same(fate: list[str], many: int) -> None:
+    store, log = Shared(), list[str]()
+
+    async def dropped() -> list[Any]:
+        asyncio.get_running_loop().set_default_executor(Executor(*fate))
+        saga = build(store, log)
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*[saga.atry_execute(saga_id=str(number)) for number in range(many)])
+
+    assert [result.status for result in asyncio.run(dropped())] == [Status.COMPLETED] * many
+    assert sorted(log) == sorted(f"{number} {name}" for number in range(many) for name in "ab")
+
+
+def test_a_group_that_is_refused_takes_one_thread_for_each() -> None:
+    store, log = Shared(), list[str]()
+    executor = Executor()
+    refused: list[int] = []
+
+    def refuse(appends: Sequence[Append]) -> list[bool]:
+        refused.append(len(appends))
+        return [False] * len(appends)
+
+    async def many() -> None:
+        asyncio.get_running_loop().set_default_executor(executor)
+        saga = build(store, log)
+        await asyncio.gather(*[saga.atry_execute() for _ in range(100)])
+
+    store.append_each = refuse  # type: ignore[method-assign]
+    asyncio.run(many())
+    assert executor.jobs < 100 + sum(refused) + 2 * 100 + 10  # creations, what was refused, groups
+
+
+def test_a_store_that_knows_nothing_of_groups_stores_several_at_once() -> None:
+    log: list[str] = []
+    three = threading.Barrier(3)
+
+    class Together(MemoryStore):
+        def append(self, *args: Any, **options: Any) -> None:
+            three.wait(20)
+            super().append(*args, **options)
+
+    async def many() -> list[Any]:
+        saga = build(Together(), log)
+        return await asyncio.gather(*[saga.atry_execute() for _ in range(3)])
+
+    assert [result.status for result in asyncio.run(many())] == [Status.COMPLETED] * 3
+
+
+def test_what_is_stored_alone_sees_the_context_variables_of_its_caller() -> None:
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+    seen: set[str] = set()
+
+    class Seeing(MemoryStore):
+        def append(self, *args: Any, **options: Any) -> None:
+            seen.add(who.get())
+            super().append(*args, **options)
+
+    async def one() -> None:
+        who.set("me")
+        await build(Seeing(), []).aexecute()
+
+    asyncio.run(one())
+    assert seen == {"me"}
+
+
+@pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError, ZeroDivisionError])
+def test_whatever_a_store_raises_is_told(error: type[BaseException]) -> None:
+    class Wrong(MemoryStore):
+        def append(self, *args: Any, **options: Any) -> None:
+            raise error
+
+    async def one() -> None:
+        async with asyncio.timeout(20):
+            await build(Wrong(), []).aexecute()
+
+    with pytest.raises(StorageError, match=rf"{error.__name__}\(\)"):
+        asyncio.run(one())
+
+
+def test_one_commit_that_is_asked_for_twice_is_one() -> None:
+    async def twice() -> None:
+        commits: Any = aio_commits.Commits(True)
+        journal, machine = object(), object()
+        assert commits.commit(journal, machine) is commits.commit(journal, machine)
+        commits.forget()
+
+    asyncio.run(twice())
+
+
+def test_what_has_ended_is_kept_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(Exception):
+        pass
+
+    class Fails(Noted):
+        async def execute(self, context: Context) -> None:
+            error = Wrong()
+            raised.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+
+    raised: list[weakref.ref[Wrong]] = []
+
+    async def one() -> None:
+        result = await Saga("s", store=Shared()).add_task(Fails("a", [])).atry_execute()
+        assert result.status is Status.COMPENSATED
+        del result
+        await until(lambda: raised[0]() is None)  # the thread that stored it may still be at its end
+
+    monkeypatch.setattr(aio_commits, "_LONG", 3600.0)
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(one())
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_runs_on_after_an_interrupt_waits_for_what_it_cut_off(together: bool) -> None:
+    """Two commits of one journal, in two threads at once, would count what both have stored twice."""
+    at_once = most = 0
+
+    class Slow:
+        written = 0
+
+        def commit(self, machine: Any) -> None:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            time.sleep(0.05)
+            self.written = len(machine.events)
+            at_once -= 1
+
+    async def two() -> None:
+        commits: Any = aio_commits.Commits(together)
+        journal = Slow()
+        first = commits.commit(journal, SimpleNamespace(events=[1]))
+        await asyncio.sleep(0.01)
+        await asyncio.gather(first, commits.commit(journal, SimpleNamespace(events=[1, 2])))
+        assert journal.written == 2
+
+    asyncio.run(two())
+    assert most == 1
+
+
+def test_a_loop_that_is_closed_in_a_commit_is_not_kept() -> None:
+    store: Gated | None = Gated()
+    assert store is not None
+    loop = asyncio.new_event_loop()
+
+    async def up_to_the_last_commit(store: Gated) -> None:
+        running.append(asyncio.create_task(build(store, [], "a").atry_execute(saga_id="x")))
+        await until(store.reached.is_set)
+
+    running: list[asyncio.Task[Any]] = []
+    loop.run_until_complete(up_to_the_last_commit(store))
+    loop.set_exception_handler(lambda loop, context: None)  # a task is destroyed that is pending
+    loop.close()
+    gone = [weakref.ref(store), weakref.ref(loop), weakref.ref(running.pop())]
+    store.go.set()
+    del loop, store
+
+    def is_gone() -> bool:
+        gc.collect()
+        return not any(one() for one in gone)
+
+    end = time.monotonic() + 20
+    while not is_gone() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert is_gone()
 
 
 class Interrupter:
@@ -219,10 +446,42 @@ class Interrupter:
         return self
 
 
-def interrupt_at(line: int) -> bool:
+class Refusing(MemoryStore):
+    """Stores nothing together, and nothing of one execution in two threads."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.busy: set[str] = set()
+        self.twice = False
+
+    def append_each(self, appends: Sequence[Append]) -> list[bool]:
+        return [False] * len(appends)
+
+    def append(self, lease: Lease, entries: Sequence[Entry], **options: Any) -> None:
+        self.twice = self.twice or lease.saga_id in self.busy
+        self.busy.add(lease.saga_id)
+        time.sleep(0.001)
+        super().append(lease, entries, **options)
+        self.busy.discard(lease.saga_id)
+
+
+STORES = {"shared": Shared, "alone": MemoryStore, "refusing": Refusing}
+
+
+def run_on(runner: asyncio.Runner, saga: Saga) -> None:
+    """Execute once more in the same event loop, as in a notebook, whatever the interrupted ones raise in it."""
+    for number in range(9):
+        with suppress(KeyboardInterrupt):
+            result = runner.run(asyncio.wait_for(saga.atry_execute(saga_id=f"later{number}"), 20))
+            assert result.status is Status.COMPLETED
+            return
+    raise AssertionError("it is interrupted again and again")
+
+
+def interrupt_at(line: int, kind: str) -> bool:
     """Execute some sagas with an interrupt, and recover what it left. Return whether there was such a line."""
     now = time.time()
-    store, log = MemoryStore(clock=lambda: now), list[str]()
+    store, log = STORES[kind](clock=lambda: now), list[str]()
     saga = build(store, log)
     ids = "xyz"
 
@@ -232,10 +491,14 @@ def interrupt_at(line: int) -> bool:
     interrupter = Interrupter(line)
     sys.settrace(interrupter)
     try:
-        with suppress(KeyboardInterrupt):
-            asyncio.run(all_of_them())
+        with suppress(KeyboardInterrupt), asyncio.Runner() as runner:
+            with suppress(KeyboardInterrupt):
+                runner.run(all_of_them())
+            sys.settrace(None)
+            run_on(runner, saga)
     finally:
         sys.settrace(None)
+    assert not getattr(store, "twice", False)
     keeper_of(store)._held.clear()  # as if the process had ended
     now += 60.0
     Recovery(store, [saga]).run_once()
@@ -254,16 +517,18 @@ def last(names: Sequence[str], name: str) -> int:
     return max((index for index, one in enumerate(names) if one == name), default=-1)
 
 
-def test_an_interrupt_at_any_line_leaves_nobody_waiting() -> None:
+@pytest.mark.parametrize("kind", list(STORES))
+def test_an_interrupt_at_any_line_leaves_nobody_waiting(kind: str) -> None:
     # In a process of its own: in Python 3.11, a trace function that raises confuses the parser later on.
-    script = """
-        import itertools, logging
+    home = Path(__file__).parents[2]
+    script = f"""
+        import itertools, logging, sys
+        sys.path.append({str(home)!r})
         from tests.drivers.test_commits_together import interrupt_at
         logging.disable()
-        print(next(line for line in itertools.count(1) if not interrupt_at(line)))
+        print(next(line for line in itertools.count(1) if not interrupt_at(line, {kind!r})))
         """
-    home = Path(__file__).parents[2]
     run = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(run, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert int(done.stdout) > 40  # so many lines are executed

@@ -95,6 +95,15 @@ def test_what_is_stored_together_is_one_transaction(store, stored):
     assert len(commits) == 1
 
 
+def test_one_whose_row_is_locked_holds_up_no_other(store, stored):
+    leases = [stored.create(store, saga_id) for saga_id in "abc"]
+    saga = store._tables.saga
+    with store._engine.connect() as other, other.begin():
+        other.execute(sa.select(saga.c.id).where(saga.c.id == "b").with_for_update()).all()
+        assert store.append_each([Append(lease, stored.entries(2)) for lease in leases]) == [True, False, True]
+    assert [len(store.journal(saga_id)) for saga_id in "abc"] == [2, 1, 2]
+
+
 def test_what_cannot_be_stored_together_is_not_tried_for_long(store, stored, monkeypatch):
     leases = [stored.create(store, saga_id) for saga_id in "ab"]
 
