@@ -109,12 +109,10 @@ class Commits:
             # The thread of one that an interrupt cut off may still be at its journal.
             free = [one for journal, one in self._waiting.items() if journal not in self._beside]
             rest = {journal: one for journal, one in self._waiting.items() if journal in self._beside}
-            if not free:
-                pass
-            elif self._together:
-                self._group, self._waiting = _Group(free), rest
-            else:
+            if not self._together:
                 self._beside, self._waiting = self._beside | {one.journal: _Group([one]) for one in free}, rest
+            elif free:
+                self._group, self._waiting = _Group(free), rest
         loop = asyncio.get_running_loop()
         for group in self._groups():
             if not group.turn.locked() and (group.job is None or group.job.done()):

@@ -23,6 +23,13 @@ PATIENCE: Final = 20.0
 """Seconds after which a test that hangs has failed."""
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait in the event loop for a condition; fail where it does not come true."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 class Gate:
     """Holds the calls that come to it until it is opened, from any thread."""
 

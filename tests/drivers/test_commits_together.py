@@ -26,6 +26,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Lease, MemoryStore, SqliteStore, Store
+from tests.drivers.conftest import until
 
 
 class Gated(MemoryStore):
@@ -86,12 +87,6 @@ def build(store: Store, log: list[str], steps: str = "ab") -> Saga:
     for name in steps:
         saga.add_task(Noted(name, log))
     return saga
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def behind_one(
@@ -428,6 +423,23 @@ def test_a_loop_that_is_closed_in_a_commit_is_not_kept() -> None:
     while not is_gone() and time.monotonic() < end:
         time.sleep(0.01)
     assert is_gone()
+
+
+def test_what_cannot_be_stored_is_given_back_where_no_threads_begin_any_more() -> None:
+    class ShutsDown(Noted):
+        async def execute(self, context: Context) -> None:
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+    class Full(Shared):
+        def append(self, *args: Any, **options: Any) -> None:
+            raise StorageError("the disk is full")
+
+    store = Full()
+    with pytest.raises(StorageError, match="the disk is full"):
+        asyncio.run(Saga("s", store=store).add_task(ShutsDown("a", [])).atry_execute(saga_id="x"))
+    row = store.get("x")
+    assert row is not None
+    assert (row.status, row.owner) == ("running", None)
 
 
 class Interrupter:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from saga import Context, Retry, Saga, Status, fallback, parallel, step
 from saga.errors import SagaDefinitionError, SagaExecutionException, StorageError
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, NewExecution
+from tests.drivers.conftest import until
 
 SHORT = 0.02
 
@@ -63,12 +64,6 @@ class DyingStore(MemoryStore):
         terminal = row.status not in ("running", "compensating")
         found.append(Lease(saga_id, "who died", 1), [], status=row.status, release=terminal)
         return found
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def ticks(count: int) -> None:
