@@ -36,7 +36,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from saga import RERUN, Context, Saga, Task
+from saga import Context, InDoubt, Saga, Task
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
 from saga.storage.sqlite import COLUMNS
@@ -70,7 +70,7 @@ class NothingAsync(Task[None]):
 
 
 class RunsAgain(Nothing):
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
 
 def saga_of(task: type[Task[Any]], steps: int, store: Store | None = None) -> Saga:

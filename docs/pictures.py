@@ -32,7 +32,7 @@ def place_order(error: Exception | None = None) -> Saga:
     parcel = sequence(step(nothing, nothing, name="PackParcel"), step(print_label, name="PrintLabel", on_error=Skip))
     courier = fallback(step(book, nothing, name="BookCourier", timeout=5), step(nothing, nothing, name="BookPost"))
     return (
-        Saga("place-order", deadline=60)
+        Saga("place-order", timeout=60)
         .add_task(step(nothing, nothing, name="ReserveStock"))
         .add_task(parallel(parcel, courier))
         .add_task(Saga("payment").add_task(step(charge, name="ChargeCard", retry=Retry(3))))

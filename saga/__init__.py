@@ -4,13 +4,9 @@ from saga.context import Context
 from saga.events import Status, StepStatus
 from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
 from saga.policy import (
-    ASK,
-    COMPENSATE,
-    RERUN,
     Backoff,
     Compensate,
     ExponentialBackoff,
-    FixedBackoff,
     InDoubt,
     OnError,
     Retry,
@@ -21,16 +17,14 @@ from saga.saga import ExecutionInfo, Observer, Saga
 from saga.task import StepInfo, Task
 from saga.transaction import Transaction, transaction
 
+__version__ = "0.1.0"
+
 __all__ = [
-    "ASK",
-    "COMPENSATE",
-    "RERUN",
     "Backoff",
     "Compensate",
     "Context",
     "ExecutionInfo",
     "ExponentialBackoff",
-    "FixedBackoff",
     "Flow",
     "InDoubt",
     "Observer",

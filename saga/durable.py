@@ -252,7 +252,7 @@ def rebuild(saga: Saga, row: StoredExecution, entries: Sequence[Entry]) -> tuple
         raise LeaseLostError(f"execution {row.saga_id!r} was purged")
     context = rebuild_context(recorded[0], saga.codec)
     context._begin(plan, row.saga_id)
-    views = Views(plan, context, saga.deadline is not None)
+    views = Views(plan, context, saga.timeout is not None)
     try:
         for one in recorded:
             if isinstance(plan, OpenPlan) and isinstance(one.event, e.StepStarted) and "task" in one.more:

@@ -1,4 +1,27 @@
-"""What can go wrong, one class each; the message says how to mend it."""
+"""What can go wrong, one class each; the message says how to mend it.
+
+::
+
+    SagaError
+    ├── SagaDefinitionError            a saga, a flow or a policy is wrong: nothing ran
+    ├── SagaExecutionException         an execution failed, and was undone
+    │   └── SagaCompensationError      ... and could not be wholly undone
+    ├── ContextKeyError                (KeyError, AttributeError) the context has no such key
+    ├── MergeConflictError             two branches changed one key
+    ├── StepTimeoutError               (TimeoutError) a step took too long
+    ├── SagaTimeoutError               (TimeoutError) an execution took too long
+    ├── SagaCancelledError             a person gave an execution up
+    ├── CrashError                     the process that made a call died
+    ├── CircuitOpenError               a circuit breaker let no call through
+    ├── RecordedError                  an exception of another process
+    ├── EncodingError                  a value cannot be stored, or not be read back
+    ├── ActionRefusedError             (ValueError) a person's action does not fit where the execution stands
+    └── StorageError                   a store could not do what it was asked to
+        ├── UnknownExecutionError      it has no execution with this id
+        ├── SagaIdTakenError           it has another execution with this id
+        ├── LeaseLostError             another process has taken the execution over
+        └── DefinitionChangedError     the execution began under another definition
+"""
 
 from __future__ import annotations
 
@@ -9,6 +32,7 @@ if TYPE_CHECKING:
     from saga.task import Task
 
 __all__ = [
+    "ActionRefusedError",
     "CircuitOpenError",
     "ContextKeyError",
     "CrashError",
@@ -103,6 +127,10 @@ class SagaIdTakenError(StorageError):
 
 class DefinitionChangedError(StorageError):
     """A stored execution began under another definition of its saga than the one at hand."""
+
+
+class ActionRefusedError(SagaError, ValueError):
+    """What a person wants done does not fit where the execution stands; the text says why. Nothing is recorded."""
 
 
 class SagaExecutionException(SagaError):

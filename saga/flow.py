@@ -91,11 +91,11 @@ class Sequence(Flow):
 class Parallel(Flow):
     """Flows at the same time, each with its own view of the context.
 
-    ``undo_together``: whether the branches are undone at the same time too; otherwise one step after the other.
+    ``compensate_together``: whether the branches are undone at the same time too; otherwise one step after the other.
     """
 
     children: tuple[Flow, ...]
-    undo_together: bool = False
+    compensate_together: bool = False
     open: bool = False  # made by the operator &, so that another & adds to it
 
 
@@ -132,12 +132,12 @@ def sequence(*flows: FlowLike) -> Sequence:
     return Sequence(tuple(as_flow(flow, "sequence()") for flow in flows))
 
 
-def parallel(*flows: FlowLike, undo_together: bool = False) -> Parallel:
+def parallel(*flows: FlowLike, compensate_together: bool = False) -> Parallel:
     """Return the flows at the same time, each in a thread of its own and with its own view of the context.
 
-    :param undo_together: undo the branches at the same time too, each in reverse order.
+    :param compensate_together: undo the branches at the same time too, each in reverse order.
     """
-    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), undo_together)
+    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), compensate_together)
 
 
 def fallback(
@@ -150,7 +150,7 @@ def fallback(
     """Return a step with what is done instead when it has failed for good.
 
     What the failed step changed in the context is discarded. If it is in doubt (it timed out), it is compensated before the
-    alternative runs; or, where it says ``in_doubt=ASK``, the execution is stuck until a person has decided.
+    alternative runs; or, where it says ``in_doubt=InDoubt.ASK``, the execution is stuck until a person has decided.
 
     :param primary: a task, a task class or a step.
     :param alternative: a task, a task class, a saga or a flow.
@@ -252,7 +252,7 @@ def with_policy(flow: Any, policy: Any) -> Flow:
         given = {"in_doubt": policy}
     else:
         raise SagaDefinitionError(
-            f"{where}: {policy!r} is no policy; give Retry(...), Skip, Compensate, RERUN, ASK or COMPENSATE"
+            f"{where}: {policy!r} is no policy; give Retry(...), Skip, Compensate or InDoubt.RERUN, ASK or COMPENSATE"
         )
     if not isinstance(found, Step | MethodStep):
         raise SagaDefinitionError(f"{where}: {_brief(flow)} is more than one step, and a policy is a step's; give it to each")

@@ -11,7 +11,7 @@ from typing import Any
 from saga.codec import Codec
 from saga.errors import EncodingError, SagaDefinitionError
 from saga.flow import FunctionTask, Step, step
-from saga.policy import ExponentialBackoff, FixedBackoff, InDoubt, Retry
+from saga.policy import ExponentialBackoff, InDoubt, Retry
 from saga.task import Task
 
 __all__ = ["read_step", "write_step"]
@@ -83,8 +83,6 @@ def _find(name: str) -> Any:
 
 def _write_retry(retry: Retry, where: str) -> dict[str, Any]:
     backoff = retry.backoff
-    if isinstance(backoff, FixedBackoff):
-        backoff = backoff.seconds
     if isinstance(backoff, ExponentialBackoff):
         told: Any = [backoff.initial, backoff.factor, backoff.cap, backoff.jitter]
     elif isinstance(backoff, int | float):

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from saga.errors import CrashError, SagaCancelledError, SagaTimeoutError, StepTimeoutError
+from saga.errors import ActionRefusedError, CrashError, SagaCancelledError, SagaTimeoutError, StepTimeoutError
 from saga.events import (
     COMPENSATED,
     COMPENSATING,
@@ -292,7 +292,7 @@ class Machine:
         passes = [command.step for command in self.commands if isinstance(command, Pass)]
         return {step.index for step in passes if step.pause is not None and step.pause.signal == signal}
 
-    def reach_deadline(self, seconds: float, at: float, cancelled: Collection[int] = ()) -> SagaTimeoutError | None:
+    def reach_timeout(self, seconds: float, at: float, cancelled: Collection[int] = ()) -> SagaTimeoutError | None:
         """The execution's own deadline has come: running steps count as timed out, and the undo starts.
 
         :param cancelled: steps that will be cancelled now: they time out when they have ended.
@@ -300,7 +300,7 @@ class Machine:
         """
         if self.status.terminal or self.past_pivot or self.went_through:
             return None
-        error = SagaTimeoutError(f"saga {self.saga!r} took longer than its deadline of {seconds:g} s")
+        error = SagaTimeoutError(f"saga {self.saga!r} took longer than its timeout of {seconds:g} s")
         for index in sorted(self.open):
             step = self.plan.steps[index]
             if step.pause is None and index not in cancelled:
@@ -312,7 +312,7 @@ class Machine:
     def act(self, action: OperatorActed) -> None:
         """Take what a person decided while the execution runs here.
 
-        :raises ValueError: the action is not one for where the execution stands; nothing is recorded.
+        :raises ActionRefusedError: the action is not one for where the execution stands; nothing is recorded.
         """
         self.check(action.action, action.step)
         self.record(action)
@@ -321,31 +321,35 @@ class Machine:
     def check(self, action: str, step: str | None) -> None:
         """Refuse an operator's action that does not fit where the execution stands.
 
-        :raises ValueError: the text says why.
+        :raises ActionRefusedError: the text says why.
         """
         status = self.status
         if action not in ACTIONS:
-            raise ValueError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
+            raise ActionRefusedError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
         if status in (COMPLETED, COMPENSATED):
-            raise ValueError(f"the execution has ended ({status}); there is nothing to {action}")
+            raise ActionRefusedError(f"the execution has ended ({status}); there is nothing to {action}")
         if action in ("cancel", "compensate") and self.past_pivot:
-            raise ValueError("the saga is past its pivot: nothing is undone any more")
+            raise ActionRefusedError("the saga is past its pivot: nothing is undone any more")
         if action == "cancel" and status is not RUNNING:
-            raise ValueError(f"the execution does not go forward ({status}): there is nothing to cancel")
+            raise ActionRefusedError(f"the execution does not go forward ({status}): there is nothing to cancel")
         if action in ("resume", "retry") and status is not STUCK:
-            raise ValueError(f"the execution is not stuck ({status}): there is nothing to {action}")
+            raise ActionRefusedError(f"the execution is not stuck ({status}): there is nothing to {action}")
         if action == "retry" and not self.unfinished_undo:
-            raise ValueError("no compensation has failed: there is nothing to retry")
+            raise ActionRefusedError("no compensation has failed: there is nothing to retry")
         if action == "resume" and self.unfinished_undo:
-            raise ValueError("a compensation has failed; use retry, or skip the step once it is undone by hand")
+            raise ActionRefusedError("a compensation has failed; use retry, or skip the step once it is undone by hand")
         if action == "resume" and self.error is not None and self.asked and not (self.open or self.undo or self.undoing):
-            raise ValueError("the undo has begun, so no step is executed again; use compensate, or skip the step in doubt")
+            raise ActionRefusedError(
+                "the undo has begun, so no step is executed again; use compensate, or skip the step in doubt"
+            )
         if action == "skip":
             if status is not STUCK:
-                raise ValueError(f"the execution is not stuck ({status}): there is nothing to skip")
+                raise ActionRefusedError(f"the execution is not stuck ({status}): there is nothing to skip")
             left = [self.plan.steps[index].name for index in sorted(self.asked | self.unfinished_undo.keys())]
             if step not in left:
-                raise ValueError(f"step {step!r} waits for no decision of a person; those that do: {', '.join(left) or 'none'}")
+                raise ActionRefusedError(
+                    f"step {step!r} waits for no decision of a person; those that do: {', '.join(left) or 'none'}"
+                )
 
     def recover(self, owner: str, epoch: int, at: float) -> None:
         """Go on from what the events tell: whoever recorded them is gone, and so is every call it had under way.
@@ -623,10 +627,10 @@ class Machine:
         if self.open or self.status.terminal:
             return
         if self.status is COMPENSATING:
-            if self.undoing and not self.plan.undo_together:
+            if self.undoing and not self.plan.compensate_together:
                 return
             if self.undo and not (self.unfinished_undo and self.stop_on_compensation_failure):
-                if not self.plan.undo_together:
+                if not self.plan.compensate_together:
                     self._compensate(self.plan.steps[self.undo[-1]], at)
                     return
                 for step in self._next_to_undo():
@@ -872,7 +876,7 @@ def _undone_together(one: PlannedStep, other: PlannedStep) -> bool:
         if group is not other_group:
             return False
         if branch != other_branch:
-            return group.undo_together
+            return group.compensate_together
     return False
 
 

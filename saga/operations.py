@@ -11,7 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from saga.durable import rebuild, store_of
-from saga.errors import DefinitionChangedError, StorageError
+from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError
 from saga.events import Status
 from saga.journal import write_action
 from saga.leases import owner
@@ -125,7 +125,8 @@ class Operations:
     def cancel(self, saga_id: str, why: str) -> None:
         """Give up a running execution: what it has done is undone.
 
-        :raises StorageError: there is none. :raises ValueError: it does not go forward, or ``why`` is empty.
+        :raises StorageError: there is none. :raises ActionRefusedError: it does not go forward.
+        :raises ValueError: ``why`` is empty.
         """
         self._act("cancel", saga_id, None, why)
 
@@ -181,7 +182,7 @@ class Operations:
     def _check(self, action: str, row: StoredExecution, step: str | None) -> None:
         """Refuse what does not fit where the execution stands, as far as that can be told here.
 
-        :raises ValueError: the text says why.
+        :raises ActionRefusedError: the text says why.
         """
         for saga in self._sagas:
             if saga.name == row.name:
@@ -192,11 +193,13 @@ class Operations:
                 machine.check(action, step)
                 return
         if row.status in (Status.COMPLETED, Status.COMPENSATED):
-            raise ValueError(f"execution {row.saga_id!r} has ended ({row.status}); there is nothing to {action}")
+            raise ActionRefusedError(f"execution {row.saga_id!r} has ended ({row.status}); there is nothing to {action}")
         if action in ("resume", "retry", "skip") and row.status != Status.STUCK:
-            raise ValueError(f"execution {row.saga_id!r} is not stuck ({row.status}): there is nothing to {action}")
+            raise ActionRefusedError(f"execution {row.saga_id!r} is not stuck ({row.status}): there is nothing to {action}")
         if action == "cancel" and row.status != Status.RUNNING:
-            raise ValueError(f"execution {row.saga_id!r} does not go forward ({row.status}): there is nothing to cancel")
+            raise ActionRefusedError(
+                f"execution {row.saga_id!r} does not go forward ({row.status}): there is nothing to cancel"
+            )
 
     def _row(self, saga_id: str) -> StoredExecution:
         row = self.store.get(saga_id)

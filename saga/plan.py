@@ -86,7 +86,7 @@ class Group:
     scope: int
     scopes: tuple[int, ...]
     names: tuple[str, ...]
-    undo_together: bool = False
+    compensate_together: bool = False
     then: tuple[PlannedStep, ...] | Group | None = None
 
 
@@ -100,7 +100,7 @@ class Plan:
     :ivar asynchronous: whether any task is a coroutine function.
     :ivar pivot: the step after which nothing is undone.
     :ivar receives: whether a step waits for a signal.
-    :ivar undo_together: whether any group's branches are undone at the same time.
+    :ivar compensate_together: whether any group's branches are undone at the same time.
     :ivar open: whether it grows.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
     """
@@ -122,7 +122,7 @@ class Plan:
         several = groups or self.pivot or any(step.timeout or step.pause or step.fallback for step in steps)
         self.plain = not (self.open or several)
         self.receives = any(step.pause is not None and step.pause.signal is not None for step in steps)
-        self.undo_together = any(group.undo_together for group in groups)
+        self.compensate_together = any(group.compensate_together for group in groups)
         self.asynchronous = any(step.async_execute or step.async_compensate for step in steps)
 
     @cached_property
@@ -279,7 +279,7 @@ class _Compiler:
                 f"saga {self.saga!r}: a parallel group has {count} branch{'' if count else 'es'}; give at least two"
             )
         parts, scopes = [], []
-        group = Group(len(self.groups), scope, (), (), flow.undo_together)
+        group = Group(len(self.groups), scope, (), (), flow.compensate_together)
         self.groups.append(group)
         outside = self.inside
         for number, child in enumerate(flow.children):
@@ -332,7 +332,7 @@ def _planned(index: int, name: str, flow: Step, scope: int, where: str, resolver
     if not isinstance(on_error, OnError):
         raise SagaDefinitionError(f"{where}: on_error is {on_error!r}; give Compensate, Skip or Retry(..., then=...)")
     if not isinstance(policies["in_doubt"], InDoubt):
-        raise SagaDefinitionError(f"{where}: in_doubt is {policies['in_doubt']!r}; give RERUN, COMPENSATE or ASK")
+        raise SagaDefinitionError(f"{where}: in_doubt is {policies['in_doubt']!r}; give InDoubt.RERUN, COMPENSATE or ASK")
     for policy in ("compensate_on_failure", "pivot"):
         if not isinstance(policies[policy], bool):
             raise SagaDefinitionError(f"{where}: {policy} is {policies[policy]!r}; give a bool")

@@ -13,13 +13,9 @@ from typing import Any, Final, Protocol, runtime_checkable
 from saga.errors import SagaDefinitionError
 
 __all__ = [
-    "ASK",
-    "COMPENSATE",
-    "RERUN",
     "Backoff",
     "Compensate",
     "ExponentialBackoff",
-    "FixedBackoff",
     "InDoubt",
     "OnError",
     "Retry",
@@ -51,11 +47,6 @@ class InDoubt(Enum):
     """Leave it alone: the execution ends ``stuck`` and a person decides."""
 
 
-COMPENSATE: Final = InDoubt.COMPENSATE
-RERUN: Final = InDoubt.RERUN
-ASK: Final = InDoubt.ASK
-
-
 @runtime_checkable
 class Backoff(Protocol):
     """How long to wait before the next attempt."""
@@ -80,22 +71,6 @@ def is_seconds(value: object) -> bool:
 def _check_seconds(owner: str, name: str, value: float) -> None:
     if not is_seconds(value):
         raise SagaDefinitionError(f"{owner}: {name} is {value!r}; give seconds as a finite number of 0 or more")
-
-
-@dataclass(frozen=True, slots=True)
-class FixedBackoff:
-    """Wait the same time before every attempt.
-
-    :param seconds: the wait, in seconds.
-    """
-
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_seconds("FixedBackoff", "seconds", self.seconds)
-
-    def delay(self, attempt: int, fraction: float) -> float:
-        return self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +126,7 @@ class Retry:
             _check_seconds("Retry", "backoff", self.backoff)
         elif not isinstance(self.backoff, Backoff):
             raise SagaDefinitionError(
-                f"Retry: backoff is {self.backoff!r}; give seconds, FixedBackoff, ExponentialBackoff or an object with "
+                f"Retry: backoff is {self.backoff!r}; give seconds, ExponentialBackoff or an object with "
                 "delay(attempt, fraction)"
             )
         kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)

@@ -20,7 +20,7 @@ from saga.journal import Journal, commit_each
 from saga.leases import keeper_of, owner
 from saga.machine import Machine
 from saga.plan import Plan
-from saga.policy import Backoff, ExponentialBackoff
+from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.result import SagaResult
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 from saga.transaction import TransactionSaga
@@ -33,6 +33,7 @@ __all__ = ["Recovery"]
 
 _logger: Final = logging.getLogger("saga")
 _BATCH: Final = 16
+_BACKOFF: Final = ExponentialBackoff(1.0, cap=300.0)
 
 
 class _Claimed:
@@ -71,7 +72,7 @@ class Recovery:
     :param sagas: the definitions to finish executions by; several versions of one saga may be among them.
     :param transactions: the names of blocks to undo: see :func:`saga.transaction`; :param codec: theirs.
     :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act.
-    :param backoff: how long to wait after a recovery that failed.
+    :param backoff: seconds to wait after a recovery that failed, or a :class:`~saga.Backoff`.
     :param workers: executions recovered at the same time, each in a thread.
     :raises SagaDefinitionError: a saga is wrong, or two are the same.
     """
@@ -84,7 +85,7 @@ class Recovery:
         transactions: Iterable[str] = (),
         codec: Codec | None = None,
         max_attempts: int = 10,
-        backoff: Backoff | None = None,
+        backoff: float | Backoff = _BACKOFF,
         workers: int = 1,
     ) -> None:
         self.store = store_of(store)
@@ -102,7 +103,7 @@ class Recovery:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise SagaDefinitionError(f"Recovery: workers is {workers!r}; give a whole number of 1 or more")
         self.max_attempts = max_attempts
-        self.backoff = backoff or ExponentialBackoff(1.0, cap=300.0)
+        self._retry = Retry(max_attempts, backoff)
         self.workers = workers
 
     def run_once(self) -> list[SagaResult]:
@@ -216,7 +217,7 @@ class Recovery:
             if row.recoveries >= self.max_attempts:
                 self._park(row, lease, f"recovery failed {row.recoveries} times, at last with: {error}")
             else:
-                delay = self.backoff.delay(row.recoveries, 0.5)
+                delay = self._retry.delay(row.recoveries, 0.5)
                 _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
                 keeper_of(self.store).give_back(lease, delay=delay)
         one.entries = None

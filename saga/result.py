@@ -71,7 +71,7 @@ class SagaResult:
 
     :ivar saga: the saga's name; :ivar saga_id: the execution's id.
     :ivar status: see :class:`~saga.events.Status`. Not terminal while a step that timed out still runs: see
-        :attr:`in_doubt` and :meth:`wait`.
+        :attr:`in_doubt` and :meth:`join`.
     :ivar context: the execution's context.
     :ivar error: what made the execution fail, or ``None``.
     :ivar failed_step: the name of the step that failed, or ``None``.
@@ -149,7 +149,7 @@ class SagaResult:
         last = self.events[-1]
         return last.reason if isinstance(last, SagaStuck) else None
 
-    def wait(self, timeout: float | None = None) -> SagaResult:
+    def join(self, timeout: float | None = None) -> SagaResult:
         """Wait until the execution is terminal, and return its result then.
 
         :param timeout: seconds.
@@ -158,8 +158,8 @@ class SagaResult:
         """
         return self._ended(self._again(timeout), timeout) if self._again is not None else self
 
-    async def wait_async(self, timeout: float | None = None) -> SagaResult:
-        """Wait as :meth:`wait` does, without blocking the event loop."""
+    async def ajoin(self, timeout: float | None = None) -> SagaResult:
+        """Wait as :meth:`join` does, without blocking the event loop."""
         import asyncio
 
         if self._again is None:

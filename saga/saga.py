@@ -68,7 +68,8 @@ class Saga(Composing):
 
     :param name: what logs and reports call it; the class's name where not given.
     :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
-    :param deadline: seconds an execution may go forward; then it is undone.
+    :param observers: more of them, each called with every event once it is stored: what traces and measures.
+    :param timeout: seconds an execution may go forward; then it is undone.
     :param stop_on_compensation_failure: leave the remaining steps as they are when a compensation failed for good, rather
         than undo them too.
     :param on_compensation_failure: called with ``(context, step name, error)`` when a compensation failed for good.
@@ -91,7 +92,8 @@ class Saga(Composing):
         name: str | None = None,
         *,
         logger: Observer | Iterable[Observer] | None = None,
-        deadline: float | None = None,
+        observers: Iterable[Observer] = (),
+        timeout: float | None = None,
         stop_on_compensation_failure: bool = False,
         on_compensation_failure: CompensationFailureHandler | None = None,
         store: Store | str | os.PathLike[str] | None = None,
@@ -105,8 +107,8 @@ class Saga(Composing):
         self.name: str = name if name is not None else declared if declared is not None else type(self).__name__
         if not isinstance(self.name, str) or not self.name.strip():
             raise SagaDefinitionError(f"a saga's name is a non-empty string, not {name!r}")
-        check_timeout(deadline, f"saga {self.name!r}: deadline")
-        self.deadline = deadline
+        check_timeout(timeout, f"saga {self.name!r}: timeout")
+        self.timeout = timeout
         self.stop_on_compensation_failure = stop_on_compensation_failure
         self.on_compensation_failure = on_compensation_failure
         if on_compensation_failure is not None and not callable(on_compensation_failure):
@@ -114,7 +116,7 @@ class Saga(Composing):
                 f"saga {self.name!r}: on_compensation_failure is {on_compensation_failure!r}; give a function of "
                 "(context, step name, error)"
             )
-        self.observers = _observers(self.name, logger)
+        self.observers = (*_observers(self.name, "logger", logger), *_observers(self.name, "observers", observers))
         compatible_with = tuple(compatible_with)
         if version is not None:
             self.version = version
@@ -158,10 +160,10 @@ class Saga(Composing):
         return plan
 
     def __saga_flow__(self) -> Flow:
-        if self.deadline is not None or self.on_compensation_failure is not None or self.stop_on_compensation_failure:
+        if self.timeout is not None or self.on_compensation_failure is not None or self.stop_on_compensation_failure:
             raise SagaDefinitionError(
-                f"saga {self.name!r} is a step of another saga, whose deadline and compensation policy hold for all of it; "
-                "set deadline, on_compensation_failure and stop_on_compensation_failure on the outer saga"
+                f"saga {self.name!r} is a step of another saga, whose timeout and compensation policy hold for all of it; "
+                "set timeout, on_compensation_failure and stop_on_compensation_failure on the outer saga"
             )
         return self._whole(self.name)
 
@@ -428,7 +430,7 @@ class Saga(Composing):
             context,
             ExecutionInfo(self.name, machine.saga_id, context) if observers else None,
             observers,
-            self.deadline,
+            self.timeout,
             self.on_compensation_failure,
             journal,
             views,
@@ -445,14 +447,14 @@ class Saga(Composing):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-def _observers(name: str, logger: Observer | Iterable[Observer] | None) -> tuple[Observer, ...]:
+def _observers(name: str, what: str, logger: Observer | Iterable[Observer] | None) -> tuple[Observer, ...]:
     if logger is None:
         return ()
     observers = (logger,) if callable(logger) else tuple(logger) if isinstance(logger, Iterable) else (logger,)
     for observer in observers:
         if not callable(observer):
             raise SagaDefinitionError(
-                f"saga {name!r}: logger has {observer!r}; give a SagaLogger or a function of (event, info)"
+                f"saga {name!r}: {what} has {observer!r}; give a SagaLogger or a function of (event, info)"
             )
     return observers
 

@@ -272,6 +272,7 @@ def transaction(
     *,
     saga_id: str | None = None,
     logger: Observer | Iterable[Observer] | None = None,
+    observers: Iterable[Observer] = (),
     store: Store | str | os.PathLike[str] | None = None,
     codec: Codec | None = None,
     lease: float = 30.0,
@@ -286,5 +287,5 @@ def transaction(
         them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
         anything else is refused before it is called.
     """
-    saga = TransactionSaga(name, logger=logger, store=store, codec=codec, lease=lease)
+    saga = TransactionSaga(name, logger=logger, observers=observers, store=store, codec=codec, lease=lease)
     return Transaction(saga, context, saga_id)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from saga import RERUN, Context, Saga, Task
+from saga import Context, InDoubt, Saga, Task
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Ledger:
 class LedgerTask(Task[None]):
     """A task that can be executed again when nobody knows whether it was: its key makes that harmless."""
 
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
     def __init__(self, ledger: Ledger, seconds: float) -> None:
         self.ledger = ledger

@@ -15,7 +15,7 @@ from carrier import Carrier
 from databases import Database, Databases, is_first_call, is_to_undo
 from orders import Order, OrderRejected
 
-from saga import RERUN, Context, ExponentialBackoff, Retry, Saga, Task
+from saga import Context, ExponentialBackoff, InDoubt, Retry, Saga, Task
 from saga.logging import SagaLogger
 from saga.storage import Store
 
@@ -65,7 +65,7 @@ class Shipment:
 class ReserveStock(Task[Reservation]):
     """Take every item of the order off the shelf, or none."""
 
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
     def __init__(self, inventory: Database) -> None:
         self.inventory = inventory
@@ -107,7 +107,7 @@ class ReserveStock(Task[Reservation]):
 class ChargeCard(Task[Receipt]):
     """Charge what the reservation costs; the undo is a refund, so the ledger keeps both."""
 
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
     def __init__(self, payments: Database) -> None:
         self.payments = payments
@@ -151,7 +151,7 @@ class BookShipment(Task[Shipment]):
 
     retry = Retry(max_attempts=3, backoff=ExponentialBackoff(0.002, cap=0.05, jitter=True), retry_on=(ConnectionError,))
     compensate_on_failure = True
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
     def __init__(self, carrier: Carrier) -> None:
         self.carrier = carrier

@@ -52,7 +52,7 @@ class Lanes:
     """At the same time."""
 
     children: tuple[Node, ...]
-    undo_together: bool
+    compensate_together: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def picture_of(saga: Saga, result: SagaResult | None) -> Picture:
             undoable = step.compensates and (plan.pivot is None or step.index < plan.pivot.index)
             return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back)
         if isinstance(flow, Parallel):
-            return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.undo_together)
+            return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.compensate_together)
         if isinstance(flow, Fallback):
             primary = shape(flow.primary, prefix)
             assert isinstance(primary, Box)
@@ -223,8 +223,8 @@ def summary(picture: Picture) -> list[str]:
     count = len(picture.plan.steps)
     if result is None:
         parts = [f"{count} step{'' if count == 1 else 's'}", f"version {saga.version}"]
-        if saga.deadline is not None:
-            parts.append(f"deadline {duration(saga.deadline)}")
+        if saga.timeout is not None:
+            parts.append(f"timeout {duration(saga.timeout)}")
         return [" · ".join(parts)]
     lines = [f"{result.status} · {duration(result.elapsed)} · {result.saga_id}"]
     if result.reason:

@@ -19,7 +19,14 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.context import Context, set_run
-from saga.errors import EncodingError, MergeConflictError, SagaDefinitionError, StepTimeoutError, StorageError
+from saga.errors import (
+    ActionRefusedError,
+    EncodingError,
+    MergeConflictError,
+    SagaDefinitionError,
+    StepTimeoutError,
+    StorageError,
+)
 from saga.events import (
     COMPENSATING,
     CompensationFailed,
@@ -236,7 +243,7 @@ class Driver:
             assert self.deadline is not None
             cut = [self._running[index] for index in machine.open if index in self._running]
             # What can be cancelled has timed out when it has ended.
-            error = machine.reach_deadline(self.deadline, at, {one.call.step.index for one in cut if one.task is not None})
+            error = machine.reach_timeout(self.deadline, at, {one.call.step.index for one in cut if one.task is not None})
             if error is not None:
                 for running in cut:
                     self._overdue(running, error)
@@ -418,7 +425,7 @@ class Driver:
                 continue
             try:
                 self.machine.act(event)
-            except ValueError as error:
+            except ActionRefusedError as error:
                 logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
 
     def _publish(self) -> None:

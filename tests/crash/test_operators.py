@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from saga import ASK, Saga, Task
+from saga import InDoubt, Saga, Task
 from saga.errors import StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -15,7 +15,7 @@ from saga.storage import SqliteStore
 
 
 class Asked(Task):
-    in_doubt = ASK
+    in_doubt = InDoubt.ASK
 
     def execute(self, context):
         raise SystemExit  # which leaves it in doubt

@@ -61,7 +61,7 @@ def test_a_result_tells_no_end_that_is_not_stored(tmp_path):
         result = Saga("order").add_task(Late()).try_execute(saga_id="x", store=store)
         assert result.status == store.get("x").status == "compensating"
         store.gate.set()
-        result = result.wait(10)
+        result = result.join(10)
         assert result.status == store.get("x").status == "compensated"
 
 
@@ -71,5 +71,5 @@ def test_waiting_for_an_end_that_cannot_be_stored_raises(tmp_path):
         result = Saga("order").add_task(Late()).try_execute(saga_id="x", store=store)
         store.gate.set()
         with pytest.raises(StorageError, match="on fire"):
-            result.wait(10)
+            result.join(10)
         assert store.get("x").status == "compensating"

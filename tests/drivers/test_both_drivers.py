@@ -8,19 +8,7 @@ from typing import Any
 
 import pytest
 
-from saga import (
-    ASK,
-    Context,
-    ExponentialBackoff,
-    FixedBackoff,
-    Retry,
-    Skip,
-    Status,
-    StepStatus,
-    parallel,
-    sequence,
-    step,
-)
+from saga import Context, ExponentialBackoff, InDoubt, Retry, Skip, Status, StepStatus, parallel, sequence, step
 from saga.errors import (
     MergeConflictError,
     SagaCompensationError,
@@ -210,7 +198,7 @@ def test_a_compensation_is_retried_too(kit: Any, succeeds_at: int) -> None:
     undone = failing_until(succeeds_at)
     tasks = (
         kit.task("a"),
-        kit.task("b", None, undone, compensation_retry=Retry(2, FixedBackoff(0.001))),
+        kit.task("b", None, undone, compensation_retry=Retry(2, 0.001)),
         kit.task("c", ValueError()),
     )
     result = kit.run(kit.saga(*tasks))
@@ -279,7 +267,7 @@ def test_an_async_step_is_cancelled_at_its_timeout_and_undone(async_kit: Any, ga
 
 def test_a_step_to_ask_about_that_timed_out_leaves_the_saga_stuck(async_kit: Any, gate: Any) -> None:
     kit = async_kit
-    result = kit.run(kit.saga(kit.task("a"), kit.task("b", gate, timeout=SHORT, in_doubt=ASK)))
+    result = kit.run(kit.saga(kit.task("a"), kit.task("b", gate, timeout=SHORT, in_doubt=InDoubt.ASK)))
     assert kit.log == ["a", "b", "-a"]
     assert result.status is Status.STUCK
     assert result.in_doubt == ("b",)
@@ -344,13 +332,13 @@ def test_the_deadline_starts_the_undo_and_a_running_plain_step_is_a_straggler(pl
         assert first.in_doubt == ("b",)
         gate.open()
 
-    result = kit.run_to_end(kit.saga(kit.task("a"), kit.task("b", gate), kit.task("c"), deadline=2 * SHORT), then)
+    result = kit.run_to_end(kit.saga(kit.task("a"), kit.task("b", gate), kit.task("c"), timeout=2 * SHORT), then)
     assert kit.log == ["a", "b", "-a", "-b"]
     assert result.status is Status.COMPENSATED
 
 
 def test_the_deadline_ends_the_wait_for_a_retry(kit: Any) -> None:
-    saga = kit.saga(kit.task("a"), kit.task("b", OSError(), retry=Retry(9, 60.0)), deadline=2 * SHORT)
+    saga = kit.saga(kit.task("a"), kit.task("b", OSError(), retry=Retry(9, 60.0)), timeout=2 * SHORT)
     result = kit.run(saga)
     assert kit.log == ["a", "b", "-a"]
     assert isinstance(result.error, SagaTimeoutError)
@@ -360,14 +348,14 @@ def test_the_deadline_interrupts_no_undo(kit: Any) -> None:
     def slow(context: Context) -> None:
         threading.Event().wait(3 * SHORT)
 
-    result = kit.run(kit.saga(kit.task("a", None, slow), kit.task("b", ValueError()), deadline=2 * SHORT))
+    result = kit.run(kit.saga(kit.task("a", None, slow), kit.task("b", ValueError()), timeout=2 * SHORT))
     assert result.status is Status.COMPENSATED
     assert isinstance(result.error, ValueError)
     assert kit.log == ["a", "b", "-a"]
 
 
 def test_a_saga_in_time_notices_nothing_of_its_deadline(kit: Any) -> None:
-    assert kit.run(kit.saga(kit.task("a"), kit.task("b"), deadline=60.0)).ok
+    assert kit.run(kit.saga(kit.task("a"), kit.task("b"), timeout=60.0)).ok
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------

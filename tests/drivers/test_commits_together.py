@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from saga import RERUN, Context, Saga, Status, Task
+from saga import Context, InDoubt, Saga, Status, Task
 from saga.drivers import aio_commits
 from saga.errors import LeaseLostError, StorageError
 from saga.leases import keeper_of
@@ -69,7 +69,7 @@ class Shared(MemoryStore):
 
 
 class Noted(Task[None]):
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name = name

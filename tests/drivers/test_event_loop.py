@@ -380,7 +380,7 @@ def test_the_loop_does_not_close_before_a_straggler_is_undone(async_kit: Any, ga
     slow = step(lambda: (gate.open_soon(), gate.hold()), lambda: kit.log.append("-b"), name="b", timeout=SHORT / 4)
     first = asyncio.run(kit.saga(kit.task("a"), slow).atry_execute())
     assert first.in_doubt == ("b",)
-    assert first.wait(0).status is Status.COMPENSATED
+    assert first.join(0).status is Status.COMPENSATED
     assert kit.log == ["a", "-a", "-b"]
 
 
@@ -402,7 +402,7 @@ def test_a_plain_execute_of_async_tasks_ends_after_its_stragglers(async_kit: Any
     slow = step(lambda: (gate.open_soon(), gate.hold()), lambda: kit.log.append("-b"), name="b", timeout=SHORT / 4)
     result = kit.saga(kit.task("a"), slow).try_execute()
     assert kit.log == ["a", "-a", "-b"]
-    assert result.wait(0).status is Status.COMPENSATED
+    assert result.join(0).status is Status.COMPENSATED
 
 
 # -- the loop goes on -------------------------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def test_waiting_for_a_straggler_does_not_block_the_loop(async_kit: Any, gate: A
     slow = step(lambda: (threading.Timer(0.6, gate.open).start(), gate.hold()), name="slow", timeout=SHORT)
 
     async def work() -> Any:
-        return await (await async_kit.saga(slow).atry_execute()).wait_async(20)
+        return await (await async_kit.saga(slow).atry_execute()).ajoin(20)
 
     result, longest = asyncio.run(counting(work()))
     assert result.status is Status.COMPENSATED

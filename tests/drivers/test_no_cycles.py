@@ -18,8 +18,8 @@ from saga.storage import MemoryStore
 OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "quiet": dict,
     "stored": lambda: {"store": MemoryStore()},
-    "limited": lambda: {"deadline": 9.0},
-    "limited-and-stored": lambda: {"deadline": 9.0, "store": MemoryStore()},
+    "limited": lambda: {"timeout": 9.0},
+    "limited-and-stored": lambda: {"timeout": 9.0, "store": MemoryStore()},
 }
 
 

@@ -86,7 +86,7 @@ OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "quiet": dict,
     "watched": lambda: {"logger": lambda event, info: None},
     "stored": lambda: {"store": MemoryStore()},
-    "limited": lambda: {"deadline": 9.0},
+    "limited": lambda: {"timeout": 9.0},
 }
 
 
@@ -222,7 +222,7 @@ class Pair:
 def test_compensations_at_the_same_time_have_each_its_own_result_and_step(kit: Any) -> None:
     pair = Pair(kit)
     group = [step(of(kit, functools.partial(str, name)), pair.call(f"-{name}"), name=name) for name in "ab"]
-    saga = Saga("s").add_task(parallel(*group, undo_together=True)).add_task(step(of(kit, fail), name="c"))
+    saga = Saga("s").add_task(parallel(*group, compensate_together=True)).add_task(step(of(kit, fail), name="c"))
     result = within(2, lambda: kit.run(saga))
     assert sorted(pair.log) == [("-a", "a", "a"), ("-b", "b", "b")]
     assert result.status is Status.COMPENSATED

@@ -219,7 +219,7 @@ def test_a_step_that_cleans_up_after_the_deadline_is_not_cancelled_again_at_its_
             log.append("clean-up ends")
             raise
 
-    saga = Saga("s", deadline=0.05).add_task(step(work, lambda: log.append("undone"), timeout=0.1))
+    saga = Saga("s", timeout=0.05).add_task(step(work, lambda: log.append("undone"), timeout=0.1))
     started = time.monotonic()
     result = within(PATIENCE, lambda: asyncio.run(saga.atry_execute()))
     assert log == ["clean-up begins", "clean-up ends", "undone"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from saga import RERUN, Context, Retry, Saga, Skip, Status, leases, parallel, sequence, step
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, leases, parallel, sequence, step
 from saga.errors import LeaseLostError, StorageError
 from saga.leases import owner
 from saga.recovery import Recovery
@@ -45,7 +45,7 @@ def test_a_slow_step_keeps_its_lease(new_store: Callable[[], Store], tmp_path: A
         time.sleep(1.2)
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=RERUN)).add_task(step(lambda: 1, name="b"))
+        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN)).add_task(step(lambda: 1, name="b"))
 
     recovery = Recovery(store, [build()])
     stop = threading.Event()
@@ -74,7 +74,7 @@ def test_a_slow_recovered_step_keeps_its_lease_and_so_do_those_that_wait(store: 
             time.sleep(0.5)
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=RERUN))
+        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
 
     for n in range(3):
         watched = Watched(MemoryStore())
@@ -103,7 +103,7 @@ def test_who_finishes_what_it_joined_keeps_its_lease(store: Store) -> None:
             time.sleep(0.5)
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=RERUN))
+        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
 
     watched = Watched(MemoryStore())
     build().execute(saga_id="x", store=watched)  # type: ignore[arg-type]
@@ -288,7 +288,7 @@ def test_a_child_is_another_owner_and_keeps_its_own_leases(tmp_path: Any) -> Non
     path = tmp_path / "saga.db"
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(lambda: time.sleep(0.8), name="a", in_doubt=RERUN))
+        return Saga("s", lease=0.3).add_task(step(lambda: time.sleep(0.8), name="a", in_doubt=InDoubt.RERUN))
 
     mine = owner()
     with SqliteStore(path) as store:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from saga import RERUN, Context, FixedBackoff, Retry, Saga, Status, step
+from saga import Context, InDoubt, Retry, Saga, Status, step
 from saga.errors import StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
@@ -73,7 +73,7 @@ def test_a_start_that_fails_as_it_joins_what_another_left_keeps_no_lease() -> No
             super().release(*args, **options)
 
     store = Flaky()
-    saga = Saga("s", lease=0.1).add_task(step(lambda: 1, name="a", in_doubt=RERUN))
+    saga = Saga("s", lease=0.1).add_task(step(lambda: 1, name="a", in_doubt=InDoubt.RERUN))
     dies_at_once(saga, store, "o-1")
     store.down = True
     with pytest.raises(StorageError, match="the store is down"):
@@ -99,8 +99,8 @@ def test_a_recovery_does_not_wait_for_the_long_retry_of_what_outlived_its_timeou
         undo,
         name="slow",
         timeout=0.03,
-        in_doubt=RERUN,
-        compensation_retry=Retry(3, FixedBackoff(2.0)),
+        in_doubt=InDoubt.RERUN,
+        compensation_retry=Retry(3, 2.0),
     )
     saga = Saga("s", lease=0.2).add_task(slow).add_task(step(last))
     dies_at_once(saga, store, "o-1")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from saga import ASK, COMPENSATE, RERUN, Context, Retry, Saga, SagaResult, Status, parallel, receive, sequence, step, timer
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Status, parallel, receive, sequence, step, timer
 from saga.errors import SagaCancelledError, SagaExecutionException, StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -47,11 +47,11 @@ def act(operations: Operations, action: str, saga_id: str = "x", why: str = "bec
 
 def forward(world: World) -> Saga:
     """``a`` ended well, ``b`` was under way, ``c`` is to come."""
-    return Saga("s").add_task(probe("a", world)).add_task(probe("b", world, in_doubt=RERUN)).add_task(probe("c", world))
+    return Saga("s").add_task(probe("a", world)).add_task(probe("b", world, in_doubt=InDoubt.RERUN)).add_task(probe("c", world))
 
 
 def asked(world: World) -> Saga:
-    return Saga("s").add_task(probe("a", world)).add_task(probe("b", world, in_doubt=ASK)).add_task(probe("c", world))
+    return Saga("s").add_task(probe("a", world)).add_task(probe("b", world, in_doubt=InDoubt.ASK)).add_task(probe("c", world))
 
 
 def undo_failed(world: World) -> Saga:
@@ -188,7 +188,7 @@ def test_an_in_doubt_step_is_not_executed_again_once_the_undo_has_begun(store: S
 
     def build() -> Saga:
         saga = Saga("s").add_task(step(lambda: 1, lambda: None, name="a"))
-        return saga.add_task(step(interrupted, lambda: None, name="b", in_doubt=ASK))
+        return saga.add_task(step(interrupted, lambda: None, name="b", in_doubt=InDoubt.ASK))
 
     with pytest.raises(KeyboardInterrupt):
         build().execute(saga_id="x", store=store)
@@ -240,8 +240,8 @@ def test_an_undo_that_stopped_at_a_failure_goes_on_when_that_is_skipped(store: S
 @pytest.mark.parametrize("action", ["resume", "skip", "compensate"])
 def test_branches_in_doubt_are_decided_together_or_one_by_one(action: str, store: Store) -> None:
     def build(world: World) -> Saga:
-        branches = [sequence(probe(name, world, in_doubt=ASK), probe(f"{name}2", world)) for name in "ab"]
-        return Saga("s").add_task(parallel(*branches, probe("c", world, in_doubt=RERUN))).add_task(probe("d", world))
+        branches = [sequence(probe(name, world, in_doubt=InDoubt.ASK), probe(f"{name}2", world)) for name in "ab"]
+        return Saga("s").add_task(parallel(*branches, probe("c", world, in_doubt=InDoubt.RERUN))).add_task(probe("d", world))
 
     watched = Watched(MemoryStore())
     build(World(store=watched.store)).execute(saga_id="x", store=watched)  # type: ignore[arg-type]
@@ -270,7 +270,7 @@ def test_one_that_is_cancelled_never_goes_forward_again(ended: int, store: Store
     """Not even to join branches that had ended, or to repeat what may be repeated."""
 
     def build(world: World) -> Saga:
-        branches = parallel(probe("a", world, in_doubt=RERUN), probe("b", world, in_doubt=RERUN))
+        branches = parallel(probe("a", world, in_doubt=InDoubt.RERUN), probe("b", world, in_doubt=InDoubt.RERUN))
         return Saga("s").add_task(branches).add_task(probe("c", world))
 
     watched = Watched(MemoryStore())
@@ -644,7 +644,7 @@ def test_actions_race_and_one_wins(store: Store) -> None:
 def test_operations_open_the_store_they_are_given_by_path(tmp_path: Path) -> None:
     path = tmp_path / "saga.db"
     with SqliteStore(path) as store:
-        Saga("s").add_task(step(lambda: 1, name="a", in_doubt=COMPENSATE)).execute(saga_id="x", store=store)
+        Saga("s").add_task(step(lambda: 1, name="a", in_doubt=InDoubt.COMPENSATE)).execute(saga_id="x", store=store)
     operations = Operations(str(path), "ann")
     assert operations.show("x").execution.status == "completed"
     assert json.loads(store_payload(operations)) == {"attempt": 1}

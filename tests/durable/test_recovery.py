@@ -21,23 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga import (
-    ASK,
-    COMPENSATE,
-    RERUN,
-    Context,
-    FixedBackoff,
-    Retry,
-    Saga,
-    SagaResult,
-    Skip,
-    Status,
-    leases,
-    parallel,
-    sequence,
-    step,
-    timer,
-)
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, leases, parallel, sequence, step, timer
 from saga import recovery as recovery_module
 from saga.codec import Codec
 from saga.errors import (
@@ -129,7 +113,7 @@ def limited(world: World, doubt: Any) -> Saga:
 
 
 def with_deadline(world: World, doubt: Any) -> Saga:
-    saga = Saga("s", deadline=60.0).add_task(probe("a", world, "fail", retry=Retry(9), in_doubt=doubt))
+    saga = Saga("s", timeout=60.0).add_task(probe("a", world, "fail", retry=Retry(9), in_doubt=doubt))
     return saga.add_task(probe("b", world, in_doubt=doubt)).add_task(probe("c", world, "fail", in_doubt=doubt))
 
 
@@ -204,12 +188,12 @@ def calls_left(world: World, prefix: list[Write]) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("build", SHAPES)
 def test_a_run_that_died_anywhere_and_is_rerun_ends_as_if_it_had_not_died(build: Build, new_store: Callable[[], Store]) -> None:
     """Each call of the recovery sees what it would have seen, and no call with an outcome is made again."""
-    whole, before, writes = record(build, RERUN, new_store())
+    whole, before, writes = record(build, InDoubt.RERUN, new_store())
     for count in range(1, len(writes)):
         for log in happenings(writes, count, before.log):
             again = new_store()
             expired(again, writes[:count])
-            (result,), world = recover(build, RERUN, again, log)
+            (result,), world = recover(build, InDoubt.RERUN, again, log)
             assert world.faults == []
             check_journal(again.journal("x"))
             check_truth(result, world)
@@ -231,7 +215,7 @@ def told_alike(calls: dict[str, list[Any]], in_order: bool) -> dict[str, list[An
 
 
 @pytest.mark.parametrize("build", SHAPES)
-@pytest.mark.parametrize("doubt", [COMPENSATE, ASK])
+@pytest.mark.parametrize("doubt", [InDoubt.COMPENSATE, InDoubt.ASK])
 def test_a_run_that_died_anywhere_is_undone_or_asked_about(
     build: Build, doubt: Any, new_store: Callable[[], Store], kind: str
 ) -> None:
@@ -251,12 +235,12 @@ def test_a_run_that_died_anywhere_is_undone_or_asked_about(
             assert (stored.status, stored.owner) == (result.status, None)
             in_doubt = {entry.step for entry in entries if '"in_doubt":true' in entry.payload}
             assert not in_doubt & {name for name, _ in world.calls}
-            if doubt is ASK and in_doubt:
+            if doubt is InDoubt.ASK and in_doubt:
                 assert result.status is Status.STUCK
                 assert set(result.in_doubt) == in_doubt
 
 
-@pytest.mark.parametrize("doubt", [RERUN, COMPENSATE])
+@pytest.mark.parametrize("doubt", [InDoubt.RERUN, InDoubt.COMPENSATE])
 @pytest.mark.parametrize("build", [fails_last, retried_and_undone, nested, limited, skipping])
 def test_a_recovery_that_dies_anywhere_is_finished_by_the_next(build: Build, doubt: Any) -> None:
     _, before, writes = record(build, doubt, MemoryStore())
@@ -273,7 +257,7 @@ def test_a_recovery_that_dies_anywhere_is_finished_by_the_next(build: Build, dou
             assert world.faults == []
             check_journal(second.journal("x"))
             check_truth(result, world)
-            if doubt is RERUN:
+            if doubt is InDoubt.RERUN:
                 assert result.status is whole.status
                 assert result.context == whole.context
 
@@ -281,7 +265,7 @@ def test_a_recovery_that_dies_anywhere_is_finished_by_the_next(build: Build, dou
 # -- flows nobody thought of ------------------------------------------------------------------------------------------
 
 POLICIES = st.fixed_dictionaries(
-    {"in_doubt": st.sampled_from([RERUN, RERUN, COMPENSATE, ASK])},
+    {"in_doubt": st.sampled_from([InDoubt.RERUN, InDoubt.RERUN, InDoubt.COMPENSATE, InDoubt.ASK])},
     optional={
         "retry": st.sampled_from([Retry(2), Retry(4)]),
         "on_error": st.just(Skip),
@@ -353,7 +337,7 @@ def cut(writes: list[Write], last: str) -> list[Write]:
     raise AssertionError(f"{last} was never written")
 
 
-@pytest.mark.parametrize("doubts", list(itertools.product([RERUN, COMPENSATE, ASK], repeat=3)))
+@pytest.mark.parametrize("doubts", list(itertools.product([InDoubt.RERUN, InDoubt.COMPENSATE, InDoubt.ASK], repeat=3)))
 @pytest.mark.parametrize("ended", [False, True])
 def test_branches_in_doubt_go_on_only_where_all_of_them_may(doubts: tuple[Any, ...], ended: bool) -> None:
     def build(world: World, _: Any) -> Saga:
@@ -366,19 +350,19 @@ def test_branches_in_doubt_go_on_only_where_all_of_them_may(doubts: tuple[Any, .
         begun = [*begun, Write(None, (Entry(6, "StepSucceeded", "d", '{"attempt":1,"elapsed":0.1,"result":1}', time.time()),))]
     again = MemoryStore()
     expired(again, begun)
-    in_doubt = dict(zip(("b0", "b1", "b2"), doubts, strict=True)) | ({} if ended else {"d": COMPENSATE})
-    asked = {name for name, doubt in in_doubt.items() if doubt is ASK}
+    in_doubt = dict(zip(("b0", "b1", "b2"), doubts, strict=True)) | ({} if ended else {"d": InDoubt.COMPENSATE})
+    asked = {name for name, doubt in in_doubt.items() if doubt is InDoubt.ASK}
     (result,), world = recover(build, None, again, ["b0", "b1", "b2", "d"])
     assert world.faults == []
     check_journal(again.journal("x"))
     check_truth(result, world)
     assert set(result.in_doubt) == asked
-    if COMPENSATE in in_doubt.values():
+    if InDoubt.COMPENSATE in in_doubt.values():
         assert {name for name, _ in world.calls} == {f"-{name}" for name in ("b0", "b1", "b2", "d") if name not in asked}
         assert isinstance(result.error, CrashError)
         assert result.status is (Status.STUCK if asked else Status.COMPENSATED)
     else:
-        again_run = {name for name, doubt in in_doubt.items() if doubt is RERUN}
+        again_run = {name for name, doubt in in_doubt.items() if doubt is InDoubt.RERUN}
         assert {name for name, _ in world.calls} == again_run | (set() if asked else {"e"})
         assert result.status is (Status.STUCK if asked else Status.COMPLETED)
         assert result.error is None
@@ -440,7 +424,11 @@ def test_a_recovered_call_has_the_idempotency_key_of_the_one_that_was_lost(store
         raise ValueError
 
     def build() -> Saga:
-        return Saga("s").add_task(step(note, note, name="a", in_doubt=RERUN)).add_task(step(fail, name="b", in_doubt=RERUN))
+        return (
+            Saga("s")
+            .add_task(step(note, note, name="a", in_doubt=InDoubt.RERUN))
+            .add_task(step(fail, name="b", in_doubt=InDoubt.RERUN))
+        )
 
     watched = Watched(MemoryStore())
     build().try_execute(saga_id="x", store=watched)  # type: ignore[arg-type]
@@ -455,7 +443,7 @@ def test_a_recovered_call_has_the_idempotency_key_of_the_one_that_was_lost(store
 @pytest.mark.parametrize("crashed_in", [1, 2, 3])
 def test_a_crash_uses_up_an_attempt(crashed_in: int) -> None:
     def build(world: World, doubt: Any) -> Saga:
-        return Saga("s").add_task(probe("a", world, "fail " * 9, retry=Retry(3), in_doubt=RERUN))
+        return Saga("s").add_task(probe("a", world, "fail " * 9, retry=Retry(3), in_doubt=InDoubt.RERUN))
 
     _, _, writes = record(build, None, MemoryStore())
     again = MemoryStore()
@@ -470,7 +458,7 @@ def test_a_crash_uses_up_an_attempt(crashed_in: int) -> None:
 
 def test_no_number_of_crashes_gives_a_step_more_than_its_attempts_and_one_for_the_last_crash() -> None:
     def build(world: World, doubt: Any) -> Saga:
-        return Saga("s").add_task(probe("a", world, "fail " * 9, retry=Retry(3), in_doubt=RERUN))
+        return Saga("s").add_task(probe("a", world, "fail " * 9, retry=Retry(3), in_doubt=InDoubt.RERUN))
 
     _, _, writes = record(build, None, MemoryStore())
     written = writes[:1]
@@ -482,7 +470,7 @@ def test_no_number_of_crashes_gives_a_step_more_than_its_attempts_and_one_for_th
         written = [*written, watched.writes[0]]
 
 
-@pytest.mark.parametrize("doubt", [RERUN, COMPENSATE, ASK])
+@pytest.mark.parametrize("doubt", [InDoubt.RERUN, InDoubt.COMPENSATE, InDoubt.ASK])
 @pytest.mark.parametrize("last", ["StepStarted a", "StepStarted b", "StepStarted c", "CompensationStarted a"])
 def test_a_straggler_whose_process_died_is_in_doubt(doubt: Any, last: str) -> None:
     """The saga went on without it, so it is undone with what it saw, and never executed again."""
@@ -505,11 +493,11 @@ def test_a_straggler_whose_process_died_is_in_doubt(doubt: Any, last: str) -> No
             seen.append(("-a", result, dict(context)))
 
         saga = Saga("s").add_task(step(slow, undo, name="a", timeout=0.05, on_error=Skip, in_doubt=doubt))
-        saga.add_task(step(quick, name="b", in_doubt=RERUN))
-        return saga.add_task(step(lambda: time.sleep(0.1), name="c", in_doubt=RERUN))
+        saga.add_task(step(quick, name="b", in_doubt=InDoubt.RERUN))
+        return saga.add_task(step(lambda: time.sleep(0.1), name="c", in_doubt=InDoubt.RERUN))
 
     watched = Watched(MemoryStore())
-    whole = build(threading.Event()).execute({"given": 0}, saga_id="x", store=watched).wait(10)  # type: ignore[arg-type]
+    whole = build(threading.Event()).execute({"given": 0}, saga_id="x", store=watched).join(10)  # type: ignore[arg-type]
     assert whole.ok
     check_journal(watched.entries())
     assert seen[2] == ("-a", "late", {"given": 0, "by_a": [1]})
@@ -522,10 +510,10 @@ def test_a_straggler_whose_process_died_is_in_doubt(doubt: Any, last: str) -> No
     undone = ("-a", "late", {"given": 0, "by_a": [1]}) if last == "CompensationStarted a" else ("-a", None, {"given": 0})
     if last == "StepStarted a":
         # It was not skipped yet: what the task says counts.
-        expected = {RERUN: Status.COMPLETED, COMPENSATE: Status.COMPENSATED, ASK: Status.STUCK}[doubt]
+        expected = {InDoubt.RERUN: Status.COMPLETED, InDoubt.COMPENSATE: Status.COMPENSATED, InDoubt.ASK: Status.STUCK}[doubt]
         assert result.status is expected
-        assert [name for name, *_ in seen] == {RERUN: ["a", "b"], COMPENSATE: ["-a"], ASK: []}[doubt]
-    elif doubt is ASK and last != "CompensationStarted a":
+        assert [name for name, *_ in seen] == {InDoubt.RERUN: ["a", "b"], InDoubt.COMPENSATE: ["-a"], InDoubt.ASK: []}[doubt]
+    elif doubt is InDoubt.ASK and last != "CompensationStarted a":
         assert result.status is Status.STUCK
         assert result.in_doubt == ("a",)
     else:
@@ -536,7 +524,7 @@ def test_a_straggler_whose_process_died_is_in_doubt(doubt: Any, last: str) -> No
 
 def test_a_deadline_counts_from_the_first_start(store: Store) -> None:
     def build(world: World, doubt: Any) -> Saga:
-        saga = Saga("s", deadline=0.5).add_task(probe("a", world)).add_task(probe("b", world, in_doubt=RERUN))
+        saga = Saga("s", timeout=0.5).add_task(probe("a", world)).add_task(probe("b", world, in_doubt=InDoubt.RERUN))
         return saga.add_task(step(lambda: time.sleep(0.2), name="c")).add_task(probe("d", world))
 
     _, before, writes = record(build, None, MemoryStore())
@@ -544,7 +532,7 @@ def test_a_deadline_counts_from_the_first_start(store: Store) -> None:
     time.sleep(0.4)
     (result,), world = recover(build, None, store, before.log[:1])
     assert isinstance(result.error, SagaTimeoutError)
-    assert result.wait(5).status is Status.COMPENSATED
+    assert result.join(5).status is Status.COMPENSATED
     assert "d" not in world.seen_by_call()
 
 
@@ -600,7 +588,11 @@ def test_recoveries_side_by_side_never_run_the_same_execution_at_once(new_store:
             inside[context.step.saga_id] -= 1
 
     def build() -> Saga:
-        return Saga("s").add_task(step(work, name="a", in_doubt=RERUN)).add_task(step(work, name="b", in_doubt=RERUN))
+        return (
+            Saga("s")
+            .add_task(step(work, name="a", in_doubt=InDoubt.RERUN))
+            .add_task(step(work, name="b", in_doubt=InDoubt.RERUN))
+        )
 
     ids = [f"x{n}" for n in range(40)]
     for saga_id in ids:
@@ -632,8 +624,8 @@ def left_behind(store: Store, build: Callable[[], Saga], saga_id: str = "x", cou
 
 
 def simple(**more: Any) -> Saga:
-    saga = Saga("s", **more).add_task(step(lambda: 1, lambda: None, name="a", in_doubt=RERUN))
-    return saga.add_task(step(lambda: 2, name="b", in_doubt=RERUN))
+    saga = Saga("s", **more).add_task(step(lambda: 1, lambda: None, name="a", in_doubt=InDoubt.RERUN))
+    return saga.add_task(step(lambda: 2, name="b", in_doubt=InDoubt.RERUN))
 
 
 def test_what_runs_and_what_has_ended_is_left_alone(store: Store) -> None:
@@ -707,7 +699,7 @@ def test_a_definition_that_changed_is_left_to_a_person(changed: Saga, store: Sto
 def test_a_new_definition_may_say_that_it_finishes_what_an_old_one_began(store: Store) -> None:
     left_behind(store, simple, count=2)
     newer = Saga("s", version="2", compatible_with=["1"]).add_task(step(lambda: 1, name="a"))
-    newer.add_task(step(lambda: 2, name="b", in_doubt=RERUN)).add_task(step(lambda: 3, name="c"))
+    newer.add_task(step(lambda: 2, name="b", in_doubt=InDoubt.RERUN)).add_task(step(lambda: 3, name="c"))
     (result,) = Recovery(store, [newer]).run_once()
     assert result.results == {"a": 1, "b": 2, "c": 3}
 
@@ -729,7 +721,7 @@ def test_each_execution_is_finished_by_the_version_that_began_it(store: Store) -
     def version(number: int) -> Saga:
         saga = Saga("s", version=str(number))
         for n in range(number):
-            saga.add_task(step(lambda: 1, name=f"step{n}", in_doubt=RERUN))
+            saga.add_task(step(lambda: 1, name=f"step{n}", in_doubt=InDoubt.RERUN))
         return saga
 
     for number in (1, 2, 3):
@@ -778,12 +770,14 @@ def test_what_cannot_be_read_is_tried_again_later_and_ends_stuck(
 ) -> None:
     def build(codec: Codec) -> Saga:
         return (
-            Saga("s", codec=codec).add_task(step(lambda: Odd(), name="a")).add_task(step(lambda: 2, name="b", in_doubt=RERUN))
+            Saga("s", codec=codec)
+            .add_task(step(lambda: Odd(), name="a"))
+            .add_task(step(lambda: 2, name="b", in_doubt=InDoubt.RERUN))
         )
 
     known = Codec().register(Odd, lambda odd: 1, lambda stored: Odd(), name="odd")
     left_behind(store, lambda: build(known), count=2)
-    recovery = Recovery(store, [build(Codec())], max_attempts=3, backoff=FixedBackoff(1.0))
+    recovery = Recovery(store, [build(Codec())], max_attempts=3, backoff=1.0)
     for number in (1, 2):
         assert recovery.run_once() == []
         row = store.get("x")
@@ -838,7 +832,7 @@ def test_an_interrupt_in_a_recovered_step_leaves_the_rest_to_others(store: Store
             raise KeyboardInterrupt
 
     def build() -> Saga:
-        return Saga("s").add_task(step(first, lambda: None, name="a", in_doubt=RERUN))
+        return Saga("s").add_task(step(first, lambda: None, name="a", in_doubt=InDoubt.RERUN))
 
     interrupted.append("not now")
     for n in range(3):
@@ -892,7 +886,7 @@ def test_before_a_task_runs_the_end_of_the_one_before_it_is_stored(store: Store)
         def note(event: Any, info: Any) -> None:
             told_of.append(type(event).__name__)
 
-        return Saga("s", logger=note).add_task(step(look, name="a", in_doubt=RERUN))
+        return Saga("s", logger=note).add_task(step(look, name="a", in_doubt=InDoubt.RERUN))
 
     three_left(store, build)
     recorded = True
@@ -933,7 +927,7 @@ def test_an_end_that_another_owner_forestalled_is_reported_and_the_rest_goes_on(
     robbed: list[str] = []
 
     def build() -> Saga:
-        return Saga("s").add_task(step(rob, name="a", in_doubt=RERUN))
+        return Saga("s").add_task(step(rob, name="a", in_doubt=InDoubt.RERUN))
 
     def rob(context: Context) -> None:
         if recorded and not robbed:
@@ -1019,7 +1013,7 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(sec
     ran: list[str] = []
 
     def build() -> Saga:
-        return Saga("s").add_task(step(lambda context: ran.append(context.step.saga_id), in_doubt=RERUN, name="a"))
+        return Saga("s").add_task(step(lambda context: ran.append(context.step.saga_id), in_doubt=InDoubt.RERUN, name="a"))
 
     for position in itertools.count(1):
         now = time.time()
@@ -1058,7 +1052,7 @@ def test_one_whose_journal_kills_the_process_does_not_keep_others_back(tmp_path:
                 lines.write(f"{context.step.saga_id}\n")
 
     def build() -> Saga:
-        return Saga("s", codec=codec).add_task(step(work, lambda: None, name="a", in_doubt=RERUN))
+        return Saga("s", codec=codec).add_task(step(work, lambda: None, name="a", in_doubt=InDoubt.RERUN))
 
     recorded = False
     with SqliteStore(path) as store:
@@ -1096,7 +1090,7 @@ def test_what_waits_behind_a_slow_step_is_given_back_to_others(store: Store, mon
                 assert go_on.wait(20)
 
     def build() -> Saga:
-        return Saga("s").add_task(step(work, name="a", in_doubt=RERUN))
+        return Saga("s").add_task(step(work, name="a", in_doubt=InDoubt.RERUN))
 
     recorded = False
     three_left(store, build)
@@ -1138,7 +1132,7 @@ def test_a_step_that_waits_for_another_execution_of_its_batch_has_it_finished(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.05)
-    child = Saga("child", store=store).add_task(step(lambda: 7, name="a", in_doubt=RERUN))
+    child = Saga("child", store=store).add_task(step(lambda: 7, name="a", in_doubt=InDoubt.RERUN))
     joined: list[Any] = []
 
     def waits() -> None:
@@ -1146,11 +1140,11 @@ def test_a_step_that_waits_for_another_execution_of_its_batch_has_it_finished(
             joined.append(child.execute(saga_id="the child").results["a"])
 
     def build() -> Saga:
-        return Saga("parent").add_task(step(waits, name="join", in_doubt=RERUN))
+        return Saga("parent").add_task(step(waits, name="join", in_doubt=InDoubt.RERUN))
 
     recorded = False
     left_behind(store, build, "the parent")
-    left_behind(store, lambda: Saga("child").add_task(step(lambda: 7, name="a", in_doubt=RERUN)), "the child")
+    left_behind(store, lambda: Saga("child").add_task(step(lambda: 7, name="a", in_doubt=InDoubt.RERUN)), "the child")
     recorded = True
     results = within(20, lambda: Recovery(store, [build(), child]).run_once())
     assert joined == [7]
@@ -1171,7 +1165,7 @@ def test_an_interrupt_in_a_task_that_cannot_be_stored_is_raised(store: Store) ->
         raise StorageError("the disk is full")
 
     def build() -> Saga:
-        return Saga("s").add_task(step(work, name="a", in_doubt=RERUN))
+        return Saga("s").add_task(step(work, name="a", in_doubt=InDoubt.RERUN))
 
     recorded = False
     three_left(store, build)
@@ -1184,7 +1178,7 @@ def test_an_interrupt_in_a_task_that_cannot_be_stored_is_raised(store: Store) ->
 
 def test_one_that_ends_when_it_is_taken_up_and_one_that_waits_leave_the_others_as_they_are(store: Store) -> None:
     def build(kind: str = "good") -> Saga:
-        doubt = ASK if kind == "asks" else RERUN
+        doubt = InDoubt.ASK if kind == "asks" else InDoubt.RERUN
         flow = step(lambda: 1, lambda: None, name="a", in_doubt=doubt)
         return Saga(kind).add_task(flow).add_task(timer(1.5) if kind == "waits" else step(lambda: 2, name="b"))
 
@@ -1233,8 +1227,8 @@ def test_a_message_to_one_that_waits_for_others_is_obeyed(when: str, store: Stor
                     keeper_of(store).look(saga_id)  # as its heartbeat does sooner or later
 
     def build() -> Saga:
-        saga = Saga("s").add_task(step(first, lambda: None, name="a", in_doubt=RERUN))
-        return saga.add_task(step(lambda: None, name="b", in_doubt=RERUN))
+        saga = Saga("s").add_task(step(first, lambda: None, name="a", in_doubt=InDoubt.RERUN))
+        return saga.add_task(step(lambda: None, name="b", in_doubt=InDoubt.RERUN))
 
     class Unreadable(Watched):
         def with_mail(self, saga_ids: Any) -> Any:
@@ -1277,7 +1271,7 @@ def test_a_recovery_goes_on_until_it_is_told_to_stop(store: Store, caplog: pytes
     assert "no connection; trying again in 0.01 s" in caplog.text
 
 
-@pytest.mark.parametrize("doubt", [RERUN, COMPENSATE, ASK])
+@pytest.mark.parametrize("doubt", [InDoubt.RERUN, InDoubt.COMPENSATE, InDoubt.ASK])
 def test_a_straggler_that_was_to_be_attempted_again_is_in_doubt(doubt: Any) -> None:
     store = MemoryStore()
     calls: list[str] = []
@@ -1299,7 +1293,10 @@ def test_a_straggler_that_was_to_be_attempted_again_is_in_doubt(doubt: Any) -> N
     let_go = threading.Event()
     let_go.set()
     (result,) = within(10, Recovery(store, [build(let_go)]).run_once)
-    assert result.status is {RERUN: Status.COMPLETED, COMPENSATE: Status.COMPENSATED, ASK: Status.STUCK}[doubt]
-    assert calls == {RERUN: ["a"], COMPENSATE: ["-a"], ASK: []}[doubt]
-    if doubt is RERUN:
+    assert (
+        result.status
+        is {InDoubt.RERUN: Status.COMPLETED, InDoubt.COMPENSATE: Status.COMPENSATED, InDoubt.ASK: Status.STUCK}[doubt]
+    )
+    assert calls == {InDoubt.RERUN: ["a"], InDoubt.COMPENSATE: ["-a"], InDoubt.ASK: []}[doubt]
+    if doubt is InDoubt.RERUN:
         assert result.results == {"a": 2}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from saga import ASK, RERUN, Context, Saga, Status, StepStatus, step
+from saga import Context, InDoubt, Saga, Status, StepStatus, step
 from saga.errors import (
     DefinitionChangedError,
     RecordedError,
@@ -38,8 +38,8 @@ class Order:
     def saga(self, name: str = "order", **more: Any) -> Saga:
         return (
             Saga(name, **more)
-            .add_task(step(self.reserve, self.free, name="reserve", in_doubt=RERUN))
-            .add_task(step(self.charge, name="charge", in_doubt=RERUN))
+            .add_task(step(self.reserve, self.free, name="reserve", in_doubt=InDoubt.RERUN))
+            .add_task(step(self.charge, name="charge", in_doubt=InDoubt.RERUN))
         )
 
     def reserve(self, context: Context) -> list[int]:
@@ -230,7 +230,7 @@ def asking() -> Saga:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    return Saga("asking").add_task(step(interrupted, lambda: None, name="a", in_doubt=ASK))
+    return Saga("asking").add_task(step(interrupted, lambda: None, name="a", in_doubt=InDoubt.ASK))
 
 
 def test_one_of_another_definition_is_not_joined_and_not_kept(store: Store) -> None:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import pytest
 
-from saga import RERUN, Context, Retry, Saga, SagaResult, Skip, Status, parallel, step
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, parallel, step
 from saga.codec import Codec
 from saga.errors import EncodingError, RecordedError, SagaIdTakenError
 from saga.recovery import Recovery
@@ -134,7 +134,7 @@ def test_values_come_back_with_their_type_live_and_recovered(value: Any) -> None
         seen.append([context["given"], context["put"], context.result_of("put"), previous])
 
     def build() -> Saga:
-        return Saga("s").add_task(step(put, name="put")).add_task(step(look, name="look", in_doubt=RERUN))
+        return Saga("s").add_task(step(put, name="put")).add_task(step(look, name="look", in_doubt=InDoubt.RERUN))
 
     both_ways(build, {"given": value})
     assert len(seen) == 2
@@ -156,7 +156,7 @@ def test_what_one_step_put_under_two_keys_is_two_values_for_the_next(store: Stor
         return [context["b"], context["c"]["y"], previous, context.result_of("put")]
 
     def build() -> Saga:
-        return Saga("s").add_task(step(put, name="put")).add_task(step(change, name="change", in_doubt=RERUN))
+        return Saga("s").add_task(step(put, name="put")).add_task(step(change, name="change", in_doubt=InDoubt.RERUN))
 
     for values in ({}, {"a": [1], "b": [1]}):  # the second time each key holds an equal value already
         for result in both_ways(build, values):
@@ -197,7 +197,7 @@ def test_what_is_worked_out_anew_is_not_carried_on(store: Store) -> None:
         return "double" in vars(context["value"])
 
     def build() -> Saga:
-        return Saga("s").add_task(step(put, name="put")).add_task(step(look, name="look", in_doubt=RERUN))
+        return Saga("s").add_task(step(put, name="put")).add_task(step(look, name="look", in_doubt=InDoubt.RERUN))
 
     for values in ({}, {"value": Cached(1)}):
         assert [result.results["look"] for result in both_ways(build, values)] == [False, False]
@@ -227,7 +227,7 @@ def test_a_context_of_a_dataclass_comes_back_as_one() -> None:
         seen.append(context.__copy__())
 
     def build() -> Saga:
-        return Saga("s").add_task(step(bill, name="bill")).add_task(step(look, name="look", in_doubt=RERUN))
+        return Saga("s").add_task(step(bill, name="bill")).add_task(step(look, name="look", in_doubt=InDoubt.RERUN))
 
     whole, again = both_ways(build, Order("A1", [Line("apple")]))
     assert seen[0] == seen[1] == whole.context == again.context
@@ -251,13 +251,13 @@ def test_the_contexts_class_is_looked_for_before_anything_runs(store: Store) -> 
 
 def test_a_contexts_class_that_was_renamed_is_found_by_its_alias(store: Store) -> None:
     watched = Watched(MemoryStore())
-    Saga("s").add_task(step(lambda: 1, name="a", in_doubt=RERUN)).execute(Plain(n=1), saga_id="x", store=watched)  # type: ignore[arg-type]
+    Saga("s").add_task(step(lambda: 1, name="a", in_doubt=InDoubt.RERUN)).execute(Plain(n=1), saga_id="x", store=watched)  # type: ignore[arg-type]
     first = watched.writes[0].entries
     payload = first[0].payload.replace(":Plain", ":Former")
     watched.writes[0].entries = (type(first[0])(1, first[0].kind, None, payload, first[0].at), *first[1:])
     expired(store, watched.writes[:1])
     codec = Codec().alias(f"{__name__}:Former", Plain)
-    saga = Saga("s", codec=codec).add_task(step(lambda context: type(context).__name__, name="a", in_doubt=RERUN))
+    saga = Saga("s", codec=codec).add_task(step(lambda context: type(context).__name__, name="a", in_doubt=InDoubt.RERUN))
     (result,) = Recovery(store, [saga]).run_once()
     assert result.results == {"a": "Plain"}
 
@@ -370,8 +370,8 @@ def test_what_a_failing_step_leaves_that_can_be_stored_is_stored(store: Store) -
         return context["tries"]
 
     def build() -> Saga:
-        saga = Saga("s").add_task(step(work, name="a", retry=Retry(5), in_doubt=RERUN))
-        return saga.add_task(step(lambda context: context["tries"], name="b", in_doubt=RERUN))
+        saga = Saga("s").add_task(step(work, name="a", retry=Retry(5), in_doubt=InDoubt.RERUN))
+        return saga.add_task(step(lambda context: context["tries"], name="b", in_doubt=InDoubt.RERUN))
 
     watched = Watched(MemoryStore())
     build().execute(saga_id="x", store=watched)  # type: ignore[arg-type]
@@ -409,7 +409,7 @@ def test_registered_types_are_stored_their_way(store: Store) -> None:
 
         saga = Saga("s", codec=with_handles()).add_task(step(put, name="put"))
         return saga.add_task(
-            step(lambda r, context: [context["a"].key, context["b"][0].key, r.key], name="look", in_doubt=RERUN)
+            step(lambda r, context: [context["a"].key, context["b"][0].key, r.key], name="look", in_doubt=InDoubt.RERUN)
         )
 
     for result in both_ways(build, {"a": Handle("a")}):
@@ -438,7 +438,7 @@ def test_a_value_of_a_renamed_class_is_found_by_its_alias(store: Store) -> None:
     watched = Watched(MemoryStore())
 
     def build(codec: Codec) -> Saga:
-        return Saga("s", codec=codec).add_task(step(lambda context: context["line"].item, name="a", in_doubt=RERUN))
+        return Saga("s", codec=codec).add_task(step(lambda context: context["line"].item, name="a", in_doubt=InDoubt.RERUN))
 
     build(Codec()).execute({"line": Line("apple")}, saga_id="x", store=watched)  # type: ignore[arg-type]
     first = watched.writes[0].entries
@@ -497,7 +497,7 @@ def test_a_limited_step_that_removes_a_key_removes_it_for_good(store: Store) -> 
 
     def build() -> Saga:
         saga = Saga("s").add_task(step(remove, name="a", timeout=30.0))
-        return saga.add_task(step(lambda context: sorted(context), name="b", timeout=30.0, in_doubt=RERUN))
+        return saga.add_task(step(lambda context: sorted(context), name="b", timeout=30.0, in_doubt=InDoubt.RERUN))
 
     for result in both_ways(build, {"gone": 1, "list": [1]}):
         assert result.results["b"] == ["list"]
@@ -510,7 +510,7 @@ def test_what_a_recovered_step_changes_is_told_from_what_was_there(store: Store)
 
     def build() -> Saga:
         saga = Saga("s").add_task(step(lambda context: context.update(a=(1, 2)), name="a"))
-        return saga.add_task(step(lambda context: context.update(b=2), name="b", in_doubt=RERUN))
+        return saga.add_task(step(lambda context: context.update(b=2), name="b", in_doubt=InDoubt.RERUN))
 
     build().execute({"big": {1, 2, 3}, "line": Line("x")}, saga_id="x", store=watched)  # type: ignore[arg-type]
     expired(store, watched.writes[:2])

@@ -68,12 +68,12 @@ class Calls:
         if not self.in_loop:
             first = saga.try_execute()
             then(first)
-            return first.wait(PATIENCE)
+            return first.join(PATIENCE)
 
         async def work() -> SagaResult:
             result = await saga.atry_execute()
             then(result)
-            return await result.wait_async(PATIENCE)
+            return await result.ajoin(PATIENCE)
 
         return asyncio.run(work())
 

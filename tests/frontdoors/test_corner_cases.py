@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from saga import (
-    ASK,
-    RERUN,
     Context,
+    InDoubt,
     Retry,
     Saga,
     Skip,
@@ -151,7 +150,7 @@ def test_a_compensation_that_nobody_awaits_has_failed() -> None:
 
     for work in (
         saga_of(step(lambda: 1, lambda own: undo(), name="a"), act("b", ValueError())),
-        saga_of(step(lambda: 1, lambda own: undo(), name="a"), act("b", ValueError()), deadline=9),
+        saga_of(step(lambda: 1, lambda own: undo(), name="a"), act("b", ValueError()), timeout=9),
     ):
         log.clear()
         result = work.try_execute()
@@ -166,7 +165,7 @@ def test_what_a_function_did_before_it_returned_a_coroutine_is_undone() -> None:
         log.append("a")
         return work()
 
-    for options in ({}, {"deadline": 9.0}, {"store": MemoryStore()}):
+    for options in ({}, {"timeout": 9.0}, {"store": MemoryStore()}):
         log.clear()
         assert saga_of(step(do, lambda own: log.append("-a"), name="a"), **options).try_execute().status is Status.COMPENSATED
         assert log == ["a", "-a"]
@@ -192,7 +191,7 @@ def test_waiters_do_not_starve_the_straggler_they_wait_for() -> None:
 
     async def work() -> list[Any]:
         result = await saga.atry_execute(saga_id="o-1")
-        waiting = [asyncio.create_task(result.wait_async()) for _ in range(40)]
+        waiting = [asyncio.create_task(result.ajoin()) for _ in range(40)]
         await asyncio.sleep(0.05)
         go.set()
         return await asyncio.gather(*waiting)
@@ -286,7 +285,7 @@ def test_no_cancellation_is_lost(flow: str, monkeypatch: pytest.MonkeyPatch) -> 
         elif flow == "limited":
             saga = saga_of(aact("a", timeout=9), aact("b", timeout=9))
         elif flow == "deadline":
-            saga = saga_of(aact("a"), aact("b"), deadline=9)
+            saga = saga_of(aact("a"), aact("b"), timeout=9)
         else:
             saga = saga_of(aact("a"), aact("b"), store=MemoryStore())
 
@@ -394,7 +393,7 @@ def test_a_store_that_fails_under_asyncio_run_gives_the_lease_back() -> None:
 
 
 def test_the_deadline_of_async_steps_is_told_as_such() -> None:
-    saga = saga_of(aact("a"), aact("b", 5.0), deadline=0.05)
+    saga = saga_of(aact("a"), aact("b", 5.0), timeout=0.05)
     result = asyncio.run(saga.atry_execute())  # raises CancelledError
     assert isinstance(result.error, SagaTimeoutError)
     assert log == ["a", "b", "-b", "-a"]
@@ -411,19 +410,19 @@ def test_an_async_step_cut_by_the_deadline_is_in_doubt_however_it_ends(error: An
                 raise error from None
             raise
 
-    saga = saga_of(step(slow, lambda: log.append("-slow"), name="slow"), deadline=0.05)
+    saga = saga_of(step(slow, lambda: log.append("-slow"), name="slow"), timeout=0.05)
     result = asyncio.run(saga.atry_execute())
     assert result.status is Status.COMPENSATED
     assert log == ["-slow"]
 
 
 def test_a_deadline_after_the_pivot_cuts_no_async_step() -> None:
-    saga = saga_of(act("p", pivot=True), aact("b", 0.1), deadline=0.03)
+    saga = saga_of(act("p", pivot=True), aact("b", 0.1), timeout=0.03)
     assert within(5, lambda: asyncio.run(saga.atry_execute())).ok  # TypeError in the driver; it spins for ever
 
 
 def test_a_deadline_during_the_undo_cuts_no_sibling_that_is_let_end() -> None:
-    saga = saga_of(parallel(aact("b", 0.1), act("c", ValueError("no"))), deadline=0.03)
+    saga = saga_of(parallel(aact("b", 0.1), act("c", ValueError("no"))), timeout=0.03)
     result = within(5, lambda: asyncio.run(saga.atry_execute()))
     assert isinstance(result.error, ValueError)
     assert result.status is Status.COMPENSATED
@@ -436,7 +435,7 @@ def test_a_deadline_after_the_pivot_tells_no_plain_step_to_stop() -> None:
         time.sleep(0.08)
         seen.append(context.step.cancelled)
 
-    assert saga_of(act("p", pivot=True), step(slow), deadline=0.03).try_execute().ok
+    assert saga_of(act("p", pivot=True), step(slow), timeout=0.03).try_execute().ok
     assert seen == [False]
 
 
@@ -464,7 +463,7 @@ def test_a_result_of_a_parked_execution_can_be_waited_for(left: Any) -> None:
     saga = saga_of(receive("x"))
     (result,) = Recovery(left(saga, "x"), [saga]).run_once()
     with suppress(TimeoutError):
-        assert result.wait(0.1).status is Status.RUNNING
+        assert result.join(0.1).status is Status.RUNNING
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -665,7 +664,7 @@ def test_a_block_that_ends_well_beside_a_skipped_straggler_does_not_raise() -> N
     finally:
         go.set()
     assert tx.result is not None
-    assert tx.result.wait(5).ok
+    assert tx.result.join(5).ok
 
 
 def test_a_block_tells_that_it_started() -> None:
@@ -727,7 +726,7 @@ def block_that_died_in_its_step(**policies: Any) -> MemoryStore:
 
 def test_a_dead_blocks_step_in_doubt_is_asked_about_where_it_said_so() -> None:
     undos.clear()
-    (result,) = Recovery(block_that_died_in_its_step(in_doubt=ASK), transactions=["t"]).run_once()
+    (result,) = Recovery(block_that_died_in_its_step(in_doubt=InDoubt.ASK), transactions=["t"]).run_once()
     assert result.status is Status.STUCK
     assert undos == []
 
@@ -735,7 +734,7 @@ def test_a_dead_blocks_step_in_doubt_is_asked_about_where_it_said_so() -> None:
 def test_a_dead_blocks_step_in_doubt_is_undone_though_it_may_be_executed_again() -> None:
     """What would have followed it died with the process."""
     undos.clear()
-    found = block_that_died_in_its_step(in_doubt=RERUN, compensation_retry=Retry(2))
+    found = block_that_died_in_its_step(in_doubt=InDoubt.RERUN, compensation_retry=Retry(2))
     (result,) = Recovery(found, transactions=["t"]).run_once()
     assert result.status is Status.COMPENSATED
     assert undos == ["refund", "refund"]
@@ -813,7 +812,7 @@ def test_a_recovered_undo_sees_what_a_live_one_sees_after_a_retry(left: Any) -> 
 
 
 def test_a_fallback_does_not_begin_while_a_person_is_to_be_asked_about_the_primary() -> None:
-    saga = saga_of(fallback(aact("a", 5.0, timeout=0.02, in_doubt=ASK), act("b")))
+    saga = saga_of(fallback(aact("a", 5.0, timeout=0.02, in_doubt=InDoubt.ASK), act("b")))
     result = asyncio.run(saga.atry_execute())
     assert result.status is Status.STUCK
     assert log == ["a"]

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from saga import (
-    ASK,
-    RERUN,
     Compensate,
     Context,
+    InDoubt,
     Retry,
     Saga,
     Skip,
@@ -190,9 +189,9 @@ def test_a_nested_saga_of_method_steps_uses_its_own_object() -> None:
 
 def test_a_nested_saga_with_a_deadline_is_refused() -> None:
     class Outer(Saga):
-        flow = (Saga("inner", deadline=5.0).add_task(Reserve),)
+        flow = (Saga("inner", timeout=5.0).add_task(Reserve),)
 
-    with pytest.raises(SagaDefinitionError, match="deadline"):
+    with pytest.raises(SagaDefinitionError, match="timeout"):
         _ = Outer().plan
 
 
@@ -448,8 +447,8 @@ def test_classes_stand_beside_what_has_operators() -> None:
         (Skip, lambda planned: planned.on_error is Skip),
         (Compensate, lambda planned: planned.on_error is Compensate),
         (Retry(3, then=Skip), lambda planned: planned.retry.max_attempts == 3 and planned.on_error is Skip),
-        (RERUN, lambda planned: planned.in_doubt is RERUN),
-        (ASK, lambda planned: planned.in_doubt is ASK),
+        (InDoubt.RERUN, lambda planned: planned.in_doubt is InDoubt.RERUN),
+        (InDoubt.ASK, lambda planned: planned.in_doubt is InDoubt.ASK),
     ],
 )
 @pytest.mark.parametrize("operand", [Reserve(), act_step("a"), PlaceOrder().send])

@@ -248,7 +248,7 @@ def test_a_primary_that_cannot_be_undone_is_not_replaced(plain: Any, works_in_th
 def test_a_deadline_while_a_straggling_primary_is_waited_for(plain: Any) -> None:
     go = threading.Event()
     pair = fallback(plain.step("b", lambda: go.wait(20), timeout=SHORT), plain.step("c"))
-    result = plain.run_to_end(saga_of(plain.step("a"), pair, deadline=3 * SHORT), lambda first: go.set())
+    result = plain.run_to_end(saga_of(plain.step("a"), pair, timeout=3 * SHORT), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log == ["a", "b", "-a", "-b"]
 

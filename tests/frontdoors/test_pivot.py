@@ -99,7 +99,7 @@ def test_a_timeout_after_the_pivot_is_retried_too(calls: Any) -> None:
 
 def test_a_deadline_that_comes_after_the_pivot_is_ignored(calls: Any) -> None:
     slow = calls.step("b", (lambda: asyncio.sleep(3 * SHORT)) if calls.in_loop else (lambda: time.sleep(3 * SHORT)))
-    result = calls.run(saga_of(calls.step("p", pivot=True), slow, calls.step("c"), deadline=SHORT))
+    result = calls.run(saga_of(calls.step("p", pivot=True), slow, calls.step("c"), timeout=SHORT))
     assert result.ok
     assert calls.log == ["p", "b", "c"]
 

@@ -422,7 +422,7 @@ def test_a_step_that_takes_too_long_fails_and_is_undone(blocks: Blocks) -> None:
         blocks.run(body)
     assert isinstance(caught.value.__cause__, StepTimeoutError)
     assert blocks.tx.result is not None
-    assert blocks.tx.result.wait(20).status is Status.COMPENSATED
+    assert blocks.tx.result.join(20).status is Status.COMPENSATED
     assert sorted(blocks.log) == ["-a", "-b", "a", "b"]
 
 

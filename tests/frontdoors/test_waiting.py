@@ -103,7 +103,7 @@ def test_a_failing_branch_ends_the_timer_beside_it(calls: Any) -> None:
 
 
 def test_the_deadline_ends_a_timer(calls: Any) -> None:
-    result = calls.run(saga_of(calls.step("a"), timer(60.0), calls.step("b"), deadline=SHORT))
+    result = calls.run(saga_of(calls.step("a"), timer(60.0), calls.step("b"), timeout=SHORT))
     assert isinstance(result.error, SagaTimeoutError)
     assert calls.log == ["a", "-a"]
 
@@ -376,7 +376,7 @@ def test_a_failing_sibling_ends_the_wait(calls: Any, store: Any) -> None:
 
 
 def test_the_deadline_ends_the_wait(calls: Any, store: Any) -> None:
-    result = calls.run(saga_of(calls.step("a"), receive("never"), deadline=SHORT, store=store))
+    result = calls.run(saga_of(calls.step("a"), receive("never"), timeout=SHORT, store=store))
     assert isinstance(result.error, SagaTimeoutError)
     assert calls.log == ["a", "-a"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import ASK, COMPENSATE, RERUN, Retry, Saga, Skip, fallback, parallel, sequence, step, timer
+from saga import InDoubt, Retry, Saga, Skip, fallback, parallel, sequence, step, timer
 from saga.errors import SagaDefinitionError
 from saga.machine import Machine
 from saga.storage import MemoryStore
@@ -118,7 +118,7 @@ class Maker:
             return saga
         store = MemoryStore() if self.happens(0.5) else None
         deadline = self.chance.choice([None, None, 0.03])
-        saga = Saga("s", store=store, deadline=deadline, stop_on_compensation_failure=self.happens(0.3))
+        saga = Saga("s", store=store, timeout=deadline, stop_on_compensation_failure=self.happens(0.3))
         for _ in range(self.chance.randint(1, 4)):
             saga.add_task(self.flow(0))
         return saga
@@ -133,7 +133,9 @@ class Maker:
         if kind < 0.66:
             return timer(0.005, name=next(self.names))
         if kind < 0.85:
-            return parallel(*(self.flow(depth + 1) for _ in range(self.chance.randint(2, 3))), undo_together=self.happens(0.4))
+            return parallel(
+                *(self.flow(depth + 1) for _ in range(self.chance.randint(2, 3))), compensate_together=self.happens(0.4)
+            )
         return sequence(self.flow(depth + 1), self.flow(depth + 1))
 
     def step(self, depth: int) -> Any:
@@ -172,7 +174,7 @@ class Maker:
     def policies(self, depth: int) -> dict[str, Any]:
         if self.plain:
             return {}
-        chosen: dict[str, Any] = {"in_doubt": self.chance.choice([ASK, RERUN, COMPENSATE])}
+        chosen: dict[str, Any] = {"in_doubt": self.chance.choice([InDoubt.ASK, InDoubt.RERUN, InDoubt.COMPENSATE])}
         if self.happens(0.3):
             chosen["retry"] = Retry(self.chance.randint(2, 3), self.chance.choice([0, 0.002]))
         if self.happens(0.25):

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from saga import ASK, Retry, Saga, Skip, Status, parallel, sequence, step
+from saga import InDoubt, Retry, Saga, Skip, Status, parallel, sequence, step
 from saga.errors import MergeConflictError, StepTimeoutError
 from saga.events import (
     CompensationFailed,
@@ -42,7 +42,7 @@ policies = st.fixed_dictionaries(
         "retry": st.builds(Retry, st.integers(1, 3)),
         "compensation_retry": st.builds(Retry, st.integers(1, 2)),
         "on_error": st.just(Skip),
-        "in_doubt": st.just(ASK),
+        "in_doubt": st.just(InDoubt.ASK),
     },
 )
 leaves = policies.map(lambda chosen: ("step", chosen))
@@ -128,7 +128,7 @@ class Drive:
             if chosen == "deadline":
                 self.deadline_came = True
                 self.late.update(self.machine.open)
-                self.machine.reach_deadline(9, self.at)
+                self.machine.reach_timeout(9, self.at)
             elif chosen == "give up":
                 self.deadline_came = True
                 self.machine.give_up(KeyboardInterrupt(), self.at)
@@ -295,7 +295,7 @@ class Ledger:
             self.owed.append(name)
 
     def doubt(self, name: str) -> None:
-        if self.plan.by_name[name].in_doubt is ASK:
+        if self.plan.by_name[name].in_doubt is InDoubt.ASK:
             self.asked.add(name)
         else:
             self.owe(name)

@@ -133,13 +133,13 @@ MUTANTS = [
         "if self.status.terminal or self.past_pivot or self.went_through:\n            return None\n"
         "        error = SagaTimeoutError",
         "self.undoing.clear()\n        error = SagaTimeoutError",
-        SEMANTICS + "05_deadline",
+        SEMANTICS + "05_timeout",
     ),
     Mutant(
         "the deadline waits for running steps",
         "self.record(StepTimedOut(step.name, self.attempts.get(index, 1), at, elapsed, error))",
         "pass",
-        SEMANTICS + "05_deadline",
+        SEMANTICS + "05_timeout",
     ),
     Mutant(
         "branches share a view",

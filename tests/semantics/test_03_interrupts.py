@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import saga as package
-from saga import ASK, RERUN, Context, Retry, Saga, Skip, Status, parallel, sequence
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaCompensationError
 from saga.events import RetryScheduled, SagaCompensated, SagaStuck, StepFailed, StepSkipped
 
@@ -34,7 +34,7 @@ def flow_of(
         if where == "timeout":
             extra = {**extra, "timeout": 60.0}
         tasks.append(make(f"s{i}", error if i == at else None, wrong.get(f"s{i}"), **extra))
-    saga = Saga("s", deadline=60 if where == "deadline" else None, logger=logger)
+    saga = Saga("s", timeout=60 if where == "deadline" else None, logger=logger)
     if where == "branch":
         tasks[at] = parallel(tasks[at], make("sibling"))
     elif where == "deep branch":
@@ -156,7 +156,7 @@ def test_two_interrupted_branches_are_both_undone(make: Any, log: list[str], kin
 
 
 def test_a_step_to_ask_about_is_left_alone_and_the_saga_is_stuck(make: Any, log: list[str], watch: Any) -> None:
-    saga = Saga("s", logger=watch).add_task(make("a")).add_task(make("b", KeyboardInterrupt(), in_doubt=ASK))
+    saga = Saga("s", logger=watch).add_task(make("a")).add_task(make("b", KeyboardInterrupt(), in_doubt=InDoubt.ASK))
     with pytest.raises(KeyboardInterrupt) as caught:
         saga.execute()
     assert log == ["a", "b", "-a"]
@@ -166,7 +166,7 @@ def test_a_step_to_ask_about_is_left_alone_and_the_saga_is_stuck(make: Any, log:
 
 
 def test_a_step_to_rerun_is_undone_once_undo_has_begun(make: Any, log: list[str]) -> None:
-    saga = Saga("s").add_task(make("a")).add_task(make("b", KeyboardInterrupt(), in_doubt=RERUN))
+    saga = Saga("s").add_task(make("a")).add_task(make("b", KeyboardInterrupt(), in_doubt=InDoubt.RERUN))
     with pytest.raises(KeyboardInterrupt):
         saga.execute()
     assert log == ["a", "b", "-b", "-a"]

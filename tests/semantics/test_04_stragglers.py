@@ -67,7 +67,7 @@ def test_the_rest_is_undone_at_once_and_the_straggler_when_it_has_ended(make: An
     assert isinstance(result.error, StepTimeoutError)
     assert result.history[2].status == "timed_out"
     slow.go.set()
-    after = result.wait(20)
+    after = result.join(20)
     assert log == ["a", "b", "slow", "-b", "-a", "ended", "-slow"]
     assert after.status is Status.COMPENSATED
     assert after.in_doubt == ()
@@ -78,13 +78,13 @@ def test_the_rest_is_undone_at_once_and_the_straggler_when_it_has_ended(make: An
 def test_waiting_for_the_end_gives_up_in_time_and_can_be_repeated(make: Any, slow: Slow) -> None:
     result = Saga("s").add_task(make("slow", slow, timeout=SHORT)).try_execute()
     with pytest.raises(TimeoutError, match="not terminal"):
-        result.wait(0.01)
+        result.join(0.01)
     slow.go.set()
-    assert result.wait().status is result.wait(1).status is Status.COMPENSATED
+    assert result.join().status is result.join(1).status is Status.COMPENSATED
 
 
 def test_a_terminal_result_needs_no_waiting(make: Any) -> None:
-    assert Saga("s").add_task(make("a")).try_execute().wait(0).ok
+    assert Saga("s").add_task(make("a")).try_execute().join(0).ok
 
 
 @pytest.mark.parametrize("undo_own", [False, True], ids=["plain", "compensate_on_failure"])
@@ -95,7 +95,7 @@ def test_a_straggler_that_raises_left_nothing_to_undo_unless_it_says_so(
     saga = Saga("s").add_task(make("a")).add_task(make("slow", slow, timeout=SHORT, compensate_on_failure=undo_own))
     result = saga.try_execute()
     slow.go.set()
-    after = result.wait(20)
+    after = result.join(20)
     assert log == ["a", "slow", "-a", "ended"] + (["-slow"] if undo_own else [])
     assert after.status is Status.COMPENSATED
     assert isinstance(after.error, StepTimeoutError)
@@ -107,7 +107,7 @@ def test_a_straggler_that_is_interrupted_is_undone(make: Any, log: list[str], sl
     result = Saga("s").add_task(make("a")).add_task(make("slow", slow, timeout=SHORT)).try_execute()
     slow.go.set()
     with pytest.raises(kind, match="late") as caught:  # raised again where somebody waits for the end
-        result.wait(20)
+        result.join(20)
     assert "failed and was undone" in caught.value.__notes__[0]
     assert log == ["a", "slow", "-a", "ended", "-slow"]
 
@@ -115,7 +115,7 @@ def test_a_straggler_that_is_interrupted_is_undone(make: Any, log: list[str], sl
 def test_a_straggler_whose_undo_fails_leaves_the_saga_stuck(make: Any, slow: Slow) -> None:
     result = Saga("s").add_task(make("slow", slow, OSError("no undo"), timeout=SHORT)).try_execute()
     slow.go.set()
-    after = result.wait(20)
+    after = result.join(20)
     assert after.status is Status.STUCK
     assert [e.step for e in after.compensation_errors] == ["slow"]
 
@@ -136,7 +136,7 @@ def test_undo_is_never_begun_while_execute_runs(make: Any, watch: Any, slow: Slo
     result = saga.try_execute()
     assert running.is_set()
     slow.go.set()
-    result.wait(20)
+    result.join(20)
     assert overlapped == [False]
     assert watch.at(StepSucceeded, "slow") < watch.at(CompensationStarted, "slow")
 
@@ -150,7 +150,7 @@ def test_a_straggler_that_ends_during_the_undo_of_the_rest_is_undone_too(make: A
             time.sleep(0.001)
 
     saga = Saga("s").add_task(make("b")).add_task(make("a", None, let_it_end)).add_task(make("slow", slow, timeout=SHORT))
-    result = saga.try_execute().wait(20)
+    result = saga.try_execute().join(20)
     assert log[:6] == ["b", "a", "slow", "-a", "-a waits", "ended"]
     assert sorted(log[6:]) == ["-b", "-slow"]
     assert result.status is Status.COMPENSATED
@@ -169,9 +169,9 @@ def test_two_stragglers_are_each_undone_when_they_end(make: Any, log: list[str])
         time.sleep(0.005)
     assert log[4:] == ["ended", "-y"]
     with pytest.raises(TimeoutError):
-        result.wait(0)
+        result.join(0)
     one.go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log[6:] == ["ended", "-x"]
 
 
@@ -187,7 +187,7 @@ def test_a_sibling_is_let_end_before_anything_is_undone(make: Any, log: list[str
     result = saga.try_execute()
     assert log[3:] == ["sibling ended", "-b", "-a"]
     slow.go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log[6:] == ["ended", "-slow"]
 
 
@@ -253,7 +253,7 @@ def test_a_straggler_with_attempts_left_is_not_retried_once_the_saga_gave_up(mak
     result = saga.add_task(parallel(make("slow", slow, timeout=SHORT, retry=Retry(3)), bad)).try_execute()
     assert result.in_doubt == ("slow",)
     slow.go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log.count("slow") == 1
 
 
@@ -272,7 +272,7 @@ def test_a_skipped_straggler_is_undone_when_it_ends_and_its_changes_stay_unseen(
     assert result.status is Status.RUNNING  # a saga with an open straggler is not yet terminal
     assert result.in_doubt == ("slow",)
     slow.go.set()
-    after = result.wait(20)
+    after = result.join(20)
     assert log == ["a", "slow", "b", "ended"] + ([] if late == "raises" else ["-slow"])
     assert seen == ([] if late == "raises" else ["from the late step"])
     assert after.status is Status.COMPLETED
@@ -302,14 +302,14 @@ def test_a_skipped_straggler_of_a_failing_saga_is_undone_when_it_ends(make: Any,
     assert log == ["a", "slow", "bad", "-a"]
     assert result.in_doubt == ("slow",)
     slow.go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log[4:] == ["ended", "-slow"]
 
 
 def test_a_failed_undo_of_a_skipped_straggler_leaves_the_saga_stuck(make: Any, slow: Slow) -> None:
     saga = Saga("s", logger=on(StepSkipped, slow.go.set))
     task = make("slow", slow, OSError("no undo"), timeout=SHORT, on_error=Skip)
-    result = saga.add_task(task).add_task(make("b")).try_execute().wait(20)
+    result = saga.add_task(task).add_task(make("b")).try_execute().join(20)
     assert result.status is Status.STUCK
     assert "slow" in str(result.reason)
 
@@ -323,7 +323,7 @@ def test_what_a_given_up_straggler_changes_is_seen_by_its_own_undo_alone(make: A
     saga = Saga("s").add_task(make("a", None, note)).add_task(make("slow", slow, note, timeout=SHORT))
     result = saga.try_execute()
     slow.go.set()
-    after = result.wait(20)
+    after = result.join(20)
     assert seen == {"a": None, "slow": "from the late step"}
     assert "late" not in after.context
 
@@ -339,7 +339,7 @@ def test_a_task_can_see_its_deadline_and_that_nobody_waits_any_more(make: Any, s
 
     result = Saga("s").add_task(make("slow", work, timeout=0.2)).try_execute()
     slow.go.set()
-    result.wait(20)
+    result.join(20)
     assert before[0][0] is False
     assert before[0][1] is not None
     assert at[0] < before[0][1] < at[0] + 0.25
@@ -392,4 +392,4 @@ def test_a_failed_undo_beside_a_straggler_is_reported_when_all_has_ended(make: A
     assert result is not None
     assert result.status is Status.COMPENSATING
     slow.go.set()
-    assert result.wait(20).status is Status.STUCK
+    assert result.join(20).status is Status.STUCK

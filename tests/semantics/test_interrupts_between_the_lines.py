@@ -71,7 +71,7 @@ def test_undo_of_a_straggler_is_not_told_it_is_cancelled():
 
     result = Saga("s").add_task(step(lambda: go.wait(9), undo, name="slow", timeout=0.02)).try_execute()
     go.set()
-    result.wait(9)
+    result.join(9)
     assert seen == [(False, None)]
 
 
@@ -95,12 +95,12 @@ def test_the_undo_of_a_retried_branch_step_sees_what_every_other_undo_sees():
 
 def test_the_deadline_does_not_undo_a_flow_that_reached_its_end():
     log, go = [], threading.Event()
-    saga = Saga("s", deadline=0.2).add_task(noted(log, "a"))
+    saga = Saga("s", timeout=0.2).add_task(noted(log, "a"))
     saga.add_task(step(lambda: go.wait(9), name="slow", timeout=0.02, on_error=Skip))
     result = saga.execute()  # returns: nothing failed
     time.sleep(0.4)
     go.set()
-    assert result.wait(9).status is Status.COMPLETED
+    assert result.join(9).status is Status.COMPLETED
     assert log == ["a"]
 
 
@@ -128,7 +128,7 @@ def test_an_interrupt_that_a_straggler_raised_late_is_not_lost():
     result = Saga("s").add_task(step(stop, timeout=0.02)).try_execute()
     go.set()
     with pytest.raises(SystemExit):
-        result.wait(9)
+        result.join(9)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -143,7 +143,7 @@ def test_an_observer_that_exits_cannot_stop_the_undo_of_a_straggler():
     result = Saga("s", logger=logger).add_task(slow).try_execute()
     go.set()
     with pytest.raises(SystemExit):  # it is raised where somebody waits for the end
-        result.wait(9)
+        result.join(9)
     assert log == ["-slow"]
 
 
@@ -169,6 +169,6 @@ def test_a_step_running_at_the_deadline_counts_as_timed_out_though_a_sibling_fai
         started.wait(5)
         raise ValueError
 
-    saga = Saga("s", deadline=0.1).add_task(noted(log, "a")).add_task(parallel(step(slow), step(bad)))
+    saga = Saga("s", timeout=0.1).add_task(noted(log, "a")).add_task(parallel(step(slow), step(bad)))
     threading.Timer(1, go.set).start()
     assert saga.try_execute().in_doubt == ("slow",)

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from typing import Any, assert_type
 
 from saga import (
-    ASK,
-    COMPENSATE,
-    RERUN,
     Backoff,
     Compensate,
     Context,
     ExecutionInfo,
     ExponentialBackoff,
-    FixedBackoff,
     Flow,
     InDoubt,
     Observer,
@@ -67,9 +63,9 @@ class Charge(Task[Receipt]):
     retry = Retry(3, backoff=ExponentialBackoff(0.0, jitter=True), retry_on=(ConnectionError, TimeoutError))
     timeout = 10
     on_error = Compensate
-    compensation_retry = Retry(5, backoff=FixedBackoff(0.0))
+    compensation_retry = Retry(5, backoff=0.0)
     compensate_on_failure = True
-    in_doubt = RERUN
+    in_doubt = InDoubt.RERUN
 
     def __init__(self, currency: str = "EUR") -> None:
         self.currency = currency
@@ -90,7 +86,7 @@ class Charge(Task[Receipt]):
 
 class Ship(Task[int]):
     on_error = Retry(2, then=Skip)
-    in_doubt = ASK
+    in_doubt = InDoubt.ASK
 
     def __init__(self, charge: Charge) -> None:
         self.charge = charge
@@ -120,7 +116,7 @@ policies: list[Retry] = [Retry(), Retry(2, 1), Retry(2, 0.5), Retry(2, backoff),
 assert_type(policies[0].allows(1, OSError()), bool)
 assert_type(policies[0].delay(1, 0.5), float)
 outcomes: list[OnError] = [Compensate, Skip]
-doubts: list[InDoubt] = [COMPENSATE, RERUN, ASK]
+doubts: list[InDoubt] = [InDoubt.COMPENSATE, InDoubt.RERUN, InDoubt.ASK]
 
 # Functions and flows
 
@@ -134,7 +130,7 @@ def release(reservation: str) -> None: ...
 
 one = step(reserve, release, name="reserve", args=("apple",), kwargs={"count": 2})
 assert_type(one, Step)
-two = step(Charge("USD"), name="charge-2", retry=None, timeout=None, on_error=Skip, in_doubt=ASK)
+two = step(Charge("USD"), name="charge-2", retry=None, timeout=None, on_error=Skip, in_doubt=InDoubt.ASK)
 three = step(
     release, compensate=lambda: None, compensate_args=(), compensate_kwargs={}, on_error=Retry(2), compensate_on_failure=True
 )
@@ -154,7 +150,7 @@ def on_failure(context: Context, name: str, error: BaseException) -> None: ...
 
 charge = Charge()
 place_order = (
-    PlaceOrder(deadline=30, stop_on_compensation_failure=True, on_compensation_failure=on_failure)
+    PlaceOrder(timeout=30, stop_on_compensation_failure=True, on_compensation_failure=on_failure)
     .add_task(Reserve)
     .add_task(charge)
     .add_task(Ship(charge))
@@ -206,7 +202,7 @@ def run() -> Iterator[StepRecord]:
     assert_type(result.failed_task, Task[Any] | None)
     assert_type(result.compensation_errors, tuple[CompensationError, ...])
     assert_type(result.in_doubt, tuple[str, ...])
-    assert_type(result.wait(timeout=1), SagaResult)
+    assert_type(result.join(timeout=1), SagaResult)
     assert_type(result.report(), str)
     assert_type(place_order.try_execute({"order_id": "A2", "total": 0}), SagaResult)
     try:

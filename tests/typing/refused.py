@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saga import Context, ExecutionInfo, ExponentialBackoff, FixedBackoff, Retry, Saga, Status, Task, parallel, sequence, step
+from saga import Context, ExecutionInfo, ExponentialBackoff, Retry, Saga, Status, Task, parallel, sequence, step
 from saga.events import Event, StepFailed, StepSucceeded
 from saga.logging import SagaLogger
 
@@ -81,7 +81,6 @@ Retry(3, retry_on=(KeyboardInterrupt,))  # type: ignore[arg-type]
 Retry(3, retry_on="OSError")  # type: ignore[arg-type]
 Retry(3, then=Retry(3))  # type: ignore[arg-type]
 Retry(3).max_attempts = 4  # type: ignore[misc]
-FixedBackoff("1")  # type: ignore[arg-type]
 ExponentialBackoff(jitter=0.5)  # type: ignore[arg-type]
 
 # Functions and flows
@@ -124,7 +123,7 @@ class WrongLogger(SagaLogger):
 
 
 Saga(3)  # type: ignore[arg-type]
-Saga("a", deadline="1 min")  # type: ignore[arg-type]
+Saga("a", timeout="1 min")  # type: ignore[arg-type]
 Saga("a", logger=one_argument)  # type: ignore[arg-type]
 Saga("a", logger=[one_argument])  # type: ignore[list-item]
 Saga("a", logger=wrong_event)  # type: ignore[arg-type]
@@ -144,7 +143,7 @@ def observe(event: Event, info: ExecutionInfo) -> None:
 
 result = Saga("a").add_task(Charge).try_execute({"order_id": "A1"})
 result.ok = True  # type: ignore[misc]
-result.wait(timeout="1")  # type: ignore[arg-type]
+result.join(timeout="1")  # type: ignore[arg-type]
 status: int = result.status  # type: ignore[assignment]
 failed: Charge = result.failed_task  # type: ignore[assignment]
 result.error.args  # type: ignore[union-attr]  # noqa: B018

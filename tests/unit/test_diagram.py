@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import pytest
 
 from saga import (
-    ASK,
     Context,
     Flow,
+    InDoubt,
     Retry,
     Saga,
     SagaResult,
@@ -78,10 +78,10 @@ def fails(name: str, error: BaseException | None = None, **policies: Any) -> Flo
 
 def everything() -> Saga:
     payment = Saga("payment").add_task(works("authorise", retry=Retry(3), timeout=10.0)).add_task(works("capture", pivot=True))
-    saga = Saga("place-order", deadline=90)
-    saga.add_task(works("ReserveStock", in_doubt=ASK, compensation_retry=Retry(2), compensate_on_failure=True))
+    saga = Saga("place-order", timeout=90)
+    saga.add_task(works("ReserveStock", in_doubt=InDoubt.ASK, compensation_retry=Retry(2), compensate_on_failure=True))
     lane = sequence(works("PrintInvoice", False), works("MailInvoice", False, on_error=Skip))
-    saga.add_task(parallel(works("PackParcel"), lane, receive("approved", timeout=3600), undo_together=True))
+    saga.add_task(parallel(works("PackParcel"), lane, receive("approved", timeout=3600), compensate_together=True))
     instead = sequence(works("BookStandard"), works("TellCustomer", False))
     saga.add_task(fallback(works("BookExpress", timeout=2), instead, on=(TimeoutError, ConnectionError)))
     return saga.add_task(timer(5, name="breathe")).add_task(payment).add_task(works("ConfirmOrder"))
@@ -170,7 +170,7 @@ def test_policies_are_told_in_words() -> None:
     text = " ".join(one.text or "" for one in elements(everything().diagram().svg(), "text"))
     for words in (
         "12 steps",
-        "deadline 1 min 30 s",
+        "timeout 1 min 30 s",
         "up to 3 attempts",
         "timeout 10 s",
         "skipped if it fails",
@@ -304,7 +304,7 @@ def test_an_execution_that_is_not_at_its_end_is_drawn_as_it_stands() -> None:
     assert told(saga.diagram(result).svg())["Slow"][0].startswith("timed out")
     assert "timed out, and still runs" in saga.diagram(result).sequence()
     go.set()
-    result.wait(10)
+    result.join(10)
 
 
 def test_a_result_of_another_definition_is_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import ASK, Context, Retry, Saga, SagaResult, Status, step
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Status, step
 from saga.errors import SagaDefinitionError
 
 
@@ -20,7 +20,7 @@ def fail() -> None:
         (lambda: Saga(""), "a saga's name is a non-empty string, not ''"),
         (lambda: Saga(" "), "a saga's name is a non-empty string, not ' '"),
         (lambda: Saga(3), "a saga's name is a non-empty string, not 3"),  # type: ignore[arg-type]
-        (lambda: Saga("s", deadline=0), "saga 's': deadline is 0; give seconds as a number above 0, or None for no limit"),
+        (lambda: Saga("s", timeout=0), "saga 's': timeout is 0; give seconds as a number above 0, or None for no limit"),
         (
             lambda: Saga("s", on_compensation_failure=3),  # type: ignore[arg-type]
             "saga 's': on_compensation_failure is 3; give a function of (context, step name, error)",
@@ -42,8 +42,8 @@ def fail() -> None:
             "saga 's': saga_id is ''; give a non-empty string",
         ),
         (
-            lambda: Saga("outer").add_task(Saga("inner", deadline=1).add_task(step(fail))),
-            "saga 'inner' is a step of another saga, whose deadline and compensation policy hold for all of it; set deadline, "
+            lambda: Saga("outer").add_task(Saga("inner", timeout=1).add_task(step(fail))),
+            "saga 'inner' is a step of another saga, whose timeout and compensation policy hold for all of it; set timeout, "
             "on_compensation_failure and stop_on_compensation_failure on the outer saga",
         ),
     ],
@@ -81,7 +81,10 @@ def test_the_fingerprint_tells_definitions_apart() -> None:
         return Saga("s").add_task(step(fail, **policies)).plan.fingerprint
 
     assert build() == build()
-    assert len({build(), build(name="other"), build(pivot=True), build(in_doubt=ASK), build(compensate_on_failure=True)}) == 5
+    assert (
+        len({build(), build(name="other"), build(pivot=True), build(in_doubt=InDoubt.ASK), build(compensate_on_failure=True)})
+        == 5
+    )
 
 
 def test_retries_and_timeouts_may_change_under_a_running_execution() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from saga import ASK, Context, Retry, Saga, SagaResult, Skip, Status, StepStatus, Task, parallel, step
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, StepStatus, Task, parallel, step
 from saga.errors import SagaExecutionException, StepTimeoutError
 
 
@@ -60,7 +60,7 @@ def test_a_completed_execution() -> None:
         "SagaCompleted",
     ]
     assert repr(result) == "<SagaResult 's' x1 completed>"
-    assert result.wait().status is Status.COMPLETED
+    assert result.join().status is Status.COMPLETED
     assert normal(result.report()) == (
         "saga 's' (x1) completed\nsteps:\n  a  succeeded (1 attempt, N ms)\n  b  succeeded (1 attempt, N ms)"
     )
@@ -192,7 +192,7 @@ def test_an_interrupt_carries_the_report_as_a_note() -> None:
 
 def test_a_step_to_ask_about_is_in_doubt_and_the_execution_stuck() -> None:
     class Interrupted(Task[None]):
-        in_doubt = ASK
+        in_doubt = InDoubt.ASK
 
         def execute(self, context: Context) -> None:
             raise SystemExit(3)
@@ -228,7 +228,7 @@ def test_a_result_with_a_straggler_is_a_snapshot(gate: threading.Event) -> None:
         "in doubt: slow\n"
     )
     gate.set()
-    final = result.wait(10)
+    final = result.join(10)
     assert (final.status, final.in_doubt) == (Status.COMPENSATED, ())
     assert statuses(final) == {"a": "compensated", "slow": "compensated"}
     assert result.status is Status.COMPENSATING
@@ -239,7 +239,7 @@ def test_a_result_with_a_straggler_is_a_snapshot(gate: threading.Event) -> None:
 def test_a_straggler_that_raises_left_nothing_to_undo(gate: threading.Event) -> None:
     result = slow_saga(gate, fail).try_execute()
     gate.set()
-    final = result.wait(10)
+    final = result.join(10)
     assert statuses(final) == {"a": "compensated", "slow": "failed"}
     assert final.status is Status.COMPENSATED
 
@@ -250,7 +250,7 @@ def test_a_straggler_whose_saga_went_on_keeps_it_from_being_terminal(gate: threa
     assert result.in_doubt == ("slow",)
     assert statuses(result) == {"a": "succeeded", "slow": "skipped", "after": "succeeded"}
     gate.set()
-    final = result.wait(10)
+    final = result.join(10)
     assert final.ok
     assert statuses(final)["slow"] == "compensated"
 
@@ -259,20 +259,20 @@ def test_waiting_ends_with_its_timeout(gate: threading.Event) -> None:
     result = slow_saga(gate).try_execute(saga_id="x1")
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"^saga 's' \(x1\) is not terminal after 0\.05 s$"):
-        result.wait(0.05)
+        result.join(0.05)
     with pytest.raises(TimeoutError, match=r"^saga 's' \(x1\) is not terminal after 0\.05 s$"):
-        asyncio.run(result.wait_async(0.05))
+        asyncio.run(result.ajoin(0.05))
     assert 0.1 <= time.monotonic() - started < 5
     with pytest.raises(TimeoutError):
-        result.wait(0)
+        result.join(0)
     gate.set()
-    assert result.wait().wait(0).status is Status.COMPENSATED
+    assert result.join().join(0).status is Status.COMPENSATED
 
 
 def test_waiting_from_many_threads(gate: threading.Event) -> None:
     result = slow_saga(gate).try_execute()
     got: list[Status] = []
-    threads = [threading.Thread(target=lambda: got.append(result.wait(10).status)) for _ in range(10)]
+    threads = [threading.Thread(target=lambda: got.append(result.join(10).status)) for _ in range(10)]
     for thread in threads:
         thread.start()
     gate.set()

@@ -158,7 +158,7 @@ def test_a_straggler_is_undone_only_when_it_has_ended() -> None:
     assert result.in_doubt == ("Slow",)
     assert isinstance(result.error, StepTimeoutError)
     go.set()
-    assert result.wait(10).status is Status.COMPENSATED
+    assert result.join(10).status is Status.COMPENSATED
     assert log == ["a", "-a", "slow ended", "-slow"]
 
 
@@ -181,14 +181,14 @@ def test_a_retry_waits_for_the_straggler_and_its_late_success_counts() -> None:
 def test_the_deadline_starts_the_undo() -> None:
     log: list[str] = []
     go = threading.Event()
-    saga = Saga("s", deadline=0.05).add_task(Recorder("a", log))
+    saga = Saga("s", timeout=0.05).add_task(Recorder("a", log))
     saga.add_task(step(lambda: go.wait(10), lambda: log.append("-slow"), name="slow"))
     saga.add_task(Recorder("never", log))
     result = saga.try_execute()
     assert isinstance(result.error, SagaTimeoutError)
     assert log == ["a", "-a"]
     go.set()
-    assert result.wait(10).status is Status.COMPENSATED
+    assert result.join(10).status is Status.COMPENSATED
     assert log == ["a", "-a", "-slow"]
 
 
@@ -271,7 +271,7 @@ def test_a_generator_function_is_refused() -> None:
 
 @pytest.mark.parametrize("seconds", [1e10, 1e300])
 def test_a_wait_longer_than_a_thread_can_wait_is_waited_for_in_parts(seconds: float) -> None:
-    assert Saga("s", deadline=seconds).add_task(step(lambda: 1, name="a", timeout=seconds)).execute().ok
+    assert Saga("s", timeout=seconds).add_task(step(lambda: 1, name="a", timeout=seconds)).execute().ok
 
 
 def test_a_backoff_that_raises_or_returns_nonsense_fails_the_step() -> None:

@@ -119,7 +119,7 @@ class Run:
             for _ in range(100):
                 results = recovery.run_once()
                 for result in results:
-                    print(result.wait(20).report())
+                    print(result.join(20).report())
                 row = store.get(self.saga_id)
                 if results or row is None or row.status not in ("running", "compensating"):
                     return

@@ -136,7 +136,7 @@ class Scenario:
     :ivar flow: a step's name; a tuple of flows is a sequence, a list of flows is a parallel group.
     :ivar ends: its status when nobody interferes.
     :ivar in_doubt: the policy of every step.
-    :ivar deadline: the saga's.
+    :ivar timeout: the saga's.
     :ivar forward_after_undo: steps that are undone while the saga goes on: skipped stragglers, primaries of fallbacks.
     :ivar asynchronous: the tasks are ``async def``.
     """
@@ -146,7 +146,7 @@ class Scenario:
     steps: dict[str, Doing] = field(default_factory=dict)
     ends: str = "completed"
     in_doubt: str = "compensate"
-    deadline: float | None = None
+    timeout: float | None = None
     forward_after_undo: frozenset[str] = frozenset()
     asynchronous: bool = False
 
@@ -175,7 +175,7 @@ class Scenario:
 
     def build(self, world: World, name: str, store: Any = None) -> Saga:
         """Return the saga as this process defines it."""
-        saga = Saga(name, store=store, lease=LEASE, deadline=self.deadline)
+        saga = Saga(name, store=store, lease=LEASE, timeout=self.timeout)
         saga.add_task(self._flow(self.flow, frozenset(), world)[0])
         world.signal = partial(saga.signal, store=store)
         return saga
@@ -199,7 +199,7 @@ class Scenario:
             after |= then
         if isinstance(flow, tuple):
             return sequence(*built), after
-        return parallel(*built, undo_together=isinstance(flow, Together)), after
+        return parallel(*built, compensate_together=isinstance(flow, Together)), after
 
 
 def _parts(flow: Any) -> tuple[Any, ...]:
@@ -317,7 +317,7 @@ def _late() -> list[Scenario]:
         ),
         Scenario("straggler-beside", ("a", ["b", "c"]), {"b": Doing(hangs="cancelled", policies=slow)}, "compensated"),
         Scenario("in-time", flow, {"b": Doing(policies={"timeout": 10.0})}),
-        Scenario("deadline", flow, {"b": Doing(hangs="cancelled")}, "compensated", deadline=0.15),
+        Scenario("deadline", flow, {"b": Doing(hangs="cancelled")}, "compensated", timeout=0.15),
     ]
 
 

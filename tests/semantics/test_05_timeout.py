@@ -41,7 +41,7 @@ def held_by(event: threading.Event, log: list[str], name: str) -> Any:
 def test_what_was_done_is_undone_and_the_running_step_is_a_straggler(
     make: Any, log: list[str], watch: Any, go: threading.Event
 ) -> None:
-    saga = Saga("s", deadline=DEADLINE, logger=watch).add_task(make("a")).add_task(make("slow", held_by(go, log, "slow")))
+    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a")).add_task(make("slow", held_by(go, log, "slow")))
     with pytest.raises(SagaExecutionException) as caught:
         saga.add_task(make("never")).execute()
     result = caught.value.result
@@ -53,12 +53,12 @@ def test_what_was_done_is_undone_and_the_running_step_is_a_straggler(
     assert (result.status, result.in_doubt) == (Status.COMPENSATING, ("slow",))
     assert watch.at(StepTimedOut, "slow") < watch.at(SagaCompensating) < watch.at(CompensationStarted)
     go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log == ["a", "slow", "-a", "slow ended", "-slow"]
 
 
 def test_a_saga_that_is_in_time_notices_nothing(make: Any) -> None:
-    result = Saga("s", deadline=60).add_task(make("a")).add_task(parallel(make("b"), make("c"))).execute()
+    result = Saga("s", timeout=60).add_task(make("a")).add_task(parallel(make("b"), make("c"))).execute()
     assert result.ok
 
 
@@ -70,7 +70,7 @@ def test_a_running_compensation_is_neither_interrupted_nor_repeated(make: Any, l
         cancelled.append(context.step.cancelled)
         log.append("undo ended")
 
-    saga = Saga("s", deadline=DEADLINE, logger=watch).add_task(make("a")).add_task(make("b", None, long))
+    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a")).add_task(make("b", None, long))
     result = saga.add_task(make("bad", ValueError("first"))).try_execute()
     assert log == ["a", "b", "bad", "-b", "undo ended", "-a"]
     assert cancelled == [False]
@@ -87,7 +87,7 @@ def test_a_compensation_that_waits_for_its_retry_is_retried_after_the_deadline(m
         if left:
             raise left.pop()
 
-    saga = Saga("s", deadline=DEADLINE).add_task(make("a", None, flaky, compensation_retry=Retry(2, backoff=3 * DEADLINE)))
+    saga = Saga("s", timeout=DEADLINE).add_task(make("a", None, flaky, compensation_retry=Retry(2, backoff=3 * DEADLINE)))
     result = saga.add_task(make("bad", ValueError())).try_execute()
     assert log == ["a", "bad", "-a", "-a"]
     assert result.status is Status.COMPENSATED
@@ -99,28 +99,28 @@ def test_a_compensation_begun_by_the_deadline_runs_on_for_as_long_as_it_takes(
     def long(context: Context) -> None:
         time.sleep(3 * DEADLINE)
 
-    saga = Saga("s", deadline=DEADLINE, logger=watch).add_task(make("a")).add_task(make("b", None, long))
+    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a")).add_task(make("b", None, long))
     result = saga.add_task(make("slow", held_by(go, log, "slow"))).try_execute()
     assert log == ["a", "b", "slow", "-b", "-a"]
     go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert [e.step for e in watch.of(CompensationSucceeded)] == ["b", "a", "slow"]
     assert len(watch.of(SagaCompensating)) == 1
 
 
 def test_all_running_branches_are_cut_at_once(make: Any, log: list[str], go: threading.Event) -> None:
-    saga = Saga("s", deadline=DEADLINE).add_task(make("a"))
+    saga = Saga("s", timeout=DEADLINE).add_task(make("a"))
     x, y = make("x", held_by(go, log, "x")), make("y", held_by(go, log, "y"))
     result = saga.add_task(parallel(sequence(x, make("never")), y)).try_execute()
     assert log[3:] == ["-a"]
     assert sorted(result.in_doubt) == ["x", "y"]
     go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert sorted(log[4:]) == ["-x", "-y", "x ended", "y ended"]
 
 
 def test_a_step_that_waits_for_its_next_attempt_makes_none(make: Any, log: list[str], watch: Any) -> None:
-    saga = Saga("s", deadline=DEADLINE, logger=watch).add_task(make("a"))
+    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a"))
     result = saga.add_task(make("b", ValueError(), retry=Retry(2, backoff=3600))).try_execute()
     assert isinstance(result.error, SagaTimeoutError)
     assert log == ["a", "b", "-a"]
@@ -133,20 +133,20 @@ def test_a_retry_that_waits_for_a_straggler_is_not_made_after_the_deadline(
     make: Any, log: list[str], go: threading.Event
 ) -> None:
     slow = make("slow", held_by(go, log, "slow"), timeout=DEADLINE / 3, retry=Retry(5))
-    result = Saga("s", deadline=DEADLINE).add_task(make("a")).add_task(slow).try_execute()
+    result = Saga("s", timeout=DEADLINE).add_task(make("a")).add_task(slow).try_execute()
     assert isinstance(result.error, SagaTimeoutError)
     assert log == ["a", "slow", "-a"]
     go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log == ["a", "slow", "-a", "slow ended", "-slow"]
 
 
 def test_a_skip_does_not_help_a_step_the_deadline_cut(make: Any, log: list[str], go: threading.Event) -> None:
-    saga = Saga("s", deadline=DEADLINE).add_task(make("slow", held_by(go, log, "slow"), on_error=Skip)).add_task(make("never"))
+    saga = Saga("s", timeout=DEADLINE).add_task(make("slow", held_by(go, log, "slow"), on_error=Skip)).add_task(make("never"))
     result = saga.try_execute()
     assert isinstance(result.error, SagaTimeoutError)
     go.set()
-    assert result.wait(20).status is Status.COMPENSATED
+    assert result.join(20).status is Status.COMPENSATED
     assert log == ["slow", "slow ended", "-slow"]
 
 
@@ -159,7 +159,7 @@ def test_a_task_sees_the_sagas_deadline_as_its_own_where_that_is_sooner(make: An
 
     at = time.time()
     tasks = make("own", note, timeout=5), make("sagas", note, timeout=500), make("none", note)
-    saga = Saga("s", deadline=100)
+    saga = Saga("s", timeout=100)
     for task in tasks:
         saga.add_task(task)
     saga.execute()
@@ -175,7 +175,7 @@ def test_a_cut_task_is_told(make: Any, go: threading.Event) -> None:
         assert go.wait(20)
         seen.append(context.step.cancelled)
 
-    result = Saga("s", deadline=DEADLINE).add_task(make("a", note)).try_execute()
+    result = Saga("s", timeout=DEADLINE).add_task(make("a", note)).try_execute()
     go.set()
-    result.wait(20)
+    result.join(20)
     assert seen == [True]

@@ -1,4 +1,4 @@
-"""``parallel(..., undo_together=True)``: branches that are undone at the same time, each in reverse order."""
+"""``parallel(..., compensate_together=True)``: branches that are undone at the same time, each in reverse order."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def before(log: list[str], *names: str) -> bool:
 
 def test_branches_are_undone_at_the_same_time(calls: Any) -> None:
     meet = meeting(3, calls.in_loop)
-    group = parallel(*(calls.step(name, None, meet) for name in "bcd"), undo_together=True)
+    group = parallel(*(calls.step(name, None, meet) for name in "bcd"), compensate_together=True)
     result = calls.run(saga_of(calls.step("a"), group, calls.step("e", ValueError())))
     assert result.status is Status.COMPENSATED
     assert calls.log[-1] == "-a"
@@ -69,14 +69,14 @@ def test_within_a_branch_the_undo_is_last_first(calls: Any) -> None:
     meet = meeting(2, calls.in_loop)
     one = sequence(calls.step("b1"), calls.step("b2", None, meet))
     two = sequence(calls.step("c1"), calls.step("c2"), calls.step("c3", None, meet))
-    result = calls.run(saga_of(calls.step("a"), parallel(one, two, undo_together=True), calls.step("e", ValueError())))
+    result = calls.run(saga_of(calls.step("a"), parallel(one, two, compensate_together=True), calls.step("e", ValueError())))
     assert result.status is Status.COMPENSATED
     assert before(calls.log, "e", "-b2", "-b1", "-a")
     assert before(calls.log, "e", "-c3", "-c2", "-c1", "-a")
 
 
 def test_steps_after_the_group_are_undone_before_it(calls: Any) -> None:
-    group = parallel(calls.step("b"), calls.step("c"), undo_together=True)
+    group = parallel(calls.step("b"), calls.step("c"), compensate_together=True)
     calls.run(saga_of(group, calls.step("d"), calls.step("e"), calls.step("f", ValueError())))
     assert before(calls.log, "f", "-e", "-d", "-b")
     assert before(calls.log, "f", "-e", "-d", "-c")
@@ -95,7 +95,7 @@ def test_a_failing_branch_undoes_the_others_together(calls: Any) -> None:
             meet()
             raise ValueError
 
-    group = parallel(calls.step("b", meet, undo), calls.step("c", meet, undo), calls.step("d", fail), undo_together=True)
+    group = parallel(calls.step("b", meet, undo), calls.step("c", meet, undo), calls.step("d", fail), compensate_together=True)
     result = calls.run(saga_of(calls.step("a"), group))
     assert result.status is Status.COMPENSATED
     assert sorted(calls.log[-3:-1]) == ["-b", "-c"]
@@ -107,10 +107,10 @@ def test_a_group_in_a_group_follows_its_own_rule(calls: Any, inner_together: boo
     inner = parallel(
         calls.step("c", None, meet if inner_together else None),
         calls.step("d", None, meet if inner_together else None),
-        undo_together=inner_together,
+        compensate_together=inner_together,
     )
     outer = parallel(
-        sequence(calls.step("b"), inner), calls.step("x", None, meet if inner_together else None), undo_together=True
+        sequence(calls.step("b"), inner), calls.step("x", None, meet if inner_together else None), compensate_together=True
     )
     result = calls.run(saga_of(outer, calls.step("e", ValueError())))
     assert result.status is Status.COMPENSATED
@@ -120,7 +120,7 @@ def test_a_group_in_a_group_follows_its_own_rule(calls: Any, inner_together: boo
 
 def test_an_inner_group_alone_may_be_undone_together(calls: Any) -> None:
     meet = meeting(2, calls.in_loop)
-    inner = parallel(calls.step("c", None, meet), calls.step("d", None, meet), undo_together=True)
+    inner = parallel(calls.step("c", None, meet), calls.step("d", None, meet), compensate_together=True)
     outer = parallel(sequence(calls.step("b"), inner), calls.step("x"))
     result = calls.run(saga_of(outer, calls.step("e", ValueError())))
     assert result.status is Status.COMPENSATED
@@ -130,7 +130,7 @@ def test_an_inner_group_alone_may_be_undone_together(calls: Any) -> None:
 def test_an_undo_that_fails_does_not_hold_up_the_other_branches_or_its_own(calls: Any) -> None:
     one = sequence(calls.step("b1"), calls.step("b2", None, OSError("b2")))
     two = sequence(calls.step("c1"), calls.step("c2"))
-    result = calls.run(saga_of(calls.step("a"), parallel(one, two, undo_together=True), calls.step("e", ValueError())))
+    result = calls.run(saga_of(calls.step("a"), parallel(one, two, compensate_together=True), calls.step("e", ValueError())))
     assert result.status is Status.STUCK
     assert [error.step for error in result.compensation_errors] == ["b2"]
     assert {"-b1", "-b2", "-c1", "-c2"} <= set(calls.log)
@@ -138,7 +138,7 @@ def test_an_undo_that_fails_does_not_hold_up_the_other_branches_or_its_own(calls
 
 
 def test_both_branches_may_fail_to_be_undone(calls: Any) -> None:
-    group = parallel(calls.step("b", None, OSError()), calls.step("c", None, OSError()), undo_together=True)
+    group = parallel(calls.step("b", None, OSError()), calls.step("c", None, OSError()), compensate_together=True)
     result = calls.run(saga_of(calls.step("a"), group, calls.step("e", ValueError())))
     assert sorted(error.step for error in result.compensation_errors) == ["b", "c"]
     assert calls.log[-1] == "-a"
@@ -154,7 +154,7 @@ def test_an_undo_is_retried_while_the_other_branch_goes_on(calls: Any) -> None:
 
     one = calls.step("b", None, once, compensation_retry=Retry(2, 0.02))
     two = sequence(calls.step("c1"), calls.step("c2"))
-    result = calls.run(saga_of(calls.step("a"), parallel(one, two, undo_together=True), calls.step("e", ValueError())))
+    result = calls.run(saga_of(calls.step("a"), parallel(one, two, compensate_together=True), calls.step("e", ValueError())))
     assert result.status is Status.COMPENSATED
     assert calls.log[-2:] == ["-b", "-a"]
     assert before(calls.log, "-c2", "-c1", "-a")
@@ -170,7 +170,7 @@ def test_stopping_at_a_failed_undo_lets_those_under_way_end(plain: Any) -> None:
     group = parallel(
         sequence(plain.step("b1"), plain.step("b2", None, fail)),
         sequence(plain.step("c1"), plain.step("c2", None, meet)),
-        undo_together=True,
+        compensate_together=True,
     )
     saga = saga_of(plain.step("a"), group, plain.step("e", ValueError()), stop_on_compensation_failure=True)
     result = plain.run(saga)
@@ -182,7 +182,7 @@ def test_stopping_at_a_failed_undo_lets_those_under_way_end(plain: Any) -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_in_one_undo_does_not_stop_the_others(calls: Any, kind: type[BaseException]) -> None:
-    group = parallel(calls.step("b", None, kind("stop")), calls.step("c"), undo_together=True)
+    group = parallel(calls.step("b", None, kind("stop")), calls.step("c"), compensate_together=True)
     with pytest.raises(kind, match="stop"):
         calls.run(saga_of(calls.step("a"), group, calls.step("e", ValueError())))
     assert {"-b", "-c"} <= set(calls.log)
@@ -191,7 +191,7 @@ def test_an_interrupt_in_one_undo_does_not_stop_the_others(calls: Any, kind: typ
 
 def test_the_undo_of_a_straggler_waits_for_it_alone(plain: Any) -> None:
     go = threading.Event()
-    group = parallel(plain.step("b", lambda: go.wait(20), timeout=0.02), plain.step("c"), undo_together=True)
+    group = parallel(plain.step("b", lambda: go.wait(20), timeout=0.02), plain.step("c"), compensate_together=True)
     result = plain.run_to_end(saga_of(plain.step("a"), group), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log[-3:] == ["-c", "-a", "-b"]
@@ -200,7 +200,7 @@ def test_the_undo_of_a_straggler_waits_for_it_alone(plain: Any) -> None:
 def test_the_rule_belongs_to_the_definition() -> None:
     def plan(together: bool) -> str:
         pair = [step(lambda: None, lambda: None, name=name) for name in "bc"]
-        return saga_of(parallel(*pair, undo_together=together)).plan.fingerprint
+        return saga_of(parallel(*pair, compensate_together=together)).plan.fingerprint
 
     assert plan(True) == plan(True)
 
@@ -208,7 +208,7 @@ def test_the_rule_belongs_to_the_definition() -> None:
 def test_wherever_the_process_dies_recovery_undoes_everything(crashes: Any) -> None:
     def build(world: Any) -> Saga:
         group = parallel(
-            sequence(world.step("b1"), world.step("b2")), sequence(world.step("c1"), world.step("c2")), undo_together=True
+            sequence(world.step("b1"), world.step("b2")), sequence(world.step("c1"), world.step("c2")), compensate_together=True
         )
         return saga_of(world.step("a"), group, world.step("e", ValueError()))
 
