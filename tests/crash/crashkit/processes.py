@@ -105,7 +105,7 @@ class Run:
         with self._open(world) as store:
             saga = self.scenario.build(world, self.name, store)
             try:
-                print(saga.try_execute(Context(order=7), saga_id=self.saga_id).wait(20).report())
+                print(saga.try_execute(Context(order=7), saga_id=self.saga_id).join(20).report())
             except StorageError as error:
                 world.log(type(error).__name__, "-", 0)
                 until(lambda: threading.active_count() <= 1 + any(t.daemon for t in threading.enumerate()))
