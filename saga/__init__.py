@@ -1,6 +1,7 @@
 """saga: work that spans several systems and has no shared transaction, undone truthfully when it fails."""
 
 from saga.context import Context
+from saga.definition import ExecutionInfo, Observer
 from saga.events import Status, StepStatus
 from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
 from saga.policy import (
@@ -13,7 +14,7 @@ from saga.policy import (
     Skip,
 )
 from saga.result import SagaResult, StepRecord
-from saga.saga import ExecutionInfo, Observer, Saga
+from saga.saga import Saga
 from saga.task import StepInfo, Task
 from saga.transaction import Transaction, transaction
 

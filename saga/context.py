@@ -1,67 +1,135 @@
-"""The context: what the tasks of one execution share. It knows nothing of the engine.
+"""The context: what the tasks of one execution share, and what ties it to the execution. No engine lives here.
 
-Parallel branches, and steps that may outlive their timeout, work on a *view*: a copy whose changes are merged back when
-the work ended well. ``fork`` and ``merge`` are the whole of that.
+The engine works on *views* of a context (see :mod:`saga.drivers.views`). Each has a :class:`Binding`, in a slot of its own, so
+that a context's ``__dict__`` holds the user's keys alone.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from saga.errors import ContextKeyError, MergeConflictError, SagaDefinitionError
+from saga.errors import ContextKeyError, SagaDefinitionError, near
 from saga.task import StepInfo, Task
 
 if TYPE_CHECKING:
     from threading import Event as Flag
 
-    from saga.plan import Call, Plan
+    from saga.machine.commands import Call
+    from saga.machine.plan import Plan
 
-__all__ = ["Context"]
+__all__ = ["Binding", "Context", "isolated", "set_binding"]
 
 T = TypeVar("T")
-_MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<deleted>"})()
 
 
-class Run:
-    """What the engine keeps of an execution beside the user's keys, for one view of the context.
+class Binding:
+    """What an execution keeps of a view of its context, beside the user's keys.
 
-    :ivar plan: the compiled flow; :ivar saga_id: the execution's id.
+    :ivar plan: the compiled flow, ``None`` outside an execution; :ivar saga_id: the execution's id.
     :ivar results: what the steps returned, by name; :ivar previous: the result of the step before.
-    :ivar call: the call that runs.
-    :ivar limit: its deadline, and what tells that nobody waits for it any more.
-    :ivar texts: how each key was recorded last; ``None`` where the execution has no store.
+    :ivar call: the call that runs; :ivar deadline: seconds since the epoch when it is timed out, or ``None``.
+    :ivar cancelled: tells that nobody waits for the call any more.
+    :ivar recorded: each key's value and text as they are in the journal; ``None`` where the execution has no store.
     """
 
-    results: dict[str, Any]
     # Most views never have another value than these.
-    plan: Plan | None = None
-    saga_id = ""
     previous: Any = None
     call: Call | None = None
-    limit: tuple[float | None, Flag | None] = (None, None)
-    texts: dict[str, tuple[Any, str]] | None = None
+    deadline: float | None = None
+    cancelled: Flag | None = None
+    recorded: dict[str, tuple[Any, str]] | None = None
+
+    def __init__(self, plan: Plan | None, saga_id: str) -> None:
+        self.plan = plan
+        self.saga_id = saga_id
+        self.results: dict[str, Any] = {}
+
+    def limit(self, deadline: float | None, cancelled: Flag | None) -> None:
+        """Say when the call is timed out, and what tells it that nobody waits any more."""
+        self.deadline = deadline
+        self.cancelled = cancelled
+
+    def take_result(self, step: str, value: Any) -> None:
+        """Take note of what a step returned."""
+        self.results[step] = value
+        self.previous = value
+
+    def step_info(self) -> StepInfo:
+        """Return what the running call may know about itself.
+
+        :raises RuntimeError: no call runs.
+        """
+        if self.call is None:
+            raise RuntimeError("context.step is there only while a task runs in a saga")
+        return StepInfo(self.saga_id, self.call.step.name, self.call.attempt, self.deadline, self.cancelled)
+
+    def previous_result(self) -> Any:
+        """Return the result of the step before, as a caller gets it."""
+        return self._given_out(self.previous)
+
+    def own_result(self) -> Any:
+        """Return the result of the running call's own step, as a caller gets it; ``None`` where it has none."""
+        return self._given_out(self.results.get(self.step_info().name))
+
+    def result_of(self, step: Any) -> Any:
+        """Return the result of a step, as a caller gets it: see :meth:`Context.result_of`."""
+        plan = self.plan
+        if isinstance(step, str) and step in self.results:
+            return self._given_out(self.results[step])
+        names = [step] if isinstance(step, str) and plan is None else plan.find(step) if plan else []
+        if len(names) > 1:
+            raise ContextKeyError(f"{len(names)} steps match {_name_of(step)}: {', '.join(names)}; ask by name")
+        if not names:
+            known = plan.names if plan else ()
+            wanted = _name_of(step)
+            raise ContextKeyError(f"no step matches {wanted}{near(wanted, known)}; steps: {', '.join(known) or 'none'}")
+        if names[0] not in self.results:
+            raise ContextKeyError(f"step {names[0]!r} has no result: it has not succeeded (yet)")
+        return self._given_out(self.results[names[0]])
+
+    def _given_out(self, result: Any) -> Any:
+        # A copy, where a recovery would read it from a store.
+        return result if self.recorded is None else isolated(result, {})
+
+    def forked(self) -> Binding:
+        """Return the binding of a fork of the view."""
+        twin = self.shared()
+        twin.results = dict(self.results)
+        if self.recorded is not None:
+            twin.recorded = dict(self.recorded)
+        return twin
+
+    def shared(self) -> Binding:
+        """Return the binding of one more call on the view, at the same time: with a call of its own."""
+        twin = Binding(self.plan, self.saga_id)
+        twin.results, twin.previous, twin.recorded = self.results, self.previous, self.recorded
+        return twin
+
+
+def _name_of(step: Any) -> str:
+    return step if isinstance(step, str) else step.__name__ if isinstance(step, type) else repr(step)
 
 
 class _Slots:
     # In a slot, so that ``__dict__`` holds the user's keys alone.
-    __slots__ = ("_run",)
+    __slots__ = ("__binding__",)
 
-    _run: Run
+    __binding__: Binding
 
 
-set_run = _Slots.__dict__["_run"].__set__  # Context.__setattr__ is for the user's keys, and costs more
+set_binding = _Slots.__dict__["__binding__"].__set__  # Context.__setattr__ is for the user's keys, and costs more
+_UNBOUND = Binding(None, "")
 
 
 class Context(_Slots, MutableMapping[str, Any]):
     """A mutable mapping whose keys are attributes too: ``context["total"]`` is ``context.total``.
 
-    Subclass it with ``@dataclass`` to give the keys types. Names of the mapping's own methods (``items``, ``get``, ...)
-    cannot be keys.
+    Subclass it with ``@dataclass`` to give the keys types. Names of the mapping's own methods (``items``, ``get``, ...) and
+    ``step`` and ``result_of`` cannot be keys.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -71,7 +139,7 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
-        self._begin(None, "")
+        set_binding(self, _UNBOUND)
         return self
 
     def __init__(self, values: Mapping[str, Any] | None = None, /, **keys: Any) -> None:
@@ -87,7 +155,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         # Only reached where the normal look-up failed. Dunder look-ups (copy, pickle, ...) want a plain AttributeError.
         if key.startswith("__"):
             raise AttributeError(key)
-        raise self._unknown(key)
+        raise ContextKeyError(missing=key, known=self.__dict__)
 
     def __delattr__(self, key: str) -> None:
         del self[key]
@@ -96,7 +164,7 @@ class Context(_Slots, MutableMapping[str, Any]):
         try:
             return self.__dict__[key]
         except KeyError:
-            raise self._unknown(key) from None
+            raise ContextKeyError(missing=key, known=self.__dict__) from None
 
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
@@ -107,7 +175,7 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         if key not in self.__dict__:
-            raise self._unknown(key)
+            raise ContextKeyError(missing=key, known=self.__dict__)
         del self.__dict__[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -146,9 +214,7 @@ class Context(_Slots, MutableMapping[str, Any]):
     @property
     def step(self) -> StepInfo:
         """The running call: saga id, step name, attempt, idempotency key, deadline, cancelled."""
-        if self._run.call is None:
-            raise RuntimeError("context.step is there only while a task runs in a saga")
-        return StepInfo(self._run.saga_id, self._run.call.step.name, self._run.call.attempt, *self._run.limit)
+        return self.__binding__.step_info()
 
     @overload
     def result_of(self, step: type[Task[T]], /) -> T: ...
@@ -162,100 +228,10 @@ class Context(_Slots, MutableMapping[str, Any]):
         :param step: the task's class, the task, or the step's name.
         :raises ContextKeyError: where no such step exists, or it has no result (yet).
         """
-        run, plan = self._run, self._run.plan
-        if isinstance(step, str) and step in run.results:
-            return self._own(run.results[step])
-        names = [step] if isinstance(step, str) and plan is None else plan.find(step) if plan else []
-        if len(names) > 1:
-            raise ContextKeyError(f"{len(names)} steps match {_say(step)}: {', '.join(names)}; ask by name")
-        if not names:
-            known = plan.names if plan else ()
-            raise ContextKeyError(
-                f"no step matches {_say(step)}{_near(_say(step), known)}; steps: {', '.join(known) or 'none'}"
-            )
-        if names[0] not in run.results:
-            raise ContextKeyError(f"step {names[0]!r} has no result: it has not succeeded (yet)")
-        return self._own(run.results[names[0]])
+        return self.__binding__.result_of(step)
 
-    def _own(self, result: Any) -> Any:
-        """Return a step's result as a caller gets it: a copy, where a recovery would read it from a store."""
-        return result if self._run.texts is None else _isolate(result, {})
 
-    def _unknown(self, key: str) -> ContextKeyError:
-        return ContextKeyError(
-            f"the context has no key {key!r}{_near(key, self.__dict__)}; keys: {', '.join(map(str, self.__dict__)) or 'none'}"
-        )
-
-    def _begin(self, plan: Plan | None, saga_id: str) -> None:
-        """Make this the context of a new execution of ``plan``."""
-        run = Run()
-        run.plan = plan
-        run.saga_id = saga_id
-        run.results = {}
-        set_run(self, run)
-
-    def _become(self, other: Context) -> Any:
-        """Take over the keys of a context that a step returned. Return its result: ``None``."""
-        if other is not self:
-            self.__dict__.clear()
-            self.__dict__.update(other.__dict__)
-        return None
-
-    def _fork(self) -> Self:
-        """Return a view: the same keys, containers copied, so that changes to it are not seen here."""
-        view = type(self).__new__(type(self))
-        memo: dict[int, Any] = {}
-        view.__dict__.update((key, _isolate(value, memo)) for key, value in self.__dict__.items())
-        run, own = self._run, view._run
-        own.plan, own.saga_id, own.previous = run.plan, run.saga_id, run.previous
-        own.results = dict(run.results)
-        own.texts = None if run.texts is None else dict(run.texts)
-        return view
-
-    def _beside(self) -> Self:
-        """Return the same view for one more call at the same time: the same keys, and a ``step`` of its own."""
-        twin = object.__new__(type(self))
-        object.__setattr__(twin, "__dict__", self.__dict__)
-        run, own = self._run, Run()
-        own.plan, own.saga_id, own.previous, own.results, own.texts = (
-            run.plan,
-            run.saga_id,
-            run.previous,
-            run.results,
-            run.texts,
-        )
-        set_run(twin, own)
-        return twin
-
-    def _merge(self, views: Iterable[tuple[str, Context]]) -> None:
-        """Take over, in order, what each named view changed since it was forked (nothing changes here meanwhile).
-
-        :raises MergeConflictError: two views changed a key to different values; nothing is taken over then.
-        """
-        changed: dict[str, tuple[str, Any]] = {}
-        results: dict[str, Any] = {}
-        texts: dict[str, tuple[Any, str]] = {}
-        for name, view in views:
-            for key, value in _changes(self.__dict__, view.__dict__).items():
-                if key in changed and not _agree(changed[key][1], value):
-                    raise MergeConflictError(
-                        f"branches {changed[key][0]!r} and {name!r} changed context key {key!r} to different values: "
-                        f"{changed[key][1]!r} and {value!r}; give each branch a key of its own"
-                    )
-                changed.setdefault(key, (name, value))
-                if view._run.texts is not None and key in view._run.texts:
-                    texts[key] = view._run.texts[key]
-            results.update(view._run.results)
-        for key, (_, value) in changed.items():
-            if value is _MISSING:
-                self.__dict__.pop(key, None)
-                if self._run.texts is not None:
-                    self._run.texts.pop(key, None)
-            else:
-                self.__dict__[key] = value
-        if self._run.texts is not None:
-            self._run.texts.update(texts)
-        self._run.results.update(results)
+_RESERVED = frozenset(name for name in dir(Context) if not name.startswith("_")) | {"__binding__"}
 
 
 def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:
@@ -264,87 +240,44 @@ def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:
     return context
 
 
-def _say(step: Any) -> str:
-    return step if isinstance(step, str) else step.__name__ if isinstance(step, type) else repr(step)
+def isolated(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a copy that changes to ``value`` do not reach: built-in containers and dataclasses are copied, through and through.
 
+    Other objects (connections, locks, models) are shared: a copy of those is seldom possible and never what was meant.
 
-def _near(key: str, known: Iterable[str]) -> str:
-    import difflib  # only an error needs it
-
-    close = difflib.get_close_matches(str(key), list(map(str, known)), n=3)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-def _changes(base: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    changes = {key: value for key, value in now.items() if key not in base or not _same(base[key], value)}
-    changes.update((key, _MISSING) for key in base if key not in now)
-    return changes
-
-
-def _agree(one: Any, other: Any) -> bool:
-    try:
-        return _same(one, other) or (type(one) is type(other) and bool(one == other))
-    except Exception:  # an array has no single truth value: what cannot be compared differs
-        return False
-
-
-def _same(one: Any, other: Any) -> bool:
-    # Stricter than ==: who writes Decimal("1.00") over Decimal("1.0"), or [True] over [1], has changed it.
-    if one is other:
-        return True
-    kind = type(one)
-    if kind is not type(other):
-        return False
-    try:
-        if kind in (set, frozenset):
-            return bool(one == other)
-        if is_dataclass(one):
-            return all(_same(getattr(one, f.name, None), getattr(other, f.name, None)) for f in fields(one)) and one == other
-        if isinstance(one, list | tuple):  # [1] == [True], and yet it was changed
-            return len(one) == len(other) and all(map(_same, one, other))
-        if isinstance(one, dict):
-            return list(one) == list(other) and all(map(_same, one.values(), other.values()))
-        return bool(one == other) and repr(one) == repr(other)
-    except RecursionError:  # a container that holds itself
-        return repr(one) == repr(other)
-    except Exception:  # an array has no single truth value: what cannot be compared counts as changed
-        return False
-
-
-def _isolate(value: Any, memo: dict[int, Any]) -> Any:
-    # Built-in containers and dataclasses are copied. Other objects (connections, locks, models) are shared: a copy of
-    # those is seldom possible and never what was meant.
+    :param memo: what is copied already, by id.
+    """
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return value
     if id(value) in memo:
         return memo[id(value)]
     twin: Any
     if kind is list:
         memo[id(value)] = twin = []
-        twin.extend(_isolate(item, memo) for item in value)
+        twin.extend(isolated(item, memo) for item in value)
     elif kind in (dict, OrderedDict, defaultdict, Counter):
         memo[id(value)] = twin = copy.copy(value)
         for key, item in value.items():
-            twin[key] = _isolate(item, memo)
+            twin[key] = isolated(item, memo)
     elif kind is deque:
         memo[id(value)] = twin = deque(maxlen=value.maxlen)
-        twin.extend(_isolate(item, memo) for item in value)
+        twin.extend(isolated(item, memo) for item in value)
     elif kind is set or kind is bytearray:
         twin = kind(value)
     elif kind is tuple:
-        twin = tuple(_isolate(item, memo) for item in value)
+        twin = tuple(isolated(item, memo) for item in value)
     elif isinstance(value, tuple) and hasattr(kind, "_make"):  # a named tuple
-        twin = kind._make(_isolate(item, memo) for item in value)
+        twin = kind._make(isolated(item, memo) for item in value)
     elif is_dataclass(value) and not isinstance(value, (type, Context)):
         memo[id(value)] = twin = copy.copy(value)
         for field in fields(value):
             if hasattr(value, field.name):
-                object.__setattr__(twin, field.name, _isolate(getattr(value, field.name), memo))
+                object.__setattr__(twin, field.name, isolated(getattr(value, field.name), memo))
     else:
         twin = value
     return twin
 
 
-_ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
-_RESERVED = frozenset(name for name, _ in inspect.getmembers_static(Context) if not name.startswith("__"))
+ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
+"""Types whose values never change."""

@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,10 +63,29 @@ class SagaDefinitionError(SagaError):
 
 
 class ContextKeyError(SagaError, KeyError, AttributeError):
-    """The context has no such key, or the key cannot be used. The text names near misses."""
+    """The context has no such key, or the key cannot be used. The text names near misses.
+
+    :param text: what is wrong; where not given, it is that the context lacks the key ``missing`` among those ``known``.
+    """
+
+    def __init__(self, text: str = "", *, missing: str = "", known: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self._missing, self._known = missing, () if text else tuple(known)
 
     def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+        # Made when somebody reads it: most misses are caught unseen, by get(), pop() or hasattr().
+        if self.args[0]:
+            return str(self.args[0])
+        keys = ", ".join(map(str, self._known)) or "none"
+        return f"the context has no key {self._missing!r}{near(self._missing, self._known)}; keys: {keys}"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean ...?``, or nothing where no known word is near."""
+    import difflib  # only an error needs it
+
+    close = difflib.get_close_matches(str(word), list(map(str, known)), n=3)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 class StepTimeoutError(SagaError, TimeoutError):

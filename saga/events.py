@@ -3,12 +3,14 @@
 Events are immutable by contract and to the type checker. They are not frozen at run time, because a frozen dataclass
 pays for each field on every construction and two events are made for every step.
 
-``at`` is always seconds since the epoch; ``elapsed`` is seconds; ``attempt`` counts from 1.
+``at`` is always seconds since the epoch; ``elapsed`` is seconds; ``attempt`` counts from 1. ``encoded`` is what belongs to an
+event in a journal beside its fields (what its call returned and changed in the context), as text that is stored with it; it is
+empty without a store, and takes no part in comparisons.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar, dataclass_transform
 
@@ -18,7 +20,7 @@ __all__ = [
     "CompensationSucceeded",
     "Event",
     "FallbackChosen",
-    "GroupJoined",
+    "GroupMerged",
     "OperatorActed",
     "RetryScheduled",
     "SagaCompensated",
@@ -89,7 +91,7 @@ def _equal(one: Any, other: Any) -> Any:
     return all(getattr(one, name) == getattr(other, name) for name in one.__match_args__)
 
 
-def _told(event: Any) -> str:
+def _shown(event: Any) -> str:
     return f"{type(event).__name__}({', '.join(f'{name}={getattr(event, name)!r}' for name in event.__match_args__)})"
 
 
@@ -97,8 +99,12 @@ def _told(event: Any) -> str:
 def _event(cls: type[C]) -> type[C]:
     # A dataclass compiles each method it makes when this module is imported: all events share these two.
     made: Any = dataclass(slots=True, eq=False, repr=False)(cls)
-    made.__eq__, made.__repr__, made.__hash__ = _equal, _told, None
+    made.__eq__, made.__repr__, made.__hash__ = _equal, _shown, None
     return made  # type: ignore[no-any-return]
+
+
+def _encoded() -> str:
+    return field(default="", kw_only=True)  # type: ignore[no-any-return]
 
 
 @_event
@@ -108,6 +114,7 @@ class SagaStarted:
     saga: str
     saga_id: str
     at: float
+    encoded: str = _encoded()
 
 
 @_event
@@ -117,6 +124,7 @@ class StepStarted:
     step: str
     attempt: int
     at: float
+    encoded: str = _encoded()
 
 
 @_event
@@ -128,6 +136,7 @@ class StepSucceeded:
     at: float
     elapsed: float
     result: Any
+    encoded: str = _encoded()
 
 
 @_event
@@ -145,6 +154,7 @@ class StepFailed:
     error: BaseException
     in_doubt: bool = False
     executed: bool = False
+    encoded: str = _encoded()
 
 
 @_event
@@ -157,6 +167,7 @@ class StepTimedOut:
     elapsed: float
     error: BaseException
     running: bool = True
+    encoded: str = _encoded()
 
 
 @_event
@@ -196,7 +207,7 @@ class SignalReceived:
 
 
 @_event
-class GroupJoined:
+class GroupMerged:
     """Every branch of a parallel group ended well and their changes were merged."""
 
     group: int
@@ -232,6 +243,7 @@ class CompensationSucceeded:
     attempt: int
     at: float
     elapsed: float
+    encoded: str = _encoded()
 
 
 @_event
@@ -243,6 +255,7 @@ class CompensationFailed:
     at: float
     elapsed: float
     error: BaseException
+    encoded: str = _encoded()
 
 
 @_event
@@ -295,7 +308,7 @@ Event = (
     | StepTimedOut
     | StepSkipped
     | RetryScheduled
-    | GroupJoined
+    | GroupMerged
     | SagaCompensating
     | CompensationStarted
     | CompensationSucceeded

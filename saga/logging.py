@@ -13,7 +13,7 @@ from saga import events as e
 from saga.errors import SagaDefinitionError
 
 if TYPE_CHECKING:
-    from saga.saga import ExecutionInfo
+    from saga.definition import ExecutionInfo
 
 __all__ = ["SagaLogger"]
 
@@ -33,7 +33,7 @@ class SagaLogger:
     ``step_timed_out``            WARNING   an attempt of ``execute`` took longer than it may
     ``retry_scheduled``           WARNING   another attempt follows
     ``step_skipped``              WARNING   the step failed for good and the saga goes on without it
-    ``group_joined``              DEBUG     all branches of a parallel group ended well
+    ``group_merged``              DEBUG     all branches of a parallel group ended well
     ``saga_compensating``         ERROR     the saga gave up, with the traceback of the cause
     ``compensation_started``      DEBUG     ``compensate`` is about to be called
     ``compensation_succeeded``    INFO      ``compensate`` returned
@@ -165,9 +165,9 @@ class SagaLogger:
             delay_ms=f"{event.delay * 1000:.1f}",
         )
 
-    def group_joined(self, event: e.GroupJoined, info: ExecutionInfo) -> None:
+    def group_merged(self, event: e.GroupMerged, info: ExecutionInfo) -> None:
         """All branches of a parallel group ended well."""
-        self.write(logging.DEBUG, info, "parallel group joined", group=event.group)
+        self.write(logging.DEBUG, info, "parallel group merged", group=event.group)
 
     def compensation_started(self, event: e.CompensationStarted, info: ExecutionInfo) -> None:
         """``compensate`` is about to be called."""
@@ -203,7 +203,7 @@ _METHODS: Final = {
     e.StepTimedOut: "step_timed_out",
     e.StepSkipped: "step_skipped",
     e.RetryScheduled: "retry_scheduled",
-    e.GroupJoined: "group_joined",
+    e.GroupMerged: "group_merged",
     e.SagaCompensating: "saga_compensating",
     e.CompensationStarted: "compensation_started",
     e.CompensationSucceeded: "compensation_succeeded",

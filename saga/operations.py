@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from saga.durable import rebuild, store_of
-from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError
-from saga.events import Status
-from saga.journal import write_action
-from saga.leases import owner
-from saga.machine import ACTIONS
+from saga.codec import Codec
+from saga.durable.entries import action_message, details_of, write_entries
+from saga.durable.leases import owner
+from saga.durable.rebuild import codec_of, rebuild
+from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError
+from saga.events import OperatorActed, SagaCompensating, Status
+from saga.machine import ACTIONS, Standing, check, standing_of, status_after
+from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ class Operations:
             raise ValueError(f"who is {who!r}; give the name of the person who acts")
         self.store = store_of(store)
         self.who = who
-        self._sagas = list(sagas)
+        self._definitions = [saga.definition for saga in sagas]
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -117,7 +120,8 @@ class Operations:
         :raises StorageError: there is none.
         """
         row = self._row(saga_id)
-        lines = tuple(_line(entry) for entry in self.store.journal(saga_id))
+        journal = self.store.journal(saga_id)
+        lines = tuple(map(_line, journal, details_of(journal)))
         return ExecutionView(row, lines, tuple(json.loads(message.body) for message in self.store.inbox(saga_id)))
 
     # -- acting -------------------------------------------------------------------------------------------------------
@@ -160,51 +164,38 @@ class Operations:
         assert action in ACTIONS
         if not isinstance(why, str) or not why.strip():
             raise ValueError(f"why is {why!r}; give the reason, for those who read the journal later")
-        self._check(action, self._row(saga_id), step)
+        row = self._row(saga_id)
+        check(action, step, self._standing(row, self.store.journal(saga_id)))
         claimed = self.store.claim(owner(), 10.0, saga_id=saga_id)
         if not claimed and Status(self._row(saga_id).status).terminal:  # whoever holds what has ended reads no messages
             raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
         if not claimed:  # somebody owns it
-            self.store.post(saga_id, write_action(action, step, self.who, why))
+            self.store.post(saga_id, action_message(action, step, self.who, why))
             return
         lease = Lease(saga_id, owner(), claimed[0].epoch)
         try:
-            self._check(action, claimed[0], step)
             journal = self.store.journal(saga_id)
-            payload = json.dumps({"action": action, "step": step, "who": self.who, "why": why})
-            gave_up = any(entry.kind == "SagaCompensating" for entry in journal)
-            status = Status.COMPENSATING if gave_up else Status.RUNNING
-            entry = Entry(len(journal) + 1, "OperatorActed", step, payload, time.time())
-            self.store.append(lease, [entry], status=str(status))
+            standing = self._standing(claimed[0], journal)
+            check(action, step, standing)
+            acted = OperatorActed(action, step, self.who, why, time.time())
+            status = status_after(standing.status, OperatorActed, bool(standing.gave_up))
+            self.store.append(lease, write_entries([acted], len(journal), {}, Codec()), status=str(status))
         finally:
             self.store.release(lease, got_on=True)
 
-    def _check(self, action: str, row: StoredExecution, step: str | None) -> None:
-        """Refuse what does not fit where the execution stands, as far as that can be told here.
-
-        :raises ActionRefusedError: the text says why.
-        """
-        for saga in self._sagas:
-            if saga.name == row.name:
-                try:
-                    machine, _, _ = rebuild(saga, row, self.store.journal(row.saga_id))
-                except DefinitionChangedError:
-                    continue
-                machine.check(action, step)
-                return
-        if row.status in (Status.COMPLETED, Status.COMPENSATED):
-            raise ActionRefusedError(f"execution {row.saga_id!r} has ended ({row.status}); there is nothing to {action}")
-        if action in ("resume", "retry", "skip") and row.status != Status.STUCK:
-            raise ActionRefusedError(f"execution {row.saga_id!r} is not stuck ({row.status}): there is nothing to {action}")
-        if action == "cancel" and row.status != Status.RUNNING:
-            raise ActionRefusedError(
-                f"execution {row.saga_id!r} does not go forward ({row.status}): there is nothing to cancel"
-            )
+    def _standing(self, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
+        """Return where an execution stands, as far as that can be told here."""
+        for definition in self._definitions:
+            if definition.name == row.name:
+                with suppress(DefinitionChangedError):
+                    return standing_of(rebuild(definition, row, journal).machine.state)
+        gave_up = any(entry.kind == SagaCompensating.__name__ for entry in journal)
+        return Standing(Status(row.status), gave_up)
 
     def _row(self, saga_id: str) -> StoredExecution:
         row = self.store.get(saga_id)
         if row is None:
-            raise StorageError(f"there is no execution {saga_id!r}")
+            raise UnknownExecutionError(f"there is no execution {saga_id!r}")
         return row
 
 
@@ -212,10 +203,7 @@ def _statuses(status: Collection[str] | str) -> list[str]:
     return [str(Status(one)) for one in ([status] if isinstance(status, str) else status)]
 
 
-def _line(entry: Entry) -> JournalLine:
-    details = json.loads(entry.payload)
-    if "changes" in details:
-        details["changes"] = dict(details["changes"])
+def _line(entry: Entry, details: dict[str, Any]) -> JournalLine:
     return JournalLine(entry.seq, entry.at, entry.kind, entry.step, details)
 
 

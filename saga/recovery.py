@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import threading
@@ -12,18 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import TYPE_CHECKING, Final
 
+from saga.definition import Definition
 from saga.drivers.aio import AsyncExecution
+from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
-from saga.durable import got_on, store_of, take_up
+from saga.durable.entries import made_progress, write_entries
+from saga.durable.journal import Journal, commit_each
+from saga.durable.leases import keeper_of, owner
+from saga.durable.rebuild import codec_of, take_up
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
-from saga.journal import Journal, commit_each
-from saga.leases import keeper_of, owner
-from saga.machine import Machine
-from saga.plan import Plan
+from saga.events import SagaStuck
+from saga.machine import Machine, Plan
 from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.result import SagaResult
+from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
-from saga.transaction import TransactionSaga
+from saga.transaction import block_definition
 
 if TYPE_CHECKING:
     from saga.codec import Codec
@@ -39,19 +42,19 @@ _BACKOFF: Final = ExponentialBackoff(1.0, cap=300.0)
 class _Claimed:
     """An execution that was claimed with others.
 
-    :ivar settled: nothing is left to do for it here.
+    :ivar done: nothing is left to do for it here.
     """
 
-    __slots__ = ("entries", "execution", "lease", "mail", "row", "saga", "settled")
+    __slots__ = ("definition", "done", "entries", "execution", "lease", "mail", "row")
 
     def __init__(self, row: StoredExecution) -> None:
         self.row = row
         self.lease = Lease(row.saga_id, owner(), row.epoch)
         self.entries: list[Entry] | None = None  # its journal, where that could be read with the others'
         self.mail = False
-        self.saga: Saga | None = None
+        self.definition: Definition | None = None
         self.execution: Execution | AsyncExecution | None = None
-        self.settled = False
+        self.done = False
 
     def on_mail(self) -> None:
         self.mail = True
@@ -89,14 +92,16 @@ class Recovery:
         workers: int = 1,
     ) -> None:
         self.store = store_of(store)
-        self._sagas: dict[str, list[Saga]] = {}
-        for saga in (*sagas, *(TransactionSaga(name, codec=codec) for name in transactions)):
-            known = self._sagas.setdefault(saga.name, [])
-            if any(other.version == saga.version for other in known):
-                raise SagaDefinitionError(f"Recovery: version {saga.version!r} of saga {saga.name!r} is given twice")
-            _ = saga.plan  # raises where the definition is wrong
-            known.append(saga)
-        if not self._sagas:
+        self._definitions: dict[str, list[Definition]] = {}
+        blocks = [block_definition(name, codec=codec) for name in transactions]
+        for definition in (*(saga.definition for saga in sagas), *blocks):  # which raises where a definition is wrong
+            known = self._definitions.setdefault(definition.name, [])
+            if any(other.version == definition.version for other in known):
+                raise SagaDefinitionError(
+                    f"Recovery: version {definition.version!r} of saga {definition.name!r} is given twice"
+                )
+            known.append(definition)
+        if not self._definitions:
             raise SagaDefinitionError("Recovery: give the sagas, or the names of the transactions, that are to be finished")
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise SagaDefinitionError(f"Recovery: max_attempts is {max_attempts!r}; give a whole number of 1 or more")
@@ -131,9 +136,9 @@ class Recovery:
             stop.wait(interval)
 
     def _work(self) -> list[SagaResult]:
-        lease = min(saga.lease for sagas in self._sagas.values() for saga in sagas)
+        lease = min(one.lease for known in self._definitions.values() for one in known)
         results: list[SagaResult] = []
-        while rows := self.store.claim(owner(), lease, names=list(self._sagas), limit=_BATCH):
+        while rows := self.store.claim(owner(), lease, names=list(self._definitions), limit=_BATCH):
             batch = [_Claimed(row) for row in rows]
             # One that was tried in vain may have killed its process, with all that waited for it: they change places.
             batch.sort(key=lambda one: random.random() if one.row.recoveries > 1 else 0.0)
@@ -158,19 +163,19 @@ class Recovery:
                 if one.execution is None:
                     continue
                 # Nothing is held back while something is read that may have killed a process.
-                self._run(one, holds_back=following is not None and following.row.recoveries == 1)
-                if not one.settled and one.execution.held_back and one.execution.interrupt is None:
+                self._run(one, defers_end=following is not None and following.row.recoveries == 1)
+                if not one.done and one.execution.end_deferred and one.execution.interrupt is None:
                     ended = one
                 else:
                     self._end(one, results)
         finally:
-            self._give_back([one for one in batch if not one.settled])
+            self._give_back([one for one in batch if not one.done])
 
     def _give_back(self, left: list[_Claimed]) -> None:
         """Leave to others what an interrupt or a fault has left here, but not an end that is to be stored."""
         for one in left:
-            if one.execution is not None and one.execution.held_back:
-                self._run(one, holds_back=False)
+            if one.execution is not None and one.execution.end_deferred:
+                self._run(one, defers_end=False)
         # A thread sees to stragglers, and to the lease then.
         left = [one for one in left if one.execution is None or one.execution.ended is None]
         keeper = keeper_of(self.store)
@@ -194,16 +199,16 @@ class Recovery:
         """Make what goes on with an execution, or settle it: it is parked, or left to another or to a later recovery."""
         row, lease = one.row, one.lease
         if not keeper_of(self.store).begin(lease):
-            # The heartbeat is about to give it back. It is not settled: it is given back here too, before more is claimed.
+            # The heartbeat is about to give it back. It is not done: it is given back here too, before more is claimed.
             _logger.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
             return
         try:
-            saga = one.saga = self._definition(row)
+            definition = one.definition = self._definition(row)
             entries = self.store.journal(row.saga_id) if one.entries is None else one.entries
-            if row.recoveries > self.max_attempts and not got_on(entries, self.max_attempts):
+            if row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
             else:
-                execution: Execution | AsyncExecution = take_up(saga, _driver_of, row, self.store, entries)
+                execution: Execution | AsyncExecution = take_up(definition, _driver_of, row, self.store, entries)
                 if one.mail or one.entries is None:
                     execution.notify()
                 execution.park = True
@@ -221,52 +226,52 @@ class Recovery:
                 _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
                 keeper_of(self.store).give_back(lease, delay=delay)
         one.entries = None
-        one.settled = one.execution is None
+        one.done = one.execution is None
 
-    def _run(self, one: _Claimed, holds_back: bool) -> None:
-        """Run an execution. It is settled where it could not be stored."""
+    def _run(self, one: _Claimed, defers_end: bool) -> None:
+        """Run an execution. It is done where it could not be stored."""
         execution = one.execution
         assert execution is not None
         try:
             if isinstance(execution, AsyncExecution):
                 _run_async(execution)
             else:
-                execution.holds_back = holds_back
+                execution.defers_end = defers_end
                 execution.run()
         except StorageError as error:  # the execution has given its lease back
-            one.settled = True
+            one.done = True
             _logger.error("recovery of saga %s stopped: %s", one.row.saga_id, error)
             if execution.interrupt is not None:
                 raise execution.interrupt from error
 
     def _end(self, one: _Claimed, results: list[SagaResult]) -> None:
         """Store an execution's end, where that was held back, and take its result."""
-        assert one.saga is not None
         assert one.execution is not None
-        if not one.settled and one.execution.held_back:
-            self._run(one, holds_back=False)
-        if not one.settled:
-            one.settled = True
-            results.append(one.saga._settle(one.execution))
+        if not one.done and one.execution.end_deferred:
+            self._run(one, defers_end=False)
+        if not one.done:
+            one.done = True
+            results.append(raised_or(one.execution))
 
-    def _definition(self, row: StoredExecution) -> Saga:
+    def _definition(self, row: StoredExecution) -> Definition:
         """Return the definition to finish an execution by: the one it began with, or one that says it is compatible."""
-        known = self._sagas[row.name]
-        for saga in known:
-            if saga.plan.fingerprint == row.fingerprint and saga.version == row.version:
-                return saga
-        for saga in known:
-            if saga.plan.fingerprint == row.fingerprint or row.version in saga.compatible_with:
-                return saga
+        known = self._definitions[row.name]
+        for one in known:
+            if one.plan.fingerprint == row.fingerprint and one.version == row.version:
+                return one
+        for one in known:
+            if one.plan.fingerprint == row.fingerprint or row.version in one.compatible_with:
+                return one
         return known[-1]  # which says what does not fit
 
     def _park(self, row: StoredExecution, lease: Lease, reason: str) -> None:
         """End the execution as stuck, for a person to act."""
         _logger.critical("saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
         try:
-            seq = len(self.store.journal(row.saga_id)) + 1
-            entry = Entry(seq, "SagaStuck", None, json.dumps({"reason": reason}), self.store.now())
-            self.store.append(lease, [entry], status="stuck", release=True)
+            journal = self.store.journal(row.saga_id)
+            stuck = SagaStuck(reason, self.store.now())
+            entries = write_entries([stuck], len(journal), {}, codec_of(self._definitions[row.name][-1]))
+            self.store.append(lease, entries, status="stuck", release=True)
         except StorageError as error:
             _logger.error("that saga %s is stuck could not be stored: %s", row.saga_id, error)
         keeper_of(self.store).drop(lease)

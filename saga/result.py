@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from saga.context import Context
-from saga.errors import RecordedError
+from saga.errors import RecordedError, SagaCompensationError, SagaExecutionException
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
@@ -18,6 +18,7 @@ from saga.events import (
     OperatorActed,
     RetryScheduled,
     SagaCompensating,
+    SagaCompleted,
     SagaStuck,
     Status,
     StepFailed,
@@ -27,11 +28,15 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Machine
-from saga.plan import Plan
+from saga.machine import Plan, status_after
+from saga.machine.log import Log
+from saga.machine.state import TRANSITIONS
 from saga.task import Task
 
 __all__ = ["CompensationError", "SagaResult", "StepRecord"]
+
+
+_CHANGES = frozenset(transition.event for transition in TRANSITIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +74,58 @@ class StepRecord:
 class SagaResult:
     """A snapshot of an execution.
 
+    :param plan: what was executed; :param events: what happened; :param context: the execution's context.
+    :param later: where it goes on, waits so many seconds for its end and returns its result then, or ``None``.
     :ivar saga: the saga's name; :ivar saga_id: the execution's id.
     :ivar status: see :class:`~saga.events.Status`. Not terminal while a step that timed out still runs: see
         :attr:`in_doubt` and :meth:`join`.
-    :ivar context: the execution's context.
     :ivar error: what made the execution fail, or ``None``.
     :ivar failed_step: the name of the step that failed, or ``None``.
     """
 
+    error: BaseException | None = None
+    failed_step: str | None = None
+
     def __init__(
         self,
-        machine: Machine,
+        plan: Plan,
+        events: Log | Sequence[Event],
         context: Context,
-        again: Callable[[float | None], SagaResult | None] | None = None,
+        later: Callable[[float | None], SagaResult | None] | None = None,
     ) -> None:
-        self._machine = machine
-        self._plan = machine.plan
-        self._again = again
-        self.saga = machine.saga
-        self.saga_id = machine.saga_id
-        self.status = machine.status
+        self._plan = plan
+        self._log = events
+        self._later = later
         self.context = context
-        self.error = machine.error
-        self.failed_step = machine.failed.name if machine.failed is not None else None
-        if not self.status.terminal:  # the machine goes on
-            self.events = tuple(machine.events)
+        entries: Sequence[Any] = events.entries if isinstance(events, Log) else events
+        started = entries[0]
+        self.saga: str = started.saga
+        self.saga_id: str = started.saga_id
+        self.status = Status.COMPLETED
+        if type(entries[-1]) is not SagaCompleted:
+            self._look_back(entries)
+
+    def _look_back(self, entries: Sequence[Any]) -> None:
+        status, gave_up = Status.RUNNING, False
+        for entry in entries:  # the notes among them change no status
+            kind = type(entry)
+            if kind in _CHANGES:
+                status = status_after(status, kind, gave_up)
+                if kind is SagaCompensating:
+                    gave_up = True
+                    self.error, self.failed_step = entry.error, entry.step
+        self.status = status
+        if not status.terminal:  # the log goes on
+            self.events = tuple(self._events)
+
+    @property
+    def _events(self) -> Sequence[Event]:
+        return self._log.events if isinstance(self._log, Log) else self._log
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
         """What happened, in order: see :mod:`saga.events`."""
-        return tuple(self._machine.events)
+        return tuple(self._events)
 
     @property
     def ok(self) -> bool:
@@ -156,19 +183,19 @@ class SagaResult:
         :raises TimeoutError: it is not terminal by then.
         :raises BaseException: an interrupt that a step raised meanwhile.
         """
-        return self._ended(self._again(timeout), timeout) if self._again is not None else self
+        return self._ended(self._later(timeout), timeout) if self._later is not None else self
 
     async def ajoin(self, timeout: float | None = None) -> SagaResult:
         """Wait as :meth:`join` does, without blocking the event loop."""
         import asyncio
 
-        if self._again is None:
+        if self._later is None:
             return self
         clock = asyncio.get_running_loop().time
         end = None if timeout is None else clock() + timeout
         pause = 0.001
         # Not in a thread: that could be one which the execution needs for its store.
-        while (found := self._again(0)) is None and (end is None or clock() < end):
+        while (found := self._later(0)) is None and (end is None or clock() < end):
             await asyncio.sleep(pause)
             pause = min(0.1, pause * 1.5)
         return self._ended(found, timeout)
@@ -182,14 +209,14 @@ class SagaResult:
         """Return every step with what became of it, and each error with its traceback."""
         failed = f" at step {self.failed_step!r}" if self.failed_step else ""
         cause = f": {_one_line(self.error)}" if self.error else ""
-        lines = [f"saga {self.saga!r} ({self.saga_id}) {_TOLD[self.status]}{failed}{cause}"]
+        lines = [f"saga {self.saga!r} ({self.saga_id}) {_WORDS[self.status]}{failed}{cause}"]
         if self.reason:
             lines.append(f"a person must act: {self.reason}")
         if self.in_doubt:
             lines.append(f"in doubt: {', '.join(self.in_doubt)}")
         width = max((len(record.name) for record in self.history), default=0)
         lines.append("steps:")
-        lines.extend(f"  {record.name:<{width}}  {_tell(record)}" for record in self.history)
+        lines.extend(f"  {record.name:<{width}}  {_line(record)}" for record in self.history)
         if self.error is not None:
             lines += ["", f"failure{failed}:", _indented(self.error)]
         for failure in self.compensation_errors:
@@ -200,7 +227,7 @@ class SagaResult:
         return f"<SagaResult {self.saga!r} {self.saga_id} {self.status}>"
 
 
-_TOLD = {
+_WORDS = {
     Status.RUNNING: "still runs",
     Status.COMPENSATING: "failed and is not wholly undone yet",
     Status.COMPLETED: "completed",
@@ -264,7 +291,7 @@ def _still_running(events: Sequence[Event]) -> set[str]:
     return late
 
 
-def _tell(record: StepRecord) -> str:
+def _line(record: StepRecord) -> str:
     text = str(record.status).replace("_", " ")
     if record.attempts:
         text += f" ({record.attempts} attempt{'s' if record.attempts > 1 else ''}, {record.elapsed * 1000:.1f} ms)"
@@ -285,3 +312,21 @@ def _indented(error: BaseException) -> str:
     else:
         text = "".join(traceback.format_exception(error)).rstrip()
     return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def ok(result: SagaResult) -> SagaResult:
+    """Return the result of an execution that ended well, or goes on beside a straggler nobody waits for.
+
+    :raises SagaExecutionException: it failed.
+    """
+    if result.status is Status.COMPLETED or (result.status is Status.RUNNING and result.error is None):
+        return result
+    raise failure_of(result)  # no local has it: see saga.drivers.results
+
+
+def failure_of(result: SagaResult) -> SagaExecutionException:
+    """Return the exception that tells of an execution that failed."""
+    kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
+    failure = kind(result=result)
+    failure.__cause__ = result.error
+    return failure

@@ -1,62 +1,46 @@
-"""The facade a user holds: wires flow, plan, machine, driver and observers. No rule about executions lives here."""
+"""The facade a user holds: makes a definition, and starts executions of it. No rule about executions lives here."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 from saga.context import Context
+from saga.definition import CompensationFailureHandler, Definition, Observer, observers_of
 from saga.drivers.base import Driver
+from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
-from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
+from saga.drivers.views import bind
+from saga.errors import SagaDefinitionError
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
-    Event,
-    Status,
     StepFailed,
     StepSkipped,
     StepStatus,
     StepSucceeded,
     StepTimedOut,
 )
-from saga.flow import Flow, FlowLike, Sequence, as_flow, bind
-from saga.machine import Machine
-from saga.plan import Plan, Resolver, check_timeout, compile_flow
-from saga.result import SagaResult, StepRecord, fold_history
+from saga.flow import Flow, FlowLike, Sequence, as_flow
+from saga.flow import bind as bind_methods
+from saga.machine import Plan, compile_flow
+from saga.machine.compile import Resolver
+from saga.result import SagaResult, StepRecord, fold_history, ok
 from saga.task import Composing
 
 if TYPE_CHECKING:
     from saga.codec import Codec
     from saga.diagram import Diagram
     from saga.drivers.aio import AsyncExecution
-    from saga.journal import Journal
     from saga.storage import Store
-    from saga.views import Views
 
-__all__ = ["ExecutionInfo", "Observer", "Saga"]
+__all__ = ["Saga"]
 
-D = TypeVar("D", bound=Driver)
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionInfo:
-    """Which execution an event belongs to: given to observers with each event.
-
-    ``context`` is the execution's context, for observers that show some of its keys.
-    """
-
-    saga: str
-    saga_id: str
-    context: Context
-
-
-Observer = Callable[[Event, ExecutionInfo], None]
-CompensationFailureHandler = Callable[[Context, str, BaseException], None]
+_GIVE_A_STORE = "give one here or to Saga(store=...)"
 
 
 class Saga(Composing):
@@ -105,34 +89,28 @@ class Saga(Composing):
     ) -> None:
         declared = getattr(type(self), "name", None)
         self.name: str = name if name is not None else declared if declared is not None else type(self).__name__
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise SagaDefinitionError(f"a saga's name is a non-empty string, not {name!r}")
-        check_timeout(timeout, f"saga {self.name!r}: timeout")
-        self.timeout = timeout
-        self.stop_on_compensation_failure = stop_on_compensation_failure
-        self.on_compensation_failure = on_compensation_failure
-        if on_compensation_failure is not None and not callable(on_compensation_failure):
-            raise SagaDefinitionError(
-                f"saga {self.name!r}: on_compensation_failure is {on_compensation_failure!r}; give a function of "
-                "(context, step name, error)"
-            )
-        self.observers = (*_observers(self.name, "logger", logger), *_observers(self.name, "observers", observers))
-        compatible_with = tuple(compatible_with)
         if version is not None:
             self.version = version
-        for what, text in (("version", self.version), *(("compatible_with", one) for one in compatible_with)):
-            if not isinstance(text, str) or not text:
-                raise SagaDefinitionError(f"saga {self.name!r}: {what} has {text!r}; give a non-empty string")
-        check_timeout(lease, f"saga {self.name!r}: lease")
         if resolver is not None and not callable(resolver):
             raise SagaDefinitionError(f"saga {self.name!r}: resolver is {resolver!r}; give a function of a task class")
         self.resolver = resolver
         self.store = store
-        self.compatible_with = frozenset(compatible_with)
-        self.lease = lease
-        self._codec = codec
+        #: All but the plan, which is compiled when it is asked for.
+        self._draft = Definition(
+            name=self.name,
+            plan=_NO_PLAN,
+            version=self.version,
+            timeout=timeout,
+            stop_on_compensation_failure=stop_on_compensation_failure,
+            on_compensation_failure=on_compensation_failure,
+            observers=observers_of(self.name, logger, observers),
+            codec=codec,
+            compatible_with=frozenset(compatible_with),
+            lease=lease,
+        )
+        self._draft.check()
         self._flows: tuple[Flow, ...] = ()
-        self._plan: Plan | None = None
+        self._definition: Definition | None = None
         self._lock = threading.Lock()
 
     def add_task(self, task: FlowLike) -> Self:
@@ -144,8 +122,21 @@ class Saga(Composing):
         flow = as_flow(task, f"saga {self.name!r}: add_task()")
         with self._lock:
             self._flows = (*self._flows, flow)
-            self._plan = None
+            self._definition = None
         return self
+
+    @property
+    def definition(self) -> Definition:
+        """All that its executions are run by.
+
+        :raises SagaDefinitionError: the flow is wrong.
+        """
+        definition = self._definition
+        if definition is None:
+            with self._lock:
+                plan = compile_flow(self._whole(None), self.name, self.resolver)
+                definition = self._definition = replace(self._draft, plan=plan)
+        return definition
 
     @property
     def plan(self) -> Plan:
@@ -153,14 +144,11 @@ class Saga(Composing):
 
         :raises SagaDefinitionError: the flow is wrong.
         """
-        plan = self._plan
-        if plan is None:
-            with self._lock:
-                plan = self._plan = compile_flow(self._whole(None), self.name, self.resolver)
-        return plan
+        return self.definition.plan
 
     def __saga_flow__(self) -> Flow:
-        if self.timeout is not None or self.on_compensation_failure is not None or self.stop_on_compensation_failure:
+        own = self._draft
+        if own.timeout is not None or own.on_compensation_failure is not None or own.stop_on_compensation_failure:
             raise SagaDefinitionError(
                 f"saga {self.name!r} is a step of another saga, whose timeout and compensation policy hold for all of it; "
                 "set timeout, on_compensation_failure and stop_on_compensation_failure on the outer saga"
@@ -170,17 +158,8 @@ class Saga(Composing):
     def _whole(self, name: str | None) -> Sequence:
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
-        first = () if declared is None else (bind(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *(bind(flow, self) for flow in self._flows)), name)
-
-    @property
-    def codec(self) -> Codec:
-        """How values are stored."""
-        if self._codec is None:
-            from saga.codec import Codec
-
-            self._codec = Codec()
-        return self._codec
+        first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
+        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name)
 
     def execute(
         self,
@@ -199,7 +178,7 @@ class Saga(Composing):
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
         """
-        return ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
+        return ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
 
     def try_execute(
         self,
@@ -212,13 +191,13 @@ class Saga(Composing):
 
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
         """
-        if (self._plan or self.plan).asynchronous:
+        if (self._definition or self.definition).plan.asynchronous:
             return _run_async(self, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
             return execution
         execution.run()
-        return self._settle(execution)
+        return raised_or(execution)
 
     async def aexecute(
         self,
@@ -232,7 +211,7 @@ class Saga(Composing):
         ``async def`` tasks are awaited, plain ones run in threads beside them. Cancelling this cancels the executes that run
         and undoes what has happened, to the end; then ``CancelledError`` is raised.
         """
-        return ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see settle()
+        return ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
 
     async def atry_execute(
         self,
@@ -246,7 +225,7 @@ class Saga(Composing):
         if isinstance(execution, SagaResult):
             return execution
         await execution.run()
-        return self._settle(execution)
+        return raised_or(execution)
 
     async def astream(
         self,
@@ -261,21 +240,21 @@ class Saga(Composing):
             for record in _ended_records(execution):
                 yield record
             return
-        told = 0
+        seen = 0
         going = True
         try:
             while going:
                 going = await execution.run_one()
-                for record in _records(execution, told):
-                    told = len(execution.machine.events)
+                for record in _records(execution, seen):
+                    seen = len(execution.machine.events)
                     yield record
-                told = len(execution.machine.events)
+                seen = len(execution.machine.events)
         except BaseException as left:
             if not execution.abandoned:
                 await execution.leave(left)
             raise
         await execution.run()
-        ok(self._settle(execution))
+        ok(raised_or(execution))
 
     def stream(
         self,
@@ -298,21 +277,21 @@ class Saga(Composing):
         if isinstance(execution, SagaResult):  # another process has executed it
             yield from _ended_records(execution)
             return
-        told = 0
+        seen = 0
         going = True
         try:
             while going:
                 going = execution.run_one()
-                for record in _records(execution, told):
-                    told = len(execution.machine.events)
+                for record in _records(execution, seen):
+                    seen = len(execution.machine.events)
                     yield record
-                told = len(execution.machine.events)
+                seen = len(execution.machine.events)
         except BaseException as left:  # GeneratorExit, or an interrupt that struck between two steps
             if not execution.abandoned:
                 execution.leave(left)
             raise
         execution.run()
-        ok(self._settle(execution))
+        ok(raised_or(execution))
 
     def load(self, saga_id: str, *, store: Store | str | os.PathLike[str] | None = None) -> SagaResult:
         """Return a stored execution as it stands now, ended or not, with its context and history.
@@ -320,15 +299,15 @@ class Saga(Composing):
         :raises StorageError: there is no such execution, or it was begun by a definition that is not compatible.
         :raises SagaDefinitionError: there is no store.
         """
-        from saga.durable import load
+        from saga.durable.rebuild import load
 
-        return load(self, saga_id, self._store(store))
+        return load(self.definition, saga_id, self._opened(store))
 
-    def _store(self, store: Store | str | os.PathLike[str] | None) -> Store:
+    def _opened(self, store: Store | str | os.PathLike[str] | None) -> Store:
         chosen = self.store if store is None else store
         if chosen is None:
             raise SagaDefinitionError(f"saga {self.name!r} has no store: {_GIVE_A_STORE}")
-        from saga.durable import store_of
+        from saga.storage.opened import store_of
 
         return store_of(chosen)
 
@@ -346,11 +325,12 @@ class Saga(Composing):
         known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]
         if name not in known:
             raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
-        from saga.journal import write_signal
-        from saga.leases import keeper_of
+        from saga.durable.entries import signal_message
+        from saga.durable.leases import keeper_of
+        from saga.durable.rebuild import codec_of
 
-        opened = self._store(store)
-        opened.post(saga_id, write_signal(name, value, self.codec))
+        opened = self._opened(store)
+        opened.post(saga_id, signal_message(name, value, codec_of(self.definition)))
         keeper_of(opened).look(saga_id)
 
     def diagram(self, result: SagaResult | None = None) -> Diagram:
@@ -361,7 +341,7 @@ class Saga(Composing):
         """
         from saga.diagram import Diagram
 
-        return Diagram(self, result)
+        return Diagram(self.definition, result)
 
     def _repr_svg_(self) -> str | None:
         # What Jupyter shows. A saga that is wrong, or not finished yet, is shown as text.
@@ -373,150 +353,61 @@ class Saga(Composing):
     def _prepare(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
     ) -> Execution | SagaResult:
-        context, saga_id, store = self._inputs(context, saga_id, store)
+        definition = self._definition or self.definition
+        context, saga_id, store = inputs(definition, context, saga_id, self.store if store is None else store)
         if store is None:
-            return self._execution(Execution, self._machine(saga_id), context)
-        from saga.durable import start
+            return Execution(definition, definition.machine(saga_id), context)
+        from saga.durable.start import start
 
-        return start(self, Execution, context, saga_id, store)
+        return start(definition, Execution, context, saga_id, store)
 
     async def _aprepare(
         self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
     ) -> AsyncExecution | SagaResult:
         from saga.drivers.aio import AsyncExecution
 
-        context, saga_id, store = self._inputs(context, saga_id, store)
+        definition = self._definition or self.definition
+        context, saga_id, store = inputs(definition, context, saga_id, self.store if store is None else store)
         if store is None:
-            return self._execution(AsyncExecution, self._machine(saga_id), context)
-        from saga.durable import astart
+            return AsyncExecution(definition, definition.machine(saga_id), context)
+        from saga.durable.start import astart
 
-        return await astart(self, context, saga_id, store)
-
-    def _inputs(
-        self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
-    ) -> tuple[Context, str, Store | str | os.PathLike[str] | None]:
-        plan = self._plan or self.plan
-        if context is None:
-            context = object.__new__(Context)  # Context() would begin it too
-        elif not isinstance(context, Context):
-            if not isinstance(context, Mapping):
-                raise SagaDefinitionError(
-                    f"saga {self.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
-                )
-            context = Context(context)
-        if saga_id is None:
-            saga_id = os.urandom(16).hex()
-        elif not isinstance(saga_id, str) or not saga_id:
-            raise SagaDefinitionError(f"saga {self.name!r}: saga_id is {saga_id!r}; give a non-empty string")
-        store = self.store if store is None else store
-        if plan.receives and store is None:
-            raise SagaDefinitionError(f"saga {self.name!r} receives signals, which need a store: {_GIVE_A_STORE}")
-        context._begin(plan, saga_id)
-        return context, saga_id, store
-
-    def _machine(self, saga_id: str) -> Machine:
-        return Machine(
-            self._plan or self.plan, self.name, saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure
-        )
-
-    def _execution(
-        self, driver: type[D], machine: Machine, context: Context, journal: Journal | None = None, views: Views | None = None
-    ) -> D:
-        observers = self.observers
-        if observers:
-            observers = tuple([observer for observer in observers if _listens(observer)])
-        return driver(
-            machine,
-            context,
-            ExecutionInfo(self.name, machine.saga_id, context) if observers else None,
-            observers,
-            self.timeout,
-            self.on_compensation_failure,
-            journal,
-            views,
-        )
-
-    def _settle(self, execution: Driver) -> SagaResult:
-        result = settle(execution)
-        if execution.interrupt is not None:
-            execution.interrupt.add_note(result.report())
-            raise execution.interrupt
-        return result
+        return await astart(definition, context, saga_id, store)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-def _observers(name: str, what: str, logger: Observer | Iterable[Observer] | None) -> tuple[Observer, ...]:
-    if logger is None:
-        return ()
-    observers = (logger,) if callable(logger) else tuple(logger) if isinstance(logger, Iterable) else (logger,)
-    for observer in observers:
-        if not callable(observer):
-            raise SagaDefinitionError(
-                f"saga {name!r}: {what} has {observer!r}; give a SagaLogger or a function of (event, info)"
-            )
-    return observers
+def inputs(
+    definition: Definition,
+    context: Context | Mapping[str, Any] | None,
+    saga_id: str | None,
+    store: Store | str | os.PathLike[str] | None,
+) -> tuple[Context, str, Store | str | os.PathLike[str] | None]:
+    """Return the context of a new execution, bound to it, its id, and its store.
 
-
-def _listens(observer: Observer) -> bool:
-    """Ask an observer that has an answer whether it would do anything now."""
-    listening = getattr(observer, "listening", None)
-    if not callable(listening):
-        return True
-    try:
-        return bool(listening())
-    except Exception:
-        return True  # it is reported when it raises on an event
-
-
-def settle(execution: Driver) -> SagaResult:
-    """Return the result of an execution that has run."""
-    left = execution.left
-    if left is None:
-        machine = execution.machine
-        # The error's traceback has frames, those have callers, and those know the execution. If it still knew the machine,
-        # which knows the error, every failure would be a cycle of references, for the garbage collector to take apart.
-        del execution.machine
-        return SagaResult(machine, execution.context)
-
-    def again(timeout: float | None) -> SagaResult | None:
-        assert execution.ended is not None
-        if not execution.ended.wait(timeout):
-            return None
-        if execution.unstored is not None:
-            raise execution.unstored
-        result = SagaResult(execution.machine, execution.context)
-        if execution.interrupt is not None and execution.interrupt is not raised:
-            execution.interrupt.add_note(result.report())
-            raise execution.interrupt
-        return result
-
-    raised = execution.interrupt
-
-    return SagaResult(left, execution.context, again)
-
-
-def ok(result: SagaResult) -> SagaResult:
-    """Return the result of an execution that ended well, or goes on beside a straggler nobody waits for.
-
-    :raises SagaExecutionException: it failed.
+    :raises SagaDefinitionError: one is wrong.
     """
-    if result.ok or (result.status is Status.RUNNING and result.error is None):
-        return result
-    raise failure_of(result)  # no local has it: see settle()
+    if context is None:
+        context = object.__new__(Context)  # its binding follows
+    elif not isinstance(context, Context):
+        if not isinstance(context, Mapping):
+            raise SagaDefinitionError(
+                f"saga {definition.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
+            )
+        context = Context(context)
+    if saga_id is None:
+        saga_id = os.urandom(16).hex()
+    elif not isinstance(saga_id, str) or not saga_id:
+        raise SagaDefinitionError(f"saga {definition.name!r}: saga_id is {saga_id!r}; give a non-empty string")
+    if store is None and definition.plan.receives:
+        raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {_GIVE_A_STORE}")
+    bind(context, definition.plan, saga_id)
+    return context, saga_id, store
 
 
-def failure_of(result: SagaResult) -> SagaExecutionException:
-    """Return the exception that tells of an execution that failed."""
-    kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
-    failure = kind(result=result)
-    failure.__cause__ = result.error
-    return failure
-
-
-_GIVE_A_STORE = "give one here or to Saga(store=...)"
-_TOLD = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
+_NO_PLAN = Plan("")
+_RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
 
 
 def _ended_records(result: SagaResult) -> Iterator[StepRecord]:
@@ -540,6 +431,6 @@ def _run_async(saga: Saga, work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
 def _records(execution: Driver, since: int) -> list[StepRecord]:
     machine = execution.machine
     events = list(machine.events)
-    names = [event.step for event in events[since:] if isinstance(event, _TOLD)]
+    names = [event.step for event in events[since:] if isinstance(event, _RECORDED)]
     records = fold_history(machine.plan, events) if names else {}
     return [records[name] for name in dict.fromkeys(names)]

@@ -15,35 +15,37 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from saga.context import Context
+from saga.definition import Definition, Observer, observers_of
 from saga.drivers.base import Driver
+from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
+from saga.drivers.views import bind
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
-from saga.events import Status
+from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
-from saga.plan import OpenPlan, Plan
-from saga.result import SagaResult
-from saga.saga import Observer, Saga, failure_of, ok, settle
+from saga.machine import OpenPlan
+from saga.result import SagaResult, failure_of, ok
+from saga.saga import inputs
 from saga.task import Task
 
 if TYPE_CHECKING:
     from saga.codec import Codec
     from saga.storage import Store
 
-__all__ = ["Transaction", "TransactionSaga", "transaction"]
+__all__ = ["Transaction", "block_definition", "transaction"]
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Driver)
 
 
-class TransactionSaga(Saga):
-    """What stands for the blocks of one name: what executes them, and what a recovery finishes them by."""
+def block_definition(name: str, **parts: Any) -> Definition:
+    """Return what the blocks of one name are run by, and what a recovery undoes them by.
 
-    version = "block"
-
-    @property
-    def plan(self) -> Plan:
-        """An empty plan, for a block to fill."""
-        return OpenPlan(self.name)
+    :raises SagaDefinitionError: something is wrong.
+    """
+    definition = Definition(name=name, version="block", plan=OpenPlan(name), **parts)
+    definition.check()
+    return definition
 
 
 class Transaction:
@@ -54,21 +56,27 @@ class Transaction:
     :ivar result: how the block ended; ``None`` while it runs.
     """
 
-    def __init__(self, saga: TransactionSaga, context: Context | Mapping[str, Any] | None, saga_id: str | None) -> None:
-        self._saga = saga
-        self.context, self.saga_id, self._store = saga._inputs(context, saga_id, None)
+    def __init__(
+        self,
+        definition: Definition,
+        context: Context | Mapping[str, Any] | None,
+        saga_id: str | None,
+        store: Store | str | os.PathLike[str] | None,
+    ) -> None:
+        self._definition = definition
+        self.context, self.saga_id, self._store = inputs(definition, context, saga_id, store)
         self.result: SagaResult | None = None
-        self._machine = saga._machine(self.saga_id)
+        self._machine = definition.machine(self.saga_id)
         assert isinstance(self._machine.plan, OpenPlan)
         self._plan = self._machine.plan
         self._execution: Driver | None = None
         self._failure: SagaExecutionException | None = None  # what its step raised
-        self.context._begin(self._plan, self.saga_id)
+        bind(self.context, self._plan, self.saga_id)
 
     # -- the block ----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._execution = self._begin(Execution)
+        self._execution = self._enter(Execution)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -76,19 +84,19 @@ class Transaction:
         assert isinstance(execution, Execution)
         if not execution.abandoned:
             execution.run()
-        self._settle(execution, error)
+        self._exit(execution, error)
 
     async def __aenter__(self) -> Self:
         from saga.drivers.aio import AsyncExecution, in_thread
 
         if self._store is None:
-            self._execution = self._begin(AsyncExecution)
+            self._execution = self._enter(AsyncExecution)
             return self
         struck: list[BaseException] = []
-        execution = self._execution = await in_thread(partial(self._begin, AsyncExecution), struck.append)
+        execution = self._execution = await in_thread(partial(self._enter, AsyncExecution), struck.append)
         if struck:
             await execution.leave(struck[0])
-            self.result = settle(execution)
+            self.result = result_of(execution)
             raise struck[0]
         return self
 
@@ -98,7 +106,7 @@ class Transaction:
         execution: Any = self._end(error)
         if not execution.abandoned:
             await execution.run()
-        self._settle(execution, error)
+        self._exit(execution, error)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -178,29 +186,31 @@ class Transaction:
         made = step(action, compensate, name=name, **options)
         return made if name is not None else Step(made.task, self._plan.free_name(made.name), made.policies)
 
-    def _begin(self, driver: type[D]) -> D:
-        if self._machine.begun:
-            raise SagaDefinitionError(f"transaction {self._saga.name!r}: a block is entered once; call transaction() again")
+    def _enter(self, driver: type[D]) -> D:
+        definition, machine = self._definition, self._machine
+        if machine.started:
+            raise SagaDefinitionError(f"transaction {definition.name!r}: a block is entered once; call transaction() again")
         if self._store is None:
-            self._machine.start(time.time())
-            return self._saga._execution(driver, self._machine, self.context)
-        from saga.durable import begin, store_of
-        from saga.storage import StoredExecution
+            machine.start(time.time())
+            return driver(definition, machine, self.context)
+        from saga.durable.start import create
+        from saga.storage.opened import store_of
+        from saga.storage.protocol import StoredExecution
 
-        begun = begin(self._saga, driver, self._machine, self.context, store_of(self._store))
-        if isinstance(begun, StoredExecution):
+        created = create(definition, driver, machine, self.context, store_of(self._store))
+        if isinstance(created, StoredExecution):
             raise SagaIdTakenError(
-                f"saga_id {self.saga_id!r} belongs to an earlier block, which is {begun.status}; a block cannot be joined, so "
+                f"saga_id {self.saga_id!r} belongs to an earlier block, which is {created.status}; a block cannot be joined, so "
                 "give another id"
             )
-        return begun
+        return created
 
     def _extend(self, flow: FlowLike, allow_async: bool) -> None:
         execution = self._execution
-        name = self._saga.name
+        name = self._definition.name
         if execution is None or self.result is not None:
             raise SagaDefinitionError(f"transaction {name!r}: steps are executed within its `with` block")
-        if execution.abandoned or execution.machine.status is not Status.RUNNING:
+        if execution.abandoned or execution.machine.state.status is not RUNNING:
             raise SagaDefinitionError(f"transaction {name!r} has failed: no step can follow")
         found = as_flow(flow, f"transaction {name!r}")
         if execution.journal is None:
@@ -208,16 +218,16 @@ class Transaction:
             return
         if not isinstance(found, Step):
             raise SagaDefinitionError(f"transaction {name!r}: with a store, give one step at a time, not a group")
-        from saga.importable import write_step
+        from saga.durable.importable import write_step
+        from saga.durable.rebuild import codec_of
 
-        text = write_step(found, self._saga.codec)
-        execution.add(self._plan.extend(found, allow_async))
-        execution.journal.attach(execution.machine.events[-1], f',"task":{text}')
+        text = write_step(found, codec_of(self._definition))
+        execution.add(self._plan.extend(found, allow_async), f',"task":{text}')
 
     def _run(self, flow: FlowLike) -> Any:
         execution = self._execution
         if execution is not None and not isinstance(execution, Execution):
-            raise SagaDefinitionError(f"transaction {self._saga.name!r}: use `await tx.astep(...)` in an `async with` block")
+            raise SagaDefinitionError(f"transaction {self._definition.name!r}: use `await tx.astep(...)` in an `async with` block")
         self._extend(flow, allow_async=False)
         assert execution is not None
         execution.advance()
@@ -226,34 +236,34 @@ class Transaction:
     async def _arun(self, flow: FlowLike) -> Any:
         execution: Any = self._execution
         if isinstance(execution, Execution):
-            raise SagaDefinitionError(f"transaction {self._saga.name!r}: use `tx.step(...)` in a `with` block")
+            raise SagaDefinitionError(f"transaction {self._definition.name!r}: use `tx.step(...)` in a `with` block")
         self._extend(flow, allow_async=True)
         await execution.advance()
         return self._outcome(execution, flow)
 
     def _outcome(self, execution: Driver, flow: FlowLike) -> Any:
-        if execution.machine.status is Status.RUNNING:
-            run = self.context._run
-            return run.results.get(flow.name) if isinstance(flow, Step) else run.previous
+        if execution.machine.state.status is RUNNING:
+            binding = self.context.__binding__
+            return binding.results.get(flow.name) if isinstance(flow, Step) else binding.previous
         if execution.interrupt is not None:
             raise execution.interrupt
-        self._failure = failure_of(SagaResult(execution.machine, self.context))
+        self._failure = failure_of(SagaResult(execution.machine.plan, execution.machine.log, self.context))
         raise self._failure
 
     def _end(self, error: BaseException | None) -> Driver:
         """Say that the block has ended."""
         execution = self._execution
         assert execution is not None
-        if execution.machine.status is Status.RUNNING and not execution.abandoned:
+        if execution.machine.state.status is RUNNING and not execution.abandoned:
             if error is None:
                 execution.finish()
             else:
                 execution.give_up(error)
         return execution
 
-    def _settle(self, execution: Driver, error: BaseException | None) -> None:
+    def _exit(self, execution: Driver, error: BaseException | None) -> None:
         """Raise what the block has to, unless ``error`` is raised anyhow."""
-        result = self.result = settle(execution)
+        result = self.result = result_of(execution)
         interrupt = execution.interrupt
         if interrupt is not None and interrupt is not error:
             raise interrupt
@@ -287,5 +297,5 @@ def transaction(
         them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
         anything else is refused before it is called.
     """
-    saga = TransactionSaga(name, logger=logger, observers=observers, store=store, codec=codec, lease=lease)
-    return Transaction(saga, context, saga_id)
+    definition = block_definition(name, observers=observers_of(name, logger, observers), codec=codec, lease=lease)
+    return Transaction(definition, context, saga_id, store)

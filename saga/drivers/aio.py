@@ -15,16 +15,16 @@ import contextvars
 import heapq
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from types import CoroutineType
 from typing import Any, TypeVar
 
-from saga.drivers.aio_commits import commits_of
-from saga.drivers.base import LONGEST_WAIT, Driver, Running, UnstoredError, clock, set_run
-from saga.events import RUNNING, CompensationSucceeded, StepSucceeded
-from saga.machine import Join, Pass, Pause, Wait
-from saga.plan import Call
+from saga.drivers.base import LONGEST_WAIT, CallBeside, Driver, UnstoredError, clock
+from saga.drivers.calls import Made, make_async
+from saga.drivers.interrupts import call_off, put_straight
+from saga.drivers.outcomes import Message
+from saga.events import RUNNING
+from saga.machine import Call, Merge
 
 __all__ = ["AsyncExecution", "in_thread"]
 
@@ -49,8 +49,8 @@ class AsyncExecution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         await self.advance()
-        if not (self.machine.status.terminal or self.parked):
-            self.ended, self.left = threading.Event(), self._replayed()
+        if not (self.machine.state.status.terminal or self.parked):
+            self.ended, self.left = threading.Event(), self.machine.replayed()
             self._exposed = False
             self.background = asyncio.create_task(self._see_to_stragglers())
 
@@ -62,8 +62,8 @@ class AsyncExecution(Driver):
         self._loop = asyncio.get_running_loop()
         try:
             more = True
-            self._exposed = self.machine.status is RUNNING
-            while more and self.machine.status is RUNNING:
+            self._exposed = self.machine.state.status is RUNNING
+            while more and self.machine.state.status is RUNNING:
                 more = await self._guarded_turn()
             if more:
                 self._exposed = False
@@ -76,7 +76,7 @@ class AsyncExecution(Driver):
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._exposed = self.machine.status is RUNNING
+            self._exposed = self.machine.state.status is RUNNING
             if self._exposed:
                 return await self._guarded_turn(one=True)
             return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
@@ -86,7 +86,7 @@ class AsyncExecution(Driver):
 
     async def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
-        self._interrupted(reason)
+        put_straight(self, reason)
         await self.run()
 
     async def _finish(self) -> None:
@@ -96,19 +96,19 @@ class AsyncExecution(Driver):
     async def _guarded_turn(self, one: bool = False) -> bool:
         try:
             going = await self._turn(one)
-            if one and not self._quiet:
-                await self._tell()  # before anybody hears of it
+            if one:
+                await self._publish()  # before anybody hears of it
             return going
         except UnstoredError:
             raise
         except BaseException as error:
             try:
-                self._interrupted(error)
+                put_straight(self, error)
             except BaseException:
-                self._interrupted(error)
-            for running in self._running.values():
-                if running.task is not None and not running.call.compensation:
-                    running.task.cancel()
+                put_straight(self, error)
+            for beside in self.beside.values():
+                if beside.task is not None and not beside.call.compensation:
+                    beside.task.cancel()
             return True
 
     def _also(self, error: BaseException) -> None:
@@ -119,13 +119,13 @@ class AsyncExecution(Driver):
     async def _see_to_stragglers(self) -> None:
         assert self.ended is not None
         try:
-            while not (self.machine.status.terminal or self.parked):
+            while not (self.machine.state.status.terminal or self.parked):
                 try:
                     await self._await_one()
                 except asyncio.CancelledError:
                     continue  # the event loop is closing, and waits for this: what has happened must be undone
                 except Exception as error:
-                    self._interrupted(error)
+                    put_straight(self, error)
                 await self._finish()
         except UnstoredError as unstored:
             self.unstored = unstored.error
@@ -139,14 +139,14 @@ class AsyncExecution(Driver):
     async def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         self.abandoned = True
-        self._call_off()
-        if any(running.outcome is None for running in self._running.values()):
-            self.background = asyncio.get_running_loop().create_task(self._let_go())
+        call_off(self)
+        if any(beside.outcome is None for beside in self.beside.values()):
+            self.background = asyncio.get_running_loop().create_task(self._give_back())
         else:
-            await self._let_go()
+            await self._give_back()
 
-    async def _let_go(self) -> None:
-        while any(running.outcome is None for running in self._running.values()):
+    async def _give_back(self) -> None:
+        while any(beside.outcome is None for beside in self.beside.values()):
             try:
                 self._came.clear()
                 await self._came.wait()  # not self._wait: what has arrived and the mail stay where they are
@@ -154,55 +154,48 @@ class AsyncExecution(Driver):
                 continue
         assert self.journal is not None
         try:
-            await in_thread(self.journal.let_go, self._also)
+            await in_thread(self.journal.give_back, self._also)
         except RuntimeError:  # the event loop begins no thread any more
-            self.journal.let_go()
+            self.journal.give_back()
 
     async def _turn(self, one: bool) -> bool:
         """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
 
         :param one: return after one call, whoever made it.
         """
-        if self.context._run is not self._run:  # another saga was executed with it between two calls
-            set_run(self.context, self._run)
-        if not (self._timed and self.machine.begun):
-            self._begin()
-        commands = self.machine.commands
+        self._prepare()
+        machine = self.machine
+        commands = machine.commands
         while commands:
-            if self._exposed and self.machine.status is not RUNNING:
+            if self._exposed and machine.state.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
-            if not self._quiet and type(commands[0]) not in (Join, Pass):  # what follows these is stored with it
-                await self._tell()
+            if self._stores_before(commands[0]):
+                await self._publish()
             command = commands.pop(0)
-            if type(command) is Call:
-                if not self._awaits(command):
-                    self._spawn(command)
-                    continue
-                if self._quiet and not one and self._runs_on(command):
-                    await (self._undo(command) if command.compensation else self._do(command))
-                else:
-                    await self._call(command)
-                if one and not (commands and type(commands[0]) is Join):
+            if type(command) is not Call:
+                self._obey(command)
+            elif self._awaits(command):
+                view = self._inline(command)
+                made = await make_async(command, view, self._series(command, one, True), self.surroundings)
+                if self.mail:
+                    await self._read_mail()
+                self._take(made, view)
+                del made  # as in the synchronous driver
+                if one and not (commands and type(commands[0]) is Merge):
                     return True
-            elif isinstance(command, Wait | Pause):
-                self._at(clock() + command.delay, command)
-            elif isinstance(command, Pass):
-                self._pass(command)
             else:
-                assert isinstance(command, Join)
-                self._join(command)
-        if not self._quiet:
-            await self._tell()
-        delay = self._may_park() if self.journal is not None else None
-        if delay is not None:
-            assert self.journal is not None
-            await self._stored(partial(_thread_for, partial(self.journal.park, delay)))
-            self.parked = True
-            return False
-        if self.machine.halt is not None and self.machine.halted:
-            self.machine.stop(clock() + self._epoch)
-            await self._tell()
-        if self.machine.status.terminal or self.machine.at_rest:
+                self._spawn(command)
+        await self._publish()
+        if self.journal is not None:
+            delay = self._may_park()
+            if delay is not None:
+                await self._stored(partial(_thread_for, partial(self.journal.park, delay)))
+                self.parked = True
+                return False
+        if machine.halt is not None and machine.halted:
+            machine.stop(self.now())
+            await self._publish()
+        if machine.state.status.terminal or machine.at_rest:
             return False
         await self._await_one()
         return True
@@ -241,103 +234,24 @@ class AsyncExecution(Driver):
     def _awaits(self, call: Call) -> bool:
         """Whether the call is awaited here."""
         if call.compensation:
-            return call.step.async_compensate and not self._exposed and (self._plain or self._alone(call))
-        return call.step.async_execute and (self._plain or self._alone(call))
-
-    async def _do(self, call: Call) -> None:
-        """Execute the step and those that follow it, as long as each ends well at once. Nobody listens meanwhile."""
-        machine, view, epoch = self.machine, self.context, self._epoch
-        run = view._run
-        results = run.results
-        kind = type(view)
-        note = machine.note
-        started = clock()
-        while True:
-            step = call.step
-            self._inline = run.call = call
-            try:
-                value = await step.task.execute(view)
-            except BaseException as error:
-                set_run(view, run)
-                self._raised(call, view, error, clock() - started)
-                break
-            if view._run is not run:  # the task executed another saga with it
-                set_run(view, run)
-            if value is not None:
-                if type(value) is kind:
-                    value = view._become(value)
-                elif type(value) is CoroutineType:
-                    self._returned(call, view, value, clock() - started)
-                    break
-            results[step.name] = value
-            run.previous = value
-            ended = clock()
-            following = step.following
-            if following is None or not following.async_execute:
-                machine.send(StepSucceeded(step.name, 1, ended + epoch, ended - started, value))
-                break
-            note((step, following, started, ended, epoch, value))
-            call, started = following.first, ended
-        self._inline = None
-        del machine, note  # an error's traceback may keep this frame: see saga._result
-
-    async def _undo(self, call: Call) -> None:
-        """Compensate the step and those that are to be next, as :meth:`_do` executes."""
-        machine, view, epoch = self.machine, self.context, self._epoch
-        run = view._run
-        note = machine.note
-        chain = machine.downward()
-        started = clock()
-        while True:
-            step = call.step
-            self._inline = run.call = call
-            try:
-                value: Any = await step.task.compensate(view)  # type: ignore[func-returns-value, misc]
-            except BaseException as error:
-                set_run(view, run)
-                self._raised(call, view, error, clock() - started)
-                break
-            if view._run is not run:
-                set_run(view, run)
-            if value is not None and type(value) is CoroutineType:
-                self._returned(call, view, value, clock() - started)
-                break
-            ended = clock()
-            if not chain or not chain[-1].async_compensate:
-                machine.send(CompensationSucceeded(step.name, 1, ended + epoch, ended - started))
-                break
-            following = chain.pop()
-            note((step, following, started, ended, epoch))
-            call, started = following.first_undo, ended
-        self._inline = None
-
-    async def _call(self, call: Call) -> None:
-        """Await a call here and feed its outcome to the machine."""
-        view = self._view(call)
-        self._inline = view._run.call = call
-        started = clock()
-        ok, outcome = await _outcome(call, view)
-        elapsed = clock() - started
-        if self.mail:
-            await self._read_mail()
-        (self._returned if ok else self._raised)(call, view, outcome, elapsed)
-        self._inline = None
-        del outcome  # an error's traceback keeps this frame: see saga._result
+            return call.step.async_compensate and not self._exposed and self._alone(call)
+        return call.step.async_execute and self._alone(call)
 
     def _spawn(self, call: Call) -> None:
         assert self._loop is not None
-        running = self._start_running(call)
+        beside = self._begin_beside(call)
         step = call.step
         if step.async_compensate if call.compensation else step.async_execute:
-            started = clock()
-            running.task = self._loop.create_task(_outcome(call, running.view), name=f"saga step {step.name}")
-            running.task.add_done_callback(partial(self._task_ended, running, started))
+            work = make_async(call, beside.view, None, self.surroundings)
+            beside.task = self._loop.create_task(work, name=f"saga step {step.name}")
+            beside.task.add_done_callback(partial(self._task_ended, beside, clock()))
         else:
-            self._start_thread(running)
+            self._start_thread(beside)
 
-    def _task_ended(self, running: Running, started: float, task: asyncio.Task[tuple[bool, Any]]) -> None:
-        ok, value = (False, asyncio.CancelledError()) if task.cancelled() else task.result()
-        self._arrive(running, ok, value, clock() - started)
+    def _task_ended(self, beside: CallBeside, started: float, task: asyncio.Task[Made]) -> None:
+        cancelled = task.cancelled()
+        made = (beside.call, False, asyncio.CancelledError(), clock() - started) if cancelled else task.result()
+        self._arrive(beside, made)
         self._came.set()
 
     def _wake(self) -> None:
@@ -355,16 +269,20 @@ class AsyncExecution(Driver):
             return
         self.mail = False
         # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
-        await self._stored(partial(_thread_for, self.journal.read_mail), self._obey)
+        await self._stored(partial(_thread_for, self.journal.read_messages), self._obey_messages)
 
-    async def _tell(self) -> None:
+    def _obey_messages(self, messages: Sequence[Message]) -> None:
+        self.take_messages(messages, self.now())
+
+    async def _publish(self) -> None:
         """Store the new events, then show them to the observers."""
+        if self._unobserved:
+            return
         journal, machine = self.journal, self.machine
         if journal is not None and journal.written != len(machine.events):
-            commits = commits_of(journal.store)
-            await self._stored(partial(commits.commit, journal, machine), struck=commits.go_on)
-        if self.observers:
-            self._publish()
+            await self._stored(partial(journal.commit_shared, machine), struck=journal.go_on)
+        if self._observers:
+            self._show()
 
     async def _stored(
         self,
@@ -389,17 +307,6 @@ class AsyncExecution(Driver):
         then(result)
         if interrupts:
             raise interrupts[0]
-
-
-async def _outcome(call: Call, view: Any) -> tuple[bool, Any]:
-    task, run = call.step.task, view._run
-    try:
-        work: Any = task.compensate(view) if call.compensation else task.execute(view)  # type: ignore[func-returns-value]
-        return True, await work
-    except BaseException as error:
-        return False, error
-    finally:
-        set_run(view, run)  # the task may have executed another saga with it
 
 
 async def _to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None]) -> T:

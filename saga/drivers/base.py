@@ -1,9 +1,6 @@
-"""What drivers share: outcomes become events, views and timers are kept, threads are started. Nothing here waits.
+"""What drivers share: timers, calls that run beside the loop, observers. Nothing here waits.
 
 A driver has the loop. It has the machine's events stored, does what the machine commands, and feeds back what came of it.
-
-An interrupt (Ctrl-C, a cancellation) can strike anywhere, in the middle of the machine too. The events are the truth then:
-the machine is made anew from them, and a call that was under way is in doubt.
 """
 
 from __future__ import annotations
@@ -13,52 +10,59 @@ import heapq
 import logging
 import threading
 import time
+from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
 
-from saga.context import Context, set_run
-from saga.errors import (
-    ActionRefusedError,
-    EncodingError,
-    MergeConflictError,
-    SagaDefinitionError,
-    StepTimeoutError,
-    StorageError,
-)
-from saga.events import (
-    COMPENSATING,
-    CompensationFailed,
-    CompensationSucceeded,
-    Event,
-    GroupJoined,
-    OperatorActed,
-    SignalReceived,
-    StepFailed,
-    StepSucceeded,
-    StepTimedOut,
-)
-from saga.machine import Join, Machine, Pass, Pause, Wait
-from saga.plan import Call, PlannedStep
-from saga.views import Views
-
-if TYPE_CHECKING:
-    from saga.journal import Journal
+from saga.context import Binding, Context, set_binding
+from saga.definition import Around, Definition, ExecutionInfo, Observer
+from saga.drivers.calls import Made, Series, Surroundings, clock, make
+from saga.drivers.interrupts import is_taken
+from saga.drivers.outcomes import Message, Outcomes, Values
+from saga.drivers.views import Views
+from saga.errors import StepTimeoutError, StorageError
+from saga.events import COMPENSATING, StepTimedOut
+from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
 
-_MAKE_ASYNC: Final = "make the function that calls it an `async def` which awaits it"
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "Driver", "Running", "UnstoredError", "clock", "set_run"]
-
-clock: Final = time.perf_counter
+__all__ = ["LONGEST_WAIT", "CallBeside", "Driver", "Journal", "UnstoredError", "clock"]
 
 
-class Running:
+class Journal(Values, Protocol):
+    """What a driver knows of its journal. Every method that stores or reads raises ``StorageError`` where it cannot.
+
+    :ivar written: how many of the machine's events are stored.
+    """
+
+    written: int
+
+    def commit(self, machine: Machine) -> None:
+        """Store the events that are not stored yet. They are durable when this returns."""
+
+    def commit_shared(self, machine: Machine) -> Future[None]:
+        """Begin :meth:`commit`, together with those of the running event loop's other executions."""
+
+    def go_on(self) -> None:
+        """See to it that shared commits which an interrupt cut off are made."""
+
+    def read_messages(self) -> Sequence[Message]:
+        """Return what is in the inbox. It leaves the inbox with the next commit."""
+
+    def park(self, delay: float) -> None:
+        """Give the lease back until ``delay`` seconds have passed or a message comes."""
+
+    def give_back(self) -> None:
+        """Give the lease back, for a recovery to take the execution up at once."""
+
+
+class CallBeside:
     """A call that is under way beside the loop."""
 
     __slots__ = ("call", "cancelled", "outcome", "overdue", "task", "turn", "view")
@@ -68,8 +72,8 @@ class Running:
         self.view = view
         self.cancelled = threading.Event()
         self.turn = threading.Lock()  # taken by the thread before it makes the call, or by who prevents it
-        self.outcome: tuple[bool, Any, float] | None = None  # whether it returned, what it returned or raised, seconds
-        self.overdue: Exception | None = None  # why it was cancelled: its timeout or the deadline has come
+        self.outcome: Made | None = None
+        self.overdue: Exception | None = None  # why it was cancelled: its step's timeout or the saga's has come
         self.task: Any = None  # the asyncio task, where it is one
 
 
@@ -84,174 +88,196 @@ class UnstoredError(BaseException):
         self.error = error
 
 
-class Driver:
-    """One run of a saga.
+class Driver(Outcomes):
+    """One run of an execution.
 
+    :param definition: what it is run by.
     :param machine: a machine, started or not.
     :param context: the execution's own view of the context.
-    :param info: what observers get with each event.
-    :param observers: called with each event, once it is stored where there is a journal, and ``info``.
-    :param deadline: seconds from the start after which the undo begins.
-    :param on_compensation_failure: called with context, step name and error when a compensation failed for good.
     :param journal: where events are stored before anything they command is done.
     :param views: the views of an execution that another process began.
     :ivar ended: set when an execution that outlived its ``run()`` has ended; ``None`` where none has.
     :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
     :ivar unstored: what ended it too early then.
-    :ivar holds_back: a synchronous driver stores and tells the end only when ``run()`` is called again without this.
-    :ivar interrupt: the first interrupt that struck, to be raised again in the end.
+    :ivar defers_end: a synchronous driver stores and shows the end only when ``run()`` is called again without this.
+    :ivar beside: the calls under way beside the loop, by their steps' index.
+    :ivar inline: the binding of the view that the call works on which the loop itself makes.
     """
 
     # What most executions never have is kept here until they do.
-    interrupt: BaseException | None = None
     ended: threading.Event | None = None
     left: Machine | None = None
     unstored: StorageError | None = None
     mail = False  # set from outside: the journal's inbox holds something
     park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
     parked = False
-    holds_back = False
+    defers_end = False
     abandoned = False  # left to a recovery, as it could not be stored
-    _inline: Call | None = None  # the call that the loop itself makes
+    inline: Binding | None = None
+    surroundings: Surroundings | None = None
+    _observers: Sequence[Observer] = ()
     _tickets = 0
 
     def __init__(
         self,
+        definition: Definition,
         machine: Machine,
         context: Context,
-        info: Any,
-        observers: Sequence[Callable[[Event, Any], None]],
-        deadline: float | None,
-        on_compensation_failure: Callable[[Context, str, BaseException], None] | None,
         journal: Journal | None = None,
         views: Views | None = None,
     ) -> None:
-        self.machine = machine
-        self.context = context
-        self._run = context._run
-        self.info = info
-        self.observers = observers
-        self.deadline = deadline
-        self.on_compensation_failure = on_compensation_failure
-        self._epoch = time.time() - clock()
-        self._plain = machine.plan.plain and deadline is None
-        self._quiet = self._plain and not observers and journal is None
+        super().__init__(definition, machine, context, journal, views)
         self.journal = journal
-        self._timed = deadline is None
-        self._timers: list[tuple[float, int, Wait | Pause | Running | None]] = []
-        if observers:
-            # What another process stored before it died is no news.
-            self._published = journal.written if journal is not None and views is not None else 0
-            self._reported: set[int] = set()
-        self._running: dict[int, Running] = {}
-        self._arrived: deque[Running] = deque()  # those that have ended, until the machine has been told
-        if not self._plain:
-            self._views = views or Views(machine.plan, context, deadline is not None)
+        self._binding = context.__binding__
+        self._epoch = time.time() - clock()
+        self._timed = definition.timeout is None
+        self._timers: list[tuple[float, int, Wait | CallBeside | None]] = []
+        self.beside: dict[int, CallBeside] = {}
+        self._arrived: deque[CallBeside] = deque()  # those that have ended, until the machine has taken their outcome
+        if definition.observers:
+            self._observe(definition.observers)
+        self._unobserved = not self._observers and journal is None
+
+    def _observe(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers = [observer for observer in observers if _listens(observer)]
+        if not observers:
+            return
+        self._info = info = ExecutionInfo(self.definition, self.machine.saga_id, self.context)
+        # What another process stored before it died is no news.
+        self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
+        self._reported: set[int] = set()
+        arounds = [partial(observer.around, info) for observer in observers if isinstance(observer, Around)]
+        if arounds:
+            self.surroundings = Surroundings(arounds)
 
     @property
-    def held_back(self) -> bool:
+    def end_deferred(self) -> bool:
         """Whether it has ended and the end is not to be stored yet."""
-        return self.holds_back and self.machine.status.terminal
+        return self.defers_end and self.machine.state.status.terminal
 
-    def add(self, entry: tuple[PlannedStep, ...]) -> None:
-        """Start what an open plan has grown by."""
-        self.machine.add(entry, clock() + self._epoch)
+    def now(self) -> float:
+        """Return seconds since the epoch, by a clock that never goes back."""
+        return clock() + self._epoch
+
+    def add(self, entry: tuple[PlannedStep, ...], encoded: str = "") -> None:
+        """Start what an open plan has grown by; ``encoded``: what its journal keeps of a step."""
+        self.machine.start_steps(entry, self.now(), encoded)
 
     def finish(self) -> None:
         """Complete an execution whose plan grows no more."""
-        self.machine.finish(clock() + self._epoch)
+        self.machine.finish(self.now())
 
     def give_up(self, error: BaseException) -> None:
         """Undo an execution at rest."""
-        self.machine.give_up(error, clock() + self._epoch)
+        self.machine.give_up(error, self.now())
 
     # -- commands and timers ------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """Start the machine and the deadline's timer, where that is not done yet."""
-        if not self.machine.begun:
-            self.machine.start(clock() + self._epoch)
+    def _prepare(self) -> None:
+        """Make ready for a turn."""
+        if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
+            set_binding(self.context, self._binding)
+        if not self.machine.started:
+            self.machine.start(self.now())
         if not self._timed:
-            assert self.deadline is not None
-            self._at(self.machine.events[0].at + self.deadline - self._epoch, None)
+            assert self.definition.timeout is not None
+            self._at(self.machine.events[0].at + self.definition.timeout - self._epoch, None)
             self._timed = True
+
+    def _stores_before(self, command: Command) -> bool:
+        """Whether the events that led to a command are stored before it is done: what follows some is stored with them."""
+        return not self._unobserved and type(command) not in (Merge, Finish)
+
+    def _obey(self, command: Command) -> None:
+        """Do what is commanded, where it is not a call."""
+        if isinstance(command, Wait):
+            self._at(clock() + command.delay, command)
+        elif isinstance(command, Finish):
+            self.finished(command, self.now())
+        else:
+            assert isinstance(command, Merge)
+            self.merge(command, self.now())
 
     def _alone(self, call: Call) -> bool:
         """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
-        machine = self.machine
-        if not call.compensation and self._views.limits(call.step):
+        if self.plain:
+            return True
+        if not call.compensation and self.views.limits(call.step):
             return False
-        return len(machine.open) + len(machine.undoing) + len(machine.waiting) + len(machine.stragglers) == 1
+        return self.machine.calls_under_way() == 1
 
-    def _runs_on(self, call: Call) -> bool:
-        """Whether the call may be the first of many in a row: see ``_do`` and ``_undo``."""
-        return call.attempt == 1 and (not call.compensation or self.machine.status is COMPENSATING)
-
-    def _view(self, call: Call) -> Context:
-        if self._plain:
-            return self.context
+    def _series(self, call: Call, one: bool, asynchronous: bool = False) -> Series | None:
+        """Return the series that a call may begin: nobody looks meanwhile, and there is no other way to go on."""
+        machine = self.machine
+        if one or not self._unobserved or call.attempt != 1 or not self.plain:
+            return None
         if not call.compensation:
-            return self._views.for_execute(call.step)
-        view = self._views.for_compensate(call.step)
-        view._run.limit = (None, None)  # that of its execute is over
+            return Series(machine.log, self._epoch, self.context, [], asynchronous)
+        if machine.state.status is not COMPENSATING:
+            return None
+        return Series(machine.log, self._epoch, self.context, machine.compensations_ahead(), asynchronous)
+
+    def _inline(self, call: Call) -> Context:
+        """Make ready a call that the loop itself makes, and return its view."""
+        view = self.view_for(call)
+        view.__binding__.call = call
+        self.inline = view.__binding__
         return view
 
-    def _start_running(self, call: Call) -> Running:
+    def _take(self, made: Made, view: Context) -> None:
+        """Feed to the machine how a call ended that the loop itself made."""
+        call, returned, value, elapsed = made
+        (self.returned if returned else self.raised)(call, view, value, elapsed, self.now())
+        self.inline = None
+
+    def _begin_beside(self, call: Call) -> CallBeside:
         """Make ready a call that is to run beside the loop, and set its timer."""
         step = call.step
-        view = self._view(call)
-        running = Running(call, view._beside() if call.compensation else view)  # others may work on the view meanwhile
+        view = self.view_beside(call)
+        beside = CallBeside(call, view)
         limits: list[float] = []
-        if not (self._plain or call.compensation) and self._views.limits(step):
+        if not (self.plain or call.compensation) and self.views.limits(step):
             limits.extend(due for due, _, what in self._timers if what is None)
             if step.timeout is not None:
                 limits.append(clock() + step.timeout)
-                self._at(limits[-1], running)
-        run = running.view._run
-        run.call = call
-        run.limit = (min(limits) + self._epoch if limits else None, running.cancelled)
-        self._running[step.index] = running
-        return running
+                self._at(limits[-1], beside)
+        view.__binding__.limit(min(limits) + self._epoch if limits else None, beside.cancelled)
+        self.beside[step.index] = beside
+        return beside
 
-    def _start_thread(self, running: Running) -> None:
+    def _start_thread(self, beside: CallBeside) -> None:
         """Make a call in a thread of its own, which is no daemon: what it does may still have to be undone."""
-        name = f"saga step {running.call.step.name}"
-        threading.Thread(target=contextvars.copy_context().run, args=(self._work, running), name=name).start()
+        name = f"saga step {beside.call.step.name}"
+        threading.Thread(target=contextvars.copy_context().run, args=(self._work, beside), name=name).start()
 
-    def _work(self, running: Running) -> None:
-        if not running.turn.acquire(blocking=False):
-            return  # an interrupt struck before this thread got its turn
-        call, run = running.call, running.view._run
-        started = clock()
-        try:
-            task = call.step.task
-            ok, value = True, (task.compensate if call.compensation else task.execute)(running.view)
-        except BaseException as error:
-            ok, value = False, error
-        set_run(running.view, run)
-        self._arrive(running, ok, value, clock() - started)
-        del value  # as in _call
-        self._wake()
+    def _work(self, beside: CallBeside) -> None:
+        if beside.turn.acquire(blocking=False):  # else an interrupt struck before this thread got its turn
+            self._arrive(beside, make(beside.call, beside.view, None, self.surroundings))
+            self._wake()
 
-    def _at(self, due: float, what: Wait | Pause | Running | None) -> None:
+    def _at(self, due: float, what: Wait | CallBeside | None) -> None:
         self._tickets += 1  # keeps the heap from comparing what is due at the same time
         heapq.heappush(self._timers, (due, self._tickets, what))
 
-    def _timer(self, due: Wait | Pause | Running | None) -> None:
-        machine, at = self.machine, clock() + self._epoch
+    def due(self) -> Iterator[Wait | CallBeside | None]:
+        """Yield what the timers are for; ``None`` is the saga's own timeout."""
+        return (what for _, _, what in self._timers)
+
+    def _timer(self, due: Wait | CallBeside | None) -> None:
+        machine, at = self.machine, self.now()
+        executing = machine.state.executing
         if due is None:
-            assert self.deadline is not None
-            cut = [self._running[index] for index in machine.open if index in self._running]
+            assert self.definition.timeout is not None
+            cut = [self.beside[index] for index in executing if index in self.beside]
             # What can be cancelled has timed out when it has ended.
-            error = machine.reach_timeout(self.deadline, at, {one.call.step.index for one in cut if one.task is not None})
+            cancelled = {one.call.step.index for one in cut if one.task is not None}
+            error = machine.time_out(self.definition.timeout, at, cancelled)
             if error is not None:
-                for running in cut:
-                    self._overdue(running, error)
+                for beside in cut:
+                    self._overdue(beside, error)
         elif isinstance(due, Wait):
             machine.wake(due, at)
-        elif isinstance(due, Pause):
-            machine.end_pause(due, at)
-        elif self._running.get(due.call.step.index) is due and due.call.step.index in machine.open:
+        elif self.beside.get(due.call.step.index) is due and due.call.step.index in executing:
             step = due.call.step
             assert step.timeout is not None
             late = StepTimeoutError(f"step {step.name!r} took longer than its timeout of {step.timeout:g} s")
@@ -259,20 +285,13 @@ class Driver:
             if due.task is None:  # what can be cancelled has timed out when it has ended
                 machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, late))
 
-    def _overdue(self, running: Running, error: Exception) -> None:
-        """Tell a call that its time is up: ``error`` says why."""
-        running.cancelled.set()
-        self._views.keep(running.call.step, running.view)
-        if running.task is not None and running.overdue is None:  # once: it may be cleaning up
-            running.overdue = error
-            running.task.cancel()
-
-    def _pass(self, command: Pass) -> None:
-        """End a step that waited, as a call that returned the value."""
-        step, at = command.step, clock() + self._epoch
-        if step.index in self.machine.open:
-            elapsed = at - self.machine.started_at(step.name)
-            self._returned(step.first, self._views.of(step), command.value, elapsed)
+    def _overdue(self, beside: CallBeside, error: Exception) -> None:
+        """Let a call know that its time is up: ``error`` says why."""
+        beside.cancelled.set()
+        self.views.keep(beside.call.step, beside.view)
+        if beside.task is not None and beside.overdue is None:  # once: it may be cleaning up
+            beside.overdue = error
+            beside.task.cancel()
 
     def _may_park(self) -> float | None:
         """Return the seconds for which there is nothing to do here, where that is long enough for others to use.
@@ -281,131 +300,41 @@ class Driver:
         """
         if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
             return 0.0 if not self.machine.plan.open else None
-        if not self.park or self._running or self.machine.status.terminal or self.mail:
+        if not self.park or self.beside or self.machine.state.status.terminal or self.mail:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None
 
-    def _arrive(self, running: Running, ok: bool, value: Any, elapsed: float) -> None:
-        """Say, from any thread, that a call beside the loop has ended."""
-        running.outcome = (ok, value, elapsed)
-        self._arrived.append(running)
+    def _arrive(self, beside: CallBeside, outcome: Made) -> None:
+        """Say, from any thread, how a call beside the loop has ended."""
+        beside.outcome = outcome
+        self._arrived.append(beside)
 
     def _take_arrived(self) -> None:
         """Feed to the machine how the first call that has arrived ended.
 
-        It is forgotten only when the machine knows: an interrupt may strike anywhere between.
+        It is forgotten only when the machine has taken that: an interrupt may strike anywhere between.
         """
-        running = self._arrived[0]
-        if not self._is_told(running):
-            self._ended(running)
-            if self._running.get(running.call.step.index) is running:
-                del self._running[running.call.step.index]
+        beside = self._arrived[0]
+        if not is_taken(self, beside):
+            self._take_beside(beside)
+            if self.beside.get(beside.call.step.index) is beside:
+                del self.beside[beside.call.step.index]
         self._arrived.popleft()
-        running.outcome = (True, None, 0.0)  # an error's traceback knows the thread's frame, and that knows this
+        beside.outcome = (beside.call, True, None, 0.0)  # an error's traceback knows the thread's frame, and that knows this
 
-    def _is_told(self, running: Running) -> bool:
-        """Whether the machine knows how the call ended."""
-        machine, call = self.machine, running.call
-        index = call.step.index
-        if self._running.get(index) is not running:
-            return True
-        if call.compensation:
-            waits = index in machine.undo_waiting
-            return index not in machine.undoing or waits or machine.undo_attempts.get(index, 1) != call.attempt
-        under_way = index in machine.open or index in machine.stragglers
-        return not under_way or machine.attempts.get(index, 1) != call.attempt
-
-    def _ended(self, running: Running) -> None:
-        call = running.call
-        assert running.outcome is not None
-        ok, value, elapsed = running.outcome
-        if ok:
-            self._returned(call, running.view, value, elapsed)
-        elif running.overdue is not None and call.step.index in self.machine.open:
-            at = clock() + self._epoch
-            self._send(StepTimedOut(call.step.name, call.attempt, at, elapsed, running.overdue, running=False), running.view)
+    def _take_beside(self, beside: CallBeside) -> None:
+        assert beside.outcome is not None
+        call, returned, value, elapsed = beside.outcome
+        at = self.now()
+        if returned:
+            self.returned(call, beside.view, value, elapsed, at)
+        elif beside.overdue is not None and call.step.index in self.machine.state.executing:
+            self.cut_off(call, beside.view, beside.overdue, elapsed, at)
         else:
-            self._raised(call, running.view, value, elapsed)
+            self.raised(call, beside.view, value, elapsed, at)
 
-    # -- outcomes -----------------------------------------------------------------------------------------------------
-
-    def _returned(self, call: Call, view: Context, value: Any, elapsed: float) -> None:
-        """Feed to the machine that a call returned."""
-        step, machine, at = call.step, self.machine, clock() + self._epoch
-        if type(value) is CoroutineType:
-            value.close()
-            unawaited = SagaDefinitionError(f"step {step.name!r} returned a coroutine, which nobody awaits: {_MAKE_ASYNC}")
-            if call.compensation:
-                self._raised(call, view, unawaited, elapsed)
-            else:  # what it did besides is not known
-                if not self._plain:
-                    self._views.keep(step, view)
-                self._send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True), view)
-            return
-        if call.compensation:
-            self._send(CompensationSucceeded(step.name, call.attempt, at, elapsed), view)
-            return
-        if not self._plain:
-            view = self._views.take_over(step, view, machine.gave_up_on(step))
-        if type(value) is type(view):
-            value = view._become(value)
-        text = ""
-        if self.journal is not None:
-            try:
-                value, text = self.journal.take_result(step.name, view, value)
-            except EncodingError as error:
-                self._send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
-                return
-        view._run.results[step.name] = value
-        view._run.previous = value
-        event = StepSucceeded(step.name, call.attempt, at, elapsed, value)
-        if text:
-            assert self.journal is not None
-            self.journal.attach(event, text)
-        machine.send(event)
-
-    def _raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
-        """Feed to the machine that a call raised."""
-        name, machine, at = call.step.name, self.machine, clock() + self._epoch
-        traceback = error.__traceback__
-        if traceback is not None and traceback.tb_next is not None:
-            error.__traceback__ = traceback.tb_next  # nobody wants to read about this driver's own frame
-        interrupt = not isinstance(error, Exception)
-        if interrupt:
-            if self.interrupt is None:
-                self.interrupt = error
-            if call.compensation and _struck_here(error):
-                machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
-                return
-        if not call.compensation:
-            if not self._plain:
-                self._views.keep(call.step, view)
-            self._send(StepFailed(name, call.attempt, at, elapsed, error, interrupt), view)
-            return
-        self._send(CompensationFailed(name, call.attempt, at, elapsed, error), view)
-        if self.on_compensation_failure is not None and call.step.index in machine.unfinished_undo:
-            try:
-                self.on_compensation_failure(view, name, error)
-            except Exception:
-                logging.getLogger("saga").exception("the handler of failed compensations raised at step %r", name)
-
-    def _send(self, event: Event, view: Context | None = None) -> None:
-        """Give the machine an outcome, with what its call changed in ``view``."""
-        if self.journal is not None and view is not None:
-            self.journal.attach(event, self.journal.take_changes(view))
-        self.machine.send(event)
-
-    def _join(self, command: Join) -> None:
-        at = clock() + self._epoch
-        try:
-            self._views.join(command.group)
-        except MergeConflictError as error:
-            self.machine.give_up(error, at)
-        else:
-            self.machine.send(GroupJoined(command.group.index, at))
-
-    # -- observers, operators and interrupts --------------------------------------------------------------------------
+    # -- observers and messages ---------------------------------------------------------------------------------------
 
     def notify(self) -> None:
         """Say, from any thread, that the inbox holds something."""
@@ -416,26 +345,15 @@ class Driver:
         """Make the loop go on, where it waits for an outcome or a message."""
         raise NotImplementedError
 
-    def _obey(self, messages: Sequence[Callable[[float], OperatorActed | SignalReceived]]) -> None:
-        """Give the machine what came from outside."""
-        for message in messages:
-            event = message(clock() + self._epoch)
-            if isinstance(event, SignalReceived):
-                self.machine.receive(event)
-                continue
-            try:
-                self.machine.act(event)
-            except ActionRefusedError as error:
-                logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
-
-    def _publish(self) -> None:
+    def _show(self) -> None:
+        """Show the new events to the observers."""
         events = self.machine.events
-        while self._published < len(events):
-            event = events[self._published]
-            self._published += 1
-            for observer in self.observers:
+        while self._shown < len(events):
+            event = events[self._shown]
+            self._shown += 1
+            for observer in self._observers:
                 try:
-                    observer(event, self.info)
+                    observer(event, self._info)
                 except Exception:
                     if id(observer) not in self._reported:
                         self._reported.add(id(observer))
@@ -446,62 +364,13 @@ class Driver:
                             self.machine.saga_id,
                         )
 
-    def _call_off(self) -> None:
-        """Let no call begin that has not begun yet in its thread."""
-        for index, running in list(self._running.items()):
-            if running.outcome is None and running.task is None and running.turn.acquire(blocking=False):
-                del self._running[index]
 
-    def _replayed(self) -> Machine:
-        """Return a machine made anew from the events."""
-        old = self.machine
-        return Machine.replay(
-            old.plan, old.events, old.saga, old.saga_id, stop_on_compensation_failure=old.stop_on_compensation_failure
-        )
-
-    def _interrupted(self, error: BaseException) -> None:
-        """Put things straight after an interrupt that struck this driver itself."""
-        if self.interrupt is None:
-            self.interrupt = error
-        at = clock() + self._epoch
-        machine = self.machine = self._replayed()
-        steps, inline = machine.plan.steps, self._inline
-        for index, running in list(self._running.items()):
-            if self._is_told(running) or (
-                running.outcome is None and running.task is None and running.turn.acquire(blocking=False)
-            ):
-                del self._running[index]
-        called = inline.step.index if inline is not None and not inline.compensation else None
-        lost = sorted(index for index in machine.open - self._running.keys() if steps[index].pause is None)
-        for index in [index for index in lost if index == called]:
-            machine.send(StepFailed(steps[index].name, machine.attempts.get(index, 1), at, 0.0, error, True))
-        machine.give_up(error, at)
-        for index in [index for index in lost if index != called]:  # about to be called, and now never
-            machine.send(StepFailed(steps[index].name, machine.attempts.get(index, 1), at, 0.0, error))
-        waiting = {what.step.index for _, _, what in self._timers if isinstance(what, Wait)}
-        for index in sorted(machine.undoing - waiting - self._running.keys()):
-            attempt = machine.undo_attempts.get(index, 1)
-            scheduled = machine.undo_waiting.get(index)
-            if scheduled is not None:
-                left = max(0.0, scheduled.at + scheduled.delay - at)
-                machine.commands.append(Wait(steps[index], scheduled.attempt, left, True))
-            elif (
-                inline is not None
-                and inline.compensation
-                and inline.step.index == index
-                and (isinstance(error, Exception) or not _struck_here(error))  # a fault that would only come again
-            ):
-                machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
-            elif not any(c.step.index == index for c in machine.commands if isinstance(c, (Call, Wait))):
-                machine.commands.append(Call(steps[index], attempt, True))
-        self._inline = None
-
-
-def _struck_here(error: BaseException) -> bool:
-    """Whether an interrupt struck in this package's own lines, not in the user's."""
-    trace = error.__traceback__
-    while trace is not None:
-        if not trace.tb_frame.f_globals.get("__name__", "").startswith("saga."):
-            return False
-        trace = trace.tb_next
-    return True
+def _listens(observer: Callable[..., Any]) -> bool:
+    """Ask an observer that has an answer whether it would do anything now."""
+    listening = getattr(observer, "listening", None)
+    if not callable(listening):
+        return True
+    try:
+        return bool(listening())
+    except Exception:
+        return True  # it is reported when it raises on an event

@@ -73,8 +73,8 @@ def test_the_intents_of_a_group_share_a_commit_and_its_join_has_none_of_its_own(
     assert saga.execute(store=watched).ok  # type: ignore[arg-type]
     told_of = transactions(watched)
     assert told_of[1] == ["StepSucceeded a", "StepStarted b", "StepStarted c1", "StepStarted d"]
-    joined = next(commit for commit in told_of if "GroupJoined" in commit)
-    assert joined[1:] == ["GroupJoined", "StepStarted e"]
+    joined = next(commit for commit in told_of if "GroupMerged" in commit)
+    assert joined[1:] == ["GroupMerged", "StepStarted e"]
     assert joined[0].startswith("StepSucceeded ")
     assert len(told_of) == len(saga.plan.steps) + 1
     assert set(watched.calls) == {"create", "append"}
@@ -87,7 +87,7 @@ def test_nested_groups_that_end_together_end_in_one_commit(watched: Watched) -> 
     inner = parallel(step(slow, name="b"), step(lambda: 1, name="c"))
     saga = Saga("s").add_task(parallel(inner, step(lambda: 2, name="d")))
     assert saga.execute(store=watched).ok  # type: ignore[arg-type]
-    assert transactions(watched)[-1] == ["StepSucceeded b", "GroupJoined", "GroupJoined", "SagaCompleted"]
+    assert transactions(watched)[-1] == ["StepSucceeded b", "GroupMerged", "GroupMerged", "SagaCompleted"]
     assert len(watched.writes) == 4
 
 
@@ -254,7 +254,7 @@ def test_branches_store_what_they_changed_and_the_join_nothing(watched: Watched)
     for key in "ab":
         assert sorted(payloads[key]["changes"]) == [[key, key], ["shared", "same"]]
         assert payloads[key]["removed"] == ["old"]
-    (joined,) = [entry for entry in watched.entries() if entry.kind == "GroupJoined"]
+    (joined,) = [entry for entry in watched.entries() if entry.kind == "GroupMerged"]
     assert json.loads(joined.payload) == {"group": 0}
 
 

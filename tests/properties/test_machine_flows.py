@@ -19,7 +19,7 @@ from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
-    GroupJoined,
+    GroupMerged,
     RetryScheduled,
     SagaCompensated,
     SagaCompensating,
@@ -144,7 +144,7 @@ class Drive:
                 if self.data.draw(st.integers(0, 5), label="conflict") == 0:
                     self.machine.give_up(MergeConflictError(), self.at)
                 else:
-                    self.machine.send(GroupJoined(command.group.index, self.at))
+                    self.machine.send(GroupMerged(command.group.index, self.at))
                 self.note()
             else:
                 self.pool.append(command)
@@ -261,7 +261,7 @@ class Ledger:
         elif isinstance(each, ENDS):
             self.ends(each)
         else:
-            assert isinstance(each, (SagaStarted, RetryScheduled, GroupJoined))
+            assert isinstance(each, (SagaStarted, RetryScheduled, GroupMerged))
 
     def undo_starts(self, each: CompensationStarted, name: str) -> None:
         assert name not in self.running, "compensated while its execute runs"

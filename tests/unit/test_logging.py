@@ -78,9 +78,9 @@ LINES = [
         "compensation retry scheduled saga=place-order id=a1 step=charge attempt=2 status=waiting delay_ms=250.0",
     ),
     (
-        e.GroupJoined(0, 1.0),
+        e.GroupMerged(0, 1.0),
         "DEBUG",
-        "parallel group joined saga=place-order id=a1 group=0",
+        "parallel group merged saga=place-order id=a1 group=0",
     ),
     (
         e.SagaCompensating("charge", ERROR, 1.0),
@@ -325,7 +325,7 @@ def test_several_loggers_and_plain_functions_see_the_same_events(caplog: pytest.
     Saga("s", logger=iter(observers)).add_task(parallel(step(str, name="a"), step(str, name="b"))).execute(context, saga_id="1")
     names = [name for name, _ in seen]
     assert names[:3] == ["SagaStarted", "StepStarted", "StepStarted"]
-    assert names[-2:] == ["GroupJoined", "SagaCompleted"]
+    assert names[-2:] == ["GroupMerged", "SagaCompleted"]
     assert {(info.saga, info.saga_id) for _, info in seen} == {("s", "1")}
     assert all(info.context is context for _, info in seen)
     by_logger = [[r.getMessage() for r in caplog.records if r.name == name] for name in ("saga", "saga.second")]

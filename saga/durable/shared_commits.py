@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Final
 
-from saga.journal import Journal, commit_each
+from saga.durable.journal import Journal, commit_each
 from saga.machine import Machine
 from saga.storage.protocol import Store
 

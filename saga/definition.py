@@ -1,0 +1,141 @@
+"""Definitions: all that an execution is run by. A saga makes one, a block makes one; nothing below them knows either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from saga.context import Context
+from saga.errors import SagaDefinitionError
+from saga.events import Event
+from saga.machine import Machine, Plan, PlannedStep, check_timeout
+
+if TYPE_CHECKING:
+    from saga.durable.codec import Codec
+
+__all__ = ["Around", "CompensationFailureHandler", "Definition", "ExecutionInfo", "Observer", "observers_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """Which execution an event belongs to: given to observers with each event.
+
+    :ivar definition: what it is run by; :ivar saga_id: its id.
+    :ivar context: the execution's context, for observers that show some of its keys.
+    """
+
+    definition: Definition
+    saga_id: str
+    context: Context
+
+    @property
+    def saga(self) -> str:
+        """The saga's name."""
+        return self.definition.name
+
+    def step(self, name: str) -> PlannedStep:
+        """Return the step of an event: its ``task``, and its policies (``retry``, ``timeout``, ``in_doubt``, ...).
+
+        :raises SagaDefinitionError: there is none of that name. A block's steps are known to its context only.
+        """
+        plan = self.context.__binding__.plan or self.definition.plan
+        return plan.step(name)
+
+
+Observer = Callable[[Event, ExecutionInfo], None]
+"""Called with each event, once it is stored where there is a store. One that has ``around`` surrounds calls too: :class:`Around`."""
+
+CompensationFailureHandler = Callable[[Context, str, BaseException], None]
+
+
+@runtime_checkable
+class Around(Protocol):
+    """An observer that surrounds each call with a context manager, such as a trace's span."""
+
+    def around(self, info: ExecutionInfo, step: PlannedStep, attempt: int, phase: str) -> AbstractContextManager[Any] | None:
+        """Return what is entered in the thread or task that makes the call, just before it, and left just after.
+
+        Whatever it does, the call is made, and its outcome is its own: what this raises is logged, once.
+
+        :param attempt: counts from 1; :param phase: ``"execute"`` or ``"compensate"``.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """All that an execution is run by.
+
+    :ivar name: the saga's name; :ivar version: see :class:`saga.Saga`.
+    :ivar plan: the compiled flow.
+    :ivar timeout: seconds an execution may go forward.
+    :ivar stop_on_compensation_failure: a compensation that failed for good leaves the others as they are.
+    :ivar on_compensation_failure: called with context, step name and error when a compensation failed for good.
+    :ivar observers: called with each event.
+    :ivar codec: how values are stored; ``None`` for the default one.
+    :ivar compatible_with: the versions whose executions this one can finish, whatever their plans are.
+    :ivar lease: seconds after which a process that died is taken to have died.
+    :raises SagaDefinitionError: something is wrong.
+    """
+
+    name: str
+    plan: Plan
+    version: str = "1"
+    timeout: float | None = None
+    stop_on_compensation_failure: bool = False
+    on_compensation_failure: CompensationFailureHandler | None = None
+    observers: tuple[Observer, ...] = ()
+    codec: Codec | None = None
+    compatible_with: frozenset[str] = frozenset()
+    lease: float = 30.0
+
+    def check(self) -> None:
+        """Refuse what is wrong.
+
+        :raises SagaDefinitionError: the text says what.
+        """
+        name = self.name
+        if not isinstance(name, str) or not name.strip():
+            raise SagaDefinitionError(f"a saga's name is a non-empty string, not {name!r}")
+        check_timeout(self.timeout, f"saga {name!r}: timeout")
+        check_timeout(self.lease, f"saga {name!r}: lease")
+        if self.on_compensation_failure is not None and not callable(self.on_compensation_failure):
+            raise SagaDefinitionError(
+                f"saga {name!r}: on_compensation_failure is {self.on_compensation_failure!r}; give a function of "
+                "(context, step name, error)"
+            )
+        for what, text in (("version", self.version), *(("compatible_with", one) for one in self.compatible_with)):
+            if not isinstance(text, str) or not text:
+                raise SagaDefinitionError(f"saga {name!r}: {what} has {text!r}; give a non-empty string")
+
+    def machine(self, saga_id: str) -> Machine:
+        """Return the machine of a new execution."""
+        return Machine(
+            self.plan.for_execution(),
+            self.name,
+            saga_id,
+            stop_on_compensation_failure=self.stop_on_compensation_failure,
+        )
+
+    def __repr__(self) -> str:
+        return f"<definition of saga {self.name!r}, version {self.version!r}>"
+
+
+def observers_of(saga: str, logger: Observer | Iterable[Observer] | None, more: Iterable[Observer]) -> tuple[Observer, ...]:
+    """Return every observer.
+
+    :raises SagaDefinitionError: one cannot be called.
+    """
+    found: list[Observer] = []
+    for what, given in (("logger", logger), ("observers", more)):
+        if given is None:
+            continue
+        observers = (given,) if callable(given) or not isinstance(given, Iterable) else tuple(given)
+        for observer in observers:
+            if not callable(observer):
+                raise SagaDefinitionError(
+                    f"saga {saga!r}: {what} has {observer!r}; give a SagaLogger or a function of (event, info)"
+                )
+        found += observers
+    return tuple(found)

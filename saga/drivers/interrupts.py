@@ -1,0 +1,93 @@
+"""Putting things straight after an interrupt that struck a driver itself (Ctrl-C, a cancellation), between any two of its lines.
+
+The events are the truth then: the machine is made anew from them, and a call that was under way is in doubt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saga.drivers.outcomes import struck_here
+from saga.events import CompensationFailed, StepFailed
+from saga.machine import Call, Machine, Wait
+
+if TYPE_CHECKING:
+    from saga.drivers.base import CallBeside, Driver
+
+__all__ = ["call_off", "is_taken", "put_straight"]
+
+
+def put_straight(driver: Driver, error: BaseException) -> None:
+    """Make the machine anew, and give the execution up."""
+    if driver.interrupt is None:
+        driver.interrupt = error
+    at = driver.now()
+    machine = driver.machine = driver.machine.replayed()
+    for index, call in list(driver.beside.items()):
+        if is_taken(driver, call) or _prevented(call):
+            del driver.beside[index]
+    _fail_lost(driver, machine, error, at)
+    _resume_compensations(driver, machine, error, at)
+    driver.inline = None
+
+
+def call_off(driver: Driver) -> None:
+    """Let no call begin that has not begun yet in its thread."""
+    for index, call in list(driver.beside.items()):
+        if _prevented(call):
+            del driver.beside[index]
+
+
+def is_taken(driver: Driver, beside: CallBeside) -> bool:
+    """Whether the machine has taken how the call ended."""
+    state, call = driver.machine.state, beside.call
+    index = call.step.index
+    if driver.beside.get(index) is not beside:
+        return True
+    if call.compensation:
+        waits = index in state.compensation_retries
+        return index not in state.compensating or waits or state.compensation_attempts.get(index, 1) != call.attempt
+    under_way = index in state.executing or index in state.stragglers
+    return not under_way or state.attempt(index) != call.attempt
+
+
+def _prevented(beside: CallBeside) -> bool:
+    return beside.outcome is None and beside.task is None and beside.turn.acquire(blocking=False)
+
+
+def _inline_call(driver: Driver) -> Call | None:
+    return driver.inline.call if driver.inline is not None else None
+
+
+def _fail_lost(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
+    """Fail the executes that are under way by the events, and that nobody makes: one of them may have been cut off."""
+    steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
+    called = inline.step.index if inline is not None and not inline.compensation else None
+    lost = sorted(index for index in state.executing - driver.beside.keys() if steps[index].pause is None)
+    if called is not None and called in lost:
+        machine.send(StepFailed(steps[called].name, state.attempt(called), at, 0.0, error, True))
+    machine.give_up(error, at)
+    for index in lost:
+        if index != called:  # about to be called, and now never
+            machine.send(StepFailed(steps[index].name, state.attempt(index), at, 0.0, error))
+
+
+def _resume_compensations(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
+    """Go on with the compensations that were under way."""
+    steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
+    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.compensation}
+    for index in sorted(state.compensating - waiting - driver.beside.keys()):
+        attempt = state.compensation_attempts.get(index, 1)
+        scheduled = state.compensation_retries.get(index)
+        if scheduled is not None:
+            left = max(0.0, scheduled.at + scheduled.delay - at)
+            machine.commands.append(Wait(steps[index], scheduled.attempt, left, True))
+        elif (
+            inline is not None
+            and inline.compensation
+            and inline.step.index == index
+            and (isinstance(error, Exception) or not struck_here(error))  # a fault that would only come again
+        ):
+            machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
+        elif not any(command.step.index == index for command in machine.commands if isinstance(command, Call | Wait)):
+            machine.commands.append(Call(steps[index], attempt, True))

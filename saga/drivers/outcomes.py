@@ -1,0 +1,215 @@
+"""What follows the outcome of a call: its event, what it changed in the context, its value. No clock and no thread lives here.
+
+A driver, or an engine that makes the calls by other means, says how each call ended and when. Its event is made here, with what
+the journal has to keep of it, and the machine takes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from types import CoroutineType
+from typing import Any, Final, Protocol
+
+from saga.context import Context
+from saga.definition import Definition
+from saga.drivers.views import Views, adopt, share
+from saga.errors import ActionRefusedError, EncodingError, MergeConflictError, SagaDefinitionError
+from saga.events import (
+    CompensationFailed,
+    CompensationSucceeded,
+    GroupMerged,
+    OperatorActed,
+    SignalReceived,
+    StepFailed,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
+
+__all__ = ["Message", "Outcomes", "Values", "struck_here"]
+
+_MAKE_ASYNC: Final = "make the function that calls it an `async def` which awaits it"
+
+Message = Callable[[float], OperatorActed | SignalReceived]
+"""What came from outside, to be called with the time."""
+
+
+class Values(Protocol):
+    """What a journal does with values; drivers know no more of it here."""
+
+    def take_result(self, step: str, view: Context, value: Any) -> tuple[Any, str]:
+        """Return a result as it will be read, and the text that stores it with what its call changed in the view.
+
+        :raises EncodingError: something cannot be stored; the view is as it was recorded last.
+        """
+
+    def take_changes(self, view: Context) -> str:
+        """Return the text that stores what a call changed in its view. What cannot be stored is taken back and logged."""
+
+
+class Outcomes:
+    """Feeds one execution's machine.
+
+    :param context: the execution's own view of the context.
+    :param values: what encodes values, where there is a journal.
+    :param views: those of an execution that another process began.
+    :ivar interrupt: the first interrupt that a call raised, to be raised again in the end.
+    """
+
+    interrupt: BaseException | None = None
+    _views: Views | None = None
+
+    def __init__(
+        self, definition: Definition, machine: Machine, context: Context, values: Values | None, views: Views | None = None
+    ) -> None:
+        self.definition = definition
+        self.machine = machine
+        self.context = context
+        self.values = values
+        if views is not None:
+            self._views = views
+
+    @property
+    def views(self) -> Views:
+        """The execution's views: made when the first is asked for, because a plan that is plain has but one."""
+        if self._views is None:
+            self._views = Views(self.machine.plan, self.context, self.definition.timeout is not None)
+        return self._views
+
+    @property
+    def plain(self) -> bool:
+        """Whether the execution's own view is the only one."""
+        return self.machine.plan.plain and self._views is None and self.definition.timeout is None
+
+    def view_for(self, call: Call) -> Context:
+        """Return the view that a call works on."""
+        if self.plain:
+            return self.context
+        if not call.compensation:
+            return self.views.for_execute(call.step)
+        view = self.views.for_compensate(call.step)
+        view.__binding__.limit(None, None)  # that of its execute is over
+        return view
+
+    def view_beside(self, call: Call) -> Context:
+        """Return the view that a call works on while others may work on it too."""
+        view = self.view_for(call)
+        return share(view) if call.compensation else view
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    def returned(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
+        """Take that a call returned."""
+        step, machine = call.step, self.machine
+        if type(value) is CoroutineType:
+            value.close()
+            unawaited = SagaDefinitionError(f"step {step.name!r} returned a coroutine, which nobody awaits: {_MAKE_ASYNC}")
+            if call.compensation:
+                self.raised(call, view, unawaited, elapsed, at)
+            else:  # what it did besides is not known
+                self._keep(step, view)
+                changes = self._changes(view)
+                machine.send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True, encoded=changes))
+            return
+        if call.compensation:
+            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, encoded=self._changes(view)))
+            return
+        if not self.plain:
+            view = self.views.take_over(step, view, machine.state.gave_up_on(step))
+        if type(value) is type(view):
+            value = adopt(view, value)
+        encoded = ""
+        if self.values is not None:
+            try:
+                value, encoded = self.values.take_result(step.name, view, value)
+            except EncodingError as error:
+                machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
+                return
+        view.__binding__.take_result(step.name, value)
+        machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value, encoded=encoded))
+
+    def raised(self, call: Call, view: Context, error: BaseException, elapsed: float, at: float) -> None:
+        """Take that a call raised."""
+        step, machine = call.step, self.machine
+        _hide_own_frames(error)
+        interrupt = not isinstance(error, Exception)
+        if interrupt:
+            if self.interrupt is None:
+                self.interrupt = error
+            if call.compensation and struck_here(error):
+                machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
+                return
+        changes = self._changes(view)
+        if not call.compensation:
+            self._keep(step, view)
+            machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, interrupt, encoded=changes))
+            return
+        machine.send(CompensationFailed(step.name, call.attempt, at, elapsed, error, encoded=changes))
+        handler = self.definition.on_compensation_failure
+        if handler is not None and step.index in machine.state.compensations_failed:
+            try:
+                handler(view, step.name, error)
+            except Exception:
+                logging.getLogger("saga").exception("the handler of failed compensations raised at step %r", step.name)
+
+    def cut_off(self, call: Call, view: Context, error: Exception, elapsed: float, at: float) -> None:
+        """Take that a call whose time was up has ended."""
+        step, changes = call.step, self._changes(view)
+        self.machine.send(StepTimedOut(step.name, call.attempt, at, elapsed, error, running=False, encoded=changes))
+
+    def finished(self, finish: Finish, at: float) -> None:
+        """Take that a step that waited has come to its end: as a call that returned the value."""
+        step = finish.step
+        if step.index in self.machine.state.executing:
+            elapsed = at - self.machine.started_at(step.name)
+            self.returned(step.first, self.views.of(step), finish.value, elapsed, at)
+
+    def merge(self, merge: Merge, at: float) -> None:
+        """Merge the views of a group's branches."""
+        try:
+            self.views.merge(merge.group)
+        except MergeConflictError as error:
+            self.machine.give_up(error, at)
+        else:
+            self.machine.send(GroupMerged(merge.group.index, at))
+
+    def take_messages(self, messages: Sequence[Message], at: float) -> None:
+        """Give the machine what came from outside."""
+        for message in messages:
+            event = message(at)
+            if isinstance(event, SignalReceived):
+                waits.receive(self.machine, event)
+                continue
+            try:
+                act(self.machine, event)
+            except ActionRefusedError as error:
+                logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
+
+    def _keep(self, step: PlannedStep, view: Context) -> None:
+        if not self.plain:
+            self.views.keep(step, view)
+
+    def _changes(self, view: Context) -> str:
+        return self.values.take_changes(view) if self.values is not None else ""
+
+
+def _hide_own_frames(error: BaseException) -> None:
+    """Nobody wants to read about the lines that make the call."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and _is_call(trace.tb_frame.f_globals.get("__name__")):
+        trace = error.__traceback__ = trace.tb_next
+
+
+def _is_call(module: Any) -> bool:
+    return module == "saga.drivers.calls"
+
+
+def struck_here(error: BaseException) -> bool:
+    """Whether an interrupt struck in this package's own lines, not in the user's."""
+    trace = error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_globals.get("__name__", "").startswith("saga."):
+            return False
+        trace = trace.tb_next
+    return True

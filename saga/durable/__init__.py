@@ -1,0 +1,1 @@
+"""Executions that a store remembers: their journals, their leases, how they are started and rebuilt."""

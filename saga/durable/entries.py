@@ -1,0 +1,245 @@
+"""Entries of a journal: events <-> entries of a store. The only place that knows what a payload looks like.
+
+A payload is one JSON object: the event's fields, then what is ``encoded`` with it (see :mod:`saga.durable.values`). Values in it
+are the codec's; context changes are pairs ``[key, value]``, so that no key can be mistaken for a tag of the codec.
+
+The first entry says in which format the journal is written. A version of this package that writes another one gives it another
+number, and still reads the older ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any, Final
+
+from saga import events as e
+from saga.codec import Codec, decode_error, encode_error
+from saga.context import Context
+from saga.errors import EncodingError
+from saga.storage.protocol import Entry
+
+__all__ = [
+    "FORMAT",
+    "Errors",
+    "Recorded",
+    "action_message",
+    "changes_text",
+    "details_of",
+    "made_progress",
+    "read_entries",
+    "read_message",
+    "signal_message",
+    "start_text",
+    "write_entries",
+]
+
+FORMAT: Final = 1
+"""The number of the format that is written here."""
+
+Errors = dict[int, tuple[BaseException, int]]
+"""By id: the errors that a journal has already, and the number of the entry of each. An error is stored once."""
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec: Codec) -> list[Entry]:
+    """Return the entries of events.
+
+    :param written: how many entries the journal has before these.
+    :param errors: those of earlier entries; those of these are added.
+    """
+    entries = []
+    number = written
+    for event in events:
+        number += 1
+        name, has_step, payload = _WRITERS[type(event)]
+        text = payload(event, number, errors, codec)
+        entries.append(Entry(number, name, event.step if has_step else None, text, event.at))  # type: ignore[union-attr]
+    return entries
+
+
+def _started(event: e.StepStarted | e.CompensationStarted, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"attempt":{event.attempt}{event.encoded}}}' if type(event) is e.StepStarted else f'{{"attempt":{event.attempt}}}'
+
+
+def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"attempt":{event.attempt},"elapsed":{event.elapsed:.6f}{event.encoded}}}'
+
+
+def _signalled(event: e.SignalReceived, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}}}'
+
+
+def _saga_started(event: e.SagaStarted, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"saga":{quote(event.saga)},"saga_id":{quote(event.saga_id)},"format":{FORMAT}{event.encoded}}}'
+
+
+def _other(event: Any, number: int, errors: Errors, codec: Codec) -> str:
+    parts = []
+    for name in event.__match_args__:
+        if name in ("step", "at"):
+            continue
+        value = getattr(event, name)
+        if isinstance(value, BaseException):
+            _, known = errors.setdefault(id(value), (value, number))
+            part = f'"error_at":{known}' if known != number else f'"error":{_to_json(encode_error(value))}'
+        elif value is False:  # every flag's default
+            continue
+        else:
+            part = f"{quote(name)}:{_to_json(value)}"
+        parts.append(part)
+    encoded = getattr(event, "encoded", "")
+    return f"{{{','.join(parts)}{encoded if parts else encoded[1:]}}}"
+
+
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+_PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
+    e.SagaStarted: _saga_started,
+    e.SignalReceived: _signalled,
+    e.StepStarted: _started,
+    e.CompensationStarted: _started,
+    e.StepSucceeded: _succeeded,
+    e.CompensationSucceeded: _succeeded,
+}
+_KINDS: Final[dict[str, Any]] = {kind.__name__: kind for kind in e.Event.__args__}
+#: For each kind of event its name, whether it has a step, and what writes its payload.
+_WRITERS: Final = {
+    kind: (name, "step" in kind.__match_args__, _PAYLOADS.get(kind, _other)) for name, kind in _KINDS.items()
+}
+
+
+def changes_text(changed: Mapping[str, str], removed: Sequence[str]) -> str:
+    """Return what is encoded with an event whose call changed and removed these keys; ``changed`` has their values' texts."""
+    pairs = ",".join(f"[{quote(key)},{text}]" for key, text in changed.items())
+    text = f',"changes":[{pairs}]' if pairs else ""
+    return f'{text},"removed":{json.dumps(removed)}' if removed else text
+
+
+def start_text(context_class: str, changes: str, version: str) -> str:
+    """Return what is encoded with an execution's first event: its saga's version, its context's class and input."""
+    return f',"version":{quote(version)},"context":{quote(context_class)}{changes}'
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Recorded:
+    """An entry read back: the event, and what its call changed in its view of the context.
+
+    :ivar more: what else the payload holds.
+    """
+
+    event: e.Event
+    changes: dict[str, Any]
+    removed: Sequence[str]
+    more: dict[str, Any]
+
+    def apply(self, view: Context) -> None:
+        """Change the view as the call did."""
+        view.__dict__.update(self.changes)
+        for key in self.removed:
+            view.__dict__.pop(key, None)
+
+
+def read_entries(entries: Sequence[Entry], codec: Codec) -> tuple[list[Recorded], Errors]:
+    """Return what a journal says, and the errors it has.
+
+    :raises EncodingError: it cannot be read: a class in it is gone, or a later version of this package wrote it.
+    """
+    recorded: list[Recorded] = []
+    errors: Errors = {}
+    for entry in entries:
+        one = _read(entry, codec, recorded)
+        recorded.append(one)
+        error = getattr(one.event, "error", None)
+        if error is not None:
+            errors.setdefault(id(error), (error, entry.seq))
+    return recorded, errors
+
+
+def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
+    kind = _KINDS.get(entry.kind)
+    if kind is None:
+        raise EncodingError(f"entry {entry.seq} is a {entry.kind!r}, which this version does not know; upgrade the package")
+    payload: dict[str, Any] = codec.decode(entry.payload)
+    if payload.pop("format", FORMAT) > FORMAT:
+        raise EncodingError(f"entry {entry.seq} says that a later version of this package wrote the journal; upgrade it")
+    known: dict[str, Any] = {"at": entry.at}
+    for name in kind.__match_args__:
+        if name == "step":
+            known["step"] = entry.step
+        elif name == "error":
+            at = payload.pop("error_at", None)
+            known["error"] = decode_error(payload.pop("error")) if at is None else before[at - 1].event.error  # type: ignore[union-attr]
+        elif name in payload:
+            known[name] = payload.pop(name)
+    changes = dict(payload.pop("changes", ()))
+    return Recorded(kind(**known), changes, payload.pop("removed", ()), payload)
+
+
+def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return each entry's payload as it is shown: values as they are stored, each error where it matters."""
+    found: list[dict[str, Any]] = []
+    for entry in entries:
+        details = json.loads(entry.payload)
+        if "changes" in details:
+            details["changes"] = dict(details["changes"])
+        if "error_at" in details:
+            details["error"] = found[details.pop("error_at") - 1]["error"]
+        found.append(details)
+    return found
+
+
+def made_progress(entries: Sequence[Entry], recoveries: int) -> bool:
+    """Return whether any outcome was recorded within the last ``recoveries`` recoveries."""
+    seen = 0
+    for entry in reversed(entries):
+        if entry.kind in _OUTCOMES and '"in_doubt":true' not in entry.payload:
+            return True
+        seen += entry.kind == e.SagaRecovered.__name__
+        if seen >= recoveries:
+            return False
+    return False
+
+
+_OUTCOMES: Final = frozenset(
+    kind.__name__
+    for kind in (
+        e.StepSucceeded,
+        e.StepFailed,
+        e.StepSkipped,
+        e.CompensationSucceeded,
+        e.CompensationFailed,
+        e.OperatorActed,
+    )
+)
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+def action_message(action: str, step: str | None, who: str, why: str) -> str:
+    """Return an operator's action as a message's body."""
+    return json.dumps({"action": action, "step": step, "who": who, "why": why})
+
+
+def signal_message(name: str, value: Any, codec: Codec) -> str:
+    """Return a signal as a message's body.
+
+    :raises EncodingError: its value cannot be stored.
+    """
+    return json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
+
+
+def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
+    """Return what a message says, to be called with the time."""
+    fields = json.loads(body)
+    if "signal" in fields:
+        return partial(e.SignalReceived, fields["signal"], codec.decode(fields["value"]))
+    return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])

@@ -1,0 +1,172 @@
+"""An execution's journal: its events are stored under a lease, and its inbox is read."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from saga import events as e
+from saga.codec import Codec
+from saga.context import Context
+from saga.durable.entries import Errors, read_message, write_entries
+from saga.durable.leases import Keeper, keeper_of
+from saga.durable.values import encode_changes, encode_result
+from saga.drivers.outcomes import Message
+from saga.errors import StorageError
+from saga.machine import Machine
+from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution
+
+__all__ = ["Journal", "commit_each"]
+
+
+class Journal:
+    """Writes one execution's events to a store, under a lease: what a driver knows as its journal.
+
+    :ivar written: how many of the machine's events are stored.
+    """
+
+    def __init__(self, store: Store, codec: Codec, lease: Lease, status: e.Status) -> None:
+        self.store = store
+        self.codec = codec
+        self.lease = lease
+        self.written = 0
+        self.taken: list[int] = []  # messages dealt with, to leave the inbox with the next commit
+        self.errors: Errors = {}  # those that are stored
+        self._status = status
+        self._keeper: Keeper = keeper_of(store)
+
+    def take_result(self, step: str, view: Context, value: Any) -> tuple[Any, str]:
+        """Encode what a step returned and what it changed: see :func:`saga.durable.values.encode_result`."""
+        return encode_result(self.codec, step, view, value)
+
+    def take_changes(self, view: Context) -> str:
+        """Encode what a call changed: see :func:`saga.durable.values.encode_changes`."""
+        return encode_changes(self.codec, view)
+
+    def read_messages(self) -> list[Message]:
+        """Return what is in the inbox, each to be called with the time. It leaves the inbox with the next commit.
+
+        :raises StorageError: it cannot be read.
+        """
+        found = []
+        for message in self.store.inbox(self.lease.saga_id):
+            if message.id not in self.taken:
+                self.taken.append(message.id)
+                found.append(read_message(message.body, self.codec))
+        return found
+
+    # -- to the store -------------------------------------------------------------------------------------------------
+
+    def create(self, new: NewExecution, machine: Machine, lease_seconds: float) -> StoredExecution | None:
+        """Store the execution with its first events. Return ``None``, or the execution that has its id already."""
+        events = machine.events
+        existing = self.store.create(new, self._entries(events), self.lease.owner, lease_seconds)
+        if existing is None:
+            self.written = len(events)
+        return existing
+
+    def keep_lease(self, seconds: float, driver: Any) -> None:
+        """Keep the lease until the execution is terminal or cannot be stored any more. The driver is told of messages."""
+        self._keeper.hold(self.lease, seconds, driver.notify)
+
+    def park(self, delay: float) -> None:
+        """Give the lease back until ``delay`` seconds have passed or a message comes."""
+        self._keeper.drop(self.lease)
+        saga_id, owner = self.lease.saga_id, self.lease.owner
+        with suppress(StorageError):  # the lease runs out, then
+            self.store.release(self.lease, delay=delay, got_on=True)
+            if self.store.inbox(saga_id):  # it came before the release, which put it off
+                for row in self.store.claim(owner, 10.0, saga_id=saga_id):
+                    self.store.release(Lease(saga_id, owner, row.epoch), got_on=True)
+
+    def give_back(self) -> None:
+        """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
+        self._keeper.drop(self.lease)
+        with suppress(Exception):  # of a store with a fault, too
+            self.store.release(self.lease)
+
+    def commit(self, machine: Machine) -> None:
+        """Store the events that are not stored yet. They are durable when this returns.
+
+        :raises LeaseLostError: another process has taken the execution over.
+        :raises StorageError: nothing more is stored.
+        """
+        events = machine.events
+        if self.written == len(events):
+            return
+        entries = self._entries(events)
+        status = machine.status
+        try:
+            self._append(entries, status)
+        except StorageError:
+            # An interrupt may have struck after the commit and before it was noted here.
+            stored = self._stored_already(entries)
+            if not stored:
+                raise
+            if stored < len(entries):
+                self._append(entries[stored:], status)
+        self.take_stored(len(entries), status)
+
+    def commit_shared(self, machine: Machine) -> Future[None]:
+        """Begin :meth:`commit`, together with those of the running event loop's other executions."""
+        from saga.durable.shared_commits import commits_of
+
+        return commits_of(self.store).commit(self, machine)
+
+    def go_on(self) -> None:
+        """See to it that shared commits which an interrupt cut off are made."""
+        from saga.durable.shared_commits import commits_of
+
+        commits_of(self.store).go_on()
+
+    def to_append(self, machine: Machine) -> Append:
+        """Return what :meth:`commit` would store."""
+        status = machine.status
+        entries = self._entries(machine.events)
+        return Append(self.lease, entries, self._changed(status), status.terminal, self.taken)
+
+    def take_stored(self, entries: int, status: e.Status) -> None:
+        """Take note that so many entries are stored."""
+        if status.terminal:
+            self._keeper.drop(self.lease)
+        self.written += entries
+        self._status = status
+        self.taken.clear()
+
+    def _append(self, entries: Sequence[Entry], status: e.Status) -> None:
+        self.store.append(self.lease, entries, status=self._changed(status), release=status.terminal, taken=self.taken)
+
+    def _changed(self, status: e.Status) -> str | None:
+        return str(status) if status is not self._status else None
+
+    def _stored_already(self, entries: Sequence[Entry]) -> int:
+        try:
+            stored = self.store.journal(self.lease.saga_id)[self.written :]
+        except StorageError:
+            return 0
+        count = 0
+        for mine, theirs in zip(entries, stored, strict=False):
+            if (mine.seq, mine.kind, mine.step, mine.payload) != (theirs.seq, theirs.kind, theirs.step, theirs.payload):
+                return 0
+            count += 1
+        return 0 if len(stored) > len(entries) else count
+
+    def _entries(self, events: Sequence[e.Event]) -> list[Entry]:
+        return write_entries(events[self.written :], self.written, self.errors, self.codec)
+
+
+def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
+    """Store what executions have to store, in one transaction where that can be.
+
+    What could not be stored is left to :meth:`Journal.commit`, which says what is wrong with it.
+    """
+    with suppress(Exception):
+        parts = [(journal, machine) for journal, machine in parts if journal.written < len(machine.events)]
+        if len(parts) < 2:
+            return
+        appends = [journal.to_append(machine) for journal, machine in parts]
+        for (journal, machine), one, stored in zip(parts, appends, store.append_each(appends), strict=True):
+            if stored:
+                journal.take_stored(len(one.entries), machine.status)

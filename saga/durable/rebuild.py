@@ -1,0 +1,151 @@
+"""Executions rebuilt from their journals: to look at, to act on, to go on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from saga import events as e
+from saga.codec import Codec
+from saga.definition import Definition
+from saga.drivers.base import Driver
+from saga.drivers.views import Views, bind
+from saga.durable.entries import Errors, Recorded, read_entries
+from saga.durable.importable import read_step
+from saga.durable.journal import Journal
+from saga.durable.leases import owner
+from saga.durable.values import rebuild_context, remember_recorded
+from saga.errors import DefinitionChangedError, UnknownExecutionError
+from saga.machine import Machine, OpenPlan, Plan, recover
+from saga.result import SagaResult
+from saga.storage.protocol import Entry, Lease, Store, StoredExecution
+
+__all__ = ["Rebuilt", "codec_of", "load", "rebuild", "take_up"]
+
+D = TypeVar("D", bound=Driver)
+
+_default_codec: Codec | None = None
+
+
+def codec_of(definition: Definition) -> Codec:
+    """Return how a definition's values are stored."""
+    global _default_codec
+    if definition.codec is not None:
+        return definition.codec
+    if _default_codec is None:
+        _default_codec = Codec()
+    return _default_codec
+
+
+class Rebuilt:
+    """What a journal leads to.
+
+    :ivar machine: with no commands; :ivar views: what its calls saw and changed.
+    :ivar written: how many entries there are; :ivar errors: those that they have.
+    """
+
+    def __init__(self, machine: Machine, views: Views, written: int, errors: Errors) -> None:
+        self.machine = machine
+        self.views = views
+        self.written = written
+        self.errors = errors
+
+    def result(self) -> SagaResult:
+        """Return how the execution stands."""
+        return SagaResult(self.machine.plan, self.machine.log, self.views.context)
+
+
+def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entry]) -> Rebuilt:
+    """Return what an execution's journal leads to.
+
+    :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+    :raises EncodingError: an entry cannot be read.
+    :raises UnknownExecutionError: there are no entries: it was purged.
+    """
+    machine = definition.machine(row.saga_id)
+    plan, codec = machine.plan, codec_of(definition)
+    if row.fingerprint != plan.fingerprint and row.version not in definition.compatible_with:
+        raise DefinitionChangedError(
+            f"execution {row.saga_id!r} was begun by version {row.version!r} of saga {row.name!r}, whose steps or policies "
+            f"differ from those of version {definition.version!r} here; register the old definition beside the new one, or, if "
+            f"the new one can finish what the old one began, say compatible_with=[{row.version!r}]"
+        )
+    recorded, errors = read_entries(entries, codec)
+    if not recorded:
+        raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")
+    context = rebuild_context(recorded[0], codec)
+    bind(context, plan, row.saga_id)
+    views = Views(plan, context, definition.timeout is not None)
+    try:
+        for one in recorded:
+            if isinstance(plan, OpenPlan) and isinstance(one.event, e.StepStarted) and "task" in one.more:
+                plan.extend(read_step(one.event.step, one.more["task"]))
+            _replay(views, machine, one)
+            machine.record(one.event)
+    except KeyError as error:
+        raise DefinitionChangedError(
+            f"execution {row.saga_id!r} of saga {row.name!r} has a step {error.args[0]!r}, which version "
+            f"{definition.version!r} lacks"
+        ) from error
+    for view in views.all():
+        remember_recorded(view, codec)
+    return Rebuilt(machine, views, len(recorded), errors)
+
+
+def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
+    """Do to the views what the driver did when the event happened, before the machine folds it."""
+    event = recorded.event
+    steps, state = machine.plan.by_name, machine.state
+    if isinstance(event, e.StepSucceeded):
+        step = steps[event.step]
+        given_up = state.gave_up_on(step)
+        view = views.take_over(step, views.for_compensate(step) if given_up else views.of(step), given_up)
+        recorded.apply(view)
+        view.__binding__.take_result(step.name, event.result)
+    elif isinstance(event, e.StepFailed):
+        step = steps[event.step]
+        view = views.for_compensate(step) if step.index in state.stragglers else views.for_execute(step)
+        views.keep(step, view)
+        recorded.apply(view)
+    elif isinstance(event, e.StepTimedOut):
+        step = steps[event.step]
+        view = views.for_execute(step)
+        views.keep(step, view)
+        recorded.apply(view)  # what was cancelled has ended, and its changes are known
+    elif isinstance(event, e.CompensationSucceeded | e.CompensationFailed):
+        recorded.apply(views.for_compensate(steps[event.step]))
+    elif isinstance(event, e.GroupMerged):
+        views.merge(machine.plan.groups[event.group])
+
+
+def load(definition: Definition, saga_id: str, store: Store) -> SagaResult:
+    """Return a stored execution as it stands now.
+
+    :raises UnknownExecutionError: there is none.
+    :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+    """
+    row = store.get(saga_id)
+    if row is None or row.name != definition.name:
+        raise UnknownExecutionError(f"there is no execution {saga_id!r} of saga {definition.name!r}")
+    return rebuild(definition, row, store.journal(saga_id)).result()
+
+
+def take_up(
+    definition: Definition, drivers: Callable[[Plan], type[D]], row: StoredExecution, store: Store, entries: Sequence[Entry]
+) -> D:
+    """Return what goes on with an execution that this process has claimed.
+
+    :param drivers: chooses the driver by the plan: that of a block is known only when its journal is read.
+    :param entries: its journal, read since it was claimed.
+    :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+    :raises EncodingError: its journal cannot be read.
+    """
+    rebuilt = rebuild(definition, row, entries)
+    machine = rebuilt.machine
+    journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), e.Status(row.status))
+    journal.written, journal.errors = rebuilt.written, rebuilt.errors
+    recover(machine, owner(), row.epoch, time.time())
+    execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
+    journal.keep_lease(definition.lease, execution)
+    return execution

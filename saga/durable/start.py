@@ -1,0 +1,167 @@
+"""Executions that a store remembers are started here: once for each id. Who starts one again gets the first one's outcome."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from saga import events as e
+from saga.context import Context
+from saga.definition import Definition
+from saga.drivers.base import Driver
+from saga.drivers.results import raised_or
+from saga.durable.journal import Journal
+from saga.durable.leases import keeper_of, owner
+from saga.durable.rebuild import codec_of, rebuild, take_up
+from saga.durable.values import encode_input
+from saga.errors import SagaIdTakenError, UnknownExecutionError
+from saga.machine import Machine
+from saga.result import SagaResult
+from saga.storage.opened import store_of
+from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
+
+if TYPE_CHECKING:
+    from saga.drivers.aio import AsyncExecution
+
+__all__ = ["astart", "create", "start"]
+
+D = TypeVar("D", bound=Driver)
+
+
+def start(
+    definition: Definition, driver: type[D], context: Context, saga_id: str, store: Store | str | os.PathLike[str]
+) -> D | SagaResult:
+    """Return what runs a new execution; where the id exists already, wait for its outcome and return that."""
+    opened = store_of(store)
+    created = create(definition, driver, definition.machine(saga_id), context, opened)
+    return _join(definition, driver, saga_id, opened) if isinstance(created, StoredExecution) else created
+
+
+async def astart(
+    definition: Definition, context: Context, saga_id: str, store: Store | str | os.PathLike[str]
+) -> AsyncExecution | SagaResult:
+    """As :func:`start`, in the running event loop. What was created when a cancellation strikes is undone at once."""
+    import asyncio
+
+    from saga.drivers.aio import AsyncExecution, in_thread
+
+    struck: list[BaseException] = []
+    # What is open already needs no thread.
+    opened = await in_thread(partial(store_of, store), struck.append) if isinstance(store, str | os.PathLike) else store
+    found: AsyncExecution | StoredExecution | SagaResult | None = None
+    if not struck:
+        machine = definition.machine(saga_id)
+        journal, new = _new(definition, machine, context, opened)
+        existing = await in_thread(partial(journal.create, new, machine, definition.lease), struck.append)
+        found = _created(definition, AsyncExecution, machine, context, journal, new, existing)
+    pauses = _pauses()
+    while not struck:
+        if isinstance(found, (AsyncExecution, SagaResult)):
+            return found
+        if found is None:
+            await asyncio.sleep(next(pauses))
+        found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, opened), struck.append)
+    if isinstance(found, AsyncExecution):
+        await found.leave(struck[0])
+        raised_or(found)
+    raise struck[0]
+
+
+def create(
+    definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store
+) -> D | StoredExecution:
+    """Store a new execution and return what runs it, or return the execution that has its id already.
+
+    :raises EncodingError: the input cannot be stored; nothing is.
+    :raises SagaIdTakenError: the id belongs to another saga or another input.
+    """
+    journal, new = _new(definition, machine, context, store)
+    existing = journal.create(new, machine, definition.lease)
+    return _created(definition, driver, machine, context, journal, new, existing)
+
+
+def _new(definition: Definition, machine: Machine, context: Context, store: Store) -> tuple[Journal, NewExecution]:
+    """Return what is to be stored of a new execution.
+
+    :raises EncodingError: the input cannot be stored.
+    """
+    saga_id, codec = machine.saga_id, codec_of(definition)
+    encoded, digest = encode_input(context, codec, definition.version)
+    machine.start(time.time())
+    started = machine.events[0]
+    assert isinstance(started, e.SagaStarted)
+    started.encoded = encoded
+    journal = Journal(store, codec, Lease(saga_id, owner(), 1), e.Status.RUNNING)
+    fingerprint = machine.plan.fingerprint
+    new = NewExecution(saga_id, definition.name, definition.version, fingerprint, digest, str(e.Status.RUNNING))
+    return journal, new
+
+
+def _created(
+    definition: Definition,
+    driver: type[D],
+    machine: Machine,
+    context: Context,
+    journal: Journal,
+    new: NewExecution,
+    existing: StoredExecution | None,
+) -> D | StoredExecution:
+    """Return what runs a new execution that is stored, or the one that has its id already: see :func:`create`."""
+    saga_id, name = new.saga_id, definition.name
+    if existing is not None:
+        if existing.name != name:
+            raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
+        if existing.digest != new.digest:
+            raise SagaIdTakenError(
+                f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
+                "same execution, so give another id, or the same input to get its outcome"
+            )
+        return existing
+    execution = driver(definition, machine, context, journal)
+    journal.keep_lease(definition.lease, execution)
+    return execution
+
+
+def _join(definition: Definition, driver: type[D], saga_id: str, store: Store) -> D | SagaResult:
+    """Wait until an execution has ended and return its result, or what finishes it if its owner dies meanwhile.
+
+    :raises DefinitionChangedError: it is one of a definition that is not compatible.
+    """
+    pauses = _pauses()
+    while (found := _look(definition, driver, saga_id, store)) is None:
+        time.sleep(next(pauses))
+    return found
+
+
+def _pauses() -> Iterator[float]:
+    """Yield the seconds to wait between two looks at an execution."""
+    pause = 0.01
+    while True:
+        yield pause
+        pause = min(0.5, pause * 1.5)
+
+
+def _look(definition: Definition, driver: type[D], saga_id: str, store: Store) -> D | SagaResult | None:
+    """Return the result of an execution that has ended, what finishes it if its owner has died, or ``None``: it goes on."""
+    row = store.get(saga_id)
+    if row is None:
+        raise UnknownExecutionError(f"execution {saga_id!r} was purged")
+    if e.Status(row.status).terminal:
+        return rebuild(definition, row, store.journal(saga_id)).result()
+    if row.lease_until <= store.now():
+        for claimed in store.claim(owner(), definition.lease, saga_id=row.saga_id):
+            lease = Lease(row.saga_id, owner(), claimed.epoch)
+            try:
+                if not e.Status(claimed.status).terminal:
+                    execution = take_up(definition, lambda plan: driver, claimed, store, store.journal(saga_id))
+                    if store.inbox(saga_id):
+                        execution.notify()
+                    return execution
+            except BaseException:
+                keeper_of(store).give_back(lease)
+                raise
+            store.release(lease)  # somebody else ended it meanwhile
+    return None

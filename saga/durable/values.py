@@ -1,0 +1,157 @@
+"""Values: a context's keys and calls' results, as text and back. What is stored is read back before it is believed.
+
+What a call returned or changed is encoded when it has ended, and the context then holds what decoding that gives: what the next
+step sees is what a recovered one would see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import MISSING, fields, is_dataclass
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+from saga.codec import Codec
+from saga.context import ATOMS, Context
+from saga.durable.entries import Recorded, changes_text, start_text
+from saga.errors import EncodingError
+
+__all__ = [
+    "digest_of",
+    "encode_changes",
+    "encode_input",
+    "encode_result",
+    "rebuild_context",
+    "remember_recorded",
+]
+
+Texts = dict[str, tuple[Any, str]]
+
+
+# -- what calls did ---------------------------------------------------------------------------------------------------
+
+
+def encode_result(codec: Codec, step: str, view: Context, value: Any) -> tuple[Any, str]:
+    """Encode what a step returned and what it changed in its view.
+
+    Return the result as it will be read, and what is encoded with its event. The view holds what will be read, too.
+
+    :raises EncodingError: something cannot be stored; the view is as it was recorded last.
+    """
+    try:
+        if type(value) in ATOMS:
+            text = codec.encode(value)
+        else:
+            text = codec.encode(value, f"the result of step {step!r}")
+            value = codec.decode(text)
+        return value, f',"result":{text}{_changes(codec, view)}'
+    except EncodingError:
+        _revert(codec, view)
+        raise
+
+
+def encode_changes(codec: Codec, view: Context) -> str:
+    """Encode what a call that raised, or a compensation, changed. What cannot be stored is taken back and logged."""
+    try:
+        return _changes(codec, view)
+    except EncodingError as error:
+        _revert(codec, view)
+        logging.getLogger("saga").warning(
+            "changes to the context of saga %s are taken back: %s", view.__binding__.saga_id, error
+        )
+        return ""
+
+
+def _changes(codec: Codec, view: Context) -> str:
+    recorded = view.__binding__.recorded
+    assert recorded is not None
+    values = view.__dict__
+    changed: Texts = {}
+    replaced: list[tuple[str, str]] = []
+    for key, value in values.items():
+        known = recorded.get(key)
+        if known is not None and known[0] is value and type(value) in ATOMS:
+            continue
+        text = codec.encode(value, f"context.{key}")
+        if known is None or known[1] != text:
+            changed[key] = (value, text)
+        elif known[0] is not value and type(value) not in ATOMS:
+            replaced.append((key, text))  # by an equal one, which may be another key's or the task's own too
+    removed = [key for key in recorded if key not in values]
+    # All is decoded before anything is believed: a registered type's decode function may raise.
+    read = {key: (codec.decode(text), text) for key, text in replaced}
+    for key, (value, text) in changed.items():
+        read[key] = (value if type(value) in ATOMS else codec.decode(text), text)
+    for key, (value, _) in read.items():
+        values[key] = value
+    recorded.update(read)
+    if not changed and not removed:
+        return ""
+    for key in removed:
+        del recorded[key]
+    return changes_text({key: text for key, (_, text) in changed.items()}, removed)
+
+
+def _revert(codec: Codec, view: Context) -> None:
+    recorded = view.__binding__.recorded or {}
+    view.__dict__.clear()
+    view.__dict__.update((key, codec.decode(text)) for key, (_, text) in recorded.items())
+
+
+def remember_recorded(view: Context, codec: Codec) -> None:
+    """Note how the view's keys are recorded, so that only later changes are recorded again."""
+    view.__binding__.recorded = {key: (value, codec.encode(value, f"context.{key}")) for key, value in view.__dict__.items()}
+
+
+# -- the input --------------------------------------------------------------------------------------------------------
+
+
+def encode_input(context: Context, codec: Codec, version: str) -> tuple[str, str]:
+    """Encode every key, and leave in the context what will be read back.
+
+    Return what is encoded with the first event, and what stands for the input: see :func:`digest_of`.
+
+    :raises EncodingError: a value cannot be stored, or the context's class not be found again; the context is unchanged.
+    """
+    kind = type(context)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if kind is not Context and codec.context_class(name) is not kind:
+        raise EncodingError(f"another class is found as {name!r}, the class of the context; give it a name of its own")
+    recorded = {key: (value, codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}
+    for key, (value, text) in recorded.items():
+        if type(value) not in ATOMS:
+            value = context.__dict__[key] = codec.decode(text)
+            recorded[key] = (value, text)
+    context.__binding__.recorded = recorded
+    texts = {key: text for key, (_, text) in recorded.items()}
+    return start_text(name, changes_text(texts, ()), version), digest_of(texts)
+
+
+def digest_of(texts: dict[str, str]) -> str:
+    """Return what stands for an input: the same for the same keys and values, in whatever order."""
+    digest = hashlib.sha256()
+    for key in sorted(texts):
+        text = texts[key]
+        if "{" in text:
+            text = json.dumps(json.loads(text), sort_keys=True)
+        digest.update(f"{quote(key)}:{text},".encode())
+    return digest.hexdigest()
+
+
+def rebuild_context(started: Recorded, codec: Codec) -> Context:
+    """Return the context an execution began with.
+
+    :raises EncodingError: its class is gone.
+    """
+    kind = codec.context_class(started.more["context"])
+    context = kind.__new__(kind)
+    if is_dataclass(kind):  # keys that the class has got since then
+        for field in fields(kind):
+            if field.default is not MISSING:
+                context.__dict__[field.name] = field.default
+            elif field.default_factory is not MISSING:
+                context.__dict__[field.name] = field.default_factory()
+    started.apply(context)
+    return context

@@ -1,0 +1,299 @@
+"""Compiles a flow into a plan: names, links and policies are checked and worked out once. Nothing runs here."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from saga.errors import CircuitOpenError, SagaDefinitionError
+from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.machine.plan import Group, Plan, PlannedStep
+from saga.policy import InDoubt, OnError, Retry, is_seconds
+from saga.task import Task
+from saga.wrap import Resolver, WrappedTask, compensates, guarded, is_async, resolved
+
+__all__ = ["OpenPlan", "Resolver", "check_timeout", "compile_flow"]
+
+
+def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Plan:
+    """Return the plan of ``flow``.
+
+    :param resolver: makes a task, or a context manager for one, of a task class; without it the class is called.
+    :raises SagaDefinitionError: names clash, something is empty, a policy is wrong, a task is asynchronous.
+    """
+    plan = Plan("")
+    compiler = _Compiler(plan, saga, resolver)
+    part = compiler.add(flow, "", 0)
+    _link(part.exits, None)
+    plan.flow = flow
+    plan.entry = part.entry
+    plan._shape = part.shape
+    plan.characterize(plan.steps)
+    return plan
+
+
+class OpenPlan(Plan):
+    """A plan that grows while it is executed: what follows what there is, is not known yet."""
+
+    open = True
+
+    def __init__(self, saga: str) -> None:
+        super().__init__("open")
+        self._saga = saga
+        self._compiler = _Compiler(self, saga, None)
+        self._numbers: dict[str, int] = {}  # by name: how many steps were given it
+
+    def for_execution(self) -> OpenPlan:
+        """Return an empty plan: every execution fills its own."""
+        return OpenPlan(self._saga)
+
+    def extend(self, flow: Flow, allow_async: bool = True) -> tuple[PlannedStep, ...]:
+        """Add a flow at the end, and return the steps to start.
+
+        :raises SagaDefinitionError: the flow is wrong; the plan is as it was.
+        """
+        steps, groups, parents = len(self.steps), len(self.groups), len(self.parents)
+        try:
+            part = self._compiler.add(flow, "", 0)
+            added = self.steps[steps:]
+            for step in added:
+                if (step.async_execute or step.async_compensate) and not allow_async:
+                    raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
+                if step.pause is not None and step.pause.signal is not None:
+                    raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
+        except SagaDefinitionError:
+            for step in self.steps[steps:]:
+                del self.by_name[step.name]
+            del self.steps[steps:], self.groups[groups:], self.parents[parents:]
+            self._compiler.inside = ()
+            raise
+        _link(part.exits, ())
+        self.characterize(added)
+        return part.entry
+
+    def free_name(self, name: str) -> str:
+        """Return ``name``, numbered where it is taken."""
+        if name not in self.by_name:
+            return name
+        number = self._numbers.get(name, 1)
+        while (free := f"{name}#{number + 1}") in self.by_name:
+            number += 1
+        self._numbers[name] = number
+        return free
+
+
+@dataclass(slots=True)
+class _Part:
+    entry: tuple[PlannedStep, ...]
+    exits: tuple[PlannedStep | Group, ...]
+    shape: str
+
+
+class _Compiler:
+    def __init__(self, plan: Plan, saga: str, resolver: Resolver | None) -> None:
+        self.plan = plan
+        self.saga = saga
+        self.resolver = resolver
+        self.inside: tuple[tuple[Group, int], ...] = ()
+
+    def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
+        if isinstance(flow, Step):
+            return self.add_step(flow, prefix, scope)
+        if isinstance(flow, Sequence):
+            return self.add_sequence(flow, prefix, scope)
+        if isinstance(flow, Parallel):
+            return self.add_parallel(flow, prefix, scope)
+        if isinstance(flow, Fallback):
+            return self.add_fallback(flow, prefix, scope)
+        if isinstance(flow, Pause):
+            return self.add_step(Step(PauseTask(), flow.name, flow.policies), prefix, scope, flow)
+        raise SagaDefinitionError(f"saga {self.saga!r}: {flow!r} is not a flow; give a task, sequence() or parallel()")
+
+    def add_step(self, flow: Step, prefix: str, scope: int, pause: Pause | None = None) -> _Part:
+        plan, name = self.plan, flow.name
+        if not isinstance(name, str) or not name.strip():
+            raise SagaDefinitionError(f"saga {self.saga!r}: task {flow.task!r}: its name is {name!r}; give a non-empty string")
+        name = prefix + name
+        if name in plan.by_name:
+            given = f"<{flow.task.__name__} task>" if isinstance(flow.task, type) else repr(flow.task)
+            raise SagaDefinitionError(
+                f"saga {self.saga!r}: step {name!r}: the name is used twice ({plan.by_name[name].task!r} and {given}); give one "
+                "of them another with step(task, name=...) or the class attribute name"
+            )
+        try:
+            task, policies = _policies_of(flow, self.resolver)
+        except SagaDefinitionError as error:
+            error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
+            raise
+        step = PlannedStep(len(plan.steps), name, task, scope, policies)
+        if pause is not None:
+            step.pause = pause
+        if self.inside:
+            step.branches = self.inside
+        if step.pivot and self.inside:
+            raise SagaDefinitionError(
+                f"saga {self.saga!r}: step {name!r}: a pivot stands in a parallel group; put it before or after the group"
+            )
+        if step.pivot and any(other.pivot for other in plan.steps):
+            raise SagaDefinitionError(
+                f"saga {self.saga!r}: step {name!r}: a saga has one pivot, and there is another before it"
+            )
+        plan.steps.append(step)
+        plan.by_name[name] = step
+        if plan.open:
+            return _Part((step,), (step,), "")
+        # What the fold of a journal depends on; retries and timeouts may change under a running execution.
+        rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, pause and pause.signal)
+        return _Part((step,), (step,), f"{name!r}{rules}")
+
+    def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
+        assert isinstance(flow.primary, Step), "method steps are bound before they are compiled"
+        primary = self.add_step(flow.primary, prefix, scope)
+        alternative = self.add(flow.alternative, prefix, scope)
+        (step,) = primary.entry
+        step.fallback = alternative.entry
+        step.fallback_on = (*flow.on, CircuitOpenError)
+        for entry in alternative.entry:
+            entry.instead_of = step
+        return _Part(primary.entry, (step, *alternative.exits), f"{primary.shape}?{alternative.shape}")
+
+    def add_sequence(self, flow: Sequence, prefix: str, scope: int) -> _Part:
+        if not flow.children:
+            what = f"saga {flow.name or self.saga!r}" if flow.name or not self.plan.steps else "a sequence"
+            raise SagaDefinitionError(f"saga {self.saga!r}: {what} has no steps; add at least one task")
+        if flow.name is not None:
+            prefix = f"{prefix}{flow.name}/"
+        parts = [self.add(child, prefix, scope) for child in flow.children]
+        for part, following in itertools.pairwise(parts):
+            _link(part.exits, following.entry)
+        return _Part(parts[0].entry, parts[-1].exits, f"({','.join(part.shape for part in parts)})")
+
+    def add_parallel(self, flow: Parallel, prefix: str, scope: int) -> _Part:
+        if len(flow.children) < 2:
+            count = len(flow.children)
+            raise SagaDefinitionError(
+                f"saga {self.saga!r}: a parallel group has {count} branch{'' if count else 'es'}; give at least two"
+            )
+        plan = self.plan
+        parts, scopes = [], []
+        group = Group(len(plan.groups), scope, (), (), flow.compensate_together)
+        plan.groups.append(group)
+        outside = self.inside
+        for number, child in enumerate(flow.children):
+            scopes.append(len(plan.parents))
+            plan.parents.append(scope)
+            self.inside = (*outside, (group, number))
+            parts.append(self.add(child, prefix, scopes[-1]))
+        self.inside = outside
+        group.scopes = tuple(scopes)
+        group.names = tuple(part.entry[0].name for part in parts)
+        for part in parts:
+            _link(part.exits, group)
+        entry = tuple(step for part in parts for step in part.entry)
+        together = "+" if flow.compensate_together else ""
+        return _Part(entry, (group,), f"[{together}{'&'.join(part.shape for part in parts)}]")
+
+
+def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:
+    for leaving in exits:
+        leaving.then = then
+        if isinstance(leaving, PlannedStep) and isinstance(then, tuple) and len(then) == 1:
+            leaving.following = then[0]
+
+
+# -- tasks and their policies -----------------------------------------------------------------------------------------
+
+_DEFAULTS: Final = {policy: getattr(Task, policy) for policy in POLICIES}
+
+
+def _policies_of(flow: Step, resolver: Resolver | None) -> tuple[Task[Any], dict[str, Any]]:
+    """Return a step's task, as it is called, and what is not the default of a :class:`PlannedStep`.
+
+    :raises SagaDefinitionError: a policy is wrong.
+    """
+    task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
+    if not isinstance(task, PauseTask):
+        _refuse_unrunnable(task)
+    given = dict(flow.policies)
+    breaker = given.pop("breaker", None)
+    if type(task) is not FunctionTask:  # which has no policies of its own
+        source = task.kind if isinstance(task, WrappedTask) else task
+        given = {policy: getattr(source, policy) for policy in POLICIES} | given
+    if breaker is not None:
+        task = guarded(task, breaker)
+    policies = _checked(given) if given else {}
+    if compensates(task):
+        policies["compensates"] = True
+    async_execute, async_compensate = is_async(task)
+    if async_execute:
+        policies["async_execute"] = True
+    if async_compensate:
+        policies["async_compensate"] = True
+    return task, policies
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the policies that are not the default, as a :class:`PlannedStep` has them.
+
+    :raises SagaDefinitionError: one is wrong.
+    """
+    policies = {policy: value for policy, value in given.items() if value is not _DEFAULTS[policy]}
+    if not policies:
+        return policies
+    for policy in ("retry", "compensation_retry"):
+        if policy in policies and policies[policy] is None:
+            del policies[policy]
+        elif policy in policies and not isinstance(policies[policy], Retry):
+            raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give Retry(max_attempts, ...)")
+    on_error = policies.get("on_error")
+    if isinstance(on_error, Retry):
+        if "retry" in policies:
+            raise SagaDefinitionError("give retry= or on_error=Retry(...), not both")
+        policies["retry"], policies["on_error"] = on_error, on_error.then
+    elif "on_error" in policies and not isinstance(on_error, OnError):
+        raise SagaDefinitionError(f"on_error is {on_error!r}; give Compensate, Skip or Retry(..., then=...)")
+    if "in_doubt" in policies and not isinstance(policies["in_doubt"], InDoubt):
+        raise SagaDefinitionError(f"in_doubt is {policies['in_doubt']!r}; give InDoubt.RERUN, COMPENSATE or ASK")
+    for policy in ("compensate_on_failure", "pivot"):
+        if not isinstance(policies.get(policy, False), bool):
+            raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give a bool")
+    check_timeout(policies.get("timeout"), "timeout")
+    return policies
+
+
+def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
+    if resolver is not None:
+        return resolved(kind, resolver)
+    try:
+        return kind()
+    except TypeError as error:
+        raise SagaDefinitionError(
+            f"{kind.__name__} cannot be made without arguments ({error}); give {kind.__name__}(...), or the saga a resolver"
+        ) from error
+
+
+def _refuse_unrunnable(task: Task[Any]) -> None:
+    if isinstance(task, FunctionTask):
+        calls = [task.action.function, task.undo_function]
+    else:
+        kind = task.kind if isinstance(task, WrappedTask) else type(task)
+        if kind.execute is Task.execute:
+            raise SagaDefinitionError(f"{kind.__name__} has no execute(context); write one")
+        calls = [task.execute, task.compensate]
+    for call in calls:
+        if call is not None and (inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)):
+            raise SagaDefinitionError(f"{call.__qualname__} yields; a task returns its result")
+
+
+def check_timeout(seconds: Any, where: str) -> None:
+    """Refuse anything but ``None`` or a positive, finite number of seconds.
+
+    :raises SagaDefinitionError: with ``where`` in the text.
+    """
+    if seconds is None:
+        return
+    if not is_seconds(seconds) or seconds == 0:
+        raise SagaDefinitionError(f"{where} is {seconds!r}; give seconds as a number above 0, or None for no limit")

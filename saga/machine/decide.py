@@ -1,0 +1,409 @@
+"""What follows from a fact: the machine folds it into the state and decides. No clock, thread, disk or logging lives here."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final
+
+from saga.errors import SagaTimeoutError
+from saga.events import (
+    COMPENSATING,
+    RUNNING,
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    Event,
+    FallbackChosen,
+    GroupMerged,
+    RetryScheduled,
+    SagaCompensated,
+    SagaCompensating,
+    SagaCompleted,
+    SagaStarted,
+    SagaStuck,
+    Status,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepTimedOut,
+)
+from saga.machine import waits
+from saga.machine.commands import Call, Command, Merge, Wait
+from saga.machine.log import Log
+from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.state import FOLDS, State
+from saga.machine.undo import next_to_compensate, reason_to_ask
+from saga.policy import ExponentialBackoff, Retry, Skip
+
+__all__ = ["Machine"]
+
+
+class Machine:
+    """One execution: what has happened, what that makes of it, and what to do next.
+
+    :ivar log: what has happened; :ivar state: what that makes of it.
+    :ivar commands: what the driver must do, in order; it takes them out.
+    :ivar halt: what stopped the execution past its pivot; :ivar closed: nothing more is added to its open plan. These are
+        not folded: whoever takes the execution up goes on, or undoes a block that died.
+    """
+
+    halt: BaseException | None = None
+    closed = False
+
+    def __init__(self, plan: Plan, saga: str, saga_id: str, *, stop_on_compensation_failure: bool = False) -> None:
+        self.plan = plan
+        self.saga = saga
+        self.saga_id = saga_id
+        self.stop_on_compensation_failure = stop_on_compensation_failure
+        self.log = Log()
+        self.state = State(plan)
+        self.commands: list[Command] = []
+
+    def replayed(self, events: Iterable[Event] | None = None) -> Machine:
+        """Return the machine that ``events`` (or its own) lead to, with no commands."""
+        twin = Machine(
+            self.plan, self.saga, self.saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure
+        )
+        for event in self.log.events if events is None else events:
+            twin.record(event)
+        return twin
+
+    @property
+    def status(self) -> Status:
+        """Where the execution stands."""
+        return self.state.status
+
+    @property
+    def started(self) -> bool:
+        """Whether the execution has started."""
+        return bool(self.log.entries)
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event so far, in order."""
+        return self.log.events
+
+    # -- facts in -----------------------------------------------------------------------------------------------------
+
+    def start(self, at: float) -> None:
+        """Begin the execution."""
+        self.record(SagaStarted(self.saga, self.saga_id, at))
+        self.start_steps(self.plan.entry, at)
+
+    def send(self, event: Event) -> None:
+        """Take a fact the driver saw, and decide what follows."""
+        entries = self.log.entries
+        if type(entries[-1]) is tuple:
+            self.log.fold_notes(self.state)
+        entries.append(event)
+        kind = type(event)
+        FOLDS[kind](self.state, event)
+        _DECISIONS[kind](self, event)
+
+    def record(self, event: Event) -> None:
+        """Fold an event, and decide nothing."""
+        self.log.entries.append(event)
+        FOLDS[type(event)](self.state, event)
+
+    def finish(self, at: float) -> None:
+        """Nothing more is added to an open plan: complete, once nothing is under way."""
+        self.closed = True
+        self.progress(at)
+
+    def wake(self, wait: Wait, at: float) -> None:
+        """Do what ``wait`` stood for, unless that is decided otherwise meanwhile."""
+        step, state = wait.step, self.state
+        if step.pause is not None:
+            waits.end(self, step, at)
+        elif wait.compensation:
+            self.compensate_again(step, wait.attempt, at)
+        elif step.index in state.retries and state.status is RUNNING and self.halt is None:
+            self.execute_again(step, wait.attempt, at)
+
+    def time_out(self, seconds: float, at: float, cancelled: Collection[int] = ()) -> SagaTimeoutError | None:
+        """The execution took longer than it may: running steps count as timed out, and the undo starts.
+
+        :param cancelled: steps that will be cancelled now: they time out when they have ended.
+        :return: what running calls time out with, or ``None`` where it does not matter.
+        """
+        state = self.state
+        if state.status.terminal or state.past_pivot or state.past_end or self.closed:
+            return None
+        error = SagaTimeoutError(f"saga {self.saga!r} took longer than its timeout of {seconds:g} s")
+        for index in sorted(state.executing):
+            step = self.plan.steps[index]
+            if step.pause is None and index not in cancelled:
+                elapsed = at - self.started_at(step.name)
+                self.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))
+        self.give_up(error, at)
+        return error
+
+    def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
+        """Go no further forward: let running calls end, then undo. Does nothing where that is decided already.
+
+        Past the pivot there is no way back: running calls end, and the execution stops where it is.
+        """
+        if self.state.status is RUNNING:
+            if self.state.past_pivot:
+                self.halt = self.halt or error
+                return
+            self.turn_back(step, error, at)
+        self.progress(at)
+
+    def stop(self, at: float) -> None:
+        """End a halted execution that nobody can take up."""
+        self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {self.halt!r}", at))
+
+    # -- what a driver asks -------------------------------------------------------------------------------------------
+
+    @property
+    def halted(self) -> bool:
+        """Whether the execution was stopped past its pivot, and no call runs any more."""
+        state = self.state
+        if self.halt is None or state.compensating or state.stragglers or state.status.terminal:
+            return False
+        return all(self.plan.steps[index].pause is not None for index in state.executing)  # which wait on elsewhere
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing goes on but executes that outlived their timeout and that nobody waits for."""
+        state = self.state
+        if state.executing or state.compensating or self.commands:
+            return False
+        if state.status is RUNNING and not (state.past_end or self.closed):
+            return self.plan.open and not (state.retries or state.falling_back or state.stragglers - state.skipped)
+        return bool(state.stragglers)
+
+    def calls_under_way(self) -> int:
+        """Return how many calls run or are to be attempted again."""
+        state = self.state
+        return len(state.executing) + len(state.compensating) + len(state.retries) + len(state.stragglers)
+
+    def compensations_ahead(self) -> list[PlannedStep]:
+        """Return the steps to compensate after the one that is, last first, as long as each succeeds at once."""
+        steps, state = self.plan.steps, self.state
+        return [] if state.compensations_failed else [steps[index] for index in state.to_compensate]
+
+    def started_at(self, name: str) -> float:
+        """Return when the step's last attempt started."""
+        for event in reversed(self.events):
+            if isinstance(event, StepStarted) and event.step == name:
+                return event.at
+        raise LookupError(name)
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def start_steps(self, steps: tuple[PlannedStep, ...], at: float, encoded: str = "") -> None:
+        """Begin the first attempts of these steps."""
+        for step in steps:
+            self.record(StepStarted(step.name, 1, at, encoded=encoded))
+            if step.pause is None:
+                self.commands.append(step.first)
+            else:
+                waits.begin(self, step, step.pause.seconds)
+
+    def execute_again(self, step: PlannedStep, attempt: int, at: float) -> None:
+        """Make another attempt of a step's execute."""
+        self.record(StepStarted(step.name, attempt, at))
+        self.commands.append(Call(step, attempt))
+
+    def advance(self, then: tuple[PlannedStep, ...] | Group | None, at: float) -> None:
+        """Something ended well: begin what follows it."""
+        if self.halt is not None:
+            return
+        if type(then) is tuple:
+            self.start_steps(then, at)
+        elif then is None:
+            self.progress(at)
+        else:
+            assert isinstance(then, Group)
+            if self.state.branches_ended.get(then.index) == len(then.scopes):
+                self.commands.append(Merge(then))
+            else:
+                self.progress(at)  # it may be that nothing is left but branches a person must decide about
+
+    def _step_succeeded(self, event: StepSucceeded) -> None:
+        step, state = self.plan.by_name[event.step], self.state
+        if state.skipped and step.index in state.skipped:  # a late success of a step the saga went on without
+            self._ended_late(step, event.at)
+        elif state.status is RUNNING:
+            self.advance(step.then, event.at)
+        else:
+            self.progress(event.at)
+
+    def _group_merged(self, event: GroupMerged) -> None:
+        if self.state.status is RUNNING:
+            self.advance(self.plan.groups[event.group].then, event.at)
+        else:
+            self.progress(event.at)
+
+    def _step_failed(self, event: StepFailed) -> None:
+        step, state = self.plan.by_name[event.step], self.state
+        running = state.status is RUNNING
+        if step.index in state.skipped and not (event.in_doubt and running):
+            self._ended_late(step, event.at)  # a straggler the saga went on without ended by raising
+        elif not running or (state.past_pivot and step.index in state.asking):
+            self.progress(event.at)
+        elif event.in_doubt or event.executed:
+            self.give_up(event.error, event.at, step.name)
+        elif self._may_retry(step, event.attempt, event.error):
+            self._retry(step, event.attempt, event.error, event.at)
+        else:
+            self._fail(step, event.error, event.at)
+
+    def _step_timed_out(self, event: StepTimedOut) -> None:
+        step, state = self.plan.by_name[event.step], self.state
+        if state.status is not RUNNING:
+            self.progress(event.at)
+        elif step.pause is not None or not self._may_retry(step, event.attempt, event.error):
+            self._fail(step, event.error, event.at)
+            if not event.running and step.index in state.skipped:
+                self._ended_late(step, event.at)
+        elif not event.running:
+            self._retry(step, event.attempt, event.error, event.at)
+        # Otherwise the straggler has attempts left: another one waits until this one has ended, and if it ends well,
+        # that is the step's success.
+
+    def _may_retry(self, step: PlannedStep, attempt: int, error: BaseException) -> bool:
+        if self.state.past_pivot and isinstance(error, Exception) and step.on_error is not Skip and not step.fallback:
+            return True
+        return step.retry.allows(attempt, error)
+
+    def _retry(self, step: PlannedStep, attempt: int, error: BaseException, at: float, compensation: bool = False) -> None:
+        policy = step.compensation_retry if compensation else step.retry
+        # Spread without randomness: a replay of the same execution waits the same time.
+        fraction = zlib.crc32(f"{self.saga_id}/{step.name}/{attempt}/{compensation}".encode()) / 2**32
+        if self.state.past_pivot and not compensation and not policy.allows(attempt, error):
+            policy = _PAST_PIVOT
+        try:
+            delay = policy.delay(attempt, fraction)
+        except Exception as wrong:  # the user's own backoff
+            wrong.add_note(f"raised by the backoff of step {step.name!r}, after: {error!r}")
+            if compensation:
+                self.progress(at)
+            else:
+                self._fail(step, wrong, at)
+            return
+        self.record(RetryScheduled(step.name, attempt + 1, at, delay, compensation))
+        self.commands.append(Wait(step, attempt + 1, delay, compensation))
+
+    def _fail(self, step: PlannedStep, error: BaseException, at: float) -> None:
+        if step.fallback and isinstance(error, step.fallback_on):
+            if step.index in self.state.asking:  # what a person knows of it decides whether anything is done instead
+                self.progress(at)
+                return
+            self.record(FallbackChosen(step.name, at))
+            self.fall_back(step, at)
+        elif step.on_error is Skip and isinstance(error, Exception):
+            self.record(StepSkipped(step.name, at))
+            if step.index in self.state.to_compensate:  # the task says so
+                self.compensate(step, at)
+            self.advance(step.then, at)
+        else:
+            self.give_up(error, at, step.name)
+
+    def fall_back(self, step: PlannedStep, at: float) -> None:
+        """Start the step's fallback, once it has ended and nothing of it is left."""
+        state = self.state
+        if step.index in state.stragglers or step.index in state.compensating:
+            return
+        if step.index in state.to_compensate:
+            self.compensate(step, at)
+        else:
+            self.start_steps(step.fallback, at)
+
+    def _ended_late(self, step: PlannedStep, at: float) -> None:
+        """A step that the saga goes on without, or falls back from, has ended."""
+        state = self.state
+        if state.status is RUNNING and step.index in state.falling_back:
+            self.fall_back(step, at)
+        elif state.status is RUNNING and step.index in state.to_compensate:
+            self.compensate(step, at)
+        else:
+            self.progress(at)
+
+    # -- back ---------------------------------------------------------------------------------------------------------
+
+    def turn_back(self, step: str | None, error: BaseException, at: float) -> None:
+        """Give the execution up: from here what has happened is undone. Nothing waits any more."""
+        self.record(SagaCompensating(step, error, at))
+        for index in sorted(self.state.executing):
+            waiting = self.plan.steps[index]
+            if waiting.pause is not None:
+                self.record(StepFailed(waiting.name, 1, at, at - self.started_at(waiting.name), error))
+
+    def compensate(self, step: PlannedStep, at: float) -> None:
+        """Begin a step's compensation."""
+        failed_before = self.state.compensation_attempts.get(step.index)
+        if failed_before is not None:  # and a person said to try again
+            self.compensate_again(step, failed_before + 1, at)
+            return
+        self.record(CompensationStarted(step.name, 1, at))
+        self.commands.append(step.first_compensation)
+
+    def compensate_again(self, step: PlannedStep, attempt: int, at: float) -> None:
+        """Make another attempt of a step's compensation."""
+        self.record(CompensationStarted(step.name, attempt, at))
+        self.commands.append(Call(step, attempt, True))
+
+    def _compensation_succeeded(self, event: CompensationSucceeded) -> None:
+        state = self.state
+        if state.falling_back and state.status is RUNNING:
+            step = self.plan.by_name[event.step]
+            if step.index in state.falling_back:
+                self.fall_back(step, event.at)
+                return
+        self.progress(event.at)
+
+    def _compensation_failed(self, event: CompensationFailed) -> None:
+        step = self.plan.by_name[event.step]
+        if step.compensation_retry.allows(event.attempt, event.error):
+            self._retry(step, event.attempt, event.error, event.at, True)
+        elif step.index in self.state.falling_back:  # what may be left of it is not to be mixed with its fallback's doing
+            self.give_up(event.error, event.at, step.name)
+        else:
+            self.progress(event.at)
+
+    def progress(self, at: float) -> None:
+        """Undo the next step, or end the execution, where nothing is under way that must end first."""
+        state = self.state
+        if state.executing or state.status.terminal:
+            return
+        if state.status is COMPENSATING:
+            if state.compensating and not self.plan.compensate_together:
+                return
+            if state.to_compensate and not (state.compensations_failed and self.stop_on_compensation_failure):
+                if not self.plan.compensate_together:
+                    self.compensate(self.plan.steps[state.to_compensate[-1]], at)
+                    return
+                for step in next_to_compensate(state):
+                    self.compensate(step, at)
+            if state.compensating:
+                return
+        elif state.compensating:
+            return
+        elif not (state.past_end or self.closed):
+            if state.asking and not (state.retries or state.stragglers or self.commands or state.to_skip):
+                self.record(SagaStuck(reason_to_ask(state), at))
+            return
+        if state.stragglers:
+            return
+        if state.compensations_failed or state.asking:
+            self.record(SagaStuck(reason_to_ask(state), at))
+        elif state.status is COMPENSATING:
+            self.record(SagaCompensated(at))
+        else:
+            self.record(SagaCompleted(at))
+
+_PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries go on where the step's own are used up
+
+_DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {
+    StepSucceeded: Machine._step_succeeded,
+    StepFailed: Machine._step_failed,
+    StepTimedOut: Machine._step_timed_out,
+    GroupMerged: Machine._group_merged,
+    CompensationSucceeded: Machine._compensation_succeeded,
+    CompensationFailed: Machine._compensation_failed,
+}

@@ -1,0 +1,140 @@
+"""What a person may do with an execution, and what follows from it.
+
+:func:`check` has the rules, once: for the machine that runs an execution, and for those who know no more of it than a store
+tells (:class:`Standing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from saga.errors import ActionRefusedError, SagaCancelledError
+from saga.events import COMPENSATED, COMPLETED, RUNNING, STUCK, OperatorActed, Status, StepSkipped
+from saga.machine.decide import Machine
+from saga.machine.state import State
+
+__all__ = ["ACTIONS", "Standing", "act", "check", "obey", "obey_cancel", "standing_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an execution stands, as far as it matters for a person's actions. What is not known refuses nothing.
+
+    :ivar gave_up: whether the undo has begun; :ivar idle: whether there is nothing under way or left to undo.
+    :ivar asking: the steps that wait for a decision; :ivar failed: those whose compensation failed for good.
+    """
+
+    status: Status
+    gave_up: bool | None = None
+    past_pivot: bool | None = None
+    idle: bool | None = None
+    asking: tuple[str, ...] | None = None
+    failed: tuple[str, ...] | None = None
+
+
+def standing_of(state: State) -> Standing:
+    """Return where an execution stands."""
+
+    def names(indexes: set[int]) -> tuple[str, ...]:
+        return tuple(state.plan.steps[index].name for index in sorted(indexes))
+
+    idle = not (state.executing or state.to_compensate or state.compensating)
+    asking, failed = names(state.asking), names(set(state.compensations_failed))
+    return Standing(state.status, state.cause is not None, state.past_pivot, idle, asking, failed)
+
+
+def _back(action: str, standing: Standing, step: str | None) -> str | None:
+    if standing.past_pivot:
+        return "the saga is past its pivot: nothing is undone any more"
+    if action == "cancel" and standing.status is not RUNNING:
+        return f"the execution does not go forward ({standing.status}): there is nothing to cancel"
+    return None
+
+
+def _retry(action: str, standing: Standing, step: str | None) -> str | None:
+    if standing.status is not STUCK:
+        return f"the execution is not stuck ({standing.status}): there is nothing to retry"
+    if standing.failed == ():
+        return "no compensation has failed: there is nothing to retry"
+    return None
+
+
+def _resume(action: str, standing: Standing, step: str | None) -> str | None:
+    if standing.status is not STUCK:
+        return f"the execution is not stuck ({standing.status}): there is nothing to resume"
+    if standing.failed:
+        return "a compensation has failed; use retry, or skip the step once it is undone by hand"
+    if standing.gave_up and standing.asking and standing.idle:
+        return "the undo has begun, so no step is executed again; use compensate, or skip the step in doubt"
+    return None
+
+
+def _skip(action: str, standing: Standing, step: str | None) -> str | None:
+    if standing.status is not STUCK:
+        return f"the execution is not stuck ({standing.status}): there is nothing to skip"
+    if standing.asking is None or standing.failed is None:
+        return None
+    left = dict.fromkeys((*standing.asking, *standing.failed))
+    if step not in left:
+        return f"step {step!r} waits for no decision of a person; those that do: {', '.join(left) or 'none'}"
+    return None
+
+
+#: For each action, what says why it does not fit.
+ACTIONS: Final[dict[str, Callable[[str, Standing, str | None], str | None]]] = {
+    "cancel": _back,
+    "compensate": _back,
+    "resume": _resume,
+    "retry": _retry,
+    "skip": _skip,
+}
+
+
+def check(action: str, step: str | None, standing: Standing) -> None:
+    """Refuse an action that does not fit where the execution stands.
+
+    :raises ActionRefusedError: the text says why.
+    """
+    if action not in ACTIONS:
+        raise ActionRefusedError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
+    if standing.status in (COMPLETED, COMPENSATED):
+        raise ActionRefusedError(f"the execution has ended ({standing.status}); there is nothing to {action}")
+    refusal = ACTIONS[action](action, standing, step)
+    if refusal is not None:
+        raise ActionRefusedError(refusal)
+
+
+# -- what follows -----------------------------------------------------------------------------------------------------
+
+
+def act(machine: Machine, action: OperatorActed) -> None:
+    """Take what a person decided while the execution runs here.
+
+    :raises ActionRefusedError: the action is not one for where the execution stands; nothing is recorded.
+    """
+    check(action.action, action.step, standing_of(machine.state))
+    machine.record(action)
+    obey(machine, action.at)
+
+
+def obey(machine: Machine, at: float) -> None:
+    """Do what a person decided, then go on."""
+    state, steps = machine.state, machine.plan.steps
+    obey_cancel(machine, at)
+    if state.status is RUNNING:
+        for index in sorted(state.to_rerun):
+            machine.execute_again(steps[index], state.attempt(index) + 1, at)
+        for index in sorted(state.to_skip):
+            machine.record(StepSkipped(steps[index].name, at))
+            machine.advance(steps[index].then, at)
+    if not machine.commands:
+        machine.progress(at)
+
+
+def obey_cancel(machine: Machine, at: float) -> None:
+    """Give up, where a person said so."""
+    state, action = machine.state, machine.state.cancelled
+    if action is not None and state.status is RUNNING and not state.past_pivot:
+        machine.turn_back(None, SagaCancelledError(f"{action.action} by {action.who}: {action.why}"), at)

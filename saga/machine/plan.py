@@ -1,0 +1,179 @@
+"""A plan: named steps, what follows each, and a fingerprint. Pure data; :mod:`saga.machine.compile` makes it of a flow.
+
+A plan is made of links, so that the machine never walks a tree: every step knows what comes after it, either the steps to
+start next, or the parallel group it is a branch's end of, or nothing (the flow's end). A *scope* is a view of the context:
+0 is the execution's own, and every branch of a group has another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from saga.errors import SagaDefinitionError
+from saga.flow import Flow, Pause
+from saga.machine.commands import Call
+from saga.policy import InDoubt, OnError, Retry
+from saga.task import Task
+from saga.wrap import WrappedTask
+
+__all__ = ["Group", "Plan", "PlannedStep"]
+
+_ONCE: Final = Retry(max_attempts=1)
+
+
+class PlannedStep:
+    """A step of a plan, with its policies worked out: what observers get, too. Nobody changes it.
+
+    :ivar index: its place among the steps declared; :ivar name: unique within the plan.
+    :ivar task: what is called, behind its resolver and its breaker; :ivar inner_task: the user's own, where there is one.
+    :ivar scope: the view of the context it works on.
+    :ivar retry: of ``execute``; :ivar compensation_retry: of ``compensate``; :ivar timeout: seconds, of an ``execute``.
+    :ivar on_error: what follows when it has failed for good; :ivar in_doubt: ... when its outcome is unknown.
+    :ivar compensates: whether there is anything to call to undo it.
+    :ivar pause: what it waits for, where it is not called at all.
+    :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``; :ivar following: the step that
+        follows, where there is just one.
+    :ivar fallback: what starts instead when it has failed; :ivar fallback_on: ... with one of these.
+    :ivar instead_of: the step whose fallback begins with this one.
+    :ivar branches: the groups it is in, and which branch of each.
+    """
+
+    # What most steps leave as it is, is kept here.
+    retry: Retry = _ONCE
+    timeout: float | None = None
+    on_error: OnError = OnError.COMPENSATE
+    compensation_retry: Retry = _ONCE
+    compensate_on_failure: bool = False
+    in_doubt: InDoubt = InDoubt.COMPENSATE
+    pivot: bool = False
+    compensates: bool = False
+    async_execute: bool = False
+    async_compensate: bool = False
+    pause: Pause | None = None
+    then: tuple[PlannedStep, ...] | Group | None = None
+    following: PlannedStep | None = None
+    fallback: tuple[PlannedStep, ...] = ()
+    fallback_on: tuple[type[Exception], ...] = ()
+    instead_of: PlannedStep | None = None
+    branches: tuple[tuple[Group, int], ...] = ()
+
+    def __init__(self, index: int, name: str, task: Task[Any], scope: int, policies: dict[str, Any]) -> None:
+        self.__dict__.update(policies)
+        self.index = index
+        self.name = name
+        self.task = task
+        self.scope = scope
+        # First attempts are made so often that their commands are made once.
+        self.first = Call(self, 1)
+        self.first_compensation = Call(self, 1, True)
+
+    @property
+    def kind(self) -> type[Task[Any]]:
+        """The task's class, as it was given."""
+        return self.task.kind if isinstance(self.task, WrappedTask) else type(self.task)
+
+    @property
+    def inner_task(self) -> Task[Any]:
+        """The user's own task, where there is one before a call; otherwise what stands for it."""
+        return getattr(self.task, "inner", None) or self.task
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r}>"
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """A parallel group: the scope it stands in, those of its branches in declared order, and what follows it."""
+
+    index: int
+    scope: int
+    scopes: tuple[int, ...]
+    names: tuple[str, ...]
+    compensate_together: bool = False
+    then: tuple[PlannedStep, ...] | Group | None = None
+
+
+class Plan:
+    """A compiled flow.
+
+    :ivar flow: what it was compiled from; ``None`` where it grows.
+    :ivar steps: every step, in the order declared; :ivar by_name: the same by name.
+    :ivar entry: the steps to start first.
+    :ivar groups: every parallel group.
+    :ivar parents: for each scope, the scope it was forked from (``None`` for the execution's own).
+    :ivar asynchronous: whether any task is a coroutine function.
+    :ivar pivot: the step after which nothing is undone.
+    :ivar receives: whether a step waits for a signal.
+    :ivar compensate_together: whether any group's branches are undone at the same time.
+    :ivar open: whether it grows while it is executed.
+    :ivar plain: whether it is nothing but calls without a timeout, one after the other.
+    """
+
+    open = False
+    flow: Flow | None = None
+    pivot: PlannedStep | None = None
+    plain = True
+    receives = False
+    compensate_together = False
+    asynchronous = False
+
+    def __init__(self, shape: str) -> None:
+        self.steps: list[PlannedStep] = []
+        self.by_name: dict[str, PlannedStep] = {}
+        self.entry: tuple[PlannedStep, ...] = ()
+        self.groups: list[Group] = []
+        self.parents: list[int | None] = [None]
+        self._shape = shape
+
+    def characterize(self, steps: Iterable[PlannedStep]) -> None:
+        """Take note of what the plan is by these steps and its groups."""
+        for step in steps:
+            if step.pivot:
+                self.pivot = step
+            if step.pivot or step.timeout or step.pause or step.fallback:
+                self.plain = False
+            if step.pause is not None and step.pause.signal is not None:
+                self.receives = True
+            if step.async_execute or step.async_compensate:
+                self.asynchronous = True
+        if self.groups:
+            self.plain = False
+            self.compensate_together = any(group.compensate_together for group in self.groups)
+
+    def for_execution(self) -> Plan:
+        """Return the plan that a new execution is run by."""
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The steps' names, in the order declared."""
+        return tuple(self.by_name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for the same names, the same shape and the same rules of undoing, and only then."""
+        import hashlib  # costs more to import than all of this package: only who stores executions needs it
+
+        return hashlib.sha256(self._shape.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def find(self, wanted: object) -> list[str]:
+        """Return the names of the steps a task class, a task or a name (or the last part of one) stands for."""
+        if isinstance(wanted, str):
+            return [wanted] if wanted in self.by_name else [n for n in self.names if n.endswith("/" + wanted)]
+        if isinstance(wanted, type):
+            exact = [step.name for step in self.steps if step.kind is wanted]
+            return exact or [step.name for step in self.steps if issubclass(step.kind, wanted)]
+        return [step.name for step in self.steps if step.task is wanted or getattr(step.task, "inner", None) is wanted]
+
+    def step(self, name: str) -> PlannedStep:
+        """Return the step of that name.
+
+        :raises SagaDefinitionError: there is none.
+        """
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise SagaDefinitionError(f"there is no step {name!r}; steps: {', '.join(self.names) or 'none'}") from None

@@ -1,0 +1,49 @@
+"""What is compensated next, and why a person must act: read from the state, which stays as it is."""
+
+from __future__ import annotations
+
+from saga.machine.plan import PlannedStep
+from saga.machine.state import State
+from saga.policy import InDoubt
+
+__all__ = ["next_to_compensate", "reason_to_ask"]
+
+
+def next_to_compensate(state: State) -> list[PlannedStep]:
+    """Return the step that completed last, and those of branches that are compensated together with it."""
+    steps = state.plan.steps
+    chosen, before = [], [steps[index] for index in state.compensating]
+    for index in reversed(state.to_compensate):
+        step = steps[index]
+        if all(_together(step, other) for other in before):
+            chosen.append(step)
+        before.append(step)
+    return chosen
+
+
+def _together(one: PlannedStep, other: PlannedStep) -> bool:
+    for (group, branch), (other_group, other_branch) in zip(one.branches, other.branches, strict=False):
+        if group is not other_group:
+            return False
+        if branch != other_branch:
+            return group.compensate_together
+    return False
+
+
+def reason_to_ask(state: State) -> str:
+    """Return why an execution cannot go on without a person."""
+    steps = state.plan.steps
+    reasons = []
+    if state.compensations_failed:
+        reasons.append("compensation failed: " + ", ".join(steps[i].name for i in sorted(state.compensations_failed)))
+        left = [steps[i].name for i in state.to_compensate]
+        if left:
+            reasons.append("not compensated: " + ", ".join(reversed(left)))
+    asking = [steps[i] for i in sorted(state.asking)]
+    unkept = [step.name for step in asking if state.past_pivot and step.in_doubt is not InDoubt.ASK]
+    doubtful = [step.name for step in asking if step.name not in unkept]
+    if doubtful:
+        reasons.append("in doubt, and the task says ASK: " + ", ".join(doubtful))
+    if unkept:
+        reasons.append("done past the pivot, and what came of it could not be stored: " + ", ".join(unkept))
+    return "; ".join(reasons)
