@@ -15,9 +15,9 @@ from typing import Any
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.wrapped import Resolver, WrappedTask, compensates, guarded, is_async, resolved
 from saga.policy import InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
-from saga.wrap import Resolver, WrappedTask, compensates, guarded, is_async, resolved
 
 __all__ = ["Call", "Group", "OpenPlan", "Plan", "PlannedStep", "Resolver", "compile_flow"]
 
@@ -375,7 +375,7 @@ def _refuse_unrunnable(task: Task[Any], where: str) -> None:
         raise SagaDefinitionError(f"{where}: {kind.__name__} has no execute(context); write one")
     calls: list[Any] = [task.execute, task.compensate]
     if isinstance(task, FunctionTask):
-        calls = [task.action.function, task.undo_function]
+        calls = [task.action.function, task.compensation_function]
     for call in calls:
         if call is not None and (inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)):
             raise SagaDefinitionError(f"{where}: {call.__qualname__} yields; a task returns its result")

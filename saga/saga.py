@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from saga.composing import Composing
 from saga.context import Context
 from saga.drivers.base import Driver
 from saga.drivers.threads import Execution
@@ -28,7 +29,6 @@ from saga.flow import Flow, FlowLike, Sequence, as_flow, bind
 from saga.machine import Machine
 from saga.plan import Plan, Resolver, check_timeout, compile_flow
 from saga.result import SagaResult, StepRecord, fold_history
-from saga.task import Composing
 
 if TYPE_CHECKING:
     from saga.codec import Codec
