@@ -828,13 +828,13 @@ odd_json = st.recursive(
 def test_any_json_is_read_or_refused_and_nothing_else(tree: Any) -> None:
     codec = Codec().register(Money, lambda money: money.cents, lambda stored: Money(stored))
     # A made-up name may be that of a file that happens to lie on the path: nothing is imported here.
-    with mock.patch("saga.codec.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
+    with mock.patch("saga.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
         codec.decode(json.dumps(tree))
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
-    with mock.patch("saga.codec.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
+    with mock.patch("saga.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
         Codec().decode(text)
 
 
@@ -853,7 +853,7 @@ def _zone_file() -> Any:
 
 
 def test_a_path_whose_text_reads_as_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from saga import codec
+    from saga.codec import scalars
 
     class Odd(pathlib.PurePosixPath):
         def __eq__(self, other: object) -> bool:
@@ -862,7 +862,7 @@ def test_a_path_whose_text_reads_as_another_is_refused(monkeypatch: pytest.Monke
         __hash__ = None  # type: ignore[assignment]
 
     with pytest.raises(Exception, match="its text 'a' reads as another path"):
-        codec._path_text(Odd("a"))
+        scalars._path_text(Odd("a"))
 
 
 def raised(error: BaseException) -> BaseException:
