@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
 
+from saga.composing import operators
 from saga.errors import SagaDefinitionError
 
 __all__ = [
@@ -142,9 +143,7 @@ class Retry:
 
     def __ror__(self, flow: Any) -> Any:
         # ``TheTask | Retry(3)``: a class has an operator | of its own, which knows nothing of this.
-        from saga.flow import with_policy
-
-        return with_policy(flow, self)
+        return operators.with_policy(flow, self)
 
     def allows(self, attempt: int, error: BaseException) -> bool:
         """Return whether another attempt follows ``attempt``, which ended with ``error``."""

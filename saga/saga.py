@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from saga.composing import Composing
 from saga.context import Context
 from saga.definition import CompensationFailureHandler, Definition, Observer, observers_of
 from saga.drivers.base import Driver
@@ -30,7 +31,6 @@ from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
 from saga.result import SagaResult, StepRecord, fold_history, ok
-from saga.task import Composing
 
 if TYPE_CHECKING:
     from saga.codec import Codec

@@ -3,42 +3,12 @@
 from __future__ import annotations
 
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from saga.composing import Composing
 from saga.policy import InDoubt, OnError, Retry
 
-if TYPE_CHECKING:
-    from saga.flow import Flow
-
-__all__ = ["Composing", "StepInfo", "Task"]
-
-
-class Composing:
-    """Operators that compose: ``a & b`` runs both at the same time, ``a | Retry(3)`` gives a step a policy,
-    ``action >> compensation`` gives a function step the function that undoes it."""
-
-    __slots__ = ()
-
-    def __and__(self, other: Any) -> Flow:
-        from saga.flow import together
-
-        return together(self, other)
-
-    def __rand__(self, other: Any) -> Flow:
-        from saga.flow import together
-
-        return together(other, self)
-
-    def __or__(self, policy: Any) -> Flow:
-        from saga.flow import with_policy
-
-        return with_policy(self, policy)
-
-    def __rshift__(self, compensation: Any) -> Flow:
-        from saga.flow import with_compensation
-
-        return with_compensation(self, compensation)
-
+__all__ = ["StepInfo", "Task"]
 
 T_co = TypeVar("T_co", covariant=True)
 

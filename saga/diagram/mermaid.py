@@ -127,8 +127,8 @@ class _Flowchart:
             if box.undoable:
                 lines.append("↶ undone when the saga fails")
         else:
-            told = [escaped(line) for line in shape.outcome(box)]
-            lines += [f"{_MARKS[box.record.status].replace('?', '#63;').replace('!', '#33;')} {told[0]}", *told[1:]]
+            outcome = [escaped(line) for line in shape.outcome(box)]
+            lines += [f"{_MARKS[box.record.status].replace('?', '#63;').replace('!', '#33;')} {outcome[0]}", *outcome[1:]]
         opening, closing = ("([", "])") if step.pause is not None else ("[[", "]]") if step.pivot else ("[", "]")
         self.add(f'{name}{opening}"{"<br/>".join(lines)}"{closing}')
         self.connect(before, name)
@@ -147,8 +147,8 @@ def sequence_diagram(picture: Picture) -> str:
     """Return a Mermaid sequence diagram."""
     lines = ["sequenceDiagram", f"    participant saga as {escaped(picture.saga.name)}"]
     lines += [f"    participant s{step.index} as {escaped(step.name)}" for step in picture.plan.steps if step.pause is None]
-    told = _planned(picture) if picture.result is None else _happened(picture)
-    return "\n".join([*lines, *(f"    {line}" for line in told)])
+    body = _planned(picture) if picture.result is None else _happened(picture)
+    return "\n".join([*lines, *(f"    {line}" for line in body)])
 
 
 def _planned(picture: Picture) -> Iterator[str]:

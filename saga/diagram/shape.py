@@ -144,24 +144,24 @@ def reached(node: Node) -> bool:
 
 def policies(step: PlannedStep) -> list[str]:
     """Return what a step's policies say, as far as they are not the default."""
-    told = []
+    phrases = []
     if step.pause is not None:
-        told.append(waits(step.pause))
+        phrases.append(waits(step.pause))
     if step.retry.max_attempts > 1:
-        told.append(f"up to {step.retry.max_attempts} attempts")
+        phrases.append(f"up to {step.retry.max_attempts} attempts")
     if step.timeout is not None:
-        told.append(f"timeout {duration(step.timeout)}")
+        phrases.append(f"timeout {duration(step.timeout)}")
     if step.on_error is OnError.SKIP:
-        told.append("skipped if it fails")
+        phrases.append("skipped if it fails")
     if step.pivot:
-        told.append("pivot: nothing is undone after it")
+        phrases.append("pivot: nothing is undone after it")
     if step.compensate_on_failure:
-        told.append("undone if it fails itself, too")
+        phrases.append("undone if it fails itself, too")
     if step.compensation_retry.max_attempts > 1:
-        told.append(f"undo: up to {step.compensation_retry.max_attempts} attempts")
+        phrases.append(f"undo: up to {step.compensation_retry.max_attempts} attempts")
     if step.in_doubt is not InDoubt.COMPENSATE:
-        told.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
-    return told
+        phrases.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
+    return phrases
 
 
 def waits(pause: Pause) -> str:

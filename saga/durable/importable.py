@@ -29,13 +29,13 @@ def write_step(found: Step, codec: Codec) -> str:
     retry = found.policies.get("compensation_retry")
     if retry is not None:
         kept["compensation_retry"] = _write_retry(retry, where)
-    told: dict[str, Any] = {"policies": kept}
+    written: dict[str, Any] = {"policies": kept}
     task = found.task
     if isinstance(task, FunctionTask):
-        undo = task.compensation
-        told["action"] = _name_of(task.action.function, where)
-        told["undo"] = None if undo is None else _name_of(undo.function, where)
-        arguments = (undo.args, undo.kwargs) if undo is not None else ((), {})
+        compensation = task.compensation
+        written["action"] = _name_of(task.action.function, where)
+        written["undo"] = None if compensation is None else _name_of(compensation.function, where)
+        arguments = (compensation.args, compensation.kwargs) if compensation is not None else ((), {})
         text = _encoded(arguments, where, codec)
     else:
         if isinstance(task, Task) and vars(task):
@@ -43,9 +43,9 @@ def write_step(found: Step, codec: Codec) -> str:
                 f"{where}: {task!r} has attributes ({', '.join(vars(task))}), which are not stored; give the class, and what "
                 "differs in the context or as arguments of functions"
             )
-        told["class"] = _name_of(task if isinstance(task, type) else type(task), where)
+        written["class"] = _name_of(task if isinstance(task, type) else type(task), where)
         text = "null"
-    return f'{json.dumps(told, separators=(",", ":"))[:-1]},"arguments":{text}}}'
+    return f'{json.dumps(written, separators=(",", ":"))[:-1]},"arguments":{text}}}'
 
 
 def _encoded(arguments: Any, where: str, codec: Codec) -> str:
@@ -56,10 +56,10 @@ def _encoded(arguments: Any, where: str, codec: Codec) -> str:
 
 
 def _name_of(value: Any, where: str) -> str:
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    told = f"{module}:{name}"
+    module, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    name = f"{module}:{path}"
     try:
-        found = _find(told)
+        found = _find(name)
     except LookupError:
         found = None
     if found is not value:
@@ -67,7 +67,7 @@ def _name_of(value: Any, where: str) -> str:
             f"{where}: a recovery could not find {value!r} again; give a function or a task class that is defined at the top "
             "level of a module"
         )
-    return told
+    return name
 
 
 def _find(name: str) -> Any:
@@ -84,33 +84,33 @@ def _find(name: str) -> Any:
 def _write_retry(retry: Retry, where: str) -> dict[str, Any]:
     backoff = retry.backoff
     if isinstance(backoff, ExponentialBackoff):
-        told: Any = [backoff.initial, backoff.factor, backoff.cap, backoff.jitter]
+        waits: Any = [backoff.initial, backoff.factor, backoff.cap, backoff.jitter]
     elif isinstance(backoff, int | float):
-        told = backoff
+        waits = backoff
     else:
         raise SagaDefinitionError(f"{where}: compensation_retry has {backoff!r}, which is not stored; give seconds")
     kinds = retry.retry_on if isinstance(retry.retry_on, tuple) else (retry.retry_on,)
-    return {"max_attempts": retry.max_attempts, "backoff": told, "retry_on": [_name_of(kind, where) for kind in kinds]}
+    return {"max_attempts": retry.max_attempts, "backoff": waits, "retry_on": [_name_of(kind, where) for kind in kinds]}
 
 
-def _read_retry(told: Mapping[str, Any]) -> Retry:
-    backoff = told["backoff"]
-    kinds = tuple(_find(kind) for kind in told["retry_on"])
-    return Retry(told["max_attempts"], ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff, kinds)
+def _read_retry(written: Mapping[str, Any]) -> Retry:
+    backoff = written["backoff"]
+    kinds = tuple(_find(kind) for kind in written["retry_on"])
+    return Retry(written["max_attempts"], ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff, kinds)
 
 
-def read_step(name: str, told: Mapping[str, Any]) -> Step:
+def read_step(name: str, written: Mapping[str, Any]) -> Step:
     try:
-        policies = dict(told["policies"])
+        policies = dict(written["policies"])
         if "in_doubt" in policies:
             policies["in_doubt"] = InDoubt(policies["in_doubt"])
         if "compensation_retry" in policies:
             policies["compensation_retry"] = _read_retry(policies["compensation_retry"])
-        if "class" in told:
-            return step(_find(told["class"]), name=name, **policies)
-        args, kwargs = told["arguments"]
-        undo = _find(told["undo"]) if told["undo"] is not None else None
-        made = step(_nothing, undo, name=name, compensate_args=args, compensate_kwargs=kwargs, **policies)
+        if "class" in written:
+            return step(_find(written["class"]), name=name, **policies)
+        args, kwargs = written["arguments"]
+        compensation = _find(written["undo"]) if written["undo"] is not None else None
+        made = step(_nothing, compensation, name=name, compensate_args=args, compensate_kwargs=kwargs, **policies)
     except LookupError as error:
         raise EncodingError(f"step {name!r} cannot be undone: {error}; put it back") from error
     return made

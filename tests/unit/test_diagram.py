@@ -34,7 +34,7 @@ from saga import (
 from saga.diagram import Diagram
 from saga.diagram.mermaid import escaped
 from saga.diagram.shape import duration, printable
-from saga.diagram.svg import text_width
+from saga.diagram.sheet import text_width
 from saga.errors import SagaDefinitionError
 from saga.storage import MemoryStore
 

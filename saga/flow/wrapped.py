@@ -7,28 +7,35 @@ import inspect
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow import Breaker, FunctionTask
+from saga.flow.functions import FunctionTask
 from saga.task import Task
 
-__all__ = ["Resolver", "WrappedTask", "compensates", "guarded", "is_async", "resolved"]
+__all__ = ["Breaker", "Resolver", "WrappedTask", "compensates", "guarded", "is_async", "resolved"]
 
 Resolver = Callable[[type[Task[Any]]], Any]
 """Makes a task of a task class: returns it, or a context manager that gives it and closes its scope after the call."""
 
 
+class Breaker(Protocol):
+    """A circuit breaker: ``calling()`` returns a context manager for a call, and raises while the circuit is open."""
+
+    def calling(self) -> AbstractContextManager[Any]: ...
+
+
 class WrappedTask(Task[Any]):
     """A task whose calls are made through something else.
 
-    :ivar kind: the class of the task within; :ivar inner: the task within, where it exists before a call.
+    :ivar kind: the class of the task within; :ivar inner: the task within, where it exists before a call;
+    :ivar compensates: whether that has anything to call to undo it.
     """
 
-    def __init__(self, kind: type[Task[Any]], inner: Task[Any] | None, undoes: bool) -> None:
+    def __init__(self, kind: type[Task[Any]], inner: Task[Any] | None, compensates: bool) -> None:
         self.kind = kind
         self.inner = inner
-        self.undoes = undoes
+        self.compensates = compensates
 
     def __repr__(self) -> str:
         return repr(self.inner) if self.inner is not None else f"<{self.kind.__name__} task>"
@@ -37,14 +44,14 @@ class WrappedTask(Task[Any]):
 def is_async(task: Task[Any]) -> tuple[bool, bool]:
     """Return whether the task's execute and its compensate are coroutine functions."""
     if isinstance(task, FunctionTask):
-        return _is_async(task.action.function), _is_async(task.undo_function)
+        return _is_async(task.action.function), _is_async(task.compensation_function)
     return _is_async(task.execute), _is_async(task.compensate)
 
 
 def compensates(task: Task[Any]) -> bool:
     """Return whether there is anything to call to undo the task."""
     if isinstance(task, WrappedTask):
-        return task.undoes
+        return task.compensates
     if isinstance(task, FunctionTask):
         return task.compensation is not None
     return getattr(task.compensate, "__func__", None) is not Task.compensate
@@ -72,7 +79,7 @@ def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
                     failure.append(error)
                     raise
         except Exception as error:
-            raise _told_by(failure, error, task) from _cause(failure, error)
+            raise _error_of(failure, error, task) from _cause_of(failure, error)
 
     async def aexecute(context: Any) -> Any:
         failure: list[BaseException] = []
@@ -84,21 +91,21 @@ def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
                     failure.append(error)
                     raise
         except Exception as error:
-            raise _told_by(failure, error, task) from _cause(failure, error)
+            raise _error_of(failure, error, task) from _cause_of(failure, error)
 
     wrapped = WrappedTask(getattr(task, "kind", type(task)), task, compensates(task))
-    runs_async, undoes_async = is_async(task)
-    wrapped.execute = aexecute if runs_async else execute  # type: ignore[method-assign]
-    undo: Callable[[Any], Any] = _awaiting(task.compensate) if undoes_async else task.compensate
-    wrapped.compensate = undo  # type: ignore[method-assign, assignment]
+    async_execute, async_compensate = is_async(task)
+    wrapped.execute = aexecute if async_execute else execute  # type: ignore[method-assign]
+    compensate: Callable[[Any], Any] = _awaiting(task.compensate) if async_compensate else task.compensate
+    wrapped.compensate = compensate  # type: ignore[method-assign, assignment]
     return wrapped
 
 
-def _told_by(failure: list[BaseException], error: Exception, task: Task[Any]) -> BaseException:
+def _error_of(failure: list[BaseException], error: Exception, task: Task[Any]) -> BaseException:
     return failure[0] if failure else CircuitOpenError(f"{task!r} was not called: {error}")
 
 
-def _cause(failure: list[BaseException], error: Exception) -> BaseException | None:
+def _cause_of(failure: list[BaseException], error: Exception) -> BaseException | None:
     return failure[0].__cause__ if failure else error
 
 

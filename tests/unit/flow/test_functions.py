@@ -1,4 +1,4 @@
-"""Flows: what can be composed, and how a function becomes a step."""
+"""Functions as tasks: what an action and a compensation are called with."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Flow, Saga, Skip, Status, Task, parallel, sequence, step
+from saga import Context, Saga, Skip, Status, parallel, sequence, step
 from saga.errors import SagaDefinitionError
-from saga.flow import POLICIES, Parallel, Sequence, Step
-
-
-class Charge(Task[str]):
-    def execute(self, context: Context) -> str:
-        return "charged"
-
-
-class Needy(Task[str]):
-    def __init__(self, client: object) -> None:
-        self.client = client
-
-    def execute(self, context: Context) -> str:
-        return "done"
+from saga.flow import Step
 
 
 def noop() -> None:
@@ -181,74 +168,25 @@ def test_a_step_after_a_skipped_one_gets_what_that_one_would_have_got() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "heard"),
     [
-        (lambda told: step(lambda: 5, lambda: told.append("none"), name="a"), "none"),
-        (lambda told: step(lambda: 5, told.append, name="a"), 5),
-        (lambda told: step(lambda: 5, lambda own, context: told.append((own, context.n)), name="a"), (5, 3)),
-        (lambda told: step(lambda: 5, lambda context: told.append(context.n), name="a"), 3),
-        (lambda told: step(lambda: 5, lambda *, context: told.append(context.n), name="a"), 3),
-        (lambda told: step(lambda: 5, lambda own, x: told.append((own, x)), name="a", compensate_args=(7,)), (5, 7)),
-        (lambda told: step(lambda: 5, lambda x: told.append(x), name="a", compensate_args=(7,)), 7),
-        (lambda told: step(lambda: 5, lambda own, x: told.append((own, x)), name="a", compensate_kwargs={"x": 7}), (5, 7)),
-        (lambda told: step(lambda: 5, functools.partial(told.append, "fixed"), name="a"), "fixed"),
-        (lambda told: step(fail, told.append, name="a", compensate_on_failure=True), None),
+        (lambda heard: step(lambda: 5, lambda: heard.append("none"), name="a"), "none"),
+        (lambda heard: step(lambda: 5, heard.append, name="a"), 5),
+        (lambda heard: step(lambda: 5, lambda own, context: heard.append((own, context.n)), name="a"), (5, 3)),
+        (lambda heard: step(lambda: 5, lambda context: heard.append(context.n), name="a"), 3),
+        (lambda heard: step(lambda: 5, lambda *, context: heard.append(context.n), name="a"), 3),
+        (lambda heard: step(lambda: 5, lambda own, x: heard.append((own, x)), name="a", compensate_args=(7,)), (5, 7)),
+        (lambda heard: step(lambda: 5, lambda x: heard.append(x), name="a", compensate_args=(7,)), 7),
+        (lambda heard: step(lambda: 5, lambda own, x: heard.append((own, x)), name="a", compensate_kwargs={"x": 7}), (5, 7)),
+        (lambda heard: step(lambda: 5, functools.partial(heard.append, "fixed"), name="a"), "fixed"),
+        (lambda heard: step(fail, heard.append, name="a", compensate_on_failure=True), None),
     ],
 )
-def test_a_compensation_gets_its_arguments_its_own_result_and_the_context(build: Any, told: Any) -> None:
+def test_a_compensation_gets_its_arguments_its_own_result_and_the_context(build: Any, heard: Any) -> None:
     got: list[Any] = []
     saga = Saga("s").add_task(build(got)).add_task(step(fail))
     assert saga.try_execute(Context(n=3)).status is Status.COMPENSATED
-    assert got == [told]
-
-
-# -- names --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("flow", "name"),
-    [
-        (step(noop), "noop"),
-        (step(noop, name="other"), "other"),
-        (step(functools.partial(noop)), "noop"),
-        (step(Calls(2).times), "times"),
-        (step(Calls(2)), "Calls"),
-        (step(lambda: 1), "<lambda>"),
-        (step(len, args=("",)), "len"),
-        (step(Charge), "Charge"),
-        (step(Charge()), "Charge"),
-        (step(Charge, name="other"), "other"),
-    ],
-)
-def test_a_step_is_named_after_what_it_calls(flow: Step, name: str) -> None:
-    assert flow.name == name
-    assert Saga("s").add_task(flow).plan.names == (name,)
-
-
-def test_a_nested_saga_prefixes_its_steps() -> None:
-    inner = Saga("inner").add_task(Charge).add_task(parallel(step(noop), Saga("deep").add_task(Charge)))
-    assert Saga("outer").add_task(Charge).add_task(inner).plan.names == (
-        "Charge",
-        "inner/Charge",
-        "inner/noop",
-        "inner/deep/Charge",
-    )
-
-
-def test_flows_compose() -> None:
-    one, other = step(noop, name="one"), Charge()
-    flow = sequence(one, other, Charge, Saga("inner").add_task(one), parallel(one, other))
-    assert isinstance(flow, Sequence)
-    assert isinstance(flow, Flow)
-    assert flow.children[0] is one
-    assert [type(child) for child in flow.children] == [Step, Step, Step, Sequence, Parallel]
-    first = flow.children[1]
-    assert isinstance(first, Step)
-    assert (first.task, first.name, first.policies) == (other, "Charge", {})
-
-
-def test_a_function_task_shows_its_name() -> None:
-    assert repr(step(noop).task) == "<function task 'noop'>"
+    assert got == [heard]
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------------
@@ -291,71 +229,17 @@ FROM_THE_FLOW = (
         ),
         (lambda: step(noop, compensate_args=(1,)), "step 'noop': arguments for a compensation, but no compensate="),
         (lambda: step(noop, compensate_kwargs={"a": 1}), "step 'noop': arguments for a compensation, but no compensate="),
-        (
-            lambda: step(noop, retries=3, after=1),
-            f"step() knows no after, retries; policies are {', '.join(POLICIES)}",
-        ),
-        (
-            lambda: step(Charge, noop),
-            f"step({Charge!r}): a task brings its own compensate and arguments; give these only with a function",
-        ),
-        (
-            lambda: step(Charge(), args=(1,)),
-            "step(<Charge task>): a task brings its own compensate and arguments; give these only with a function",
-        ),
-        (
-            lambda: Saga("s").add_task(step(Needy)).plan,
-            "saga 's': step 'Needy': Needy cannot be made without arguments (Needy.__init__() missing 1 required positional "
-            "argument: 'client'); give Needy(...), or the saga a resolver",
-        ),
-        (lambda: sequence(3), "sequence(): 3 (int) is not a task; give a Task, a flow or a saga"),
-        (lambda: parallel("a"), "parallel(): 'a' (str) is not a task; give a Task, a flow or a saga"),
-        (
-            lambda: Saga("s").add_task(noop),
-            f"saga 's': add_task(): {noop!r} (function) is not a task; wrap a function as step(function, compensate=...)",
-        ),
-        (
-            lambda: sequence(Saga),
-            f"sequence(): {Saga!r} (type) is not a task; give an object of it: Saga()",
-        ),
-        (lambda: sequence([Charge, 3]), "sequence(): 3 (int) is not a task; give a Task, a flow or a saga"),
-        (lambda: Saga("s").plan, "saga 's': saga 's' has no steps; add at least one task"),
-        (lambda: Saga("s").add_task(Saga("i")).plan, "saga 's': saga 'i' has no steps; add at least one task"),
-        (
-            lambda: Saga("s").add_task(Charge).add_task(sequence()).plan,
-            "saga 's': a sequence has no steps; add at least one task",
-        ),
-        (lambda: Saga("s").add_task(parallel()).plan, "saga 's': a parallel group has 0 branches; give at least two"),
-        (lambda: Saga("s").add_task(parallel(Charge)).plan, "saga 's': a parallel group has 1 branch; give at least two"),
-        (
-            lambda: Saga("s").add_task(Charge).add_task(Charge).plan,
-            "saga 's': step 'Charge': the name is used twice (<Charge task> and <Charge task>); give one of them another "
-            "with step(task, name=...) or the class attribute name",
-        ),
-        (
-            lambda: Saga("s").add_task(step(noop, name=" ")).plan,
-            "saga 's': task <function task 'noop'>: its name is ' '; give a non-empty string",
-        ),
-        (
-            lambda: Saga("s").add_task(step(noop, name=3)).plan,  # type: ignore[arg-type]
-            "saga 's': task <function task 'noop'>: its name is 3; give a non-empty string",
-        ),
-        (
-            lambda: Saga("s").add_task(type("Idle", (Task,), {})).plan,
-            "saga 's': step 'Idle': Idle has no execute(context); write one",
-        ),
-        (lambda: Saga("s").add_task(Flow()).plan, None),
     ],
 )
-def test_a_wrong_definition_is_refused_with_this_text(build: Any, text: str | None) -> None:
-    told = refused(build)
-    if text is None:
-        assert told.endswith("is not a flow; give a task, sequence() or parallel()")
-    else:
-        assert told == text
+def test_a_function_that_cannot_be_called_is_refused_with_this_text(build: Any, text: str) -> None:
+    assert refused(build) == text
 
 
 def test_a_keyword_nobody_gives_is_refused() -> None:
-    told = refused(lambda: step(needs_keyword))  # Python 3.12 and later say that it is keyword-only
-    assert told.startswith("step 'needs_keyword': action needs_keyword cannot be called: missing a required ")
-    assert told.endswith("argument: 'key'")
+    said = refused(lambda: step(needs_keyword))  # Python 3.12 and later say that it is keyword-only
+    assert said.startswith("step 'needs_keyword': action needs_keyword cannot be called: missing a required ")
+    assert said.endswith("argument: 'key'")
+
+
+def test_a_function_task_shows_its_name() -> None:
+    assert repr(step(noop).task) == "<function task 'noop'>"

@@ -1,0 +1,192 @@
+"""The codec itself: what is registered, values to text, and texts to values. How each type is written is its rooms' matter."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from json import JSONDecoder
+from typing import Any, NoReturn, Self, TypeVar
+
+from saga.codec.classes import KINDS, find_class, kind_of, read_dataclass, read_enum, read_named_tuple
+from saga.codec.refusals import REGISTER, RefusedError, brief, printed_name, stored_name, text_of
+from saga.codec.scalars import SCALAR_READERS, Reader
+from saga.codec.writers import Writers
+from saga.context import Context
+from saga.errors import EncodingError, SagaDefinitionError
+
+__all__ = ["Codec"]
+
+T = TypeVar("T")
+
+
+class Codec:
+    """Turns values into JSON text and back. Register at start-up; encoding and decoding are safe from many threads.
+
+    Stored as they are: ``None``, bool, int, float, complex, str, bytes, bytearray, datetime, date, time, timedelta, timezone,
+    ZoneInfo, UUID, Decimal, Fraction, pathlib's paths, list, tuple, set, frozenset, dict, OrderedDict, deque, and members
+    of enums, dataclasses and named tuples that are defined at a module's or class's level. Others are registered.
+
+    A dataclass is rebuilt without ``__init__``: a field the text lacks takes its default, a field that only the text has is
+    an error. Attributes beside the fields are kept, values of a ``cached_property`` are not.
+    """
+
+    def __init__(self) -> None:
+        self._aliases: dict[str, type] = {}
+        self._writers = Writers(self._aliases)
+        self._readers: dict[str, Reader] = SCALAR_READERS | {
+            "$tuple": tuple,
+            "$set": set,
+            "$frozenset": frozenset,
+            "$deque": lambda found: deque(*found),
+            "$dict": dict,
+            "$ordereddict": OrderedDict,
+            "$dataclass": lambda found: read_dataclass(self._class("$dataclass", found[0]), *found),
+            "$enum": lambda found: read_enum(self._class("$enum", found[0]), *found),
+            "$namedtuple": lambda found: read_named_tuple(self._class("$namedtuple", found[0]), *found),
+            "$object": lambda found: self._read_registered(*found),
+        }
+        self._names: dict[type, str] = {}
+        self._decoders: dict[str, tuple[type, Callable[[Any], Any]]] = {}
+        self._decoder = JSONDecoder(object_hook=self._read_object, parse_constant=_refuse_constant)
+        self._plain_decoder = JSONDecoder(parse_constant=_refuse_constant)  # for texts without a tag: most of them
+
+    def register(
+        self, cls: type[T], encode: Callable[[T], Any], decode: Callable[[Any], T], *, name: str | None = None
+    ) -> Self:
+        """Store values whose type is exactly ``cls`` as ``encode(value)``. Return the codec.
+
+        :param encode: returns something this codec can encode; :param decode: rebuilds the value from that.
+        :param name: what stands for the class in the text; "module:qualname" if not given.
+        :raises SagaDefinitionError: the class is stored already, or the name is taken.
+        """
+        if not isinstance(cls, type) or not callable(encode) or not callable(decode):
+            raise SagaDefinitionError(f"Codec.register: give a class and two functions, not {cls!r}, {encode!r}, {decode!r}")
+        name = stored_name(cls) if name is None else name
+        if cls in self._writers.built_in:
+            raise SagaDefinitionError(f"Codec.register: {printed_name(cls)} is stored without being registered")
+        if cls in self._names:
+            raise SagaDefinitionError(f"Codec.register: {printed_name(cls)} is registered already, as {self._names[cls]!r}")
+        self._check_name("register", name)
+        self._names[cls] = name
+        self._decoders[name] = (cls, decode)
+        self._writers[cls] = self._writers.registered(name, encode)
+        return self
+
+    def alias(self, name: str, cls: type) -> Self:
+        """Read what was stored under ``name`` ("module:qualname", or a registered name) as ``cls``. Return the codec.
+
+        For a class that was moved or renamed. What is written bears the new name.
+
+        :raises SagaDefinitionError: the name is taken, or ``cls`` is no dataclass, Enum or named tuple and not registered.
+        """
+        if not isinstance(cls, type):
+            raise SagaDefinitionError(f"Codec.alias: give a class, not {cls!r}")
+        kind = kind_of(cls)
+        if cls not in self._names and not kind.startswith("$") and not issubclass(cls, Context):
+            raise SagaDefinitionError(f"Codec.alias: {printed_name(cls)} is {kind.partition('; ')[0]}; {REGISTER} first")
+        self._check_name("alias", name)
+        self._aliases[name] = cls
+        for known in [known for known in self._writers if stored_name(known) == name and known not in self._names]:
+            del self._writers[known]  # a class that still bears the old name would come back as ``cls``
+        return self
+
+    def encode(self, value: Any, path: str = "value") -> str:
+        """Return ``value`` as JSON text: ASCII, no spaces, the same for the same elements of a set in any order.
+
+        :param path: what to call the value in an error, such as "context.order".
+        :raises EncodingError: it cannot be stored; the text names the key path and type.
+        """
+        try:
+            return self._writers[type(value)](value, 1)
+        except RefusedError as refused:
+            raise EncodingError(refused.message(path)) from refused.__cause__
+        except Exception as error:  # changed by another thread meanwhile, no stack left, ...
+            raise EncodingError(f"{path}: cannot be stored: {type(error).__name__}: {text_of(error)}") from error
+
+    def decode(self, text: str) -> Any:
+        """Return the value that :meth:`encode` made ``text`` of.
+
+        :raises EncodingError: it is not such a text, or a class in it is gone; the message says which.
+        """
+        try:
+            return (self._decoder if '"$' in text else self._plain_decoder).decode(text)
+        except EncodingError:
+            raise
+        except Exception as error:
+            raise EncodingError(f"not JSON: {text_of(error)}: {brief(text)}") from error
+
+    def _check_name(self, what: str, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise SagaDefinitionError(f"Codec.{what}: the name is {name!r}; give some text")
+        owner = self._aliases.get(name) or self._decoders.get(name, (None,))[0]
+        if owner is not None:
+            raise SagaDefinitionError(f"Codec.{what}: the name {name!r} is taken by {printed_name(owner)}; give another")
+
+    # Reading goes from the inside out: the JSON parser calls for each object when all that it holds is rebuilt.
+
+    def _read_object(self, found: dict[str, Any]) -> Any:
+        if len(found) != 1:
+            return found
+        [(tag, held)] = found.items()
+        if not tag.startswith("$"):
+            return found
+        reader = self._readers.get(tag)
+        if reader is None:
+            raise EncodingError(
+                f"unknown tag {tag!r}: the text comes from a newer version of saga or was changed; read it with the version "
+                f"that wrote it"
+            )
+        try:
+            return reader(held)
+        except EncodingError:
+            raise
+        except Exception as error:
+            raise EncodingError(f"cannot rebuild {tag} from {brief(held)}: {type(error).__name__}: {text_of(error)}") from error
+
+    def context_class(self, name: str) -> type[Context]:
+        """Return the class of a stored execution's context.
+
+        :raises EncodingError: it is gone, or no :class:`~saga.context.Context`.
+        """
+        cls = self._named(name)
+        if not issubclass(cls, Context):
+            raise EncodingError(f"{name!r} was a class of contexts and is none: say which is: Codec.alias({name!r}, TheClass)")
+        return cls
+
+    def _named(self, name: str) -> type:
+        try:
+            return self._aliases.get(name) or find_class(name)
+        except LookupError as error:
+            raise EncodingError(
+                f"the class {name!r} of a stored value is not found: {error}; put it back, or say where it went: "
+                f"Codec.alias({name!r}, TheClass)"
+            ) from error
+
+    def _class(self, kind: str, name: Any) -> Any:
+        if not isinstance(name, str):
+            raise TypeError("a class is named by text")
+        cls = self._named(name)
+        if not isinstance(cls, type) or kind_of(cls) != kind:
+            raise EncodingError(
+                f"{name!r} was stored as {KINDS[kind]} and is none: nothing is built with it; make it one again, or name the "
+                f"right class: Codec.alias({name!r}, TheClass)"
+            )
+        return cls
+
+    def _read_registered(self, name: str, held: Any) -> Any:
+        known = self._names.get(self._aliases.get(name, type(None)), name)
+        if known not in self._decoders:
+            raise EncodingError(
+                f"no class is registered as {name!r}; call Codec.register(TheClass, encode, decode, name={name!r}) first"
+            )
+        cls, decode = self._decoders[known]
+        value = decode(held)
+        if type(value) is not cls:
+            raise TypeError(
+                f"the decode function registered as {known!r} returned {printed_name(type(value))}, not {printed_name(cls)}"
+            )
+        return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise EncodingError(f'{name} is no JSON; infinities and not-a-number are stored as {{"$float": "inf"}}')

@@ -1,0 +1,88 @@
+"""What cannot be stored, and how that is said: the value's path and type, the reason and the remedy."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import NoReturn, Self
+
+__all__ = [
+    "MAX_DEPTH",
+    "REGISTER",
+    "TEXT_CHARACTERS",
+    "RefusedError",
+    "brief",
+    "printed_name",
+    "refusal",
+    "refuse",
+    "refuse_depth",
+    "stored_name",
+    "text_of",
+]
+
+MAX_DEPTH = 100
+"""How many containers may stand inside each other. One level is up to four of JSON, and a reader recurses for each."""
+REGISTER = "register it with Codec.register(...)"
+TEXT_CHARACTERS = 20_000
+"""How much is kept of an error's text."""
+
+
+class RefusedError(Exception):
+    """Why a value cannot be stored; each container on the way out adds itself and where in it that was."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.trail: list[tuple[object, str]] = []
+
+    def inside(self, container: object, place: str) -> Self:
+        self.trail.append((container, place))
+        return self
+
+    def message(self, path: str) -> str:
+        # Cycles are not looked for while writing, which would cost every container: they end as "too deep", and all the
+        # containers on the way there are still alive, so that one met twice is the same one.
+        seen: dict[int, str] = {}
+        for container, place in reversed(self.trail):
+            if id(container) in seen:
+                return f"{_short(path)}: cannot store a value that holds itself: this is {_short(seen[id(container)])} again"
+            seen[id(container)] = path
+            path += place
+        return f"{_short(path)}: {self}"
+
+
+def refusal(cls: type, problem: str, remedy: str) -> RefusedError:
+    return RefusedError(f"cannot store a value of type {printed_name(cls)} ({problem}); {remedy}")
+
+
+def refuse(cls: type, problem: str, remedy: str) -> NoReturn:
+    raise refusal(cls, problem, remedy)
+
+
+def refuse_depth() -> NoReturn:
+    raise RefusedError(f"cannot store values nested more than {MAX_DEPTH} deep; flatten them, or store a key instead")
+
+
+def printed_name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def stored_name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 300 else f"{path[:150]} ... {path[-150:]}"
+
+
+def brief(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except Exception:  # an int of more digits than may be printed
+        return f"<{printed_name(type(value))}>"
+
+
+def text_of(value: object) -> str:
+    """Return ``str(value)`` as exactly a str of bounded length; never raises an Exception."""
+    try:
+        return str.__str__(str(value))[:TEXT_CHARACTERS]
+    except Exception as error:
+        return f"<{printed_name(type(value))} whose str() raised {type(error).__name__}>"

@@ -1,0 +1,35 @@
+"""Flows: steps composed in sequence, in parallel, with fallbacks and waits. No driver, journal, store or clock is known here.
+
+Compiling a flow is :mod:`saga.plan`'s work.
+"""
+
+from saga.flow.build import FlowLike, as_flow, fallback, parallel, receive, sequence, step, timer
+from saga.flow.functions import FunctionTask
+from saga.flow.methods import MethodStep, bind, saga_step
+from saga.flow.nodes import POLICIES, Fallback, Flow, Parallel, Pause, PauseTask, Policies, Sequence, Step
+from saga.flow.wrapped import Breaker
+
+__all__ = [
+    "POLICIES",
+    "Breaker",
+    "Fallback",
+    "Flow",
+    "FlowLike",
+    "FunctionTask",
+    "MethodStep",
+    "Parallel",
+    "Pause",
+    "PauseTask",
+    "Policies",
+    "Sequence",
+    "Step",
+    "as_flow",
+    "bind",
+    "fallback",
+    "parallel",
+    "receive",
+    "saga_step",
+    "sequence",
+    "step",
+    "timer",
+]

@@ -1,0 +1,227 @@
+"""Builders and operators: what makes flows of tasks, functions, sagas and other flows, and refuses what fits nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
+from typing import Any, Protocol, Unpack
+
+from saga.composing import operators
+from saga.errors import SagaDefinitionError
+from saga.flow.functions import FunctionTask
+from saga.flow.methods import MethodStep
+from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Policies, Sequence, Step, check_policies
+from saga.flow.wrapped import Breaker
+from saga.policy import Compensate, InDoubt, OnError, Retry, is_seconds
+from saga.task import Task
+
+__all__ = ["FlowLike", "as_flow", "fallback", "parallel", "receive", "sequence", "step", "timer"]
+
+
+class _Composable(Protocol):
+    # What is no flow, but has one: a saga.
+    def __saga_flow__(self) -> Flow: ...
+
+
+FlowLike = Flow | Task[Any] | type[Task[Any]] | _Composable
+"""What can be composed: a flow, a task, a task class or a saga."""
+
+
+def sequence(*flows: FlowLike) -> Sequence:
+    """Return the flows one after the other. Each is a task, a task class, a saga or a flow."""
+    return Sequence(tuple(as_flow(flow, "sequence()") for flow in flows))
+
+
+def parallel(*flows: FlowLike, compensate_together: bool = False) -> Parallel:
+    """Return the flows at the same time, each in a thread of its own and with its own view of the context.
+
+    :param compensate_together: undo the branches at the same time too, each in reverse order.
+    """
+    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), compensate_together)
+
+
+def fallback(
+    primary: FlowLike,
+    alternative: FlowLike,
+    *,
+    on: tuple[type[Exception], ...] | type[Exception] = (Exception,),
+    breaker: Breaker | None = None,
+) -> Fallback:
+    """Return a step with what is done instead when it has failed for good.
+
+    What the failed step changed in the context is discarded. If it is in doubt (it timed out), it is compensated before the
+    alternative runs; or, where it says ``in_doubt=InDoubt.ASK``, the execution is stuck until a person has decided.
+
+    :param primary: a task, a task class or a step.
+    :param alternative: a task, a task class, a saga or a flow.
+    :param on: the exceptions that lead to the alternative; others fail the saga.
+    :param breaker: a circuit breaker, such as a ``pybreaker.CircuitBreaker``: while it is open the primary is not called, and
+        the alternative runs whatever ``on`` says.
+    :raises SagaDefinitionError: the primary is more than a step, or a parameter is wrong.
+    """
+    first = as_flow(primary, "fallback(): primary")
+    if not isinstance(first, Step | MethodStep):
+        raise SagaDefinitionError(f"fallback(): the primary is {primary!r}; give one step (a task, a task class or step(...))")
+    kinds = on if isinstance(on, tuple) else (on,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise SagaDefinitionError(f"fallback(): on has {kind!r}; give Exception classes")
+    if breaker is not None:
+        if not callable(getattr(breaker, "calling", None)):
+            raise SagaDefinitionError(
+                f"fallback(): breaker is {breaker!r}, which has no calling(); give a pybreaker.CircuitBreaker, or an object "
+                "whose calling() returns a context manager for the call"
+            )
+        first = _changed(first, policies={**first.policies, "breaker": breaker})
+    return Fallback(first, as_flow(alternative, "fallback(): alternative"), kinds)
+
+
+def timer(seconds: float, *, name: str | None = None) -> Pause:
+    """Return a step that lets ``seconds`` pass. With a store it goes on across restarts."""
+    if not is_seconds(seconds) or seconds == 0:
+        raise SagaDefinitionError(f"timer(): seconds is {seconds!r}; give a number above 0")
+    return Pause(name if name is not None else f"timer {seconds:g} s", float(seconds))
+
+
+def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError = Compensate) -> Pause:
+    """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`. It needs a store.
+
+    :param signal: its name; :param timeout: seconds to wait; :param on_error: what follows when it does not come in time.
+    """
+    if not isinstance(signal, str) or not signal:
+        raise SagaDefinitionError(f"receive(): the signal is {signal!r}; give its name")
+    if timeout is not None and (not is_seconds(timeout) or timeout == 0):
+        raise SagaDefinitionError(f"receive(): timeout is {timeout!r}; give seconds above 0, or None for no limit")
+    return Pause(name if name is not None else signal, timeout, signal, {"on_error": on_error})
+
+
+def step(
+    action: Callable[..., Any] | Task[Any] | type[Task[Any]],
+    compensate: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    args: SequenceOf[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    compensate_args: SequenceOf[Any] = (),
+    compensate_kwargs: Mapping[str, Any] | None = None,
+    **policies: Unpack[Policies],
+) -> Step:
+    """Return a step from a function, or from a task with other policies than its own.
+
+    A function's parameter named ``context`` gets the context. A required positional parameter that ``args`` and
+    ``kwargs`` leave open gets the previous step's result (for a group, the tuple of its branches' last results); in a
+    compensation it gets its own step's result, ``None`` where that is in doubt.
+
+    :param action: a callable, a task or a task class.
+    :param compensate: the callable that undoes ``action``.
+    :param name: the step's name; the function's or the task's name where not given.
+    :param args: positional arguments for ``action``; ``kwargs``: its keyword arguments.
+    :param compensate_args: positional arguments for ``compensate``; ``compensate_kwargs``: its keyword arguments.
+    :param policies: ``retry``, ``timeout`` (seconds), ``on_error``, ``compensation_retry``, ``compensate_on_failure``,
+        ``in_doubt``: see :class:`~saga.task.Task`.
+    :raises SagaDefinitionError: the step cannot be called this way.
+    """
+    check_policies("step()", policies)
+    if isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task)):
+        if compensate is not None or args or kwargs or compensate_args or compensate_kwargs:
+            raise SagaDefinitionError(
+                f"step({action!r}): a task brings its own compensate and arguments; give these only with a function"
+            )
+        return Step(action, name if name is not None else _name_of(action), policies)
+    else:
+        task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {})
+    return Step(task, name if name is not None else _name_of(task), policies)
+
+
+def as_flow(value: Any, where: str) -> Flow:
+    """Return ``value`` as a flow.
+
+    :raises SagaDefinitionError: ``value`` is none; the text names it and ``where`` it stood.
+    """
+    if isinstance(value, Flow):
+        return value
+    if isinstance(value, Task) or (isinstance(value, type) and issubclass(value, Task)):
+        return Step(value, _name_of(value))
+    if isinstance(value, tuple | list):
+        return Sequence(tuple(as_flow(one, where) for one in value))
+    as_step: Callable[[], Flow] | None = getattr(value, "__saga_flow__", None)
+    if as_step is not None and not isinstance(value, type):
+        return as_step()
+    if as_step is not None:
+        hint = f"give an object of it: {value.__name__}()"
+    else:
+        hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
+    raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
+
+
+def _name_of(task: Task[Any] | type[Task[Any]]) -> str:
+    if task.name is not None:
+        return task.name
+    return task.__name__ if isinstance(task, type) else type(task).__name__
+
+
+def _changed(flow: Step | MethodStep, **changes: Any) -> Step | MethodStep:
+    return flow.with_(**changes) if isinstance(flow, MethodStep) else replace(flow, **changes)
+
+
+# -- the operators -----------------------------------------------------------------------------------------------------
+
+
+def _both(one: Any, other: Any) -> Parallel:
+    """Return ``one & other``."""
+    where = f"{_brief(one)} & {_brief(other)}"
+    first = one.children if isinstance(one, Parallel) and one.by_operator else (as_flow(one, where),)
+    return Parallel((*first, as_flow(other, where)), by_operator=True)
+
+
+def _with_policy(flow: Any, policy: Any) -> Flow:
+    """Return ``flow | policy``."""
+    where = f"{_brief(flow)} | {policy!r}"
+    found = as_flow(flow, where)
+    if isinstance(policy, Retry):
+        given: dict[str, Any] = {"retry": policy} if policy.then is Compensate else {"on_error": policy}
+    elif isinstance(policy, OnError):
+        given = {"on_error": policy}
+    elif isinstance(policy, InDoubt):
+        given = {"in_doubt": policy}
+    else:
+        raise SagaDefinitionError(
+            f"{where}: {policy!r} is no policy; give Retry(...), Skip, Compensate or InDoubt.RERUN, ASK or COMPENSATE"
+        )
+    if not isinstance(found, Step | MethodStep):
+        raise SagaDefinitionError(f"{where}: {_brief(flow)} is more than one step, and a policy is a step's; give it to each")
+    return _changed(found, policies={**found.policies, **given})
+
+
+def _with_compensation(flow: Any, compensation: Any) -> Flow:
+    """Return ``action >> compensation``."""
+    where = f"{_brief(flow)} >> {_brief(compensation)}"
+    if isinstance(flow, MethodStep) and flow.compensation_function is None:
+        if callable(compensation):
+            return flow.with_(compensation_function=compensation)
+    elif isinstance(flow, Step) and isinstance(flow.task, FunctionTask) and flow.task.compensation is None:
+        action = flow.task.action
+        return replace(flow, task=FunctionTask(action.function, compensation, action.args, action.kwargs, (), {}))
+    else:
+        raise SagaDefinitionError(
+            f"{where}: {_brief(flow)} is no step of a function without a compensation; wrap it with step()"
+        )
+    raise SagaDefinitionError(f"{where}: {_brief(compensation)} ({type(compensation).__name__}) cannot be called")
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Step | MethodStep | Pause):
+        return value.name
+    if isinstance(value, Parallel):
+        return f"({' & '.join(map(_brief, value.children))})"
+    if isinstance(value, Sequence):
+        return f"({', '.join(map(_brief, value.children))})"
+    if isinstance(value, Fallback):
+        return f"fallback({_brief(value.primary)}, {_brief(value.alternative)})"
+    return value.__name__ if isinstance(value, type) else repr(value)
+
+
+operators.both = _both
+operators.with_policy = _with_policy
+operators.with_compensation = _with_compensation

@@ -1,0 +1,94 @@
+"""The nodes of a flow: steps, in sequence, in parallel, with a fallback, and waits. Pure data; nothing is built here.
+
+Building them is :mod:`saga.flow.build`'s work, and compiling them :mod:`saga.plan`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypedDict
+
+from saga.composing import Flow
+from saga.errors import SagaDefinitionError
+from saga.policy import InDoubt, OnError, Retry
+from saga.task import Task
+
+__all__ = ["POLICIES", "Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Policies", "Sequence", "Step", "check_policies"]
+
+
+class Policies(TypedDict, total=False):
+    """How a step behaves when it fails, takes long or is left in doubt: see the attributes of :class:`~saga.task.Task`."""
+
+    retry: Retry | None
+    timeout: float | None
+    on_error: OnError | Retry
+    compensation_retry: Retry | None
+    compensate_on_failure: bool
+    in_doubt: InDoubt
+    pivot: bool
+
+
+POLICIES: Final = tuple(Policies.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Flow):
+    """A task's place in a flow. ``policies`` override the task's own attributes."""
+
+    task: Task[Any] | type[Task[Any]]
+    name: str
+    policies: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence(Flow):
+    """Flows one after the other. ``name`` prefixes the names within, as ``name/step``."""
+
+    children: tuple[Flow, ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel(Flow):
+    """Flows at the same time, each with its own view of the context.
+
+    ``compensate_together``: whether the branches are undone at the same time too; otherwise one step after the other.
+    """
+
+    children: tuple[Flow, ...]
+    compensate_together: bool = False
+    by_operator: bool = False  # made by &, so that another & adds to it
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback(Flow):
+    """One step, and what is done instead when it fails with one of the exceptions ``on``."""
+
+    primary: Flow
+    alternative: Flow
+    on: tuple[type[Exception], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Flow):
+    """A step that waits: ``seconds`` long, or for a signal and at most ``seconds`` long."""
+
+    name: str
+    seconds: float | None
+    signal: str | None = None
+    policies: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PauseTask(Task[Any]):
+    """Stands for a wait, which the machine makes and nobody calls."""
+
+
+def check_policies(where: str, policies: Mapping[str, Any]) -> None:
+    """Refuse what is no policy of a step.
+
+    :raises SagaDefinitionError: with ``where`` in the text.
+    """
+    unknown = sorted(set(policies) - set(POLICIES))
+    if unknown:
+        raise SagaDefinitionError(f"{where} knows no {', '.join(unknown)}; policies are {', '.join(POLICIES)}")
