@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from saga import events as e
 from saga.context import Context
 from saga.drivers.base import Driver
-from saga.errors import DefinitionChangedError, LeaseLostError, SagaIdTakenError, StorageError
+from saga.errors import DefinitionChangedError, SagaIdTakenError, UnknownExecutionError
 from saga.importable import read_step
 from saga.journal import (
     Journal,
@@ -166,6 +166,7 @@ def join(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
     """Wait until an execution has ended and return its result, or what finishes it if its owner dies meanwhile.
 
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
+    :raises UnknownExecutionError: it was purged meanwhile.
     """
     waits = pauses()
     while (found := look(saga, driver, saga_id, store)) is None:
@@ -185,7 +186,7 @@ def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
     """Return the result of an execution that has ended, what finishes it if its owner has died, or ``None``: it goes on."""
     row = store.get(saga_id)
     if row is None:
-        raise StorageError(f"execution {saga_id!r} was purged")
+        raise UnknownExecutionError(f"execution {saga_id!r} was purged")
     if e.Status(row.status).terminal:
         machine, views, _ = rebuild(saga, row, store.journal(saga_id))
         return SagaResult(machine, views.context)
@@ -208,11 +209,11 @@ def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
 def load(saga: Saga, saga_id: str, store: Store) -> SagaResult:
     """Return a stored execution as it stands now.
 
-    :raises StorageError: there is none, or it was begun by a definition that is not compatible.
+    :raises UnknownExecutionError: there is none. :raises DefinitionChangedError: its definition is not compatible with ``saga``.
     """
     row = store.get(saga_id)
     if row is None or row.name != saga.name:
-        raise StorageError(f"there is no execution {saga_id!r} of saga {saga.name!r}")
+        raise UnknownExecutionError(f"there is no execution {saga_id!r} of saga {saga.name!r}")
     machine, views, _ = rebuild(saga, row, store.journal(saga_id))
     return SagaResult(machine, views.context)
 
@@ -237,7 +238,7 @@ def rebuild(saga: Saga, row: StoredExecution, entries: Sequence[Entry]) -> tuple
     """Return the machine and the views an execution's journal leads to, and how many entries that has.
 
     :raises DefinitionChangedError: it was begun by a definition that is not compatible with ``saga``.
-    :raises EncodingError: an entry cannot be read.
+    :raises EncodingError: an entry cannot be read. :raises UnknownExecutionError: it was purged since its row was read.
     """
     machine = saga._machine(row.saga_id)
     plan = machine.plan
@@ -249,7 +250,7 @@ def rebuild(saga: Saga, row: StoredExecution, entries: Sequence[Entry]) -> tuple
         )
     recorded = [read_entry(entry, saga.codec) for entry in entries]
     if not recorded:
-        raise LeaseLostError(f"execution {row.saga_id!r} was purged")
+        raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")
     context = rebuild_context(recorded[0], saga.codec)
     context._begin(plan, row.saga_id)
     views = Views(plan, context, saga.deadline is not None)

@@ -26,6 +26,7 @@ __all__ = [
     "SagaTimeoutError",
     "StepTimeoutError",
     "StorageError",
+    "UnknownExecutionError",
 ]
 
 
@@ -95,6 +96,10 @@ class StorageError(SagaError):
 
 class LeaseLostError(StorageError):
     """Another process has taken the execution over; this one touches nothing more."""
+
+
+class UnknownExecutionError(StorageError):
+    """There is no execution with this id in the store: it never was, or it was purged."""
 
 
 class SagaIdTakenError(StorageError):

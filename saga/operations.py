@@ -11,7 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from saga.durable import rebuild, store_of
-from saga.errors import DefinitionChangedError, StorageError
+from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError
 from saga.events import Status
 from saga.journal import write_action
 from saga.leases import owner
@@ -114,7 +114,7 @@ class Operations:
     def show(self, saga_id: str) -> ExecutionView:
         """Return an execution and its journal.
 
-        :raises StorageError: there is none.
+        :raises UnknownExecutionError: there is none.
         """
         row = self._row(saga_id)
         lines = tuple(_line(entry) for entry in self.store.journal(saga_id))
@@ -125,7 +125,7 @@ class Operations:
     def cancel(self, saga_id: str, why: str) -> None:
         """Give up a running execution: what it has done is undone.
 
-        :raises StorageError: there is none. :raises ValueError: it does not go forward, or ``why`` is empty.
+        :raises UnknownExecutionError: there is none. :raises ValueError: it does not go forward, or ``why`` is empty.
         """
         self._act("cancel", saga_id, None, why)
 
@@ -201,7 +201,7 @@ class Operations:
     def _row(self, saga_id: str) -> StoredExecution:
         row = self.store.get(saga_id)
         if row is None:
-            raise StorageError(f"there is no execution {saga_id!r}")
+            raise UnknownExecutionError(f"there is no execution {saga_id!r}")
         return row
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
 from saga.durable import got_on, store_of, take_up
-from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
+from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.journal import Journal, commit_each
 from saga.leases import keeper_of, owner
 from saga.machine import Machine
@@ -209,7 +209,7 @@ class Recovery:
                 one.execution = execution
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
-        except LeaseLostError as error:
+        except (LeaseLostError, UnknownExecutionError) as error:
             keeper_of(self.store).drop(lease)
             _logger.info("recovery of saga %s is left to another: %s", row.saga_id, error)
         except Exception as error:

@@ -143,7 +143,7 @@ class MemoryStore(Store):
         with self._lock:
             row = self.get(saga_id)
             if row is None:
-                raise rules.no_execution(saga_id)
+                raise rules.unknown_execution(saga_id)
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
             self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))

@@ -225,14 +225,14 @@ class PostgresStore(Store):
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
-            raise rules.no_execution(saga_id)
+            raise rules.unknown_execution(saga_id)
         token = uuid.uuid4().hex
 
         def work(connection: Connection, again: bool) -> None:
             if connection.execute(self._sql.post, (saga_id, body, token), prepare=True).rowcount:
                 return
             if not (again and connection.execute(self._sql.posted, (token,)).fetchone()):
-                raise rules.no_execution(saga_id)
+                raise rules.unknown_execution(saga_id)
 
         self._run(work)
 

@@ -202,7 +202,7 @@ class Store(Protocol):
     def post(self, saga_id: str, body: str) -> None:
         """Put a message into an execution's inbox and make it due now.
 
-        :raises StorageError: there is no such execution.
+        :raises UnknownExecutionError: there is no such execution.
         """
 
     def inbox(self, saga_id: str) -> list[Message]:

@@ -244,7 +244,7 @@ class SQLAlchemyStore(Store):
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
-            raise rules.no_execution(saga_id)
+            raise rules.unknown_execution(saga_id)
         saga, inbox = self._tables.saga, self._tables.inbox
         token = uuid.uuid4().hex
 
@@ -255,7 +255,7 @@ class SQLAlchemyStore(Store):
             due = sa.case((saga.c.due > now, now), else_=saga.c.due)
             # The row is locked before the message gets its number: messages are numbered as they are committed.
             if connection.execute(saga.update().where(saga.c.id == saga_id).values(due=due)).rowcount != 1:
-                raise rules.no_execution(saga_id)
+                raise rules.unknown_execution(saga_id)
             connection.execute(inbox.insert().values(saga_id=saga_id, body=body, token=token))
 
         self._run(work)

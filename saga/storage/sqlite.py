@@ -332,11 +332,11 @@ class SqliteStore(Store):
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
-            raise rules.no_execution(saga_id)
+            raise rules.unknown_execution(saga_id)
 
         def apply(connection: sqlite3.Connection) -> None:
             if connection.execute(WAKE, (self._clock(), saga_id)).rowcount != 1:
-                raise rules.no_execution(saga_id)
+                raise rules.unknown_execution(saga_id)
             connection.execute(POST, (saga_id, body))
 
         self._write(apply)

@@ -813,6 +813,19 @@ def test_one_that_cannot_be_read_does_not_keep_others_back(store: Store) -> None
     assert row.due > store.now()
 
 
+def test_one_that_is_purged_while_it_is_claimed_is_left_alone(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(store, simple)
+    monkeypatch.setattr(store, "journals", lambda saga_ids: {saga_id: [] for saga_id in saga_ids})
+    with caplog.at_level("INFO", "saga"):
+        assert Recovery(store, [simple()], max_attempts=1).run_once() == []
+    assert "recovery of saga x is left to another: execution 'x' was purged" in caplog.text
+    row = store.get("x")
+    assert row is not None
+    assert row.status == "running"  # nothing was written
+
+
 def test_a_failing_store_stops_one_execution_and_no_other(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     left_behind(store, simple, "first")
     left_behind(store, simple, "second")

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import pytest
 
-from saga.errors import LeaseLostError, StorageError
+from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
 from saga.events import Status
 from saga.storage import Append, Beat, Entry, Lease, Store
 
@@ -557,7 +557,7 @@ def test_messages_are_read_in_the_order_they_came(store, stored):
 
 def test_a_message_to_nobody_is_an_error(store):
     for saga_id in ("nobody", "a\0b", "\ud800"):
-        with pytest.raises(StorageError, match="no execution"):
+        with pytest.raises(UnknownExecutionError, match="no execution"):
             store.post(saga_id, "{}")
         assert store.inbox(saga_id) == []
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from saga.errors import LeaseLostError, StorageError
+from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
 from saga.storage import Beat, Lease, open_store
 from saga.storage import postgres as module
 from saga.storage.postgres import PostgresStore
@@ -179,7 +179,7 @@ def test_a_message_whose_answer_was_lost_arrives_once(store, stored, monkeypatch
     store.release(lease, got_on=True)
     assert store.get("x").owner is None
     Breaking(store, monkeypatch)
-    with pytest.raises(StorageError, match="no execution"):
+    with pytest.raises(UnknownExecutionError, match="no execution"):
         store.post("nobody", "{}")
 
 
