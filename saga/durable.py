@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -29,7 +27,7 @@ from saga.leases import keeper_of, owner
 from saga.machine import Machine
 from saga.plan import OpenPlan, Plan
 from saga.result import SagaResult
-from saga.storage import open_store
+from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, NewExecution, Store, StoredExecution
 from saga.views import Views
 
@@ -37,41 +35,9 @@ if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
     from saga.saga import Saga
 
-__all__ = ["astart", "begin", "join", "load", "rebuild", "start", "store_of", "take_up"]
+__all__ = ["astart", "begin", "join", "load", "rebuild", "start", "take_up"]
 
 D = TypeVar("D", bound=Driver)
-
-
-_stores: dict[str, Store] = {}
-_lock = threading.Lock()
-
-
-def store_of(value: Store | str | os.PathLike[str]) -> Store:
-    """Return the store, opened once in this process where it is given as a path or URL."""
-    if not isinstance(value, str | os.PathLike):
-        return value
-    text = os.fspath(value)
-    key = text if "://" in text else os.path.abspath(text)
-    with _lock:
-        if key not in _stores:
-            if not _stores:
-                atexit.register(_close_stores)
-            _stores[key] = open_store(value)
-        return _stores[key]
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # the parent's may be held by a thread that does not live here
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def _close_stores() -> None:
-    for store in _stores.values():
-        store.close()
 
 
 def start(saga: Saga, driver: type[D], context: Context, saga_id: str, store: Store | str | os.PathLike[str]) -> D | SagaResult:
@@ -209,7 +175,8 @@ def look(saga: Saga, driver: type[D], saga_id: str, store: Store) -> D | SagaRes
 def load(saga: Saga, saga_id: str, store: Store) -> SagaResult:
     """Return a stored execution as it stands now.
 
-    :raises UnknownExecutionError: there is none. :raises DefinitionChangedError: its definition is not compatible with ``saga``.
+    :raises UnknownExecutionError: there is none.
+    :raises DefinitionChangedError: it was begun by a definition that is not compatible with ``saga``.
     """
     row = store.get(saga_id)
     if row is None or row.name != saga.name:

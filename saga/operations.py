@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from saga.durable import rebuild, store_of
+from saga.durable import rebuild
 from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError
 from saga.events import Status
 from saga.journal import write_action
 from saga.leases import owner
 from saga.machine import ACTIONS
+from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
-from saga.durable import got_on, store_of, take_up
+from saga.durable import got_on, take_up
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.journal import Journal, commit_each
 from saga.leases import keeper_of, owner
@@ -22,6 +22,7 @@ from saga.machine import Machine
 from saga.plan import Plan
 from saga.policy import Backoff, ExponentialBackoff
 from saga.result import SagaResult
+from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 from saga.transaction import TransactionSaga
 

@@ -327,7 +327,7 @@ class Saga(Composing):
         chosen = self.store if store is None else store
         if chosen is None:
             raise SagaDefinitionError(f"saga {self.name!r} has no store: {_GIVE_A_STORE}")
-        from saga.durable import store_of
+        from saga.storage.opened import store_of
 
         return store_of(chosen)
 

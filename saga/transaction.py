@@ -184,8 +184,9 @@ class Transaction:
         if self._store is None:
             self._machine.start(time.time())
             return self._saga._execution(driver, self._machine, self.context)
-        from saga.durable import begin, store_of
-        from saga.storage import StoredExecution
+        from saga.durable import begin
+        from saga.storage.opened import store_of
+        from saga.storage.protocol import StoredExecution
 
         begun = begin(self._saga, driver, self._machine, self.context, store_of(self._store))
         if isinstance(begun, StoredExecution):

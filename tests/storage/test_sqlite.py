@@ -660,7 +660,7 @@ def run(path, script: str) -> list[str]:
         import os, sys, threading, time, warnings
         warnings.simplefilter("ignore")
         from saga.errors import StorageError
-        from saga.storage import *
+        from saga.storage import Entry, Lease, NewExecution, SqliteStore
         from saga.storage.group_commit import Write
         path = {str(path)!r}
         def new(saga_id):
