@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from saga.errors import LeaseLostError, StorageError
+from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
 from saga.storage import Lease, SqliteStore
 from saga.storage import sqlite as module
 from saga.storage.group_commit import Write
@@ -285,7 +285,7 @@ def test_what_is_wrong_with_one_write_hurts_no_other_of_its_group(store, stored)
         existing = submit(store.create, stored.new("good2"), [], "z", 60.0)
     assert commits.count == 2
     errors = [future.exception() for future in bad]
-    assert [type(error) for error in errors] == [LeaseLostError] * 2 + [StorageError] * 7
+    assert [type(error) for error in errors] == [LeaseLostError] * 2 + [StorageError] * 6 + [UnknownExecutionError]
     assert [future.result() for future in fine] == [None] * 4
     assert claim.result() == []
     assert existing.result().owner == "a"
