@@ -198,7 +198,7 @@ class MemoryStore(Store):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise rules.closed(self)
+            raise rules.closed(type(self).__name__)
 
     def _held(self, lease: Lease) -> StoredExecution | None:
         """Return the row that this lease holds, if it still does."""

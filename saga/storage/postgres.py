@@ -355,7 +355,7 @@ class PostgresStore(Store):
             _parents.append(connections)
             connections = self._connections = _Connections(self._parameters, self._max_connections, self._write_together)
         if connections.closed:
-            raise rules.closed(self)
+            raise rules.closed(type(self).__name__)
         return connections
 
     def _has(self, connection: Connection, saga_id: str, entries: Sequence[Entry]) -> bool:
@@ -435,11 +435,11 @@ class _Write(Waiting):
 class _Turns(Turns[_Write]):
     """Many threads' writes in one statement, where they come together: it costs little more than that of one."""
 
-    def __init__(self, write_together: Callable[[Sequence[_Part]], set[str]], few: int) -> None:
-        super().__init__(few, _CROWD)
+    def __init__(self, write_together: Callable[[Sequence[_Part]], set[str]], places: int) -> None:
+        super().__init__(places, _CROWD)
         self._write_parts = write_together
 
-    _make = staticmethod(_Write)
+    _waiting = staticmethod(_Write)
 
     def take(self, alone: Callable[[], T], part: _Part) -> tuple[bool, Any]:
         """Return whether it was written, and what ``alone`` returned; or whether it may have been written nevertheless."""
@@ -449,12 +449,12 @@ class _Turns(Turns[_Write]):
         if not self._crowded:
             return True, alone()
         write = _Write(alone, part)  # alone it might wait for a locked row, and all others with it
-        self._write_for_all([write])
+        self._write_for_crowd([write])
         return write.result  # type: ignore[no-any-return]
 
     def _write_together(self, group: list[_Write]) -> None:
         if self._crowded:
-            self._write_for_all(group)
+            self._write_for_crowd(group)
             return
         for write in group:
             try:
@@ -463,7 +463,7 @@ class _Turns(Turns[_Write]):
                 write.error = error
             write.done = True
 
-    def _write_for_all(self, group: list[_Write]) -> None:
+    def _write_for_crowd(self, group: list[_Write]) -> None:
         first: dict[str, _Write] = {}  # of each execution: what more there is of one could pass for each other
         for write in group:
             first.setdefault(write.part.lease.saga_id, write)

@@ -174,9 +174,9 @@ def unknown_execution(saga_id: str) -> UnknownExecutionError:
     return UnknownExecutionError(f"there is no execution {saga_id!r} to send a message to")
 
 
-def closed(store: object) -> StorageError:
-    """The error of using a store after its end."""
-    return StorageError(f"this {type(store).__name__} is closed")
+def closed(kind: str) -> StorageError:
+    """The error of using a store of this class after its end."""
+    return StorageError(f"this {kind} is closed")
 
 
 def too_new(found: int, known: int, where: str) -> StorageError:

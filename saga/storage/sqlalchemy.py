@@ -435,7 +435,7 @@ class SQLAlchemyStore(Store):
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise rules.closed(self)
+            raise rules.closed(type(self).__name__)
         if self._pid != os.getpid():
             # After a fork: the parent goes on using the old connections.
             self._engine.dispose(close=False)

@@ -378,8 +378,8 @@ MUTANTS = [
     ),
     Mutant(
         "sqlite: the lease is checked before the insert",
-        "if append(connection, values) != rows:",
-        "if connection.execute(CHECK, holds).fetchone() is None or append(connection, values) != rows:",
+        "if sql.insert_entries(connection, values) != rows:",
+        "if connection.execute(sql.CHECK_LEASE, holds).fetchone() is None or sql.insert_entries(connection, values) != rows:",
         SQLITE + " -k alone_each_append_is_one_statement",
     ),
     Mutant(

@@ -270,7 +270,7 @@ def test_what_is_no_connection_string_is_refused():
 def crowd(store: PostgresStore):
     """Let nobody write, so that whatever is submitted meanwhile waits, in the order of submission."""
     turns = store._connections.turns
-    assert turns.hold(10)
+    assert turns.halt(10)
     with ThreadPoolExecutor(40) as pool:
 
         def submit(work, *args, **kwargs) -> Future:

@@ -19,8 +19,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
-from saga.storage import Lease, SqliteStore
-from saga.storage import sqlite as module
+from saga.storage import Lease, SqliteStore, sqlite_file, sqlite_sql
 from saga.storage.group_commit import Write
 from tests.threads import background, until, within
 
@@ -38,7 +37,7 @@ def store(path):
 
 def writer(store: SqliteStore) -> sqlite3.Connection:
     """Return the connection that writes now."""
-    return store._commits._connection
+    return store._file._commits._connection
 
 
 class Commits:
@@ -71,15 +70,15 @@ def queueing(store: SqliteStore, gate: threading.Event | None = None):
         assert gate.wait(10)
 
     with ThreadPoolExecutor(70) as pool:
-        first = pool.submit(store._commits.write, Write(occupy))
+        first = pool.submit(store._file._commits.write, Write(occupy))
         assert begun.wait(10)
-        waiting = len(store._commits._queue)
+        waiting = len(store._file._commits._queue)
 
         def submit(work, *args, **kwargs) -> Future:
             nonlocal waiting
             future = pool.submit(work, *args, **kwargs)
             waiting += 1
-            until(lambda: len(store._commits._queue) >= waiting)
+            until(lambda: len(store._file._commits._queue) >= waiting)
             return future
 
         try:
@@ -108,7 +107,7 @@ def test_durability_may_be_relaxed(path):
 def test_the_reading_connection_cannot_write(store):
     store.get("x")
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        store._reader.execute("DELETE FROM saga")
+        store._file._reader.execute("DELETE FROM saga")
 
 
 def test_the_clock_may_be_given(path, stored):
@@ -155,7 +154,7 @@ def test_a_place_without_a_log_is_refused(path, monkeypatch):
             return ("delete",)
 
     with SqliteStore(path) as store, pytest.raises(StorageError, match="write-ahead log"):
-        store._use_log(Mode())
+        store._file._use_log(Mode())
 
 
 def test_a_busy_change_to_the_log_is_tried_until_the_timeout(store):
@@ -167,7 +166,7 @@ def test_a_busy_change_to_the_log_is_tried_until_the_timeout(store):
             raise sqlite3.OperationalError("database is locked")
 
     with pytest.raises(sqlite3.OperationalError):
-        store._use_log(Busy())
+        store._file._use_log(Busy())
     assert len(tries) > 5
 
 
@@ -182,10 +181,10 @@ def plans(store: SqliteStore, statement: str) -> list[str]:
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (module.DUE, "saga_due (due<?)"),
-        (module.DUE_BY_NAME, "saga_due_by_name (name=? AND due<?)"),
-        (module.OLD, "saga_listed (status=? AND created<?)"),
-        (module.INBOX, "saga_inbox_of (saga_id=?)"),
+        (sqlite_sql.DUE, "saga_due (due<?)"),
+        (sqlite_sql.DUE_BY_NAME, "saga_due_by_name (name=? AND due<?)"),
+        (sqlite_sql.PURGEABLE, "saga_listed (status=? AND created<?)"),
+        (sqlite_sql.INBOX, "saga_inbox_of (saga_id=?)"),
     ],
 )
 def test_what_is_looked_for_is_found_by_an_index(store, statement, index):
@@ -198,14 +197,14 @@ def test_what_is_looked_for_is_found_by_an_index(store, statement, index):
 @pytest.mark.parametrize("statuses", [1, 5])
 def test_a_page_is_read_from_ranges_of_an_index(store, statuses, by_name):
     index = "saga_listed_by_name (status=? AND name=? AND created" if by_name else "saga_listed (status=? AND created"
-    steps = plans(store, module.listing(statuses, by_name))
+    steps = plans(store, sqlite_sql.listing(statuses, by_name))
     assert len([step for step in steps if "SEARCH saga USING" in step and index in step]) == statuses
     # What is sorted is the few rows that the ranges gave, never what is in the table.
     assert not any("SCAN saga" in step for step in steps)
     assert not any("TEMP B-TREE" in after for step, after in itertools.pairwise(steps) if "SEARCH" in step)
 
 
-@pytest.mark.parametrize("statement", [module.GET, module.FREE, module.journals(1), module.CHECK])
+@pytest.mark.parametrize("statement", [sqlite_sql.GET, sqlite_sql.FREE, sqlite_sql.journals(1), sqlite_sql.CHECK_LEASE])
 def test_one_execution_is_found_by_its_key(store, statement):
     steps = plans(store, statement)
     assert all("saga_journal_1 (saga=?)" in step or "saga_1 (id=?)" in step for step in steps if "SEARCH" in step)
@@ -324,7 +323,7 @@ def test_a_failing_commit_fails_its_whole_group_and_stores_nothing(store, stored
         stale = submit(store.append, Lease("x0", "z", 1), stored.entries(3))
         # The one that they wait for goes on with the connection it began with.
         error = sqlite3.OperationalError("disk I/O error")
-        store._commits._connection = Failing(writer(store), statement, 1, error)
+        store._file._commits._connection = Failing(writer(store), statement, 1, error)
     for future in futures:
         assert type(future.exception()) is StorageError
         assert "disk I/O error" in str(future.exception())
@@ -337,7 +336,7 @@ def test_a_failing_commit_fails_its_whole_group_and_stores_nothing(store, stored
 
 def test_a_failing_commit_of_one_alone_stores_nothing(store, stored):
     lease = stored.create(store, "x")
-    store._commits._connection = Failing(writer(store), "COMMIT", 1, sqlite3.OperationalError("disk I/O error"))
+    store._file._commits._connection = Failing(writer(store), "COMMIT", 1, sqlite3.OperationalError("disk I/O error"))
     with pytest.raises(StorageError, match="disk I/O error; nothing was stored"):
         store.append(lease, stored.entries(2, 3), status="running")
     assert store.journal("x") == stored.entries(1)
@@ -351,7 +350,7 @@ def test_a_connection_that_cannot_roll_back_is_opened_again(store, stored):
         def rollback(self):
             raise sqlite3.OperationalError("disk I/O error")
 
-    store._commits._connection = Broken(writer(store), "COMMIT", 1, sqlite3.OperationalError("disk I/O error"))
+    store._file._commits._connection = Broken(writer(store), "COMMIT", 1, sqlite3.OperationalError("disk I/O error"))
     with pytest.raises(StorageError):
         store.append(lease, stored.entries(2, 3), status="running")
     assert writer(store) is None
@@ -366,11 +365,11 @@ def test_an_interrupt_of_the_leader_fails_the_group_and_is_raised_in_the_leader_
     leases = [stored.create(store, f"x{n}") for n in range(3)]
 
     def interrupted(connection):
-        assert module.append(connection, ["x0", 9, "Kind", None, "{}", 0.0, leases[0].epoch, leases[0].owner]) == 1
+        assert sqlite_sql.insert_entries(connection, ["x0", 9, "Kind", None, "{}", 0.0, leases[0].epoch, leases[0].owner]) == 1
         raise KeyboardInterrupt
 
     with queueing(store) as submit:
-        leader = submit(store._commits.write, Write(interrupted))
+        leader = submit(store._file._commits.write, Write(interrupted))
         others = [submit(store.append, lease, stored.entries(2)) for lease in leases]
     assert isinstance(leader.exception(), KeyboardInterrupt)
     assert [type(future.exception()) for future in others] == [StorageError] * 3
@@ -391,7 +390,7 @@ def test_an_interrupt_right_after_the_commit_leaves_stored_what_is(store, stored
 
     with queueing(store) as submit:
         futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
-        store._commits._connection = Interrupted(real, "", 0, KeyboardInterrupt())
+        store._file._commits._connection = Interrupted(real, "", 0, KeyboardInterrupt())
     assert isinstance(futures[0].exception(), KeyboardInterrupt)
     assert [future.exception() for future in futures[1:]] == [None, None]
     assert all(store.journal(lease.saga_id) == stored.entries(1, 2) for lease in leases)
@@ -423,8 +422,8 @@ def test_one_that_is_interrupted_while_another_writes_for_it_waits_for_the_end(s
 
     first = threading.Event()
     with queueing(store, first) as submit:
-        leader = submit(store._commits.write, Write(lead))
-        until_queued = threading.Thread(target=lambda: (until(lambda: len(store._commits._queue) == 2), first.set()))
+        leader = submit(store._file._commits.write, Write(lead))
+        until_queued = threading.Thread(target=lambda: (until(lambda: len(store._file._commits._queue) == 2), first.set()))
         until_queued.start()
 
         def later():
@@ -443,7 +442,7 @@ def test_one_that_is_interrupted_while_another_writes_for_it_waits_for_the_end(s
 
 def test_one_that_is_interrupted_when_it_is_to_lead_leads(store, stored):
     one, two = stored.create(store, "one"), stored.create(store, "two")
-    commits = store._commits
+    commits = store._file._commits
     lead, calls = commits._lead, []
 
     def interrupted_once(leader):
@@ -469,7 +468,7 @@ def test_a_child_that_was_forked_amid_a_write_closes_without_waiting_for_it(stor
         begun.set()
         assert gate.wait(10)
 
-    writing = background(lambda: store._commits.write(Write(occupy)))
+    writing = background(lambda: store._file._commits.write(Write(occupy)))
     assert begun.wait(10)
     with monkeypatch.context() as child:
         here = os.getpid()
@@ -477,24 +476,24 @@ def test_a_child_that_was_forked_amid_a_write_closes_without_waiting_for_it(stor
         within(5, store.close)
     gate.set()
     assert writing(10) is None
-    store._disconnect()  # the child has left its parent's connection alone
+    store._file._disconnect()  # the child has left its parent's connection alone
 
 
 def test_a_close_that_is_interrupted_holds_up_nobody(store, stored, monkeypatch):
     lease = stored.create(store, "x")
 
     def interrupted(timeout):
-        hold(timeout)
+        halt(timeout)
         raise KeyboardInterrupt
 
-    hold = store._commits.hold
-    monkeypatch.setattr(store._commits, "hold", interrupted)
+    halt = store._file._commits.halt
+    monkeypatch.setattr(store._file._commits, "halt", interrupted)
     with pytest.raises(KeyboardInterrupt):
         store.close()
     with pytest.raises(StorageError, match="closed"):
         within(5, lambda: store.append(lease, stored.entries(2)))
-    assert not store._commits._held
-    store._disconnect()
+    assert not store._file._commits._halted
+    store._file._disconnect()
 
 
 # --- locks and full disks
@@ -595,7 +594,7 @@ def test_a_later_version_is_refused_and_left_alone(path, stored):
         connection.execute("UPDATE saga_schema SET version = 8")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StorageError, match=f"version 8 .* up to {len(module.MIGRATIONS)}"):
+    with pytest.raises(StorageError, match=f"version 8 .* up to {len(sqlite_sql.MIGRATIONS)}"):
         SqliteStore(path)
     assert path.read_bytes() == before
 
@@ -603,8 +602,8 @@ def test_a_later_version_is_refused_and_left_alone(path, stored):
 def test_an_earlier_version_is_led_forward_with_what_it_holds(path, stored, monkeypatch):
     with SqliteStore(path) as store:
         stored.create(store, "x", entries=2)
-    later = [*module.MIGRATIONS, ("ALTER TABLE saga_inbox ADD COLUMN urgent INTEGER",), ("CREATE TABLE saga_extra (id)",)]
-    monkeypatch.setattr(module, "MIGRATIONS", later)
+    later = [*sqlite_sql.MIGRATIONS, ("ALTER TABLE saga_inbox ADD COLUMN urgent INTEGER",), ("CREATE TABLE saga_extra (id)",)]
+    monkeypatch.setattr(sqlite_sql, "MIGRATIONS", later)
     with SqliteStore(path) as store:
         assert store.journal("x") == stored.entries(1, 2)
         assert writer(store).execute("SELECT version FROM saga_schema").fetchall() == [(len(later),)]
@@ -614,11 +613,11 @@ def test_an_earlier_version_is_led_forward_with_what_it_holds(path, stored, monk
 def test_a_step_that_fails_leaves_the_version_it_began_with(path, stored, monkeypatch):
     with SqliteStore(path) as store:
         stored.create(store, "x")
-    good = list(module.MIGRATIONS)
-    monkeypatch.setattr(module, "MIGRATIONS", [*good, ("CREATE TABLE saga_extra (id)", "CREATE TABLE saga (id)")])
+    good = list(sqlite_sql.MIGRATIONS)
+    monkeypatch.setattr(sqlite_sql, "MIGRATIONS", [*good, ("CREATE TABLE saga_extra (id)", "CREATE TABLE saga (id)")])
     with pytest.raises(StorageError, match="already exists"):
         SqliteStore(path)
-    monkeypatch.setattr(module, "MIGRATIONS", good)
+    monkeypatch.setattr(sqlite_sql, "MIGRATIONS", good)
     with SqliteStore(path) as store:
         assert writer(store).execute("SELECT 1 FROM sqlite_master WHERE name = 'saga_extra'").fetchall() == []
         assert store.get("x")
@@ -636,7 +635,7 @@ def test_many_that_open_a_new_file_at_once_do_not_clash(path, stored):
         list(pool.map(work, range(8)))
     with SqliteStore(path) as store:
         assert len(store.list().executions) == 8
-        assert writer(store).execute("SELECT version FROM saga_schema").fetchall() == [(len(module.MIGRATIONS),)]
+        assert writer(store).execute("SELECT version FROM saga_schema").fetchall() == [(len(sqlite_sql.MIGRATIONS),)]
 
 
 # --- closing, forking
@@ -648,7 +647,7 @@ def test_who_waits_while_the_store_is_closed_is_told(store, stored):
         waiting = submit(store.append, lease, stored.entries(2))
         closing = threading.Thread(target=store.close)
         closing.start()
-        until(lambda: store._commits._held)
+        until(lambda: store._file._commits._halted)
     closing.join(10)
     assert not closing.is_alive()
     assert "closed" in str(waiting.exception())
@@ -687,14 +686,14 @@ def run(path, script: str) -> list[str]:
 def test_no_file_is_open_while_a_process_forks(store, stored):
     lease = stored.create(store, "x")
     store.get("x")
-    module._before_fork()
+    sqlite_file._before_fork()
     assert writer(store) is None
-    assert store._reader is None
+    assert store._file._reader is None
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(store.append, lease, stored.entries(2)), pool.submit(store.get, "x")]
-        until(lambda: store._commits._queue)
+        until(lambda: store._file._commits._queue)
         assert not any(future.done() for future in waiting)
-        module._after_fork_in_parent()
+        sqlite_file._after_fork_in_parent()
     assert waiting[0].result() is None
     assert store.journal("x") == stored.entries(1, 2)
 
@@ -702,8 +701,8 @@ def test_no_file_is_open_while_a_process_forks(store, stored):
 def test_a_child_begins_again(store, stored):
     lease = stored.create(store, "x")
     store.get("x")
-    module._before_fork()
-    module._after_fork_in_child()
+    sqlite_file._before_fork()
+    sqlite_file._after_fork_in_child()
     store.append(lease, stored.entries(2))
     assert store.journal("x") == stored.entries(1, 2)
 
@@ -711,7 +710,7 @@ def test_a_child_begins_again(store, stored):
 def test_a_process_forks_though_a_write_does_not_end(store, stored, monkeypatch):
     lease = stored.create(store, "x")
     with queueing(store):
-        module._before_fork()
+        sqlite_file._before_fork()
         assert writer(store) is not None
         with monkeypatch.context() as patch:
             # In the child, which got there without the hooks.
@@ -719,10 +718,10 @@ def test_a_process_forks_though_a_write_does_not_end(store, stored, monkeypatch)
             for use in (lambda: store.append(lease, stored.entries(2)), lambda: store.get("x")):
                 with pytest.raises(StorageError, match="outlive a fork"):
                     use()
-        module._after_fork_in_parent()
-        module._before_fork()
-        module._after_fork_in_child()
-        store._commits.resume()
+        sqlite_file._after_fork_in_parent()
+        sqlite_file._before_fork()
+        sqlite_file._after_fork_in_child()
+        store._file._commits.resume()
     store.append(lease, stored.entries(2))
 
 
@@ -736,15 +735,15 @@ def test_parent_and_child_each_go_on_after_a_fork(path, stored):
         store.create(new("x"), [entry(1)], "a", 60.0)
         store.get("x")
         lease = Lease("x", "a", 1)
-        connection = store._commits._connection
+        connection = store._file._commits._connection
         def child():
-            assert store._commits._connection is None and store._reader is None
+            assert store._file._commits._connection is None and store._file._reader is None
             store.append(lease, [entry(2)])
             print(len(store.journal("x")), flush=True)
             store.close()
         print(forked(child), flush=True)
         store.append(lease, [entry(3)])
-        print(len(store.journal("x")), store._commits._connection is not connection)
+        print(len(store.journal("x")), store._file._commits._connection is not connection)
         store.close()
     """
     assert run(path, script) == ["2", "0", "3 True"]
@@ -781,7 +780,8 @@ def test_a_child_forked_in_the_middle_of_a_write_is_told(path):
     script = """
         store = SqliteStore(path, busy_timeout=0.1)
         begun, gate = threading.Event(), threading.Event()
-        thread = threading.Thread(target=store._commits.write, args=(Write(lambda connection: (begun.set(), gate.wait(10))),))
+        occupy = Write(lambda connection: (begun.set(), gate.wait(10)))
+        thread = threading.Thread(target=store._file._commits.write, args=(occupy,))
         thread.start()
         begun.wait(10)
         print(forked(lambda: store.create(new("x"), [], "a", 60.0)), flush=True)
