@@ -93,10 +93,10 @@ def empty(store: Store) -> None:
         with engine.begin() as connection:
             for table in (store._tables.saga, store._tables.journal, store._tables.inbox):
                 connection.execute(table.delete())
-    elif connections := getattr(store, "_connections", None):
-        connection = connections.take()
+    elif pool := getattr(store, "_pool", None):
+        connection = pool.lend()
         connection.execute("DELETE FROM contract; DELETE FROM contract_journal; DELETE FROM contract_inbox")
-        connections.give(connection)
+        pool.take_back(connection)
 
 
 @pytest.fixture(params=KINDS)

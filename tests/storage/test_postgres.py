@@ -14,8 +14,7 @@ import psycopg
 import pytest
 
 from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
-from saga.storage import Beat, Lease, open_store
-from saga.storage import postgres as module
+from saga.storage import Beat, Lease, open_store, postgres_sql
 from saga.storage.postgres import PostgresStore
 from tests.threads import until
 
@@ -52,11 +51,11 @@ class Breaking:
         self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch, then: Callable[[], object] = lambda: None
     ) -> None:
         self.times = 1
-        connections = store._connections
-        take = connections.take
+        pool = store._pool
+        lend = pool.lend
 
         def broken() -> psycopg.Connection:
-            connection = take()
+            connection = lend()
             if not self.times:
                 return connection
             self.times -= 1
@@ -71,7 +70,7 @@ class Breaking:
             monkeypatch.setattr(connection, "execute", execute_and_break, raising=False)
             return connection
 
-        monkeypatch.setattr(connections, "take", broken)
+        monkeypatch.setattr(pool, "lend", broken)
 
 
 # --- connections that break
@@ -146,15 +145,15 @@ def test_an_append_whose_answer_was_lost_and_whose_lease_is_gone_says_so(store, 
 
 def test_an_append_that_never_arrived_meets_a_foreign_entry(store, stored, monkeypatch, admin, prefix):
     lease = stored.create(store, "x")
-    connections = store._connections
-    take, breaks = connections.take, iter([True])
+    pool = store._pool
+    lend, breaks = pool.lend, iter([True])
 
     def broken() -> psycopg.Connection:
         if next(breaks, False):
             raise psycopg.OperationalError("connection refused")
-        return take()
+        return lend()
 
-    monkeypatch.setattr(connections, "take", broken)
+    monkeypatch.setattr(pool, "lend", broken)
     admin.execute(f"INSERT INTO {prefix}_journal VALUES ('x', 2, 'Other', NULL, '{{}}', 0)")
     with pytest.raises(StorageError, match="already") as caught:
         store.append(lease, stored.entries(2))
@@ -187,7 +186,7 @@ def test_patience_ends(store, monkeypatch):
     def refuse() -> psycopg.Connection:
         raise psycopg.OperationalError("connection refused")
 
-    monkeypatch.setattr(store._connections, "take", refuse)
+    monkeypatch.setattr(store._pool, "lend", refuse)
     monkeypatch.setattr(store, "_patience", 0.2)
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"did not answer for 0\.2 seconds: connection refused"):
@@ -231,19 +230,19 @@ def test_no_more_connections_are_opened_than_allowed(store, stored, admin):
 
 
 def test_a_connection_that_is_lent_is_closed_when_it_comes_back_to_a_closed_store(store):
-    connection = store._connections.take()
+    connection = store._pool.lend()
     store.close()
     assert not connection.closed
-    store._connections.give(connection)
+    store._pool.take_back(connection)
     assert connection.closed
 
 
 def test_a_child_opens_connections_of_its_own(store, stored, monkeypatch):
     lease = stored.create(store, "x")
-    before = store._connections
+    before = store._pool
     monkeypatch.setattr(os, "getpid", lambda: before.pid + 1)
     store.append(lease, stored.entries(2))
-    assert store._connections is not before
+    assert store._pool is not before
     assert before._idle
     assert not before._idle[0].closed
     before.close()
@@ -269,7 +268,7 @@ def test_what_is_no_connection_string_is_refused():
 @contextmanager
 def crowd(store: PostgresStore):
     """Let nobody write, so that whatever is submitted meanwhile waits, in the order of submission."""
-    turns = store._connections.turns
+    turns = store._pool.turns
     assert turns.halt(10)
     with ThreadPoolExecutor(40) as pool:
 
@@ -289,18 +288,18 @@ def crowd(store: PostgresStore):
 def together(store, monkeypatch):
     """How many writes each statement for many was given; ``then`` is called with each when it is executed."""
     sizes: list[int] = []
-    turns = store._connections.turns
-    write = turns._write_parts
+    turns = store._pool.turns
+    write = turns._append_together
 
-    def counted(parts):
-        written = write(parts)
-        sizes.append(len(parts))
+    def counted(appends):
+        written = write(appends)
+        sizes.append(len(appends))
         if counted.then:
-            counted.then(parts)
+            counted.then(appends)
         return written
 
     counted.then, counted.sizes = None, sizes
-    monkeypatch.setattr(turns, "_write_parts", counted)
+    monkeypatch.setattr(turns, "_append_together", counted)
     return counted
 
 
@@ -360,14 +359,14 @@ def test_a_locked_row_holds_up_its_own_writer_only(store, stored, postgres_url, 
         if crowded:
             with crowd(store) as submit:
                 held_up, *futures = [submit(store.append, lease, stored.entries(2)) for lease in leases]
-                store._connections.turns.resume()
+                store._pool.turns.resume()
                 try:
                     assert [future.result(10) for future in futures] == [None] * 19
                     assert not held_up.done()
                 finally:
                     other.rollback()
         else:  # the crowd was there until now
-            store._connections.turns._crowded = True
+            store._pool.turns._crowded = True
             held_up = pool.submit(store.append, leases[0], stored.entries(2))
             try:
                 until(lambda: together.sizes == [1])
@@ -384,7 +383,7 @@ def test_a_locked_row_holds_up_its_own_writer_only(store, stored, postgres_url, 
 def test_a_crowd_whose_answer_was_lost_repeats_nothing(store, stored, together, error):
     leases = [stored.create(store, f"x{n}") for n in range(20)]
 
-    def lose(parts):
+    def lose(appends):
         if isinstance(error, KeyboardInterrupt):
             raise error
         raise StorageError("PostgreSQL did not answer") from error
@@ -416,7 +415,7 @@ def test_who_waits_for_a_row_holds_up_no_crowd_that_comes_later(store, stored, p
     with psycopg.connect(postgres_url) as other, ThreadPoolExecutor(40) as pool:
         other.execute(f"SELECT 1 FROM {prefix} WHERE id = 'x0' FOR UPDATE")
         held_up = pool.submit(store.append, leases[0], stored.entries(2))
-        until(lambda: store._connections.turns._writing)
+        until(lambda: store._pool.turns._writing)
         try:
             more = [
                 pool.submit(lambda one=lease: [store.append(one, stored.entries(n)) for n in (2, 3)]) for lease in leases[1:]
@@ -430,21 +429,21 @@ def test_who_waits_for_a_row_holds_up_no_crowd_that_comes_later(store, stored, p
 
 
 def test_an_interrupt_of_who_writes_for_a_crowd_ends_the_connection_it_met(store, stored, monkeypatch):
-    connections = store._connections
-    take, taken = connections.take, []
+    pool = store._pool
+    lend, lent = pool.lend, []
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     def interrupting() -> psycopg.Connection:
-        taken.append(take())
-        monkeypatch.setattr(taken[0], "execute", interrupted, raising=False)
-        return taken[0]
+        lent.append(lend())
+        monkeypatch.setattr(lent[0], "execute", interrupted, raising=False)
+        return lent[0]
 
-    monkeypatch.setattr(connections, "take", interrupting)
+    monkeypatch.setattr(pool, "lend", interrupting)
     with pytest.raises(KeyboardInterrupt):
-        store._write_together([])
-    assert taken[0].closed
+        store._append_together([])
+    assert lent[0].closed
 
 
 def test_the_few_that_wait_write_each_by_itself(store, stored, together):
@@ -458,7 +457,7 @@ def test_the_few_that_wait_write_each_by_itself(store, stored, together):
 
 def test_a_crowd_comes_and_goes(store, stored, together):
     leases = [stored.create(store, f"x{n}") for n in range(64)]
-    turns = store._connections.turns
+    turns = store._pool.turns
     with ThreadPoolExecutor(64) as pool:
         list(pool.map(lambda lease: [store.append(lease, stored.entries(seq)) for seq in range(2, 22)], leases))
     assert sum(together.sizes) > 320
@@ -506,8 +505,10 @@ def test_a_later_version_is_refused_and_left_alone(store, postgres_url, prefix, 
 
 def test_an_earlier_version_is_led_forward_with_what_it_holds(store, stored, postgres_url, prefix, admin, monkeypatch):
     stored.create(store, "x")
-    first = module.migrations
-    monkeypatch.setattr(module, "migrations", lambda *names: [*first(*names), [f"ALTER TABLE {prefix} ADD COLUMN extra text"]])
+    first = postgres_sql.migrations
+    monkeypatch.setattr(
+        postgres_sql, "migrations", lambda *names: [*first(*names), [f"ALTER TABLE {prefix} ADD COLUMN extra text"]]
+    )
     with PostgresStore(postgres_url, prefix=prefix) as later:
         assert later.journal("x") == stored.entries(1)
     assert admin.execute(f"SELECT version FROM {prefix}_schema").fetchall() == [(2,)]
@@ -515,9 +516,9 @@ def test_an_earlier_version_is_led_forward_with_what_it_holds(store, stored, pos
 
 
 def test_a_step_that_fails_leaves_the_version_it_began_with(store, postgres_url, prefix, admin, monkeypatch):
-    first = module.migrations
+    first = postgres_sql.migrations
     steps = [f"CREATE TABLE {prefix}_extra (id int)", f"CREATE TABLE {prefix} (id int)"]
-    monkeypatch.setattr(module, "migrations", lambda *names: [*first(*names), steps])
+    monkeypatch.setattr(postgres_sql, "migrations", lambda *names: [*first(*names), steps])
     with pytest.raises(StorageError, match="already exists"):
         PostgresStore(postgres_url, prefix=prefix)
     assert admin.execute(f"SELECT version FROM {prefix}_schema").fetchall() == [(1,)]
@@ -559,7 +560,7 @@ def test_what_is_looked_for_is_found_by_an_index(store, admin, prefix):
     due = plan(admin, sql.claim_by_name, (["order", "refund"], 5, 5, *take))
     assert f"Index Scan using {prefix}_due_by_name on" in due
     assert "Index Cond: ((name = wanted.name) AND (due <=" in due
-    old = plan(admin, sql.old, ("stuck", 1.0, 1.0, 5))
+    old = plan(admin, sql.purgeable, ("stuck", 1.0, 1.0, 5))
     assert f"Index Scan using {prefix}_listed on" in old
     assert "Sort" not in old
     page = plan(admin, sql.listing(2, False), ("stuck", 0.0, 1.0, 1.0, "x", 5, "running", 0.0, 1.0, 1.0, "x", 5, 5))
