@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from saga.errors import LeaseLostError, StorageError
-from saga.storage import Append, Lease, open_store, sqlalchemy_tables
+from saga.storage import Append, Lease, open_store, sqlalchemy_dialects, sqlalchemy_tables
 from saga.storage.sqlalchemy import SQLAlchemyStore
 
 numbers = itertools.count(1)
@@ -84,7 +84,7 @@ def test_the_tables_are_safe_for_transactions_and_all_text(store, prefix):
         assert {tuple(row)[1:] for row in tables} == {("InnoDB", "utf8mb4_nopad_bin")}
         assert connection.execute(sa.text("SELECT @@tx_isolation, @@time_zone")).one() == ("READ-COMMITTED", "+00:00")
         assert "STRICT_ALL_TABLES" in connection.execute(sa.text("SELECT @@sql_mode")).scalar()
-    assert store._skips_locked
+    assert store._sql.skips_locked
 
 
 def test_what_is_stored_together_is_one_transaction(store, stored):
@@ -261,7 +261,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once():
 
 
 def test_a_database_without_a_clock_we_know_gets_ours(lite, stored, monkeypatch):
-    monkeypatch.setattr(lite, "_clock", None)
+    monkeypatch.setattr(lite._sql, "clock", None)
     assert lite.now() == pytest.approx(time.time(), abs=1)
     stored.create(lite, "x", lease=-1.0)
     assert lite.claim("b", 60.0)[0].lease_until == pytest.approx(time.time() + 60, abs=1)
@@ -280,7 +280,7 @@ def test_a_database_without_a_clock_we_know_gets_ours(lite, stored, monkeypatch)
 )
 def test_servers_that_pass_over_locked_rows_are_known(name, mariadb, version, skips):
     dialect = SimpleNamespace(name=name, is_mariadb=mariadb, server_version_info=version)
-    assert sqlalchemy_tables.skips_locked(dialect) is skips
+    assert sqlalchemy_dialects.skips_locked(dialect) is skips
 
 
 def test_each_dialect_has_its_collation_and_clock():
@@ -290,7 +290,7 @@ def test_each_dialect_has_its_collation_and_clock():
     assert sqlalchemy_tables.Tables("saga", dialect("mysql")).saga.kwargs["mysql_collate"] == "utf8mb4_0900_bin"
     assert sqlalchemy_tables.Tables("saga", dialect("mariadb", True)).saga.kwargs["mariadb_collate"] == "utf8mb4_nopad_bin"
     assert sqlalchemy_tables.Tables("saga", dialect("postgresql")).saga.c.id.type.collation == "C"
-    assert sqlalchemy_tables.clock(dialect("oracle")) is None
+    assert sqlalchemy_dialects.clock(dialect("oracle")) is None
 
 
 # --- versions of the tables
