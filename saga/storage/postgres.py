@@ -168,8 +168,9 @@ class PostgresStore(Store):
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
         if not leases:
             return []
-        held = [lease.saga_id for lease in leases], [lease.epoch for lease in leases]
-        return [Beat(*row) for row in self._read(self._sql.renew, (lease_seconds, lease_seconds, *held, owner))]
+        saga_ids, epochs = [lease.saga_id for lease in leases], [lease.epoch for lease in leases]
+        rows = self._read(self._sql.renew, (lease_seconds, lease_seconds, saga_ids, epochs, owner))
+        return [Beat(*row) for row in rows]
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         values = (delay, got_on, int(untried), lease.saga_id, lease.owner, lease.epoch)

@@ -148,7 +148,7 @@ class Store(Protocol):
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         """Append to the journals of different executions, to each wholly or not at all, in few transactions.
 
-        Return which were stored for sure. :meth:`append` tells of another what is wrong with it, or stores it.
+        Return which were stored for sure. :meth:`append` says what is wrong with another, or stores it.
         """
         return [self._appends(one) for one in appends]
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CLAIMABLE = ("running", "compensating")
-"""Statuses that recovery takes executions in without being told their id."""
+"""Statuses in which executions are claimed without their id being given."""
 
 TERMINAL = ("completed", "compensated", "stuck")
 STATUSES = CLAIMABLE + TERMINAL
