@@ -39,7 +39,7 @@ from typing import Any
 from saga import Context, InDoubt, Saga, Task
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
-from saga.storage.sqlite import COLUMNS
+from saga.storage.sqlite_sql import COLUMNS
 
 STEPS = 10
 CONCURRENCY = (1, 8, 64)

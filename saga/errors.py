@@ -51,6 +51,7 @@ __all__ = [
     "SagaTimeoutError",
     "StepTimeoutError",
     "StorageError",
+    "UnknownExecutionError",
 ]
 
 
@@ -139,6 +140,10 @@ class StorageError(SagaError):
 
 class LeaseLostError(StorageError):
     """Another process has taken the execution over; this one touches nothing more."""
+
+
+class UnknownExecutionError(StorageError):
+    """There is no execution with this id in the store: it never was, or it was purged."""
 
 
 class SagaIdTakenError(StorageError):

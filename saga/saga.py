@@ -296,7 +296,8 @@ class Saga(Composing):
     def load(self, saga_id: str, *, store: Store | str | os.PathLike[str] | None = None) -> SagaResult:
         """Return a stored execution as it stands now, ended or not, with its context and history.
 
-        :raises StorageError: there is no such execution, or it was begun by a definition that is not compatible.
+        :raises UnknownExecutionError: there is no such execution of this saga.
+        :raises DefinitionChangedError: it was begun by a definition that is not compatible.
         :raises SagaDefinitionError: there is no store.
         """
         from saga.durable.rebuild import load
@@ -320,7 +321,7 @@ class Saga(Composing):
         the step that asks for it.
 
         :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
-        :raises EncodingError: the value cannot be stored. :raises StorageError: there is no such execution.
+        :raises EncodingError: the value cannot be stored. :raises UnknownExecutionError: there is no such execution.
         """
         known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]
         if name not in known:

@@ -26,10 +26,10 @@ from orders import Ledger, Order, place_order
 from pydantic import BaseModel, Field
 
 from saga import Status, StepRecord
-from saga.durable import store_of
 from saga.errors import SagaExecutionException, SagaIdTakenError, StorageError
 from saga.operations import JournalLine, Operations
 from saga.recovery import Recovery
+from saga.storage.opened import store_of
 
 LOOK_EVERY = 0.1  # seconds between looks into the journal
 KEEP_ALIVE = 15.0  # seconds of silence after which proxies might cut a stream

@@ -28,24 +28,25 @@ class FunctionTask(Task[Any]):
     ) -> None:
         self.name = function_name(action)
         self.action = AdaptedFunction(action, args, kwargs, f"step {self.name!r}: action")
-        self.compensation = compensation and AdaptedFunction(
-            compensation, compensate_args, compensate_kwargs, f"step {self.name!r}: compensation"
-        )
+        self.compensation: AdaptedFunction | None = None
+        if compensation is not None:
+            where = f"step {self.name!r}: compensation"
+            self.compensation = AdaptedFunction(compensation, compensate_args, compensate_kwargs, where)
         if compensation is None and (compensate_args or compensate_kwargs):
             raise SagaDefinitionError(f"step {self.name!r}: arguments for a compensation, but no compensate=")
 
     @property
     def compensation_function(self) -> Any:
         """The function that compensates, or ``None``."""
-        return self.compensation and self.compensation.function
+        return self.compensation.function if self.compensation is not None else None
 
     def execute(self, context: Any) -> Any:
-        return self.action(context, context._own(context._run.previous))
+        return self.action(context, context.__binding__.previous_result())
 
     def compensate(self, context: Any) -> None:
         if self.compensation is not None:
             # A coroutine, where the function is a coroutine function: the asynchronous driver awaits it.
-            return self.compensation(context, context._own(context._run.results.get(context.step.name)))  # type: ignore[no-any-return]
+            return self.compensation(context, context.__binding__.own_result())  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<function task {self.name!r}>"

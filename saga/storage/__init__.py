@@ -1,19 +1,12 @@
-"""Where executions are kept: a store in memory, in an SQLite file, in PostgreSQL, or wherever SQLAlchemy reaches."""
+"""Where executions are kept: a store in memory, in an SQLite file, in PostgreSQL, or wherever SQLAlchemy reaches.
+
+Each name is imported when it is first asked for, so that a store costs nothing, and needs no library, where it is not used.
+"""
 
 from __future__ import annotations
 
-import os
-import re
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from saga.errors import StorageError
-from saga.storage.memory import MemoryStore
-from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
-from saga.storage.sqlite import SqliteStore
-
-if TYPE_CHECKING:
-    from saga.storage.postgres import PostgresStore
-    from saga.storage.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
     "Append",
@@ -24,50 +17,52 @@ __all__ = [
     "Message",
     "NewExecution",
     "Page",
+    "PostgresStore",
+    "SQLAlchemyStore",
     "SqliteStore",
     "Store",
     "StoredExecution",
     "open_store",
 ]
 
+if TYPE_CHECKING:
+    from saga.storage.memory import MemoryStore
+    from saga.storage.opened import open_store
+    from saga.storage.postgres import PostgresStore
+    from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+    from saga.storage.sqlalchemy import SQLAlchemyStore
+    from saga.storage.sqlite import SqliteStore
+else:  # a type checker is to find every other name missing
 
-def open_store(value: Store | str | os.PathLike[str]) -> Store:
-    """Return a store.
+    def __getattr__(name: str) -> object:
+        """Import a name.
 
-    :param value: a store, which is returned as it is; a path or ``sqlite:///path`` for an SQLite file;
-        ``postgresql://...`` for PostgreSQL; another URL of SQLAlchemy's, such as ``mysql+pymysql://...``.
-    :raises StorageError: the library for it is not installed, or the database cannot be opened.
-    """
-    if not isinstance(value, str | os.PathLike):
-        return value
-    text = os.fspath(value)
-    scheme = re.match(r"([A-Za-z][\w+.-]*)://", text)
-    if isinstance(value, os.PathLike) or scheme is None:
-        return SqliteStore(text)
-    if scheme[1] == "sqlite":
-        if not text.startswith("sqlite:///") or "?" in text:
-            raise StorageError(f"{text!r} is not sqlite:///relative/path or sqlite:////absolute/path")
-        return SqliteStore(text.removeprefix("sqlite:///") or ":memory:")
-    if scheme[1] in ("postgresql", "postgres"):
-        return _postgres()(text)
-    return _sqlalchemy()(text)
+        :raises StorageError: it is a store whose library is not installed.
+        """
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'protocol')}"), name)
+        except ModuleNotFoundError as error:
+            if name not in _EXTRAS:
+                raise
+            from saga.errors import StorageError
 
+            what, extra = _EXTRAS[name]
+            raise StorageError(f"a store in {what} needs {error.name}: pip install 'saga-tasks[{extra}]'") from error
 
-def _postgres() -> type[PostgresStore]:
-    try:
-        from saga.storage.postgres import PostgresStore
-    except ModuleNotFoundError as error:
-        raise _not_installed("PostgreSQL", "postgres", error) from error
-    return PostgresStore
-
-
-def _sqlalchemy() -> type[SQLAlchemyStore]:
-    try:
-        from saga.storage.sqlalchemy import SQLAlchemyStore
-    except ModuleNotFoundError as error:
-        raise _not_installed("this database", "sqlalchemy", error) from error
-    return SQLAlchemyStore
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
-def _not_installed(what: str, extra: str, error: ModuleNotFoundError) -> StorageError:
-    return StorageError(f"a store in {what} needs {error.name}: pip install 'saga-tasks[{extra}]'")
+_ROOMS = {
+    "MemoryStore": "memory",
+    "PostgresStore": "postgres",
+    "SQLAlchemyStore": "sqlalchemy",
+    "SqliteStore": "sqlite",
+    "open_store": "opened",
+}
+"""Which module each name is in, where that is not the protocol."""
+
+_EXTRAS = {"PostgresStore": ("PostgreSQL", "postgres"), "SQLAlchemyStore": ("this database", "sqlalchemy")}
+"""What the stores that need more than Python are in, and the extra that brings it."""

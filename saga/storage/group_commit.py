@@ -14,7 +14,7 @@ from typing import Any
 from saga.errors import StorageError
 from saga.storage.turns import Turns, Waiting
 
-__all__ = ["GroupCommit", "Write", "is_own_fault", "of_each"]
+__all__ = ["GroupCommit", "Write", "all_of", "is_own_fault"]
 
 
 class Write(Waiting):
@@ -67,16 +67,16 @@ class GroupCommit(Turns[Write]):
         self.check_process()
         return self._take_turn(write)
 
-    def _make(self, write: Write) -> Write:
+    def _waiting(self, write: Write) -> Write:
         return write
 
     def disconnect(self) -> None:
-        """Close the connection. Only for who holds the writes up; a further write opens it again."""
+        """Close the connection. Only for who has halted the writes; a further write opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def begin_again_in_child(self) -> None:
+    def restart_in_child(self) -> None:
         """Forget the parent's threads and locks. Only where there was no open connection when the process forked."""
         super().__init__()
         self._pid = os.getpid()
@@ -96,7 +96,7 @@ class GroupCommit(Turns[Write]):
         write.error = StorageError("the thread that wrote for others too was interrupted; nothing was stored")
 
     def _write_alone(self, write: Write) -> Any:
-        connection = self._connection or self._open()
+        connection = self._connection or self._new_connection()
         try:
             if write.single:
                 return write.apply(connection)
@@ -111,9 +111,9 @@ class GroupCommit(Turns[Write]):
     def _write_together(self, group: list[Write]) -> None:
         committing = False
         try:
-            connection = self._connection or self._open()
+            connection = self._connection or self._new_connection()
             connection.execute("BEGIN IMMEDIATE")
-            if not self._at_once(connection, group):  # somebody's own fault: find out whose
+            if not self._in_few_statements(connection, group):  # somebody's own fault: find out whose
                 connection.execute("ROLLBACK")
                 connection.execute("BEGIN IMMEDIATE")
                 for write in group:
@@ -135,7 +135,7 @@ class GroupCommit(Turns[Write]):
             self._roll_back()
             raise
 
-    def _at_once(self, connection: sqlite3.Connection, group: list[Write]) -> bool:
+    def _in_few_statements(self, connection: sqlite3.Connection, group: list[Write]) -> bool:
         """Write them with as few statements as there can be. Return whether all went well.
 
         :raises sqlite3.Error: the whole group fails.
@@ -162,19 +162,19 @@ class GroupCommit(Turns[Write]):
                 # Then SQLite rolls back when the file is opened again.
                 self.disconnect()
 
-    def _open(self) -> sqlite3.Connection:
+    def _new_connection(self) -> sqlite3.Connection:
         self._connection = self._connect()
         return self._connection
 
 
 def is_own_fault(error: Exception) -> bool:
-    """Whether an error says something of one write (a constraint, a value), and nothing of the file or the transaction."""
+    """Whether an error is of one write alone (a constraint, a value), and nothing of the file or the transaction."""
     own = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
     return isinstance(error, own) or not isinstance(error, sqlite3.Error)
 
 
-def of_each(writes: Sequence[Write]) -> Write:
-    """Return one write of many, which tells each its outcome: one that fails leaves the others as they are."""
+def all_of(writes: Sequence[Write]) -> Write:
+    """Return one write of many, in which each has its own outcome: one that fails leaves the others as they are."""
 
     def apply(connection: sqlite3.Connection) -> None:
         for write in writes:

@@ -35,7 +35,7 @@ class MemoryStore(Store):
         with self._lock:
             if existing := self.get(new.saga_id):
                 return existing
-            journal = _added(new.saga_id, {}, entries)
+            journal = _by_seq(new.saga_id, {}, entries)
             now = self._clock()
             until = now + lease_seconds
             self._executions[new.saga_id] = StoredExecution(
@@ -68,11 +68,11 @@ class MemoryStore(Store):
     ) -> None:
         status = None if status is None else rules.check_status(status)
         with self._lock:
-            row = self._held(lease)
+            row = self._held_by(lease)
             if row is None:
                 raise rules.lease_lost(lease)
             journal = self._journals[row.saga_id]
-            journal.update(_added(row.saga_id, journal, entries))
+            journal.update(_by_seq(row.saga_id, journal, entries))
             inbox = self._inboxes[row.saga_id]
             for message in taken:
                 inbox.pop(message, None)
@@ -85,12 +85,12 @@ class MemoryStore(Store):
 
     def get(self, saga_id: str) -> StoredExecution | None:
         with self._lock:
-            self._check_open()
+            self._refuse_if_closed()
             return self._executions.get(saga_id)
 
     def journal(self, saga_id: str) -> list[Entry]:
         with self._lock:
-            self._check_open()
+            self._refuse_if_closed()
             journal = self._journals.get(saga_id, {})
             return [journal[seq] for seq in sorted(journal)]
 
@@ -105,7 +105,7 @@ class MemoryStore(Store):
     ) -> list[StoredExecution]:
         rules.check_claim(owner, limit)
         with self._lock:
-            self._check_open()
+            self._refuse_if_closed()
             now = self._clock()
             found = [
                 row
@@ -115,7 +115,7 @@ class MemoryStore(Store):
                 and (row.saga_id == saga_id if saga_id is not None else row.status in rules.CLAIMABLE and row.due <= now)
             ]
             found.sort(key=lambda row: row.due)
-            return [self._taken(row, owner, now, lease_seconds, recovery=saga_id is None) for row in found[:limit]]
+            return [self._claimed(row, owner, now, lease_seconds, recovery=saga_id is None) for row in found[:limit]]
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
         beats = []
@@ -123,7 +123,7 @@ class MemoryStore(Store):
             now = self._clock()
             until = now + lease_seconds
             for lease in leases:
-                row = self._held(Lease(lease.saga_id, owner, lease.epoch))
+                row = self._held_by(Lease(lease.saga_id, owner, lease.epoch))
                 if row is not None:
                     self._executions[row.saga_id] = row._replace(lease_until=until, due=until, updated=now)
                     beats.append(Beat(row.saga_id, bool(self._inboxes[row.saga_id])))
@@ -131,7 +131,7 @@ class MemoryStore(Store):
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         with self._lock:
-            row = self._held(lease)
+            row = self._held_by(lease)
             if row is not None:
                 now = self._clock()
                 recoveries = 0 if got_on else row.recoveries - untried
@@ -143,14 +143,14 @@ class MemoryStore(Store):
         with self._lock:
             row = self.get(saga_id)
             if row is None:
-                raise rules.no_execution(saga_id)
+                raise rules.unknown_execution(saga_id)
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
             self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))
 
     def inbox(self, saga_id: str) -> list[Message]:
         with self._lock:
-            self._check_open()
+            self._refuse_if_closed()
             return list(self._inboxes.get(saga_id, {}).values())
 
     def list(
@@ -166,7 +166,7 @@ class MemoryStore(Store):
         statuses = rules.statuses_of(status)
         bound = rules.bound_of(after, created_before, limit)
         with self._lock:
-            self._check_open()
+            self._refuse_if_closed()
             found = [
                 row
                 for row in self._executions.values()
@@ -181,7 +181,7 @@ class MemoryStore(Store):
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_terminal(status)
         with self._lock:
-            self._check_open()
+            self._refuse_if_closed()
             now = self._clock()
             old = [
                 row.saga_id
@@ -196,16 +196,19 @@ class MemoryStore(Store):
         with self._lock:
             self._closed = True
 
-    def _check_open(self) -> None:
+    def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise rules.closed(self)
+            raise rules.closed(type(self).__name__)
 
-    def _held(self, lease: Lease) -> StoredExecution | None:
+    def _held_by(self, lease: Lease) -> StoredExecution | None:
         """Return the row that this lease holds, if it still does."""
         row = self.get(lease.saga_id)
         return row if row is not None and row.owner == lease.owner and row.epoch == lease.epoch else None
 
-    def _taken(self, row: StoredExecution, owner: str, now: float, lease_seconds: float, *, recovery: bool) -> StoredExecution:
+    def _claimed(
+        self, row: StoredExecution, owner: str, now: float, lease_seconds: float, *, recovery: bool
+    ) -> StoredExecution:
+        """Give an execution to a new owner. Return its row as it is then."""
         until = now + lease_seconds
         row = row._replace(owner=owner, epoch=row.epoch + 1, lease_until=until, due=until, updated=now)
         if recovery:
@@ -214,7 +217,7 @@ class MemoryStore(Store):
         return row
 
 
-def _added(saga_id: str, journal: Container[int], entries: Sequence[Entry]) -> dict[int, Entry]:
+def _by_seq(saga_id: str, journal: Container[int], entries: Sequence[Entry]) -> dict[int, Entry]:
     """Return the entries by their ``seq``.
 
     :raises StorageError: the journal has one of them already.

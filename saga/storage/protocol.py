@@ -148,7 +148,7 @@ class Store(Protocol):
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         """Append to the journals of different executions, to each wholly or not at all, in few transactions.
 
-        Return which were stored for sure. :meth:`append` tells of another what is wrong with it, or stores it.
+        Return which were stored for sure. :meth:`append` says what is wrong with another, or stores it.
         """
         return [self._appends(one) for one in appends]
 
@@ -202,7 +202,7 @@ class Store(Protocol):
     def post(self, saga_id: str, body: str) -> None:
         """Put a message into an execution's inbox and make it due now.
 
-        :raises StorageError: there is no such execution.
+        :raises UnknownExecutionError: there is no such execution.
         """
 
     def inbox(self, saga_id: str) -> list[Message]:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Sequence
 
-from saga.errors import LeaseLostError, StorageError
+from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
 from saga.storage.protocol import Entry, Lease, NewExecution, Page, StoredExecution
 
 __all__ = [
@@ -25,14 +25,14 @@ __all__ = [
     "closed",
     "is_id",
     "lease_lost",
-    "no_execution",
     "page_of",
     "statuses_of",
     "too_new",
+    "unknown_execution",
 ]
 
 CLAIMABLE = ("running", "compensating")
-"""Statuses that recovery takes executions in without being told their id."""
+"""Statuses in which executions are claimed without their id being given."""
 
 TERMINAL = ("completed", "compensated", "stuck")
 STATUSES = CLAIMABLE + TERMINAL
@@ -169,14 +169,14 @@ def already_stored(saga_id: str, entries: Collection[Entry]) -> StorageError:
     return StorageError(f"the journal of execution {saga_id!r} already has one of the entries {seqs}; nothing was stored")
 
 
-def no_execution(saga_id: str) -> StorageError:
+def unknown_execution(saga_id: str) -> UnknownExecutionError:
     """The error of a message to an execution that is not there."""
-    return StorageError(f"there is no execution {saga_id!r} to send a message to")
+    return UnknownExecutionError(f"there is no execution {saga_id!r} to send a message to")
 
 
-def closed(store: object) -> StorageError:
-    """The error of using a store after its end."""
-    return StorageError(f"this {type(store).__name__} is closed")
+def closed(kind: str) -> StorageError:
+    """The error of using a store of this class after its end."""
+    return StorageError(f"this {kind} is closed")
 
 
 def too_new(found: int, known: int, where: str) -> StorageError:

@@ -6,11 +6,8 @@ For SQLite and PostgreSQL, the stores made for them are faster; this one passes 
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -19,19 +16,14 @@ from sqlalchemy import exc
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
 from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
-from saga.storage.sqlalchemy_tables import Tables, clock, is_mysql, migrate, skips_locked
+from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created
+from saga.storage.sqlalchemy_dialects import engine_of, may_pass
+from saga.storage.sqlalchemy_sql import ENTRY, Statements, batches
+from saga.storage.sqlalchemy_tables import Tables, migrate
 
 __all__ = ["SQLAlchemyStore"]
 
 T = TypeVar("T")
-
-ENTRY = ("seq", "kind", "step", "payload", "at")
-
-# MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock.
-PASSING = {1205, 1213, "40001", "40P01"}
-
-AT_ONCE = 500
-"""How many ids go into one statement."""
 
 
 class SQLAlchemyStore(Store):
@@ -49,12 +41,7 @@ class SQLAlchemyStore(Store):
         self._patience = patience
         self._closed = False
         self._pid = os.getpid()
-        try:
-            self._engine = _engine(url, options)
-        except ModuleNotFoundError as error:
-            raise StorageError(f"this database needs {error.name}: pip install {error.name}") from error
-        except exc.SQLAlchemyError as error:
-            raise StorageError(f"no database can be reached this way: {error}") from error
+        self._engine = engine_of(url, options)
         try:
             # The kind of server is known from the first connection on.
             self._engine.connect().close()
@@ -66,11 +53,10 @@ class SQLAlchemyStore(Store):
         except BaseException:
             self._engine.dispose()
             raise
-        self._clock = clock(self._engine.dialect)
-        self._skips_locked = skips_locked(self._engine.dialect)
+        self._sql = Statements(self._tables, self._engine.dialect)
 
     def now(self) -> float:
-        now: float = self._run(lambda connection, again: connection.execute(sa.select(self._now())).scalar_one())
+        now: float = self._run(lambda connection, again: connection.execute(sa.select(self._sql.now())).scalar_one())
         return now
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
@@ -82,24 +68,7 @@ class SQLAlchemyStore(Store):
         def work(connection: sa.Connection, again: bool) -> None:
             nonlocal tried_again
             tried_again = again
-            now = self._now()
-            connection.execute(
-                self._tables.saga.insert().values(
-                    id=new.saga_id,
-                    name=new.name,
-                    version=new.version,
-                    fingerprint=new.fingerprint,
-                    digest=new.digest,
-                    status=status,
-                    owner=owner,
-                    epoch=1,
-                    lease_until=now + lease_seconds,
-                    due=now + lease_seconds,
-                    recoveries=0,
-                    created=now,
-                    updated=now,
-                )
-            )
+            connection.execute(self._sql.create(new, status, owner, lease_seconds))
             self._add(connection, [(new.saga_id, entries)])
 
         for _ in range(3):
@@ -108,8 +77,8 @@ class SQLAlchemyStore(Store):
             except _Conflict as conflict:
                 existing = self.get(new.saga_id)
                 if existing is not None:
-                    mine = existing.owner == owner and existing.epoch == 1 and existing.digest == new.digest
-                    return None if tried_again and mine and self._has(new.saga_id, entries) else existing
+                    ours = tried_again and is_as_created(existing, new, owner)
+                    return None if ours and has_entries(self.journal(new.saga_id), entries) else existing
                 # Else it was purged in between, or the conflict is another.
                 cause = conflict
         raise StorageError(f"{cause}; nothing was stored") from cause.__cause__
@@ -129,12 +98,14 @@ class SQLAlchemyStore(Store):
         def work(connection: sa.Connection, again: bool) -> None:
             nonlocal tried_again
             tried_again = again
-            changed = status is not None or release
-            held = self._change(connection, lease, status, release) if changed else self._held(connection, [lease])
-            if not held:
+            if status is not None or release:
+                holds = self._change(connection, lease, status, release)
+            else:
+                holds = lease in self._holding(connection, [lease])
+            if not holds:
                 raise rules.lease_lost(lease)
             self._add(connection, [(lease.saga_id, entries)])
-            self._take(connection, lease.saga_id, taken)
+            self._delete_messages(connection, lease.saga_id, taken)
 
         try:
             self._run(work)
@@ -150,21 +121,21 @@ class SQLAlchemyStore(Store):
 
         def work(connection: sa.Connection, again: bool) -> set[Lease]:
             # One whose row somebody has locked waits for it by itself.
-            held = self._held(connection, [one.lease for one in appends], skip_locked=self._skips_locked)
-            mine = [one for one in appends if one.lease in held]
-            self._add(connection, [(one.lease.saga_id, one.entries) for one in mine])
-            for one in mine:
+            holding = self._holding(connection, [one.lease for one in appends], skip_locked=True)
+            held = [one for one in appends if one.lease in holding]
+            self._add(connection, [(one.lease.saga_id, one.entries) for one in held])
+            for one in held:
                 if one.status is not None or one.release:
                     self._change(connection, one.lease, one.status, one.release)
-                self._take(connection, one.lease.saga_id, one.taken)
-            return held
+                self._delete_messages(connection, one.lease.saga_id, one.taken)
+            return holding
 
         try:
             # What follows from a fault is for each to find out by itself: it is not tried again here.
-            held = self._run(work, patience=0.0)
+            written = self._run(work, patience=0.0)
         except StorageError:
-            held = set()
-        return [one.lease in held for one in appends]
+            written = set()
+        return [one.lease in written for one in appends]
 
     def get(self, saga_id: str) -> StoredExecution | None:
         if not rules.is_id(saga_id):
@@ -179,7 +150,7 @@ class SQLAlchemyStore(Store):
         journal = self._tables.journal
         columns = sa.select(journal.c.saga_id, *(journal.c[name] for name in ENTRY)).order_by(journal.c.saga_id, journal.c.seq)
         found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
-        for some in _batches([saga_id for saga_id in found if rules.is_id(saga_id)]):
+        for some in batches([saga_id for saga_id in found if rules.is_id(saga_id)]):
             for saga_id, *row in self._read(columns.where(journal.c.saga_id.in_(some))):
                 found[saga_id].append(Entry(*row))
         return found
@@ -199,20 +170,11 @@ class SQLAlchemyStore(Store):
         saga = self._tables.saga
 
         def work(connection: sa.Connection, again: bool) -> list[StoredExecution]:
-            now = self._now()
-            changes = {
-                "owner": owner,
-                "epoch": saga.c.epoch + 1,
-                "lease_until": now + lease_seconds,
-                "due": now + lease_seconds,
-                "recoveries": saga.c.recoveries + int(saga_id is None),
-                "updated": now,
-            }
+            found = [row for part in self._sql.claimable(names, limit, saga_id) for row in connection.execute(part)]
             claimed = []
-            for one, epoch, _ in self._claimable(connection, names, limit, saga_id):
-                # The epoch is compared for those databases that have locked nothing by now.
-                free = (saga.c.id == one, saga.c.epoch == epoch, saga.c.lease_until <= now)
-                if connection.execute(saga.update().where(*free).values(changes)).rowcount == 1:
+            for one, epoch, _ in sorted(found, key=lambda row: row.due)[:limit]:
+                claim = self._sql.claim(one, epoch, owner, lease_seconds, recovery=saga_id is None)
+                if connection.execute(claim).rowcount == 1:
                     claimed.append(StoredExecution(*connection.execute(sa.select(saga).where(saga.c.id == one)).one()))
             return claimed
 
@@ -224,38 +186,32 @@ class SQLAlchemyStore(Store):
 
         def work(connection: sa.Connection, again: bool) -> list[Beat]:
             beats = []
-            until = self._now() + lease_seconds
+            until = self._sql.now() + lease_seconds
             # In the order of their ids, so that two who renew the same do not wait for each other.
-            for batch in _batches(sorted((lease.saga_id, lease.epoch) for lease in leases)):
+            for batch in batches(sorted((lease.saga_id, lease.epoch) for lease in leases)):
                 held = (saga.c.owner == owner, sa.tuple_(saga.c.id, saga.c.epoch).in_(batch))
-                connection.execute(saga.update().where(*held).values(lease_until=until, due=until, updated=self._now()))
+                connection.execute(saga.update().where(*held).values(lease_until=until, due=until, updated=self._sql.now()))
                 beats += [Beat(row.id, bool(row.mail)) for row in connection.execute(sa.select(saga.c.id, mail).where(*held))]
             return beats
 
         return self._run(work) if leases else []
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
-        now = self._now()
-        changes: dict[str, Any] = {"owner": None, "lease_until": 0.0, "due": now + delay, "updated": now}
-        if got_on or untried:
-            changes["recoveries"] = 0 if got_on else self._tables.saga.c.recoveries - 1
-        change = self._tables.saga.update().where(*self._holds(lease)).values(changes)
+        change = self._sql.release(lease, delay, got_on, untried)
         self._run(lambda connection, again: connection.execute(change).close())
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
-            raise rules.no_execution(saga_id)
-        saga, inbox = self._tables.saga, self._tables.inbox
+            raise rules.unknown_execution(saga_id)
+        inbox = self._tables.inbox
         token = uuid.uuid4().hex
 
         def work(connection: sa.Connection, again: bool) -> None:
             if again and connection.execute(sa.select(inbox.c.id).where(inbox.c.token == token)).first():
                 return
-            now = self._now()
-            due = sa.case((saga.c.due > now, now), else_=saga.c.due)
             # The row is locked before the message gets its number: messages are numbered as they are committed.
-            if connection.execute(saga.update().where(saga.c.id == saga_id).values(due=due)).rowcount != 1:
-                raise rules.no_execution(saga_id)
+            if connection.execute(self._sql.make_due(saga_id)).rowcount != 1:
+                raise rules.unknown_execution(saga_id)
             connection.execute(inbox.insert().values(saga_id=saga_id, body=body, token=token))
 
         self._run(work)
@@ -270,7 +226,7 @@ class SQLAlchemyStore(Store):
     def with_mail(self, saga_ids: Collection[str]) -> set[str]:
         column = self._tables.inbox.c.saga_id
         found: set[str] = set()
-        for some in _batches([saga_id for saga_id in saga_ids if rules.is_id(saga_id)]):
+        for some in batches([saga_id for saga_id in saga_ids if rules.is_id(saga_id)]):
             found.update(row[0] for row in self._read(sa.select(column).where(column.in_(some)).distinct()))
         return found
 
@@ -284,25 +240,11 @@ class SQLAlchemyStore(Store):
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
-        saga = self._tables.saga
-        created, saga_id = rules.bound_of(after, created_before, limit)
-        where = [saga.c.created <= created, sa.or_(saga.c.created < created, saga.c.id < saga_id)]
-        if name is not None:
-            where.append(saga.c.name == name)
-        if created_after is not None:
-            where.append(saga.c.created >= created_after)
-        ranges = [
-            sa.select(saga)
-            .where(saga.c.status == one, *where)
-            .order_by(saga.c.created.desc(), saga.c.id.desc())
-            .limit(limit + 1)
-            .subquery()
-            for one in rules.statuses_of(status)
-        ]
-        if not ranges:
+        statuses = rules.statuses_of(status)
+        bound = rules.bound_of(after, created_before, limit)
+        if not statuses:
             return Page((), None)
-        found = sa.union_all(*(sa.select(part) for part in ranges)).subquery()
-        page = sa.select(found).order_by(found.c.created.desc(), found.c.id.desc()).limit(limit + 1)
+        page = self._sql.listing(statuses, name, bound, created_after, limit)
         return rules.page_of([StoredExecution(*row) for row in self._read(page)], limit)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
@@ -312,12 +254,8 @@ class SQLAlchemyStore(Store):
         def work(connection: sa.Connection, again: bool) -> int:
             old: list[str] = []
             for one in statuses:
-                # Nothing is written before it is created, so what is old is found by when it was created.
-                was = (saga.c.status == one, saga.c.created < updated_before, saga.c.updated < updated_before)
-                found = sa.select(saga.c.id).where(*was, saga.c.lease_until <= self._now()).order_by(saga.c.created)
-                locked = found.limit(limit - len(old)).with_for_update(skip_locked=self._skips_locked)
-                old += connection.execute(locked).scalars()
-            for ids in _batches(old):
+                old += connection.execute(self._sql.purgeable(one, updated_before, limit - len(old))).scalars()
+            for ids in batches(old):
                 for column in (journal.c.saga_id, inbox.c.saga_id, saga.c.id):
                     connection.execute(column.table.delete().where(column.in_(ids)))
             return len(old)
@@ -328,32 +266,21 @@ class SQLAlchemyStore(Store):
         self._closed = True
         self._engine.dispose()
 
-    def _now(self) -> sa.ColumnElement[float]:
-        return sa.literal(time.time(), sa.Double()) if self._clock is None else self._clock
+    def _holding(self, connection: sa.Connection, leases: Sequence[Lease], *, skip_locked: bool = False) -> set[Lease]:
+        """Return which of the leases hold, with their rows locked.
 
-    def _holds(self, lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
-        saga = self._tables.saga
-        return saga.c.id == lease.saga_id, saga.c.owner == lease.owner, saga.c.epoch == lease.epoch
-
-    def _held(self, connection: sa.Connection, leases: Sequence[Lease], *, skip_locked: bool = False) -> set[Lease]:
-        """Return which of the leases hold, with their rows locked."""
-        saga = self._tables.saga
-        columns = sa.select(saga.c.id, saga.c.owner, saga.c.epoch)
+        :param skip_locked: pass over those whose rows others have locked, where the database can.
+        """
         found: set[Lease] = set()
         # In the order of their ids, so that two who lock the same do not wait for each other.
-        for ids in _batches(sorted(lease.saga_id for lease in leases)):
-            locked = columns.where(saga.c.id.in_(ids)).order_by(saga.c.id)
-            rows = connection.execute(locked.with_for_update(key_share=True, skip_locked=skip_locked))
+        for saga_ids in batches(sorted(lease.saga_id for lease in leases)):
+            rows = connection.execute(self._sql.leases(saga_ids, skip_locked=skip_locked))
             found.update(Lease(*row) for row in rows)
         return found.intersection(leases)
 
     def _change(self, connection: sa.Connection, lease: Lease, status: str | None, release: bool) -> bool:
         """Change an execution's status, and give its lease back where it is to be. Return whether the lease held."""
-        saga, now = self._tables.saga, self._now()
-        changes: dict[str, Any] = {"updated": now} | ({} if status is None else {"status": status})
-        if release:
-            changes |= {"owner": None, "lease_until": 0.0, "due": now}
-        return connection.execute(saga.update().where(*self._holds(lease)).values(changes)).rowcount == 1
+        return connection.execute(self._sql.change(lease, status, release)).rowcount == 1
 
     def _add(self, connection: sa.Connection, parts: Sequence[tuple[str, Sequence[Entry]]]) -> None:
         rows = [
@@ -364,44 +291,18 @@ class SQLAlchemyStore(Store):
         if rows:
             connection.execute(self._tables.journal.insert(), rows)
 
-    def _take(self, connection: sa.Connection, saga_id: str, messages: Sequence[int]) -> None:
+    def _delete_messages(self, connection: sa.Connection, saga_id: str, messages: Sequence[int]) -> None:
         inbox = self._tables.inbox
-        for ids in _batches(messages):
+        for ids in batches(messages):
             connection.execute(inbox.delete().where(inbox.c.saga_id == saga_id, inbox.c.id.in_(ids)))
-
-    def _claimable(
-        self, connection: sa.Connection, names: Collection[str] | None, limit: int, saga_id: str | None
-    ) -> Sequence[Any]:
-        """Return the ids and epochs of what may be claimed, locked where the database can pass over what others lock."""
-        saga = self._tables.saga
-        columns = sa.select(saga.c.id, saga.c.epoch, saga.c.due).where(saga.c.lease_until <= self._now())
-        if saga_id is not None:
-            one = columns.where(saga.c.id == saga_id)
-            return connection.execute((one if names is None else one.where(saga.c.name.in_(names))).with_for_update()).all()
-        ranges = [columns.where(saga.c.status == status, saga.c.due <= self._now()) for status in rules.CLAIMABLE]
-        if names is not None:
-            ranges = [part.where(saga.c.name == name) for part in ranges for name in set(names)]
-        found: Any = []
-        for part in ranges:
-            oldest = part.order_by(saga.c.due).limit(limit)
-            found += connection.execute(oldest.with_for_update(skip_locked=True) if self._skips_locked else oldest)
-        return sorted(found, key=lambda row: row.due)[:limit]
 
     def _read(self, statement: Any) -> Sequence[Any]:
         return self._run(lambda connection, again: connection.execute(statement).all())
 
-    def _has(self, saga_id: str, entries: Sequence[Entry]) -> bool:
-        """Whether the journal has these very entries."""
-        wanted = {entry.seq for entry in entries}
-        found = [entry for entry in self.journal(saga_id) if entry.seq in wanted]
-        return found == sorted(entries, key=lambda entry: entry.seq)
-
     def _was_appended(self, lease: Lease, entries: Sequence[Entry], status: str | None, release: bool) -> bool:
         """Whether an append was committed though its connection broke, and nobody has taken the lease since."""
         stored = self.get(lease.saga_id)
-        if stored is None or stored.epoch != lease.epoch or stored.owner != (None if release else lease.owner):
-            return False
-        return status in (None, stored.status) and self._has(lease.saga_id, entries)
+        return is_as_appended(stored, lease, status, release) and has_entries(self.journal(lease.saga_id), entries)
 
     def _run(self, work: Callable[[sa.Connection, bool], T], *, patience: float | None = None) -> T:
         """Do ``work(connection, again)`` in a transaction; where it may go better the next time, do it again.
@@ -410,9 +311,8 @@ class SQLAlchemyStore(Store):
         :raises _Conflict: a row with this key is there already.
         :raises StorageError: it failed, or it kept breaking.
         """
-        patience = self._patience if patience is None else patience
-        deadline: float | None = None
-        pause, again = 0.02, False
+        trying = Patience(self._patience if patience is None else patience)
+        again = False
         while True:
             self._check_usable()
             connection: sa.Connection | None = None
@@ -422,20 +322,18 @@ class SQLAlchemyStore(Store):
             except exc.IntegrityError as error:
                 raise _Conflict(str(error)) from error
             except exc.DBAPIError as error:
-                if not _passes(error, connection):
+                if not may_pass(error, connection):
                     raise StorageError(f"{self._engine.url}: {error}") from error
-                deadline = deadline or time.monotonic() + patience
-                if time.monotonic() + pause > deadline:
-                    raise StorageError(f"{self._engine.url} failed for {patience:g} seconds: {error}") from error
+                if trying.ends():
+                    raise StorageError(f"{self._engine.url} failed for {trying.seconds:g} seconds: {error}") from error
                 again = True
             except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
                 raise StorageError(f"{self._engine.url}: {error}; nothing was stored") from error
-            time.sleep(pause)
-            pause = min(pause * 2, 0.5)
+            trying.wait()
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise rules.closed(self)
+            raise rules.closed(type(self).__name__)
         if self._pid != os.getpid():
             # After a fork: the parent goes on using the old connections.
             self._engine.dispose(close=False)
@@ -444,44 +342,3 @@ class SQLAlchemyStore(Store):
 
 class _Conflict(StorageError):
     """A row with this key is there already, or a column that must have a value has none."""
-
-
-def _engine(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
-    parsed = sa.make_url(url)
-    name = parsed.get_backend_name()
-    defaults: dict[str, Any] = {"pool_size": 16, "max_overflow": 16}
-    if name != "sqlite":
-        # In MySQL, the default locks gaps between rows, over which those who work on different rows would deadlock.
-        defaults["isolation_level"] = "READ COMMITTED"
-    engine = sa.create_engine(parsed, **(defaults | options))
-    if is_mysql(engine.dialect):
-        sa.event.listen(engine, "connect", _prepare_mysql)
-    elif name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
-
-
-def _prepare_mysql(connection: Any, record: object) -> None:
-    with connection.cursor() as cursor:
-        # Times are seconds; with a time zone in between, an hour in autumn would come twice.
-        cursor.execute("SET time_zone = '+00:00', sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
-
-
-def _prepare_sqlite(connection: Any, record: object) -> None:
-    # Transactions begin where SQLAlchemy says so, and as writers: one that becomes a writer later may have to be given up.
-    connection.isolation_level = None
-    # SQLite does not wait when two do this at once; then the other one does it for both.
-    with suppress(sqlite3.OperationalError):
-        connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _passes(error: exc.DBAPIError, connection: sa.Connection | None) -> bool:
-    """Whether a fault may be over when the same is tried again: the connection broke, could not be opened, or a deadlock."""
-    code = getattr(error.orig, "sqlstate", None) or next(iter(getattr(error.orig, "args", ())), None)
-    return connection is None or error.connection_invalidated or code in PASSING
-
-
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), AT_ONCE):
-        yield items[start : start + AT_ONCE]

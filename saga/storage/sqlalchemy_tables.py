@@ -11,41 +11,9 @@ from sqlalchemy.dialects.mysql import LONGTEXT
 
 from saga.errors import StorageError
 from saga.storage import rules
+from saga.storage.sqlalchemy_dialects import collation, is_mysql
 
-__all__ = ["MIGRATIONS", "Tables", "clock", "is_mysql", "latest", "migrate", "skips_locked"]
-
-
-def is_mysql(dialect: sa.Dialect) -> bool:
-    """Whether this is MySQL or MariaDB."""
-    return dialect.name in ("mysql", "mariadb")
-
-
-def skips_locked(dialect: sa.Dialect) -> bool:
-    """Whether the server knows ``FOR UPDATE SKIP LOCKED``."""
-    if not is_mysql(dialect):
-        return dialect.name in ("postgresql", "oracle")
-    version = dialect.server_version_info or ()
-    return version >= ((10, 6) if getattr(dialect, "is_mariadb", False) else (8, 0, 1))
-
-
-def clock(dialect: sa.Dialect) -> sa.ColumnElement[float] | None:
-    """Return the server's time in seconds, the same all through a statement; ``None`` where we do not know how to ask."""
-    if is_mysql(dialect):
-        text = "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"
-    elif dialect.name == "postgresql":
-        text = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
-    elif dialect.name == "sqlite":
-        text = "((julianday('now') - 2440587.5) * 86400.0)"
-    else:
-        return None
-    return sa.literal_column(text, sa.Double())
-
-
-def _collation(dialect: sa.Dialect) -> str | None:
-    """Return the collation by which ids differ when any character does: case, accents and trailing spaces too."""
-    if is_mysql(dialect):
-        return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
-    return "C" if dialect.name == "postgresql" else None
+__all__ = ["MIGRATIONS", "Tables", "latest", "migrate"]
 
 
 class Tables:
@@ -53,14 +21,14 @@ class Tables:
 
     def __init__(self, prefix: str, dialect: sa.Dialect) -> None:
         self.metadata = sa.MetaData()
-        collation = _collation(dialect)
-        key = sa.String(rules.LONGEST, collation=collation)
-        status = sa.String(20, collation=collation)
+        comparing = collation(dialect)
+        key = sa.String(rules.LONGEST, collation=comparing)
+        status = sa.String(20, collation=comparing)
         number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
         text = sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb")
         options: dict[str, Any] = {"sqlite_autoincrement": True}
         if is_mysql(dialect):
-            own = {"engine": "InnoDB", "charset": "utf8mb4", "collate": collation}
+            own = {"engine": "InnoDB", "charset": "utf8mb4", "collate": comparing}
             options = {f"{dialect.name}_{option}": value for option, value in own.items()}
 
         def table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:

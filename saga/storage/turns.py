@@ -1,9 +1,9 @@
-"""Turns at a database: who finds few writing writes at once, and who comes meanwhile is written for by another.
+"""Turns at a database: who finds a place writes at once, and who finds none is written for by another.
 
-Whoever finds no place to write waits in the queue; when there is one, the first in the queue becomes the leader, writes what
-all in it brought, and wakes each with its own outcome. So under load there are as few commits as the disk allows, and alone
-there is no waiting and no handing over. (DeWitt et al., "Implementation techniques for main memory database systems", SIGMOD
-1984, has the idea.)
+Few threads have a place to write in at the same time. Whoever finds none waits in the queue; when there is one, the first in
+the queue becomes the leader, writes what all in it brought, and wakes each with its own outcome. So under load there are as
+few commits as the disk allows, and alone there is no waiting and no handing over. (DeWitt et al., "Implementation techniques
+for main memory database systems", SIGMOD 1984, has the idea.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ W = TypeVar("W", bound="Waiting")
 class Waiting:
     """One caller's write, while it waits for another to write it.
 
-    :ivar wake: a lock that is held until the write is done or is to lead; there is none where it does not wait.
+    :ivar wake: a lock that is taken until the write is done or is to lead; there is none where it does not wait.
     :ivar done: it has its outcome; :ivar error: which it is to raise, or else :ivar result: to return.
     """
 
@@ -40,22 +40,22 @@ class Turns(Generic[W]):
     An interrupt may strike the main thread anywhere: what ends a turn can be done twice, and is done again where it was
     interrupted.
 
-    :param few: how many.
-    :param crowd: how many wait at most without being one; each of them leads only itself.
+    :param places: how many write at the same time.
+    :param crowd: how many may wait without being a crowd; each of them leads only itself.
     """
 
-    def __init__(self, few: int = 1, crowd: int = 0) -> None:
+    def __init__(self, places: int = 1, crowd: int = 0) -> None:
         self._mutex = threading.Lock()
-        self._few = few
+        self._places = places
         self._crowd = crowd
         self._crowded = False
         self._writing: set[object] = set()
-        self._for_all: object = None  # who of these writes for a crowd
-        self._held = False
+        self._for_crowd: object = None  # which of these writes for a crowd
+        self._halted = False
         self._idle = threading.Event()
         self._queue: list[W] = []
 
-    def _make(self, *what: Any) -> W:
+    def _waiting(self, *what: Any) -> W:
         """Return what stands for a call of :meth:`_take_turn` while it waits."""
         raise NotImplementedError
 
@@ -77,8 +77,8 @@ class Turns(Generic[W]):
         write: W | None = None
         try:
             with self._mutex:
-                if self._held or not self._has_place():
-                    made = self._make(*what)
+                if self._halted or not self._has_place():
+                    made = self._waiting(*what)
                     made.wake = threading.Lock()
                     made.wake.acquire()
                     write = made  # from here on, an interrupt has to take it out again
@@ -107,26 +107,26 @@ class Turns(Generic[W]):
         return write.result
 
     def _has_place(self) -> bool:
-        return len(self._writing) < self._few and not (self._crowded and self._for_all is not None)
+        return len(self._writing) < self._places and not (self._crowded and self._for_crowd is not None)
 
     def _take_place(self, turn: object) -> None:
         self._writing.add(turn)
         if self._crowded:
-            self._for_all = turn
+            self._for_crowd = turn
 
-    def hold(self, timeout: float) -> bool:
-        """Let no further write begin, and wait up to ``timeout`` seconds for those that run. Return whether they ended."""
+    def halt(self, timeout: float) -> bool:
+        """Let no further write start, and wait up to ``timeout`` seconds for those that run. Return whether they ended."""
         with self._mutex:
-            self._held = True
+            self._halted = True
             if not self._writing:
                 return True
             self._idle.clear()
         return self._idle.wait(timeout)
 
     def resume(self) -> None:
-        """Let the writes go on that :meth:`hold` held up."""
+        """Let the writes go on that :meth:`halt` held up."""
         with self._mutex:
-            self._held = False
+            self._halted = False
             self._promote()
 
     def _leave(self, write: W) -> None:
@@ -147,7 +147,7 @@ class Turns(Generic[W]):
             with self._mutex:
                 # A crowd is one until few of it are left: else it would come and go from one write to the next.
                 self._crowded = len(self._queue) > (self._crowd // 4 if self._crowded else self._crowd)
-                self._for_all = leader if self._crowded else None
+                self._for_crowd = leader if self._crowded else None
                 end = len(self._queue) if self._crowded else 1
                 group, self._queue = self._queue[:end], self._queue[end:]
                 self._promote()
@@ -173,15 +173,15 @@ class Turns(Generic[W]):
     def _hand_over(self, turn: object) -> None:
         with self._mutex:
             self._writing.discard(turn)
-            if self._for_all is turn:
-                self._for_all = None
-            if self._held and not self._writing:
+            if self._for_crowd is turn:
+                self._for_crowd = None
+            if self._halted and not self._writing:
                 self._idle.set()
             self._promote()
 
     def _promote(self) -> None:
         """Make the first in the queue the leader, where that may be. Only with the mutex."""
-        if self._queue and not (self._queue[0].leads or self._held) and self._has_place():
+        if self._queue and not (self._queue[0].leads or self._halted) and self._has_place():
             first = self._queue[0]
             first.leads = True
             self._take_place(first)

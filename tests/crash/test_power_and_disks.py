@@ -70,12 +70,12 @@ class Copying(SqliteStore):
     copies = 0
 
     def _copied(self, saga_id, entries):
-        assert self._commits._connection.execute("PRAGMA synchronous").fetchone() == (2,)
-        assert self._commits._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert self._file._commits._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert self._file._commits._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         Copying.copies += 1
-        copy = f"{self._path}.copy{Copying.copies}"
+        copy = f"{self._file.path}.copy{Copying.copies}"
         for suffix in ("", "-wal"):
-            subprocess.run(["cp", self._path + suffix, copy + suffix], check=True)
+            subprocess.run(["cp", self._file.path + suffix, copy + suffix], check=True)
         with SqliteStore(copy) as other:
             assert [entry.seq for entry in other.journal(saga_id)][-len(entries) :] == [entry.seq for entry in entries]
             assert other.journal(saga_id)[-1] == entries[-1]
@@ -138,7 +138,7 @@ class Narrow(SqliteStore):
     """May grow no further once it is told so."""
 
     def stop_growing(self):
-        connection = self._commits._connection
+        connection = self._file._commits._connection
         connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saga import Context, Saga, Status, Task, receive, step
-from saga.errors import SagaDefinitionError, StorageError
+from saga.errors import SagaDefinitionError, UnknownExecutionError
 from saga.storage import MemoryStore
 
 
@@ -50,7 +50,7 @@ def test_what_is_not_there_cannot_be_loaded() -> None:
     Saga("other", store=store).add_task(Count).execute(saga_id="theirs")
     saga = Saga("s", store=store).add_task(Count)
     for saga_id in ("none", "theirs"):
-        with pytest.raises(StorageError, match=f"there is no execution '{saga_id}' of saga 's'"):
+        with pytest.raises(UnknownExecutionError, match=f"there is no execution '{saga_id}' of saga 's'"):
             saga.load(saga_id)
     with pytest.raises(SagaDefinitionError, match="saga 's' has no store"):
         Saga("s").add_task(Count).load("one")

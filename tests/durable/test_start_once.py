@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from saga import Context, InDoubt, Saga, Status, StepStatus, step
+from saga.drivers.threads import Execution
+from saga.durable.start import _join as join
 from saga.errors import (
     DefinitionChangedError,
     RecordedError,
@@ -20,6 +22,7 @@ from saga.errors import (
     SagaExecutionException,
     SagaIdTakenError,
     StorageError,
+    UnknownExecutionError,
 )
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
 from tests.durable.conftest import Watched, expired, journal_of
@@ -256,6 +259,19 @@ def test_one_that_is_purged_while_waited_for_is_told(store: Store) -> None:
             store.purge(updated_before=store.now() + 60, status=["stuck"])
         with pytest.raises((StorageError, SagaExecutionException)):
             joined.result(10)
+
+
+def test_who_joins_one_that_was_purged_is_told(store: Store) -> None:
+    with pytest.raises(UnknownExecutionError, match="execution 'A1' was purged"):
+        join(Order().saga(), Execution, "A1", store)
+
+
+def test_one_that_is_purged_while_it_is_read_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    saga = Order().saga()
+    saga.execute(saga_id="A1", store=store)
+    monkeypatch.setattr(store, "journal", lambda saga_id: [])
+    with pytest.raises(UnknownExecutionError, match="execution 'A1' was purged"):
+        saga.load("A1", store=store)
 
 
 def test_a_store_may_be_given_as_a_path(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ HOME = Path(__file__).resolve().parents[2]
 SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
 JOURNAL, VALUES, LEASES = "tests/durable/test_journal", "tests/durable/test_values", "tests/durable/test_leases"
 RECOVERY, START_ONCE = "tests/durable/test_recovery", "tests/durable/test_start_once"
-CONTRACT, SQLITE, POSTGRES = "tests/storage/test_contract", "tests/storage/test_sqlite", "tests/storage/test_postgres"
+CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"
+CROWD = "tests/storage/test_postgres_crowd"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
 
 
@@ -344,67 +345,67 @@ MUTANTS = [
         "memory: an earlier epoch appends",
         "row.owner == lease.owner and row.epoch == lease.epoch else None",
         "row.owner == lease.owner else None",
-        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
     ),
     Mutant(
         "memory: another owner appends",
         "row.owner == lease.owner and row.epoch == lease.epoch else None",
         "row.epoch == lease.epoch else None",
-        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
     ),
     Mutant(
         "memory: a live lease is claimed",
         "if row.lease_until <= now\n                and (names",
         "if (names",
-        CONTRACT + " -k a_live_lease_is_respected" + IN_MEMORY,
+        CONTRACT + "_leases -k a_live_lease_is_respected" + IN_MEMORY,
     ),
     Mutant(
         "memory: a claim keeps the epoch",
         "row = row._replace(owner=owner, epoch=row.epoch + 1,",
         "row = row._replace(owner=owner, epoch=row.epoch,",
-        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
     ),
     Mutant(
         "sqlite: an earlier epoch appends",
         'HOLDS = "id = ? AND epoch = ? AND owner = ?"',
         'HOLDS = "id = ? AND ? IS NOT NULL AND owner = ?"',
-        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: the insert has no fence",
         "saga.id = entry.column1 AND saga.epoch = entry.column7 AND saga.owner = entry.column8",
         "saga.id = entry.column1",
-        CONTRACT + " -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: the lease is checked before the insert",
-        "if append(connection, values) != rows:",
-        "if connection.execute(CHECK, holds).fetchone() is None or append(connection, values) != rows:",
-        SQLITE + " -k alone_each_append_is_one_statement",
+        "if sql.insert_entries(connection, values) != rows:",
+        "if connection.execute(sql.CHECK_LEASE, holds).fetchone() is None or sql.insert_entries(connection, values) != rows:",
+        GROUP_COMMIT + " -k alone_each_append_is_one_statement",
     ),
     Mutant(
         "sqlite: who lost the lease stores with others",
         "if self._insert(connection, values) != sum([write.rows for write in group]):",
         "if self._insert(connection, values) < 0:",
-        SQLITE + " -k who_lost_the_lease_stores_nothing_with_others",
+        GROUP_COMMIT + " -k who_lost_the_lease_stores_nothing_with_others",
     ),
     Mutant(
         "postgres: in a crowd an earlier epoch appends",
         "AND s.epoch = lease.epoch FOR NO KEY UPDATE",
         "FOR NO KEY UPDATE",
-        POSTGRES + " -k in_a_crowd_each_finds_out_by_itself",
+        CROWD + " -k in_a_crowd_each_finds_out_by_itself",
     ),
     Mutant(
         "postgres: a crowd waits for a locked row",
         "lease.epoch FOR NO KEY UPDATE OF s SKIP LOCKED",
         "lease.epoch FOR NO KEY UPDATE OF s",
-        POSTGRES + " -k a_locked_row_holds_up_its_own_writer_only",
+        CROWD + " -k a_locked_row_holds_up_its_own_writer_only",
     ),
     Mutant(
         "postgres: what a crowd may have stored is stored again",
         "write.result = done, None if done else sent and perhaps",
         "write.result = done, None if done else False",
-        POSTGRES + " -k a_crowd_whose_answer_was_lost",
+        CROWD + " -k a_crowd_whose_answer_was_lost",
     ),
     Mutant(
         "a leader that is interrupted before it begins gives its place away",
@@ -422,13 +423,13 @@ MUTANTS = [
         "sqlite: a live lease is claimed",
         'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND lease_until <= ?"',
         'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND ? IS NOT NULL"',
-        CONTRACT + " -k a_live_lease_is_respected" + IN_SQLITE,
+        CONTRACT + "_leases -k a_live_lease_is_respected" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: a stale heartbeat renews the lease",
         'updated = ? WHERE id = ? AND epoch = ? AND owner = ?"\n    " RETURNING EXISTS',
         "updated = ? WHERE id = ? AND epoch >= ? AND ? <> ''\"\n    \" RETURNING EXISTS",
-        CONTRACT + " -k renewing_returns_those_leases" + IN_SQLITE,
+        CONTRACT + "_leases -k renewing_returns_those_leases" + IN_SQLITE,
     ),
     Mutant(
         "who lost the lease goes on",

@@ -5,13 +5,19 @@ A fixture gives a function that opens the same store again, as another process w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from saga.storage import Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
 
 from . import servers
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 class Opener:
@@ -46,6 +52,29 @@ def postgres_url() -> Iterator[str]:
 def mariadb_url() -> Iterator[str]:
     with servers.mariadb() as url:
         yield url
+
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the tables of one test on a server are called."""
+    return f"t{next(numbers)}"
+
+
+@pytest.fixture
+def admin(postgres_url: str) -> Iterator[psycopg.Connection]:
+    """A connection of our own to the PostgreSQL server."""
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where an SQLite store's file is to be."""
+    return tmp_path / "saga.db"
 
 
 def sqlite(request: pytest.FixtureRequest) -> Store:
@@ -93,10 +122,10 @@ def empty(store: Store) -> None:
         with engine.begin() as connection:
             for table in (store._tables.saga, store._tables.journal, store._tables.inbox):
                 connection.execute(table.delete())
-    elif connections := getattr(store, "_connections", None):
-        connection = connections.take()
+    elif pool := getattr(store, "_pool", None):
+        connection = pool.lend()
         connection.execute("DELETE FROM contract; DELETE FROM contract_journal; DELETE FROM contract_inbox")
-        connections.give(connection)
+        pool.take_back(connection)
 
 
 @pytest.fixture(params=KINDS)

@@ -24,14 +24,14 @@ class Note(Waiting):
 class Notes(Turns[Note]):
     """Writes texts into a list; ``gates`` says for which of them it waits."""
 
-    def __init__(self, few: int = 1, crowd: int = 0) -> None:
-        super().__init__(few, crowd)
+    def __init__(self, places: int = 1, crowd: int = 0) -> None:
+        super().__init__(places, crowd)
         self.written: list[str] = []
         self.groups: list[list[str]] = []
         self.gates: dict[str, threading.Event] = {}
         self.at_once, self.most = 0, 0
 
-    _make = staticmethod(Note)
+    _waiting = staticmethod(Note)
 
     def write(self, text: str) -> str:
         return self._take_turn(text)
@@ -188,7 +188,7 @@ def test_a_leader_that_is_interrupted_before_it_begins_keeps_its_place() -> None
 
 
 def test_a_few_write_side_by_side_and_one_for_a_crowd() -> None:
-    notes = Notes(few=3, crowd=4)
+    notes = Notes(places=3, crowd=4)
     with ThreadPoolExecutor(20) as pool:
         notes.gates = {text: threading.Event() for text in "abc"}
         futures = [pool.submit(notes.write, text) for text in "abc"]
@@ -207,21 +207,21 @@ def test_a_few_write_side_by_side_and_one_for_a_crowd() -> None:
 
 
 def test_fewer_than_a_crowd_write_each_by_itself() -> None:
-    notes = Notes(few=1, crowd=4)
+    notes = Notes(places=1, crowd=4)
     assert write_in_line(notes, "abcde") == list("abcde")
     assert notes.groups == [["b"], ["c"], ["d"], ["e"]]
 
 
-def test_what_is_held_waits_until_it_is_resumed() -> None:
+def test_what_is_halted_waits_until_it_is_resumed() -> None:
     notes = Notes()
     gate = notes.gates["a"] = threading.Event()
     first = background(lambda: notes.write("a"))
     until(lambda: notes.at_once == 1)
-    assert not notes.hold(0.01)
+    assert not notes.halt(0.01)
     second = background(lambda: notes.write("b"))
     waiting(notes, 1)
     gate.set()
-    assert notes.hold(10)
+    assert notes.halt(10)
     assert first(10) == "a"
     time.sleep(0.02)
     assert notes.written == ["a"]

@@ -22,6 +22,7 @@ from saga.errors import (
     SagaTimeoutError,
     StepTimeoutError,
     StorageError,
+    UnknownExecutionError,
 )
 
 
@@ -41,6 +42,7 @@ class Broken(Task[None]):
         (EncodingError, (SagaError,)),
         (StorageError, (SagaError,)),
         (LeaseLostError, (StorageError,)),
+        (UnknownExecutionError, (StorageError,)),
         (DefinitionChangedError, (StorageError,)),
         (SagaExecutionException, (SagaError,)),
         (SagaCompensationError, (SagaExecutionException,)),

@@ -1,0 +1,124 @@
+"""The connections of the PostgreSQL store, lent to its threads. No statement lives here."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections import deque
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from saga.errors import StorageError
+from saga.storage.postgres_crowd import AppendTurns
+
+__all__ = ["Connection", "Pool", "may_pass", "parameters_of"]
+
+# A dead server is noticed within a minute; what the connection string says comes before these.
+CONNECTION_DEFAULTS = {
+    "application_name": "saga",
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
+PASSING = {
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "53300",  # too many connections
+    "57P01",  # the server shuts down, or an administrator ended the connection
+    "57P02",  # the server crashed
+    "57P03",  # the server starts up
+}
+
+
+def parameters_of(conninfo: str) -> dict[str, Any]:
+    """Return what a URL or another connection string of libpq's says, and our defaults.
+
+    :raises StorageError: it is none.
+    """
+    try:
+        return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)
+    except psycopg.Error as error:
+        raise StorageError(f"not a connection string of PostgreSQL's: {error}") from error
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose statements share one cursor, as making one takes a tenth of a commit's time.
+
+    A result is to be read before the next statement.
+    """
+
+    _cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
+
+    def execute(
+        self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        if self._cursor is None:
+            self._cursor = self.cursor()
+        return self._cursor.execute(query, params, prepare=prepare, binary=binary)
+
+
+def may_pass(error: psycopg.Error, connection: Connection | None) -> bool:
+    """Whether a fault may be over when the same is tried again: the connection broke, or could not be opened."""
+    return connection is None or connection.closed or error.sqlstate in PASSING
+
+
+class Pool:
+    """Some connections, each lent to one thread at a time; the one that came back last is lent first.
+
+    :param parameters: those of each connection.
+    :param most: how many there are at most; each is opened when all the others are lent.
+    :ivar turns: its threads take turns at appending with them; :ivar pid: the process they belong to.
+    """
+
+    def __init__(self, parameters: dict[str, Any], most: int, turns: AppendTurns) -> None:
+        self.pid = os.getpid()
+        self.turns = turns
+        self.closed = False
+        self._parameters = parameters
+        # A threading.Semaphore is written in Python, and many threads spend their time on its lock.
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(most):
+            self._places.put(None)
+        self._idle: deque[Connection] = deque()
+
+    def lend(self) -> Connection:
+        """Return a connection, when there is one to spare.
+
+        :raises psycopg.Error: none could be opened.
+        """
+        self._places.get()
+        try:
+            while connection := self._pop():
+                if not connection.closed:
+                    return connection
+            return Connection.connect(**self._parameters, autocommit=True)
+        except BaseException:
+            self._places.put(None)
+            raise
+
+    def take_back(self, connection: Connection) -> None:
+        """Let others have a connection that was lent."""
+        self._idle.append(connection)
+        self._places.put(None)
+        if self.closed:
+            self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close whatever is not lent: where one is broken, so are likely the others."""
+        while connection := self._pop():
+            connection.close()
+
+    def close(self) -> None:
+        """Close whatever is not lent now, and the rest when it comes back."""
+        self.closed = True
+        self.close_idle()
+
+    def _pop(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None

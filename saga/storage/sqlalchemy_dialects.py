@@ -1,0 +1,103 @@
+"""What differs between the databases that SQLAlchemy reaches: clocks, locks, collations, connections, faults that pass.
+
+No table and no store lives here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from saga.errors import StorageError
+
+__all__ = ["clock", "collation", "engine_of", "is_mysql", "may_pass", "skips_locked"]
+
+# MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock.
+PASSING = {1205, 1213, "40001", "40P01"}
+
+
+def is_mysql(dialect: sa.Dialect) -> bool:
+    """Whether this is MySQL or MariaDB."""
+    return dialect.name in ("mysql", "mariadb")
+
+
+def skips_locked(dialect: sa.Dialect) -> bool:
+    """Whether the server knows ``FOR UPDATE SKIP LOCKED``."""
+    if not is_mysql(dialect):
+        return dialect.name in ("postgresql", "oracle")
+    version = dialect.server_version_info or ()
+    return version >= ((10, 6) if getattr(dialect, "is_mariadb", False) else (8, 0, 1))
+
+
+def clock(dialect: sa.Dialect) -> sa.ColumnElement[float] | None:
+    """Return the server's time in seconds, the same all through a statement; ``None`` where we do not know how to ask."""
+    if is_mysql(dialect):
+        text = "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"
+    elif dialect.name == "postgresql":
+        text = "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
+    elif dialect.name == "sqlite":
+        text = "((julianday('now') - 2440587.5) * 86400.0)"
+    else:
+        return None
+    return sa.literal_column(text, sa.Double())
+
+
+def collation(dialect: sa.Dialect) -> str | None:
+    """Return the collation by which ids differ when any character does: case, accents and trailing spaces too."""
+    if is_mysql(dialect):
+        return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+    return "C" if dialect.name == "postgresql" else None
+
+
+def engine_of(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
+    """Return what connects to a database, as this package wants its connections.
+
+    :param options: more of :func:`sqlalchemy.create_engine`'s parameters.
+    :raises StorageError: its driver is not installed, or the URL is none.
+    """
+    try:
+        return _engine(url, options)
+    except ModuleNotFoundError as error:
+        raise StorageError(f"this database needs {error.name}: pip install {error.name}") from error
+    except exc.SQLAlchemyError as error:
+        raise StorageError(f"no database can be reached this way: {error}") from error
+
+
+def _engine(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
+    parsed = sa.make_url(url)
+    name = parsed.get_backend_name()
+    defaults: dict[str, Any] = {"pool_size": 16, "max_overflow": 16}
+    if name != "sqlite":
+        # In MySQL, the default locks gaps between rows, over which those who work on different rows would deadlock.
+        defaults["isolation_level"] = "READ COMMITTED"
+    engine = sa.create_engine(parsed, **(defaults | options))
+    if is_mysql(engine.dialect):
+        sa.event.listen(engine, "connect", _prepare_mysql)
+    elif name == "sqlite":
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _prepare_mysql(connection: Any, record: object) -> None:
+    with connection.cursor() as cursor:
+        # Times are seconds; with a time zone in between, an hour in autumn would come twice.
+        cursor.execute("SET time_zone = '+00:00', sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    # Transactions begin where SQLAlchemy says so, and as writers: one that becomes a writer later may have to be given up.
+    connection.isolation_level = None
+    # SQLite does not wait when two do this at once; then the other one does it for both.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def may_pass(error: exc.DBAPIError, connection: sa.Connection | None) -> bool:
+    """Whether a fault may be over when the same is tried again: the connection broke, could not be opened, or a deadlock."""
+    code = getattr(error.orig, "sqlstate", None) or next(iter(getattr(error.orig, "args", ())), None)
+    return connection is None or error.connection_invalidated or code in PASSING

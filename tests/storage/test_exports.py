@@ -1,0 +1,85 @@
+"""The package gives every name its rooms define, and imports nothing that is not asked for."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import saga.storage
+from saga.errors import StorageError
+
+NAMES = saga.storage.__all__
+
+
+def printed(script: str) -> str:
+    """Run a script in a process of its own; return what it printed."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def without(monkeypatch: pytest.MonkeyPatch, library: str, extra: str) -> None:
+    """Let a library be missing."""
+    for name in [name for name in sys.modules if name.split(".")[0] == library or name == f"saga.storage.{extra}"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+
+
+def test_importing_the_stores_imports_no_driver():
+    script = """if True:
+        import sys, saga
+        assert not any(name.startswith("saga.storage") for name in sys.modules), "saga imports stores"
+        import saga.storage
+        print([name for name in ("psycopg", "sqlalchemy", "pymysql") if name in sys.modules])
+    """
+    assert printed(script) == "[]"
+
+
+@pytest.mark.parametrize("name", ["Store", "MemoryStore", "SqliteStore", "open_store"])
+def test_a_name_imports_no_driver_it_does_not_need(name):
+    script = f"""if True:
+        import sys
+        from saga.storage import {name}
+        print([name for name in ("psycopg", "sqlalchemy") if name in sys.modules])
+    """
+    assert printed(script) == "[]"
+
+
+def test_the_memory_store_imports_no_sqlite():
+    assert printed("import sys; from saga.storage import MemoryStore; print('sqlite3' in sys.modules)") == "False"
+
+
+@pytest.mark.parametrize(("name", "library"), [("PostgresStore", "psycopg"), ("SQLAlchemyStore", "sqlalchemy")])
+def test_a_store_of_a_server_imports_its_driver(name, library):
+    pytest.importorskip(library)
+    assert printed(f"import sys; from saga.storage import {name}; print({name}.__name__, {library!r} in sys.modules)") == (
+        f"{name} True"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_the_one_of_its_room(name):
+    try:
+        value = getattr(saga.storage, name)
+    except StorageError as error:
+        pytest.skip(str(error))
+    assert value is getattr(importlib.import_module(value.__module__), name)
+    assert name in dir(saga.storage)
+
+
+def test_a_name_that_does_not_exist_is_missing():
+    with pytest.raises(AttributeError, match=r"'saga\.storage' has no attribute 'MongoStore'"):
+        _ = saga.storage.MongoStore
+    with pytest.raises(ImportError, match="MongoStore"):
+        exec("from saga.storage import MongoStore")
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "extra"), [("PostgresStore", "psycopg", "postgres"), ("SQLAlchemyStore", "sqlalchemy", "sqlalchemy")]
+)
+def test_a_missing_library_is_named_with_its_extra(monkeypatch, name, library, extra):
+    without(monkeypatch, library, extra)
+    with pytest.raises(StorageError, match=rf"needs {library}: pip install 'saga-tasks\[{extra}\]'"):
+        exec(f"from saga.storage import {name}")
+    assert name in dir(saga.storage)
