@@ -241,7 +241,7 @@ def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:
 
 
 def isolated(value: Any, memo: dict[int, Any]) -> Any:
-    """Return a copy that changes to ``value`` do not reach: built-in containers and dataclasses are copied, through and through.
+    """Return a copy that changes to ``value`` do not reach: built-in containers and dataclasses are copied.
 
     Other objects (connections, locks, models) are shared: a copy of those is seldom possible and never what was meant.
 

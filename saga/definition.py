@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from saga.context import Context
 from saga.errors import SagaDefinitionError
@@ -45,12 +45,11 @@ class ExecutionInfo:
 
 
 Observer = Callable[[Event, ExecutionInfo], None]
-"""Called with each event, once it is stored where there is a store. One that has ``around`` surrounds calls too: :class:`Around`."""
+"""Called with each event, once that is stored, if it is; one with ``around`` surrounds calls too: :class:`Around`."""
 
 CompensationFailureHandler = Callable[[Context, str, BaseException], None]
 
 
-@runtime_checkable
 class Around(Protocol):
     """An observer that surrounds each call with a context manager, such as a trace's span."""
 

@@ -104,7 +104,7 @@ def _event(cls: type[C]) -> type[C]:
 
 
 def _encoded() -> str:
-    return field(default="", kw_only=True)  # type: ignore[no-any-return]
+    return field(default="", kw_only=True)
 
 
 @_event

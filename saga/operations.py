@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, write_entries
 from saga.durable.leases import owner
-from saga.durable.rebuild import codec_of, rebuild
+from saga.durable.rebuild import rebuild
 from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError
 from saga.events import OperatorActed, SagaCompensating, Status
 from saga.machine import ACTIONS, Standing, check, standing_of, status_after

@@ -29,7 +29,7 @@ from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 from saga.transaction import block_definition
 
 if TYPE_CHECKING:
-    from saga.codec import Codec
+    from saga.durable.codec import Codec
     from saga.saga import Saga
 
 __all__ = ["Recovery"]
@@ -61,7 +61,7 @@ class _Claimed:
 
     def unstored(self) -> tuple[Journal, Machine]:
         assert self.execution is not None
-        assert self.execution.journal is not None
+        assert isinstance(self.execution.journal, Journal)
         return self.execution.journal, self.execution.machine
 
 

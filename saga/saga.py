@@ -33,9 +33,9 @@ from saga.machine.compile import Resolver
 from saga.result import SagaResult, StepRecord, fold_history, ok
 
 if TYPE_CHECKING:
-    from saga.codec import Codec
     from saga.diagram import Diagram
     from saga.drivers.aio import AsyncExecution
+    from saga.durable.codec import Codec
     from saga.storage import Store
 
 __all__ = ["Saga"]

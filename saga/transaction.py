@@ -29,7 +29,7 @@ from saga.saga import inputs
 from saga.task import Task
 
 if TYPE_CHECKING:
-    from saga.codec import Codec
+    from saga.durable.codec import Codec
     from saga.storage import Store
 
 __all__ = ["Transaction", "block_definition", "transaction"]
@@ -200,8 +200,8 @@ class Transaction:
         created = create(definition, driver, machine, self.context, store_of(self._store))
         if isinstance(created, StoredExecution):
             raise SagaIdTakenError(
-                f"saga_id {self.saga_id!r} belongs to an earlier block, which is {created.status}; a block cannot be joined, so "
-                "give another id"
+                f"saga_id {self.saga_id!r} belongs to an earlier block, which is {created.status}; a block cannot be joined, "
+                "so give another id"
             )
         return created
 
@@ -227,7 +227,9 @@ class Transaction:
     def _run(self, flow: FlowLike) -> Any:
         execution = self._execution
         if execution is not None and not isinstance(execution, Execution):
-            raise SagaDefinitionError(f"transaction {self._definition.name!r}: use `await tx.astep(...)` in an `async with` block")
+            raise SagaDefinitionError(
+                f"transaction {self._definition.name!r}: use `await tx.astep(...)` in an `async with` block"
+            )
         self._extend(flow, allow_async=False)
         assert execution is not None
         execution.advance()

@@ -12,8 +12,8 @@ from saga.diagram.shape import Picture, picture_of
 from saga.diagram.svg import draw
 
 if TYPE_CHECKING:
+    from saga.definition import Definition
     from saga.result import SagaResult
-    from saga.saga import Saga
 
 __all__ = ["Diagram"]
 
@@ -23,12 +23,12 @@ class Diagram:
 
     Colours never stand alone: what they say is there in words and marks too.
 
-    :param saga: what to draw; :param result: how an execution of it went, where that is to be drawn.
+    :param definition: what to draw; :param result: how an execution of it went, where that is to be drawn.
     :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
     """
 
-    def __init__(self, saga: Saga, result: SagaResult | None = None) -> None:
-        self._picture: Picture = picture_of(saga, result)
+    def __init__(self, definition: Definition, result: SagaResult | None = None) -> None:
+        self._picture: Picture = picture_of(definition, result)
 
     def svg(self) -> str:
         """Return an SVG document as text. It follows the reader's light or dark mode and needs no fonts, ids or scripts."""
@@ -47,4 +47,4 @@ class Diagram:
 
     def __repr__(self) -> str:
         of = f" as {self._picture.result.saga_id} went" if self._picture.result is not None else ""
-        return f"<Diagram of saga {self._picture.saga.name!r}{of}>"
+        return f"<Diagram of saga {self._picture.definition.name!r}{of}>"

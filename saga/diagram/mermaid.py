@@ -10,7 +10,7 @@ from saga import events as e
 from saga.diagram import shape
 from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, boxes, duration, printable, shortened
 from saga.events import StepStatus
-from saga.plan import PlannedStep
+from saga.machine import PlannedStep
 
 __all__ = ["flowchart", "sequence_diagram"]
 
@@ -68,7 +68,7 @@ class _Flowchart:
     def text(self) -> str:
         picture = self.picture
         about = "<br/>".join(escaped(line) for line in shape.summary(picture))
-        self.add(f'start(["{escaped(picture.saga.name)}<br/>{about}"])')
+        self.add(f'start(["{escaped(picture.definition.name)}<br/>{about}"])')
         exits = self.chain(picture.root, [("start", "-->")])
         self.add('finish(("#101;nd"))')  # the bare word would end a subgraph
         self.connect(exits, "finish")
@@ -145,7 +145,7 @@ def flowchart(picture: Picture) -> str:
 
 def sequence_diagram(picture: Picture) -> str:
     """Return a Mermaid sequence diagram."""
-    lines = ["sequenceDiagram", f"    participant saga as {escaped(picture.saga.name)}"]
+    lines = ["sequenceDiagram", f"    participant saga as {escaped(picture.definition.name)}"]
     lines += [f"    participant s{step.index} as {escaped(step.name)}" for step in picture.plan.steps if step.pause is None]
     body = _planned(picture) if picture.result is None else _happened(picture)
     return "\n".join([*lines, *(f"    {line}" for line in body)])

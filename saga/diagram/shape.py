@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from saga.errors import RecordedError, SagaDefinitionError
 from saga.events import CompensationSucceeded, FallbackChosen, StepStatus
 from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
-from saga.plan import Plan, PlannedStep
+from saga.machine import Plan, PlannedStep
 from saga.policy import InDoubt, OnError
 from saga.result import StepRecord
 
 if TYPE_CHECKING:
+    from saga.definition import Definition
     from saga.result import SagaResult
-    from saga.saga import Saga
 
 __all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of", "printable", "shortened"]
 
@@ -71,27 +71,27 @@ Node = Box | Chain | Lanes | Detour
 class Picture:
     """What a diagram shows."""
 
-    saga: Saga
+    definition: Definition
     plan: Plan
     root: Chain
     result: SagaResult | None
 
 
-def picture_of(saga: Saga, result: SagaResult | None) -> Picture:
+def picture_of(definition: Definition, result: SagaResult | None) -> Picture:
     """Return what a diagram of the saga, or of an execution of it, shows.
 
-    :raises SagaDefinitionError: the saga is wrong, or the result is not one of it as it is now.
+    :raises SagaDefinitionError: the result is not one of it as it is now.
     """
-    plan = saga.plan
+    plan = definition.plan
     if plan.open:
-        raise SagaDefinitionError(f"{saga!r} stands for blocks, which have no flow to draw")
+        raise SagaDefinitionError(f"{definition!r} stands for blocks, which have no flow to draw")
     records: dict[str, StepRecord] = {}
     undone: dict[str, int] = {}
     fell_back: set[str] = set()
     if result is not None:
         if result._plan.fingerprint != plan.fingerprint:
             raise SagaDefinitionError(
-                f"{result!r} is not a result of {saga!r} as it is now; draw it with the saga that was executed"
+                f"{result!r} is not a result of saga {definition.name!r} as it is now; draw it with the saga that was executed"
             )
         records = {record.name: record for record in result.history}
         for event in result.events:
@@ -117,9 +117,10 @@ def picture_of(saga: Saga, result: SagaResult | None) -> Picture:
         inside = prefix if flow.name is None else f"{prefix}{flow.name}/"
         return Chain(tuple(shape(child, inside) for child in flow.children), flow.name)
 
-    root = shape(saga._whole(None), "")
+    assert plan.flow is not None
+    root = shape(plan.flow, "")
     assert isinstance(root, Chain)
-    return Picture(saga, plan, root, result)
+    return Picture(definition, plan, root, result)
 
 
 def boxes(node: Node) -> Iterator[Box]:
@@ -219,12 +220,12 @@ def error_line(error: BaseException) -> str:
 
 def summary(picture: Picture) -> list[str]:
     """Return what is said of the whole."""
-    saga, result = picture.saga, picture.result
+    definition, result = picture.definition, picture.result
     count = len(picture.plan.steps)
     if result is None:
-        parts = [f"{count} step{'' if count == 1 else 's'}", f"version {saga.version}"]
-        if saga.timeout is not None:
-            parts.append(f"timeout {duration(saga.timeout)}")
+        parts = [f"{count} step{'' if count == 1 else 's'}", f"version {definition.version}"]
+        if definition.timeout is not None:
+            parts.append(f"timeout {duration(definition.timeout)}")
         return [" · ".join(parts)]
     lines = [f"{result.status} · {duration(result.elapsed)} · {result.saga_id}"]
     if result.reason:

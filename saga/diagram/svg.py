@@ -215,7 +215,7 @@ def _part(node: Node) -> _Part:
 def draw(picture: Picture) -> str:
     """Return an SVG document."""
     body = _column(picture.root)
-    title = shortened(printable(picture.saga.name), 60)
+    title = shortened(printable(picture.definition.name), 60)
     summary = [shortened(printable(line), 70) for line in shape.summary(picture)]
     undoable = picture.result is None and any(box.undoable for box in shape.boxes(picture.root))
     legend = "has a compensation: undone, last first, when a later step fails"

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from saga.context import Binding, Context, set_binding
-from saga.definition import Around, Definition, ExecutionInfo, Observer
+from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers.calls import Made, Series, Surroundings, clock, make
 from saga.drivers.interrupts import is_taken
 from saga.drivers.outcomes import Message, Outcomes, Values
@@ -139,14 +139,14 @@ class Driver(Outcomes):
         self._unobserved = not self._observers and journal is None
 
     def _observe(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers = [observer for observer in observers if _listens(observer)]
-        if not observers:
+        self._observers = [observer for observer in observers if _listens(observer)]
+        if not self._observers:
             return
         self._info = info = ExecutionInfo(self.definition, self.machine.saga_id, self.context)
         # What another process stored before it died is no news.
         self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
         self._reported: set[int] = set()
-        arounds = [partial(observer.around, info) for observer in observers if isinstance(observer, Around)]
+        arounds = [partial(around, info) for one in observers if callable(around := getattr(one, "around", None))]
         if arounds:
             self.surroundings = Surroundings(arounds)
 

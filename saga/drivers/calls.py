@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from types import CoroutineType
 from typing import Any, Final
 
-from saga.context import Binding, Context, set_binding
+from saga.context import Context, set_binding
 from saga.machine.commands import Call
 from saga.machine.log import Log
 from saga.machine.plan import PlannedStep
@@ -89,9 +89,7 @@ def make(call: Call, view: Context, series: Series | None = None, surroundings: 
         call, started = following, ended
 
 
-async def make_async(
-    call: Call, view: Context, series: Series | None = None, surroundings: Surroundings | None = None
-) -> Made:
+async def make_async(call: Call, view: Context, series: Series | None = None, surroundings: Surroundings | None = None) -> Made:
     """Await a call in this task, and those that follow it in its series."""
     binding = view.__binding__
     started = clock()

@@ -1,4 +1,4 @@
-"""Putting things straight after an interrupt that struck a driver itself (Ctrl-C, a cancellation), between any two of its lines.
+"""Putting things straight after an interrupt that struck a driver itself (Ctrl-C, a cancellation), between any of its lines.
 
 The events are the truth then: the machine is made anew from them, and a call that was under way is in doubt.
 """

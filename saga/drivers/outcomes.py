@@ -118,7 +118,8 @@ class Outcomes:
         if not self.plain:
             view = self.views.take_over(step, view, machine.state.gave_up_on(step))
         if type(value) is type(view):
-            value = adopt(view, value)
+            adopt(view, value)
+            value = None
         encoded = ""
         if self.values is not None:
             try:
@@ -194,15 +195,14 @@ class Outcomes:
         return self.values.take_changes(view) if self.values is not None else ""
 
 
+_CALLS: Final = "saga.drivers.calls"
+
+
 def _hide_own_frames(error: BaseException) -> None:
     """Nobody wants to read about the lines that make the call."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and _is_call(trace.tb_frame.f_globals.get("__name__")):
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == _CALLS:
         trace = error.__traceback__ = trace.tb_next
-
-
-def _is_call(module: Any) -> bool:
-    return module == "saga.drivers.calls"
 
 
 def struck_here(error: BaseException) -> bool:

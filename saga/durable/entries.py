@@ -1,7 +1,7 @@
 """Entries of a journal: events <-> entries of a store. The only place that knows what a payload looks like.
 
-A payload is one JSON object: the event's fields, then what is ``encoded`` with it (see :mod:`saga.durable.values`). Values in it
-are the codec's; context changes are pairs ``[key, value]``, so that no key can be mistaken for a tag of the codec.
+A payload is one JSON object: the event's fields, then what is ``encoded`` with it (see :mod:`saga.durable.values`). Values are
+the codec's; context changes are pairs ``[key, value]``, so that no key can be mistaken for a tag of the codec.
 
 The first entry says in which format the journal is written. A version of this package that writes another one gives it another
 number, and still reads the older ones.
@@ -17,8 +17,8 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
 
 from saga import events as e
-from saga.codec import Codec, decode_error, encode_error
 from saga.context import Context
+from saga.durable.codec import Codec, decode_error, encode_error
 from saga.errors import EncodingError
 from saga.storage.protocol import Entry
 
@@ -108,9 +108,7 @@ _PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
 }
 _KINDS: Final[dict[str, Any]] = {kind.__name__: kind for kind in e.Event.__args__}
 #: For each kind of event its name, whether it has a step, and what writes its payload.
-_WRITERS: Final = {
-    kind: (name, "step" in kind.__match_args__, _PAYLOADS.get(kind, _other)) for name, kind in _KINDS.items()
-}
+_WRITERS: Final = {kind: (name, "step" in kind.__match_args__, _PAYLOADS.get(kind, _other)) for name, kind in _KINDS.items()}
 
 
 def changes_text(changed: Mapping[str, str], removed: Sequence[str]) -> str:
@@ -176,7 +174,7 @@ def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
             known["step"] = entry.step
         elif name == "error":
             at = payload.pop("error_at", None)
-            known["error"] = decode_error(payload.pop("error")) if at is None else before[at - 1].event.error  # type: ignore[union-attr]
+            known["error"] = decode_error(payload.pop("error")) if at is None else before[at - 1].event.error
         elif name in payload:
             known[name] = payload.pop(name)
     changes = dict(payload.pop("changes", ()))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import EncodingError, SagaDefinitionError
 from saga.flow import FunctionTask, Step, step
 from saga.policy import ExponentialBackoff, InDoubt, Retry

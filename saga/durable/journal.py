@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 from saga import events as e
-from saga.codec import Codec
 from saga.context import Context
+from saga.drivers.outcomes import Message
+from saga.durable.codec import Codec
 from saga.durable.entries import Errors, read_message, write_entries
 from saga.durable.leases import Keeper, keeper_of
 from saga.durable.values import encode_changes, encode_result
-from saga.drivers.outcomes import Message
 from saga.errors import StorageError
 from saga.machine import Machine
 from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from saga import events as e
-from saga.codec import Codec
 from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.views import Views, bind
+from saga.durable.codec import Codec
 from saga.durable.entries import Errors, Recorded, read_entries
 from saga.durable.importable import read_step
 from saga.durable.journal import Journal

@@ -70,9 +70,7 @@ async def astart(
     raise struck[0]
 
 
-def create(
-    definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store
-) -> D | StoredExecution:
+def create(definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store) -> D | StoredExecution:
     """Store a new execution and return what runs it, or return the execution that has its id already.
 
     :raises EncodingError: the input cannot be stored; nothing is.
@@ -90,10 +88,7 @@ def _new(definition: Definition, machine: Machine, context: Context, store: Stor
     """
     saga_id, codec = machine.saga_id, codec_of(definition)
     encoded, digest = encode_input(context, codec, definition.version)
-    machine.start(time.time())
-    started = machine.events[0]
-    assert isinstance(started, e.SagaStarted)
-    started.encoded = encoded
+    machine.start(time.time(), encoded)
     journal = Journal(store, codec, Lease(saga_id, owner(), 1), e.Status.RUNNING)
     fingerprint = machine.plan.fingerprint
     new = NewExecution(saga_id, definition.name, definition.version, fingerprint, digest, str(e.Status.RUNNING))

@@ -13,8 +13,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
-from saga.codec import Codec
 from saga.context import ATOMS, Context
+from saga.durable.codec import Codec
 from saga.durable.entries import Recorded, changes_text, start_text
 from saga.errors import EncodingError
 

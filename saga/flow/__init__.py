@@ -1,6 +1,6 @@
 """Flows: steps composed in sequence, in parallel, with fallbacks and waits. No driver, journal, store or clock is known here.
 
-Compiling a flow is :mod:`saga.plan`'s work.
+Compiling a flow is :mod:`saga.machine.compile`'s work.
 """
 
 from saga.flow.build import FlowLike, as_flow, fallback, parallel, receive, sequence, step, timer

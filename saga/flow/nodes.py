@@ -1,6 +1,6 @@
 """The nodes of a flow: steps, in sequence, in parallel, with a fallback, and waits. Pure data; nothing is built here.
 
-Building them is :mod:`saga.flow.build`'s work, and compiling them :mod:`saga.plan`'s.
+Building them is :mod:`saga.flow.build`'s work, and compiling them :mod:`saga.machine.compile`'s.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.wrapped import Resolver, WrappedTask, compensates, guarded, is_async, resolved
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.policy import InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
-from saga.wrap import Resolver, WrappedTask, compensates, guarded, is_async, resolved
 
 __all__ = ["OpenPlan", "Resolver", "check_timeout", "compile_flow"]
 
@@ -120,8 +120,8 @@ class _Compiler:
         if name in plan.by_name:
             given = f"<{flow.task.__name__} task>" if isinstance(flow.task, type) else repr(flow.task)
             raise SagaDefinitionError(
-                f"saga {self.saga!r}: step {name!r}: the name is used twice ({plan.by_name[name].task!r} and {given}); give one "
-                "of them another with step(task, name=...) or the class attribute name"
+                f"saga {self.saga!r}: step {name!r}: the name is used twice ({plan.by_name[name].task!r} and {given}); give "
+                "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
             task, policies = _policies_of(flow, self.resolver)
@@ -277,7 +277,7 @@ def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
 
 def _refuse_unrunnable(task: Task[Any]) -> None:
     if isinstance(task, FunctionTask):
-        calls = [task.action.function, task.undo_function]
+        calls = [task.action.function, task.compensation_function]
     else:
         kind = task.kind if isinstance(task, WrappedTask) else type(task)
         if kind.execute is Task.execute:

@@ -63,9 +63,7 @@ class Machine:
 
     def replayed(self, events: Iterable[Event] | None = None) -> Machine:
         """Return the machine that ``events`` (or its own) lead to, with no commands."""
-        twin = Machine(
-            self.plan, self.saga, self.saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure
-        )
+        twin = Machine(self.plan, self.saga, self.saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
         for event in self.log.events if events is None else events:
             twin.record(event)
         return twin
@@ -87,9 +85,9 @@ class Machine:
 
     # -- facts in -----------------------------------------------------------------------------------------------------
 
-    def start(self, at: float) -> None:
-        """Begin the execution."""
-        self.record(SagaStarted(self.saga, self.saga_id, at))
+    def start(self, at: float, encoded: str = "") -> None:
+        """Begin the execution; ``encoded``: what its journal keeps of its input."""
+        self.record(SagaStarted(self.saga, self.saga_id, at, encoded=encoded))
         self.start_steps(self.plan.entry, at)
 
     def send(self, event: Event) -> None:
@@ -396,6 +394,7 @@ class Machine:
             self.record(SagaCompensated(at))
         else:
             self.record(SagaCompleted(at))
+
 
 _PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries go on where the step's own are used up
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
 from saga.flow import Flow, Pause
+from saga.flow.wrapped import WrappedTask
 from saga.machine.commands import Call
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
-from saga.wrap import WrappedTask
 
 __all__ = ["Group", "Plan", "PlannedStep"]
 

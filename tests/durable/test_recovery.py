@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, leases, parallel, sequence, step, timer
 from saga import recovery as recovery_module
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import (
     CrashError,
     DefinitionChangedError,

@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 
 from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, parallel, step
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import EncodingError, RecordedError, SagaIdTakenError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store

@@ -544,7 +544,7 @@ def test_two_signals_read_at_once_reach_both_receivers() -> None:
     result = background(saga, store, "q")
     from saga.journal import write_signal
 
-    store.post("o-1", write_signal("x", 1, saga.codec))
+    store.post("o-1", write_signal("x", 1, saga.durable.codec))
     saga.signal("o-1", "x", 2, store=store)
     assert sorted(result().results[name] for name in "pq") == [1, 2]
 

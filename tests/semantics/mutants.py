@@ -336,7 +336,7 @@ MUTANTS = [
     ),
     Mutant(
         "what a recovered step changes is stored with all the rest",
-        "    for view in views.all():\n        remember_texts(view, saga.codec)",
+        "    for view in views.all():\n        remember_texts(view, saga.durable.codec)",
         "    for view in views.all():\n        pass",
         VALUES + " -k what_a_recovered_step_changes",
     ),

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import pytest
 
 from saga import Context
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import EncodingError
 
 HERE = __name__

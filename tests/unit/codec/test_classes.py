@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from tests.unit.codec.conftest import HERE, Frozen, Plain, Point, back, made, refusal, unreadable
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga.codec import Codec, decode_error, encode_error
+from saga.durable.codec import Codec, decode_error, encode_error
 from saga.errors import EncodingError, RecordedError, SagaError
 from tests.unit.codec.conftest import HERE, MyStr, Silent, raising
 

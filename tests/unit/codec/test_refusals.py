@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from saga import Context
-from saga.codec import MAX_DEPTH, Codec
+from saga.durable.codec import MAX_DEPTH, Codec
 from tests.unit.codec.conftest import (
     Computed,
     Failing,
@@ -198,7 +198,7 @@ def _zone_file() -> Any:
 
 
 def test_a_path_whose_text_reads_as_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from saga.codec import scalars
+    from saga.durable.codec import scalars
 
     class Odd(pathlib.PurePosixPath):
         def __eq__(self, other: object) -> bool:

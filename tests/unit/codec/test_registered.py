@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import SagaDefinitionError
 from tests.unit.codec.conftest import HERE, Child, Color, Frozen, Money, MyStr, Plain, Point, back, raising, refusal, unreadable
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from tests.unit.codec.conftest import (
     HERE,
     Base,

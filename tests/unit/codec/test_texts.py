@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import EncodingError
 from tests.unit.codec.conftest import HERE, Money, unreadable
 
@@ -99,11 +99,11 @@ odd_json = st.recursive(
 def test_any_json_is_read_or_refused_and_nothing_else(tree: Any) -> None:
     codec = Codec().register(Money, lambda money: money.cents, lambda stored: Money(stored))
     # A made-up name may be that of a file that happens to lie on the path: nothing is imported here.
-    with mock.patch("saga.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
+    with mock.patch("saga.durable.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
         codec.decode(json.dumps(tree))
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
-    with mock.patch("saga.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
+    with mock.patch("saga.durable.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
         Codec().decode(text)

@@ -11,9 +11,19 @@ from dataclasses import fields
 from datetime import datetime, time, timezone
 from typing import Any
 
-from saga.codec.classes import find_class, kind_of, other_attributes, write_member
-from saga.codec.refusals import MAX_DEPTH, REGISTER, RefusedError, brief, refusal, refuse, refuse_depth, stored_name, text_of
-from saga.codec.scalars import SCALAR_WRITERS, SURROGATES, Writer, is_iso, quote
+from saga.durable.codec.classes import find_class, kind_of, other_attributes, write_member
+from saga.durable.codec.refusals import (
+    MAX_DEPTH,
+    REGISTER,
+    RefusedError,
+    brief,
+    refusal,
+    refuse,
+    refuse_depth,
+    stored_name,
+    text_of,
+)
+from saga.durable.codec.scalars import SCALAR_WRITERS, SURROGATES, Writer, is_iso, quote
 
 __all__ = ["Writers"]
 

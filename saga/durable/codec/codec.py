@@ -7,11 +7,11 @@ from collections.abc import Callable
 from json import JSONDecoder
 from typing import Any, NoReturn, Self, TypeVar
 
-from saga.codec.classes import KINDS, find_class, kind_of, read_dataclass, read_enum, read_named_tuple
-from saga.codec.refusals import REGISTER, RefusedError, brief, printed_name, stored_name, text_of
-from saga.codec.scalars import SCALAR_READERS, Reader
-from saga.codec.writers import Writers
 from saga.context import Context
+from saga.durable.codec.classes import KINDS, find_class, kind_of, read_dataclass, read_enum, read_named_tuple
+from saga.durable.codec.refusals import REGISTER, RefusedError, brief, printed_name, stored_name, text_of
+from saga.durable.codec.scalars import SCALAR_READERS, Reader
+from saga.durable.codec.writers import Writers
 from saga.errors import EncodingError, SagaDefinitionError
 
 __all__ = ["Codec"]

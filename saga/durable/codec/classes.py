@@ -17,9 +17,9 @@ from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
 from uuid import UUID
 
-from saga.codec.refusals import REGISTER, refuse, text_of
-from saga.codec.scalars import quote
 from saga.context import Context
+from saga.durable.codec.refusals import REGISTER, refuse, text_of
+from saga.durable.codec.scalars import quote
 from saga.errors import EncodingError
 
 __all__ = [

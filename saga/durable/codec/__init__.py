@@ -9,8 +9,8 @@ can name no other callable. It can make an importable module be imported, so a j
 database is. No storage, engine or pickle is known here.
 """
 
-from saga.codec.codec import Codec
-from saga.codec.errors import decode_error, encode_error
-from saga.codec.refusals import MAX_DEPTH
+from saga.durable.codec.codec import Codec
+from saga.durable.codec.errors import decode_error, encode_error
+from saga.durable.codec.refusals import MAX_DEPTH
 
 __all__ = ["MAX_DEPTH", "Codec", "decode_error", "encode_error"]

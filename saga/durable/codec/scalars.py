@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from saga.codec.refusals import refuse
+from saga.durable.codec.refusals import refuse
 
 __all__ = ["SCALAR_READERS", "SCALAR_WRITERS", "SURROGATES", "Reader", "Writer", "is_iso", "quote"]
 

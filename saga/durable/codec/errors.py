@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from saga.codec.refusals import TEXT_CHARACTERS, brief, stored_name, text_of
+from saga.durable.codec.refusals import TEXT_CHARACTERS, brief, stored_name, text_of
 from saga.errors import EncodingError, RecordedError
 
 __all__ = ["decode_error", "encode_error"]
