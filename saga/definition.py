@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.context import Context
 from saga.errors import SagaDefinitionError
@@ -15,33 +15,33 @@ from saga.machine import Machine, Plan, PlannedStep, check_timeout
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
 
-__all__ = ["Around", "CompensationFailureHandler", "Definition", "ExecutionInfo", "Observer", "observers_of"]
+__all__ = ["NO_PLAN", "Around", "CompensationFailureHandler", "Definition", "ExecutionInfo", "Observer", "observers_of"]
+
+
+NO_PLAN: Final = Plan("")
+"""The plan of nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
     """Which execution an event belongs to: given to observers with each event.
 
-    :ivar definition: what it is run by; :ivar saga_id: its id.
+    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
     :ivar context: the execution's context, for observers that show some of its keys.
+    :ivar plan: the steps that are executed; a block's grow.
     """
 
-    definition: Definition
+    saga: str
     saga_id: str
     context: Context
-
-    @property
-    def saga(self) -> str:
-        """The saga's name."""
-        return self.definition.name
+    plan: Plan = NO_PLAN
 
     def step(self, name: str) -> PlannedStep:
         """Return the step of an event: its ``task``, and its policies (``retry``, ``timeout``, ``in_doubt``, ...).
 
-        :raises SagaDefinitionError: there is none of that name. A block's steps are known to its context only.
+        :raises SagaDefinitionError: there is none of that name.
         """
-        plan = self.context.__binding__.plan or self.definition.plan
-        return plan.step(name)
+        return self.plan.step(name)
 
 
 Observer = Callable[[Event, ExecutionInfo], None]

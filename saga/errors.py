@@ -66,16 +66,16 @@ class SagaDefinitionError(SagaError):
 class ContextKeyError(SagaError, KeyError, AttributeError):
     """The context has no such key, or the key cannot be used. The text names near misses.
 
-    :param text: what is wrong; where not given, it is that the context lacks the key ``missing`` among those ``known``.
+    :param text: what is wrong; or it lacks the key ``missing`` among those ``known``.
     """
 
-    def __init__(self, text: str = "", *, missing: str = "", known: Iterable[str] = ()) -> None:
+    def __init__(self, text: str = "", *, missing: str | None = None, known: Iterable[str] = ()) -> None:
         super().__init__(text)
-        self._missing, self._known = missing, () if text else tuple(known)
+        self._missing, self._known = missing, tuple(known)
 
     def __str__(self) -> str:
         # Made when somebody reads it: most misses are caught unseen, by get(), pop() or hasattr().
-        if self.args[0]:
+        if self._missing is None:
             return str(self.args[0])
         keys = ", ".join(map(str, self._known)) or "none"
         return f"the context has no key {self._missing!r}{near(self._missing, self._known)}; keys: {keys}"

@@ -19,7 +19,7 @@ from saga.durable.entries import made_progress, write_entries
 from saga.durable.journal import Journal, commit_each
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import codec_of, take_up
-from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError
+from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.events import SagaStuck
 from saga.machine import Machine, Plan
 from saga.policy import Backoff, ExponentialBackoff, Retry
@@ -215,7 +215,7 @@ class Recovery:
                 one.execution = execution
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
-        except LeaseLostError as error:
+        except (LeaseLostError, UnknownExecutionError) as error:
             keeper_of(self.store).drop(lease)
             _logger.info("recovery of saga %s is left to another: %s", row.saga_id, error)
         except Exception as error:

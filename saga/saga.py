@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from saga.composing import Composing
 from saga.context import Context
-from saga.definition import CompensationFailureHandler, Definition, Observer, observers_of
+from saga.definition import NO_PLAN, CompensationFailureHandler, Definition, Observer, observers_of
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
@@ -98,7 +98,7 @@ class Saga(Composing):
         #: All but the plan, which is compiled when it is asked for.
         self._draft = Definition(
             name=self.name,
-            plan=_NO_PLAN,
+            plan=NO_PLAN,
             version=self.version,
             timeout=timeout,
             stop_on_compensation_failure=stop_on_compensation_failure,
@@ -407,7 +407,6 @@ def inputs(
     return context, saga_id, store
 
 
-_NO_PLAN = Plan("")
 _RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
 
 

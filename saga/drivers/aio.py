@@ -164,10 +164,9 @@ class AsyncExecution(Driver):
         :param one: return after one call, whoever made it.
         """
         self._prepare()
-        machine = self.machine
-        commands = machine.commands
+        commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands:
-            if self._exposed and machine.state.status is not RUNNING:
+            if self._exposed and self.machine.state.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
             if self._stores_before(commands[0]):
                 await self._publish()
@@ -192,10 +191,10 @@ class AsyncExecution(Driver):
                 await self._stored(partial(_thread_for, partial(self.journal.park, delay)))
                 self.parked = True
                 return False
-        if machine.halt is not None and machine.halted:
-            machine.stop(self.now())
+        if self.machine.halt is not None and self.machine.halted:
+            self.machine.stop(self.now())
             await self._publish()
-        if machine.state.status.terminal or machine.at_rest:
+        if self.machine.state.status.terminal or self.machine.at_rest:
             return False
         await self._await_one()
         return True

@@ -10,11 +10,10 @@ import heapq
 import logging
 import threading
 import time
-from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.context import Binding, Context, set_binding
 from saga.definition import Definition, ExecutionInfo, Observer
@@ -25,6 +24,9 @@ from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import COMPENSATING, StepTimedOut
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
@@ -142,7 +144,7 @@ class Driver(Outcomes):
         self._observers = [observer for observer in observers if _listens(observer)]
         if not self._observers:
             return
-        self._info = info = ExecutionInfo(self.definition, self.machine.saga_id, self.context)
+        self._info = info = ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.machine.plan)
         # What another process stored before it died is no news.
         self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
         self._reported: set[int] = set()

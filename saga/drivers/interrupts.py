@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saga.drivers.outcomes import struck_here
-from saga.events import CompensationFailed, StepFailed
+from saga.events import CompensationFailed, SagaStarted, StepFailed
 from saga.machine import Call, Machine, Wait
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def put_straight(driver: Driver, error: BaseException) -> None:
     for index, call in list(driver.beside.items()):
         if is_taken(driver, call) or _prevented(call):
             del driver.beside[index]
+    if not machine.started:
+        machine.record(SagaStarted(machine.saga, machine.saga_id, at))
     _fail_lost(driver, machine, error, at)
     _resume_compensations(driver, machine, error, at)
     driver.inline = None

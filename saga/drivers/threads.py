@@ -119,8 +119,7 @@ class Execution(Driver):
         :param one: return after one call, whoever made it.
         """
         self._prepare()
-        machine = self.machine
-        commands = machine.commands
+        commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands:
             if self._stores_before(commands[0]):
                 self._publish()
@@ -133,7 +132,7 @@ class Execution(Driver):
                 if self.mail:
                     self._read_mail()
                 self._take(made, view)
-                del made  # an error's traceback keeps this frame: see saga.drivers.results
+                del made  # for the same reason: see saga.drivers.results
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:
@@ -145,10 +144,10 @@ class Execution(Driver):
                 self.journal.park(delay)
                 self.parked = True
                 return False
-        if machine.halt is not None and machine.halted:
-            machine.stop(self.now())
+        if self.machine.halt is not None and self.machine.halted:
+            self.machine.stop(self.now())
             self._publish()
-        if machine.state.status.terminal or machine.at_rest:
+        if self.machine.state.status.terminal or self.machine.at_rest:
             return False
         self._await_one()
         return True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saga import events as e
 from saga.context import Context
@@ -17,6 +16,9 @@ from saga.durable.values import encode_changes, encode_result
 from saga.errors import StorageError
 from saga.machine import Machine
 from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 __all__ = ["Journal", "commit_each"]
 
@@ -131,6 +133,7 @@ class Journal:
         """Take note that so many entries are stored."""
         if status.terminal:
             self._keeper.drop(self.lease)
+            self.errors.clear()  # their tracebacks know the driver, which knows this
         self.written += entries
         self._status = status
         self.taken.clear()

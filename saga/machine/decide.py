@@ -57,8 +57,8 @@ class Machine:
         self.saga = saga
         self.saga_id = saga_id
         self.stop_on_compensation_failure = stop_on_compensation_failure
-        self.log = Log()
         self.state = State(plan)
+        self.log = Log(self.state)
         self.commands: list[Command] = []
 
     def replayed(self, events: Iterable[Event] | None = None) -> Machine:
@@ -86,7 +86,7 @@ class Machine:
     # -- facts in -----------------------------------------------------------------------------------------------------
 
     def start(self, at: float, encoded: str = "") -> None:
-        """Begin the execution; ``encoded``: what its journal keeps of its input."""
+        """Begin the execution, with its first steps; ``encoded``: what its journal keeps of its input."""
         self.record(SagaStarted(self.saga, self.saga_id, at, encoded=encoded))
         self.start_steps(self.plan.entry, at)
 
@@ -94,7 +94,7 @@ class Machine:
         """Take a fact the driver saw, and decide what follows."""
         entries = self.log.entries
         if type(entries[-1]) is tuple:
-            self.log.fold_notes(self.state)
+            self.log.fold_notes()
         entries.append(event)
         kind = type(event)
         FOLDS[kind](self.state, event)

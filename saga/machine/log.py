@@ -39,9 +39,10 @@ class Log:
     :ivar entries: events and notes; :ivar note: takes a note, after :meth:`expect_notes`.
     """
 
-    __slots__ = ("_epoch", "_noted", "entries", "note")
+    __slots__ = ("_epoch", "_noted", "_state", "entries", "note")
 
-    def __init__(self) -> None:
+    def __init__(self, state: State) -> None:
+        self._state = state
         self.entries: list[Event | Note] = []
         self.note: Callable[[Note], None] = self.entries.append
         self._noted = False
@@ -51,6 +52,7 @@ class Log:
     def events(self) -> list[Event]:
         """Every event so far: the log's own list, which grows."""
         if self._noted:
+            self.fold_notes()
             self.entries[:] = [event for entry in self.entries for event in self._events_of(entry)]
             self._noted = False
         return self.entries  # type: ignore[return-value]
@@ -60,14 +62,14 @@ class Log:
         self._epoch = epoch
         self._noted = True
 
-    def fold_notes(self, state: State) -> None:
+    def fold_notes(self) -> None:
         """Bring the state up to the notes at the log's end: what folding the events they stand for would do."""
-        entries = self.entries
+        entries, state = self.entries, self._state
         first = len(entries)
         while type(entries[first - 1]) is tuple:
             first -= 1
         notes: list[Note] = entries[first:]  # type: ignore[assignment]
-        if not notes:
+        if not notes:  # an interrupt struck before the first
             return
         following: PlannedStep = notes[-1][1]
         if len(notes[0]) == _OF_EXECUTE:

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from saga import Context, InDoubt, Saga, Status, Task
-from saga.drivers import aio_commits
+from saga.durable import shared_commits as aio_commits
+from saga.durable.leases import keeper_of
 from saga.errors import LeaseLostError, StorageError
-from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Lease, MemoryStore, SqliteStore, Store
 from tests.drivers.conftest import until

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Retry, Saga, Skip, Status, leases, parallel, sequence, step
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, sequence, step
+from saga.durable import leases
+from saga.durable.leases import owner
 from saga.errors import LeaseLostError, StorageError
-from saga.leases import owner
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
 from tests.durable.conftest import (

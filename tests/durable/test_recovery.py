@@ -21,9 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, leases, parallel, sequence, step, timer
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Status, parallel, sequence, step, timer
 from saga import recovery as recovery_module
 from saga.durable.codec import Codec
+from saga.durable.entries import action_message
+from saga.durable.leases import Keeper, keeper_of
 from saga.errors import (
     CrashError,
     DefinitionChangedError,
@@ -32,8 +34,6 @@ from saga.errors import (
     SagaTimeoutError,
     StorageError,
 )
-from saga.journal import write_action
-from saga.leases import Keeper, keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store
@@ -1253,7 +1253,7 @@ def test_a_message_to_one_that_waits_for_others_is_obeyed(when: str, store: Stor
     recorded = True
     if when != "while it waits":
         cancelled.append("x1")
-        store.post("x1", write_action("cancel", None, "me", "too late"))
+        store.post("x1", action_message("cancel", None, "me", "too late"))
     recovered_by = Unreadable(store) if when == "unreadable" else store
     results = Recovery(recovered_by, [build()]).run_once()  # type: ignore[arg-type]
     assert {result.saga_id: result.status for result in results} == {

@@ -29,8 +29,8 @@ from saga import (
     timer,
     transaction,
 )
+from saga.durable.leases import keeper_of
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaTimeoutError, StorageError
-from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore
@@ -542,9 +542,9 @@ def test_two_signals_read_at_once_reach_both_receivers() -> None:
     store = MemoryStore()
     saga = saga_of(parallel(receive("x", name="p"), receive("x", name="q")))
     result = background(saga, store, "q")
-    from saga.journal import write_signal
+    from saga.durable.entries import signal_message
 
-    store.post("o-1", write_signal("x", 1, saga.durable.codec))
+    store.post("o-1", signal_message("x", 1, Codec()))
     saga.signal("o-1", "x", 2, store=store)
     assert sorted(result().results[name] for name in "pq") == [1, 2]
 

@@ -17,35 +17,11 @@ import pytest
 
 from saga import InDoubt, Retry, Saga, Skip, fallback, parallel, sequence, step, timer
 from saga.errors import SagaDefinitionError
-from saga.machine import Machine
+from saga.machine import Machine, State
 from saga.storage import MemoryStore
 
 SEEDS: Final = 60
-STATE: Final = (
-    "status",
-    "error",
-    "failed",
-    "went_through",
-    "past_pivot",
-    "cancelled",
-    "attempts",
-    "undo_attempts",
-    "waiting",
-    "undo_waiting",
-    "unfinished_undo",
-    "stragglers",
-    "skipped",
-    "asked",
-    "to_rerun",
-    "to_skip",
-    "falling",
-    "merged",
-    "signals",
-    "open",
-    "undoing",
-    "undo",
-    "joined",
-)
+STATE: Final = tuple(name for name in State.__slots__ if name != "plan")
 
 
 class FlawError(Exception):
@@ -60,7 +36,7 @@ def state(machine: Machine) -> dict[str, str]:
             return repr(sorted(value))
         return repr(dict(value) if hasattr(value, "items") else value)
 
-    return {name: told(getattr(machine, name)) for name in STATE}
+    return {name: told(getattr(machine.state, name)) for name in STATE}
 
 
 class Watch:
@@ -73,24 +49,18 @@ class Watch:
         self.execution = execution
         self.checks = 0
         self.differs: list[Any] = []
-        tell = execution._tell
+        publish = execution._publish
 
         def checked() -> Any:  # in an event loop, it is awaited
             self.check()
-            return tell()
+            return publish()
 
-        execution._tell = checked
+        execution._publish = checked
 
     def check(self) -> None:
         self.checks += 1
         live = self.execution.machine
-        anew = Machine.replay(
-            live.plan,
-            live.events,
-            live.saga,
-            live.saga_id,
-            stop_on_compensation_failure=live.stop_on_compensation_failure,
-        )
+        anew = live.replayed()
         lived, replayed = state(live), state(anew)
         if lived != replayed:
             what = {name: (lived[name], replayed[name]) for name in STATE if lived[name] != replayed[name]}

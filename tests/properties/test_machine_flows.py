@@ -32,7 +32,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Call, Join, Machine, Wait
+from saga.machine import Call, Machine, Merge, State, Wait
 
 ENDS = (SagaCompleted, SagaCompensated, SagaStuck)
 
@@ -100,10 +100,8 @@ def before(tree: Any) -> dict[str, set[str]]:
 
 def state(machine: Machine) -> dict[str, Any]:
     """What is folded from the events."""
-    names = ("status", "open", "stragglers", "undoing", "waiting", "undo", "asked", "skipped", "unfinished_undo", "attempts")
-    found = {name: getattr(machine, name) for name in (*names, "undo_attempts", "error")}
-    found["failed"] = machine.failed and machine.failed.name
-    return {name: value.copy() if hasattr(value, "copy") else value for name, value in found.items()}
+    known = {name: getattr(machine.state, name) for name in State.__slots__ if name != "plan"}
+    return {name: value.copy() if hasattr(value, "copy") else value for name, value in known.items()}
 
 
 @dataclass
@@ -127,8 +125,8 @@ class Drive:
             chosen = self.data.draw(st.sampled_from([*range(len(self.pool)), *extra]), label="next")
             if chosen == "deadline":
                 self.deadline_came = True
-                self.late.update(self.machine.open)
-                self.machine.reach_timeout(9, self.at)
+                self.late.update(self.machine.state.executing)
+                self.machine.time_out(9, self.at)
             elif chosen == "give up":
                 self.deadline_came = True
                 self.machine.give_up(KeyboardInterrupt(), self.at)
@@ -140,7 +138,7 @@ class Drive:
         self.note()
         while self.machine.commands:
             command = self.machine.commands.pop(0)
-            if isinstance(command, Join):
+            if isinstance(command, Merge):
                 if self.data.draw(st.integers(0, 5), label="conflict") == 0:
                     self.machine.give_up(MergeConflictError(), self.at)
                 else:
@@ -351,7 +349,7 @@ def test_replaying_any_prefix_gives_the_state_of_that_moment(tree: Any, data: An
     driven, _ = drive(tree, data, interrupts, False)
     machine = driven.machine
     for length, was in driven.seen:
-        replayed = Machine.replay(machine.plan, machine.events[:length], "s", "id")
+        replayed = Machine(machine.plan, "s", "id").replayed(machine.events[:length])
         assert state(replayed) == was
         assert replayed.commands == []
 
@@ -362,16 +360,16 @@ def test_an_execution_cut_at_any_prefix_is_wholly_undone(tree: Any, data: Any) -
     driven, _ = drive(tree, data, False, False)
     events = driven.machine.events
     length = data.draw(st.integers(1, len(events)), label="prefix")
-    machine = Machine.replay(driven.machine.plan, events[:length], "s", "id")
+    machine = Machine(driven.machine.plan, "s", "id").replayed(events[:length])
     if machine.status.terminal:
         return
-    for index in sorted({*machine.open, *machine.stragglers}):
+    for index in sorted({*machine.state.executing, *machine.state.stragglers}):
         name = machine.plan.steps[index].name
-        machine.send(StepFailed(name, machine.attempts.get(index, 1), 1.0, 0.0, KeyboardInterrupt(), True))
+        machine.send(StepFailed(name, machine.state.attempts.get(index, 1), 1.0, 0.0, KeyboardInterrupt(), True))
     machine.give_up(KeyboardInterrupt(), 1.0)
-    for index in sorted(machine.undoing):
+    for index in sorted(machine.state.compensating):
         if not any(isinstance(c, Call) and c.step.index == index for c in machine.commands):
-            attempt = machine.undo_attempts.get(index, 1)
+            attempt = machine.state.compensation_attempts.get(index, 1)
             machine.send(CompensationSucceeded(machine.plan.steps[index].name, attempt, 1.0, 0.0))
     for _ in range(100):
         if not machine.commands:
@@ -384,4 +382,4 @@ def test_an_execution_cut_at_any_prefix_is_wholly_undone(tree: Any, data: Any) -
             assert command.compensation
             machine.send(CompensationSucceeded(command.step.name, command.attempt, 2.0, 0.0))
     assert machine.status.terminal
-    assert machine.undo == []
+    assert machine.state.to_compensate == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saga import Retry, Saga, Skip, Status, step
 from saga.events import CompensationFailed, CompensationSucceeded, StepFailed, StepSucceeded
-from saga.machine import Call, Machine, Wait
+from saga.machine import Call, Machine, State, Wait
 
 OK, FAIL, FATAL, STOP = "ok", "fail", "fatal", "stop"  # FAIL is worth a retry, FATAL is not, STOP is an interrupt
 ERRORS: dict[str, type[BaseException]] = {FAIL: ConnectionError, FATAL: ValueError, STOP: KeyboardInterrupt}
@@ -91,10 +91,8 @@ def plan_of(flow: list[Script]) -> Any:
 
 def state(machine: Machine) -> dict[str, Any]:
     """What is folded from the events."""
-    names = ("status", "open", "stragglers", "undoing", "waiting", "undo", "asked", "skipped", "unfinished_undo", "attempts")
-    found = {name: getattr(machine, name) for name in (*names, "undo_attempts", "error")}
-    found["failed"] = machine.failed and machine.failed.name
-    return {name: value.copy() if hasattr(value, "copy") else value for name, value in found.items()}
+    known = {name: getattr(machine.state, name) for name in State.__slots__ if name != "plan"}
+    return {name: value.copy() if hasattr(value, "copy") else value for name, value in known.items()}
 
 
 @dataclass
@@ -150,9 +148,9 @@ def test_the_machine_does_what_the_model_does(flow: list[Script], stop: bool) ->
     event(str(status))
     assert drive.calls == calls
     assert machine.status is status
-    assert (machine.failed and machine.failed.name) == failed
-    assert {machine.plan.steps[i].name for i in machine.unfinished_undo} == bad
-    assert not any([machine.open, machine.undoing, machine.waiting])
+    assert (machine.state.failed and machine.state.failed.name) == failed
+    assert {machine.plan.steps[i].name for i in machine.state.compensations_failed} == bad
+    assert not any([machine.state.executing, machine.state.compensating, machine.state.retries])
 
 
 def saga_of(flow: list[Script], stop: bool, logger: Any, calls: list[tuple[str, int]]) -> Saga:
@@ -197,7 +195,7 @@ def test_replaying_any_prefix_gives_the_state_of_that_moment(flow: list[Script],
     drive = Drive(flow, Machine(plan, "s", "id", stop_on_compensation_failure=stop))
     drive.run()
     for length, was in drive.seen:
-        replayed = Machine.replay(plan, drive.machine.events[:length], "s", "id", stop_on_compensation_failure=stop)
+        replayed = Machine(plan, "s", "id", stop_on_compensation_failure=stop).replayed(drive.machine.events[:length])
         assert state(replayed) == was
         assert replayed.commands == []
         assert replayed.events == drive.machine.events[:length]

@@ -52,7 +52,7 @@ def build(events: list[Any]) -> Saga:
 
 def state_of(saga: Saga) -> Any:
     """Everything reachable on the saga, its plan and its tasks."""
-    steps = [(s, vars(s.task).copy(), {k: getattr(s, k) for k in s.__slots__}) for s in saga.plan.steps]
+    steps = [(s, vars(s.task).copy(), vars(s).copy()) for s in saga.plan.steps]
     return {key: value for key, value in vars(saga).items() if key != "_lock"}, steps, vars(saga.plan).copy()
 
 

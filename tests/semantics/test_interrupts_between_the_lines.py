@@ -42,7 +42,7 @@ def test_a_second_ctrl_c_while_the_first_is_dealt_with_does_not_stop_the_undo():
     home = os.path.dirname(package.__file__)
 
     def strike(frame, event, arg):
-        if event == "call" and frame.f_code.co_filename.startswith(home) and frame.f_code.co_name == "_interrupted":
+        if event == "call" and frame.f_code.co_filename.startswith(home) and frame.f_code.co_name == "put_straight":
             sys.setprofile(None)
             second.append(frame)
             raise KeyboardInterrupt("second")

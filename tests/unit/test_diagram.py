@@ -317,7 +317,7 @@ def test_a_block_has_no_flow_to_draw() -> None:
     with transaction("block") as block:
         block.step(lambda: None)
     with pytest.raises(SagaDefinitionError, match="blocks"):
-        block._saga.diagram()
+        Diagram(block._definition)
 
 
 def test_an_error_whose_text_cannot_be_made_does_no_harm() -> None:

@@ -16,7 +16,7 @@ from crashkit.judge import Case, judge
 from crashkit.scenarios import ALL, Scenario
 from crashkit.world import World, read_log
 from saga import Context, Saga
-from saga.durable import rebuild
+from saga.durable.rebuild import rebuild
 from saga.errors import StorageError
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Store, StoredExecution, open_store

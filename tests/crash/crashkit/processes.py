@@ -27,7 +27,7 @@ from crashkit.scenarios import ALL
 from crashkit.stores import DyingInTransactions, Failing, Proxy, is_file, look, open_at
 from crashkit.world import World, read_log, read_points, stop_self, until
 from saga import Context
-from saga.durable import rebuild
+from saga.durable.rebuild import rebuild
 from saga.errors import StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
