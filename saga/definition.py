@@ -111,7 +111,7 @@ class Definition:
     def machine(self, saga_id: str) -> Machine:
         """Return the machine of a new execution."""
         return Machine(
-            self.plan.for_execution(),
+            self.plan.for_execution() if self.plan.open else self.plan,
             self.name,
             saga_id,
             stop_on_compensation_failure=self.stop_on_compensation_failure,

@@ -10,12 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from saga.composing import Composing
-from saga.context import Context
+from saga.context import Binding, Context, set_binding
 from saga.definition import NO_PLAN, CompensationFailureHandler, Definition, Observer, observers_of
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
-from saga.drivers.views import bind
 from saga.errors import SagaDefinitionError
 from saga.events import (
     CompensationFailed,
@@ -403,7 +402,7 @@ def inputs(
         raise SagaDefinitionError(f"saga {definition.name!r}: saga_id is {saga_id!r}; give a non-empty string")
     if store is None and definition.plan.receives:
         raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {_GIVE_A_STORE}")
-    bind(context, definition.plan, saga_id)
+    set_binding(context, Binding(definition.plan, saga_id))
     return context, saga_id, store
 
 

@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from saga.drivers.base import LONGEST_WAIT, CallBeside, Driver, UnstoredError, clock
+from saga.context import set_binding
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, UnstoredError, clock
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import call_off, put_straight
 from saga.drivers.outcomes import Message
@@ -96,7 +97,7 @@ class AsyncExecution(Driver):
     async def _guarded_turn(self, one: bool = False) -> bool:
         try:
             going = await self._turn(one)
-            if one:
+            if one and self._heard:
                 await self._publish()  # before anybody hears of it
             return going
         except UnstoredError:
@@ -163,28 +164,32 @@ class AsyncExecution(Driver):
 
         :param one: return after one call, whoever made it.
         """
-        self._prepare()
+        if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
+            set_binding(self.context, self._binding)
+        if not self._started:
+            self._start()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands:
             if self._exposed and self.machine.state.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
-            if self._stores_before(commands[0]):
+            if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:
                 await self._publish()
             command = commands.pop(0)
             if type(command) is not Call:
                 self._obey(command)
             elif self._awaits(command):
-                view = self._inline(command)
-                made = await make_async(command, view, self._series(command, one, True), self.surroundings)
+                view, series = self._make_ready(command, one, True)
+                made = await make_async(command, view, series, self.surroundings)
                 if self.mail:
                     await self._read_mail()
                 self._take(made, view)
-                del made  # as in the synchronous driver
+                del made, series  # as in the synchronous driver
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:
                 self._spawn(command)
-        await self._publish()
+        if self._heard:
+            await self._publish()
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
@@ -193,7 +198,8 @@ class AsyncExecution(Driver):
                 return False
         if self.machine.halt is not None and self.machine.halted:
             self.machine.stop(self.now())
-            await self._publish()
+            if self._heard:
+                await self._publish()
         if self.machine.state.status.terminal or self.machine.at_rest:
             return False
         await self._await_one()
@@ -233,8 +239,8 @@ class AsyncExecution(Driver):
     def _awaits(self, call: Call) -> bool:
         """Whether the call is awaited here."""
         if call.compensation:
-            return call.step.async_compensate and not self._exposed and self._alone(call)
-        return call.step.async_execute and self._alone(call)
+            return call.step.async_compensate and not self._exposed and (self.plain or self._alone(call))
+        return call.step.async_execute and (self.plain or self._alone(call))
 
     def _spawn(self, call: Call) -> None:
         assert self._loop is not None
@@ -275,8 +281,6 @@ class AsyncExecution(Driver):
 
     async def _publish(self) -> None:
         """Store the new events, then show them to the observers."""
-        if self._unobserved:
-            return
         journal, machine = self.journal, self.machine
         if journal is not None and journal.written != len(machine.events):
             await self._stored(partial(journal.commit_shared, machine), struck=journal.go_on)

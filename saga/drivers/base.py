@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from saga.context import Binding, Context, set_binding
+from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
-from saga.drivers.calls import Made, Series, Surroundings, clock, make
+from saga.drivers.calls import Made, Series, Surroundings, clock, compensations, executes, make
 from saga.drivers.interrupts import is_taken
 from saga.drivers.outcomes import Message, Outcomes, Values
 from saga.drivers.views import Views
@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
 
+STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
+"""Commands that are done before the events which led to them are stored: these go into one commit with what follows."""
+
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "CallBeside", "Driver", "Journal", "UnstoredError", "clock"]
+__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "CallBeside", "Driver", "Journal", "UnstoredError", "clock"]
 
 
 class Journal(Values, Protocol):
@@ -118,6 +121,7 @@ class Driver(Outcomes):
     inline: Binding | None = None
     surroundings: Surroundings | None = None
     _observers: Sequence[Observer] = ()
+    _started = False
     _tickets = 0
 
     def __init__(
@@ -132,13 +136,12 @@ class Driver(Outcomes):
         self.journal = journal
         self._binding = context.__binding__
         self._epoch = time.time() - clock()
-        self._timed = definition.timeout is None
         self._timers: list[tuple[float, int, Wait | CallBeside | None]] = []
         self.beside: dict[int, CallBeside] = {}
         self._arrived: deque[CallBeside] = deque()  # those that have ended, until the machine has taken their outcome
         if definition.observers:
             self._observe(definition.observers)
-        self._unobserved = not self._observers and journal is None
+        self._heard = bool(self._observers) or journal is not None
 
     def _observe(self, observers: Sequence[Observer]) -> None:
         self._observers = [observer for observer in observers if _listens(observer)]
@@ -163,6 +166,7 @@ class Driver(Outcomes):
 
     def add(self, entry: tuple[PlannedStep, ...], encoded: str = "") -> None:
         """Start what an open plan has grown by; ``encoded``: what its journal keeps of a step."""
+        self.plain = self.plain and self.machine.plan.plain
         self.machine.start_steps(entry, self.now(), encoded)
 
     def finish(self) -> None:
@@ -175,20 +179,14 @@ class Driver(Outcomes):
 
     # -- commands and timers ------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        """Make ready for a turn."""
-        if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
-            set_binding(self.context, self._binding)
-        if not self.machine.started:
-            self.machine.start(self.now())
-        if not self._timed:
-            assert self.definition.timeout is not None
-            self._at(self.machine.events[0].at + self.definition.timeout - self._epoch, None)
-            self._timed = True
-
-    def _stores_before(self, command: Command) -> bool:
-        """Whether the events that led to a command are stored before it is done: what follows some is stored with them."""
-        return not self._unobserved and type(command) not in (Merge, Finish)
+    def _start(self) -> None:
+        """Start the machine and the timer of the saga's timeout, where that is not done yet."""
+        if not self.machine.log.entries:
+            self.machine.start(clock() + self._epoch)
+        timeout = self.definition.timeout
+        if timeout is not None:
+            self._at(self.machine.events[0].at + timeout - self._epoch, None)
+        self._started = True
 
     def _obey(self, command: Command) -> None:
         """Do what is commanded, where it is not a call."""
@@ -202,34 +200,31 @@ class Driver(Outcomes):
 
     def _alone(self, call: Call) -> bool:
         """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
-        if self.plain:
-            return True
         if not call.compensation and self.views.limits(call.step):
             return False
         return self.machine.calls_under_way() == 1
 
-    def _series(self, call: Call, one: bool, asynchronous: bool = False) -> Series | None:
-        """Return the series that a call may begin: nobody looks meanwhile, and there is no other way to go on."""
-        machine = self.machine
-        if one or not self._unobserved or call.attempt != 1 or not self.plain:
-            return None
-        if not call.compensation:
-            return Series(machine.log, self._epoch, self.context, [], asynchronous)
-        if machine.state.status is not COMPENSATING:
-            return None
-        return Series(machine.log, self._epoch, self.context, machine.compensations_ahead(), asynchronous)
+    def _make_ready(self, call: Call, one: bool, asynchronous: bool = False) -> tuple[Context, Series | None]:
+        """Make ready a call that the loop itself makes, and return its view.
 
-    def _inline(self, call: Call) -> Context:
-        """Make ready a call that the loop itself makes, and return its view."""
-        view = self.view_for(call)
+        And the series that it may begin: where nobody hears of it meanwhile, and there is no other way to go on.
+        """
+        view = self.context if self.plain else self.view_for(call)
         view.__binding__.call = call
         self.inline = view.__binding__
-        return view
+        if one or self._heard or call.attempt != 1 or not self.plain:
+            return view, None
+        log = self.machine.log
+        if not call.compensation:
+            return view, executes(log, self._epoch, view, asynchronous)
+        if self.machine.state.status is not COMPENSATING:
+            return view, None
+        return view, compensations(log, self._epoch, self.machine.compensations_ahead(), asynchronous)
 
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
-        (self.returned if returned else self.raised)(call, view, value, elapsed, self.now())
+        (self.returned if returned else self.raised)(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
 
     def _begin_beside(self, call: Call) -> CallBeside:
@@ -349,13 +344,13 @@ class Driver(Outcomes):
 
     def _show(self) -> None:
         """Show the new events to the observers."""
-        events = self.machine.events
+        events, info, observers = self.machine.log.entries, self._info, self._observers  # nobody notes where somebody listens
         while self._shown < len(events):
-            event = events[self._shown]
+            event: Any = events[self._shown]
             self._shown += 1
-            for observer in self._observers:
+            for observer in observers:
                 try:
-                    observer(event, self._info)
+                    observer(event, info)
                 except Exception:
                     if id(observer) not in self._reported:
                         self._reported.add(id(observer))

@@ -18,7 +18,7 @@ from saga.machine.commands import Call
 from saga.machine.log import Log
 from saga.machine.plan import PlannedStep
 
-__all__ = ["Made", "Series", "Surroundings", "clock", "make", "make_async"]
+__all__ = ["Made", "Series", "Surroundings", "clock", "compensations", "executes", "make", "make_async"]
 
 clock: Final = time.perf_counter
 
@@ -26,41 +26,44 @@ Made = tuple[Call, bool, Any, float]
 """The call that was made last, whether it returned, what it returned or raised, and the seconds it took."""
 
 
-class Series:
-    """Calls that are made one after the other without asking the machine.
+Series = Callable[[Call, Any, float, float], Call | None]
+"""Called with a call that returned, what it returned, and when it started and ended, by :data:`clock`. It notes that, and returns
+the call that follows; ``None`` where the machine must hear of it."""
 
-    :param chain: the steps to compensate after this one, the next one last.
-    :param asynchronous: only what is awaited belongs to the series.
-    """
 
-    __slots__ = ("_asynchronous", "_binding", "_chain", "_kind", "_note", "_results")
+def executes(log: Log, epoch: float, view: Context, asynchronous: bool) -> Series:
+    """Return a series of executes. ``asynchronous``: only what is awaited belongs to it."""
+    log.noted, log.epoch = True, epoch
+    note, binding, kind = log.note, view.__binding__, type(view)
+    results = binding.results
 
-    def __init__(self, log: Log, epoch: float, view: Context, chain: list[PlannedStep], asynchronous: bool = False) -> None:
-        log.expect_notes(epoch)
-        self._note = log.note
-        self._binding = view.__binding__
-        self._results = self._binding.results
-        self._kind = type(view)
-        self._chain = chain
-        self._asynchronous = asynchronous
-
-    def after(self, call: Call, value: Any, started: float, ended: float) -> Call | None:
-        """Note that a call returned, and return the one that follows; ``None`` where the machine must hear of it."""
-        if value is not None and (type(value) is self._kind or type(value) is CoroutineType):
-            return None
+    def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
         step = call.step
-        if call.compensation:
-            if not self._chain or (self._asynchronous and not self._chain[-1].async_compensate):
-                return None
-            following = self._chain.pop()
-            self._note((step, following, started, ended))
-            return following.first_compensation
-        following = step.following  # type: ignore[assignment]
-        if following is None or (self._asynchronous and not following.async_execute):
+        following = step.following
+        if following is None or (asynchronous and not following.async_execute):
             return None
-        self._results[step.name] = self._binding.previous = value
-        self._note((step, following, started, ended, value))
+        if value is not None and (type(value) is kind or type(value) is CoroutineType):
+            return None
+        results[step.name] = binding.previous = value
+        note((step, following, started, ended, value))
         return following.first
+
+    return after
+
+
+def compensations(log: Log, epoch: float, chain: list[PlannedStep], asynchronous: bool) -> Series:
+    """Return a series of compensations. ``chain``: the steps that follow the first one, the next one last."""
+    log.noted, log.epoch = True, epoch
+    note = log.note
+
+    def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
+        if not chain or (asynchronous and not chain[-1].async_compensate) or type(value) is CoroutineType:
+            return None
+        following = chain.pop()
+        note((call.step, following, started, ended))
+        return following.first_compensation
+
+    return after
 
 
 def make(call: Call, view: Context, series: Series | None = None, surroundings: Surroundings | None = None) -> Made:
@@ -83,7 +86,7 @@ def make(call: Call, view: Context, series: Series | None = None, surroundings: 
         ended = clock()
         if view.__binding__ is not binding:  # the task executed another saga with it
             set_binding(view, binding)
-        following = None if series is None else series.after(call, value, started, ended)
+        following = None if series is None else series(call, value, started, ended)
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended
@@ -109,7 +112,7 @@ async def make_async(call: Call, view: Context, series: Series | None = None, su
         ended = clock()
         if view.__binding__ is not binding:
             set_binding(view, binding)
-        following = None if series is None else series.after(call, value, started, ended)
+        following = None if series is None else series(call, value, started, ended)
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended

@@ -54,6 +54,7 @@ class Outcomes:
     :param context: the execution's own view of the context.
     :param values: what encodes values, where there is a journal.
     :param views: those of an execution that another process began.
+    :ivar plain: whether the execution's own view is the only one.
     :ivar interrupt: the first interrupt that a call raised, to be raised again in the end.
     """
 
@@ -69,6 +70,7 @@ class Outcomes:
         self.values = values
         if views is not None:
             self._views = views
+        self.plain = machine.plan.plain and views is None and definition.timeout is None
 
     @property
     def views(self) -> Views:
@@ -76,11 +78,6 @@ class Outcomes:
         if self._views is None:
             self._views = Views(self.machine.plan, self.context, self.definition.timeout is not None)
         return self._views
-
-    @property
-    def plain(self) -> bool:
-        """Whether the execution's own view is the only one."""
-        return self.machine.plan.plain and self._views is None and self.definition.timeout is None
 
     def view_for(self, call: Call) -> Context:
         """Return the view that a call works on."""
@@ -127,7 +124,8 @@ class Outcomes:
             except EncodingError as error:
                 machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
                 return
-        view.__binding__.take_result(step.name, value)
+        binding = view.__binding__
+        binding.results[step.name] = binding.previous = value
         machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value, encoded=encoded))
 
     def raised(self, call: Call, view: Context, error: BaseException, elapsed: float, at: float) -> None:

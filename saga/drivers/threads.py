@@ -13,7 +13,8 @@ import queue
 import threading
 from typing import Any
 
-from saga.drivers.base import LONGEST_WAIT, Driver, UnstoredError, clock
+from saga.context import set_binding
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, UnstoredError, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import call_off, put_straight
 from saga.errors import StorageError
@@ -69,7 +70,8 @@ class Execution(Driver):
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         try:
             going = self._turn(one=True)
-            self._publish()  # before anybody hears of it
+            if self._heard:
+                self._publish()  # before anybody hears of it
             return going
         except UnstoredError as unstored:
             self._abandon()
@@ -118,26 +120,30 @@ class Execution(Driver):
 
         :param one: return after one call, whoever made it.
         """
-        self._prepare()
+        if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
+            set_binding(self.context, self._binding)
+        if not self._started:
+            self._start()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands:
-            if self._stores_before(commands[0]):
+            if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:
                 self._publish()
             command = commands.pop(0)
             if type(command) is not Call:
                 self._obey(command)
-            elif self._alone(command):
-                view = self._inline(command)
-                made = make(command, view, self._series(command, one), self.surroundings)
+            elif self.plain or self._alone(command):
+                view, series = self._make_ready(command, one)
+                made = make(command, view, series, self.surroundings)
                 if self.mail:
                     self._read_mail()
                 self._take(made, view)
-                del made  # for the same reason: see saga.drivers.results
+                del made, series  # for the same reason: see saga.drivers.results
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:
                 self._start_thread(self._begin_beside(command))
-        self._publish()
+        if self._heard:
+            self._publish()
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
@@ -146,7 +152,8 @@ class Execution(Driver):
                 return False
         if self.machine.halt is not None and self.machine.halted:
             self.machine.stop(self.now())
-            self._publish()
+            if self._heard:
+                self._publish()
         if self.machine.state.status.terminal or self.machine.at_rest:
             return False
         self._await_one()
@@ -185,7 +192,7 @@ class Execution(Driver):
 
     def _publish(self) -> None:
         """Store the new events, then show them to the observers."""
-        if self._unobserved or self.end_deferred:
+        if self.defers_end and self.end_deferred:
             return
         if self.journal is not None:
             try:

@@ -36,31 +36,27 @@ _OF_EXECUTE = 5
 class Log:
     """An execution's events, in order.
 
-    :ivar entries: events and notes; :ivar note: takes a note, after :meth:`expect_notes`.
+    :ivar entries: events and notes; :ivar note: takes a note.
+    :ivar noted: set before the first note is taken; :ivar epoch: what its times are since, in seconds.
     """
 
-    __slots__ = ("_epoch", "_noted", "_state", "entries", "note")
+    __slots__ = ("_state", "entries", "epoch", "note", "noted")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.entries: list[Event | Note] = []
         self.note: Callable[[Note], None] = self.entries.append
-        self._noted = False
-        self._epoch = 0.0
+        self.noted = False
+        self.epoch = 0.0
 
     @property
     def events(self) -> list[Event]:
         """Every event so far: the log's own list, which grows."""
-        if self._noted:
+        if self.noted:
             self.fold_notes()
             self.entries[:] = [event for entry in self.entries for event in self._events_of(entry)]
-            self._noted = False
+            self.noted = False
         return self.entries  # type: ignore[return-value]
-
-    def expect_notes(self, epoch: float) -> None:
-        """Say that notes follow, with times since ``epoch`` (seconds)."""
-        self._epoch = epoch
-        self._noted = True
 
     def fold_notes(self) -> None:
         """Bring the state up to the notes at the log's end: what folding the events they stand for would do."""
@@ -83,7 +79,7 @@ class Log:
         if type(entry) is not tuple:
             return (entry,)  # type: ignore[return-value]
         step, following, started, ended, *result = entry
-        at, elapsed = ended + self._epoch, ended - started
+        at, elapsed = ended + self.epoch, ended - started
         if result:
             return StepSucceeded(step.name, 1, at, elapsed, result[0]), StepStarted(following.name, 1, at)
         return CompensationSucceeded(step.name, 1, at, elapsed), CompensationStarted(following.name, 1, at)

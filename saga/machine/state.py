@@ -140,16 +140,15 @@ TRANSITIONS: Final = (
     Transition(STUCK, OperatorActed, RUNNING, gave_up=False),
     Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),
 )
-_AFTER: Final = {
-    (one.before, one.event, gave_up): one.after
-    for one in TRANSITIONS
-    for gave_up in ((False, True) if one.gave_up is None else (one.gave_up,))
-}
+_BY_EVENT: Final = {one.event: [two for two in TRANSITIONS if two.event is one.event] for one in TRANSITIONS}
 
 
 def status_after(before: Status, event: type, gave_up: bool) -> Status:
     """Return the status after an event of that kind; ``gave_up``: whether a ``SagaCompensating`` came before."""
-    return _AFTER.get((before, event, gave_up), before)
+    for origin, _, after, only in _BY_EVENT.get(event, ()):
+        if origin is before and (only is None or only is gave_up):
+            return after
+    return before
 
 
 # -- the folds --------------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ def _step_succeeded(state: State, event: StepSucceeded) -> None:
         state.past_pivot = True
     if step.pause is not None and step.pause.signal is not None:
         del state.signals[step.pause.signal][0]
-    if index not in state.skipped:
+    if type(step.then) is not tuple and index not in state.skipped:
         _pass(state, step.then)
 
 
