@@ -101,11 +101,12 @@ class SagaResult:
         started = entries[0]
         self.saga: str = started.saga
         self.saga_id: str = started.saga_id
-        self.status = Status.COMPLETED
-        if type(entries[-1]) is not SagaCompleted:
-            self._look_back(entries)
+        end = events.end if isinstance(events, Log) else None
+        self.status = end or Status.COMPLETED
+        if self.status is not Status.COMPLETED or (end is None and type(entries[-1]) is not SagaCompleted):
+            self._look_back(entries, end)
 
-    def _look_back(self, entries: Sequence[Any]) -> None:
+    def _look_back(self, entries: Sequence[Any], end: Status | None) -> None:
         status, gave_up = Status.RUNNING, False
         for entry in entries:  # the notes among them change no status
             kind = type(entry)
@@ -114,8 +115,8 @@ class SagaResult:
                 if kind is SagaCompensating:
                     gave_up = True
                     self.error, self.failed_step = entry.error, entry.step
-        self.status = status
-        if not status.terminal:  # the log goes on
+        self.status = end or status
+        if not self.status.terminal:  # the log goes on
             self.events = tuple(self._events)
 
     @property

@@ -210,7 +210,7 @@ class Transaction:
         name = self._definition.name
         if execution is None or self.result is not None:
             raise SagaDefinitionError(f"transaction {name!r}: steps are executed within its `with` block")
-        if execution.abandoned or execution.machine.state.status is not RUNNING:
+        if execution.abandoned or execution.machine.status is not RUNNING:
             raise SagaDefinitionError(f"transaction {name!r} has failed: no step can follow")
         found = as_flow(flow, f"transaction {name!r}")
         if execution.journal is None:
@@ -244,7 +244,7 @@ class Transaction:
         return self._outcome(execution, flow)
 
     def _outcome(self, execution: Driver, flow: FlowLike) -> Any:
-        if execution.machine.state.status is RUNNING:
+        if execution.machine.status is RUNNING:
             binding = self.context.__binding__
             return binding.results.get(flow.name) if isinstance(flow, Step) else binding.previous
         if execution.interrupt is not None:
@@ -256,7 +256,7 @@ class Transaction:
         """Say that the block has ended."""
         execution = self._execution
         assert execution is not None
-        if execution.machine.state.status is RUNNING and not execution.abandoned:
+        if execution.machine.status is RUNNING and not execution.abandoned:
             if error is None:
                 execution.finish()
             else:

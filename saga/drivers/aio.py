@@ -50,7 +50,7 @@ class AsyncExecution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         await self.advance()
-        if not (self.machine.state.status.terminal or self.parked):
+        if not (self.machine.ended or self.parked):
             self.ended, self.left = threading.Event(), self.machine.replayed()
             self._exposed = False
             self.background = asyncio.create_task(self._see_to_stragglers())
@@ -63,8 +63,8 @@ class AsyncExecution(Driver):
         self._loop = asyncio.get_running_loop()
         try:
             more = True
-            self._exposed = self.machine.state.status is RUNNING
-            while more and self.machine.state.status is RUNNING:
+            self._exposed = self.machine.status is RUNNING
+            while more and self.machine.status is RUNNING:
                 more = await self._guarded_turn()
             if more:
                 self._exposed = False
@@ -77,7 +77,7 @@ class AsyncExecution(Driver):
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._exposed = self.machine.state.status is RUNNING
+            self._exposed = self.machine.status is RUNNING
             if self._exposed:
                 return await self._guarded_turn(one=True)
             return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
@@ -120,7 +120,7 @@ class AsyncExecution(Driver):
     async def _see_to_stragglers(self) -> None:
         assert self.ended is not None
         try:
-            while not (self.machine.state.status.terminal or self.parked):
+            while not (self.machine.ended or self.parked):
                 try:
                     await self._await_one()
                 except asyncio.CancelledError:
@@ -170,7 +170,7 @@ class AsyncExecution(Driver):
             self._start()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands:
-            if self._exposed and self.machine.state.status is not RUNNING:
+            if self._exposed and self.machine.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
             if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:
                 await self._publish()
@@ -200,7 +200,7 @@ class AsyncExecution(Driver):
             self.machine.stop(self.now())
             if self._heard:
                 await self._publish()
-        if self.machine.state.status.terminal or self.machine.at_rest:
+        if self.machine.ended or self.machine.at_rest:
             return False
         await self._await_one()
         return True

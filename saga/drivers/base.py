@@ -158,7 +158,7 @@ class Driver(Outcomes):
     @property
     def end_deferred(self) -> bool:
         """Whether it has ended and the end is not to be stored yet."""
-        return self.defers_end and self.machine.state.status.terminal
+        return self.defers_end and self.machine.ended
 
     def now(self) -> float:
         """Return seconds since the epoch, by a clock that never goes back."""
@@ -217,13 +217,17 @@ class Driver(Outcomes):
         log = self.machine.log
         if not call.compensation:
             return view, executes(log, self._epoch, view, asynchronous)
-        if self.machine.state.status is not COMPENSATING:
+        state = self.machine.state
+        if state.status is not COMPENSATING or state.compensations_failed or state.asking:
             return view, None
         return view, compensations(log, self._epoch, self.machine.compensations_ahead(), asynchronous)
 
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
+        if not self._heard and self.machine.log.end is not None:  # a note says it all
+            self.inline = None
+            return
         (self.returned if returned else self.raised)(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
 
@@ -297,7 +301,7 @@ class Driver(Outcomes):
         """
         if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
             return 0.0 if not self.machine.plan.open else None
-        if not self.park or self.beside or self.machine.state.status.terminal or self.mail:
+        if not self.park or self.beside or self.machine.ended or self.mail:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None

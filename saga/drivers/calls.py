@@ -27,8 +27,8 @@ Made = tuple[Call, bool, Any, float]
 
 
 Series = Callable[[Call, Any, float, float], Call | None]
-"""Called with a call that returned, what it returned, and when it started and ended, by :data:`clock`. It notes that, and returns
-the call that follows; ``None`` where the machine must hear of it."""
+"""Called with a call that returned, what it returned, and when it started and ended, by :data:`clock`. Notes that, and returns
+the call that follows; ``None`` where there is none, or the machine must hear of it."""
 
 
 def executes(log: Log, epoch: float, view: Context, asynchronous: bool) -> Series:
@@ -38,15 +38,20 @@ def executes(log: Log, epoch: float, view: Context, asynchronous: bool) -> Serie
     results = binding.results
 
     def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
-        step = call.step
-        following = step.following
-        if following is None or (asynchronous and not following.async_execute):
-            return None
         if value is not None and (type(value) is kind or type(value) is CoroutineType):
             return None
-        results[step.name] = binding.previous = value
-        note((step, following, started, ended, value))
-        return following.first
+        step = call.step
+        following = step.following
+        if following is not None:
+            if asynchronous and not following.async_execute:
+                return None
+            results[step.name] = binding.previous = value
+            note((step, following, started, ended, value))
+            return following.first
+        if step.then is None:  # else it is the last of a plan that grows
+            results[step.name] = binding.previous = value
+            note((step, None, started, ended, value))
+        return None
 
     return after
 
@@ -57,7 +62,12 @@ def compensations(log: Log, epoch: float, chain: list[PlannedStep], asynchronous
     note = log.note
 
     def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
-        if not chain or (asynchronous and not chain[-1].async_compensate) or type(value) is CoroutineType:
+        if type(value) is CoroutineType:
+            return None
+        if not chain:
+            note((call.step, None, started, ended))
+            return None
+        if asynchronous and not chain[-1].async_compensate:
             return None
         following = chain.pop()
         note((call.step, following, started, ended))

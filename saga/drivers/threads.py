@@ -36,7 +36,7 @@ class Execution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         self.advance()
-        if not (self.machine.state.status.terminal or self.parked):
+        if not (self.machine.ended or self.parked):
             self.defers_end = False
             self.ended, self.left = threading.Event(), self.machine.replayed()
             threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
@@ -91,7 +91,7 @@ class Execution(Driver):
     def _see_to_stragglers(self) -> None:
         assert self.ended is not None
         try:
-            while not (self.machine.state.status.terminal or self.parked):
+            while not (self.machine.ended or self.parked):
                 self.advance(wait=True)
         except StorageError as error:
             self.unstored = error
@@ -154,7 +154,7 @@ class Execution(Driver):
             self.machine.stop(self.now())
             if self._heard:
                 self._publish()
-        if self.machine.state.status.terminal or self.machine.at_rest:
+        if self.machine.ended or self.machine.at_rest:
             return False
         self._await_one()
         return True

@@ -33,7 +33,7 @@ from saga.machine import waits
 from saga.machine.commands import Call, Command, Merge, Wait
 from saga.machine.log import Log
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.machine.state import FOLDS, State
+from saga.machine.state import State
 from saga.machine.undo import next_to_compensate, reason_to_ask
 from saga.policy import ExponentialBackoff, Retry, Skip
 
@@ -43,12 +43,13 @@ __all__ = ["Machine"]
 class Machine:
     """One execution: what has happened, what that makes of it, and what to do next.
 
-    :ivar log: what has happened; :ivar state: what that makes of it.
+    :ivar log: what has happened; :ivar state: what that makes of it, made when it is first asked for.
     :ivar commands: what the driver must do, in order; it takes them out.
     :ivar halt: what stopped the execution past its pivot; :ivar closed: nothing more is added to its open plan. These are
         not folded: whoever takes the execution up goes on, or undoes a block that died.
     """
 
+    state: State
     halt: BaseException | None = None
     closed = False
 
@@ -57,8 +58,8 @@ class Machine:
         self.saga = saga
         self.saga_id = saga_id
         self.stop_on_compensation_failure = stop_on_compensation_failure
-        self.state = State(plan)
-        self.log = Log(self.state)
+        self.log = Log(plan)
+        self.record: Callable[[Event], None] = self.log.record  #: adds an event, and decides nothing
         self.commands: list[Command] = []
 
     def replayed(self, events: Iterable[Event] | None = None) -> Machine:
@@ -68,10 +69,22 @@ class Machine:
             twin.record(event)
         return twin
 
+    def __getattr__(self, name: str) -> Any:
+        # The first time that somebody asks for the state: see the theory of the log.
+        if name != "state":
+            raise AttributeError(name)
+        state = self.state = self.log.state()
+        return state
+
     @property
     def status(self) -> Status:
         """Where the execution stands."""
-        return self.state.status
+        return self.log.end or self.state.status
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.log.end is not None or self.state.status.terminal
 
     @property
     def started(self) -> bool:
@@ -92,18 +105,8 @@ class Machine:
 
     def send(self, event: Event) -> None:
         """Take a fact the driver saw, and decide what follows."""
-        entries = self.log.entries
-        if type(entries[-1]) is tuple:
-            self.log.fold_notes()
-        entries.append(event)
-        kind = type(event)
-        FOLDS[kind](self.state, event)
-        _DECISIONS[kind](self, event)
-
-    def record(self, event: Event) -> None:
-        """Fold an event, and decide nothing."""
-        self.log.entries.append(event)
-        FOLDS[type(event)](self.state, event)
+        self.record(event)
+        _DECISIONS[type(event)](self, event)
 
     def finish(self, at: float) -> None:
         """Nothing more is added to an open plan: complete, once nothing is under way."""
@@ -180,9 +183,9 @@ class Machine:
         return len(state.executing) + len(state.compensating) + len(state.retries) + len(state.stragglers)
 
     def compensations_ahead(self) -> list[PlannedStep]:
-        """Return the steps to compensate after the one that is, last first, as long as each succeeds at once."""
-        steps, state = self.plan.steps, self.state
-        return [] if state.compensations_failed else [steps[index] for index in state.to_compensate]
+        """Return the steps to compensate after the one that is, the next one last, as long as each succeeds at once."""
+        steps = self.plan.steps
+        return [steps[index] for index in self.state.to_compensate]
 
     def started_at(self, name: str) -> float:
         """Return when the step's last attempt started."""

@@ -2,14 +2,15 @@
 
 Theory
 ------
-Most executions end well and are never looked at, and making two events for each step would cost more than all the rest. So
-where nobody listens (no observer, no journal, nothing but calls one after the other) a driver notes what happened, as a tuple,
-and goes on to the next call without asking the machine. A note stands for two events: how a first attempt ended well, and the
-intent to make the call that follows.
+Most executions end well and are never looked at, and making two events for each step, folding them and asking what follows
+would cost more than all the rest. So where nobody listens (no observer, no journal, nothing but calls one after the other) a
+driver notes what happened, as a tuple, and goes on to the next call without asking the machine. A note stands for two events:
+how a first attempt ended well, and the intent to make the call that follows; or, where none follows, the execution's end.
 
-* Who may note: a driver, between two facts that it sends to the machine, from the thread that runs the execution.
-* The log's entries are events; a run of notes may stand before any of them, or at the end. Those before an event are in the
-  state already, those at the end are not yet: :meth:`Machine.send` folds them, all at once, before it takes the next fact.
+* Who may note: a driver, in a series of calls (see :mod:`saga.drivers.calls`), from the thread that runs the execution.
+* What is worked out when: the state is made when somebody first asks for it, by folding all that the log has. From then on
+  each event is folded as it is recorded, and notes at the log's end all at once, before the next event is. So notes that stand
+  before an event are in the state, and an execution that nobody asks about has no state at all.
 * Who looks (:attr:`Log.events`) has every note made into its two events, in place; then there are no notes any more.
 * What an interrupt leaves: a note is one ``list.append``, so it is there wholly or not at all, and notes are exchanged for
   events in one assignment. After an interrupt the state is folded anew from the events, so it does not matter how far it was.
@@ -17,18 +18,31 @@ intent to make the call that follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from saga.events import CompensationStarted, CompensationSucceeded, Event, StepStarted, StepSucceeded
-from saga.machine.plan import PlannedStep
-from saga.machine.state import State
+from saga.events import (
+    COMPENSATED,
+    COMPLETED,
+    CompensationStarted,
+    CompensationSucceeded,
+    Event,
+    SagaCompensated,
+    SagaCompleted,
+    Status,
+    StepStarted,
+    StepSucceeded,
+)
+from saga.machine.plan import Plan, PlannedStep
+from saga.machine.state import FOLDS, State, status_after
 
 __all__ = ["Log", "Note"]
 
 Note = tuple[Any, ...]
-"""``(step, next step, started, ended, result)`` of an execute, ``(step, next step, started, ended)`` of a compensation;
-``started`` and ``ended`` are seconds since the log's epoch."""
+"""``(step, next step, started, ended, result)`` of an execute, ``(step, next step, started, ended)`` of a compensation.
+
+The next step is ``None`` where the execution has ended with this; times are seconds since the log's epoch."""
 
 _OF_EXECUTE = 5
 
@@ -40,40 +54,63 @@ class Log:
     :ivar noted: set before the first note is taken; :ivar epoch: what its times are since, in seconds.
     """
 
-    __slots__ = ("_state", "entries", "epoch", "note", "noted")
+    __slots__ = ("_plan", "_state", "entries", "epoch", "note", "noted")
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._state: State | None = None
         self.entries: list[Event | Note] = []
         self.note: Callable[[Note], None] = self.entries.append
         self.noted = False
         self.epoch = 0.0
 
+    def record(self, event: Event) -> None:
+        """Add an event, and fold it where there is a state."""
+        state = self._state
+        if state is not None:
+            self._fold_last_notes()
+            FOLDS[type(event)](state, event)
+        self.entries.append(event)
+
+    def state(self) -> State:
+        """Return the state that is folded from now on with each event."""
+        if self._state is None:
+            state = State(self._plan)
+            for is_note, run in itertools.groupby(self.entries, lambda entry: type(entry) is tuple):
+                if is_note:
+                    _fold_notes(state, list(run))  # type: ignore[arg-type]
+                else:
+                    for event in run:
+                        FOLDS[type(event)](state, event)
+            self._state = state
+        return self._state
+
+    def _fold_last_notes(self) -> None:
+        """Bring the state, where there is one, up to the notes at the log's end."""
+        entries = self.entries
+        if self._state is None or type(entries[-1]) is not tuple:
+            return
+        first = len(entries) - 1
+        while type(entries[first - 1]) is tuple:
+            first -= 1
+        _fold_notes(self._state, entries[first:])  # type: ignore[arg-type]
+
     @property
     def events(self) -> list[Event]:
         """Every event so far: the log's own list, which grows."""
         if self.noted:
-            self.fold_notes()
+            self._fold_last_notes()
             self.entries[:] = [event for entry in self.entries for event in self._events_of(entry)]
             self.noted = False
         return self.entries  # type: ignore[return-value]
 
-    def fold_notes(self) -> None:
-        """Bring the state up to the notes at the log's end: what folding the events they stand for would do."""
-        entries, state = self.entries, self._state
-        first = len(entries)
-        while type(entries[first - 1]) is tuple:
-            first -= 1
-        notes: list[Note] = entries[first:]  # type: ignore[assignment]
-        if not notes:  # an interrupt struck before the first
-            return
-        following: PlannedStep = notes[-1][1]
-        if len(notes[0]) == _OF_EXECUTE:
-            state.to_compensate.extend([note[0].index for note in notes if note[0].compensates])
-            state.executing = {following.index}
-        else:
-            del state.to_compensate[-len(notes) :]
-            state.compensating = {following.index}
+    @property
+    def end(self) -> Status | None:
+        """The status that the execution has ended with, where a note says so."""
+        last = self.entries[-1] if self.entries else None
+        if type(last) is not tuple or last[1] is not None:
+            return None
+        return COMPLETED if len(last) == _OF_EXECUTE else COMPENSATED
 
     def _events_of(self, entry: Event | Note) -> tuple[Event, ...]:
         if type(entry) is not tuple:
@@ -81,5 +118,28 @@ class Log:
         step, following, started, ended, *result = entry
         at, elapsed = ended + self.epoch, ended - started
         if result:
-            return StepSucceeded(step.name, 1, at, elapsed, result[0]), StepStarted(following.name, 1, at)
-        return CompensationSucceeded(step.name, 1, at, elapsed), CompensationStarted(following.name, 1, at)
+            end: Event = StepSucceeded(step.name, 1, at, elapsed, result[0])
+            return end, SagaCompleted(at) if following is None else StepStarted(following.name, 1, at)
+        end = CompensationSucceeded(step.name, 1, at, elapsed)
+        return end, SagaCompensated(at) if following is None else CompensationStarted(following.name, 1, at)
+
+
+def _fold_notes(state: State, notes: Sequence[Note]) -> None:
+    """Do to the state, all at once, what folding the events that a run of notes stands for would do."""
+    following: PlannedStep | None = notes[-1][1]
+    if len(notes[0]) == _OF_EXECUTE:
+        state.to_compensate.extend([note[0].index for note in notes if note[0].compensates])
+        state.executing.clear()
+        if following is not None:
+            state.executing.add(following.index)
+        else:
+            state.past_end = True
+            state.status = status_after(state.status, SagaCompleted, False)
+    else:
+        state.compensating.clear()
+        if following is not None:
+            del state.to_compensate[-len(notes) :]
+            state.compensating.add(following.index)
+        else:
+            state.to_compensate.clear()
+            state.status = status_after(state.status, SagaCompensated, True)
