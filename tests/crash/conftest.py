@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 # Pytest's importlib mode puts nothing there.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "storage")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-import servers  # noqa: E402
-from crashkit.pool import Pool  # noqa: E402
+from crashkit.pool import Pool
 
 FULL = os.environ.get("SAGA_CRASH") == "full"
 SEED = 20240607
@@ -44,18 +43,6 @@ def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     pools["servers"] = pool
     yield pool
     pool.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    with servers.postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def mariadb_url() -> Iterator[str]:
-    with servers.mariadb() as url:
-        yield url
 
 
 @pytest.fixture(scope="session")

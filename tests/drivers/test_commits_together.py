@@ -26,31 +26,29 @@ from saga.errors import LeaseLostError, StorageError
 from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Lease, MemoryStore, SqliteStore, Store
-from tests.drivers.conftest import until
+from tests.kit import HeldStore, auntil
 
 
-class Gated(MemoryStore):
+class Gated(HeldStore):
     """Holds the first commit until it is let go, and notes what is stored together.
 
     :ivar fault: what becomes of a commit of several executions.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.reached, self.go = threading.Event(), threading.Event()
+        super().__init__(at=1)
         self.together: list[list[str]] = []
         self.alone: list[str] = []
         self.fault: Callable[[Sequence[Append]], list[bool]] | None = None
         self.failing: set[str] = set()
 
     def append(self, lease: Lease, entries: Sequence[Entry], **options: Any) -> None:
-        if not self.reached.is_set():
-            self.reached.set()
-            assert self.go.wait(20)
+        if not self.gate.reached.is_set():
+            self.gate.hold()
         self.alone.append(lease.saga_id)
         if lease.saga_id in self.failing:
             raise StorageError("the disk is full")
-        super().append(lease, entries, **options)
+        MemoryStore.append(self, lease, entries, **options)
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         self.together.append(sorted(one.lease.saga_id for one in appends))
@@ -95,12 +93,12 @@ async def behind_one(
     """Execute one saga up to its first commit, others up to theirs, and then all of them to their ends."""
     saga = build(store, log)
     first = asyncio.create_task(saga.atry_execute(saga_id="first"))
-    await until(store.reached.is_set)
+    await auntil(store.gate.reached.is_set)
     running = {saga_id: asyncio.create_task(saga.atry_execute(saga_id=saga_id)) for saga_id in ids}
-    await until(lambda: {f"{saga_id} a" for saga_id in ids} <= set(log))
+    await auntil(lambda: {f"{saga_id} a" for saga_id in ids} <= set(log))
     await asyncio.sleep(0)
     meanwhile(running)
-    store.go.set()
+    store.gate.open()
     async with asyncio.timeout(20):
         return await asyncio.gather(first, *running.values(), return_exceptions=True)
 
@@ -211,12 +209,12 @@ def test_nobody_waits_for_a_commit_that_takes_long() -> None:
     async def others_end_first() -> None:
         saga = build(store, log)
         first = asyncio.create_task(saga.atry_execute(saga_id="first"))
-        await until(store.reached.is_set)
+        await auntil(store.gate.reached.is_set)
         async with asyncio.timeout(20):
             results = await asyncio.gather(*[saga.atry_execute(saga_id=saga_id) for saga_id in "xyz"])
         assert [result.status for result in results] == [Status.COMPLETED] * 3
         assert not first.done()
-        store.go.set()
+        store.gate.open()
         assert (await first).status is Status.COMPLETED
 
     asyncio.run(others_end_first())
@@ -359,7 +357,7 @@ def test_what_has_ended_is_kept_by_nobody(monkeypatch: pytest.MonkeyPatch) -> No
         result = await Saga("s", store=Shared()).add_task(Fails("a", [])).atry_execute()
         assert result.status is Status.COMPENSATED
         del result
-        await until(lambda: raised[0]() is None)  # the thread that stored it may still be at its end
+        await auntil(lambda: raised[0]() is None)  # the thread that stored it may still be at its end
 
     monkeypatch.setattr(aio_commits, "_LONG", 3600.0)
     gc.collect()
@@ -405,14 +403,14 @@ def test_a_loop_that_is_closed_in_a_commit_is_not_kept() -> None:
 
     async def up_to_the_last_commit(store: Gated) -> None:
         running.append(asyncio.create_task(build(store, [], "a").atry_execute(saga_id="x")))
-        await until(store.reached.is_set)
+        await auntil(store.gate.reached.is_set)
 
     running: list[asyncio.Task[Any]] = []
     loop.run_until_complete(up_to_the_last_commit(store))
     loop.set_exception_handler(lambda loop, context: None)  # a task is destroyed that is pending
     loop.close()
     gone = [weakref.ref(store), weakref.ref(loop), weakref.ref(running.pop())]
-    store.go.set()
+    store.gate.open()
     del loop, store
 
     def is_gone() -> bool:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -18,63 +17,12 @@ import pytest
 
 from saga import Context, Retry, Saga, Status, fallback, parallel, step
 from saga.errors import SagaDefinitionError, SagaExecutionException, StorageError
+from saga.events import CompensationSucceeded
 from saga.recovery import Recovery
-from saga.storage import Lease, MemoryStore, NewExecution
-from tests.drivers.conftest import until
+from saga.storage import MemoryStore
+from tests.kit import PATIENCE, FullStore, Gate, HeldStore, Watched, auntil, found_after, on, ticks, undone_last_first, within
 
 SHORT = 0.02
-
-
-class HoldingStore(MemoryStore):
-    """Holds one commit until it is let go: the ``at``-th, counted from 1; the one that creates an execution is not counted."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at, self.commits = at, 0
-        self.reached, self.go = threading.Event(), threading.Event()
-
-    def append(self, *args: Any, **options: Any) -> None:
-        self.commits += 1
-        if self.commits == self.at:
-            self.reached.set()
-            assert self.go.wait(20)
-        super().append(*args, **options)
-
-
-class DyingStore(MemoryStore):
-    """Stores ``lives`` commits and then nothing."""
-
-    def __init__(self, lives: int) -> None:
-        super().__init__()
-        self.lives = lives
-
-    def append(self, *args: Any, **options: Any) -> None:
-        if self.lives < 1:
-            raise StorageError("the disk is full")
-        self.lives -= 1
-        super().append(*args, **options)
-
-    def found(self, saga_id: str) -> MemoryStore:
-        """Return what another process finds when this one is gone."""
-        row = self.get(saga_id)
-        assert row is not None
-        found = MemoryStore()
-        new = NewExecution(saga_id, row.name, row.version, row.fingerprint, row.digest, "running")
-        found.create(new, self.journal(saga_id), "who died", 0.0)
-        terminal = row.status not in ("running", "compensating")
-        found.append(Lease(saga_id, "who died", 1), [], status=row.status, release=terminal)
-        return found
-
-
-async def ticks(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def undone(log: list[str]) -> bool:
-    """Whether everything executed was compensated afterwards, last first."""
-    done = [name for name in log if not name.startswith("-")]
-    return log == done + [f"-{name}" for name in reversed(done)]
 
 
 # -- cancellation -----------------------------------------------------------------------------------------------------
@@ -95,7 +43,7 @@ def test_a_cancellation_at_any_moment_undoes_everything_and_is_raised(async_kit:
                 return True
             with pytest.raises(asyncio.CancelledError) as caught:
                 await running
-            assert undone(kit.log), (moment, kit.log)
+            assert undone_last_first(kit.log), (moment, kit.log)
             assert not kit.log or "failed and was undone" in caught.value.__notes__[0]
             return False
 
@@ -111,7 +59,7 @@ def test_a_cancellation_while_a_plain_task_runs_waits_for_it(async_kit: Any, gat
 
     async def work() -> None:
         running = asyncio.create_task(kit.saga(kit.task("a"), plain, kit.task("c")).aexecute())
-        await until(lambda: "b" in kit.log)
+        await auntil(lambda: "b" in kit.log)
         running.cancel()
         await asyncio.sleep(SHORT)
         assert kit.log == ["a", "b"]
@@ -140,7 +88,7 @@ def test_a_cancellation_in_the_wait_for_a_retry(async_kit: Any, compensation: bo
 
     async def work() -> None:
         running = asyncio.create_task(kit.saga(*tasks).aexecute())
-        await until(lambda: kit.attempts == 1)
+        await auntil(lambda: kit.attempts == 1)
         await asyncio.sleep(SHORT)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -157,7 +105,7 @@ def test_a_cancellation_in_a_group_cancels_every_branch(async_kit: Any, gate: An
 
     async def work() -> None:
         running = asyncio.create_task(kit.saga(kit.task("a"), group).aexecute())
-        await until(lambda: len(kit.log) == 4)
+        await auntil(lambda: len(kit.log) == 4)
         await ticks(5)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -175,7 +123,7 @@ def test_cancellations_during_the_undo_do_not_stop_it(async_kit: Any, gate: Any,
 
     async def work() -> None:
         running = asyncio.create_task(saga.aexecute())
-        await until(lambda: "-b" in kit.log)
+        await auntil(lambda: "-b" in kit.log)
         for _ in range(times):
             running.cancel()
             await asyncio.sleep(0.002)
@@ -200,9 +148,9 @@ def test_a_second_cancellation_during_the_undo_of_the_first(async_kit: Any, gate
 
     async def work() -> None:
         running = asyncio.create_task(saga.aexecute())
-        await until(lambda: "b" in kit.log)
+        await auntil(lambda: "b" in kit.log)
         running.cancel()
-        await until(lambda: "-a" in kit.log)
+        await auntil(lambda: "-a" in kit.log)
         running.cancel()
         await asyncio.sleep(0.002)
         gate.open()
@@ -216,21 +164,21 @@ def test_a_second_cancellation_during_the_undo_of_the_first(async_kit: Any, gate
 
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_cancellation_during_a_commit_strikes_when_it_is_stored(async_kit: Any, at: int) -> None:
-    kit, store = async_kit, HoldingStore(at)
+    kit, store = async_kit, HeldStore(at)
 
     async def work() -> None:
         saga = kit.saga(kit.task("a"), kit.task("b"), kit.task("c"), store=store)
         running = asyncio.create_task(saga.aexecute(saga_id="o-1"))
-        await until(store.reached.is_set)
+        await auntil(store.gate.reached.is_set)
         running.cancel()
         await asyncio.sleep(SHORT)
         assert not running.done()
-        store.go.set()
+        store.gate.open()
         with pytest.raises(asyncio.CancelledError):
             await running
 
     asyncio.run(work())
-    assert undone(kit.log)
+    assert undone_last_first(kit.log)
     assert kit.log[0] == "a"
     stored = store.get("o-1")
     assert stored is not None
@@ -240,15 +188,15 @@ def test_a_cancellation_during_a_commit_strikes_when_it_is_stored(async_kit: Any
 
 
 def test_a_cancellation_during_the_last_commit_comes_too_late_and_is_raised(async_kit: Any) -> None:
-    kit, store = async_kit, HoldingStore(2)
+    kit, store = async_kit, HeldStore(2)
 
     async def work() -> None:
         saga = kit.saga(kit.task("a"), kit.task("b"), store=store)
         running = asyncio.create_task(saga.aexecute(saga_id="o-1"))
-        await until(store.reached.is_set)
+        await auntil(store.gate.reached.is_set)
         running.cancel()
         await asyncio.sleep(SHORT)
-        store.go.set()
+        store.gate.open()
         with pytest.raises(asyncio.CancelledError) as caught:
             await running
         assert "completed" in caught.value.__notes__[0].splitlines()[0]
@@ -262,15 +210,15 @@ def test_a_cancellation_during_the_last_commit_comes_too_late_and_is_raised(asyn
 
 @pytest.mark.parametrize("at", [3, 4])
 def test_a_cancellation_during_a_commit_of_the_undo(async_kit: Any, at: int) -> None:
-    kit, store = async_kit, HoldingStore(at)
+    kit, store = async_kit, HeldStore(at)
 
     async def work() -> None:
         saga = kit.saga(kit.task("a"), kit.task("b"), kit.task("c", ValueError()), store=store)
         running = asyncio.create_task(saga.aexecute(saga_id="o-1"))
-        await until(store.reached.is_set)
+        await auntil(store.gate.reached.is_set)
         running.cancel()
         await asyncio.sleep(SHORT)
-        store.go.set()
+        store.gate.open()
         with pytest.raises(asyncio.CancelledError):
             await running
 
@@ -293,7 +241,7 @@ def test_a_coroutine_that_suppresses_its_cancellation_is_waited_for_and_undone(a
     async def work() -> None:
         saga = kit.saga(kit.task("a"), parallel(kit.task("b", stubborn), kit.task("c")), kit.task("d"))
         running = asyncio.create_task(saga.aexecute())
-        await until(lambda: len(kit.log) == 3)
+        await auntil(lambda: len(kit.log) == 3)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -361,7 +309,7 @@ def test_a_cancellation_while_a_failed_primary_is_undone_before_its_fallback(asy
 
     async def work() -> None:
         running = asyncio.create_task(saga.aexecute())
-        await until(lambda: "-b" in kit.log)
+        await auntil(lambda: "-b" in kit.log)
         running.cancel()
         await asyncio.sleep(0.002)
         gate.open()
@@ -377,8 +325,22 @@ def test_a_cancellation_while_a_failed_primary_is_undone_before_its_fallback(asy
 
 def test_the_loop_does_not_close_before_a_straggler_is_undone(async_kit: Any, gate: Any) -> None:
     kit = async_kit
-    slow = step(lambda: (gate.open_soon(), gate.hold()), lambda: kit.log.append("-b"), name="b", timeout=SHORT / 4)
-    first = asyncio.run(kit.saga(kit.task("a"), slow).atry_execute())
+    slow = step(gate.hold, lambda: kit.log.append("-b"), name="b", timeout=SHORT)
+
+    async def open_as_the_loop_closes() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            gate.open()
+
+    async def work() -> Any:
+        opener = asyncio.create_task(open_as_the_loop_closes())
+        await ticks(1)
+        result = await kit.saga(kit.task("a"), slow).atry_execute()
+        assert not opener.done()
+        return result
+
+    first = asyncio.run(work())
     assert first.in_doubt == ("b",)
     assert first.join(0).status is Status.COMPENSATED
     assert kit.log == ["a", "-a", "-b"]
@@ -390,7 +352,7 @@ def test_the_loop_does_not_close_before_a_saga_it_cancels_is_undone(async_kit: A
 
     async def work() -> None:
         left.append(asyncio.create_task(kit.saga(kit.task("a"), kit.task("b", gate)).aexecute()))
-        await until(lambda: "b" in kit.log)
+        await auntil(lambda: "b" in kit.log)
 
     asyncio.run(work())
     assert kit.log == ["a", "b", "-b", "-a"]
@@ -399,8 +361,8 @@ def test_the_loop_does_not_close_before_a_saga_it_cancels_is_undone(async_kit: A
 
 def test_a_plain_execute_of_async_tasks_ends_after_its_stragglers(async_kit: Any, gate: Any) -> None:
     kit = async_kit
-    slow = step(lambda: (gate.open_soon(), gate.hold()), lambda: kit.log.append("-b"), name="b", timeout=SHORT / 4)
-    result = kit.saga(kit.task("a"), slow).try_execute()
+    slow = step(gate.hold, lambda: kit.log.append("-b"), name="b", timeout=SHORT)
+    result = kit.saga(kit.task("a"), slow, logger=on(CompensationSucceeded, gate.open, "a")).try_execute()
     assert kit.log == ["a", "-a", "-b"]
     assert result.join(0).status is Status.COMPENSATED
 
@@ -408,66 +370,86 @@ def test_a_plain_execute_of_async_tasks_ends_after_its_stragglers(async_kit: Any
 # -- the loop goes on -------------------------------------------------------------------------------------------------
 
 
-async def counting(work: Coroutine[Any, Any, Any]) -> tuple[Any, float]:
-    """Return what ``work`` returns, and the longest time in which nothing else could run meanwhile."""
-    running = asyncio.create_task(work)
-    longest, before = 0.0, time.perf_counter()
-    while not running.done():
-        await asyncio.sleep(0.001)
-        now = time.perf_counter()
-        longest, before = max(longest, now - before), now
-    return running.result(), longest
+class Turnstile:
+    """Holds every call that comes to it until the event loop has come round to let it go."""
+
+    def __init__(self) -> None:
+        self.gates: list[Gate] = []
+
+    def hold(self) -> None:
+        self.gates.append(Gate())
+        self.gates[-1].hold()
+
+    async def letting_through(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what ``work`` returns, where the loop goes on meanwhile."""
+        running = asyncio.create_task(work)
+        while not running.done():
+            await asyncio.sleep(0.001)
+            for gate in list(self.gates):
+                gate.open()
+        assert self.gates
+        assert all(gate.in_time for gate in self.gates)
+        return running.result()
 
 
 def test_plain_tasks_do_not_block_the_loop(async_kit: Any) -> None:
-    wait = threading.Event().wait
-    slow = step(lambda: wait(0.6), lambda: wait(0.6), name="slow")
-    result, longest = asyncio.run(counting(async_kit.saga(slow, async_kit.task("a", ValueError())).atry_execute()))
+    turnstile = Turnstile()
+    slow = step(turnstile.hold, turnstile.hold, name="slow")
+    saga = async_kit.saga(slow, async_kit.task("a", ValueError()))
+    result = asyncio.run(turnstile.letting_through(saga.atry_execute()))
     assert result.status is Status.COMPENSATED
-    assert longest < 0.5
+    assert len(turnstile.gates) == 2
 
 
 def test_a_slow_store_does_not_block_the_loop(async_kit: Any) -> None:
+    turnstile = Turnstile()
+
     class SlowStore(MemoryStore):
         def create(self, *args: Any) -> Any:
-            time.sleep(0.6)
+            turnstile.hold()
             return super().create(*args)
 
         def append(self, *args: Any, **options: Any) -> None:
-            time.sleep(0.6)
+            turnstile.hold()
             super().append(*args, **options)
 
-    result, longest = asyncio.run(counting(async_kit.saga(async_kit.task("a"), store=SlowStore()).atry_execute()))
-    assert result.ok
-    assert longest < 0.5
+    saga = async_kit.saga(async_kit.task("a"), store=SlowStore())
+    assert asyncio.run(turnstile.letting_through(saga.atry_execute())).ok
+    assert len(turnstile.gates) == 2
 
 
-def test_a_start_that_joins_another_does_not_block_the_loop(async_kit: Any) -> None:
-    kit = async_kit
+def test_a_start_that_joins_another_does_not_block_the_loop(async_kit: Any, gate: Any) -> None:
+    kit, watched = async_kit, Watched(MemoryStore())
+    saga = kit.saga(kit.task("a", gate), store=watched)
 
-    async def slow(context: Context) -> None:
-        await asyncio.sleep(0.6)
-
-    saga = kit.saga(kit.task("a", slow), store=MemoryStore())
+    async def open_when_both_wait() -> None:
+        await auntil(lambda: watched.calls.count("create") == 2 and "a" in kit.log)
+        await asyncio.sleep(SHORT)  # the second start has seen by now that the first one runs
+        gate.open()
 
     async def both() -> list[Any]:
-        return await asyncio.gather(saga.atry_execute(saga_id="o-1"), saga.atry_execute(saga_id="o-1"))
+        *results, _ = await asyncio.gather(
+            saga.atry_execute(saga_id="o-1"), saga.atry_execute(saga_id="o-1"), open_when_both_wait()
+        )
+        return results
 
-    results, longest = asyncio.run(counting(both()))
+    results = within(PATIENCE, lambda: asyncio.run(both()))
     assert [result.ok for result in results] == [True, True]
-    assert longest < 0.5
     assert kit.log == ["a"]
 
 
 def test_waiting_for_a_straggler_does_not_block_the_loop(async_kit: Any, gate: Any) -> None:
-    slow = step(lambda: (threading.Timer(0.6, gate.open).start(), gate.hold()), name="slow", timeout=SHORT)
+    slow = step(gate.hold, name="slow", timeout=SHORT)
 
     async def work() -> Any:
-        return await (await async_kit.saga(slow).atry_execute()).ajoin(20)
+        result = await async_kit.saga(slow).atry_execute()
+        waiting = asyncio.create_task(result.ajoin(PATIENCE))
+        await asyncio.sleep(SHORT)
+        gate.open()
+        return await waiting
 
-    result, longest = asyncio.run(counting(work()))
-    assert result.status is Status.COMPENSATED
-    assert longest < 0.5
+    assert asyncio.run(work()).status is Status.COMPENSATED
+    assert gate.in_time
 
 
 # -- context variables ------------------------------------------------------------------------------------------------
@@ -539,13 +521,13 @@ def test_a_step_may_execute_another_saga_with_await(async_kit: Any) -> None:
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("lives", range(8))
 def test_recovery_finishes_sagas_with_async_tasks(async_kit: Any, lives: int, fails: bool) -> None:
-    kit, store = async_kit, DyingStore(lives)
+    kit, store = async_kit, FullStore(lives)
     group = parallel(kit.task("b"), step(lambda: kit.log.append("c"), lambda: kit.log.append("-c"), name="c"))
     saga = kit.saga(kit.task("a"), group, kit.task("d", ValueError() if fails else None), store=store)
     with suppress(StorageError, SagaExecutionException):
         kit.execute(saga, saga_id="o-1")
     before = store.get("o-1")
-    found = store.found("o-1")
+    found = found_after(store, "o-1")
     results = Recovery(found, [saga]).run_once()
     after = found.get("o-1")
     assert before is not None

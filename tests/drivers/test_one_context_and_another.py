@@ -14,8 +14,7 @@ import pytest
 from saga import Context, Saga, Skip, Status, parallel, step, transaction
 from saga.errors import SagaExecutionException
 from saga.storage import MemoryStore
-from tests.drivers.conftest import KITS, Kit
-from tests.threads import within
+from tests.kit import KITS, Kit, within
 
 
 def of(kit: Any, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence, step
 from saga.storage import Entry, SqliteStore, Store
-from tests.durable.conftest import Watched, check_journal, journal_of, told
+from tests.kit import Watched, check_journal, journal_of, told
 
 
 def chain(count: int, log: list[str] | None = None) -> Saga:

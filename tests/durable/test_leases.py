@@ -18,7 +18,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.leases import owner
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
-from tests.durable.conftest import (
+from tests.kit import (
     Watched,
     World,
     check_journal,
@@ -28,8 +28,9 @@ from tests.durable.conftest import (
     outcomes,
     probe,
     told,
+    until,
+    within,
 )
-from tests.threads import until, within
 
 
 def heartbeats() -> list[threading.Thread]:

@@ -13,8 +13,7 @@ from saga import Context, InDoubt, Retry, Saga, Status, step
 from saga.errors import StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
-from tests.durable.conftest import Watched, expired
-from tests.threads import until, within
+from tests.kit import Watched, expired, until, within
 
 
 def dies_at_once(saga: Saga, store: Store, saga_id: str) -> None:

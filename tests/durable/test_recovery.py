@@ -37,8 +37,20 @@ from saga.leases import Keeper, keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store
-from tests.durable.conftest import Watched, World, Write, check_journal, check_truth, expired, journal_of, outcomes, probe, told
-from tests.threads import until, within
+from tests.kit import (
+    Watched,
+    World,
+    Write,
+    check_journal,
+    check_truth,
+    expired,
+    journal_of,
+    outcomes,
+    probe,
+    told,
+    until,
+    within,
+)
 
 # -- every prefix of many journals ------------------------------------------------------------------------------------
 

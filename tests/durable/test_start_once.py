@@ -22,8 +22,7 @@ from saga.errors import (
     StorageError,
 )
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
-from tests.durable.conftest import Watched, expired, journal_of
-from tests.threads import within
+from tests.kit import Watched, expired, journal_of, within
 
 
 class Order:

@@ -23,7 +23,7 @@ from saga.codec import Codec
 from saga.errors import EncodingError, RecordedError, SagaIdTakenError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
-from tests.durable.conftest import Watched, expired
+from tests.kit import Watched, expired
 
 
 class Colour(Enum):

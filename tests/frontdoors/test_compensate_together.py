@@ -11,13 +11,7 @@ import pytest
 
 from saga import Retry, Saga, Status, parallel, sequence, step
 from saga.recovery import Recovery
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
+from tests.kit import saga_of
 
 
 def meeting(count: int, in_loop: bool) -> Callable[[], Any]:

@@ -34,7 +34,7 @@ from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore
-from tests.threads import within
+from tests.kit import saga_of, within
 
 log: list[str] = []
 
@@ -42,13 +42,6 @@ log: list[str] = []
 @pytest.fixture(autouse=True)
 def _empty() -> None:
     log.clear()
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
 
 
 def act(name: str, error: BaseException | None = None, undo_error: BaseException | None = None, **policies: Any) -> Any:

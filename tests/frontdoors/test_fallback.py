@@ -27,15 +27,9 @@ from saga import (
 )
 from saga.errors import SagaDefinitionError, StepTimeoutError
 from saga.recovery import Recovery
+from tests.kit import saga_of
 
 SHORT = 0.02
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
 
 
 # -- success and failure ----------------------------------------------------------------------------------------------

@@ -15,27 +15,9 @@ from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
+from tests.kit import failing_times, saga_of
 
 SHORT = 0.02
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
-
-
-def failing(times: int, error: type[BaseException] = OSError) -> Any:
-    """Return a function that raises so many times, and then does not."""
-    tries: list[int] = []
-
-    def act() -> None:
-        tries.append(1)
-        if len(tries) <= times:
-            raise error(len(tries))
-
-    return act
 
 
 def test_before_the_pivot_everything_is_undone(calls: Any) -> None:
@@ -53,14 +35,16 @@ def test_a_pivot_that_fails_is_undone_like_any_step(calls: Any) -> None:
 
 @pytest.mark.parametrize("policy", [None, Retry(2, 0.001), Retry(3, 0.001, retry_on=KeyError)])
 def test_after_the_pivot_a_step_is_retried_until_it_is_done(calls: Any, policy: Retry | None) -> None:
-    saga = saga_of(calls.step("a"), calls.step("p", pivot=True), calls.step("b", failing(2), retry=policy), calls.step("c"))
+    saga = saga_of(
+        calls.step("a"), calls.step("p", pivot=True), calls.step("b", failing_times(2), retry=policy), calls.step("c")
+    )
     result = calls.run(saga)
     assert result.ok
     assert calls.log == ["a", "p", "b", "b", "b", "c"]
 
 
 def test_the_steps_own_waits_come_first_and_then_growing_ones(calls: Any) -> None:
-    saga = saga_of(calls.step("p", pivot=True), calls.step("b", failing(4), retry=Retry(3, 0.001)))
+    saga = saga_of(calls.step("p", pivot=True), calls.step("b", failing_times(4), retry=Retry(3, 0.001)))
     result = calls.run(saga)
     delays = [event.delay for event in result.events if type(event).__name__ == "RetryScheduled"]
     assert delays[:2] == [0.001, 0.001]
@@ -69,14 +53,14 @@ def test_the_steps_own_waits_come_first_and_then_growing_ones(calls: Any) -> Non
 
 def test_a_step_after_the_pivot_may_be_skipped_or_replaced(calls: Any) -> None:
     optional = calls.step("b", OSError(), on_error=Skip)
-    pair = fallback(calls.step("c", OSError()), calls.step("d", failing(1)))
+    pair = fallback(calls.step("c", OSError()), calls.step("d", failing_times(1)))
     result = calls.run(saga_of(calls.step("p", pivot=True), optional, pair))
     assert result.ok
     assert calls.log == ["p", "b", "c", "d", "d"]
 
 
 def test_a_group_after_the_pivot_is_finished(calls: Any) -> None:
-    group = parallel(calls.step("b", failing(1)), sequence(calls.step("c"), calls.step("d", failing(2))))
+    group = parallel(calls.step("b", failing_times(1)), sequence(calls.step("c"), calls.step("d", failing_times(2))))
     result = calls.run(saga_of(calls.step("a"), calls.step("p", pivot=True), group))
     assert result.ok
     assert sorted(calls.log) == ["a", "b", "b", "c", "d", "d", "d", "p"]
@@ -115,7 +99,7 @@ def test_an_interrupt_after_the_pivot_undoes_nothing_and_is_raised(calls: Any, k
 def test_an_interrupt_after_the_pivot_is_gone_on_from_where_there_is_a_store(plain: Any) -> None:
     store = MemoryStore()
     saga = saga_of(
-        plain.step("a"), plain.step("p", pivot=True), plain.step("b", failing(1, KeyboardInterrupt)), plain.step("c")
+        plain.step("a"), plain.step("p", pivot=True), plain.step("b", failing_times(1, KeyboardInterrupt)), plain.step("c")
     )
     with pytest.raises(KeyboardInterrupt):
         saga.execute(saga_id="o-1", store=store)
@@ -172,10 +156,10 @@ def test_a_pivot_may_be_a_tasks_own_and_given_with_a_step(plain: Any) -> None:
         def execute(self, context: Any) -> None:
             plain.log.append("ship")
 
-    assert plain.run(saga_of(plain.step("a"), Ship, plain.step("b", failing(1)))).ok
+    assert plain.run(saga_of(plain.step("a"), Ship, plain.step("b", failing_times(1)))).ok
     assert plain.log == ["a", "ship", "b", "b"]
     plain.log.clear()
-    result = plain.run(saga_of(plain.step("a"), step(Ship, pivot=False), plain.step("b", failing(1))))
+    result = plain.run(saga_of(plain.step("a"), step(Ship, pivot=False), plain.step("b", failing_times(1))))
     assert result.status is Status.COMPENSATED
 
 
@@ -196,7 +180,7 @@ def test_wherever_the_process_dies_recovery_goes_forward_after_the_pivot_and_bac
         return saga_of(
             world.step("a"),
             world.step("p", pivot=True),
-            world.step("b", failing(1), in_doubt=in_doubt, retry=Retry(2, 0.001)),
+            world.step("b", failing_times(1), in_doubt=in_doubt, retry=Retry(2, 0.001)),
             parallel(world.step("c"), world.step("d")),
         )
 

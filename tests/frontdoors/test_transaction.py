@@ -6,7 +6,6 @@ A block is written once, as a generator that yields what it wants to be executed
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -36,12 +35,9 @@ from saga.errors import (
     SagaExecutionException,
     StepTimeoutError,
 )
+from tests.kit import Odd, failures
 
 SHORT = 0.02
-
-
-class Odd(BaseException):
-    """An interrupt that nobody knows."""
 
 
 class Do:
@@ -142,15 +138,6 @@ def test_a_block_without_steps_completes(blocks: Blocks) -> None:
         yield from ()
 
     assert blocks.run(body).ok
-
-
-def failures(count: int) -> list[tuple[int, tuple[int, ...]]]:
-    return [
-        (failing, bad)
-        for failing in range(count)
-        for size in range(failing + 1)
-        for bad in itertools.combinations(range(failing), size)
-    ]
 
 
 @pytest.mark.parametrize(("failing", "bad"), failures(4))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,51 +18,10 @@ import pytest
 from saga import InDoubt, Saga, Skip, Status, StepStatus, parallel, receive, sequence, step, timer
 from saga.errors import EncodingError, SagaDefinitionError, SagaTimeoutError, StepTimeoutError, StorageError
 from saga.recovery import Recovery
-from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
+from saga.storage import MemoryStore, NewExecution
+from tests.kit import Background, saga_of
 
 SHORT = 0.02
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
-
-
-class Background:
-    """Executes a saga beside the test."""
-
-    def __init__(self, calls: Any, saga: Saga, store: Store, **options: Any) -> None:
-        self.store = store
-        self.results: list[Any] = []
-        self._thread = threading.Thread(
-            target=lambda: self.results.append(calls.run(saga, store=store, saga_id="o-1", **options))
-        )
-        self._thread.start()
-
-    def until_begun(self, step: str) -> None:
-        """Wait until the intent to run a step is stored."""
-        self.until(lambda: any(e.kind == "StepStarted" and e.step == step for e in self.store.journal("o-1")))
-
-    @staticmethod
-    def until(condition: Callable[[], object]) -> None:
-        end = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.001)
-
-    @property
-    def result(self) -> Any:
-        self._thread.join(20)
-        assert self.results, "it still waits"
-        return self.results[0]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    with MemoryStore() if request.param == "memory" else SqliteStore(request.getfixturevalue("tmp_path") / "saga.db") as store:
-        yield store
 
 
 # -- timers -----------------------------------------------------------------------------------------------------------

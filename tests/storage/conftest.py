@@ -11,8 +11,6 @@ import pytest
 
 from saga.storage import Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
 
-from . import servers
-
 
 class Opener:
     """Opens one store again and again.
@@ -34,18 +32,6 @@ class Opener:
     def close(self) -> None:
         for store in self._opened:
             store.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    with servers.postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def mariadb_url() -> Iterator[str]:
-    with servers.mariadb() as url:
-        yield url
 
 
 def sqlite(request: pytest.FixtureRequest) -> Store:

@@ -17,7 +17,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.storage import Beat, Lease, open_store
 from saga.storage import postgres as module
 from saga.storage.postgres import PostgresStore
-from tests.threads import until
+from tests.kit import until
 
 numbers = itertools.count(1)
 

@@ -22,7 +22,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.storage import Lease, SqliteStore
 from saga.storage import sqlite as module
 from saga.storage.group_commit import Write
-from tests.threads import background, until, within
+from tests.kit import background, until, within
 
 
 @pytest.fixture

@@ -14,11 +14,7 @@ import saga as package
 from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaCompensationError
 from saga.events import RetryScheduled, SagaCompensated, SagaStuck, StepFailed, StepSkipped
-
-
-class Odd(BaseException):
-    """Neither an Exception nor one of Python's own interrupts."""
-
+from tests.kit import Odd
 
 KINDS = [KeyboardInterrupt, SystemExit, Odd]
 PLACES = ["caller", "timeout", "branch", "deep branch", "deadline"]

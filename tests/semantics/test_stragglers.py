@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaCompensationError, SagaExecutionException, StepTimeoutError
 from saga.events import CompensationStarted, RetryScheduled, StepFailed, StepSkipped, StepStarted, StepSucceeded, StepTimedOut
+from tests.kit import on
 
 SHORT = 0.02
 
@@ -39,18 +40,6 @@ def slow(log: list[str]) -> Iterator[Slow]:
     slow = Slow(log)
     yield slow
     slow.go.set()
-
-
-def on(kind: type, act: Callable[[], Any], step: str | None = None) -> Callable[[Any, Any], None]:
-    """Return an observer that acts on the first event of ``kind`` (of ``step``)."""
-    done = []
-
-    def observer(event: Any, info: Any) -> None:
-        if isinstance(event, kind) and (step is None or event.step == step) and not done:
-            done.append(event)
-            act()
-
-    return observer
 
 
 def test_the_rest_is_undone_at_once_and_the_straggler_when_it_has_ended(make: Any, log: list[str], slow: Slow) -> None:

@@ -1,0 +1,61 @@
+"""Fixtures of every folder: gates that end open, what is logged and watched, and the database servers, started once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+# Their assertions are told as those of tests are.
+pytest.register_assert_rewrite("tests.kit")
+
+from tests.kit import Gate, Watch  # noqa: E402
+from tests.storage import servers  # noqa: E402
+
+
+@pytest.fixture
+def log() -> list[str]:
+    """What was called, in order."""
+    return []
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def gates() -> Iterator[Callable[[], Gate]]:
+    """Make as many gates as are needed; they are opened at the end, for those who still wait."""
+    made: list[Gate] = []
+
+    def make() -> Gate:
+        made.append(Gate())
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.open()
+
+
+@pytest.fixture
+def gate(gates: Callable[[], Gate]) -> Gate:
+    return gates()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    with servers.mariadb() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_port() -> Iterator[int]:
+    with servers.redis() as port:
+        yield port
