@@ -200,13 +200,15 @@ def test_the_rule_belongs_to_the_definition() -> None:
 
 
 def test_wherever_the_process_dies_recovery_undoes_everything(crashes: Any) -> None:
-    def build(world: Any) -> Saga:
+    def build(effects: Any) -> Saga:
         group = parallel(
-            sequence(world.step("b1"), world.step("b2")), sequence(world.step("c1"), world.step("c2")), compensate_together=True
+            sequence(effects.step("b1"), effects.step("b2")),
+            sequence(effects.step("c1"), effects.step("c2")),
+            compensate_together=True,
         )
-        return saga_of(world.step("a"), group, world.step("e", ValueError()))
+        return saga_of(effects.step("a"), group, effects.step("e", ValueError()))
 
     for crash in crashes(build):
         Recovery(crash.store, [crash.saga]).run_once()
         assert crash.status == "compensated", (crash, crash.kinds)
-        assert crash.world == set(), (crash, crash.kinds)
+        assert crash.effects == set(), (crash, crash.kinds)

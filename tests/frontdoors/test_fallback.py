@@ -353,9 +353,9 @@ def test_what_cannot_be_a_fallback_is_refused(plain: Any) -> None:
 @pytest.mark.parametrize("fails", [False, True], ids=["completes", "fails later"])
 @pytest.mark.parametrize("shape", ["step", "sequence", "group"])
 def test_wherever_the_process_dies_recovery_ends_it_whole(crashes: Any, in_doubt: InDoubt, fails: bool, shape: str) -> None:
-    def build(world: Any) -> Saga:
+    def build(effects: Any) -> Saga:
         def make(name: str, error: Exception | None = None) -> Any:
-            return world.step(name, error, in_doubt=in_doubt)
+            return effects.step(name, error, in_doubt=in_doubt)
 
         alternative = {
             "step": lambda: make("c"),
@@ -370,19 +370,19 @@ def test_wherever_the_process_dies_recovery_ends_it_whole(crashes: Any, in_doubt
         Recovery(crash.store, [crash.saga]).run_once()
         seen.add(crash.status)
         assert crash.status in ("completed", "compensated"), (crash, crash.kinds)
-        assert crash.world == (whole if crash.status == "completed" else set()), (crash, crash.kinds)
+        assert crash.effects == (whole if crash.status == "completed" else set()), (crash, crash.kinds)
     assert ("completed" in seen) is not fails
     assert ("compensated" in seen) is (fails or in_doubt is InDoubt.COMPENSATE)
 
 
 def test_wherever_the_process_dies_a_primary_in_doubt_is_undone_before_its_fallback(crashes: Any) -> None:
-    def build(world: Any) -> Saga:
-        slow = world.step("b", lambda: time.sleep(3 * SHORT), timeout=SHORT, in_doubt=InDoubt.RERUN)
-        return saga_of(world.step("a"), fallback(slow, world.step("c", in_doubt=InDoubt.RERUN)))
+    def build(effects: Any) -> Saga:
+        slow = effects.step("b", lambda: time.sleep(3 * SHORT), timeout=SHORT, in_doubt=InDoubt.RERUN)
+        return saga_of(effects.step("a"), fallback(slow, effects.step("c", in_doubt=InDoubt.RERUN)))
 
     for crash in crashes(build):
         Recovery(crash.store, [crash.saga]).run_once()
         assert crash.status in ("completed", "compensated"), (crash, crash.kinds)
-        assert crash.world in ({"a", "c"}, {"a", "b"}, set()), (crash, crash.kinds)
+        assert crash.effects in ({"a", "c"}, {"a", "b"}, set()), (crash, crash.kinds)
         if crash.status == "completed":
-            assert crash.world, (crash, crash.kinds)
+            assert crash.effects, (crash, crash.kinds)

@@ -176,12 +176,12 @@ def test_definitions_that_make_no_sense_are_refused(plain: Any) -> None:
 def test_wherever_the_process_dies_recovery_goes_forward_after_the_pivot_and_back_before(
     crashes: Any, in_doubt: InDoubt
 ) -> None:
-    def build(world: Any) -> Saga:
+    def build(effects: Any) -> Saga:
         return saga_of(
-            world.step("a"),
-            world.step("p", pivot=True),
-            world.step("b", failing_times(1), in_doubt=in_doubt, retry=Retry(2, 0.001)),
-            parallel(world.step("c"), world.step("d")),
+            effects.step("a"),
+            effects.step("p", pivot=True),
+            effects.step("b", failing_times(1), in_doubt=in_doubt, retry=Retry(2, 0.001)),
+            parallel(effects.step("c"), effects.step("d")),
         )
 
     ends = []
@@ -190,17 +190,17 @@ def test_wherever_the_process_dies_recovery_goes_forward_after_the_pivot_and_bac
         Recovery(crash.store, [crash.saga]).run_once()
         ends.append(crash.status)
         assert crash.status == ("completed" if past else "compensated"), (crash, crash.kinds)
-        assert crash.world == ({"a", "p", "b", "c", "d"} if past else set()), (crash, crash.kinds)
+        assert crash.effects == ({"a", "p", "b", "c", "d"} if past else set()), (crash, crash.kinds)
     assert set(ends) == {"completed", "compensated"}
 
 
 def test_a_recovery_runs_what_was_in_doubt_after_the_pivot_again(crashes: Any) -> None:
     attempts: list[int] = []
 
-    def build(world: Any) -> Saga:
+    def build(effects: Any) -> Saga:
         attempts.clear()
         b = step(lambda context: attempts.append(context.step.attempt), name="b")
-        return saga_of(world.step("p", pivot=True), b, world.step("c"))
+        return saga_of(effects.step("p", pivot=True), b, effects.step("c"))
 
     seen = []
     for crash in crashes(build):

@@ -408,13 +408,13 @@ def test_a_wait_may_take_a_policy_with_the_operator(calls: Any) -> None:
 
 
 def test_wherever_the_process_dies_a_saga_with_timers_ends_whole(crashes: Any) -> None:
-    def build(world: Any) -> Saga:
-        group = parallel(sequence(timer(0.001, name="t1"), world.step("b", in_doubt=InDoubt.RERUN)), timer(0.002, name="t2"))
-        return saga_of(world.step("a", in_doubt=InDoubt.RERUN), group, timer(0.001, name="t3"), world.step("c"))
+    def build(effects: Any) -> Saga:
+        group = parallel(sequence(timer(0.001, name="t1"), effects.step("b", in_doubt=InDoubt.RERUN)), timer(0.002, name="t2"))
+        return saga_of(effects.step("a", in_doubt=InDoubt.RERUN), group, timer(0.001, name="t3"), effects.step("c"))
 
     ends = set()
     for crash in crashes(build):
         Recovery(crash.store, [crash.saga]).run_once()
         ends.add(crash.status)
-        assert crash.world == ({"a", "b", "c"} if crash.status == "completed" else set()), (crash, crash.kinds)
+        assert crash.effects == ({"a", "b", "c"} if crash.status == "completed" else set()), (crash, crash.kinds)
     assert ends == {"completed", "compensated"}

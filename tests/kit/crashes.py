@@ -16,7 +16,7 @@ from saga import Context, Flow, Saga, step
 from saga.errors import ContextKeyError, SagaExecutionException, StorageError
 from saga.storage import MemoryStore
 from tests.kit.journals import outcomes
-from tests.kit.stores import Watched, expired
+from tests.kit.stores import FullStore, Watched, expired
 from tests.kit.tasks import perform
 
 
@@ -183,6 +183,7 @@ def left_at(saga: Saga, at: str, *, age: float = 0.0) -> MemoryStore:
 
     def die(number: int) -> None:
         if any(entry.kind == "StepStarted" and entry.step == at for entry in watched.writes[-1].entries):
+            watched.store = FullStore(0)  # where it finds nothing of what it stored, which it would go on with
             raise StorageError("the process dies here")
 
     watched.after = die
