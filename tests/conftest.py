@@ -9,7 +9,7 @@ import pytest
 # Their assertions are told as those of tests are.
 pytest.register_assert_rewrite("tests.kit")
 
-from tests.kit import Gate, Watch  # noqa: E402
+from tests.kit import Calls, Gate, Watch  # noqa: E402
 from tests.storage import servers  # noqa: E402
 
 
@@ -41,6 +41,24 @@ def gates() -> Iterator[Callable[[], Gate]]:
 @pytest.fixture
 def gate(gates: Callable[[], Gate]) -> Gate:
     return gates()
+
+
+@pytest.fixture(params=["threads", "loop"])
+def calls(request: pytest.FixtureRequest, log: list[str]) -> Calls:
+    """Plain functions, run in threads; and coroutine functions, run in an event loop."""
+    return Calls(request.param == "loop", log)
+
+
+@pytest.fixture
+def plain(log: list[str]) -> Calls:
+    """Plain functions, run in threads."""
+    return Calls(False, log)
+
+
+@pytest.fixture
+def coroutines(log: list[str]) -> Calls:
+    """Coroutine functions, run in an event loop."""
+    return Calls(True, log)
 
 
 @pytest.fixture(scope="session")

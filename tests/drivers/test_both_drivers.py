@@ -8,21 +8,9 @@ from typing import Any
 import pytest
 
 from saga import Context, ExponentialBackoff, InDoubt, Retry, Skip, Status, StepStatus, parallel, sequence, step
-from saga.errors import (
-    MergeConflictError,
-    SagaCompensationError,
-    SagaExecutionException,
-    SagaTimeoutError,
-    StepTimeoutError,
-)
+from saga.errors import MergeConflictError, SagaCompensationError, SagaExecutionException, SagaTimeoutError, StepTimeoutError
 from saga.events import RetryScheduled, StepFailed, StepSucceeded, StepTimedOut
-from tests.kit import Odd, failures, on
-
-SHORT = 0.02
-"""Seconds after which a step times out that is held until then."""
-LONG = 0.5
-"""Seconds within which all that comes before a timeout has happened."""
-
+from tests.kit import LONG, SHORT, Odd, failures, on
 
 INTERRUPTS = [KeyboardInterrupt, SystemExit, Odd]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import signal
 import subprocess
 import sys
@@ -15,309 +16,14 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Saga, Status, fallback, parallel, step
+from saga import Context, Saga, Status, parallel, step
 from saga.errors import SagaDefinitionError, SagaExecutionException, StorageError
 from saga.events import CompensationSucceeded
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import PATIENCE, FullStore, Gate, HeldStore, Watched, auntil, found_after, on, ticks, undone_last_first, within
-
-SHORT = 0.02
-
+from tests.kit import PATIENCE, SHORT, FullStore, Gate, Watched, auntil, found_after, left_at, on, saga_of, ticks, until, within
 
 # -- cancellation -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("watched", [False, True], ids=["quiet", "watched"])
-def test_a_cancellation_at_any_moment_undoes_everything_and_is_raised(async_kit: Any, watched: bool) -> None:
-    kit = async_kit
-    for moment in range(100):
-        kit.log.clear()
-        saga = kit.saga(*map(kit.task, "abc"), logger=(lambda event, info: None) if watched else None)
-
-        async def work(moment: int = moment, saga: Saga = saga) -> bool:
-            running = asyncio.create_task(saga.aexecute())
-            await ticks(moment)
-            if not running.cancel():
-                assert running.result().ok
-                return True
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await running
-            assert undone_last_first(kit.log), (moment, kit.log)
-            assert not kit.log or "failed and was undone" in caught.value.__notes__[0]
-            return False
-
-        if asyncio.run(work()):
-            assert moment > 2
-            return
-    raise AssertionError("the saga never completed")
-
-
-def test_a_cancellation_while_a_plain_task_runs_waits_for_it(async_kit: Any, gate: Any) -> None:
-    kit = async_kit
-    plain = step(lambda: (kit.log.append("b"), gate.hold()), lambda: kit.log.append("-b"), name="b")
-
-    async def work() -> None:
-        running = asyncio.create_task(kit.saga(kit.task("a"), plain, kit.task("c")).aexecute())
-        await auntil(lambda: "b" in kit.log)
-        running.cancel()
-        await asyncio.sleep(SHORT)
-        assert kit.log == ["a", "b"]
-        gate.open()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    assert kit.log == ["a", "b", "-b", "-a"]
-
-
-@pytest.mark.parametrize("compensation", [False, True])
-def test_a_cancellation_in_the_wait_for_a_retry(async_kit: Any, compensation: bool) -> None:
-    kit = async_kit
-    kit.attempts = 0
-
-    def fail_once(context: Context) -> None:
-        kit.attempts += 1
-        if kit.attempts == 1:
-            raise OSError
-
-    if compensation:
-        tasks = kit.task("a", None, fail_once, compensation_retry=Retry(2, 0.1)), kit.task("b", ValueError())
-    else:
-        tasks = kit.task("a"), kit.task("b", fail_once, retry=Retry(2, 60.0))
-
-    async def work() -> None:
-        running = asyncio.create_task(kit.saga(*tasks).aexecute())
-        await auntil(lambda: kit.attempts == 1)
-        await asyncio.sleep(SHORT)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    # The undo waits for its own retry: a cancellation never hurries it.
-    assert kit.log == (["a", "b", "-a", "-a"] if compensation else ["a", "b", "-a"])
-
-
-def test_a_cancellation_in_a_group_cancels_every_branch(async_kit: Any, gate: Any) -> None:
-    kit = async_kit
-    group = parallel(kit.task("b", gate), kit.task("c", gate), kit.task("d"))
-
-    async def work() -> None:
-        running = asyncio.create_task(kit.saga(kit.task("a"), group).aexecute())
-        await auntil(lambda: len(kit.log) == 4)
-        await ticks(5)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    assert sorted(kit.log[4:7]) == ["-b", "-c", "-d"]
-    assert kit.log[7:] == ["-a"]
-
-
-@pytest.mark.parametrize("times", [1, 2, 5])
-def test_cancellations_during_the_undo_do_not_stop_it(async_kit: Any, gate: Any, times: int) -> None:
-    kit = async_kit
-    saga = kit.saga(kit.task("a"), kit.task("b", None, gate), kit.task("c", ValueError("no")))
-
-    async def work() -> None:
-        running = asyncio.create_task(saga.aexecute())
-        await auntil(lambda: "-b" in kit.log)
-        for _ in range(times):
-            running.cancel()
-            await asyncio.sleep(0.002)
-        assert not running.done()
-        gate.open()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await running
-        assert len(caught.value.__notes__) == 1
-        assert "failed and was undone at step 'c': ValueError: no" in caught.value.__notes__[0]
-
-    asyncio.run(work())
-    assert kit.log == ["a", "b", "c", "-b", "-a"]
-
-
-def test_a_second_cancellation_during_the_undo_of_the_first(async_kit: Any, gate: Any) -> None:
-    kit = async_kit
-
-    async def sleep(context: Context) -> None:
-        await asyncio.sleep(60)
-
-    saga = kit.saga(kit.task("a", None, gate), kit.task("b", sleep))
-
-    async def work() -> None:
-        running = asyncio.create_task(saga.aexecute())
-        await auntil(lambda: "b" in kit.log)
-        running.cancel()
-        await auntil(lambda: "-a" in kit.log)
-        running.cancel()
-        await asyncio.sleep(0.002)
-        gate.open()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await running
-        assert len(caught.value.__notes__) == 1
-
-    asyncio.run(work())
-    assert kit.log == ["a", "b", "-b", "-a"]
-
-
-@pytest.mark.parametrize("at", [1, 2])
-def test_a_cancellation_during_a_commit_strikes_when_it_is_stored(async_kit: Any, at: int) -> None:
-    kit, store = async_kit, HeldStore(at)
-
-    async def work() -> None:
-        saga = kit.saga(kit.task("a"), kit.task("b"), kit.task("c"), store=store)
-        running = asyncio.create_task(saga.aexecute(saga_id="o-1"))
-        await auntil(store.gate.reached.is_set)
-        running.cancel()
-        await asyncio.sleep(SHORT)
-        assert not running.done()
-        store.gate.open()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    assert undone_last_first(kit.log)
-    assert kit.log[0] == "a"
-    stored = store.get("o-1")
-    assert stored is not None
-    assert (stored.status, stored.owner) == ("compensated", None)
-    entries = store.journal("o-1")
-    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
-
-
-def test_a_cancellation_during_the_last_commit_comes_too_late_and_is_raised(async_kit: Any) -> None:
-    kit, store = async_kit, HeldStore(2)
-
-    async def work() -> None:
-        saga = kit.saga(kit.task("a"), kit.task("b"), store=store)
-        running = asyncio.create_task(saga.aexecute(saga_id="o-1"))
-        await auntil(store.gate.reached.is_set)
-        running.cancel()
-        await asyncio.sleep(SHORT)
-        store.gate.open()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await running
-        assert "completed" in caught.value.__notes__[0].splitlines()[0]
-
-    asyncio.run(work())
-    assert kit.log == ["a", "b"]
-    stored = store.get("o-1")
-    assert stored is not None
-    assert stored.status == "completed"
-
-
-@pytest.mark.parametrize("at", [3, 4])
-def test_a_cancellation_during_a_commit_of_the_undo(async_kit: Any, at: int) -> None:
-    kit, store = async_kit, HeldStore(at)
-
-    async def work() -> None:
-        saga = kit.saga(kit.task("a"), kit.task("b"), kit.task("c", ValueError()), store=store)
-        running = asyncio.create_task(saga.aexecute(saga_id="o-1"))
-        await auntil(store.gate.reached.is_set)
-        running.cancel()
-        await asyncio.sleep(SHORT)
-        store.gate.open()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    assert kit.log == ["a", "b", "c", "-b", "-a"]
-    stored = store.get("o-1")
-    assert stored is not None
-    assert stored.status == "compensated"
-
-
-def test_a_coroutine_that_suppresses_its_cancellation_is_waited_for_and_undone(async_kit: Any) -> None:
-    kit = async_kit
-
-    async def stubborn(context: Context) -> None:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        await asyncio.sleep(SHORT)
-        kit.log.append("b ended")
-
-    async def work() -> None:
-        saga = kit.saga(kit.task("a"), parallel(kit.task("b", stubborn), kit.task("c")), kit.task("d"))
-        running = asyncio.create_task(saga.aexecute())
-        await auntil(lambda: len(kit.log) == 3)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    assert kit.log.index("b ended") < kit.log.index("-b")
-    assert kit.log[-1] == "-a"
-    assert "d" not in kit.log
-
-
-@pytest.mark.parametrize("error", [None, ValueError("while it cleaned up")])
-def test_a_coroutine_that_suppresses_its_timeout_ends_as_it_likes(async_kit: Any, error: Exception | None) -> None:
-    kit = async_kit
-
-    async def stubborn(context: Context) -> None:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        if error is not None:
-            raise error
-
-    result = kit.run(kit.saga(kit.task("a"), kit.task("b", stubborn, timeout=SHORT)))
-    if error is None:  # a late success is a success
-        assert result.ok
-    else:
-        assert kit.log == ["a", "b", "-b", "-a"]
-        assert result.status is Status.COMPENSATED
-
-
-async def _within_a_timeout(work: Coroutine[Any, Any, Any]) -> None:
-    async with asyncio.timeout(SHORT):
-        await work
-
-
-async def _waited_for(work: Coroutine[Any, Any, Any]) -> None:
-    await asyncio.wait_for(work, SHORT)
-
-
-async def _beside_a_task_that_fails(work: Coroutine[Any, Any, Any]) -> None:
-    async def fail() -> None:
-        await asyncio.sleep(SHORT)
-        raise TimeoutError
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(work)
-        group.create_task(fail())
-
-
-@pytest.mark.parametrize("limited", [_within_a_timeout, _waited_for, _beside_a_task_that_fails])
-def test_a_limit_around_a_saga_undoes_it(async_kit: Any, gate: Any, limited: Any) -> None:
-    kit = async_kit
-    saga = kit.saga(kit.task("a"), kit.task("b", gate))
-    with pytest.raises((TimeoutError, ExceptionGroup)):
-        asyncio.run(limited(saga.aexecute()))
-    assert kit.log == ["a", "b", "-b", "-a"]
-
-
-def test_a_cancellation_while_a_failed_primary_is_undone_before_its_fallback(async_kit: Any, gate: Any) -> None:
-    kit = async_kit
-
-    async def forever(context: Context) -> None:
-        await asyncio.sleep(60)
-
-    primary = kit.task("b", forever, gate, timeout=SHORT)
-    saga = kit.saga(kit.task("a"), fallback(primary, kit.task("c")))
-
-    async def work() -> None:
-        running = asyncio.create_task(saga.aexecute())
-        await auntil(lambda: "-b" in kit.log)
-        running.cancel()
-        await asyncio.sleep(0.002)
-        gate.open()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(work())
-    assert kit.log == ["a", "b", "-b", "-a"]
 
 
 # -- the loop's own end -----------------------------------------------------------------------------------------------
@@ -365,6 +71,74 @@ def test_a_plain_execute_of_async_tasks_ends_after_its_stragglers(async_kit: Any
     result = kit.saga(kit.task("a"), slow, logger=on(CompensationSucceeded, gate.open, "a")).try_execute()
     assert kit.log == ["a", "-a", "-b"]
     assert result.join(0).status is Status.COMPENSATED
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.012, 0.022, 0.032, 0.042, 0.052])
+def test_the_end_of_the_loop_during_a_commit_leaves_nothing_undone(seconds: float, coroutines: Any) -> None:
+    class Slow(MemoryStore):
+        def append(self, *args: Any, **options: Any) -> None:
+            time.sleep(0.02)
+            super().append(*args, **options)
+
+    store = Slow()
+    saga = saga_of(coroutines.step("a"), coroutines.step("b"), coroutines.step("c"), store=store)
+    left: list[Any] = []
+
+    async def work() -> None:
+        left.append(asyncio.create_task(saga.aexecute(saga_id="o-1")))
+        await asyncio.sleep(seconds)
+
+    asyncio.run(work())
+    with suppress(BaseException):
+        left[0].exception()
+    row = store.get("o-1")
+    assert row is not None
+    if row.status == "running":
+        assert row.owner is None  # a recovery may take it
+    else:
+        assert row.status in ("compensated", "completed")
+    entries = store.journal("o-1")
+    assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
+
+
+def test_the_end_of_the_loop_right_as_the_undo_begins(log: list[str]) -> None:
+    bad = []
+    for moment in range(30):
+        log.clear()
+
+        async def fail() -> None:
+            raise ValueError
+
+        async def undo(name: str) -> None:
+            log.append(f"-{name}")
+
+        async def do(name: str) -> None:
+            log.append(name)
+            await asyncio.sleep(0)
+
+        saga = saga_of(*(step(functools.partial(do, n), functools.partial(undo, n), name=n) for n in "ab"), step(fail))
+
+        async def work(moment: int = moment, saga: Saga = saga) -> bool:
+            running = asyncio.create_task(saga.atry_execute())
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            return running.done()
+
+        done = asyncio.run(work())
+        names = [name for name in log if not name.startswith("-")]
+        if log != names + [f"-{name}" for name in reversed(names)]:
+            bad.append((moment, list(log)))
+        if done:
+            break
+    assert bad == []
+
+
+def test_a_store_that_fails_under_asyncio_run_gives_the_lease_back(coroutines: Any) -> None:
+    store = FullStore(0)
+    saga = saga_of(coroutines.step("a"), coroutines.step("b"), store=store)
+    with pytest.raises(StorageError):
+        asyncio.run(saga.aexecute(saga_id="o-1"))
+    until(lambda: store.get("o-1").owner is None)  # type: ignore[union-attr]
 
 
 # -- the loop goes on -------------------------------------------------------------------------------------------------
@@ -450,6 +224,31 @@ def test_waiting_for_a_straggler_does_not_block_the_loop(async_kit: Any, gate: A
 
     assert asyncio.run(work()).status is Status.COMPENSATED
     assert gate.in_time
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_joins_do_not_starve_the_execution_they_wait_for(count: int, coroutines: Any) -> None:
+    saga = saga_of(coroutines.step("a", lambda: asyncio.sleep(0.1)), coroutines.step("b"), store=MemoryStore())
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*(saga.atry_execute(saga_id="o-1") for _ in range(count)))
+
+    results = within(PATIENCE, lambda: asyncio.run(work()))
+    assert all(result.ok for result in results)
+
+
+def test_waiters_do_not_starve_the_straggler_they_wait_for(log: list[str], gate: Any) -> None:
+    saga = saga_of(step(gate.hold, lambda: log.append("-a"), name="a", timeout=SHORT), store=MemoryStore())
+
+    async def work() -> list[Any]:
+        result = await saga.atry_execute(saga_id="o-1")
+        waiting = [asyncio.create_task(result.ajoin()) for _ in range(40)]
+        await asyncio.sleep(0.05)
+        gate.open()
+        return await asyncio.gather(*waiting)
+
+    results = within(PATIENCE, lambda: asyncio.run(work()))
+    assert {result.status for result in results} == {Status.COMPENSATED}
 
 
 # -- context variables ------------------------------------------------------------------------------------------------
@@ -539,6 +338,19 @@ def test_recovery_finishes_sagas_with_async_tasks(async_kit: Any, lives: int, fa
         assert {f"-{name}" for name in done} <= set(kit.log)
         last_undo = {name: kit.log.index(f"-{name}") for name in done}
         assert all(last_undo["a"] >= place for place in last_undo.values())
+
+
+def test_a_recovery_inside_an_event_loop_works(coroutines: Any) -> None:
+    saga = saga_of(coroutines.step("a"), coroutines.step("b"))
+    store = left_at(saga, "b")
+
+    async def work() -> None:
+        Recovery(store, [saga]).run_once()
+
+    asyncio.run(work())
+    row = store.get("o-1")
+    assert row is not None
+    assert (row.status, row.owner) == ("compensated", None)
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------------

@@ -18,19 +18,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.leases import owner
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
-from tests.kit import (
-    Watched,
-    World,
-    check_journal,
-    check_truth,
-    expired,
-    journal_of,
-    outcomes,
-    probe,
-    told,
-    until,
-    within,
-)
+from tests.kit import Watched, World, check_journal, check_truth, expired, journal_of, outcomes, probe, told, until, within
 
 
 def heartbeats() -> list[threading.Thread]:

@@ -13,7 +13,7 @@ from saga import Context, InDoubt, Retry, Saga, Status, step
 from saga.errors import StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
-from tests.kit import Watched, expired, until, within
+from tests.kit import Watched, expired, left_at, saga_of, until, within
 
 
 def dies_at_once(saga: Saga, store: Store, saga_id: str) -> None:
@@ -109,3 +109,26 @@ def test_a_recovery_does_not_wait_for_the_long_retry_of_what_outlived_its_timeou
     assert row is not None
     assert (row.status, row.owner) == ("compensating", None)
     assert store.now() < row.due
+
+
+def test_a_recovered_undo_sees_what_a_live_one_sees_after_a_retry(plain: Any) -> None:
+    seen: list[dict[str, Any]] = []
+    tries: list[int] = []
+
+    def a(context: Context) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            context.junk = 1
+            raise OSError
+        context.kept = 1
+
+    def undo(context: Context) -> None:
+        seen.append(dict(context))
+
+    saga = saga_of(
+        step(a, undo, retry=Retry(2), timeout=9.0), step(lambda context: context.update(later=2), name="b"), plain.step("c")
+    )
+    store = left_at(saga, "c")
+    (result,) = Recovery(store, [saga]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert seen == [{"kept": 1, "later": 2}]

@@ -20,18 +20,7 @@ from saga.errors import SagaCancelledError, SagaExecutionException, StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
-from tests.kit import (
-    Watched,
-    World,
-    background,
-    check_journal,
-    check_truth,
-    expired,
-    journal_of,
-    probe,
-    until,
-    within,
-)
+from tests.kit import Watched, World, background, check_journal, check_truth, expired, journal_of, probe, until, within
 
 ACTIONS = ["cancel", "compensate", "resume", "retry", "skip"]
 

@@ -9,24 +9,7 @@ import pytest
 
 from saga.storage import MemoryStore, Store
 from tests.kit import Calls, Crash, crash_everywhere, in_memory_or_sqlite, left_at
-
-
-@pytest.fixture(params=["threads", "loop"])
-def calls(request: pytest.FixtureRequest) -> Calls:
-    """Plain functions, run in threads; and coroutine functions, run in an event loop."""
-    return Calls(request.param == "loop")
-
-
-@pytest.fixture
-def plain() -> Calls:
-    """Plain functions, run in threads."""
-    return Calls(False)
-
-
-@pytest.fixture
-def coroutines() -> Calls:
-    """Coroutine functions, run in an event loop."""
-    return Calls(True)
+from tests.kit.blocks import Blocks
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -43,3 +26,8 @@ def crashes() -> Callable[..., Iterator[Crash]]:
 @pytest.fixture
 def left() -> Callable[..., MemoryStore]:
     return left_at
+
+
+@pytest.fixture
+def blocks(calls: Calls) -> Blocks:
+    return Blocks(calls)

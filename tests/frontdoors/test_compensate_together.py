@@ -11,7 +11,7 @@ import pytest
 
 from saga import Retry, Saga, Status, parallel, sequence, step
 from saga.recovery import Recovery
-from tests.kit import saga_of
+from tests.kit import SHORT, saga_of
 
 
 def meeting(count: int, in_loop: bool) -> Callable[[], Any]:
@@ -185,7 +185,7 @@ def test_an_interrupt_in_one_undo_does_not_stop_the_others(calls: Any, kind: typ
 
 def test_the_undo_of_a_straggler_waits_for_it_alone(plain: Any) -> None:
     go = threading.Event()
-    group = parallel(plain.step("b", lambda: go.wait(20), timeout=0.02), plain.step("c"), compensate_together=True)
+    group = parallel(plain.step("b", lambda: go.wait(20), timeout=SHORT), plain.step("c"), compensate_together=True)
     result = plain.run_to_end(saga_of(plain.step("a"), group), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log[-3:] == ["-c", "-a", "-b"]

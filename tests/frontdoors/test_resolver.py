@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from saga import Context, Retry, Saga, Skip, Status, Task, fallback, parallel, step
+from saga.errors import SagaDefinitionError
+from saga.recovery import Recovery
 from tests.kit import saga_of
 
 with warnings.catch_warnings():  # its FastAPI part warns where FastAPI is installed
     warnings.simplefilter("ignore")
     import svcs
 
-from saga import Context, Retry, Saga, Skip, Status, Task, fallback, parallel, step
-from saga.errors import SagaDefinitionError
-from saga.recovery import Recovery
 
 log: list[str] = []
 
@@ -386,3 +386,25 @@ def test_an_asynchronous_container_of_svcs_does_too() -> None:
     assert log == ["charge", "refund"]
     assert closed == ["gateway", "gateway"]
     registry.close()
+
+
+def test_a_context_manager_that_only_a_coroutine_can_enter_is_told_so() -> None:
+    class A(Task[int]):
+        def execute(self, context: Context) -> int:
+            return 1
+
+    @asynccontextmanager
+    async def scope(kind: Any) -> Any:
+        yield kind()
+
+    result = saga_of(A, resolver=scope).try_execute()
+    assert "gives an async context manager for A, whose execute is a plain function" in str(result.error)
+
+
+def test_a_resolver_that_gives_no_task_is_told_so() -> None:
+    class A(Task[int]):
+        def execute(self, context: Context) -> int:
+            return 1
+
+    result = saga_of(A, resolver=lambda kind: "nothing").try_execute()
+    assert str(result.error) == "the resolver gives 'nothing' for A, which has no execute()"

@@ -15,11 +15,13 @@ from tests.kit.journals import check_journal, check_truth, journal_of, outcomes,
 from tests.kit.runners import KITS, Background, Calls, Kit, Watch, on, saga_of
 from tests.kit.stores import FullStore, HeldStore, Watched, Write, expired, found_after, in_memory_or_sqlite
 from tests.kit.tasks import Odd, failing_times, failures, undone_last_first
-from tests.kit.waiting import PATIENCE, Gate, auntil, background, in_a_child, ticks, until, within
+from tests.kit.waiting import LONG, PATIENCE, SHORT, Gate, auntil, background, in_a_child, ticks, until, within
 
 __all__ = [
     "KITS",
+    "LONG",
     "PATIENCE",
+    "SHORT",
     "Background",
     "Calls",
     "Crash",

@@ -18,6 +18,11 @@ T = TypeVar("T")
 PATIENCE: Final = 30.0
 """Seconds after which a test that hangs has failed."""
 
+SHORT: Final = 0.02
+"""Seconds after which something times out that is held until then: where it takes longer, nothing else comes of it."""
+LONG: Final = 0.5
+"""Seconds before whose end all that is to happen before a deadline has happened, however busy the machine is."""
+
 
 def background(call: Callable[[], T]) -> Callable[..., T]:
     """Begin ``call`` in a thread that nothing waits for. Return what waits for its result, for so many seconds at most."""

@@ -12,9 +12,7 @@ import pytest
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaCompensationError, SagaExecutionException, StepTimeoutError
 from saga.events import CompensationStarted, RetryScheduled, StepFailed, StepSkipped, StepStarted, StepSucceeded, StepTimedOut
-from tests.kit import on
-
-SHORT = 0.02
+from tests.kit import SHORT, on
 
 
 class Slow:

@@ -11,14 +11,7 @@ import pytest
 
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaExecutionException, SagaTimeoutError
-from saga.events import (
-    CompensationStarted,
-    CompensationSucceeded,
-    RetryScheduled,
-    SagaCompensating,
-    StepStarted,
-    StepTimedOut,
-)
+from saga.events import CompensationStarted, CompensationSucceeded, RetryScheduled, SagaCompensating, StepStarted, StepTimedOut
 
 DEADLINE = 0.05
 

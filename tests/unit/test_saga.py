@@ -9,17 +9,7 @@ from typing import Any
 
 import pytest
 
-from saga import (
-    Context,
-    Retry,
-    Saga,
-    Skip,
-    Status,
-    Task,
-    parallel,
-    sequence,
-    step,
-)
+from saga import Context, Retry, Saga, Skip, Status, Task, parallel, sequence, step
 from saga.errors import (
     MergeConflictError,
     SagaCompensationError,
