@@ -18,7 +18,21 @@ from saga.errors import LeaseLostError, StorageError
 from saga.leases import owner
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
-from tests.kit import Watched, World, check_journal, check_truth, expired, journal_of, outcomes, probe, told, until, within
+from tests.kit import (
+    LONG,
+    Watched,
+    World,
+    check_journal,
+    check_truth,
+    expired,
+    journal_of,
+    outcomes,
+    outlive_its_lease,
+    probe,
+    told,
+    until,
+    within,
+)
 
 
 def heartbeats() -> list[threading.Thread]:
@@ -60,10 +74,10 @@ def test_a_slow_recovered_step_keeps_its_lease_and_so_do_those_that_wait(store: 
     def slow(context: Context) -> None:
         calls.append(context.step.saga_id)
         if recorded:
-            time.sleep(0.5)
+            outlive_its_lease(store, context.step.saga_id)
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
+        return Saga("s", lease=LONG).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
 
     for n in range(3):
         watched = Watched(MemoryStore())
@@ -89,10 +103,10 @@ def test_who_finishes_what_it_joined_keeps_its_lease(store: Store) -> None:
     def slow() -> None:
         calls.append("a")
         if recorded:
-            time.sleep(0.5)
+            outlive_its_lease(store, "x")
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
+        return Saga("s", lease=LONG).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
 
     watched = Watched(MemoryStore())
     build().execute(saga_id="x", store=watched)  # type: ignore[arg-type]
@@ -277,7 +291,7 @@ def test_a_child_is_another_owner_and_keeps_its_own_leases(tmp_path: Any) -> Non
     path = tmp_path / "saga.db"
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(lambda: time.sleep(0.8), name="a", in_doubt=InDoubt.RERUN))
+        return Saga("s", lease=2 * LONG).add_task(step(lambda: time.sleep(4 * LONG), name="a", in_doubt=InDoubt.RERUN))
 
     mine = owner()
     with SqliteStore(path) as store:

@@ -14,7 +14,7 @@ from typing import Any
 
 from saga.errors import StorageError
 from saga.storage import Append, Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
-from tests.kit.waiting import Gate
+from tests.kit.waiting import Gate, until
 
 
 @contextmanager
@@ -166,6 +166,13 @@ def expired(store: Store, writes: Iterable[Write]) -> str:
             lease = Lease(row.saga_id, "dead", row.epoch)
         store.append(lease, write.entries, status=write.status, release=write.release)
     return first.new.saga_id
+
+
+def outlive_its_lease(store: Store, saga_id: str) -> None:
+    """Wait until the lease an execution has now is over, unless it is renewed meanwhile."""
+    row = store.get(saga_id)
+    assert row is not None
+    until(lambda: store.now() > row.lease_until)
 
 
 def found_after(store: Store, saga_id: str, entries: int | None = None) -> MemoryStore:

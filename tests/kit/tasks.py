@@ -83,11 +83,11 @@ class UndoableAsyncTask(AsyncTask):
 
 def failing_times(times: int, error: type[BaseException] = OSError) -> Any:
     """Return what raises the first so many times it is called, with or without a context."""
-    tries = itertools.count(1)
+    tries = itertools.count()
 
     def act(context: Context | None = None) -> None:
         number = next(tries)
-        if number <= times:
+        if number < times:
             raise error(number)
 
     return act

@@ -1,4 +1,4 @@
-"""Each semantic of the design has its tests, in ``tests/semantics`` unless it says otherwise:
+"""Each semantic of the design has its tests, in these files under ``tests``:
 
 1. ``semantics/test_reverse_order.py``: undo in reverse order of completion, all of it.
 2. ``semantics/test_failures.py``: what an exception is: not done, or unknown.

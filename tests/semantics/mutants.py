@@ -20,7 +20,8 @@ from typing import NamedTuple
 HOME = Path(__file__).resolve().parents[2]
 SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
 JOURNAL, VALUES, LEASES = "tests/durable/test_journal", "tests/durable/test_values", "tests/durable/test_leases"
-RECOVERY, START_ONCE = "tests/durable/test_recovery", "tests/durable/test_start_once"
+RECOVERY, SEVERAL = "tests/durable/test_recovery", "tests/durable/test_recovery_of_several"
+DIED, DOUBT, START_ONCE = "tests/durable/test_died_anywhere", "tests/durable/test_doubt", "tests/durable/test_start_once"
 CONTRACT, SQLITE, POSTGRES = "tests/storage/test_contract", "tests/storage/test_sqlite", "tests/storage/test_postgres"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
 
@@ -261,13 +262,13 @@ MUTANTS = [
         "attempts begin anew after a crash",
         "self._execute_again(step, attempt + 1, at)\n                continue",
         "self._execute_again(step, 1, at)\n                continue",
-        RECOVERY + " -k a_crash_uses_up_an_attempt",
+        DOUBT + " -k a_crash_uses_up_an_attempt",
     ),
     Mutant(
         "compensations begin anew after a crash",
         "self._compensate_again(steps[index], self.undo_attempts.get(index, 1) + 1, at)\n        for scheduled",
         "self._compensate_again(steps[index], 1, at)\n        for scheduled",
-        RECOVERY + " -k a_run_that_died_anywhere_is_undone",
+        DIED + " -k a_run_that_died_anywhere_is_undone",
     ),
     Mutant(
         "a transaction is open while user code runs",
@@ -478,73 +479,73 @@ MUTANTS = [
         "execute again what a person is to be asked about",
         "if goes_on and (self.past_pivot or step.in_doubt is InDoubt.RERUN) and step in waited_for:",
         "if goes_on and step in waited_for:",
-        RECOVERY + " -k branches_in_doubt",
+        DOUBT + " -k branches_in_doubt",
     ),
     Mutant(
         "go on beside what is to be compensated",
         "all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
         "any(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
-        RECOVERY + " -k branches_in_doubt",
+        DOUBT + " -k branches_in_doubt",
     ),
     Mutant(
         "compensate what a person is to be asked about",
         "        if step.in_doubt is InDoubt.ASK:\n            self.asked",
         "        if False:\n            self.asked",
-        RECOVERY + " -k branches_in_doubt",
+        DOUBT + " -k branches_in_doubt",
     ),
     Mutant(
         "in doubt is done again unless the task says otherwise",
         "in_doubt: InDoubt = InDoubt.COMPENSATE",
         "in_doubt: InDoubt = InDoubt.RERUN",
-        RECOVERY + " -k branches_in_doubt",
+        DOUBT + " -k branches_in_doubt",
     ),
     Mutant(
         "go forward once the undo has begun",
         "going = self.status is RUNNING and not self.plan.open",
         "going = not self.plan.open",
-        RECOVERY + " -k a_run_that_died_anywhere_and_is_rerun",
+        DIED + " -k a_run_that_died_anywhere_and_is_rerun",
     ),
     Mutant(
         "a crash in a step leaves no doubt",
         "self.record(StepFailed(step.name, attempt, at, 0.0, error, True))",
         "self.record(StepFailed(step.name, attempt, at, 0.0, error))",
-        RECOVERY + " -k a_run_that_died_anywhere_is_undone",
+        DIED + " -k a_run_that_died_anywhere_is_undone",
     ),
     Mutant(
         "a waiting compensation is made at once after a crash",
         "sorted(self.undoing - self.undo_waiting.keys()):\n            self._compensate_again",
         "sorted(self.undoing):\n            self._compensate_again",
-        RECOVERY + " -k a_compensation_waits_for_what_is_left",
+        DOUBT + " -k a_compensation_waits_for_what_is_left",
     ),
     Mutant(
         "the wait before another attempt begins anew after a crash",
         "left = max(0.0, scheduled.at + scheduled.delay - at)\n            self.commands.append(Wait(self.plan.by_name",
         "left = scheduled.delay\n            self.commands.append(Wait(self.plan.by_name",
-        RECOVERY + " -k a_wait_that_is_over_is_not_begun_again",
+        DOUBT + " -k a_wait_that_is_over_is_not_begun_again",
     ),
     Mutant(
         "a block goes on after its process died",
         "going = self.status is RUNNING and not self.plan.open",
         "going = self.status is RUNNING",
-        "tests/frontdoors/test_corner_cases -k a_dead_blocks_step_in_doubt",
+        "tests/frontdoors/test_transaction_stored -k a_dead_blocks_step_in_doubt",
     ),
     Mutant(
         "a recovered step does not get the result before it",
         "        view._run.previous = event.result\n    elif",
         "    elif",
-        RECOVERY + " -k a_run_that_died_anywhere_and_is_rerun",
+        DIED + " -k a_run_that_died_anywhere_and_is_rerun",
     ),
     Mutant(
         "a join is lost in a crash",
         "if self.joined[group.index] == len(group.scopes) and group.index not in self.merged",
         "if False",
-        RECOVERY + " -k a_join_that_was_not_recorded",
+        DOUBT + " -k a_join_that_was_not_recorded",
     ),
     Mutant(
         "another key after a crash",
         "context._begin(plan, row.saga_id)",
         'context._begin(plan, f"{row.saga_id}/{row.epoch}")',
-        RECOVERY + " -k idempotency_key",
+        DOUBT + " -k idempotency_key",
     ),
     # -- 11: stores that fail -----------------------------------------------------------------------------------------
     Mutant(
@@ -589,7 +590,7 @@ MUTANTS = [
         "go on without the journal in an event loop",
         "            raise UnstoredError(error) from error\n        then(result)",
         "            return\n        then(result)",
-        "tests/frontdoors/test_corner_cases -k a_store_that_fails_under_asyncio_run",
+        "tests/drivers/test_event_loop -k a_store_that_fails_under_asyncio_run",
     ),
     Mutant(
         "a block's step is not told to the journal",
@@ -644,31 +645,31 @@ MUTANTS = [
         "the next task runs before the end of the one before it is stored",
         "                if ended is not None:\n                    if one.execution is not None:",
         "                if ended is not None and following is None:\n                    if one.execution is not None:",
-        RECOVERY + " -k before_a_task_runs_the_end",
+        SEVERAL + " -k before_a_task_runs_the_end",
     ),
     Mutant(
         "what could not be stored together counts as stored",
         "            if stored:\n                journal._stored",
         "            if True:\n                journal._stored",
-        RECOVERY + " -k what_could_not_be_stored_together",
+        SEVERAL + " -k what_could_not_be_stored_together",
     ),
     Mutant(
         "what may have killed a process is read before an end is stored",
         "following is not None and following.row.recoveries == 1)",
         "following is not None)",
-        RECOVERY + " -k one_whose_journal_kills_the_process",
+        SEVERAL + " -k one_whose_journal_kills_the_process",
     ),
     Mutant(
         "executions wait for a slow one for ever",
         "until = time.monotonic() + BEAT if waits else math.inf",
         "until = math.inf",
-        RECOVERY + " -k what_waits_behind_a_slow_step",
+        SEVERAL + " -k what_waits_behind_a_slow_step",
     ),
     Mutant(
         "what is being given back is forgotten",
         'those before it took long", row.saga_id)\n            return',
         'those before it took long", row.saga_id)\n            one.settled = True\n            return',
-        RECOVERY + " -k what_is_being_given_back",
+        SEVERAL + " -k what_is_being_given_back",
     ),
     Mutant(
         "what could not be stored with others counts as stored",
@@ -686,13 +687,13 @@ MUTANTS = [
         "a claim with which nothing was tried counts",
         "self.give_back(one.lease, untried=True)",
         "self.give_back(one.lease)",
-        RECOVERY + " -k what_waits_behind_a_slow_step",
+        SEVERAL + " -k what_waits_behind_a_slow_step",
     ),
     Mutant(
         "a message to an execution that waits for others is lost",
         "        self.mail = True\n\n    def unstored",
         "        pass\n\n    def unstored",
-        RECOVERY + " -k a_message_to_one_that_waits",
+        SEVERAL + " -k a_message_to_one_that_waits",
     ),
     Mutant(
         "an execution kills recoveries for ever",
