@@ -27,6 +27,7 @@ from tests.kit import (
     journal_of,
     probe,
     until,
+    until_renewed,
     within,
 )
 
@@ -73,7 +74,7 @@ def test_a_running_call_ends_and_is_undone_when_its_execution_is_cancelled(flow:
 
     def cancel() -> None:
         Operations(store, "ann").cancel("x", "enough")
-        until(lambda: "OperatorActed" in journal_of(store, "x"))
+        until_renewed(store, "x", 2)
         gate.open()
 
     result = run_and(saga, store, cancel)

@@ -18,7 +18,7 @@ from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutio
 from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
-from tests.kit import LONG, PATIENCE, SHORT, HeldStore, auntil, found_after, in_a_child, until, within
+from tests.kit import LONG, PATIENCE, SHORT, HeldStore, auntil, found_after, in_a_child, until_renewed, within
 
 # -- what is booked is a file -----------------------------------------------------------------------------------------
 
@@ -340,8 +340,7 @@ def test_a_block_that_runs_is_kept_from_recovery_by_its_lease(folder: Path) -> N
     store = MemoryStore()
     with transaction("s", saga_id="t-1", store=store, lease=LONG) as tx:
         tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
-        first_lease = store.get("t-1").lease_until  # type: ignore[union-attr]
-        until(lambda: store.get("t-1").lease_until > first_lease)  # type: ignore[union-attr]
+        until_renewed(store, "t-1")
         assert Recovery(store, transactions=["s"]).run_once() == []
     assert tx.result is not None
     assert tx.result.ok

@@ -24,7 +24,7 @@ from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution
-from tests.kit import LONG, PATIENCE, SHORT, Background, Gate, saga_of, until, within
+from tests.kit import LONG, PATIENCE, SHORT, Background, Gate, saga_of, until_renewed, within
 
 # -- timers -----------------------------------------------------------------------------------------------------------
 
@@ -125,8 +125,7 @@ def test_a_running_timer_is_kept_from_recovery_by_its_lease(calls: Any, store: A
     saga = saga_of(timer(2 * LONG, name="t"), calls.step("b"), lease=LONG)
     running = Background(calls, saga, store)
     running.until_begun("t")
-    first_lease = store.get("o-1").lease_until
-    until(lambda: store.get("o-1").lease_until > first_lease)
+    until_renewed(store, "o-1")
     assert Recovery(store, [saga]).run_once() == []
     assert running.result.ok
     assert calls.log == ["b"]

@@ -13,7 +13,17 @@ from __future__ import annotations
 from tests.kit.crashes import Crash, Effects, World, crash_everywhere, left_at, probe
 from tests.kit.journals import check_journal, check_truth, journal_of, outcomes, told
 from tests.kit.runners import KITS, Background, Calls, Kit, Watch, on, saga_of
-from tests.kit.stores import FullStore, HeldStore, Watched, Write, expired, found_after, in_memory_or_sqlite, outlive_its_lease
+from tests.kit.stores import (
+    FullStore,
+    HeldStore,
+    Watched,
+    Write,
+    expired,
+    found_after,
+    in_memory_or_sqlite,
+    outlive_its_lease,
+    until_renewed,
+)
 from tests.kit.tasks import Odd, failing_times, failures, undone_last_first
 from tests.kit.waiting import LONG, PATIENCE, SHORT, Gate, auntil, background, in_a_child, ticks, until, within
 
@@ -57,5 +67,6 @@ __all__ = [
     "told",
     "undone_last_first",
     "until",
+    "until_renewed",
     "within",
 ]

@@ -168,6 +168,15 @@ def expired(store: Store, writes: Iterable[Write]) -> str:
     return first.new.saga_id
 
 
+def until_renewed(store: Store, saga_id: str, times: int = 1) -> None:
+    """Wait until the lease an execution has now is renewed so many times: what is in its inbox has been seen by the second."""
+    for _ in range(times):
+        row = store.get(saga_id)
+        assert row is not None
+        held = row.lease_until
+        until(lambda held=held: getattr(store.get(saga_id), "lease_until", 0.0) > held)  # type: ignore[misc]
+
+
 def outlive_its_lease(store: Store, saga_id: str) -> None:
     """Wait until the lease an execution has now is over, unless it is renewed meanwhile."""
     row = store.get(saga_id)
