@@ -26,7 +26,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Lease, MemoryStore, SqliteStore, Store
-from tests.kit import HeldStore, auntil
+from tests.kit import PATIENCE, HeldStore, auntil, until
 
 
 class Gated(HeldStore):
@@ -99,7 +99,7 @@ async def behind_one(
     await asyncio.sleep(0)
     meanwhile(running)
     store.gate.open()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         return await asyncio.gather(first, *running.values(), return_exceptions=True)
 
 
@@ -210,7 +210,7 @@ def test_nobody_waits_for_a_commit_that_takes_long() -> None:
         saga = build(store, log)
         first = asyncio.create_task(saga.atry_execute(saga_id="first"))
         await auntil(store.gate.reached.is_set)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             results = await asyncio.gather(*[saga.atry_execute(saga_id=saga_id) for saga_id in "xyz"])
         assert [result.status for result in results] == [Status.COMPLETED] * 3
         assert not first.done()
@@ -255,7 +255,7 @@ def test_what_the_executor_drops_is_stored_all_the_same(fate: list[str], many: i
     async def dropped() -> list[Any]:
         asyncio.get_running_loop().set_default_executor(Executor(*fate))
         saga = build(store, log)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await asyncio.gather(*[saga.atry_execute(saga_id=str(number)) for number in range(many)])
 
     assert [result.status for result in asyncio.run(dropped())] == [Status.COMPLETED] * many
@@ -287,7 +287,7 @@ def test_a_store_that_knows_nothing_of_groups_stores_several_at_once() -> None:
 
     class Together(MemoryStore):
         def append(self, *args: Any, **options: Any) -> None:
-            three.wait(20)
+            three.wait(PATIENCE)
             super().append(*args, **options)
 
     async def many() -> list[Any]:
@@ -321,7 +321,7 @@ def test_whatever_a_store_raises_is_told(error: type[BaseException]) -> None:
             raise error
 
     async def one() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await build(Wrong(), []).aexecute()
 
     with pytest.raises(StorageError, match=rf"{error.__name__}\(\)"):
@@ -417,10 +417,7 @@ def test_a_loop_that_is_closed_in_a_commit_is_not_kept() -> None:
         gc.collect()
         return not any(one() for one in gone)
 
-    end = time.monotonic() + 20
-    while not is_gone() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert is_gone()
+    until(is_gone)
 
 
 def test_what_cannot_be_stored_is_given_back_where_no_threads_begin_any_more() -> None:

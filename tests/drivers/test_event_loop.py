@@ -371,20 +371,20 @@ SCRIPT = textwrap.dedent(
             say("a")
         async def compensate(self, context):
             say("-a")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1)
             say("-a ended")
 
     class Slow(Task):
         async def execute(self, context):
             say("slow")
-            await asyncio.sleep(30)
+            await asyncio.sleep(3600)
         async def compensate(self, context):
             say("-slow")
 
     class SlowInAThread(Task):
         def execute(self, context):
             say("slow")
-            time.sleep(0.3)
+            time.sleep(1)
             say("slow ended")
         def compensate(self, context):
             say("-slow")
@@ -416,7 +416,7 @@ def interrupted(kind: str, *moments: str) -> list[str]:
                     left.pop(0)
                     time.sleep(0.02)
                     process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0, said
+            assert process.wait(PATIENCE) == 0, said
         finally:
             process.kill()
     return said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from saga import Saga, Skip, Status, parallel, receive, step
 from saga.errors import SagaTimeoutError, StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import PATIENCE, FullStore, Gate, auntil, saga_of, within
+from tests.kit import LONG, PATIENCE, FullStore, Gate, auntil, saga_of, within
 
 
 class HeldAtStep(MemoryStore):
@@ -111,7 +110,7 @@ def test_a_signal_that_is_read_while_the_stop_comes_is_not_lost() -> None:
     async def beside() -> None:
         if "beside" not in log:
             log.append("beside")
-            await asyncio.sleep(5)
+            await asyncio.sleep(3600)
 
     saga = saga_of(act("pay", pivot=True), parallel(receive("go"), step(beside)), act("last"), store=store)
 
@@ -167,16 +166,14 @@ def test_the_event_loop_lives_while_an_abandoned_execution_waits_for_its_calls(c
 def test_a_step_that_cleans_up_after_the_deadline_is_not_cancelled_again_at_its_timeout() -> None:
     async def work() -> None:
         try:
-            await asyncio.sleep(5)
+            await asyncio.sleep(3600)
         except asyncio.CancelledError:
             log.append("clean-up begins")
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(2 * LONG)
             log.append("clean-up ends")
             raise
 
-    saga = Saga("s", timeout=0.05).add_task(step(work, lambda: log.append("undone"), timeout=0.1))
-    started = time.monotonic()
+    saga = Saga("s", timeout=LONG).add_task(step(work, lambda: log.append("undone"), timeout=2 * LONG))
     result = within(PATIENCE, lambda: asyncio.run(saga.atry_execute()))
     assert log == ["clean-up begins", "clean-up ends", "undone"]
     assert (result.status, type(result.error)) == (Status.COMPENSATED, SagaTimeoutError)
-    assert time.monotonic() - started < 1

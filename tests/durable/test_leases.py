@@ -20,6 +20,7 @@ from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
 from tests.kit import (
     LONG,
+    PATIENCE,
     Watched,
     World,
     check_journal,
@@ -45,10 +46,10 @@ def test_a_slow_step_keeps_its_lease(new_store: Callable[[], Store], tmp_path: A
 
     def slow() -> None:
         calls.append("a")
-        time.sleep(1.2)
+        outlive_its_lease(store, "x")
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN)).add_task(step(lambda: 1, name="b"))
+        return Saga("s", lease=LONG).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN)).add_task(step(lambda: 1, name="b"))
 
     recovery = Recovery(store, [build()])
     stop = threading.Event()
@@ -180,7 +181,7 @@ def test_who_has_lost_the_lease_starts_nothing_after_its_running_branches(store:
         steal(store, context.step.saga_id)
 
     def slow() -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         calls.append("slow")
 
     flow = parallel(
@@ -188,7 +189,7 @@ def test_who_has_lost_the_lease_starts_nothing_after_its_running_branches(store:
         sequence(step(slow, lambda: calls.append("-b"), name="b"), step(lambda: calls.append("b2"), name="b2")),
     )
     with pytest.raises(LeaseLostError):
-        within(10, lambda: Saga("s").add_task(flow).execute(saga_id="x", store=store))
+        within(PATIENCE, lambda: Saga("s").add_task(flow).execute(saga_id="x", store=store))
     assert calls == []
     go_on.set()
     until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
@@ -205,7 +206,7 @@ def test_who_has_lost_the_lease_while_a_straggler_runs_leaves_that_to_the_other(
     go_on = threading.Event()
 
     def slow() -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
 
     saga = Saga("s").add_task(step(slow, lambda: calls.append("-a"), name="a", timeout=0.05))
     result = saga.try_execute(saga_id="x", store=store)
@@ -380,7 +381,7 @@ def test_a_store_that_fails_at_any_write_stops_the_saga_and_a_recovery_finishes_
 
         watched.before = fail
         with pytest.raises(StorageError, match=f"disk full at {number}"):
-            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+            within(PATIENCE, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
         stored = journal_of(watched.store, "x")
         begun = [line.partition(" ")[2] for line in stored if line.startswith("StepStarted")]
@@ -393,7 +394,7 @@ def test_a_store_that_fails_at_any_write_stops_the_saga_and_a_recovery_finishes_
         row = watched.store.get("x")
         assert row is not None
         assert (row.owner, row.status in ("running", "compensating")) == (None, True)  # given back, for others to take up
-        (result,) = within(10, Recovery(watched.store, [build(world)]).run_once)
+        (result,) = within(PATIENCE, Recovery(watched.store, [build(world)]).run_once)
         entries = watched.store.journal("x")
         check_journal(entries)
         check_truth(result, world)
@@ -414,11 +415,11 @@ def test_what_a_faulty_store_raises_is_told_as_a_storage_error(build: Callable[[
 
         watched.before = fail
         with pytest.raises(StorageError, match="a fault") as caught:
-            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+            within(PATIENCE, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
         assert isinstance(caught.value.__cause__, RuntimeError)
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
         assert watched.attempted == number + 1
-        (result,) = within(10, Recovery(watched.store, [build(world)]).run_once)
+        (result,) = within(PATIENCE, Recovery(watched.store, [build(world)]).run_once)
         check_journal(watched.store.journal("x"))
         check_truth(result, world)
 
@@ -430,7 +431,7 @@ def test_a_lease_is_not_given_back_while_a_branch_runs(store: Store) -> None:
 
     def slow() -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         calls.append("b")
 
     def fail(attempted: int) -> None:
@@ -439,7 +440,8 @@ def test_a_lease_is_not_given_back_while_a_branch_runs(store: Store) -> None:
 
     watched.before = fail
     flow = parallel(
-        step(lambda: begun.wait(10), lambda: calls.append("-a"), name="a"), step(slow, lambda: calls.append("-b"), name="b")
+        step(lambda: begun.wait(PATIENCE), lambda: calls.append("-a"), name="a"),
+        step(slow, lambda: calls.append("-b"), name="b"),
     )
     saga = Saga("s").add_task(flow)
     try:
@@ -476,7 +478,7 @@ def test_an_interrupt_in_any_write_undoes_everything(
         else:
             watched.before = interrupt
         with pytest.raises(KeyboardInterrupt, match=f"at {number}"):
-            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+            within(PATIENCE, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
         assert world.faults == []
         row = watched.store.get("x")
         if number == 0:
@@ -505,7 +507,7 @@ def test_two_interrupts_in_writes_still_undo_everything() -> None:
 
             watched.before = interrupt
             with pytest.raises(KeyboardInterrupt):
-                within(10, lambda watched=watched, world=world: failing(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+                within(PATIENCE, lambda watched=watched, world=world: failing(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
             assert world.faults == []
             check_journal(watched.store.journal("x"))
             check_truth(failing(world).try_execute(saga_id="x", store=watched.store), world)

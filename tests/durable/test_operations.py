@@ -15,7 +15,7 @@ from saga.errors import SagaCancelledError, SagaExecutionException, StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, Store
-from tests.kit import Watched, World, check_journal, check_truth, expired, journal_of, probe, within
+from tests.kit import PATIENCE, Watched, World, check_journal, check_truth, expired, journal_of, probe, within
 
 ACTIONS = ["cancel", "compensate", "resume", "retry", "skip"]
 
@@ -136,7 +136,7 @@ def test_what_fits_is_recorded_and_the_next_recovery_carries_it_out(
     assert row is not None
     gave_up = "SagaCompensating c" in journal_of(store, "x")
     assert (row.status, row.owner, row.recoveries) == ("compensating" if gave_up else "running", None, 0)
-    (result,) = within(10, Recovery(store, [build(world)]).run_once)
+    (result,) = within(PATIENCE, Recovery(store, [build(world)]).run_once)
     entries = store.journal("x")
     check_journal(entries)
     calls = [name for name, _ in world.calls]
@@ -233,14 +233,14 @@ def test_branches_in_doubt_are_decided_together_or_one_by_one(action: str, store
     build(World(store=watched.store)).execute(saga_id="x", store=watched)  # type: ignore[arg-type]
     expired(store, watched.writes[:1])
     world = World(store=store, log=["a", "b"])
-    (result,) = within(10, Recovery(store, [build(world)]).run_once)
+    (result,) = within(PATIENCE, Recovery(store, [build(world)]).run_once)
     assert result.status is Status.STUCK
     assert result.in_doubt == ("a", "b")
     assert result.results == {"c": {"step": ("c", 0)}}
     operations = Operations(store, "ann", sagas=[build(world)])
     for name in ("a", "b") if action == "skip" else ("a",):
         act(operations, action, on=name)
-        (result,) = within(10, Recovery(store, [build(world)]).run_once)
+        (result,) = within(PATIENCE, Recovery(store, [build(world)]).run_once)
     check_journal(store.journal("x"))
     calls = [name for name, _ in world.calls]
     if action == "compensate":

@@ -24,7 +24,7 @@ from saga.leases import Keeper, keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
-from tests.kit import Watched, check_journal, journal_of, until, within
+from tests.kit import PATIENCE, Watched, check_journal, journal_of, until, within
 from tests.kit.recoveries import left_behind, simple, three_left
 
 
@@ -262,7 +262,7 @@ def test_what_waits_behind_a_slow_step_is_given_back_to_others(store: Store, mon
             ran.append(context.step.saga_id)
             if len(ran) == 1:
                 began.set()
-                assert go_on.wait(20)
+                assert go_on.wait(PATIENCE)
 
     def build() -> Saga:
         return Saga("s").add_task(step(work, name="a", in_doubt=InDoubt.RERUN))
@@ -272,11 +272,11 @@ def test_what_waits_behind_a_slow_step_is_given_back_to_others(store: Store, mon
     recorded = True
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(Recovery(store, [build()]).run_once)
-        assert began.wait(10)
+        assert began.wait(PATIENCE)
         others: list[SagaResult] = []
         until(lambda: others.extend(Recovery(store, [build()]).run_once()) or len(others) == 2)
         go_on.set()
-        assert [result.saga_id for result in slow.result(10)] == ran[:1]
+        assert [result.saga_id for result in slow.result(PATIENCE)] == ran[:1]
     assert sorted(ran) == ["x0", "x1", "x2"]
     assert all(result.ok for result in others)
     for saga_id in ran[1:]:
@@ -321,7 +321,7 @@ def test_a_step_that_waits_for_another_execution_of_its_batch_has_it_finished(
     left_behind(store, build, "the parent")
     left_behind(store, lambda: Saga("child").add_task(step(lambda: 7, name="a", in_doubt=InDoubt.RERUN)), "the child")
     recorded = True
-    results = within(20, lambda: Recovery(store, [build(), child]).run_once())
+    results = within(PATIENCE, lambda: Recovery(store, [build(), child]).run_once())
     assert joined == [7]
     assert all(result.ok for result in results)
     assert sorted(row.status for row in store.list().executions) == ["completed"] * 2

@@ -11,20 +11,20 @@ import pytest
 
 from saga import Retry, Saga, Status, parallel, sequence, step
 from saga.recovery import Recovery
-from tests.kit import SHORT, saga_of
+from tests.kit import PATIENCE, SHORT, saga_of
 
 
 def meeting(count: int, in_loop: bool) -> Callable[[], Any]:
     """Return what ends only once ``count`` calls are in it at the same time."""
     barrier = threading.Barrier(count)
     if not in_loop:
-        return lambda: barrier.wait(10)
+        return lambda: barrier.wait(PATIENCE)
     here = 0
 
     async def meet() -> None:
         nonlocal here
         here += 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while here < count:
                 await asyncio.sleep(0.001)
 
@@ -185,7 +185,7 @@ def test_an_interrupt_in_one_undo_does_not_stop_the_others(calls: Any, kind: typ
 
 def test_the_undo_of_a_straggler_waits_for_it_alone(plain: Any) -> None:
     go = threading.Event()
-    group = parallel(plain.step("b", lambda: go.wait(20), timeout=SHORT), plain.step("c"), compensate_together=True)
+    group = parallel(plain.step("b", lambda: go.wait(PATIENCE), timeout=SHORT), plain.step("c"), compensate_together=True)
     result = plain.run_to_end(saga_of(plain.step("a"), group), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log[-3:] == ["-c", "-a", "-b"]

@@ -16,7 +16,7 @@ from saga import Context, InDoubt, Retry, Saga, Skip, Status, StepStatus, Task, 
 from saga.errors import SagaDefinitionError, StepTimeoutError
 from saga.events import StepTimedOut
 from saga.recovery import Recovery
-from tests.kit import LONG, SHORT, Gate, on, saga_of
+from tests.kit import LONG, PATIENCE, SHORT, Gate, on, saga_of
 
 # -- success and failure ----------------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ def test_no_fallback_begins_where_another_branch_has_failed(plain: Any) -> None:
     failed = threading.Event()
 
     def late() -> None:
-        assert failed.wait(20)
+        assert failed.wait(PATIENCE)
         time.sleep(SHORT)
         raise OSError
 
@@ -228,7 +228,7 @@ def test_a_primary_that_cannot_be_undone_is_not_replaced(plain: Any, gate: Any, 
 
 def test_a_deadline_while_a_straggling_primary_is_waited_for(plain: Any) -> None:
     go = threading.Event()
-    pair = fallback(plain.step("b", lambda: go.wait(20), timeout=SHORT), plain.step("c"))
+    pair = fallback(plain.step("b", lambda: go.wait(PATIENCE), timeout=SHORT), plain.step("c"))
     result = plain.run_to_end(saga_of(plain.step("a"), pair, timeout=LONG), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log == ["a", "b", "-a", "-b"]

@@ -16,7 +16,7 @@ from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import LONG, SHORT, failing_times, on, saga_of, within
+from tests.kit import LONG, PATIENCE, SHORT, failing_times, on, saga_of, within
 
 
 def test_before_the_pivot_everything_is_undone(calls: Any) -> None:
@@ -132,20 +132,20 @@ def test_operators_cannot_undo_it_any_more(plain: Any, action: str) -> None:
     store = MemoryStore()
     begun, go = threading.Event(), threading.Event()
     saga = saga_of(
-        plain.step("a"), plain.step("p", pivot=True), plain.step("b", lambda: (begun.set(), go.wait(20))), plain.step("c")
+        plain.step("a"), plain.step("p", pivot=True), plain.step("b", lambda: (begun.set(), go.wait(PATIENCE))), plain.step("c")
     )
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(saga.try_execute(saga_id="o-1", store=store)))
     thread.start()
     try:
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE)
         with pytest.raises(ValueError, match="past its pivot"):
             getattr(Operations(store, "ann", sagas=[saga]), action)("o-1", "a test")
         getattr(Operations(store, "ann"), action)("o-1", "a test")  # it does not know better, but the execution does
         keeper_of(store).look("o-1")
     finally:
         go.set()
-        thread.join(20)
+        thread.join(PATIENCE)
     assert results[0].ok
     assert plain.log == ["a", "p", "b", "c"]
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_stored_after_the_pivot_is_not_executed_for_ever(log: lis
 
     store = MemoryStore()
     saga = saga_of(plain.step("p", pivot=True), step(b, retry=Retry(2)), plain.step("c"), store=store)
-    result = within(4, lambda: saga.try_execute(saga_id="o-1"))
+    result = within(PATIENCE, lambda: saga.try_execute(saga_id="o-1"))
     assert (result.status, log) == (Status.STUCK, ["p", "b"])
     assert result.reason == "done past the pivot, and what came of it could not be stored: b"
     assert Recovery(store, [saga]).run_once() == []

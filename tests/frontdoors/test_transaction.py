@@ -337,7 +337,7 @@ def test_many_blocks_at_once_share_nothing(calls: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE)
     assert sorted(undone) == list(range(1, 40, 2))
 
 

@@ -10,7 +10,7 @@ import pytest
 from saga import Context, Retry, Saga, Skip, Status, Task, Transaction, fallback, sequence
 from saga.errors import SagaDefinitionError, SagaExecutionException, StepTimeoutError
 from saga.events import StepTimedOut
-from tests.kit import SHORT, on
+from tests.kit import PATIENCE, SHORT, on
 from tests.kit.blocks import Blocks, Do, Group
 
 
@@ -158,7 +158,7 @@ def test_a_step_that_takes_too_long_fails_and_is_undone(blocks: Blocks, gate: An
         blocks.run(body, logger=on(StepTimedOut, gate.open))
     assert isinstance(caught.value.__cause__, StepTimeoutError)
     assert blocks.tx.result is not None
-    assert blocks.tx.result.join(20).status is Status.COMPENSATED
+    assert blocks.tx.result.join(PATIENCE).status is Status.COMPENSATED
     assert sorted(blocks.log) == ["-a", "-b", "a", "b"]
 
 

@@ -146,7 +146,7 @@ def test_a_signal_is_the_result_of_the_step_that_waits(calls: Any, store: Any) -
 
 def test_a_signal_may_come_before_the_step_that_asks_for_it(plain: Any, store: Any) -> None:
     go = threading.Event()
-    saga = saga_of(plain.step("a", lambda: go.wait(20)), receive("paid"), plain.step("b"), store=store)
+    saga = saga_of(plain.step("a", lambda: go.wait(PATIENCE)), receive("paid"), plain.step("b"), store=store)
     running = Background(plain, saga, store)
     running.until_begun("a")
     saga.signal("o-1", "paid", 7)
@@ -176,7 +176,7 @@ def test_signals_of_one_name_are_taken_in_the_order_they_came(plain: Any, store:
 
 def test_a_signal_that_comes_twice_is_taken_once(plain: Any, store: Any) -> None:
     go = threading.Event()
-    saga = saga_of(receive("x"), plain.step("b", lambda: go.wait(20)), store=store)
+    saga = saga_of(receive("x"), plain.step("b", lambda: go.wait(PATIENCE)), store=store)
     running = Background(plain, saga, store)
     running.until_begun("x")
     saga.signal("o-1", "x", 1)

@@ -3,7 +3,8 @@
 ``waiting``: gates, and waits for what another thread, process or coroutine does. ``tasks``: tasks and functions that note what
 is called. ``runners``: sagas of flows, run by either driver, and what is watched of them. ``stores``: stores that are watched,
 held or full, and journals cut off as a crash would. ``crashes``: steps with effects, and what is found wherever their process
-died. ``journals``: what every journal and every ending must be.
+died. ``journals``: what every journal and every ending must be. By name only: ``recoveries``, ``blocks`` and ``databases``, for
+executions that are left to a recovery, for blocks in either form, and for stores of every kind.
 
 No test is here, and nothing that only one file needs.
 """

@@ -21,6 +21,7 @@ class Group(Do):
 
 
 Body = Callable[[Transaction], Generator[Do, Any, None]]
+"""A block: it gets the transaction, and is sent what each step returns or raises."""
 
 
 class Blocks:
@@ -39,6 +40,7 @@ class Blocks:
         return Do(self.calls.function(name, during), self.calls.function(f"-{name}", during_undo), name=name, **options)
 
     def run(self, body: Body, *args: Any, **options: Any) -> SagaResult:
+        """Execute a block with the arguments of ``transaction``, and return its result."""
         self.tx = transaction(*args, **options)
         if self.calls.in_loop:
             asyncio.run(self._arun(body))

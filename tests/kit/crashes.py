@@ -41,6 +41,7 @@ class World:
         return {name for name, is_there in found.items() if is_there}
 
     def seen_by_call(self) -> dict[str, list[Any]]:
+        """Return what each call of a step, or of its compensation, saw."""
         found: dict[str, list[Any]] = {}
         for name, seen in self.calls:
             found.setdefault(name, []).append(seen)
@@ -74,6 +75,7 @@ class World:
         return outcomes(entries, step, undo)
 
     def act(self, name: str) -> None:
+        """Have the effect of a call."""
         with self.lock:
             self.log.append(name)
 

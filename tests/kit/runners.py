@@ -37,6 +37,7 @@ class Runner:
         self.log: list[str] = [] if log is None else log
 
     def saga(self, *flows: Any, **options: Any) -> Saga:
+        """Return a saga of these flows, one after the other."""
         return saga_of(*flows, **options)
 
     def run(self, saga: Saga, context: Any = None, **options: Any) -> SagaResult:

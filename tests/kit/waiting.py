@@ -85,11 +85,8 @@ class Gate:
         self.in_time: bool | None = None
         self._open = threading.Event()
 
-    @property
-    def is_open(self) -> bool:
-        return self._open.is_set()
-
     def open(self, context: object = None) -> None:
+        """Let go all that is held, and hold nothing more."""
         self._open.set()
 
     def hold(self, context: object = None) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from saga import Compensate, Context, Retry, Saga, Skip, Status, parallel, step
 from saga.events import RetryScheduled, SagaCompensating, StepFailed, StepSkipped, StepStarted
-from tests.kit import failing_times
+from tests.kit import PATIENCE, failing_times
 
 
 @pytest.mark.parametrize("on_error", [Compensate, Skip], ids=["compensate", "skip"])
@@ -113,7 +113,7 @@ def test_no_attempt_is_made_once_another_branch_has_failed(make: Any, log: list[
     scheduled = threading.Event()
     saga = Saga("s", logger=[watch, lambda e, i: scheduled.set() if isinstance(e, RetryScheduled) else None])
     waiting = make("w", ValueError(), retry=Retry(2, backoff=3600), compensate_on_failure=undo_own)
-    saga.add_task(parallel(waiting, make("bad", lambda context: (scheduled.wait(10), 1 / 0))))
+    saga.add_task(parallel(waiting, make("bad", lambda context: (scheduled.wait(PATIENCE), 1 / 0))))
     result = saga.try_execute()
     assert sorted(log[:2]) == ["bad", "w"]
     assert log[2:] == (["-w"] if undo_own else [])

@@ -12,6 +12,7 @@ import pytest
 from saga import Context, Retry, Saga, Status, parallel, sequence
 from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import CompensationStarted, SagaCompensated, SagaCompensating, SagaStuck, StepSucceeded
+from tests.kit import PATIENCE
 
 
 def subsets(items: range) -> list[tuple[int, ...]]:
@@ -95,7 +96,7 @@ def test_branches_are_undone_in_reverse_order_of_completion_not_of_declaration(
 
     def gated(name: str) -> Any:
         def wait(context: Context) -> None:
-            assert gates[name].wait(10)
+            assert gates[name].wait(PATIENCE)
 
         return make(name, wait, OSError(name) if name in bad else None)
 

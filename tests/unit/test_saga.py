@@ -18,6 +18,7 @@ from saga.errors import (
     SagaTimeoutError,
     StepTimeoutError,
 )
+from tests.kit import LONG
 
 
 class Recorder(Task[int]):
@@ -171,7 +172,7 @@ def test_a_retry_waits_for_the_straggler_and_its_late_success_counts() -> None:
 def test_the_deadline_starts_the_undo() -> None:
     log: list[str] = []
     go = threading.Event()
-    saga = Saga("s", timeout=0.05).add_task(Recorder("a", log))
+    saga = Saga("s", timeout=LONG).add_task(Recorder("a", log))
     saga.add_task(step(lambda: go.wait(10), lambda: log.append("-slow"), name="slow"))
     saga.add_task(Recorder("never", log))
     result = saga.try_execute()
