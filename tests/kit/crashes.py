@@ -165,7 +165,7 @@ def crash_everywhere(build: Callable[[Effects], Saga], during: Callable[[Saga, A
     saga = build(effects)
     with suppress(SagaExecutionException, KeyboardInterrupt):
         if during is None:
-            saga.try_execute(saga_id="o-1", store=watched)  # type: ignore[arg-type]
+            saga.try_execute(saga_id="o-1", store=watched)
         else:
             during(saga, watched)
     seen = [write.happened for write in watched.writes] + [frozenset(effects)]
@@ -189,7 +189,7 @@ def left_at(saga: Saga, at: str, *, age: float = 0.0) -> MemoryStore:
             raise StorageError("the process dies here")
 
     watched.after = die
-    saga.store = watched  # type: ignore[assignment]
+    saga.store = watched
     with pytest.raises(StorageError, match="dies here"):
         saga.execute(saga_id="o-1")
     store = MemoryStore()

@@ -22,7 +22,7 @@ def record(build: Build, doubt: Any, store: Store) -> tuple[SagaResult, World, l
     watched = Watched(store)
     world.store = watched.store
     watched.happened = lambda: len(world.log)
-    result = build(world, doubt).try_execute({"given": [1, 2]}, saga_id="x", store=watched)  # type: ignore[arg-type]
+    result = build(world, doubt).try_execute({"given": [1, 2]}, saga_id="x", store=watched)
     assert world.faults == []
     check_journal(watched.entries())
     return result, world, watched.writes
@@ -64,7 +64,7 @@ def left_behind(store: Store, build: Callable[[], Saga], saga_id: str = "x", cou
     """Leave an execution in the store whose process died after so many writes."""
     watched = Watched(MemoryStore())
     with suppress(Exception):
-        build().execute(values, saga_id=saga_id, store=watched)  # type: ignore[arg-type]
+        build().execute(values, saga_id=saga_id, store=watched)
     expired(store, watched.writes[:count])
 
 

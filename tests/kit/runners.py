@@ -170,10 +170,10 @@ class Background:
 
 def on(kind: type, act: Callable[[], Any], step: str | None = None) -> Callable[[Any, Any], None]:
     """Return an observer that acts on the first event of ``kind`` (of ``step``)."""
-    done = []
+    done: list[Any] = []
 
     def observer(event: Any, info: Any) -> None:
-        if isinstance(event, kind) and (step is None or event.step == step) and not done:
+        if isinstance(event, kind) and (step is None or getattr(event, "step", None) == step) and not done:
             done.append(event)
             act()
 

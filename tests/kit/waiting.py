@@ -41,9 +41,10 @@ def background(call: Callable[[], T]) -> Callable[..., T]:
         thread.join(seconds)
         assert outcome, f"no end after {seconds} s"
         ended_well, value = outcome[0]
-        if not ended_well:
-            raise value
-        return value
+        if ended_well:
+            returned: T = value
+            return returned
+        raise value
 
     return result
 

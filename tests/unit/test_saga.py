@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 from typing import Any
 
@@ -18,7 +17,7 @@ from saga.errors import (
     SagaTimeoutError,
     StepTimeoutError,
 )
-from tests.kit import LONG
+from tests.kit import LONG, failures
 
 
 class Recorder(Task[int]):
@@ -39,16 +38,7 @@ class Recorder(Task[int]):
             raise self.undo_error
 
 
-def cases() -> list[tuple[int, int, tuple[int, ...]]]:
-    found = []
-    for count in range(1, 6):
-        for failing in range(count):
-            for size in range(failing + 1):
-                found += [(count, failing, bad) for bad in itertools.combinations(range(failing), size)]
-    return found
-
-
-@pytest.mark.parametrize(("count", "failing", "bad"), cases())
+@pytest.mark.parametrize(("count", "failing", "bad"), [(n, *case) for n in range(1, 6) for case in failures(n)])
 def test_every_undo_is_tried_last_first_whatever_fails(count: int, failing: int, bad: tuple[int, ...]) -> None:
     log: list[str] = []
     saga = Saga("s")
