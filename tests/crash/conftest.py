@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from crashkit.pool import Pool
 
+from tests.storage import servers
+
 FULL = os.environ.get("SAGA_CRASH") == "full"
 SEED = 20240607
 pools: dict[str, Pool] = {}
@@ -43,6 +45,21 @@ def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     pools["servers"] = pool
     yield pool
     pool.close()
+
+
+# Servers of their own: connections are cut here, and what is left behind stays.
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    with servers.mariadb() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
