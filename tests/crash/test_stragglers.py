@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from crashkit.world import until
 
 from saga import Saga, Task
 from saga.drivers.threads import Execution
 from saga.errors import StorageError
 from saga.storage import SqliteStore
+from tests.kit import until
 
 
 class Late(Task):

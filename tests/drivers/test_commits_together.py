@@ -26,31 +26,29 @@ from saga.durable.leases import keeper_of
 from saga.errors import LeaseLostError, StorageError
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Lease, MemoryStore, SqliteStore, Store
-from tests.drivers.conftest import until
+from tests.kit import PATIENCE, HeldStore, auntil, until
 
 
-class Gated(MemoryStore):
+class Gated(HeldStore):
     """Holds the first commit until it is let go, and notes what is stored together.
 
     :ivar fault: what becomes of a commit of several executions.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.reached, self.go = threading.Event(), threading.Event()
+        super().__init__(at=1)
         self.together: list[list[str]] = []
         self.alone: list[str] = []
         self.fault: Callable[[Sequence[Append]], list[bool]] | None = None
         self.failing: set[str] = set()
 
     def append(self, lease: Lease, entries: Sequence[Entry], **options: Any) -> None:
-        if not self.reached.is_set():
-            self.reached.set()
-            assert self.go.wait(20)
+        if not self.gate.reached.is_set():
+            self.gate.hold()
         self.alone.append(lease.saga_id)
         if lease.saga_id in self.failing:
             raise StorageError("the disk is full")
-        super().append(lease, entries, **options)
+        MemoryStore.append(self, lease, entries, **options)
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         self.together.append(sorted(one.lease.saga_id for one in appends))
@@ -95,13 +93,13 @@ async def behind_one(
     """Execute one saga up to its first commit, others up to theirs, and then all of them to their ends."""
     saga = build(store, log)
     first = asyncio.create_task(saga.atry_execute(saga_id="first"))
-    await until(store.reached.is_set)
+    await auntil(store.gate.reached.is_set)
     running = {saga_id: asyncio.create_task(saga.atry_execute(saga_id=saga_id)) for saga_id in ids}
-    await until(lambda: {f"{saga_id} a" for saga_id in ids} <= set(log))
+    await auntil(lambda: {f"{saga_id} a" for saga_id in ids} <= set(log))
     await asyncio.sleep(0)
     meanwhile(running)
-    store.go.set()
-    async with asyncio.timeout(20):
+    store.gate.open()
+    async with asyncio.timeout(PATIENCE):
         return await asyncio.gather(first, *running.values(), return_exceptions=True)
 
 
@@ -211,12 +209,12 @@ def test_nobody_waits_for_a_commit_that_takes_long() -> None:
     async def others_end_first() -> None:
         saga = build(store, log)
         first = asyncio.create_task(saga.atry_execute(saga_id="first"))
-        await until(store.reached.is_set)
-        async with asyncio.timeout(20):
+        await auntil(store.gate.reached.is_set)
+        async with asyncio.timeout(PATIENCE):
             results = await asyncio.gather(*[saga.atry_execute(saga_id=saga_id) for saga_id in "xyz"])
         assert [result.status for result in results] == [Status.COMPLETED] * 3
         assert not first.done()
-        store.go.set()
+        store.gate.open()
         assert (await first).status is Status.COMPLETED
 
     asyncio.run(others_end_first())
@@ -257,7 +255,7 @@ def test_what_the_executor_drops_is_stored_all_the_same(fate: list[str], many: i
     async def dropped() -> list[Any]:
         asyncio.get_running_loop().set_default_executor(Executor(*fate))
         saga = build(store, log)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await asyncio.gather(*[saga.atry_execute(saga_id=str(number)) for number in range(many)])
 
     assert [result.status for result in asyncio.run(dropped())] == [Status.COMPLETED] * many
@@ -289,7 +287,7 @@ def test_a_store_that_knows_nothing_of_groups_stores_several_at_once() -> None:
 
     class Together(MemoryStore):
         def append(self, *args: Any, **options: Any) -> None:
-            three.wait(20)
+            three.wait(PATIENCE)
             super().append(*args, **options)
 
     async def many() -> list[Any]:
@@ -323,7 +321,7 @@ def test_whatever_a_store_raises_is_told(error: type[BaseException]) -> None:
             raise error
 
     async def one() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await build(Wrong(), []).aexecute()
 
     with pytest.raises(StorageError, match=rf"{error.__name__}\(\)"):
@@ -359,7 +357,7 @@ def test_what_has_ended_is_kept_by_nobody(monkeypatch: pytest.MonkeyPatch) -> No
         result = await Saga("s", store=Shared()).add_task(Fails("a", [])).atry_execute()
         assert result.status is Status.COMPENSATED
         del result
-        await until(lambda: raised[0]() is None)  # the thread that stored it may still be at its end
+        await auntil(lambda: raised[0]() is None)  # the thread that stored it may still be at its end
 
     monkeypatch.setattr(aio_commits, "_LONG", 3600.0)
     gc.collect()
@@ -405,24 +403,21 @@ def test_a_loop_that_is_closed_in_a_commit_is_not_kept() -> None:
 
     async def up_to_the_last_commit(store: Gated) -> None:
         running.append(asyncio.create_task(build(store, [], "a").atry_execute(saga_id="x")))
-        await until(store.reached.is_set)
+        await auntil(store.gate.reached.is_set)
 
     running: list[asyncio.Task[Any]] = []
     loop.run_until_complete(up_to_the_last_commit(store))
     loop.set_exception_handler(lambda loop, context: None)  # a task is destroyed that is pending
     loop.close()
     gone = [weakref.ref(store), weakref.ref(loop), weakref.ref(running.pop())]
-    store.go.set()
+    store.gate.open()
     del loop, store
 
     def is_gone() -> bool:
         gc.collect()
         return not any(one() for one in gone)
 
-    end = time.monotonic() + 20
-    while not is_gone() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert is_gone()
+    until(is_gone)
 
 
 def test_what_cannot_be_stored_is_given_back_where_no_threads_begin_any_more() -> None:

@@ -14,8 +14,7 @@ import pytest
 from saga import Context, Saga, Skip, Status, parallel, step, transaction
 from saga.errors import SagaExecutionException
 from saga.storage import MemoryStore
-from tests.drivers.conftest import KITS, Kit
-from tests.threads import within
+from tests.kit import KITS, PATIENCE, Kit, within
 
 
 def of(kit: Any, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,7 +112,7 @@ def test_a_task_executes_another_saga_with_its_context(kit: Any, options: dict[s
     saga.add_task(step(nesting(kit, lambda own: "two"), undo("two"), name="two"))
     saga.add_task(step(of(kit, three), undo("three"), name="three"))
     saga.add_task(step(of(kit, fail)))
-    result = within(2, lambda: kit.run(saga, saga_id="OUTER"))
+    result = within(PATIENCE, lambda: kit.run(saga, saga_id="OUTER"))
     assert log == [("two", "three", "OUTER", "one"), ("-three", 3), ("-two", "two"), ("-one", "one")]
     assert (result.status, result.saga_id, type(result.error)) == (Status.COMPENSATED, "OUTER", ValueError)
 
@@ -123,7 +122,7 @@ def test_a_task_fails_after_it_has_executed_another_saga(kit: Any, options: dict
     saga = Saga("outer", **options)
     saga.add_task(step(of(kit, one), of(kit, lambda own: log.append(("-one", own))), name="one"))
     saga.add_task(step(nesting(kit, failing), name="two"))
-    result = within(2, lambda: kit.run(saga))
+    result = within(PATIENCE, lambda: kit.run(saga))
     assert (result.status, result.failed_step, log) == (Status.COMPENSATED, "two", [("-one", "one")])
 
 
@@ -140,7 +139,7 @@ def test_a_compensation_executes_another_saga_with_its_context(kit: Any, options
     saga.add_task(step(of(kit, one), of(kit, lambda own: log.append(("-one", own))), name="one"))
     saga.add_task(step(of(kit, lambda: "two"), nesting(kit, undo_two), name="two"))
     saga.add_task(step(of(kit, fail)))
-    result = within(2, lambda: kit.run(saga))
+    result = within(PATIENCE, lambda: kit.run(saga))
     assert log == [("-two", "two"), ("-one", "one")]
     assert result.status is (Status.STUCK if fails else Status.COMPENSATED)
 
@@ -163,7 +162,7 @@ def test_between_two_steps_of_a_block_its_context_is_given_to_another_saga(kit: 
             await tx.astep(afail if kit.is_async else fail)
 
     with pytest.raises(SagaExecutionException):
-        within(2, lambda: asyncio.run(ablock()) if kit.in_loop else block())
+        within(PATIENCE, lambda: asyncio.run(ablock()) if kit.in_loop else block())
     assert undone == ["one"]
 
 
@@ -185,7 +184,7 @@ def test_between_two_records_of_a_stream_its_context_is_given_to_another_saga(ki
                 await INNER.aexecute(context)
 
     with pytest.raises(SagaExecutionException):
-        within(2, lambda: asyncio.run(astream()) if kit.in_loop else stream())
+        within(PATIENCE, lambda: asyncio.run(astream()) if kit.in_loop else stream())
     assert log == [("-one", "one")]
 
 
@@ -223,7 +222,7 @@ def test_compensations_at_the_same_time_have_each_its_own_result_and_step(kit: A
     pair = Pair(kit)
     group = [step(of(kit, functools.partial(str, name)), pair.call(f"-{name}"), name=name) for name in "ab"]
     saga = Saga("s").add_task(parallel(*group, compensate_together=True)).add_task(step(of(kit, fail), name="c"))
-    result = within(2, lambda: kit.run(saga))
+    result = within(PATIENCE, lambda: kit.run(saga))
     assert sorted(pair.log) == [("-a", "a", "a"), ("-b", "b", "b")]
     assert result.status is Status.COMPENSATED
 
@@ -233,6 +232,6 @@ def test_the_undo_of_a_skipped_step_and_the_step_beside_it_have_each_its_own_ste
     kit = Kit(*KITS[name])
     pair = Pair(kit)
     skipped = step(of(kit, fail), pair.call("-a"), name="a", on_error=Skip, compensate_on_failure=True)
-    result = within(2, lambda: kit.run(Saga("s").add_task(skipped).add_task(step(pair.call("b"), name="b"))))
+    result = within(PATIENCE, lambda: kit.run(Saga("s").add_task(skipped).add_task(step(pair.call("b"), name="b"))))
     assert sorted((name, at) for name, _, at in pair.log) == [("-a", "a"), ("b", "b")]
     assert result.status is Status.COMPLETED

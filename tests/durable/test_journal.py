@@ -6,7 +6,6 @@ import asyncio
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence, step
 from saga.storage import Entry, SqliteStore, Store
-from tests.durable.conftest import Watched, check_journal, journal_of, told
+from tests.kit import Watched, check_journal, journal_of, told, until
 
 
 def chain(count: int, log: list[str] | None = None) -> Saga:
@@ -82,7 +81,7 @@ def test_the_intents_of_a_group_share_a_commit_and_its_join_has_none_of_its_own(
 
 def test_nested_groups_that_end_together_end_in_one_commit(watched: Watched) -> None:
     def slow() -> None:
-        time.sleep(0.05)
+        until(lambda: watched.kinds().count("StepSucceeded") == 2)
 
     inner = parallel(step(slow, name="b"), step(lambda: 1, name="c"))
     saga = Saga("s").add_task(parallel(inner, step(lambda: 2, name="d")))

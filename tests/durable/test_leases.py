@@ -19,7 +19,9 @@ from saga.durable.leases import owner
 from saga.errors import LeaseLostError, StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
-from tests.durable.conftest import (
+from tests.kit import (
+    LONG,
+    PATIENCE,
     Watched,
     World,
     check_journal,
@@ -27,10 +29,12 @@ from tests.durable.conftest import (
     expired,
     journal_of,
     outcomes,
+    outlive_its_lease,
     probe,
     told,
+    until,
+    within,
 )
-from tests.threads import until, within
 
 
 def heartbeats() -> list[threading.Thread]:
@@ -43,10 +47,10 @@ def test_a_slow_step_keeps_its_lease(new_store: Callable[[], Store], tmp_path: A
 
     def slow() -> None:
         calls.append("a")
-        time.sleep(1.2)
+        outlive_its_lease(store, "x")
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN)).add_task(step(lambda: 1, name="b"))
+        return Saga("s", lease=LONG).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN)).add_task(step(lambda: 1, name="b"))
 
     recovery = Recovery(store, [build()])
     stop = threading.Event()
@@ -72,10 +76,10 @@ def test_a_slow_recovered_step_keeps_its_lease_and_so_do_those_that_wait(store: 
     def slow(context: Context) -> None:
         calls.append(context.step.saga_id)
         if recorded:
-            time.sleep(0.5)
+            outlive_its_lease(store, context.step.saga_id)
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
+        return Saga("s", lease=LONG).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
 
     for n in range(3):
         watched = Watched(MemoryStore())
@@ -101,10 +105,10 @@ def test_who_finishes_what_it_joined_keeps_its_lease(store: Store) -> None:
     def slow() -> None:
         calls.append("a")
         if recorded:
-            time.sleep(0.5)
+            outlive_its_lease(store, "x")
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
+        return Saga("s", lease=LONG).add_task(step(slow, name="a", in_doubt=InDoubt.RERUN))
 
     watched = Watched(MemoryStore())
     build().execute(saga_id="x", store=watched)  # type: ignore[arg-type]
@@ -178,7 +182,7 @@ def test_who_has_lost_the_lease_starts_nothing_after_its_running_branches(store:
         steal(store, context.step.saga_id)
 
     def slow() -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         calls.append("slow")
 
     flow = parallel(
@@ -186,7 +190,7 @@ def test_who_has_lost_the_lease_starts_nothing_after_its_running_branches(store:
         sequence(step(slow, lambda: calls.append("-b"), name="b"), step(lambda: calls.append("b2"), name="b2")),
     )
     with pytest.raises(LeaseLostError):
-        within(10, lambda: Saga("s").add_task(flow).execute(saga_id="x", store=store))
+        within(PATIENCE, lambda: Saga("s").add_task(flow).execute(saga_id="x", store=store))
     assert calls == []
     go_on.set()
     until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
@@ -203,7 +207,7 @@ def test_who_has_lost_the_lease_while_a_straggler_runs_leaves_that_to_the_other(
     go_on = threading.Event()
 
     def slow() -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
 
     saga = Saga("s").add_task(step(slow, lambda: calls.append("-a"), name="a", timeout=0.05))
     result = saga.try_execute(saga_id="x", store=store)
@@ -289,7 +293,7 @@ def test_a_child_is_another_owner_and_keeps_its_own_leases(tmp_path: Any) -> Non
     path = tmp_path / "saga.db"
 
     def build() -> Saga:
-        return Saga("s", lease=0.3).add_task(step(lambda: time.sleep(0.8), name="a", in_doubt=InDoubt.RERUN))
+        return Saga("s", lease=2 * LONG).add_task(step(lambda: time.sleep(4 * LONG), name="a", in_doubt=InDoubt.RERUN))
 
     mine = owner()
     with SqliteStore(path) as store:
@@ -378,7 +382,7 @@ def test_a_store_that_fails_at_any_write_stops_the_saga_and_a_recovery_finishes_
 
         watched.before = fail
         with pytest.raises(StorageError, match=f"disk full at {number}"):
-            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+            within(PATIENCE, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
         stored = journal_of(watched.store, "x")
         begun = [line.partition(" ")[2] for line in stored if line.startswith("StepStarted")]
@@ -391,7 +395,7 @@ def test_a_store_that_fails_at_any_write_stops_the_saga_and_a_recovery_finishes_
         row = watched.store.get("x")
         assert row is not None
         assert (row.owner, row.status in ("running", "compensating")) == (None, True)  # given back, for others to take up
-        (result,) = within(10, Recovery(watched.store, [build(world)]).run_once)
+        (result,) = within(PATIENCE, Recovery(watched.store, [build(world)]).run_once)
         entries = watched.store.journal("x")
         check_journal(entries)
         check_truth(result, world)
@@ -412,11 +416,11 @@ def test_what_a_faulty_store_raises_is_told_as_a_storage_error(build: Callable[[
 
         watched.before = fail
         with pytest.raises(StorageError, match="a fault") as caught:
-            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+            within(PATIENCE, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
         assert isinstance(caught.value.__cause__, RuntimeError)
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("saga step", "saga x"))])
         assert watched.attempted == number + 1
-        (result,) = within(10, Recovery(watched.store, [build(world)]).run_once)
+        (result,) = within(PATIENCE, Recovery(watched.store, [build(world)]).run_once)
         check_journal(watched.store.journal("x"))
         check_truth(result, world)
 
@@ -428,7 +432,7 @@ def test_a_lease_is_not_given_back_while_a_branch_runs(store: Store) -> None:
 
     def slow() -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         calls.append("b")
 
     def fail(attempted: int) -> None:
@@ -437,7 +441,8 @@ def test_a_lease_is_not_given_back_while_a_branch_runs(store: Store) -> None:
 
     watched.before = fail
     flow = parallel(
-        step(lambda: begun.wait(10), lambda: calls.append("-a"), name="a"), step(slow, lambda: calls.append("-b"), name="b")
+        step(lambda: begun.wait(PATIENCE), lambda: calls.append("-a"), name="a"),
+        step(slow, lambda: calls.append("-b"), name="b"),
     )
     saga = Saga("s").add_task(flow)
     try:
@@ -474,7 +479,7 @@ def test_an_interrupt_in_any_write_undoes_everything(
         else:
             watched.before = interrupt
         with pytest.raises(KeyboardInterrupt, match=f"at {number}"):
-            within(10, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+            within(PATIENCE, lambda watched=watched, world=world: build(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
         assert world.faults == []
         row = watched.store.get("x")
         if number == 0:
@@ -503,7 +508,7 @@ def test_two_interrupts_in_writes_still_undo_everything() -> None:
 
             watched.before = interrupt
             with pytest.raises(KeyboardInterrupt):
-                within(10, lambda watched=watched, world=world: failing(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
+                within(PATIENCE, lambda watched=watched, world=world: failing(world).execute(saga_id="x", store=watched))  # type: ignore[misc]
             assert world.faults == []
             check_journal(watched.store.journal("x"))
             check_truth(failing(world).try_execute(saga_id="x", store=watched.store), world)

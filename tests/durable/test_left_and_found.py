@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 
 from saga import Context, InDoubt, Retry, Saga, Status, step
 from saga.errors import StorageError
+from saga.events import StepTimedOut
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
-from tests.durable.conftest import Watched, expired
-from tests.threads import until, within
+from tests.kit import PATIENCE, SHORT, Watched, expired, left_at, on, saga_of, until, within
 
 
 def dies_at_once(saga: Saga, store: Store, saga_id: str) -> None:
@@ -51,10 +50,10 @@ def test_what_a_step_changed_before_its_timeout_is_seen_by_its_compensation_afte
     watched.before = dies
     saga = Saga("s", lease=0.1).add_task(step(book, cancel, timeout=0.02))
     with pytest.raises(StorageError):
-        within(5, lambda: asyncio.run(saga.aexecute(saga_id="o-1", store=watched)))  # type: ignore[arg-type]
+        within(PATIENCE, lambda: asyncio.run(saga.aexecute(saga_id="o-1", store=watched)))  # type: ignore[arg-type]
     found = MemoryStore()
     expired(found, watched.writes)
-    (result,) = within(5, Recovery(found, [saga]).run_once)
+    (result,) = within(PATIENCE, Recovery(found, [saga]).run_once)
     assert (result.status, seen) == (Status.COMPENSATED, ["R1", "R1"])
 
 
@@ -77,36 +76,59 @@ def test_a_start_that_fails_as_it_joins_what_another_left_keeps_no_lease() -> No
     dies_at_once(saga, store, "o-1")
     store.down = True
     with pytest.raises(StorageError, match="the store is down"):
-        within(5, lambda: saga.execute(saga_id="o-1", store=store))
+        within(PATIENCE, lambda: saga.execute(saga_id="o-1", store=store))
     store.down = False
-    until(lambda: store.get("o-1").lease_until <= store.now(), 1.0)  # type: ignore[union-attr]
-    (result,) = within(5, Recovery(store, [saga]).run_once)
+    until(lambda: store.get("o-1").lease_until <= store.now())  # type: ignore[union-attr]
+    (result,) = within(PATIENCE, Recovery(store, [saga]).run_once)
     assert result.status is Status.COMPLETED
 
 
-def test_a_recovery_does_not_wait_for_the_long_retry_of_what_outlived_its_timeout(store: Store) -> None:
-    undos: list[float] = []
+def test_a_recovery_does_not_wait_for_the_long_retry_of_what_outlived_its_timeout(store: Store, gate: Any) -> None:
+    undos: list[int] = []
 
     def undo() -> None:
-        undos.append(time.monotonic())
+        undos.append(1)
         if len(undos) == 1:
             raise OSError("again")
 
     async def last() -> None: ...
 
     slow = step(
-        lambda: time.sleep(0.1),
+        gate.hold,
         undo,
         name="slow",
-        timeout=0.03,
+        timeout=SHORT,
         in_doubt=InDoubt.RERUN,
-        compensation_retry=Retry(3, 2.0),
+        compensation_retry=Retry(3, 3600.0),
     )
-    saga = Saga("s", lease=0.2).add_task(slow).add_task(step(last))
+    saga = Saga("s", lease=0.2, logger=on(StepTimedOut, gate.open)).add_task(slow).add_task(step(last))
     dies_at_once(saga, store, "o-1")
-    (result,) = within(1.5, Recovery(store, [saga]).run_once)
+    (result,) = within(PATIENCE, Recovery(store, [saga]).run_once)
     assert (result.status, len(undos)) == (Status.COMPENSATING, 1)
     row = store.get("o-1")
     assert row is not None
     assert (row.status, row.owner) == ("compensating", None)
     assert store.now() < row.due
+
+
+def test_a_recovered_undo_sees_what_a_live_one_sees_after_a_retry(plain: Any) -> None:
+    seen: list[dict[str, Any]] = []
+    tries: list[int] = []
+
+    def a(context: Context) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            context.junk = 1
+            raise OSError
+        context.kept = 1
+
+    def undo(context: Context) -> None:
+        seen.append(dict(context))
+
+    saga = saga_of(
+        step(a, undo, retry=Retry(2), timeout=9.0), step(lambda context: context.update(later=2), name="b"), plain.step("c")
+    )
+    store = left_at(saga, "c")
+    (result,) = Recovery(store, [saga]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert seen == [{"kept": 1, "later": 2}]

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Retry, Saga, SagaResult, Status, parallel, receive, sequence, step, timer
-from saga.errors import SagaCancelledError, SagaExecutionException, StorageError, UnknownExecutionError
+from saga import InDoubt, Saga, Status, parallel, sequence, step
+from saga.errors import SagaCancelledError, SagaExecutionException, StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import Lease, MemoryStore, SqliteStore, Store
-from tests.durable.conftest import (
-    Watched,
-    World,
-    check_journal,
-    check_truth,
-    expired,
-    journal_of,
-    probe,
-)
-from tests.threads import background, until, within
+from saga.storage import Lease, MemoryStore, Store
+from tests.kit import PATIENCE, Watched, World, check_journal, check_truth, expired, journal_of, probe, within
 
 ACTIONS = ["cancel", "compensate", "resume", "retry", "skip"]
 
@@ -150,7 +136,7 @@ def test_what_fits_is_recorded_and_the_next_recovery_carries_it_out(
     assert row is not None
     gave_up = "SagaCompensating c" in journal_of(store, "x")
     assert (row.status, row.owner, row.recoveries) == ("compensating" if gave_up else "running", None, 0)
-    (result,) = within(10, Recovery(store, [build(world)]).run_once)
+    (result,) = within(PATIENCE, Recovery(store, [build(world)]).run_once)
     entries = store.journal("x")
     check_journal(entries)
     calls = [name for name, _ in world.calls]
@@ -247,14 +233,14 @@ def test_branches_in_doubt_are_decided_together_or_one_by_one(action: str, store
     build(World(store=watched.store)).execute(saga_id="x", store=watched)  # type: ignore[arg-type]
     expired(store, watched.writes[:1])
     world = World(store=store, log=["a", "b"])
-    (result,) = within(10, Recovery(store, [build(world)]).run_once)
+    (result,) = within(PATIENCE, Recovery(store, [build(world)]).run_once)
     assert result.status is Status.STUCK
     assert result.in_doubt == ("a", "b")
     assert result.results == {"c": {"step": ("c", 0)}}
     operations = Operations(store, "ann", sagas=[build(world)])
     for name in ("a", "b") if action == "skip" else ("a",):
         act(operations, action, on=name)
-        (result,) = within(10, Recovery(store, [build(world)]).run_once)
+        (result,) = within(PATIENCE, Recovery(store, [build(world)]).run_once)
     check_journal(store.journal("x"))
     calls = [name for name, _ in world.calls]
     if action == "compensate":
@@ -339,273 +325,11 @@ def test_who_and_why_are_asked_for() -> None:
 def test_one_that_is_not_there_is_told(action: str, store: Store) -> None:
     operations = Operations(store, "ann")
     call = partial(operations.show, "nope") if action == "show" else partial(act, operations, action, "nope")
-    with pytest.raises(UnknownExecutionError, match="there is no execution 'nope'"):
+    with pytest.raises(StorageError, match="there is no execution 'nope'"):
         call()
 
 
-# -- executions that run ----------------------------------------------------------------------------------------------
-
-
-def long_running(steps: int = 200) -> Saga:
-    saga = Saga("long", lease=0.3)
-    for n in range(steps):
-        saga.add_task(step(lambda: time.sleep(0.02), lambda: None, name=f"s{n}"))
-    return saga
-
-
-def run_and(saga: Saga, store: Any, then: Callable[[], None]) -> SagaResult:
-    running = background(lambda: saga.try_execute(saga_id="x", store=store))
-    time.sleep(0.15)
-    then()
-    return running(15)
-
-
-@pytest.mark.parametrize("with_sagas", [False, True])
-@pytest.mark.parametrize("action", ["cancel", "compensate"])
-def test_a_running_execution_is_given_up(action: str, with_sagas: bool, store: Store) -> None:
-    saga = long_running()
-    operations = Operations(store, "ann", sagas=[saga] if with_sagas else ())
-    result = run_and(saga, store, lambda: act(operations, action, why="too slow"))
-    assert result.status is Status.COMPENSATED
-    assert str(result.error) == f"{action} by ann: too slow"
-    check_journal(store.journal("x"))
-    assert store.inbox("x") == []
-    (acted,) = [line for line in operations.show("x").journal if line.kind == "OperatorActed"]
-    assert (acted.details["who"], acted.details["why"]) == ("ann", "too slow")
-
-
-@pytest.mark.parametrize(
-    "flow",
-    [
-        lambda pause: step(pause, lambda: None, name="a", timeout=30.0),
-        lambda pause: parallel(step(pause, lambda: None, name="a"), step(pause, lambda: None, name="b")),
-        lambda pause: step(pause, lambda: None, name="a"),
-    ],
-)
-def test_a_running_call_ends_and_is_undone_when_its_execution_is_cancelled(flow: Any, store: Store) -> None:
-    saga = Saga("s", lease=0.3).add_task(flow(lambda: time.sleep(0.4))).add_task(step(lambda: 1, name="never"))
-    result = run_and(saga, store, lambda: Operations(store, "ann").cancel("x", "enough"))
-    assert result.status is Status.COMPENSATED
-    assert "never" not in result.results
-    assert "StepSucceeded a" in journal_of(store, "x")
-    check_journal(store.journal("x"))
-
-
-def test_a_wait_for_another_attempt_ends_when_its_execution_is_cancelled(store: Store) -> None:
-    def fail() -> None:
-        raise ValueError
-
-    saga = Saga("s", lease=0.3).add_task(step(fail, name="a", retry=Retry(2, 60.0)))
-    began = time.monotonic()
-    result = run_and(saga, store, lambda: Operations(store, "ann").cancel("x", "enough"))
-    assert result.status is Status.COMPENSATED
-    assert time.monotonic() - began < 10
-
-
-@pytest.mark.parametrize("pause", [lambda: timer(60.0), lambda: receive("go"), lambda: receive("go", timeout=60.0)])
-@pytest.mark.parametrize("recovered", [False, True])
-def test_an_execution_that_waits_is_cancelled(pause: Callable[[], Any], recovered: bool, store: Store) -> None:
-    def build(world: World) -> Saga:
-        saga = Saga("s", lease=0.3).add_task(probe("a", world)).add_task(pause())
-        return saga.add_task(probe("b", world))
-
-    world = World(store=store)
-    if recovered:
-        watched = Watched(MemoryStore())
-        background(lambda: build(World(store=watched.store)).try_execute(saga_id="x", store=watched))  # type: ignore[arg-type]
-        until(lambda: len(watched.writes) == 2)
-        expired(store, watched.writes)
-        Operations(watched.store, "ann").cancel("x", "that thread is to end")
-        world.log = ["a"]
-        Operations(store, "ann").cancel("x", "enough")
-        (result,) = within(10, Recovery(store, [build(world)]).run_once)
-    else:
-        result = run_and(build(world), store, lambda: Operations(store, "ann").cancel("x", "enough"))
-    assert result.status is Status.COMPENSATED
-    assert str(result.error) == "cancel by ann: enough"
-    check_journal(store.journal("x"))
-    check_truth(result, world)
-
-
-@pytest.mark.parametrize("action", ["cancel", "compensate"])
-def test_nothing_is_undone_past_the_pivot_though_an_operator_said_so(action: str, store: Store) -> None:
-    """Without the definition the action cannot be refused; it is in the journal, and the recovery goes forward."""
-
-    def build(world: World) -> Saga:
-        saga = Saga("s").add_task(probe("a", world)).add_task(probe("pivot", world, pivot=True))
-        return saga.add_task(probe("b", world)).add_task(probe("c", world))
-
-    watched = Watched(MemoryStore())
-    build(World(store=watched.store)).execute(saga_id="x", store=watched)  # type: ignore[arg-type]
-    expired(store, watched.writes[:3])
-    world = World(store=store, log=["a", "pivot", "b"])
-    with pytest.raises(ValueError, match="past its pivot"):
-        act(Operations(store, "ann", sagas=[build(world)]), action)
-    act(Operations(store, "ann"), action)
-    (result,) = Recovery(store, [build(world)]).run_once()
-    assert result.ok
-    assert [name for name, _ in world.calls] == ["b", "c"]
-    check_journal(store.journal("x"))
-
-
-def test_a_running_execution_is_cancelled_from_another_process(tmp_path: Path) -> None:
-    path = tmp_path / "saga.db"
-    code = "import sys; from saga.operations import Operations; Operations(sys.argv[1], 'bob').cancel('x', 'from afar')"
-
-    def cancel() -> None:
-        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30, env={"PYTHONPATH": ":".join(sys.path)})
-
-    with SqliteStore(path) as store:
-        result = run_and(long_running(500), store, cancel)
-        assert result.status is Status.COMPENSATED
-        assert str(result.error) == "cancel by bob: from afar"
-
-
-def test_what_comes_too_late_for_a_running_execution_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Two people cancel it at once: the second finds it on its way back."""
-    saga = long_running(100)
-
-    def cancel_twice() -> None:
-        Operations(store, "ann").cancel("x", "first")
-        Operations(store, "bob").cancel("x", "second")
-
-    result = run_and(saga, store, cancel_twice)
-    assert result.status is Status.COMPENSATED
-    assert "first" in str(result.error)
-    assert "an operator's action on saga x: the execution does not go forward" in caplog.text
-    assert store.inbox("x") == []
-
-
-def test_the_inbox_is_shown_until_it_is_read(store: Store) -> None:
-    stored("running", store)
-    assert store.claim("alive", 60.0, saga_id="x")
-    operations = Operations(store, "ann")
-    operations.cancel("x", "enough")
-    view = operations.show("x")
-    assert view.inbox == ({"action": "cancel", "step": None, "who": "ann", "why": "enough"},)
-    assert view.execution.owner == "alive"
-    assert "OperatorActed" not in journal_of(store, "x")
-
-
-def test_what_its_owner_did_not_live_to_read_is_done_by_the_recovery(store: Store) -> None:
-    build, world = stored("running", store)
-    (row,) = store.claim("alive", 60.0, saga_id="x")
-    Operations(store, "ann").cancel("x", "enough")
-    store.release(Lease("x", "alive", row.epoch))
-    (result,) = Recovery(store, [build(world)]).run_once()
-    assert result.status is Status.COMPENSATED
-    assert str(result.error) == "cancel by ann: enough"
-    assert "c" not in [name for name, _ in world.calls]
-    assert store.inbox("x") == []
-    check_journal(store.journal("x"))
-    check_truth(result, world)
-
-
-def test_mail_that_cannot_be_read_stops_the_execution(store: Store) -> None:
-    watched = Watched(store)
-
-    def inbox(saga_id: str) -> Any:
-        raise StorageError("no connection")
-
-    watched.inbox = inbox  # type: ignore[attr-defined]
-    with pytest.raises(StorageError, match="no connection"):
-        run_and(long_running(100), watched, lambda: Operations(store, "ann").cancel("x", "enough"))
-    row = store.get("x")
-    assert row is not None
-    assert row.owner is None
-
-
 # -- looking ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def many(store: Store) -> Store:
-    for n in range(7):
-        Saga("one").add_task(step(lambda: 1, name="a")).execute(saga_id=f"one{n}", store=store)
-
-    def fail() -> None:
-        raise ValueError
-
-    for n in range(3):
-        Saga("two").add_task(step(fail, name="a")).try_execute(saga_id=f"two{n}", store=store)
-    return store
-
-
-def test_executions_are_listed_newest_first_page_by_page(many: Store) -> None:
-    operations = Operations(many, "ann")
-    everything = [row.saga_id for row in operations.all()]
-    assert everything == [f"two{n}" for n in (2, 1, 0)] + [f"one{n}" for n in range(6, -1, -1)]
-    pages = []
-    after = None
-    while True:
-        page = operations.list(limit=4, after=after)
-        pages.append([row.saga_id for row in page.executions])
-        after = page.next
-        if after is None:
-            break
-    assert pages == [everything[:4], everything[4:8], everything[8:]]
-    assert [row.saga_id for row in operations.all(limit=3)] == everything
-
-
-def test_listings_are_filtered(many: Store) -> None:
-    operations = Operations(many, "ann")
-
-    def ids(**filters: Any) -> list[str]:
-        return [row.saga_id for row in operations.all(**filters)]
-
-    assert ids(status="compensated") == ids(name="two") == ["two2", "two1", "two0"]
-    assert len(ids(status=["completed", Status.COMPENSATED])) == 10
-    assert ids(status=[]) == []
-    assert ids(name="one", status="compensated") == []
-    assert ids(older_than=60) == []
-    assert len(ids(newer_than=60)) == 10
-    assert len(ids(older_than=-1)) == 10
-    for wrong in ({"status": "nonsense"}, {"after": "nonsense"}, {"limit": 0}):
-        with pytest.raises(ValueError, match=r"nonsense|limit"):
-            operations.list(**wrong)  # type: ignore[arg-type]
-
-
-def test_a_timeline_has_a_line_for_each_entry(store: Store) -> None:
-    def fail() -> None:
-        raise ValueError("no " + "x" * 200)
-
-    def put(context: Context) -> dict[str, Any]:
-        context["order"] = {"lines": list(range(100))}
-        return {"type": 3, "text": "mine"}
-
-    saga = Saga("s").add_task(step(put, lambda: None, name="put"))
-    saga.add_task(step(lambda: {"type": "mine", "text": "mine"}, name="like an error")).add_task(step(fail, name="fail"))
-    saga.try_execute({"n": 1}, saga_id="x", store=store)
-    view = Operations(store, "ann").show("x")
-    assert view.execution.status == "compensated"
-    lines = view.timeline().splitlines()
-    assert len(lines) == len(view.journal) == len(store.journal("x"))
-    assert "SagaStarted" in lines[0]
-    assert "version=1" in lines[0]
-    assert 'changes={"n": 1}' in lines[0]
-    assert 'result={"type": 3, "text": "mine"}' in lines[2]
-    assert "..." in lines[2]
-    assert "put" in lines[2]
-    (failed,) = [line for line in lines if " StepFailed " in line]
-    assert "error=ValueError: no xxx" in failed
-    (put_line,) = [line for line in view.journal if line.kind == "StepSucceeded" and line.step == "put"]
-    assert put_line.details["changes"] == {"order": {"lines": list(range(100))}}
-    assert put_line.details["result"] == {"type": 3, "text": "mine"}
-
-
-def test_old_ended_executions_are_purged(many: Store) -> None:
-    operations = Operations(many, "ann")
-    assert operations.purge(older_than=60) == 0
-    time.sleep(0.02)
-    assert operations.purge(older_than=0.01, status="compensated") == 3
-    assert {row.name for row in operations.all()} == {"one"}
-    assert many.journal("two0") == []
-    assert operations.purge(older_than=0.01) == 7
-    assert list(operations.all()) == []
-    with pytest.raises(ValueError, match="only terminal executions are purged"):
-        operations.purge(older_than=0, status="running")
-    with pytest.raises(ValueError, match="nonsense"):
-        operations.purge(older_than=0, status="nonsense")
 
 
 def test_stuck_executions_are_purged_only_where_that_is_said(store: Store) -> None:
@@ -641,15 +365,26 @@ def test_actions_race_and_one_wins(store: Store) -> None:
     check_journal(store.journal("x"))
 
 
-def test_operations_open_the_store_they_are_given_by_path(tmp_path: Path) -> None:
-    path = tmp_path / "saga.db"
-    with SqliteStore(path) as store:
-        Saga("s").add_task(step(lambda: 1, name="a", in_doubt=InDoubt.COMPENSATE)).execute(saga_id="x", store=store)
-    operations = Operations(str(path), "ann")
-    assert operations.show("x").execution.status == "completed"
-    assert json.loads(store_payload(operations)) == {"attempt": 1}
-    operations.store.close()
+def test_the_inbox_is_shown_until_it_is_read(store: Store) -> None:
+    stored("running", store)
+    assert store.claim("alive", 60.0, saga_id="x")
+    operations = Operations(store, "ann")
+    operations.cancel("x", "enough")
+    view = operations.show("x")
+    assert view.inbox == ({"action": "cancel", "step": None, "who": "ann", "why": "enough"},)
+    assert view.execution.owner == "alive"
+    assert "OperatorActed" not in journal_of(store, "x")
 
 
-def store_payload(operations: Operations) -> str:
-    return operations.store.journal("x")[1].payload
+def test_what_its_owner_did_not_live_to_read_is_done_by_the_recovery(store: Store) -> None:
+    build, world = stored("running", store)
+    (row,) = store.claim("alive", 60.0, saga_id="x")
+    Operations(store, "ann").cancel("x", "enough")
+    store.release(Lease("x", "alive", row.epoch))
+    (result,) = Recovery(store, [build(world)]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert str(result.error) == "cancel by ann: enough"
+    assert "c" not in [name for name, _ in world.calls]
+    assert store.inbox("x") == []
+    check_journal(store.journal("x"))
+    check_truth(result, world)

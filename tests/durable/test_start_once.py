@@ -25,8 +25,7 @@ from saga.errors import (
     UnknownExecutionError,
 )
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
-from tests.durable.conftest import Watched, expired, journal_of
-from tests.threads import within
+from tests.kit import PATIENCE, Watched, expired, journal_of, within
 
 
 class Order:
@@ -49,7 +48,7 @@ class Order:
         self.calls["reserve"] += 1
         self.begun.set()
         if self.wait is not None:
-            assert self.wait.wait(10)
+            assert self.wait.wait(PATIENCE)
         context["reserved"] = True
         return [1, 2]
 
@@ -115,12 +114,12 @@ def test_an_execution_that_runs_in_another_thread_is_waited_for(store: Store) ->
     saga = order.saga()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(saga.execute, {"n": 1}, saga_id="A1", store=store)
-        assert order.begun.wait(10)
+        assert order.begun.wait(PATIENCE)
         second = pool.submit(saga.execute, {"n": 1}, saga_id="A1", store=store)
         time.sleep(0.1)
         assert not second.done()
         go_on.set()
-        assert first.result(10).results == second.result(10).results
+        assert first.result(PATIENCE).results == second.result(PATIENCE).results
     assert order.calls == {"reserve": 1, "charge": 1}
 
 
@@ -130,7 +129,7 @@ def test_many_that_start_the_same_id_at_once_share_one_execution(store: Store) -
     together = threading.Barrier(16)
 
     def start(_: int) -> Any:
-        together.wait(10)
+        together.wait(PATIENCE)
         return saga.execute({"n": 1}, saga_id="A1", store=store).results
 
     with ThreadPoolExecutor(16) as pool:
@@ -220,7 +219,7 @@ def test_who_joins_takes_nothing_over_that_has_ended_meanwhile(store: Store) -> 
     assert row is not None
     stale = row._replace(status="compensating")
     looks_alive.create = lambda *args: stale  # type: ignore[method-assign]
-    result = within(10, lambda: asking().try_execute(saga_id="A1", store=looks_alive))  # type: ignore[arg-type]
+    result = within(PATIENCE, lambda: asking().try_execute(saga_id="A1", store=looks_alive))  # type: ignore[arg-type]
     assert result.status is Status.STUCK
     assert result.reason == "in doubt, and the task says ASK: a"
     assert journal_of(store, "A1") == ended
@@ -258,7 +257,7 @@ def test_one_that_is_purged_while_waited_for_is_told(store: Store) -> None:
         if not joined.done():
             store.purge(updated_before=store.now() + 60, status=["stuck"])
         with pytest.raises((StorageError, SagaExecutionException)):
-            joined.result(10)
+            joined.result(PATIENCE)
 
 
 def test_who_joins_one_that_was_purged_is_told(store: Store) -> None:

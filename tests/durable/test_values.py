@@ -23,7 +23,7 @@ from saga.durable.codec import Codec
 from saga.errors import EncodingError, RecordedError, SagaIdTakenError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
-from tests.durable.conftest import Watched, expired
+from tests.kit import PATIENCE, Watched, expired
 
 
 class Colour(Enum):
@@ -481,7 +481,7 @@ def test_a_branch_does_not_see_what_its_sibling_changes_in_place(value: Any, tim
         changed.set()
 
     def look(context: Context) -> bool:
-        assert changed.wait(10)
+        assert changed.wait(PATIENCE)
         return bool(context["value"] == value)
 
     flow = parallel(step(change, name="a", timeout=timeout), step(look, name="b", timeout=timeout))

@@ -11,26 +11,20 @@ import pytest
 
 from saga import Retry, Saga, Status, parallel, sequence, step
 from saga.recovery import Recovery
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
+from tests.kit import PATIENCE, SHORT, saga_of
 
 
 def meeting(count: int, in_loop: bool) -> Callable[[], Any]:
     """Return what ends only once ``count`` calls are in it at the same time."""
     barrier = threading.Barrier(count)
     if not in_loop:
-        return lambda: barrier.wait(10)
+        return lambda: barrier.wait(PATIENCE)
     here = 0
 
     async def meet() -> None:
         nonlocal here
         here += 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while here < count:
                 await asyncio.sleep(0.001)
 
@@ -191,7 +185,7 @@ def test_an_interrupt_in_one_undo_does_not_stop_the_others(calls: Any, kind: typ
 
 def test_the_undo_of_a_straggler_waits_for_it_alone(plain: Any) -> None:
     go = threading.Event()
-    group = parallel(plain.step("b", lambda: go.wait(20), timeout=0.02), plain.step("c"), compensate_together=True)
+    group = parallel(plain.step("b", lambda: go.wait(PATIENCE), timeout=SHORT), plain.step("c"), compensate_together=True)
     result = plain.run_to_end(saga_of(plain.step("a"), group), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log[-3:] == ["-c", "-a", "-b"]
@@ -206,13 +200,15 @@ def test_the_rule_belongs_to_the_definition() -> None:
 
 
 def test_wherever_the_process_dies_recovery_undoes_everything(crashes: Any) -> None:
-    def build(world: Any) -> Saga:
+    def build(effects: Any) -> Saga:
         group = parallel(
-            sequence(world.step("b1"), world.step("b2")), sequence(world.step("c1"), world.step("c2")), compensate_together=True
+            sequence(effects.step("b1"), effects.step("b2")),
+            sequence(effects.step("c1"), effects.step("c2")),
+            compensate_together=True,
         )
-        return saga_of(world.step("a"), group, world.step("e", ValueError()))
+        return saga_of(effects.step("a"), group, effects.step("e", ValueError()))
 
     for crash in crashes(build):
         Recovery(crash.store, [crash.saga]).run_once()
         assert crash.status == "compensated", (crash, crash.kinds)
-        assert crash.world == set(), (crash, crash.kinds)
+        assert crash.effects == set(), (crash, crash.kinds)

@@ -6,37 +6,17 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pybreaker
 import pytest
 
-from saga import (
-    Context,
-    InDoubt,
-    Retry,
-    Saga,
-    Skip,
-    Status,
-    StepStatus,
-    Task,
-    fallback,
-    parallel,
-    sequence,
-    step,
-)
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, StepStatus, Task, fallback, parallel, sequence, step
 from saga.errors import SagaDefinitionError, StepTimeoutError
+from saga.events import StepTimedOut
 from saga.recovery import Recovery
-
-SHORT = 0.02
-
-
-def saga_of(*flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
-
+from tests.kit import LONG, PATIENCE, SHORT, Gate, on, saga_of
 
 # -- success and failure ----------------------------------------------------------------------------------------------
 
@@ -165,7 +145,7 @@ def test_no_fallback_begins_where_another_branch_has_failed(plain: Any) -> None:
     failed = threading.Event()
 
     def late() -> None:
-        assert failed.wait(20)
+        assert failed.wait(PATIENCE)
         time.sleep(SHORT)
         raise OSError
 
@@ -194,39 +174,39 @@ def test_a_cancelled_primary_is_undone_before_its_fallback(calls: Any) -> None:
 @pytest.mark.parametrize("late_error", [None, ValueError("too late")])
 @pytest.mark.parametrize("in_loop", [False, True])
 def test_a_straggling_primary_is_waited_for_and_undone_before_its_fallback(
-    plain: Any, late_error: Exception | None, in_loop: bool
+    plain: Any, gate: Any, late_error: Exception | None, in_loop: bool
 ) -> None:
     def slow() -> None:
-        time.sleep(3 * SHORT)
+        gate.hold()
         plain.log.append("b ended")
         if late_error is not None:
             raise late_error
 
     pair = fallback(plain.step("b", slow, timeout=SHORT), plain.step("c"))
-    saga = saga_of(plain.step("a"), pair, plain.step("d"))
+    saga = saga_of(plain.step("a"), pair, plain.step("d"), logger=on(StepTimedOut, gate.open))
     result = asyncio.run(saga.atry_execute()) if in_loop else saga.try_execute()
     assert result.ok
     assert plain.log == ["a", "b", "b ended", *([] if late_error else ["-b"]), "c", "d"]
     assert isinstance(result.history[1].error, StepTimeoutError if late_error is None else ValueError)
 
 
-def test_the_undo_of_a_primary_sees_what_that_changed_and_its_fallback_does_not(plain: Any) -> None:
+def test_the_undo_of_a_primary_sees_what_that_changed_and_its_fallback_does_not(plain: Any, gate: Any) -> None:
     seen = {}
 
     def slow(context: Context) -> None:
         context.junk = 1
-        time.sleep(3 * SHORT)
+        gate.hold()
 
     pair = fallback(
         step(slow, lambda context: seen.update(undo=dict(context)), timeout=SHORT),
         step(lambda context: seen.update(fallback=dict(context)), name="c"),
     )
-    assert plain.run(saga_of(pair)).ok
+    assert plain.run(saga_of(pair, logger=on(StepTimedOut, gate.open))).ok
     assert seen == {"undo": {"junk": 1}, "fallback": {}}
 
 
 @pytest.mark.parametrize("works_in_the_end", [False, True])
-def test_a_primary_that_cannot_be_undone_is_not_replaced(plain: Any, works_in_the_end: bool) -> None:
+def test_a_primary_that_cannot_be_undone_is_not_replaced(plain: Any, gate: Any, works_in_the_end: bool) -> None:
     tries = []
 
     def undo() -> None:
@@ -234,8 +214,9 @@ def test_a_primary_that_cannot_be_undone_is_not_replaced(plain: Any, works_in_th
         if len(tries) < 2 or not works_in_the_end:
             raise OSError("no")
 
-    primary = plain.step("b", lambda: time.sleep(2 * SHORT), undo, timeout=SHORT, compensation_retry=Retry(2))
-    result = plain.run_to_end(saga_of(plain.step("a"), fallback(primary, plain.step("c")), plain.step("d")))
+    primary = plain.step("b", gate, undo, timeout=SHORT, compensation_retry=Retry(2))
+    pair = fallback(primary, plain.step("c"))
+    result = plain.run_to_end(saga_of(plain.step("a"), pair, plain.step("d"), logger=on(StepTimedOut, gate.open)))
     if works_in_the_end:
         assert result.ok
         assert plain.log == ["a", "b", "-b", "-b", "c", "d"]
@@ -247,8 +228,8 @@ def test_a_primary_that_cannot_be_undone_is_not_replaced(plain: Any, works_in_th
 
 def test_a_deadline_while_a_straggling_primary_is_waited_for(plain: Any) -> None:
     go = threading.Event()
-    pair = fallback(plain.step("b", lambda: go.wait(20), timeout=SHORT), plain.step("c"))
-    result = plain.run_to_end(saga_of(plain.step("a"), pair, timeout=3 * SHORT), lambda first: go.set())
+    pair = fallback(plain.step("b", lambda: go.wait(PATIENCE), timeout=SHORT), plain.step("c"))
+    result = plain.run_to_end(saga_of(plain.step("a"), pair, timeout=LONG), lambda first: go.set())
     assert result.status is Status.COMPENSATED
     assert plain.log == ["a", "b", "-a", "-b"]
 
@@ -257,8 +238,11 @@ def test_a_deadline_while_a_straggling_primary_is_waited_for(plain: Any) -> None
 
 
 def test_a_breaker_opens_half_opens_and_closes(calls: Any) -> None:
-    breaker = pybreaker.CircuitBreaker(fail_max=2, reset_timeout=0.5, throw_new_error_on_trip=False)
+    breaker = pybreaker.CircuitBreaker(fail_max=2, reset_timeout=60, throw_new_error_on_trip=False)
     broken = True
+
+    def timeout_passes() -> None:
+        breaker._state_storage.opened_at -= timedelta(seconds=60)
 
     def work() -> None:
         if broken:
@@ -273,10 +257,10 @@ def test_a_breaker_opens_half_opens_and_closes(calls: Any) -> None:
 
     assert [called() for _ in range(3)] == [["b", "c"], ["b", "c"], ["c"]]
     assert breaker.current_state == "open"
-    time.sleep(0.6)
+    timeout_passes()
     assert called() == ["b", "c"]  # tried once, half open
     assert called() == ["c"]
-    time.sleep(0.6)
+    timeout_passes()
     broken = False
     assert called() == ["b"]
     assert called() == ["b"]
@@ -359,9 +343,9 @@ def test_what_cannot_be_a_fallback_is_refused(plain: Any) -> None:
 @pytest.mark.parametrize("fails", [False, True], ids=["completes", "fails later"])
 @pytest.mark.parametrize("shape", ["step", "sequence", "group"])
 def test_wherever_the_process_dies_recovery_ends_it_whole(crashes: Any, in_doubt: InDoubt, fails: bool, shape: str) -> None:
-    def build(world: Any) -> Saga:
+    def build(effects: Any) -> Saga:
         def make(name: str, error: Exception | None = None) -> Any:
-            return world.step(name, error, in_doubt=in_doubt)
+            return effects.step(name, error, in_doubt=in_doubt)
 
         alternative = {
             "step": lambda: make("c"),
@@ -376,19 +360,30 @@ def test_wherever_the_process_dies_recovery_ends_it_whole(crashes: Any, in_doubt
         Recovery(crash.store, [crash.saga]).run_once()
         seen.add(crash.status)
         assert crash.status in ("completed", "compensated"), (crash, crash.kinds)
-        assert crash.world == (whole if crash.status == "completed" else set()), (crash, crash.kinds)
+        assert crash.effects == (whole if crash.status == "completed" else set()), (crash, crash.kinds)
     assert ("completed" in seen) is not fails
     assert ("compensated" in seen) is (fails or in_doubt is InDoubt.COMPENSATE)
 
 
 def test_wherever_the_process_dies_a_primary_in_doubt_is_undone_before_its_fallback(crashes: Any) -> None:
-    def build(world: Any) -> Saga:
-        slow = world.step("b", lambda: time.sleep(3 * SHORT), timeout=SHORT, in_doubt=InDoubt.RERUN)
-        return saga_of(world.step("a"), fallback(slow, world.step("c", in_doubt=InDoubt.RERUN)))
+    def build(effects: Any) -> Saga:
+        gate = Gate()
+        slow = effects.step("b", gate, timeout=SHORT, in_doubt=InDoubt.RERUN)
+        pair = fallback(slow, effects.step("c", in_doubt=InDoubt.RERUN))
+        return saga_of(effects.step("a"), pair, logger=on(StepTimedOut, gate.open))
 
     for crash in crashes(build):
         Recovery(crash.store, [crash.saga]).run_once()
         assert crash.status in ("completed", "compensated"), (crash, crash.kinds)
-        assert crash.world in ({"a", "c"}, {"a", "b"}, set()), (crash, crash.kinds)
+        assert crash.effects in ({"a", "c"}, {"a", "b"}, set()), (crash, crash.kinds)
         if crash.status == "completed":
-            assert crash.world, (crash, crash.kinds)
+            assert crash.effects, (crash, crash.kinds)
+
+
+def test_a_fallback_does_not_begin_while_a_person_is_to_be_asked_about_the_primary(
+    coroutines: Any, gate: Any, log: list[str], plain: Any
+) -> None:
+    saga = saga_of(fallback(coroutines.step("a", gate, timeout=SHORT, in_doubt=InDoubt.ASK), plain.step("b")))
+    result = asyncio.run(saga.atry_execute())
+    assert result.status is Status.STUCK
+    assert log == ["a"]

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from saga import Context, Retry, Saga, Skip, Status, Task, fallback, parallel, step
+from saga.errors import SagaDefinitionError
+from saga.recovery import Recovery
+from tests.kit import saga_of
+
 with warnings.catch_warnings():  # its FastAPI part warns where FastAPI is installed
     warnings.simplefilter("ignore")
     import svcs
 
-from saga import Context, Retry, Saga, Skip, Status, Task, fallback, parallel, step
-from saga.errors import SagaDefinitionError
-from saga.recovery import Recovery
 
 log: list[str] = []
 
@@ -69,13 +71,6 @@ def run(saga: Saga) -> Any:
     return asyncio.run(saga.atry_execute()) if saga.plan.asynchronous else saga.try_execute()
 
 
-def saga_of(resolver: Any, *flows: Any, **options: Any) -> Saga:
-    saga = Saga("s", resolver=resolver, **options)
-    for flow in flows:
-        saga.add_task(flow)
-    return saga
-
-
 # -- who is made when -------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +81,7 @@ def test_a_task_is_made_anew_for_each_call_and_not_before() -> None:
         made.append(kind)
         return kind(Gateway())
 
-    saga = saga_of(resolver, Charge, Charge2, Fail2)
+    saga = saga_of(Charge, Charge2, Fail2, resolver=resolver)
     assert saga.plan.names == ("Charge", "Charge2", "Fail2")
     assert made == []
     assert run(saga).status is Status.COMPENSATED
@@ -127,7 +122,7 @@ def test_task_objects_and_functions_are_left_alone() -> None:
     def resolver(kind: type) -> Any:
         raise AssertionError(kind)
 
-    result = run(saga_of(resolver, Charge(Gateway()), step(lambda: 5, name="five")))
+    result = run(saga_of(Charge(Gateway()), step(lambda: 5, name="five"), resolver=resolver))
     assert result.results == {"Charge": "charged", "five": 5}
 
 
@@ -149,7 +144,7 @@ def test_every_attempt_has_a_task_of_its_own() -> None:
         made.append(1)
         return kind(len(made))
 
-    assert run(saga_of(resolver, Flaky)).results == {"Flaky": "by task 3"}
+    assert run(saga_of(Flaky, resolver=resolver)).results == {"Flaky": "by task 3"}
 
 
 # -- what the classes say ---------------------------------------------------------------------------------------------
@@ -165,14 +160,14 @@ def test_policies_and_names_are_the_classes() -> None:
             log.append("tried")
             raise ValueError
 
-    result = run(saga_of(lambda kind: kind(), Odd))
+    result = run(saga_of(Odd, resolver=lambda kind: kind()))
     assert result.ok
     assert log == ["tried", "tried"]
     assert [record.name for record in result.history] == ["odd one"]
 
 
 def test_a_step_may_bring_other_policies_than_the_class() -> None:
-    assert run(saga_of(lambda kind: kind(), step(Fail, on_error=Skip))).ok
+    assert run(saga_of(step(Fail, on_error=Skip), resolver=lambda kind: kind())).ok
 
 
 def test_a_class_without_a_compensation_has_nothing_to_undo() -> None:
@@ -185,21 +180,21 @@ def test_a_class_without_a_compensation_has_nothing_to_undo() -> None:
         calls.append(kind)
         return kind()
 
-    assert run(saga_of(resolver, Quiet, Fail)).status is Status.COMPENSATED
+    assert run(saga_of(Quiet, Fail, resolver=resolver)).status is Status.COMPENSATED
     assert calls == [Quiet, Fail]
 
 
 def test_results_are_found_by_class() -> None:
-    result = run(saga_of(lambda kind: kind(Gateway()), Charge))
+    result = run(saga_of(Charge, resolver=lambda kind: kind(Gateway())))
     assert result.context.result_of(Charge) == "charged"
-    failed = run(saga_of(lambda kind: kind() if kind is Fail else kind(Gateway()), Charge, Fail))
+    failed = run(saga_of(Charge, Fail, resolver=lambda kind: kind() if kind is Fail else kind(Gateway())))
     assert log[-1] == "refund charged"
     assert failed.failed_step == "Fail"
     assert "Fail" in repr(failed.failed_task)
 
 
 def test_a_base_class_finds_what_is_made_of_a_subclass() -> None:
-    assert run(saga_of(lambda kind: kind(Gateway()), Charge2)).context.result_of(Charge) == "charged"
+    assert run(saga_of(Charge2, resolver=lambda kind: kind(Gateway()))).context.result_of(Charge) == "charged"
 
 
 # -- scopes -----------------------------------------------------------------------------------------------------------
@@ -238,7 +233,7 @@ def ascoped(events: list[str]) -> Callable[[type], Any]:
 @pytest.mark.parametrize(("kind", "make"), [(Charge, scoped), (AsyncCharge, scoped), (AsyncCharge, ascoped)])
 def test_a_context_manager_is_a_scope_around_the_call(kind: Any, make: Any) -> None:
     events: list[str] = []
-    saga = saga_of(make(events), kind, step(lambda: events.append("between"), name="between"))
+    saga = saga_of(kind, step(lambda: events.append("between"), name="between"), resolver=make(events))
     saga.add_task(step(Fail(), name="fail"))
     result = run(saga)
     assert result.status is Status.COMPENSATED
@@ -255,7 +250,7 @@ def test_a_scope_is_closed_after_a_call_that_raised(make: Any) -> None:
         async def execute(self, context: Context) -> str:  # type: ignore[override]
             raise ValueError("no")
 
-    result = run(saga_of(make(events), Broken))
+    result = run(saga_of(Broken, resolver=make(events)))
     assert isinstance(result.error, ValueError)
     assert events == ["open for Broken", "closed"]
 
@@ -270,7 +265,7 @@ def test_a_scope_is_closed_when_the_call_is_cancelled_at_its_timeout() -> None:
             await asyncio.sleep(60)
             return "never"
 
-    result = run(saga_of(ascoped(events), Slow))
+    result = run(saga_of(Slow, resolver=ascoped(events)))
     assert result.status is Status.COMPENSATED
     assert events == ["open for Slow", "closed"] * 2
     assert log == ["refund"]
@@ -278,14 +273,14 @@ def test_a_scope_is_closed_when_the_call_is_cancelled_at_its_timeout() -> None:
 
 def test_branches_have_scopes_of_their_own() -> None:
     events: list[str] = []
-    result = run(saga_of(scoped(events), parallel(Charge, Charge2)))
+    result = run(saga_of(parallel(Charge, Charge2), resolver=scoped(events)))
     assert result.ok
     assert sorted(events) == ["closed", "closed", "open for Charge", "open for Charge2"]
 
 
 def test_a_class_may_be_a_primary_and_a_fallback() -> None:
     events: list[str] = []
-    result = run(saga_of(scoped(events), fallback(Fail, Charge)))
+    result = run(saga_of(fallback(Fail, Charge), resolver=scoped(events)))
     assert result.ok
     assert events == ["open for Fail", "closed", "open for Charge", "closed"]
 
@@ -298,7 +293,7 @@ def test_a_resolver_that_raises_fails_the_step(kind: Any) -> None:
     def resolver(kind: type) -> Any:
         raise LookupError("nothing known of it")
 
-    result = run(saga_of(resolver, step(lambda: 1, lambda: log.append("-a"), name="a"), kind))
+    result = run(saga_of(step(lambda: 1, lambda: log.append("-a"), name="a"), kind, resolver=resolver))
     assert result.status is Status.COMPENSATED
     assert isinstance(result.error, LookupError)
     assert log == ["-a"]
@@ -313,7 +308,7 @@ def test_a_resolver_that_raises_for_an_undo_leaves_the_saga_stuck() -> None:
             raise LookupError("the container is closed")
         return kind(Gateway()) if kind is Charge else kind()
 
-    result = run(saga_of(resolver, step(lambda: 1, lambda: log.append("-a"), name="a"), Charge, Fail))
+    result = run(saga_of(step(lambda: 1, lambda: log.append("-a"), name="a"), Charge, Fail, resolver=resolver))
     assert result.status is Status.STUCK
     assert [str(error.error) for error in result.compensation_errors] == ["the container is closed"]
     assert log == ["charge", "-a"]
@@ -330,7 +325,7 @@ def test_a_resolver_that_cannot_be_called_is_refused(resolver: Any) -> None:
 
 def test_recovery_makes_tasks_with_the_resolver_too(left: Any) -> None:
     events: list[str] = []
-    saga = saga_of(scoped(events), Charge, Charge2)
+    saga = saga_of(Charge, Charge2, resolver=scoped(events))
     store = left(saga, "Charge2")
     assert events == ["open for Charge", "closed"]
     (result,) = Recovery(store, [saga]).run_once()
@@ -358,7 +353,7 @@ def test_a_container_of_svcs_makes_the_tasks_and_closes_their_scope() -> None:
         with svcs.Container(registry) as container:
             yield container.get(kind)
 
-    result = run(saga_of(resolver, Charge, Fail))
+    result = run(saga_of(Charge, Fail, resolver=resolver))
     assert result.status is Status.COMPENSATED
     assert log == ["charge", "refund charged"]
     assert closed == ["gateway", "gateway"]
@@ -386,8 +381,30 @@ def test_an_asynchronous_container_of_svcs_does_too() -> None:
         async with svcs.Container(registry) as container:
             yield await container.aget(kind)
 
-    result = run(saga_of(resolver, AsyncCharge, step(Fail(), name="fail")))
+    result = run(saga_of(AsyncCharge, step(Fail(), name="fail"), resolver=resolver))
     assert result.status is Status.COMPENSATED
     assert log == ["charge", "refund"]
     assert closed == ["gateway", "gateway"]
     registry.close()
+
+
+def test_a_context_manager_that_only_a_coroutine_can_enter_is_told_so() -> None:
+    class A(Task[int]):
+        def execute(self, context: Context) -> int:
+            return 1
+
+    @asynccontextmanager
+    async def scope(kind: Any) -> Any:
+        yield kind()
+
+    result = saga_of(A, resolver=scope).try_execute()
+    assert "gives an async context manager for A, whose execute is a plain function" in str(result.error)
+
+
+def test_a_resolver_that_gives_no_task_is_told_so() -> None:
+    class A(Task[int]):
+        def execute(self, context: Context) -> int:
+            return 1
+
+    result = saga_of(A, resolver=lambda kind: "nothing").try_execute()
+    assert str(result.error) == "the resolver gives 'nothing' for A, which has no execute()"

@@ -6,28 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pybreaker
-import pytest
 import redis
 
 from saga import Saga, fallback, step
 
 HERE = Path(__file__)
 calls: list[str] = []
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    spec = spec_from_file_location("servers", HERE.parents[1] / "storage" / "servers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    servers = module_from_spec(spec)
-    spec.loader.exec_module(servers)
-    with servers.redis() as port:
-        yield port
 
 
 @contextmanager
@@ -44,10 +31,10 @@ def shipping(port: int) -> Iterator[Saga]:
         yield Saga("ship").add_task(fallback(step(express), step(lambda: "by post", name="post"), breaker=breaker))
 
 
-def test_a_circuit_that_another_process_opened_is_open_here(port: int) -> None:
-    other = subprocess.run([sys.executable, HERE, str(port)], capture_output=True, text=True, timeout=60, check=True)
+def test_a_circuit_that_another_process_opened_is_open_here(redis_port: int) -> None:
+    other = subprocess.run([sys.executable, HERE, str(redis_port)], capture_output=True, text=True, timeout=60, check=True)
     assert other.stdout.split() == ["express", "express"]  # of three executions
-    with shipping(port) as saga:
+    with shipping(redis_port) as saga:
         assert saga.execute().results == {"post": "by post"}
     assert calls == []
 

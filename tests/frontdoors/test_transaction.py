@@ -6,118 +6,16 @@ A block is written once, as a generator that yields what it wants to be executed
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
-import time
-from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from saga import (
-    Context,
-    Retry,
-    Saga,
-    SagaResult,
-    Skip,
-    Status,
-    Task,
-    Transaction,
-    fallback,
-    sequence,
-    step,
-    transaction,
-)
-from saga.errors import (
-    SagaCompensationError,
-    SagaDefinitionError,
-    SagaExecutionException,
-    StepTimeoutError,
-)
-
-SHORT = 0.02
-
-
-class Odd(BaseException):
-    """An interrupt that nobody knows."""
-
-
-class Do:
-    """What a block yields to have a step executed."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.args, self.options = args, options
-
-
-class Group(Do):
-    """What it yields to have a group executed."""
-
-
-Body = Callable[[Transaction], Generator[Do, Any, None]]
-
-
-class Blocks:
-    """Runs blocks.
-
-    :ivar tx: the last one.
-    """
-
-    def __init__(self, calls: Any) -> None:
-        self.calls = calls
-        self.log: list[str] = calls.log
-        self.tx: Transaction
-
-    def do(self, name: str, during: Any = None, during_undo: Any = None, **options: Any) -> Do:
-        """Return a step that logs its calls."""
-        return Do(self.calls.function(name, during), self.calls.function(f"-{name}", during_undo), name=name, **options)
-
-    def run(self, body: Body, *args: Any, **options: Any) -> SagaResult:
-        self.tx = transaction(*args, **options)
-        if self.calls.in_loop:
-            asyncio.run(self._arun(body))
-        else:
-            with self.tx as tx:
-                self._drive(tx, body(tx))
-        assert self.tx.result is not None
-        return self.tx.result
-
-    async def _arun(self, body: Body) -> None:
-        async with self.tx as tx:
-            steps = body(tx)
-            answer, error = None, None
-            while True:
-                try:
-                    wanted = steps.throw(error) if error is not None else steps.send(answer)
-                except StopIteration:
-                    return
-                answer, error = None, None
-                try:
-                    call = tx.aparallel if isinstance(wanted, Group) else tx.astep
-                    answer = await call(*wanted.args, **wanted.options)
-                except BaseException as raised:
-                    error = raised
-
-    @staticmethod
-    def _drive(tx: Transaction, steps: Generator[Do, Any, None]) -> None:
-        answer, error = None, None
-        while True:
-            try:
-                wanted = steps.throw(error) if error is not None else steps.send(answer)
-            except StopIteration:
-                return
-            answer, error = None, None
-            try:
-                answer = (tx.parallel if isinstance(wanted, Group) else tx.step)(*wanted.args, **wanted.options)
-            except BaseException as raised:
-                error = raised
-
-
-@pytest.fixture
-def blocks(calls: Any) -> Blocks:
-    return Blocks(calls)
-
+from saga import Skip, Status, Transaction, step, transaction
+from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
+from tests.kit import PATIENCE, SHORT, Odd, failures, saga_of
+from tests.kit.blocks import Blocks
 
 # -- how blocks end ---------------------------------------------------------------------------------------------------
 
@@ -142,15 +40,6 @@ def test_a_block_without_steps_completes(blocks: Blocks) -> None:
         yield from ()
 
     assert blocks.run(body).ok
-
-
-def failures(count: int) -> list[tuple[int, tuple[int, ...]]]:
-    return [
-        (failing, bad)
-        for failing in range(count)
-        for size in range(failing + 1)
-        for bad in itertools.combinations(range(failing), size)
-    ]
 
 
 @pytest.mark.parametrize(("failing", "bad"), failures(4))
@@ -270,233 +159,60 @@ def test_swallowing_what_is_raised_between_steps_keeps_the_block_going(blocks: B
     assert blocks.log == ["a", "b"]
 
 
-# -- steps ------------------------------------------------------------------------------------------------------------
+def test_a_foreign_saga_failure_does_not_hide_a_blocks_own_failed_undo(plain: Any) -> None:
+    inner = saga_of(plain.step("x", ValueError("inner")))
 
+    def block() -> None:
+        with transaction("outer") as tx:
+            tx.step(lambda: 1, lambda: 1 / 0, name="a")
+            inner.execute()
 
-def test_names_are_numbered_where_they_are_taken(blocks: Blocks) -> None:
-    def book() -> str:
-        return "booked"
+    with pytest.raises(SagaCompensationError, match="ZeroDivisionError"):
+        block()
 
-    def body(tx: Transaction) -> Any:
-        for _ in range(3):
-            assert (yield Do(book)) == "booked"
-        yield Do(book, name="book#4")
-        yield Do(book)
 
-    assert list(blocks.run(body).results) == ["book", "book#2", "book#3", "book#4", "book#5"]
+def test_nor_does_that_of_an_inner_block() -> None:
+    def block() -> None:
+        with transaction("outer") as outer:
+            outer.step(lambda: 1, lambda: 1 / 0, name="a")
+            with transaction("inner") as inner:
+                inner.step(lambda: 1 / 0, name="b")
 
+    with pytest.raises(SagaCompensationError):
+        block()
 
-def test_a_name_that_is_given_twice_is_refused_and_the_block_goes_on(blocks: Blocks) -> None:
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a")
-        with pytest.raises(SagaDefinitionError, match="used twice"):
-            yield blocks.do("a")
-        yield blocks.do("b")
 
-    assert blocks.run(body).ok
-    assert blocks.log == ["a", "b"]
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_an_interrupt_of_a_block_stays_what_it_is_where_the_undo_fails(kind: type[BaseException]) -> None:
+    def block() -> None:
+        with transaction() as tx:
+            tx.step(lambda: 1, lambda: 1 / 0, name="a")
+            raise kind
 
+    with pytest.raises(kind):
+        block()
 
-@pytest.mark.parametrize(
-    "wrong", [Do(5), Do(lambda x, y, z: None), Do(lambda: 1, retries=3), Do(lambda: 1, timeout=-1), Do(Task)]
-)
-def test_a_step_that_is_wrong_is_refused_and_the_block_goes_on(blocks: Blocks, wrong: Do) -> None:
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a")
-        with pytest.raises(SagaDefinitionError):
-            yield wrong
-        yield blocks.do("b")
 
-    assert blocks.run(body).ok
-    assert blocks.log == ["a", "b"]
+def test_an_interrupt_in_the_undo_of_a_block_is_raised() -> None:
+    def undo() -> None:
+        raise KeyboardInterrupt
 
+    def block() -> None:
+        with transaction() as tx:
+            tx.step(lambda: 1, undo, name="a")
+            raise ValueError
 
-def test_functions_get_their_arguments_the_context_and_the_result_before(blocks: Blocks) -> None:
-    undone: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        block()
 
-    def book(flight: str, context: Context, *, seats: int) -> str:
-        return f"{seats} x {flight} for {context.customer}"
 
-    def unbook(booking: str, reason: str) -> None:
-        undone.append((booking, reason))
-
-    def pay(booking: str) -> str:
-        return f"paid {booking}"
-
-    def body(tx: Transaction) -> Any:
-        options = {"args": ("LH1",), "kwargs": {"seats": 2}, "compensate_args": ("failed",)}
-        assert (yield Do(book, unbook, **options)) == "2 x LH1 for ann"
-        assert (yield Do(pay)) == "paid 2 x LH1 for ann"
-        raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        blocks.run(body, "trip", {"customer": "ann"})
-    assert undone == [("2 x LH1 for ann", "failed")]
-
-
-@dataclass
-class Trip(Context):
-    customer: str = ""
-    price: int = 0
-
-
-class Book(Task[str]):
-    def execute(self, context: Trip) -> str:
-        context.price += 5
-        return f"booked for {context.customer}"
-
-    def compensate(self, context: Trip) -> None:
-        context.price -= 5
-
-
-@pytest.mark.parametrize("made", [Book, Book()])
-def test_tasks_work_on_the_blocks_context(blocks: Blocks, made: Any) -> None:
-    trip = Trip("ann")
-
-    def body(tx: Transaction) -> Any:
-        assert tx.context is trip
-        assert (yield Do(made)) == "booked for ann"
-        assert tx.context.price == 5
-        assert tx.context.result_of(Book) == "booked for ann"
-        tx.context.price = 7
-        yield Do(made, name="again")
-        assert tx.context.price == 12
-
-    assert blocks.run(body, "trip", trip).context is trip
-
-
-def test_a_block_has_an_empty_context_where_none_is_given(blocks: Blocks) -> None:
-    def body(tx: Transaction) -> Any:
-        assert tx.context == {}
-        yield blocks.do("a")
-
-    assert blocks.run(body).context == {}
-
-
-def test_a_returned_context_replaces_the_blocks(blocks: Blocks) -> None:
-    def body(tx: Transaction) -> Any:
-        assert (yield Do(lambda: Context(new=1), name="a")) is None
-        assert tx.context == {"new": 1}
-
-    blocks.run(body, "s", {"old": 1})
-
-
-# -- policies ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("succeeds_at", [1, 3, 4])
-def test_a_step_is_retried(blocks: Blocks, succeeds_at: int) -> None:
-    def fail() -> None:
-        if blocks.log.count("b") < succeeds_at:
-            raise OSError
-
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a")
-        yield blocks.do("b", fail, retry=Retry(3, 0.001))
-
-    if succeeds_at > 3:
-        with pytest.raises(SagaExecutionException):
-            blocks.run(body)
-    else:
-        assert blocks.run(body).ok
-    assert blocks.log.count("b") == min(succeeds_at, 3)
-
-
-def test_a_skipped_step_returns_nothing_and_the_block_goes_on(blocks: Blocks) -> None:
-    def body(tx: Transaction) -> Any:
-        assert (yield blocks.do("a", OSError(), on_error=Skip)) is None
-        yield blocks.do("b")
-
-    assert blocks.run(body).ok
-    assert blocks.log == ["a", "b"]
-
-
-def test_a_step_that_takes_too_long_fails_and_is_undone(blocks: Blocks) -> None:
-    slow = (lambda: asyncio.sleep(60)) if blocks.calls.in_loop else (lambda: time.sleep(3 * SHORT))
-
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a")
-        yield blocks.do("b", slow, timeout=SHORT)
-
-    with pytest.raises(SagaExecutionException) as caught:
-        blocks.run(body)
-    assert isinstance(caught.value.__cause__, StepTimeoutError)
-    assert blocks.tx.result is not None
-    assert blocks.tx.result.join(20).status is Status.COMPENSATED
-    assert sorted(blocks.log) == ["-a", "-b", "a", "b"]
-
-
-def test_a_step_says_whether_it_is_undone_when_it_fails(blocks: Blocks) -> None:
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a", ValueError(), compensate_on_failure=True)
-
-    with pytest.raises(SagaExecutionException):
-        blocks.run(body)
-    assert blocks.log == ["a", "-a"]
-
-
-def test_an_undo_is_retried(blocks: Blocks) -> None:
-    def fail() -> None:
-        if blocks.log.count("-a") < 2:
-            raise OSError
-
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a", None, fail, compensation_retry=Retry(2))
-        raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        blocks.run(body)
-    assert blocks.log == ["a", "-a", "-a"]
-
-
-# -- groups -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_group_returns_the_last_result_of_each_branch(blocks: Blocks) -> None:
-    make = blocks.calls.step
-
-    def body(tx: Transaction) -> Any:
-        assert (yield Group(make("a"), sequence(make("b"), make("c")))) == ("result of a", "result of c")
-        assert (yield Do(lambda both: both, name="d")) == ("result of a", "result of c")
-        raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        blocks.run(body)
-    assert {"-a", "-b", "-c"} == set(blocks.log[-3:])
-
-
-def test_a_group_with_a_failing_branch_is_undone_whole(blocks: Blocks) -> None:
-    make = blocks.calls.step
-
-    def body(tx: Transaction) -> Any:
-        yield blocks.do("a")
-        yield Group(make("b"), make("c", ValueError("no")))
-
-    with pytest.raises(SagaExecutionException):
-        blocks.run(body)
-    assert blocks.log[-2:] == ["-b", "-a"]
-
-
-def test_a_group_may_hold_fallbacks_and_sagas(blocks: Blocks) -> None:
-    make = blocks.calls.step
-    inner = Saga("inner").add_task(make("x")).add_task(make("y"))
-
-    def body(tx: Transaction) -> Any:
-        got = yield Group(fallback(make("p", OSError()), make("q")), inner)
-        assert got == ("result of q", "result of y")
-
-    assert "inner/x" in blocks.run(body).results
-
-
-def test_a_group_that_is_wrong_is_refused_and_the_block_goes_on(blocks: Blocks) -> None:
-    def body(tx: Transaction) -> Any:
-        with pytest.raises(SagaDefinitionError, match="at least two"):
-            yield Group(blocks.calls.step("a"))
-        with pytest.raises(SagaDefinitionError, match="used twice"):
-            yield Group(blocks.calls.step("a"), blocks.calls.step("a"))
-        assert (yield Group(blocks.calls.step("a"), blocks.calls.step("b"))) == ("result of a", "result of b")
-
-    assert blocks.run(body).ok
+def test_a_block_that_ends_well_beside_a_skipped_straggler_does_not_raise(gate: Any) -> None:
+    with transaction() as tx:
+        tx.step(gate.hold, name="a", timeout=SHORT, on_error=Skip)
+        tx.step(lambda: 1, name="b")
+    gate.open()
+    assert tx.result is not None
+    assert tx.result.join(PATIENCE).ok
 
 
 # -- around the block -------------------------------------------------------------------------------------------------
@@ -560,6 +276,13 @@ def test_observers_are_told_as_it_happens(blocks: Blocks) -> None:
     assert told == ["SagaCompensating", "CompensationStarted", "CompensationSucceeded", "SagaCompensated"]
 
 
+def test_a_block_tells_that_it_started() -> None:
+    told: list[str] = []
+    with transaction(logger=lambda event, info: told.append(type(event).__name__)) as tx:
+        tx.step(lambda: 1, name="a")
+    assert told == ["SagaStarted", "StepStarted", "StepSucceeded", "SagaCompleted"]
+
+
 def test_blocks_within_blocks_are_undone_one_by_one(plain: Any) -> None:
     inner_fails = False
     results = []
@@ -614,80 +337,10 @@ def test_many_blocks_at_once_share_nothing(calls: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE)
     assert sorted(undone) == list(range(1, 40, 2))
 
 
 def _quietly(function: Any, number: int) -> None:
     with suppress(KeyError):
         function(number)
-
-
-# -- cancellation -----------------------------------------------------------------------------------------------------
-
-
-def test_a_cancellation_at_any_moment_undoes_the_block(plain: Any) -> None:
-    async def act(name: str) -> None:
-        plain.log.append(name)
-        await asyncio.sleep(0)
-
-    async def block() -> None:
-        async with transaction() as tx:
-            for name in "abc":
-                await tx.astep(act, plain.function(f"-{name}"), name=name, args=(name,))
-                await asyncio.sleep(0)
-
-    async def cancelled_at(moment: int) -> bool:
-        plain.log.clear()
-        running = asyncio.create_task(block())
-        for _ in range(moment):
-            await asyncio.sleep(0)
-        if plain.log[-1:] == ["c"] or not running.cancel():
-            await running
-            return True
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        done = [name for name in plain.log if not name.startswith("-")]
-        assert plain.log == done + [f"-{name}" for name in reversed(done)], moment
-        return False
-
-    for moment in range(100):
-        if asyncio.run(cancelled_at(moment)):
-            assert moment > 4
-            return
-    raise AssertionError("the block never ended")
-
-
-def test_a_limit_around_a_block_undoes_it(plain: Any) -> None:
-    async def work() -> None:
-        async with asyncio.timeout(SHORT), transaction() as tx:
-            await tx.astep(plain.function("a"), plain.function("-a"), name="a")
-            await asyncio.sleep(60)
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(work())
-    assert plain.log == ["a", "-a"]
-
-
-def test_the_loop_goes_on_while_a_block_runs_plain_functions() -> None:
-    async def work() -> int:
-        ticks = 0
-
-        async def block() -> None:
-            async with transaction() as tx:
-                await tx.astep(time.sleep, args=(0.2,))
-
-        running = asyncio.create_task(block())
-        while not running.done():
-            await asyncio.sleep(0.001)
-            ticks += 1
-        return ticks
-
-    assert asyncio.run(work()) > 20
-
-
-def test_groups_run_at_the_same_time(plain: Any) -> None:
-    barrier = threading.Barrier(3)
-    with transaction() as tx:
-        results = tx.parallel(*(step(barrier.wait, name=name, args=(10,)) for name in "abc"))
-    assert sorted(results) == [0, 1, 2]

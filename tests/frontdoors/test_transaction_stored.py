@@ -6,16 +6,19 @@ import asyncio
 import functools
 import os
 import threading
-import warnings
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Status, Task, Transaction, step, transaction
+from saga import Context, InDoubt, Retry, Status, Task, Transaction, step, transaction
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
+from tests.kit import LONG, PATIENCE, SHORT, HeldStore, auntil, found_after, in_a_child, until_renewed, within
 
 # -- what is booked is a file -----------------------------------------------------------------------------------------
 
@@ -54,21 +57,6 @@ class BookInContext(Task[str]):
 
 def fail() -> None:
     raise ValueError("no")
-
-
-def in_a_child(work: Any) -> int:
-    """Run ``work`` in a forked process and return its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads live here, which the child does not need
-        child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def booked(folder: Path) -> set[str]:
@@ -350,9 +338,9 @@ def test_in_an_event_loop_ids_are_taken_alike() -> None:
 
 def test_a_block_that_runs_is_kept_from_recovery_by_its_lease(folder: Path) -> None:
     store = MemoryStore()
-    with transaction("s", store=store, lease=0.1) as tx:
+    with transaction("s", saga_id="t-1", store=store, lease=LONG) as tx:
         tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
-        threading.Event().wait(0.25)
+        until_renewed(store, "t-1")
         assert Recovery(store, transactions=["s"]).run_once() == []
     assert tx.result is not None
     assert tx.result.ok
@@ -381,3 +369,134 @@ def test_a_recovery_of_names_nobody_knows_leaves_blocks_alone(trip: Trip, folder
         assert Recovery(store, transactions=["another"]).run_once() == []
     assert booked(folder) == {"booking 0"}
     assert len(trip.recover()) == 1
+
+
+async def abook(folder: str) -> None:
+    Path(folder, "booked").write_text("")
+
+
+async def aunbook(folder: str) -> None:
+    Path(folder, "booked").unlink()
+
+
+def test_recovery_of_an_async_block_awaits_its_compensations(tmp_path: Path) -> None:
+    store_path = tmp_path / "saga.db"
+
+    async def block() -> None:
+        async with transaction("t", saga_id="t-1", store=SqliteStore(store_path), lease=0.2) as tx:
+            await tx.astep(abook, aunbook, args=(str(tmp_path),), compensate_args=(str(tmp_path),))
+            os._exit(7)
+
+    assert in_a_child(lambda: asyncio.run(block())) == 7
+    time.sleep(0.25)
+    with SqliteStore(store_path) as store:
+        (result,) = Recovery(store, transactions=["t"]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert not (tmp_path / "booked").exists()
+
+
+def test_a_cancellation_while_a_block_is_begun_leaves_no_orphan() -> None:
+    store = HeldStore(0)
+
+    async def block() -> None:
+        async with transaction("t", saga_id="o-1", store=store):
+            pass
+
+    async def work() -> None:
+        running = asyncio.create_task(block())
+        await auntil(store.gate.reached.is_set)
+        running.cancel()
+        await asyncio.sleep(SHORT)
+        store.gate.open()
+        with suppress(asyncio.CancelledError):
+            await running
+        await auntil(lambda: store.get("o-1").owner is None)  # type: ignore[union-attr]
+
+    asyncio.run(work())
+    row = store.get("o-1")
+    assert row is not None
+    assert row.status == "compensated"
+
+
+undos: list[str] = []
+
+
+def charge() -> None: ...
+
+
+def refund() -> None:
+    undos.append("refund")
+    if len(undos) == 1:
+        raise OSError("busy")
+
+
+def dead_block(**policies: Any) -> MemoryStore:
+    """What another process finds of a block whose process died after (in) the step."""
+    now = [time.time()]
+    store = MemoryStore(clock=lambda: now[0])
+    tx = transaction("t", saga_id="t-1", store=store)
+    tx.__enter__()
+    tx.step(charge, refund, **policies)
+    assert tx._execution is not None
+    keeper_of(store).drop(tx._execution.journal.lease)  # type: ignore[union-attr]
+    now[0] += 60.0  # its lease runs out
+    return store
+
+
+def test_a_dead_blocks_compensation_is_retried_as_its_step_said() -> None:
+    undos.clear()
+    store = dead_block(compensation_retry=Retry(3))
+    (result,) = Recovery(store, transactions=["t"]).run_once()
+    assert undos == ["refund", "refund"]
+    assert result.status is Status.COMPENSATED
+
+
+def block_that_died_in_its_step(**policies: Any) -> MemoryStore:
+    found = found_after(dead_block(**policies), "t-1", 2)
+    assert [e.kind for e in found.journal("t-1")] == ["SagaStarted", "StepStarted"]
+    return found
+
+
+def test_a_dead_blocks_step_in_doubt_is_asked_about_where_it_said_so() -> None:
+    undos.clear()
+    (result,) = Recovery(block_that_died_in_its_step(in_doubt=InDoubt.ASK), transactions=["t"]).run_once()
+    assert result.status is Status.STUCK
+    assert undos == []
+
+
+def test_a_dead_blocks_step_in_doubt_is_undone_though_it_may_be_executed_again() -> None:
+    """What would have followed it died with the process."""
+    undos.clear()
+    found = block_that_died_in_its_step(in_doubt=InDoubt.RERUN, compensation_retry=Retry(2))
+    (result,) = Recovery(found, transactions=["t"]).run_once()
+    assert result.status is Status.COMPENSATED
+    assert undos == ["refund", "refund"]
+    assert [entry.kind for entry in found.journal("t-1")].count("StepStarted") == 1
+
+
+def test_what_a_dead_block_did_past_its_pivot_is_not_undone() -> None:
+    undos.clear()
+    store = dead_block(pivot=True)
+    within(PATIENCE, Recovery(store, transactions=["t"]).run_once)
+    row = store.get("t-1")
+    assert row is not None
+    assert row.status == "stuck"
+    assert undos == []
+
+
+def test_nor_of_one_that_an_exception_left() -> None:
+    undos.clear()
+    store = MemoryStore()
+
+    def block() -> None:
+        with transaction("t", saga_id="t-1", store=store) as tx:
+            tx.step(charge, refund, pivot=True)
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        block()
+    within(PATIENCE, Recovery(store, transactions=["t"]).run_once)
+    row = store.get("t-1")
+    assert row is not None
+    assert row.status == "stuck"
+    assert undos == []

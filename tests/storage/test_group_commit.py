@@ -15,7 +15,7 @@ from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
 from saga.storage import Lease, SqliteStore, sqlite_sql
 from saga.storage.group_commit import Write
 from tests.storage.sqlite_writer import Commits, Failing, queueing, writer
-from tests.threads import until
+from tests.kit import until
 
 
 @pytest.fixture
@@ -190,15 +190,17 @@ def test_an_interrupt_right_after_the_commit_leaves_stored_what_is(store, stored
     assert all(store.journal(lease.saga_id) == stored.entries(1, 2) for lease in leases)
 
 
-def interrupt_soon() -> None:
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt_when(condition) -> None:
+    """Send this process a SIGINT once the condition holds."""
+    threading.Thread(target=lambda: (until(condition), os.kill(os.getpid(), signal.SIGINT))).start()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_one_that_is_interrupted_in_the_queue_leaves_it(store, stored):
     one, two = stored.create(store, "one"), stored.create(store, "two")
     with queueing(store) as submit:
         other = submit(store.append, two, stored.entries(2))
-        interrupt_soon()
+        interrupt_when(lambda: len(store._file._commits._queue) == 2)
         with pytest.raises(KeyboardInterrupt):
             store.append(one, stored.entries(2))
     assert other.result() is None
@@ -206,6 +208,7 @@ def test_one_that_is_interrupted_in_the_queue_leaves_it(store, stored):
     store.append(one, stored.entries(2))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_one_that_is_interrupted_while_another_writes_for_it_waits_for_the_end(store, stored):
     one = stored.create(store, "one")
     leading, gate = threading.Event(), threading.Event()

@@ -11,7 +11,7 @@ import pytest
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import Lease
 from saga.storage.postgres import PostgresStore
-from tests.threads import until
+from tests.kit import until
 
 
 @pytest.fixture

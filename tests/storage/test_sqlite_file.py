@@ -17,7 +17,7 @@ from saga.errors import StorageError
 from saga.storage import SqliteStore, sqlite_file
 from saga.storage.group_commit import Write
 from tests.storage.sqlite_writer import queueing, writer
-from tests.threads import background, until, within
+from tests.kit import background, until, within
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from saga.storage.turns import Turns, Waiting
-from tests.threads import background, until
+from tests.kit import background, until
 
 
 class Note(Waiting):

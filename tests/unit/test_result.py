@@ -262,7 +262,7 @@ def test_waiting_ends_with_its_timeout(gate: threading.Event) -> None:
         result.join(0.05)
     with pytest.raises(TimeoutError, match=r"^saga 's' \(x1\) is not terminal after 0\.05 s$"):
         asyncio.run(result.ajoin(0.05))
-    assert 0.1 <= time.monotonic() - started < 5
+    assert time.monotonic() - started >= 0.1
     with pytest.raises(TimeoutError):
         result.join(0)
     gate.set()

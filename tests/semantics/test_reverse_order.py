@@ -12,13 +12,9 @@ import pytest
 from saga import Context, Retry, Saga, Status, parallel, sequence
 from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import CompensationStarted, SagaCompensated, SagaCompensating, SagaStuck, StepSucceeded
+from tests.kit import PATIENCE, failures
 
-
-def subsets(items: range) -> list[tuple[int, ...]]:
-    return [chosen for size in range(len(items) + 1) for chosen in itertools.combinations(items, size)]
-
-
-CASES = [(n, failing, bad) for n in range(1, 6) for failing in range(n) for bad in subsets(range(failing))]
+CASES = [(n, failing, bad) for n in range(1, 6) for failing, bad in failures(n)]
 
 
 @pytest.mark.parametrize("watched", [False, True], ids=["", "watched"])
@@ -66,7 +62,7 @@ def test_every_failure_and_every_failed_undo_is_told_with_its_cause(
         assert bool(result.reason and f"s{i}" in result.reason) == (i in bad)
 
 
-@pytest.mark.parametrize("without", subsets(range(4)))
+@pytest.mark.parametrize("without", [some for last, some in failures(5) if last == 4])
 def test_steps_without_compensation_do_not_disturb_the_order(make: Any, log: list[str], without: tuple[int, ...]) -> None:
     saga = Saga("s")
     for i in range(4):
@@ -95,7 +91,7 @@ def test_branches_are_undone_in_reverse_order_of_completion_not_of_declaration(
 
     def gated(name: str) -> Any:
         def wait(context: Context) -> None:
-            assert gates[name].wait(10)
+            assert gates[name].wait(PATIENCE)
 
         return make(name, wait, OSError(name) if name in bad else None)
 

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaExecutionException, SagaTimeoutError
-from saga.events import (
-    CompensationStarted,
-    CompensationSucceeded,
-    RetryScheduled,
-    SagaCompensating,
-    StepStarted,
-    StepTimedOut,
-)
-
-DEADLINE = 0.05
+from saga.events import CompensationStarted, CompensationSucceeded, RetryScheduled, SagaCompensating, StepStarted, StepTimedOut
+from tests.kit import LONG, PATIENCE, SHORT, Gate
 
 
 @pytest.fixture
-def go() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
+def go(gate: Gate) -> Gate:
+    return gate
 
 
-def held_by(event: threading.Event, log: list[str], name: str) -> Any:
+def held_by(gate: Gate, log: list[str], name: str) -> Any:
     def hold(context: Context) -> None:
-        assert event.wait(20)
+        gate.hold()
         log.append(f"{name} ended")
 
     return hold
 
 
-def test_what_was_done_is_undone_and_the_running_step_is_a_straggler(
-    make: Any, log: list[str], watch: Any, go: threading.Event
-) -> None:
-    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a")).add_task(make("slow", held_by(go, log, "slow")))
+def test_what_was_done_is_undone_and_the_running_step_is_a_straggler(make: Any, log: list[str], watch: Any, go: Gate) -> None:
+    saga = Saga("s", timeout=LONG, logger=watch).add_task(make("a")).add_task(make("slow", held_by(go, log, "slow")))
     with pytest.raises(SagaExecutionException) as caught:
         saga.add_task(make("never")).execute()
     result = caught.value.result
@@ -52,8 +38,8 @@ def test_what_was_done_is_undone_and_the_running_step_is_a_straggler(
     assert log == ["a", "slow", "-a"]
     assert (result.status, result.in_doubt) == (Status.COMPENSATING, ("slow",))
     assert watch.at(StepTimedOut, "slow") < watch.at(SagaCompensating) < watch.at(CompensationStarted)
-    go.set()
-    assert result.join(20).status is Status.COMPENSATED
+    go.open()
+    assert result.join(PATIENCE).status is Status.COMPENSATED
     assert log == ["a", "slow", "-a", "slow ended", "-slow"]
 
 
@@ -66,11 +52,11 @@ def test_a_running_compensation_is_neither_interrupted_nor_repeated(make: Any, l
     cancelled = []
 
     def long(context: Context) -> None:
-        time.sleep(3 * DEADLINE)  # the deadline passes meanwhile
+        time.sleep(2 * LONG)  # the deadline passes meanwhile
         cancelled.append(context.step.cancelled)
         log.append("undo ended")
 
-    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a")).add_task(make("b", None, long))
+    saga = Saga("s", timeout=LONG, logger=watch).add_task(make("a")).add_task(make("b", None, long))
     result = saga.add_task(make("bad", ValueError("first"))).try_execute()
     assert log == ["a", "b", "bad", "-b", "undo ended", "-a"]
     assert cancelled == [False]
@@ -87,40 +73,40 @@ def test_a_compensation_that_waits_for_its_retry_is_retried_after_the_deadline(m
         if left:
             raise left.pop()
 
-    saga = Saga("s", timeout=DEADLINE).add_task(make("a", None, flaky, compensation_retry=Retry(2, backoff=3 * DEADLINE)))
+    saga = Saga("s", timeout=LONG).add_task(make("a", None, flaky, compensation_retry=Retry(2, backoff=2 * LONG)))
     result = saga.add_task(make("bad", ValueError())).try_execute()
     assert log == ["a", "bad", "-a", "-a"]
     assert result.status is Status.COMPENSATED
 
 
 def test_a_compensation_begun_by_the_deadline_runs_on_for_as_long_as_it_takes(
-    make: Any, log: list[str], watch: Any, go: threading.Event
+    make: Any, log: list[str], watch: Any, go: Gate
 ) -> None:
     def long(context: Context) -> None:
-        time.sleep(3 * DEADLINE)
+        time.sleep(2 * LONG)
 
-    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a")).add_task(make("b", None, long))
+    saga = Saga("s", timeout=LONG, logger=watch).add_task(make("a")).add_task(make("b", None, long))
     result = saga.add_task(make("slow", held_by(go, log, "slow"))).try_execute()
     assert log == ["a", "b", "slow", "-b", "-a"]
-    go.set()
-    assert result.join(20).status is Status.COMPENSATED
+    go.open()
+    assert result.join(PATIENCE).status is Status.COMPENSATED
     assert [e.step for e in watch.of(CompensationSucceeded)] == ["b", "a", "slow"]
     assert len(watch.of(SagaCompensating)) == 1
 
 
-def test_all_running_branches_are_cut_at_once(make: Any, log: list[str], go: threading.Event) -> None:
-    saga = Saga("s", timeout=DEADLINE).add_task(make("a"))
+def test_all_running_branches_are_cut_at_once(make: Any, log: list[str], go: Gate) -> None:
+    saga = Saga("s", timeout=LONG).add_task(make("a"))
     x, y = make("x", held_by(go, log, "x")), make("y", held_by(go, log, "y"))
     result = saga.add_task(parallel(sequence(x, make("never")), y)).try_execute()
     assert log[3:] == ["-a"]
     assert sorted(result.in_doubt) == ["x", "y"]
-    go.set()
-    assert result.join(20).status is Status.COMPENSATED
+    go.open()
+    assert result.join(PATIENCE).status is Status.COMPENSATED
     assert sorted(log[4:]) == ["-x", "-y", "x ended", "y ended"]
 
 
 def test_a_step_that_waits_for_its_next_attempt_makes_none(make: Any, log: list[str], watch: Any) -> None:
-    saga = Saga("s", timeout=DEADLINE, logger=watch).add_task(make("a"))
+    saga = Saga("s", timeout=LONG, logger=watch).add_task(make("a"))
     result = saga.add_task(make("b", ValueError(), retry=Retry(2, backoff=3600))).try_execute()
     assert isinstance(result.error, SagaTimeoutError)
     assert log == ["a", "b", "-a"]
@@ -129,24 +115,22 @@ def test_a_step_that_waits_for_its_next_attempt_makes_none(make: Any, log: list[
     assert result.status is Status.COMPENSATED
 
 
-def test_a_retry_that_waits_for_a_straggler_is_not_made_after_the_deadline(
-    make: Any, log: list[str], go: threading.Event
-) -> None:
-    slow = make("slow", held_by(go, log, "slow"), timeout=DEADLINE / 3, retry=Retry(5))
-    result = Saga("s", timeout=DEADLINE).add_task(make("a")).add_task(slow).try_execute()
+def test_a_retry_that_waits_for_a_straggler_is_not_made_after_the_deadline(make: Any, log: list[str], go: Gate) -> None:
+    slow = make("slow", held_by(go, log, "slow"), timeout=SHORT, retry=Retry(5))
+    result = Saga("s", timeout=LONG).add_task(make("a")).add_task(slow).try_execute()
     assert isinstance(result.error, SagaTimeoutError)
     assert log == ["a", "slow", "-a"]
-    go.set()
-    assert result.join(20).status is Status.COMPENSATED
+    go.open()
+    assert result.join(PATIENCE).status is Status.COMPENSATED
     assert log == ["a", "slow", "-a", "slow ended", "-slow"]
 
 
-def test_a_skip_does_not_help_a_step_the_deadline_cut(make: Any, log: list[str], go: threading.Event) -> None:
-    saga = Saga("s", timeout=DEADLINE).add_task(make("slow", held_by(go, log, "slow"), on_error=Skip)).add_task(make("never"))
+def test_a_skip_does_not_help_a_step_the_deadline_cut(make: Any, log: list[str], go: Gate) -> None:
+    saga = Saga("s", timeout=LONG).add_task(make("slow", held_by(go, log, "slow"), on_error=Skip)).add_task(make("never"))
     result = saga.try_execute()
     assert isinstance(result.error, SagaTimeoutError)
-    go.set()
-    assert result.join(20).status is Status.COMPENSATED
+    go.open()
+    assert result.join(PATIENCE).status is Status.COMPENSATED
     assert log == ["slow", "slow ended", "-slow"]
 
 
@@ -168,14 +152,14 @@ def test_a_task_sees_the_sagas_deadline_as_its_own_where_that_is_sooner(make: An
     assert at + 99 < seen["none"] < at + 110
 
 
-def test_a_cut_task_is_told(make: Any, go: threading.Event) -> None:
+def test_a_cut_task_is_told(make: Any, go: Gate) -> None:
     seen = []
 
     def note(context: Context) -> None:
-        assert go.wait(20)
+        go.hold()
         seen.append(context.step.cancelled)
 
-    result = Saga("s", timeout=DEADLINE).add_task(make("a", note)).try_execute()
-    go.set()
-    result.join(20)
+    result = Saga("s", timeout=LONG).add_task(make("a", note)).try_execute()
+    go.open()
+    result.join(PATIENCE)
     assert seen == [True]

@@ -10,7 +10,8 @@ import pytest
 
 from saga import Context, Saga, Status, parallel, sequence, step
 from saga.errors import MergeConflictError, SagaExecutionException
-from saga.events import CompensationStarted, GroupMerged, StepFailed, StepSucceeded
+from saga.events import CompensationStarted, GroupJoined, StepFailed, StepSucceeded
+from tests.kit import PATIENCE
 
 
 def put(**values: Any) -> Any:
@@ -19,7 +20,7 @@ def put(**values: Any) -> Any:
 
 def test_branches_run_at_the_same_time(make: Any) -> None:
     meet = threading.Barrier(3)
-    tasks = [make(name, lambda context: meet.wait(20)) for name in "abc"]
+    tasks = [make(name, lambda context: meet.wait(PATIENCE)) for name in "abc"]
     assert Saga("s").add_task(parallel(*tasks)).execute().ok
 
 
@@ -32,9 +33,9 @@ def test_a_branch_sees_neither_keys_nor_containers_another_changes(make: Any) ->
         context.things[name] = name
         context.deep["in"][0].add(name)
         context.rows.append(name)
-        changed.wait(20)
+        changed.wait(PATIENCE)
         looked[name] = (set(context), dict(context.things), set(context.deep["in"][0]), list(context.rows))
-        changed.wait(20)
+        changed.wait(PATIENCE)
         # Put the containers back, so that nothing conflicts.
         context.things.pop(name)
         context.deep["in"][0].discard(name)
@@ -64,11 +65,11 @@ def test_running_siblings_are_let_end_then_undone_and_go_no_further(make: Any, l
     entered, go = threading.Barrier(3), threading.Event()
 
     def good(context: Context) -> None:
-        entered.wait(20)
-        assert go.wait(20)
+        entered.wait(PATIENCE)
+        assert go.wait(PATIENCE)
 
     def fail(context: Context) -> None:
-        entered.wait(20)
+        entered.wait(PATIENCE)
         raise ValueError(context.step.name)
 
     branches = [sequence(make(f"b{i}", fail if i == bad else good), make(f"never{i}")) for i in range(3)]
@@ -86,7 +87,7 @@ def test_running_siblings_are_let_end_then_undone_and_go_no_further(make: Any, l
 def test_two_failing_branches_fail_the_saga_once_by_the_first(make: Any, log: list[str]) -> None:
     failed = threading.Event()
     saga = Saga("s", logger=lambda event, info: failed.set() if isinstance(event, StepFailed) else None)
-    second = make("second", lambda context: (failed.wait(20), 1 / 0))
+    second = make("second", lambda context: (failed.wait(PATIENCE), 1 / 0))
     result = saga.add_task(make("a")).add_task(parallel(second, make("first", ValueError("first")))).try_execute()
     assert result.failed_step == "first"
     assert [record.status for record in result.history] == ["compensated", "failed", "failed"]
@@ -123,7 +124,7 @@ def test_different_values_for_a_key_are_a_conflict_undone_like_any_failure(
     ended = [e.step for e in watch.of(StepSucceeded)]
     assert [name[1:] for name in log if name[0] == "-"] == ended[::-1]
     assert "never" not in log
-    assert not watch.of(GroupMerged)
+    assert not watch.of(GroupJoined)
     result = caught.value.result
     assert result is not None
     assert result.status is Status.COMPENSATED
@@ -164,7 +165,7 @@ def test_changes_and_results_are_merged_in_declared_order_whoever_ends_first(mak
 
     def gated(context: Context) -> None:
         name = context.step.name
-        assert gates[name].wait(20)
+        assert gates[name].wait(PATIENCE)
         context[f"key of {name}"] = name
 
     saga = Saga("s", logger=open_next).add_task(parallel(*(make(name, gated) for name in "abc")))
@@ -188,7 +189,7 @@ def test_nested_groups_are_merged_into_their_own_branch_first(make: Any) -> None
     assert seen["after inner"] == {"first": 0, "i1": 1, "i2": 2}
     assert seen["beside"] == {"first": 0, "o": 3}
     assert seen["last"] == result.context == {"first": 0, "i1": 1, "i2": 2, "o": 3}
-    assert len([e for e in result.events if isinstance(e, GroupMerged)]) == 2
+    assert len([e for e in result.events if isinstance(e, GroupJoined)]) == 2
 
 
 def test_a_group_right_inside_a_group_is_merged_too(make: Any) -> None:

@@ -82,7 +82,7 @@ saga = Saga("s").add_task(step(lambda: 1, name="a")).add_task(parallel(step(lamb
 saga.add_task(step(lambda: 3, name="d", timeout=60)).execute()
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
-        thread.join(10)
+        thread.join(PATIENCE)
 assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
 """
     home = str(Path(saga.__file__).parents[1])

@@ -9,16 +9,7 @@ import pytest
 
 from saga import Compensate, Context, Retry, Saga, Skip, Status, parallel, step
 from saga.events import RetryScheduled, SagaCompensating, StepFailed, StepSkipped, StepStarted
-
-
-def failing_times(times: int, kind: type[Exception] = ConnectionError) -> Any:
-    left = [kind(i) for i in range(times)]
-
-    def flaky(context: Context) -> None:
-        if left:
-            raise left.pop(0)
-
-    return flaky
+from tests.kit import PATIENCE, failing_times
 
 
 @pytest.mark.parametrize("on_error", [Compensate, Skip], ids=["compensate", "skip"])
@@ -32,7 +23,7 @@ def test_attempts_then_the_policy(
     policies = {"retry": Retry(attempts), "on_error": on_error}
     if form == "on_error":
         policies = {"on_error": Retry(attempts, then=on_error)}
-    flaky = make("flaky", failing_times(failures), compensate_on_failure=undo_own, **policies)
+    flaky = make("flaky", failing_times(failures, ConnectionError), compensate_on_failure=undo_own, **policies)
     saga = Saga("s", logger=watch).add_task(make("a")).add_task(flaky).add_task(make("b"))
     result = saga.add_task(make("bad", ValueError("later"))).try_execute()
     tries = min(failures + 1, attempts)
@@ -74,7 +65,7 @@ def test_compensate_on_failure_undoes_the_failing_step_first(make: Any, log: lis
 
 
 def test_a_step_that_succeeds_at_last_is_undone_once_even_with_compensate_on_failure(make: Any, log: list[str]) -> None:
-    flaky = make("a", failing_times(2), retry=Retry(3), compensate_on_failure=True)
+    flaky = make("a", failing_times(2, ConnectionError), retry=Retry(3), compensate_on_failure=True)
     Saga("s").add_task(flaky).add_task(make("bad", ValueError())).try_execute()
     assert log == ["a", "a", "a", "bad", "-a"]
 
@@ -110,7 +101,7 @@ def test_the_wait_between_attempts_is_the_backoffs(make: Any, watch: Any) -> Non
             assert 0 <= fraction < 1
             return attempt / 1000
 
-    Saga("s", logger=watch).add_task(make("a", failing_times(3), retry=Retry(4, backoff=Counting()))).execute()
+    Saga("s", logger=watch).add_task(make("a", failing_times(3, ConnectionError), retry=Retry(4, backoff=Counting()))).execute()
     assert [e.delay for e in watch.of(RetryScheduled)] == [0.001, 0.002, 0.003]
     started = {e.attempt: e.at for e in watch.of(StepStarted)}
     for e in watch.of(RetryScheduled):
@@ -122,7 +113,7 @@ def test_no_attempt_is_made_once_another_branch_has_failed(make: Any, log: list[
     scheduled = threading.Event()
     saga = Saga("s", logger=[watch, lambda e, i: scheduled.set() if isinstance(e, RetryScheduled) else None])
     waiting = make("w", ValueError(), retry=Retry(2, backoff=3600), compensate_on_failure=undo_own)
-    saga.add_task(parallel(waiting, make("bad", lambda context: (scheduled.wait(10), 1 / 0))))
+    saga.add_task(parallel(waiting, make("bad", lambda context: (scheduled.wait(PATIENCE), 1 / 0))))
     result = saga.try_execute()
     assert sorted(log[:2]) == ["bad", "w"]
     assert log[2:] == (["-w"] if undo_own else [])
@@ -132,6 +123,6 @@ def test_no_attempt_is_made_once_another_branch_has_failed(make: Any, log: list[
 
 
 def test_a_step_may_bring_other_policies_than_its_task(make: Any, log: list[str]) -> None:
-    task = make("a", failing_times(1), retry=Retry(5))
+    task = make("a", failing_times(1, ConnectionError), retry=Retry(5))
     assert not Saga("s").add_task(step(task, retry=None)).try_execute().ok
     assert log == ["a"]

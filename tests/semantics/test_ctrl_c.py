@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import saga
+from tests.kit import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 
@@ -34,7 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def at(place):
     os.write(1, f"at {place}\\n".encode())
     if place in where.split(","):
-        time.sleep(20)
+        time.sleep(3600)
 
 def action(n):
     def do():
@@ -63,7 +64,7 @@ flow.add_task(step(fail))
 os.write(1, b"at start\\n")
 flow.try_execute()
 at("end")
-time.sleep(20)
+time.sleep(3600)
 """
 
 
@@ -99,7 +100,7 @@ class Child:
         :param repeated: how many compensations may have run twice in a row: a signal that strikes in the very moment in
             which one has returned leaves open whether it had, and it is called again.
         """
-        _, told = self.process.communicate(timeout=15)
+        _, told = self.process.communicate(timeout=2 * PATIENCE)
         assert self.process.returncode == -signal.SIGINT, (self.process.returncode, told)
         assert "KeyboardInterrupt" in told
         effects = self.file.read_text().split()
@@ -179,7 +180,7 @@ def test_twice(run: Run, first: str, second: str) -> None:
 
 @pytest.mark.parametrize("mode", ["threads", "branches"])
 def test_while_a_step_runs_in_a_thread(run: Run, mode: str) -> None:
-    child = run(mode=mode, pause=0.2)
+    child = run(mode=mode, pause=0.4)
     child.see("do4" if mode == "branches" else "do1")
     time.sleep(0.05)  # let the caller's thread come to wait
     child.interrupt()

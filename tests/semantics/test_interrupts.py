@@ -14,11 +14,7 @@ import saga as package
 from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaCompensationError
 from saga.events import RetryScheduled, SagaCompensated, SagaStuck, StepFailed, StepSkipped
-
-
-class Odd(BaseException):
-    """Neither an Exception nor one of Python's own interrupts."""
-
+from tests.kit import PATIENCE, Odd
 
 KINDS = [KeyboardInterrupt, SystemExit, Odd]
 PLACES = ["caller", "timeout", "branch", "deep branch", "deadline"]
@@ -127,11 +123,11 @@ def test_an_interrupt_in_a_branch_lets_its_sibling_end(make: Any, log: list[str]
 
     def slow(context: Context) -> None:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         log.append("slow ended")
 
     def stop(context: Context) -> None:
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         raise kind
 
     saga = Saga("s", logger=lambda event, info: go.set() if isinstance(event, StepFailed) else None)
@@ -146,7 +142,7 @@ def test_two_interrupted_branches_are_both_undone(make: Any, log: list[str], kin
     meet = threading.Barrier(2)
 
     def stop(context: Context) -> None:
-        meet.wait(10)
+        meet.wait(PATIENCE)
         raise kind(context.step.name)
 
     with pytest.raises(kind):
