@@ -68,7 +68,8 @@ class Log:
         """Add an event, and fold it where there is a state."""
         state = self._state
         if state is not None:
-            self._fold_last_notes()
+            if self.noted:
+                self._fold_last_notes()
             FOLDS[type(event)](state, event)
         self.entries.append(event)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from saga import Context, InDoubt, Saga, Status, step
-from saga.codec import Codec
+from saga.durable.codec import Codec
 from saga.errors import DefinitionChangedError, SagaDefinitionError, StorageError
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Saga, SagaResult, Status, leases, step, timer
+from saga import Context, InDoubt, Saga, SagaResult, Status, step, timer
 from saga import recovery as recovery_module
-from saga.codec import Codec
+from saga.durable import leases
+from saga.durable.codec import Codec
+from saga.durable.entries import action_message
+from saga.durable.leases import Keeper, keeper_of
 from saga.errors import StorageError
-from saga.journal import write_action
-from saga.leases import Keeper, keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, SqliteStore, Store
@@ -415,7 +416,7 @@ def test_a_message_to_one_that_waits_for_others_is_obeyed(when: str, store: Stor
     recorded = True
     if when != "while it waits":
         cancelled.append("x1")
-        store.post("x1", write_action("cancel", None, "me", "too late"))
+        store.post("x1", action_message("cancel", None, "me", "too late"))
     recovered_by = Unreadable(store) if when == "unreadable" else store
     results = Recovery(recovered_by, [build()]).run_once()  # type: ignore[arg-type]
     assert {result.saga_id: result.status for result in results} == {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from saga import InDoubt, Retry, Saga, Skip, Status, Task, fallback, parallel, sequence, step
+from saga.durable.leases import keeper_of
 from saga.errors import SagaDefinitionError
 from saga.events import StepTimedOut
-from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from saga import Context, InDoubt, Retry, Status, Task, Transaction, step, transaction
+from saga.durable.leases import keeper_of
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
-from saga.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
 from tests.kit import LONG, PATIENCE, SHORT, HeldStore, auntil, found_after, in_a_child, until_renewed, within

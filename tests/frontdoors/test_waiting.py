@@ -17,10 +17,11 @@ from uuid import UUID
 import pytest
 
 from saga import InDoubt, Saga, Skip, Status, StepStatus, parallel, receive, sequence, step, timer, transaction
+from saga.durable.codec import Codec
+from saga.durable.entries import signal_message
+from saga.durable.leases import keeper_of
 from saga.errors import EncodingError, SagaDefinitionError, SagaTimeoutError, StepTimeoutError, StorageError
 from saga.events import StepStarted, StepSucceeded
-from saga.journal import write_signal
-from saga.leases import keeper_of
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution
@@ -401,7 +402,7 @@ def test_two_signals_read_at_once_reach_both_receivers(plain: Any) -> None:
     saga = saga_of(parallel(receive("x", name="p"), receive("x", name="q")))
     running = Background(plain, saga, store)
     running.until_begun("q")
-    store.post("o-1", write_signal("x", 1, saga.codec))
+    store.post("o-1", signal_message("x", 1, Codec()))
     saga.signal("o-1", "x", 2, store=store)
     assert sorted(running.result.results[name] for name in "pq") == [1, 2]
 

@@ -10,7 +10,7 @@ import pytest
 
 from saga import Context, Saga, Status, parallel, sequence, step
 from saga.errors import MergeConflictError, SagaExecutionException
-from saga.events import CompensationStarted, GroupJoined, StepFailed, StepSucceeded
+from saga.events import CompensationStarted, GroupMerged, StepFailed, StepSucceeded
 from tests.kit import PATIENCE
 
 
@@ -124,7 +124,7 @@ def test_different_values_for_a_key_are_a_conflict_undone_like_any_failure(
     ended = [e.step for e in watch.of(StepSucceeded)]
     assert [name[1:] for name in log if name[0] == "-"] == ended[::-1]
     assert "never" not in log
-    assert not watch.of(GroupJoined)
+    assert not watch.of(GroupMerged)
     result = caught.value.result
     assert result is not None
     assert result.status is Status.COMPENSATED
@@ -189,7 +189,7 @@ def test_nested_groups_are_merged_into_their_own_branch_first(make: Any) -> None
     assert seen["after inner"] == {"first": 0, "i1": 1, "i2": 2}
     assert seen["beside"] == {"first": 0, "o": 3}
     assert seen["last"] == result.context == {"first": 0, "i1": 1, "i2": 2, "o": 3}
-    assert len([e for e in result.events if isinstance(e, GroupJoined)]) == 2
+    assert len([e for e in result.events if isinstance(e, GroupMerged)]) == 2
 
 
 def test_a_group_right_inside_a_group_is_merged_too(make: Any) -> None:

@@ -14,8 +14,8 @@ import pytest
 from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
 from saga.storage import Lease, SqliteStore, sqlite_sql
 from saga.storage.group_commit import Write
-from tests.storage.sqlite_writer import Commits, Failing, queueing, writer
 from tests.kit import until
+from tests.storage.sqlite_writer import Commits, Failing, queueing, writer
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 from saga.errors import StorageError
 from saga.storage import SqliteStore, sqlite_file
 from saga.storage.group_commit import Write
-from tests.storage.sqlite_writer import queueing, writer
 from tests.kit import background, until, within
+from tests.storage.sqlite_writer import queueing, writer
 
 
 @pytest.fixture
