@@ -10,7 +10,7 @@ empty without a store, and takes no part in comparisons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, dataclass_transform
 
@@ -100,11 +100,8 @@ def _event(cls: type[C]) -> type[C]:
     # A dataclass compiles each method it makes when this module is imported: all events share these two.
     made: Any = dataclass(slots=True, eq=False, repr=False)(cls)
     made.__eq__, made.__repr__, made.__hash__ = _equal, _shown, None
+    made.__match_args__ = tuple(name for name in made.__match_args__ if name != "encoded")
     return made  # type: ignore[no-any-return]
-
-
-def _encoded() -> str:
-    return field(default="", kw_only=True)
 
 
 @_event
@@ -114,7 +111,7 @@ class SagaStarted:
     saga: str
     saga_id: str
     at: float
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event
@@ -124,7 +121,7 @@ class StepStarted:
     step: str
     attempt: int
     at: float
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event
@@ -136,7 +133,7 @@ class StepSucceeded:
     at: float
     elapsed: float
     result: Any
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event
@@ -154,7 +151,7 @@ class StepFailed:
     error: BaseException
     in_doubt: bool = False
     executed: bool = False
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event
@@ -167,7 +164,7 @@ class StepTimedOut:
     elapsed: float
     error: BaseException
     running: bool = True
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event
@@ -243,7 +240,7 @@ class CompensationSucceeded:
     attempt: int
     at: float
     elapsed: float
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event
@@ -255,7 +252,7 @@ class CompensationFailed:
     at: float
     elapsed: float
     error: BaseException
-    encoded: str = _encoded()
+    encoded: str = ""
 
 
 @_event

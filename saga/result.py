@@ -109,12 +109,13 @@ class SagaResult:
     def _look_back(self, entries: Sequence[Any], end: Status | None) -> None:
         status, gave_up = Status.RUNNING, False
         for entry in entries:  # the notes among them change no status
-            kind = type(entry)
-            if kind in _CHANGES:
-                status = status_after(status, kind, gave_up)
-                if kind is SagaCompensating:
+            if type(entry) in _CHANGES:
+                status = status_after(status, type(entry), gave_up)
+                if type(entry) is SagaCompensating:
                     gave_up = True
                     self.error, self.failed_step = entry.error, entry.step
+                    if end is not None:
+                        break
         self.status = end or status
         if not self.status.terminal:  # the log goes on
             self.events = tuple(self._events)

@@ -210,9 +210,9 @@ class Driver(Outcomes):
         And the series that it may begin: where nobody hears of it meanwhile, and there is no other way to go on.
         """
         view = self.context if self.plain else self.view_for(call)
-        view.__binding__.call = call
         self.inline = view.__binding__
-        if one or self._heard or call.attempt != 1 or not self.plain:
+        self.inline.call = call
+        if self._heard or one or call.attempt != 1 or not self.plain:
             return view, None
         log = self.machine.log
         if not call.compensation:

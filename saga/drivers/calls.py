@@ -62,7 +62,7 @@ def compensations(log: Log, epoch: float, chain: list[PlannedStep], asynchronous
     note = log.note
 
     def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
-        if type(value) is CoroutineType:
+        if value is not None and type(value) is CoroutineType:
             return None
         if not chain:
             note((call.step, None, started, ended))

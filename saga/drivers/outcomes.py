@@ -25,7 +25,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
+from saga.machine import Call, Finish, Machine, Merge, act, waits
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
 
@@ -105,12 +105,13 @@ class Outcomes:
             if call.compensation:
                 self.raised(call, view, unawaited, elapsed, at)
             else:  # what it did besides is not known
-                self._keep(step, view)
+                if not self.plain:
+                    self.views.keep(step, view)
                 changes = self._changes(view)
                 machine.send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True, encoded=changes))
             return
         if call.compensation:
-            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, encoded=self._changes(view)))
+            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, self._changes(view)))
             return
         if not self.plain:
             view = self.views.take_over(step, view, machine.state.gave_up_on(step))
@@ -126,7 +127,7 @@ class Outcomes:
                 return
         binding = view.__binding__
         binding.results[step.name] = binding.previous = value
-        machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value, encoded=encoded))
+        machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value, encoded))
 
     def raised(self, call: Call, view: Context, error: BaseException, elapsed: float, at: float) -> None:
         """Take that a call raised."""
@@ -139,12 +140,13 @@ class Outcomes:
             if call.compensation and struck_here(error):
                 machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
                 return
-        changes = self._changes(view)
+        changes = self.values.take_changes(view) if self.values is not None else ""
         if not call.compensation:
-            self._keep(step, view)
-            machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, interrupt, encoded=changes))
+            if not self.plain:
+                self.views.keep(step, view)
+            machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, interrupt, False, changes))
             return
-        machine.send(CompensationFailed(step.name, call.attempt, at, elapsed, error, encoded=changes))
+        machine.send(CompensationFailed(step.name, call.attempt, at, elapsed, error, changes))
         handler = self.definition.on_compensation_failure
         if handler is not None and step.index in machine.state.compensations_failed:
             try:
@@ -184,10 +186,6 @@ class Outcomes:
                 act(self.machine, event)
             except ActionRefusedError as error:
                 logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
-
-    def _keep(self, step: PlannedStep, view: Context) -> None:
-        if not self.plain:
-            self.views.keep(step, view)
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""

@@ -33,7 +33,7 @@ from saga.machine import waits
 from saga.machine.commands import Call, Command, Merge, Wait
 from saga.machine.log import Log
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.machine.state import State
+from saga.machine.state import FOLDS, State
 from saga.machine.undo import next_to_compensate, reason_to_ask
 from saga.policy import ExponentialBackoff, Retry, Skip
 
@@ -100,13 +100,17 @@ class Machine:
 
     def start(self, at: float, encoded: str = "") -> None:
         """Begin the execution, with its first steps; ``encoded``: what its journal keeps of its input."""
-        self.record(SagaStarted(self.saga, self.saga_id, at, encoded=encoded))
+        self.record(SagaStarted(self.saga, self.saga_id, at, encoded))
         self.start_steps(self.plan.entry, at)
 
     def send(self, event: Event) -> None:
         """Take a fact the driver saw, and decide what follows."""
-        self.record(event)
-        _DECISIONS[type(event)](self, event)
+        log, kind = self.log, type(event)
+        if log.noted and type(log.entries[-1]) is tuple:
+            log.fold_last_notes()
+        FOLDS[kind](self.state, event)
+        log.entries.append(event)
+        _DECISIONS[kind](self, event)
 
     def finish(self, at: float) -> None:
         """Nothing more is added to an open plan: complete, once nothing is under way."""
@@ -199,7 +203,7 @@ class Machine:
     def start_steps(self, steps: tuple[PlannedStep, ...], at: float, encoded: str = "") -> None:
         """Begin the first attempts of these steps."""
         for step in steps:
-            self.record(StepStarted(step.name, 1, at, encoded=encoded))
+            self.record(StepStarted(step.name, 1, at, encoded))
             if step.pause is None:
                 self.commands.append(step.first)
             else:

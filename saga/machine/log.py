@@ -18,7 +18,6 @@ how a first attempt ended well, and the intent to make the call that follows; or
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,8 +67,8 @@ class Log:
         """Add an event, and fold it where there is a state."""
         state = self._state
         if state is not None:
-            if self.noted:
-                self._fold_last_notes()
+            if self.noted and type(self.entries[-1]) is tuple:
+                self.fold_last_notes()
             FOLDS[type(event)](state, event)
         self.entries.append(event)
 
@@ -77,16 +76,21 @@ class Log:
         """Return the state that is folded from now on with each event."""
         if self._state is None:
             state = State(self._plan)
-            for is_note, run in itertools.groupby(self.entries, lambda entry: type(entry) is tuple):
-                if is_note:
-                    _fold_notes(state, list(run))  # type: ignore[arg-type]
-                else:
-                    for event in run:
-                        FOLDS[type(event)](state, event)
+            notes: list[Note] = []
+            for entry in self.entries:
+                if type(entry) is tuple:
+                    notes.append(entry)
+                    continue
+                if notes:
+                    _fold_notes(state, notes)
+                    notes = []
+                FOLDS[type(entry)](state, entry)
+            if notes:
+                _fold_notes(state, notes)
             self._state = state
         return self._state
 
-    def _fold_last_notes(self) -> None:
+    def fold_last_notes(self) -> None:
         """Bring the state, where there is one, up to the notes at the log's end."""
         entries = self.entries
         if self._state is None or type(entries[-1]) is not tuple:
@@ -100,7 +104,7 @@ class Log:
     def events(self) -> list[Event]:
         """Every event so far: the log's own list, which grows."""
         if self.noted:
-            self._fold_last_notes()
+            self.fold_last_notes()
             self.entries[:] = [event for entry in self.entries for event in self._events_of(entry)]
             self.noted = False
         return self.entries  # type: ignore[return-value]
