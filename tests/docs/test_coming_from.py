@@ -48,6 +48,7 @@ def prints_what_its_page_says(name: str, **environment: str) -> None:
     assert re.fullmatch(".*?".join(map(re.escape, said(name).split("..."))), ran.stdout.strip(), re.DOTALL), ran.stdout
 
 
+@pytest.mark.filterwarnings("ignore:'typing.ByteString':DeprecationWarning")  # python-cqrs asks for it; Python 3.15 says so
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_program_of_another_library_prints_what_its_page_says(name: str) -> None:
     package = NEEDS[name]

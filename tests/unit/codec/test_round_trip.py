@@ -128,7 +128,7 @@ def test_what_comes_back_has_the_same_types_all_the_way_down(value: Any) -> None
         ("\U00010000", '"\\ud800\\udc00"'),
         (b"\0a", '{"$bytes":"AGE="}'),
         (bytearray(b"a"), '{"$bytearray":"YQ=="}'),
-        (1 - 0j, '{"$complex":[1.0,0.0]}'),
+        (complex(1.0, -0.0), '{"$complex":[1.0,-0.0]}'),
         (datetime(2026, 1, 2, 3, 4, 5, 6), '{"$datetime":"2026-01-02T03:04:05.000006"}'),
         (datetime(2026, 1, 2, tzinfo=UTC), '{"$datetime":"2026-01-02T00:00:00+00:00"}'),
         (
