@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from saga.durable.codec import Codec
 from saga.errors import EncodingError, SagaDefinitionError
@@ -14,7 +14,7 @@ from saga.flow import FunctionTask, Step, step
 from saga.policy import ExponentialBackoff, InDoubt, Retry
 from saga.task import Task
 
-__all__ = ["read_step", "write_step"]
+__all__ = ["KEPT", "OF_EXECUTE", "read_step", "write_step"]
 
 
 def write_step(found: Step, codec: Codec) -> str:
@@ -23,13 +23,7 @@ def write_step(found: Step, codec: Codec) -> str:
     :raises SagaDefinitionError: it could not be found again; the text says why.
     """
     where = f"step {found.name!r} in a transaction with a store"
-    kept = {key: found.policies[key] for key in ("compensate_on_failure", "pivot") if key in found.policies}
-    if "in_doubt" in found.policies:
-        kept["in_doubt"] = found.policies["in_doubt"].value
-    retry = found.policies.get("compensation_retry")
-    if retry is not None:
-        kept["compensation_retry"] = _write_retry(retry, where)
-    written: dict[str, Any] = {"policies": kept}
+    written: dict[str, Any] = {"policies": _write_policies(found.policies, where)}
     task = found.task
     if isinstance(task, FunctionTask):
         compensation = task.compensation
@@ -81,7 +75,9 @@ def _find(name: str) -> Any:
         raise LookupError(f"{name!r} is not found: {error}") from error
 
 
-def _write_retry(retry: Retry, where: str) -> dict[str, Any]:
+def _write_retry(retry: Retry | None, where: str) -> dict[str, Any] | None:
+    if retry is None:
+        return None
     backoff = retry.backoff
     if isinstance(backoff, ExponentialBackoff):
         waits: Any = [backoff.initial, backoff.factor, backoff.cap, backoff.jitter]
@@ -93,19 +89,51 @@ def _write_retry(retry: Retry, where: str) -> dict[str, Any]:
     return {"max_attempts": retry.max_attempts, "backoff": waits, "retry_on": [_name_of(kind, where) for kind in kinds]}
 
 
-def _read_retry(written: Mapping[str, Any]) -> Retry:
+def _read_retry(written: Mapping[str, Any] | None) -> Retry | None:
+    if written is None:
+        return None
     backoff = written["backoff"]
     kinds = tuple(_find(kind) for kind in written["retry_on"])
     return Retry(written["max_attempts"], ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff, kinds)
 
 
+class _Kept(NamedTuple):
+    write: Callable[[Any, str], Any] = lambda value, where: value
+    read: Callable[[Any], Any] = lambda value: value
+
+
+#: The policies that an undo goes by: how each is written as JSON, for what place in an error's text, and read back.
+KEPT: Final = {
+    "compensation_retry": _Kept(_write_retry, _read_retry),
+    "compensate_on_failure": _Kept(),
+    "in_doubt": _Kept(lambda value, where: value.value, InDoubt),
+    "pivot": _Kept(),
+}
+#: Those that only an execute goes by: none is called again in a block whose process died.
+OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error"})
+
+
+def _write_policies(policies: Mapping[str, Any], where: str) -> dict[str, Any]:
+    lost = sorted(policies.keys() - KEPT.keys() - OF_EXECUTE)
+    if lost:
+        raise SagaDefinitionError(f"{where}: {', '.join(lost)} is not stored; leave it out, or use a saga")
+    return {name: kept.write(policies[name], where) for name, kept in KEPT.items() if name in policies}
+
+
+def _read_policies(written: Mapping[str, Any]) -> dict[str, Any]:
+    lost = sorted(written.keys() - KEPT.keys())
+    if lost:
+        raise LookupError(f"this version knows no {', '.join(lost)}")
+    return {name: KEPT[name].read(value) for name, value in written.items()}
+
+
 def read_step(name: str, written: Mapping[str, Any]) -> Step:
+    """Return a step that is undone as the one that was written.
+
+    :raises EncodingError: what it names is gone.
+    """
     try:
-        policies = dict(written["policies"])
-        if "in_doubt" in policies:
-            policies["in_doubt"] = InDoubt(policies["in_doubt"])
-        if "compensation_retry" in policies:
-            policies["compensation_retry"] = _read_retry(policies["compensation_retry"])
+        policies: Any = _read_policies(written["policies"])
         if "class" in written:
             return step(_find(written["class"]), name=name, **policies)
         args, kwargs = written["arguments"]

@@ -119,7 +119,7 @@ def step(
     :param args: positional arguments for ``action``; ``kwargs``: its keyword arguments.
     :param compensate_args: positional arguments for ``compensate``; ``compensate_kwargs``: its keyword arguments.
     :param policies: ``retry``, ``timeout`` (seconds), ``on_error``, ``compensation_retry``, ``compensate_on_failure``,
-        ``in_doubt``: see :class:`~saga.task.Task`.
+        ``in_doubt``, ``pivot``: see :class:`~saga.task.Task`.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
     check_policies("step()", policies)

@@ -1,0 +1,129 @@
+"""Every policy of a step has its place everywhere that policies are named: what fails here names the place."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from saga import ExponentialBackoff, InDoubt, Retry, Saga, Skip, Task, step
+from saga.diagram import shape
+from saga.durable.codec import Codec
+from saga.durable.importable import KEPT, OF_EXECUTE, read_step, write_step
+from saga.errors import EncodingError, SagaDefinitionError
+from saga.flow import POLICIES, Step
+from saga.machine import PlannedStep
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+
+#: A value of each policy that is not its default.
+VALUES: Final[dict[str, Any]] = {
+    "retry": Retry(2, 0.5, (OSError,)),
+    "timeout": 2.5,
+    "on_error": Skip,
+    "compensation_retry": Retry(4, ExponentialBackoff(0.1, 3.0, 9.0, True), (ValueError, OSError)),
+    "compensate_on_failure": True,
+    "in_doubt": InDoubt.ASK,
+    "pivot": True,
+}
+
+every = pytest.mark.parametrize("policy", POLICIES)
+
+
+def charge() -> None:
+    pass
+
+
+def refund() -> None:
+    pass
+
+
+class Charge(Task[None]):
+    compensation_retry = Retry(9)
+
+    def execute(self, context: Any) -> None:
+        pass
+
+
+def planned(**policies: Any) -> PlannedStep:
+    return Saga("order").add_task(step(charge, refund, name="charge", **policies)).plan.step("charge")
+
+
+@every
+def test_it_has_a_value_here(policy: str) -> None:
+    assert policy in VALUES, f"tests/unit/test_every_policy.py: VALUES has no {policy}"
+
+
+@every
+def test_a_task_has_it_as_an_attribute(policy: str) -> None:
+    assert policy in vars(Task), f"saga/task.py: Task has no {policy}"
+    assert VALUES[policy] != getattr(Task, policy), f"tests/unit/test_every_policy.py: VALUES has the default of {policy}"
+    annotated = inspect.get_annotations(Task)
+    assert policy in annotated, f"saga/task.py: Task.{policy} has no type"
+
+
+def test_a_task_has_no_attribute_that_is_no_policy() -> None:
+    other = set(inspect.get_annotations(Task)) - {"name", *POLICIES}
+    assert not other, f"saga/flow/nodes.py: Policies lacks {other}, which Task has"
+
+
+@every
+def test_a_planned_step_has_it(policy: str) -> None:
+    assert policy in vars(PlannedStep), f"saga/machine/plan.py: PlannedStep has no default of {policy}"
+    assert getattr(planned(**{policy: VALUES[policy]}), policy) == VALUES[policy], f"saga/machine/compile.py loses {policy}"
+
+
+@every
+def test_a_wrong_value_is_refused(policy: str) -> None:
+    with pytest.raises(SagaDefinitionError) as refused:
+        planned(**{policy: object()})
+    assert policy in str(refused.value), f"saga/machine/compile.py: _checked does not name {policy}"
+
+
+@every
+def test_a_diagram_tells_it(policy: str) -> None:
+    said = shape.policies(planned(**{policy: VALUES[policy]}))
+    assert said != shape.policies(planned()), f"saga/diagram/shape.py: policies() says nothing of {policy}"
+
+
+@every
+def test_a_stored_block_keeps_it_or_its_undo_does_not_ask_for_it(policy: str) -> None:
+    assert (policy in KEPT) != (policy in OF_EXECUTE), f"saga/durable/importable.py: {policy} is in one of KEPT and OF_EXECUTE"
+
+
+def back(found: Step) -> Step:
+    """Return a step as a recovery finds it again."""
+    return read_step(found.name, Codec().decode(write_step(found, Codec())))
+
+
+def test_all_policies_of_an_undo_come_back() -> None:
+    policies = back(Step(step(charge, refund).task, "charge", VALUES)).policies
+    for policy in POLICIES:
+        if policy not in OF_EXECUTE:
+            assert policies.get(policy) == VALUES[policy], f"saga/durable/importable.py loses {policy}"
+
+
+def test_that_a_step_has_less_than_its_task_comes_back() -> None:
+    assert back(step(Charge, name="charge", compensation_retry=None)).policies == {"compensation_retry": None}
+
+
+def test_a_policy_that_cannot_be_stored_is_refused_by_name() -> None:
+    with pytest.raises(SagaDefinitionError, match="step 'charge' in a transaction with a store: color, tone is not stored"):
+        write_step(Step(step(charge).task, "charge", {"tone": 1, "color": 2, "pivot": True}), Codec())
+
+
+def test_a_stored_policy_that_is_not_known_is_refused_by_name() -> None:
+    written = Codec().decode(write_step(step(charge, refund), Codec()))
+    written["policies"]["color"] = 1
+    with pytest.raises(EncodingError, match="step 'charge' cannot be undone: this version knows no color"):
+        read_step("charge", written)
+
+
+@every
+def test_the_documentation_names_it(policy: str) -> None:
+    rows = re.findall(r"^``(\w+)``  ", (DOCS / "guide" / "tasks.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    assert policy in rows, f"docs/guide/tasks.rst: the table of policies has no {policy}"
+    assert f"``{policy}``" in (step.__doc__ or ""), f"saga/flow/build.py: the docstring of step() has no {policy}"
