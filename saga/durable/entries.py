@@ -88,7 +88,7 @@ def _other(event: Any, number: int, errors: Errors, codec: Codec) -> str:
         if isinstance(value, BaseException):
             _, known = errors.setdefault(id(value), (value, number))
             part = f'"error_at":{known}' if known != number else f'"error":{_to_json(encode_error(value))}'
-        elif value is event.__dataclass_fields__[name].default:  # a flag that is as it mostly is
+        elif value is False is event.__dataclass_fields__[name].default:  # as most flags are
             continue
         else:
             part = f"{quote(name)}:{_to_json(value)}"
