@@ -1,12 +1,18 @@
-"""The pictures of the diagrams page: ``python docs/pictures.py`` draws them again. A test says whether they are up to date."""
+"""The pictures that are drawn from code: ``python docs/pictures.py`` draws them again. A test says whether they are up to date.
+
+Those of the diagrams page are a saga's own; the machine's statuses are drawn from its table of transitions.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
 from pathlib import Path
+from typing import Final
 
 from saga import Retry, Saga, SagaResult, Skip, fallback, parallel, sequence, step
+from saga.events import COMPENSATED, COMPENSATING, COMPLETED, RUNNING, STUCK, Status
+from saga.machine.state import TRANSITIONS
 
 
 def place_order(error: Exception | None = None) -> Saga:
@@ -48,12 +54,74 @@ def with_steady_times(result: SagaResult) -> SagaResult:
     return result
 
 
+# -- the statuses of an execution -------------------------------------------------------------------------------------
+
+_STYLE: Final = """\
+text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;font-size:12px;fill:#1f2328}
+.b{font-weight:600;font-size:14px}.m{fill:#57606a}.c{text-anchor:middle}.e{text-anchor:end}
+.panel{fill:#fff;stroke:#d1d9e0}.running{fill:#ddf4ff;stroke:#0969da}.compensating{fill:#eaeeff;stroke:#3b5bdb}
+.completed{fill:#e3f5ec;stroke:#1a7f5a}.compensated{fill:#eaeeff;stroke:#3b5bdb}.stuck{fill:#ffe4eb;stroke:#a3123a}
+.l{fill:none;stroke:#59636e;stroke-width:1.5}.t{fill:#59636e}
+@media (prefers-color-scheme:dark){text{fill:#e6edf3}.m{fill:#a3adb8}.panel{fill:#0d1117;stroke:#3d444d}
+.running{fill:#0c2440;stroke:#58a6ff}.compensating,.compensated{fill:#1b2144;stroke:#91a7ff}
+.completed{fill:#12291f;stroke:#3fb68b}.stuck{fill:#3a1420;stroke:#ff7b9c}.l{stroke:#9198a1}.t{fill:#9198a1}}
+"""
+#: Where each status stands (its middle), and what is said of it.
+_PLACES: Final = {
+    RUNNING: (430, 96, "goes forward"),
+    COMPENSATING: (430, 304, "gave up, is undone"),
+    COMPLETED: (770, 96, "every step ended well"),
+    COMPENSATED: (770, 304, "wholly undone"),
+    STUCK: (130, 200, "a person must act"),
+}
+_WIDTH, _HEIGHT = 168, 52
+#: For each change of status: its line, the tip of its arrow and which way that points, where its text stands and how.
+_LINES: Final = {
+    (RUNNING, COMPLETED): ("M514 96H681", (686, 96, "right"), (600, 86, "c")),
+    (COMPENSATING, COMPENSATED): ("M514 304H681", (686, 304, "right"), (600, 294, "c")),
+    (RUNNING, COMPENSATING): ("M430 122V273", (430, 278, "down"), (440, 204, "")),
+    (RUNNING, STUCK): ("M346 84H118Q110 84 110 92V169", (110, 174, "down"), (228, 74, "c")),
+    (COMPENSATING, STUCK): ("M346 316H118Q110 316 110 308V231", (110, 226, "up"), (228, 334, "c")),
+    (STUCK, RUNNING): ("M150 174V116Q150 108 158 108H341", (346, 108, "right"), (248, 126, "c")),
+    (STUCK, COMPENSATING): ("M150 226V284Q150 292 158 292H341", (346, 292, "right"), (248, 268, "c")),
+}
+_TIPS: Final = {"right": "l-8-4.5v9Z", "down": "l-4.5-8h9Z", "up": "l-4.5 8h9Z"}
+
+
+def states() -> str:
+    """Return the picture of an execution's statuses and of what changes them."""
+    parts = [f"<style>\n{_STYLE}</style>", '<rect class="panel" x="0.5" y="0.5" width="899" height="399" rx="10"/>']
+    parts += ['<circle class="t" cx="430" cy="34" r="6"/>', '<path class="l" d="M430 40V65"/>']
+    parts += [f'<path class="t" d="M430 70{_TIPS["down"]}"/>', '<text x="442" y="52">SagaStarted</text>']
+    for status, (x, y, words) in _PLACES.items():
+        left, top = x - _WIDTH // 2, y - _HEIGHT // 2
+        thick = 3 if status.terminal else 1.2
+        box = f'x="{left}" y="{top}" width="{_WIDTH}" height="{_HEIGHT}" rx="8" stroke-width="{thick}"'
+        parts.append(f'<rect class="{status}" {box}/>')
+        parts.append(
+            f'<text class="b c" x="{x}" y="{y - 3}">{status}</text><text class="m c" x="{x}" y="{y + 15}">{words}</text>'
+        )
+    for before, event, after, gave_up in TRANSITIONS:
+        line, (x, y, way), (text_x, text_y, anchor) = _LINES[before, after]
+        parts.append(f'<path class="l" d="{line}"/><path class="t" d="M{x} {y}{_TIPS[way]}"/>')
+        parts.append(f'<text class="{anchor}" x="{text_x}" y="{text_y}">{event.__name__}</text>')
+        if gave_up is not None:
+            when = "where it had given up" if gave_up else "where it had not given up"
+            parts.append(f'<text class="m {anchor}" x="{text_x}" y="{text_y + 15}">{when}</text>')
+    parts.append('<text class="m" x="20" y="382">A thick frame: nothing more happens by itself.</text>')
+    known = ", ".join(Status)
+    label = f"The statuses of an execution ({known}), and the events that change them"
+    size = 'width="900" height="400" viewBox="0 0 900 400"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
 def draw(folder: Path) -> None:
     """Draw all pictures into a folder."""
     saga = place_order(ConnectionError("the bank does not answer"))
     result = with_steady_times(saga.try_execute(saga_id="A1"))
     (folder / "place-order.svg").write_text(saga.diagram().svg() + "\n", encoding="utf-8")
     (folder / "place-order-failed.svg").write_text(saga.diagram(result).svg() + "\n", encoding="utf-8")
+    (folder / "states.svg").write_text(states() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -122,9 +122,11 @@ class SagaLogger:
         self.write(logging.WARNING, info, "saga recovered", owner=event.owner, epoch=event.epoch)
 
     def fallback_chosen(self, event: e.FallbackChosen, info: ExecutionInfo) -> None:
+        """A step failed and its fallback is executed instead."""
         self.write(logging.WARNING, info, "fallback chosen", step=event.step, status="failed")
 
     def signal_received(self, event: e.SignalReceived, info: ExecutionInfo) -> None:
+        """A signal came from outside."""
         self.write(logging.INFO, info, "signal received", signal=event.name)
 
     def operator_acted(self, event: e.OperatorActed, info: ExecutionInfo) -> None:

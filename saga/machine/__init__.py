@@ -1,4 +1,99 @@
-"""The machine."""
+"""The machine: what happens next in an execution, decided from what has happened. Nothing here does anything.
+
+Theory of operation
+-------------------
+A machine is one execution. **Events go in, commands come out.** An event (:mod:`saga.events`) is a fact: a call returned, a
+signal came, a person decided. The machine records it, folds it into its state, decides what follows, records what it decided
+(intents are events too) and leaves commands. A driver takes the commands, has the events stored that led to them, does what
+they say, and sends the next facts. Times come in with the events, so the machine has no clock, and no thread, disk or log.
+
+**The state is a fold over the events**, and nothing else: live and replayed it is the same. So a recovery needs nothing but the
+journal. It records the events in a fresh machine, which leaves no commands, and then asks :func:`recover` what to go on with:
+what was begun and has no outcome is in doubt.
+
+Statuses
+--------
+An execution is *running* until it gives up (``SagaCompensating``); from then on nothing goes forward, ever again. What changes
+its status, and nothing else does:
+
+============  ================  ============  =========================
+status        event             status then
+============  ================  ============  =========================
+running       SagaCompensating  compensating
+running       SagaCompleted     completed
+running       SagaStuck         stuck
+compensating  SagaCompensated   compensated
+compensating  SagaStuck         stuck
+stuck         OperatorActed     running       where it had not given up
+stuck         OperatorActed     compensating  where it had given up
+============  ================  ============  =========================
+
+The state
+---------
+Steps stand for themselves by their index in the plan. Where a step is *in* one of these, this holds, after every event:
+
+* ``status``: changes as TRANSITIONS says, and in no other way.
+* ``cause``: why the execution gave up; None as long as it has not.
+* ``failed``: the step that raised the cause; None where no step did.
+* ``cancelled``: a person said to give up; obeyed at the next decision.
+* ``past_end``: the flow's end was reached, so that it completes when nothing is under way.
+* ``past_pivot``: the pivot has succeeded: nothing is compensated any more.
+* ``executing``: an execute, or a wait, that the saga waits for.
+* ``stragglers``: an execute that outlived its timeout and still runs.
+* ``retries``: an execute that failed and is to be attempted again.
+* ``compensating``: a compensation that runs, or is in compensation_retries too.
+* ``compensation_retries``: one that failed and is to be attempted again.
+* ``to_compensate``: what there is to undo, in order of completion: succeeded or in doubt, has a compensation, and that has not
+  begun.
+* ``compensations_failed``: compensations that failed for good, in the order tried.
+* ``asking``: a person must decide; the execution is stuck when nothing else is under way.
+* ``to_rerun``: to be executed again: a person said so, or it was cut off past the pivot.
+* ``to_skip``: a person said to go on without it.
+* ``falling_back``: its fallback is to start when it has ended and is undone; skipped too.
+* ``skipped``: the saga goes on without it, for good.
+* ``attempts``: of executes; where there is none, it is the first.
+* ``compensation_attempts``: of compensations that failed or were attempted again.
+* ``branches_ended``: by group: how many of its branches ended well.
+* ``merged``: groups whose branches' views are merged.
+* ``signals``: by name: the values that came and that no step has taken.
+
+Commands
+--------
+* ``Call``: call a step's ``execute`` or ``compensate``, as its first or another attempt. Its outcome comes back as an event.
+* ``Wait``: call :meth:`Machine.wake` with it after some seconds: another attempt is due, or a step's wait is over.
+* ``Finish``: a step that waited (for its time, its signal) ends with this value, as a call that returned it.
+* ``Merge``: merge the views of a group's branches; ``GroupMerged`` comes back, or the conflict as :meth:`Machine.give_up`.
+
+Intents are recorded before their commands are left, and commands are taken in order. What is commanded stands in no event: a
+replayed machine has none, and :func:`recover` makes those that still matter from the state.
+
+Who may do what
+---------------
+* Only a fold (``FOLDS``) changes the state; only ``TRANSITIONS`` say how a status changes. Decisions read, and record events.
+* A driver sends facts (``start``, ``send``, ``wake``, ``time_out``, ``give_up``, ``finish``), takes commands out, and asks how
+  things stand. It notes calls one after the other where nobody listens: see the theory of the log.
+* A person's action comes in by :func:`act`, which refuses it where it does not fit. :func:`check` has the rules, once, for
+  those too who know no more of an execution than its row in a store.
+* Whoever replays records events (``record``) in a fresh machine, in order, and decides nothing.
+* A plan is changed by nobody, but for an open one, which a block adds steps to.
+
+Files
+-----
+===============  ==========================================================================================================
+file             what it has
+===============  ==========================================================================================================
+``plan``         a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
+``compile``      a flow into a plan, which checks it; open plans
+``commands``     what is commanded
+``state``        the state, the fold of each kind of event, the transitions
+``decide``       the machine: facts in, what follows from each
+``waits``        steps that wait for a time or a signal
+``undo``         which step is compensated next; why a person must act
+``resume``       going on from a journal
+``operators``    what a person may do, and what follows
+``log``          the events, and the notes that stand for some of them until somebody looks
+===============  ==========================================================================================================
+"""
 
 from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import OpenPlan, check_timeout, compile_flow

@@ -6,16 +6,26 @@ import runpy
 from pathlib import Path
 from xml.etree import ElementTree
 
+from saga.events import Status
+from saga.machine.state import TRANSITIONS
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_pictures_are_up_to_date(tmp_path: Path) -> None:
     runpy.run_path(str(DOCS / "pictures.py"))["draw"](tmp_path)
     drawn = sorted(tmp_path.iterdir())
-    assert [path.name for path in drawn] == ["place-order-failed.svg", "place-order.svg"]
+    assert [path.name for path in drawn] == ["place-order-failed.svg", "place-order.svg", "states.svg"]
     for path in drawn:
         committed = (DOCS / "_static" / path.name).read_text(encoding="utf-8")
         assert path.read_text(encoding="utf-8") == committed, "run python docs/pictures.py"
+
+
+def test_the_statuses_are_drawn_with_all_their_transitions() -> None:
+    drawn = runpy.run_path(str(DOCS / "pictures.py"))
+    changes = {(before, after) for before, _, after, _ in TRANSITIONS}
+    assert changes == set(drawn["_LINES"]), "docs/pictures.py: _LINES has a line for each change of status, and no other"
+    assert set(Status) == set(drawn["_PLACES"]), "docs/pictures.py: _PLACES has a place for each status"
 
 
 def test_every_picture_is_well_formed() -> None:

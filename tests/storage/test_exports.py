@@ -10,6 +10,7 @@ import pytest
 
 import saga.storage
 from saga.errors import StorageError
+from tests.kit.databases import KINDS
 
 NAMES = saga.storage.__all__
 
@@ -83,3 +84,9 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, name, library, e
     with pytest.raises(StorageError, match=rf"needs {library}: pip install 'saga-tasks\[{extra}\]'"):
         exec(f"from saga.storage import {name}")
     assert name in dir(saga.storage)
+
+
+def test_every_store_is_held_to_the_contract():
+    opened = {name for kind in KINDS.values() for name in kind.__code__.co_names}
+    forgotten = {name for name in NAMES if name.endswith("Store")} - {"Store"} - opened
+    assert not forgotten, f"tests/kit/databases.py: KINDS opens no {forgotten}"

@@ -102,6 +102,7 @@ def test_the_logger_has_a_line_for_it(event: Any, caplog: pytest.LogCaptureFixtu
     assert method is not None, f"saga/logging.py: _METHODS has no {kind.__name__}"
     assert method == re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(), f"saga/logging.py: {method} is another's name"
     assert f"``{method}``" in (SagaLogger.__doc__ or ""), f"saga/logging.py: the table of SagaLogger lacks {method}"
+    assert getattr(SagaLogger, method).__doc__, f"saga/logging.py: {method} has no docstring, so the reference leaves it out"
     with caplog.at_level(logging.DEBUG, logger="saga"):
         SagaLogger()(event, ExecutionInfo("order", "o-1", Context()))
     assert len(caplog.records) == 1, f"saga/logging.py: {method} writes {len(caplog.records)} lines"

@@ -1,0 +1,119 @@
+"""Imports point inward: which room of the house may import which, and what none of them may."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import saga
+
+HOUSE: Final = Path(saga.__file__).parent
+CONTRIBUTING: Final = Path(__file__).parents[2] / "docs" / "contributing.rst"
+
+
+_INSIDE: Final = {"composing", "errors", "events", "policy", "task", "context", "flow", "machine", "result", "definition"}
+
+#: For each room of ``saga/`` (a module, or a package with all that is in it) the other rooms that it may import, whether at the
+#: top or within a function. What is imported for types alone is free.
+ROOMS: Final[dict[str, set[str]]] = {
+    # the words
+    "errors": set(),
+    "composing": set(),
+    "events": set(),
+    "policy": {"composing", "errors"},
+    "task": {"composing", "policy"},
+    "context": {"errors", "task"},
+    # what decides: no driver, journal, store or clock
+    "flow": {"composing", "errors", "policy", "task"},
+    "machine": {"errors", "events", "flow", "policy", "task"},
+    # what is told
+    "result": {"context", "errors", "events", "machine", "task"},
+    "definition": {"context", "errors", "events", "machine"},
+    # what acts: a driver knows its journal as a Protocol
+    "drivers": _INSIDE,
+    "storage": {"errors"},
+    "durable": _INSIDE | {"drivers", "storage"},
+    "diagram": _INSIDE,
+    "logging": {"errors", "events"},
+    # the doors
+    "saga": _INSIDE | {"drivers", "durable", "storage", "diagram"},
+    "transaction": _INSIDE | {"drivers", "durable", "storage", "saga"},
+    "recovery": _INSIDE | {"drivers", "durable", "storage", "transaction"},
+    "operations": _INSIDE | {"durable", "storage"},
+    "__init__": _INSIDE | {"saga", "transaction"},
+}
+#: Rooms where nothing runs: no thread, no loop, no log, no operating system.
+PURE: Final = {"flow", "machine"}
+_ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
+#: Rooms that read a clock: everywhere else times come in.
+CLOCKS: Final = {"drivers", "durable", "storage", "transaction", "operations"}
+#: What needs more than the standard library, and is imported by one room alone.
+LIBRARIES: Final = {"storage": {"psycopg", "psycopg_pool", "sqlalchemy"}}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield each module that a file imports, and the line: ``from saga import x`` may be the module ``saga.x``."""
+
+    def walk(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                yield child
+            elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+                yield from walk(child)
+            else:
+                yield from (found for one in child.orelse for found in walk(ast.Module([one], [])))
+
+    for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif node.module == "saga":
+            yield from ((f"saga.{alias.name}", node.lineno) for alias in node.names)
+        else:
+            yield node.module or "", node.lineno
+
+
+FILES: Final = sorted(HOUSE.rglob("*.py"))
+
+
+def test_every_room_has_its_rule() -> None:
+    unruled = {room_of(path) for path in FILES} - ROOMS.keys()
+    assert not unruled, f"tests/unit/test_rooms.py: ROOMS does not say what {unruled} may import"
+    gone = ROOMS.keys() - {room_of(path) for path in FILES}
+    assert not gone, f"tests/unit/test_rooms.py: ROOMS speaks of {gone}, which is not there"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_imports_point_inward(path: Path) -> None:
+    room = room_of(path)
+    for module, line in imported(path):
+        place = f"{path.relative_to(HOUSE.parent)}:{line} imports {module}"
+        top, _, rest = module.partition(".")
+        if top == "saga":
+            other = rest.partition(".")[0]
+            assert other in {room, *ROOMS[room]}, f"{place}: {room} may import {', '.join(sorted(ROOMS[room])) or 'nothing'}"
+        else:
+            allowed = LIBRARIES.get(room, set())
+            assert top in sys.stdlib_module_names or top in allowed, f"{place}, which is not of the standard library"
+            assert top != "time" or room in CLOCKS, f"{place}: times come into {room}, it reads no clock"
+            assert room not in PURE or top not in _ACTING, f"{place}: nothing runs in {room}"
+
+
+def test_no_room_imports_one_that_imports_it() -> None:
+    both = {tuple(sorted((one, other))) for one, others in ROOMS.items() for other in others if one in ROOMS[other]}
+    assert not both
+
+
+def test_the_documentation_tells_of_every_room() -> None:
+    page = CONTRIBUTING.read_text(encoding="utf-8")
+    untold = {room for room in ROOMS if room != "__init__" and not re.search(rf"``(?:saga\.)?{room}(?:\.py|/)?``", page)}
+    assert not untold, f"docs/contributing.rst: the rooms lack {untold}"
