@@ -132,7 +132,7 @@ def test_the_guide_is_linked() -> None:
     pages = {
         *(PROJECT / "docs" / "guide").glob("*.rst"),
         *(PROJECT / "docs").glob("*/index.rst"),
-        PROJECT / "docs" / "features.rst",
+        *(PROJECT / "docs" / f"{name}.rst" for name in ("contributing", "features", "machine")),
     }
     assert {PROJECT / link for link in links} == pages
 
