@@ -53,7 +53,7 @@ def stuck(action: str) -> dict[str, Any]:
     state.compensations_failed[0] = NO
     state.apply(SagaStuck("...", 1.0))
     state.apply(OperatorActed(action, "a", "ann", "so", 1.0))
-    return {name: repr(getattr(state, name)) for name in State.__slots__ if name != "cancelled"}
+    return {name: repr(getattr(state, name)) for name in State.__slots__ if name not in ("plan", "cancelled")}
 
 
 @every

@@ -89,7 +89,10 @@ def test_the_journal_gives_it_back(event: Any) -> None:
     place = f"saga/durable/entries.py: a {type(event).__name__}"
     entries = write_entries([event], 0, {}, Codec())
     assert [entry.step for entry in entries] == [getattr(event, "step", None)], f"{place} is not stored with its step"
-    ((recorded,), _) = read_entries(entries, Codec())
+    try:
+        ((recorded,), _) = read_entries(entries, Codec())
+    except Exception as error:
+        pytest.fail(f"{place} cannot be read back: {error}")
     assert type(recorded.event) is type(event), f"{place} comes back as a {type(recorded.event).__name__}"
     assert told(recorded.event) == told(event), f"{place} does not come back as it was written"
     assert recorded.more == {}, f"{place} is written with {recorded.more}, which nobody reads"
