@@ -23,6 +23,7 @@ from saga.drivers.views import bind
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
+from saga.flow.build import default_name
 from saga.machine import OpenPlan
 from saga.result import SagaResult, failure_of, ok
 from saga.saga import inputs
@@ -183,8 +184,9 @@ class Transaction:
     # -- the execution ------------------------------------------------------------------------------------------------
 
     def _made(self, action: Any, compensate: Any, name: str | None, options: dict[str, Any]) -> Step:
-        made = step(action, compensate, name=name, **options)
-        return made if name is not None else Step(made.task, self._plan.free_name(made.name), made.policies)
+        if name is None:
+            name = self._plan.free_name(default_name(action))
+        return step(action, compensate, name=name, **options)
 
     def _enter(self, driver: type[D]) -> D:
         definition, machine = self._definition, self._machine

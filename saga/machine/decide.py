@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 from saga.errors import SagaTimeoutError
@@ -186,10 +187,17 @@ class Machine:
         state = self.state
         return len(state.executing) + len(state.compensating) + len(state.retries) + len(state.stragglers)
 
-    def compensations_ahead(self) -> list[PlannedStep]:
-        """Return the steps to compensate after the one that is, the next one last, as long as each succeeds at once."""
-        steps = self.plan.steps
-        return [steps[index] for index in self.state.to_compensate]
+    def calls_ahead(self, call: Call) -> Iterator[Call | None] | None:
+        """Return what yields the calls of a plain plan that follow one as long as each ends well at once, and then ``None``.
+
+        Return ``None`` itself where that is not known.
+        """
+        if not call.compensation:
+            return None if self.plan.open else itertools.islice(self.plan.first_calls, call.step.index + 1, None)
+        steps, state = self.plan.steps, self.state
+        if state.status is not COMPENSATING or state.compensations_failed or state.asking:
+            return None
+        return iter([*[steps[index].first_compensation for index in reversed(state.to_compensate)], None])
 
     def started_at(self, name: str) -> float:
         """Return when the step's last attempt started."""
@@ -334,10 +342,11 @@ class Machine:
     def turn_back(self, step: str | None, error: BaseException, at: float) -> None:
         """Give the execution up: from here what has happened is undone. Nothing waits any more."""
         self.record(SagaCompensating(step, error, at))
-        for index in sorted(self.state.executing):
-            waiting = self.plan.steps[index]
-            if waiting.pause is not None:
-                self.record(StepFailed(waiting.name, 1, at, at - self.started_at(waiting.name), error))
+        if self.state.executing:
+            for index in sorted(self.state.executing):
+                waiting = self.plan.steps[index]
+                if waiting.pause is not None:
+                    self.record(StepFailed(waiting.name, 1, at, at - self.started_at(waiting.name), error))
 
     def compensate(self, step: PlannedStep, at: float) -> None:
         """Begin a step's compensation."""

@@ -18,7 +18,7 @@ how a first attempt ended well, and the intent to make the call that follows; or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from saga.events import (
@@ -33,15 +33,16 @@ from saga.events import (
     StepStarted,
     StepSucceeded,
 )
-from saga.machine.plan import Plan, PlannedStep
+from saga.machine.commands import Call
+from saga.machine.plan import Plan
 from saga.machine.state import FOLDS, State, status_after
 
 __all__ = ["Log", "Note"]
 
 Note = tuple[Any, ...]
-"""``(step, next step, started, ended, result)`` of an execute, ``(step, next step, started, ended)`` of a compensation.
+"""``(step, next call, started, ended, result)`` of an execute, ``(step, next call, started, ended)`` of a compensation.
 
-The next step is ``None`` where the execution has ended with this; times are seconds since the log's epoch."""
+The next call is ``None`` where the execution has ended with this; times are seconds since the log's epoch."""
 
 _OF_EXECUTE = 5
 
@@ -75,18 +76,16 @@ class Log:
     def state(self) -> State:
         """Return the state that is folded from now on with each event."""
         if self._state is None:
-            state = State(self._plan)
-            notes: list[Note] = []
-            for entry in self.entries:
-                if type(entry) is tuple:
-                    notes.append(entry)
+            state, entries, at = State(self._plan), self.entries, 0
+            while at < len(entries):
+                entry, first = entries[at], at
+                at += 1
+                if type(entry) is not tuple:
+                    FOLDS[type(entry)](state, entry)
                     continue
-                if notes:
-                    _fold_notes(state, notes)
-                    notes = []
-                FOLDS[type(entry)](state, entry)
-            if notes:
-                _fold_notes(state, notes)
+                while at < len(entries) and type(entries[at]) is tuple:
+                    at += 1
+                _fold_notes(state, entries[first:at])  # type: ignore[arg-type]
             self._state = state
         return self._state
 
@@ -99,6 +98,13 @@ class Log:
         while type(entries[first - 1]) is tuple:
             first -= 1
         _fold_notes(self._state, entries[first:])  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, plan: Plan, events: Iterable[Event]) -> Log:
+        """Return the log that has these events."""
+        log = cls(plan)
+        log.entries.extend(events)
+        return log
 
     @property
     def events(self) -> list[Event]:
@@ -124,19 +130,19 @@ class Log:
         at, elapsed = ended + self.epoch, ended - started
         if result:
             end: Event = StepSucceeded(step.name, 1, at, elapsed, result[0])
-            return end, SagaCompleted(at) if following is None else StepStarted(following.name, 1, at)
+            return end, SagaCompleted(at) if following is None else StepStarted(following.step.name, 1, at)
         end = CompensationSucceeded(step.name, 1, at, elapsed)
-        return end, SagaCompensated(at) if following is None else CompensationStarted(following.name, 1, at)
+        return end, SagaCompensated(at) if following is None else CompensationStarted(following.step.name, 1, at)
 
 
 def _fold_notes(state: State, notes: Sequence[Note]) -> None:
     """Do to the state, all at once, what folding the events that a run of notes stands for would do."""
-    following: PlannedStep | None = notes[-1][1]
+    following: Call | None = notes[-1][1]
     if len(notes[0]) == _OF_EXECUTE:
         state.to_compensate.extend([note[0].index for note in notes if note[0].compensates])
         state.executing.clear()
         if following is not None:
-            state.executing.add(following.index)
+            state.executing.add(following.step.index)
         else:
             state.past_end = True
             state.status = status_after(state.status, SagaCompleted, False)
@@ -144,7 +150,7 @@ def _fold_notes(state: State, notes: Sequence[Note]) -> None:
         state.compensating.clear()
         if following is not None:
             del state.to_compensate[-len(notes) :]
-            state.compensating.add(following.index)
+            state.compensating.add(following.step.index)
         else:
             state.to_compensate.clear()
             state.status = status_after(state.status, SagaCompensated, True)

@@ -143,6 +143,16 @@ class Plan:
             self.plain = False
             self.compensate_together = any(group.compensate_together for group in self.groups)
 
+    @cached_property
+    def awaits_executes(self) -> bool:
+        """Whether every step's execute is a coroutine function."""
+        return all(step.async_execute for step in self.steps)
+
+    @cached_property
+    def awaits_compensations(self) -> bool:
+        """Whether every compensation is a coroutine function."""
+        return all(step.async_compensate for step in self.steps if step.compensates)
+
     def for_execution(self) -> Plan:
         """Return the plan that a new execution is run by."""
         return self
@@ -151,6 +161,11 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """The steps' names, in the order declared."""
         return tuple(self.by_name)
+
+    @cached_property
+    def first_calls(self) -> tuple[Call | None, ...]:
+        """The first attempt of every step, in the order declared, and ``None`` for the end."""
+        return (*(step.first for step in self.steps), None)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -40,6 +40,8 @@ def end(machine: Machine, step: PlannedStep, at: float) -> None:
     pause = step.pause
     if step.index not in machine.state.executing or pause is None:
         return
+    if pause.signal is not None and step.index in _given(machine, pause.signal):  # its signal has just come
+        return
     if pause.signal is None:
         machine.commands.append(Finish(step, None))
     else:
