@@ -311,3 +311,16 @@ def test_a_recovery_goes_on_until_it_is_told_to_stop(store: Store, caplog: pytes
     daemon.join(PATIENCE)
     assert not daemon.is_alive()
     assert "no connection; trying again in 0.01 s" in caplog.text
+
+
+def test_one_that_is_purged_while_it_is_claimed_is_left_alone(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(store, simple)
+    monkeypatch.setattr(store, "journals", lambda saga_ids: {saga_id: [] for saga_id in saga_ids})
+    with caplog.at_level("INFO", "saga"):
+        assert Recovery(store, [simple()], max_attempts=1).run_once() == []
+    assert "recovery of saga x is left to another: execution 'x' was purged" in caplog.text
+    row = store.get("x")
+    assert row is not None
+    assert row.status == "running"  # nothing was written
