@@ -56,7 +56,7 @@ def test_recoveries_side_by_side_never_run_the_same_execution_at_once(new_store:
     calls.clear()
     stores = [shared] * 4
     if isinstance(shared, SqliteStore):
-        stores = [SqliteStore(shared._path, synchronous="OFF") for _ in range(4)]
+        stores = [SqliteStore(shared._file.path, synchronous="OFF") for _ in range(4)]
     recoveries = [Recovery(one, [build()], workers=2) for one in stores]
     with ThreadPoolExecutor(4) as pool:
         results = [result for found in pool.map(lambda recovery: recovery.run_once(), recoveries) for result in found]

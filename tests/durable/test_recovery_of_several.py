@@ -295,9 +295,9 @@ def test_what_is_being_given_back_is_finished_before_the_recovery_ends(store: St
         begun.append(lease)
         if len(begun) in (2, 3):  # the heartbeat has taken it out, and has not come to giving it back
             keeper.drop(lease)
-        return Keeper.begin(keeper, lease)
+        return Keeper.take(keeper, lease)
 
-    monkeypatch.setattr(keeper, "begin", begin)
+    monkeypatch.setattr(keeper, "take", begin)
     results = Recovery(store, [simple()]).run_once()
     assert sorted(result.saga_id for result in results) == ["x0", "x1", "x2"]
     assert len(begun) == 5
