@@ -152,9 +152,10 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(sec
     """``second``: so many lines later, there is another interrupt."""
     lines = {
         "recovery.py": {"_work", "_finish", "_read", "_take_up", "_run", "_end", "_give_back"},
-        "threads.py": {"run", "advance", "_tell"},
-        "journal.py": {"commit_each", "commit", "_stored"},
-        "saga.py": {"_settle", "settle"},
+        "threads.py": {"run", "advance", "_publish"},
+        "journal.py": {"commit", "take_stored"},
+        "shared_commits.py": {"commit_each"},
+        "results.py": {"raised_or", "result_of"},
     }
     package = Path(sys.modules["saga"].__file__ or "").parent
     struck_at: list[str] = []
