@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from saga.context import Context
-from saga.definition import Definition, Observer, observers_of
+from saga.definition import Definition, Observer, inputs, observers_of
 from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
@@ -26,7 +26,6 @@ from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
 from saga.machine import OpenPlan
 from saga.result import SagaResult, failure_of, ok
-from saga.saga import inputs
 from saga.task import Task
 
 if TYPE_CHECKING:

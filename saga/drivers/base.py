@@ -24,6 +24,7 @@ from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import StepTimedOut
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
+from saga.machine.undo import compensations_after
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -217,7 +218,7 @@ class Driver(Outcomes):
             return None
         log = self.machine.log
         log.noted, log.epoch = True, self._epoch
-        return self.machine.calls_ahead(call)
+        return compensations_after(self.machine.state) if call.compensation else self.machine.plan.calls_after(call)
 
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""

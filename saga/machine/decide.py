@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from saga.errors import SagaTimeoutError
@@ -54,7 +53,7 @@ class Machine:
     halt: BaseException | None = None
     closed = False
 
-    def __init__(self, plan: Plan, saga: str, saga_id: str, *, stop_on_compensation_failure: bool = False) -> None:
+    def __init__(self, plan: Plan, saga: str, saga_id: str, stop_on_compensation_failure: bool = False) -> None:
         self.plan = plan
         self.saga = saga
         self.saga_id = saga_id
@@ -65,7 +64,7 @@ class Machine:
 
     def replayed(self, events: Iterable[Event] | None = None) -> Machine:
         """Return the machine that ``events`` (or its own) lead to, with no commands."""
-        twin = Machine(self.plan, self.saga, self.saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
+        twin = Machine(self.plan, self.saga, self.saga_id, self.stop_on_compensation_failure)
         for event in self.log.events if events is None else events:
             twin.record(event)
         return twin
@@ -96,8 +95,6 @@ class Machine:
     def events(self) -> list[Event]:
         """Every event so far, in order."""
         return self.log.events
-
-    # -- facts in -----------------------------------------------------------------------------------------------------
 
     def start(self, at: float, encoded: str = "") -> None:
         """Begin the execution, with its first steps; ``encoded``: what its journal keeps of its input."""
@@ -141,7 +138,7 @@ class Machine:
         for index in sorted(state.executing):
             step = self.plan.steps[index]
             if step.pause is None and index not in cancelled:
-                elapsed = at - self.started_at(step.name)
+                elapsed = at - self.log.started_at(step.name)
                 self.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))
         self.give_up(error, at)
         return error
@@ -161,8 +158,6 @@ class Machine:
     def stop(self, at: float) -> None:
         """End a halted execution that nobody can take up."""
         self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {self.halt!r}", at))
-
-    # -- what a driver asks -------------------------------------------------------------------------------------------
 
     @property
     def halted(self) -> bool:
@@ -186,25 +181,6 @@ class Machine:
         """Return how many calls run or are to be attempted again."""
         state = self.state
         return len(state.executing) + len(state.compensating) + len(state.retries) + len(state.stragglers)
-
-    def calls_ahead(self, call: Call) -> Iterator[Call | None] | None:
-        """Return what yields the calls of a plain plan that follow one as long as each ends well at once, and then ``None``.
-
-        Return ``None`` itself where that is not known.
-        """
-        if not call.compensation:
-            return None if self.plan.open else itertools.islice(self.plan.first_calls, call.step.index + 1, None)
-        steps, state = self.plan.steps, self.state
-        if state.status is not COMPENSATING or state.compensations_failed or state.asking:
-            return None
-        return iter([*[steps[index].first_compensation for index in reversed(state.to_compensate)], None])
-
-    def started_at(self, name: str) -> float:
-        """Return when the step's last attempt started."""
-        for event in reversed(self.events):
-            if isinstance(event, StepStarted) and event.step == name:
-                return event.at
-        raise LookupError(name)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -346,7 +322,7 @@ class Machine:
             for index in sorted(self.state.executing):
                 waiting = self.plan.steps[index]
                 if waiting.pause is not None:
-                    self.record(StepFailed(waiting.name, 1, at, at - self.started_at(waiting.name), error))
+                    self.record(StepFailed(waiting.name, 1, at, at - self.log.started_at(waiting.name), error))
 
     def compensate(self, step: PlannedStep, at: float) -> None:
         """Begin a step's compensation."""

@@ -64,6 +64,13 @@ class Log:
         self.noted = False
         self.epoch = 0.0
 
+    def started_at(self, name: str) -> float:
+        """Return when the step's last attempt started."""
+        for event in reversed(self.events):
+            if isinstance(event, StepStarted) and event.step == name:
+                return event.at
+        raise LookupError(name)
+
     def record(self, event: Event) -> None:
         """Add an event, and fold it where there is a state."""
         state = self._state

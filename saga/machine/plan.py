@@ -7,7 +7,8 @@ start next, or the parallel group it is a branch's end of, or nothing (the flow'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -163,9 +164,15 @@ class Plan:
         return tuple(self.by_name)
 
     @cached_property
-    def first_calls(self) -> tuple[Call | None, ...]:
-        """The first attempt of every step, in the order declared, and ``None`` for the end."""
+    def _first_calls(self) -> tuple[Call | None, ...]:
         return (*(step.first for step in self.steps), None)
+
+    def calls_after(self, call: Call) -> Iterator[Call | None] | None:
+        """Return what yields the executes of a plain plan that follow one, and then ``None``.
+
+        Return ``None`` itself where the plan grows, so that nobody knows.
+        """
+        return None if self.open else itertools.islice(self._first_calls, call.step.index + 1, None)
 
     @cached_property
     def fingerprint(self) -> str:
