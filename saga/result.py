@@ -89,32 +89,28 @@ class SagaResult:
         later: Callable[[float | None], SagaResult | None] | None = None,
     ) -> None:
         self._plan = plan
-        self._log = events
+        self._log = log = events if isinstance(events, Log) else Log.of(plan, events)
         self._later = later
         self.context = context
-        started: Any = (events.entries if isinstance(events, Log) else events)[0]
+        started: Any = log.entries[0]
         self.saga: str = started.saga
         self.saga_id: str = started.saga_id
-        end = events.end if isinstance(events, Log) else None
+        end = log.end
         if end is Status.COMPLETED:
             self.status: Status = end
             return
-        state = (events if isinstance(events, Log) else Log.of(plan, events)).state()
+        state = log.state()
         self.status = end or state.status
         self.error = state.cause
         if state.failed is not None:
             self.failed_step = state.failed.name
         if not self.status.terminal:  # the log goes on
-            self.events = tuple(self._events)
-
-    @property
-    def _events(self) -> Sequence[Event]:
-        return self._log.events if isinstance(self._log, Log) else self._log
+            self.events = tuple(log.events)
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
         """What happened, in order: see :mod:`saga.events`."""
-        return tuple(self._events)
+        return tuple(self._log.events)
 
     @property
     def ok(self) -> bool:

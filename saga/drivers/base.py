@@ -216,8 +216,7 @@ class Driver(Outcomes):
         """Return the series that a call may begin, where nobody hears of it meanwhile."""
         if call.attempt != 1 or not self.plain:
             return None
-        log = self.machine.log
-        log.noted, log.epoch = True, self._epoch
+        self.machine.log.expect_notes(self._epoch)
         return compensations_after(self.machine.state) if call.compensation else self.machine.plan.calls_after(call)
 
     def _take(self, made: Made, view: Context) -> None:

@@ -51,10 +51,11 @@ class Log:
     """An execution's events, in order.
 
     :ivar entries: events and notes; :ivar note: takes a note.
-    :ivar noted: set before the first note is taken; :ivar epoch: what its times are since, in seconds.
+    :ivar noted: there are notes, or will be; :ivar epoch: what their times are since, in seconds.
+    :ivar first_note: where the notes of the last series begin.
     """
 
-    __slots__ = ("_plan", "_state", "entries", "epoch", "note", "noted")
+    __slots__ = ("_plan", "_state", "entries", "epoch", "first_note", "note", "noted")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -63,6 +64,7 @@ class Log:
         self.note: Callable[[Note], None] = self.entries.append
         self.noted = False
         self.epoch = 0.0
+        self.first_note = 0
 
     def started_at(self, name: str) -> float:
         """Return when the step's last attempt started."""
@@ -72,39 +74,37 @@ class Log:
         raise LookupError(name)
 
     def record(self, event: Event) -> None:
-        """Add an event, and fold it where there is a state."""
-        state = self._state
-        if state is not None:
-            if self.noted and type(self.entries[-1]) is tuple:
+        """Add an event, and fold it where there is a state, or notes that have to be folded before."""
+        if self.noted:
+            if self._state is None:
+                self.state()
+            else:
                 self.fold_last_notes()
-            FOLDS[type(event)](state, event)
+        if self._state is not None:
+            FOLDS[type(event)](self._state, event)
         self.entries.append(event)
 
     def state(self) -> State:
         """Return the state that is folded from now on with each event."""
         if self._state is None:
-            state, entries, at = State(self._plan), self.entries, 0
-            while at < len(entries):
-                entry, first = entries[at], at
-                at += 1
-                if type(entry) is not tuple:
-                    FOLDS[type(entry)](state, entry)
-                    continue
-                while at < len(entries) and type(entries[at]) is tuple:
-                    at += 1
-                _fold_notes(state, entries[first:at])  # type: ignore[arg-type]
+            state = State(self._plan)
+            # Before the state is made there is one series at the most: what follows one is decided by the state.
+            events = self.entries[: self.first_note] if self.noted else self.entries
+            for event in events:
+                FOLDS[type(event)](state, event)
+            if self.noted:
+                _fold_notes(state, self.entries[self.first_note :])  # type: ignore[arg-type]
             self._state = state
         return self._state
 
+    def expect_notes(self, epoch: float) -> None:
+        """Make ready for a series of notes, whose times are since ``epoch`` (seconds)."""
+        self.noted, self.epoch, self.first_note = True, epoch, len(self.entries)
+
     def fold_last_notes(self) -> None:
         """Bring the state, where there is one, up to the notes at the log's end."""
-        entries = self.entries
-        if self._state is None or type(entries[-1]) is not tuple:
-            return
-        first = len(entries) - 1
-        while type(entries[first - 1]) is tuple:
-            first -= 1
-        _fold_notes(self._state, entries[first:])  # type: ignore[arg-type]
+        if self._state is not None and type(self.entries[-1]) is tuple:
+            _fold_notes(self._state, self.entries[self.first_note :])  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, plan: Plan, events: Iterable[Event]) -> Log:
@@ -144,6 +144,8 @@ class Log:
 
 def _fold_notes(state: State, notes: Sequence[Note]) -> None:
     """Do to the state, all at once, what folding the events that a run of notes stands for would do."""
+    if not notes:
+        return
     following: Call | None = notes[-1][1]
     if len(notes[0]) == _OF_EXECUTE:
         state.to_compensate.extend([note[0].index for note in notes if note[0].compensates])

@@ -42,7 +42,9 @@ def compensations_after(state: State) -> Iterator[Call | None] | None:
     if state.status is not COMPENSATING or state.compensations_failed or state.asking:
         return None
     steps = state.plan.steps
-    return iter([*[steps[index].first_compensation for index in reversed(state.to_compensate)], None])
+    calls: list[Call | None] = [steps[index].first_compensation for index in reversed(state.to_compensate)]
+    calls.append(None)
+    return iter(calls)
 
 
 def reason_to_ask(state: State) -> str:
