@@ -216,8 +216,10 @@ class Driver(Outcomes):
         """Return the series that a call may begin, where nobody hears of it meanwhile."""
         if call.attempt != 1 or not self.plain:
             return None
-        self.machine.log.expect_notes(self._epoch)
-        return compensations_after(self.machine.state) if call.compensation else self.machine.plan.calls_after(call)
+        ahead = compensations_after(self.machine.state) if call.compensation else self.machine.plan.calls_after(call)
+        if ahead is not None:
+            self.machine.log.expect_notes(self._epoch)
+        return ahead
 
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MappingProxyType, MethodType
 from typing import Any, Final, NamedTuple
 
 from saga.errors import SagaDefinitionError
@@ -86,6 +86,9 @@ class _Facts(NamedTuple):
     yields: bool
 
 
+_NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
 class AdaptedFunction:
     """A function made callable the one way in which steps are called: with the context and a result."""
 
@@ -96,7 +99,7 @@ class AdaptedFunction:
             )
         self.function = function
         self.args = tuple(args)
-        self.kwargs = kwargs = dict(kwargs)
+        self.kwargs: Mapping[str, Any] = dict(kwargs) if kwargs else _NO_KEYWORDS
         try:
             facts = _facts_of(function, len(self.args), tuple(kwargs) if kwargs else ())
         except TypeError as error:
@@ -109,7 +112,7 @@ class AdaptedFunction:
             values = (*values[: self.context_at], context, *values[self.context_at :])
         if self.context_by_name:
             return self.function(*values, **{**self.kwargs, "context": context})
-        return self.function(*values, **self.kwargs)
+        return self.function(*values, **self.kwargs) if self.kwargs else self.function(*values)
 
 
 # In a block the same functions are made steps of again and again, and signatures take long to look at: what is known is kept by
