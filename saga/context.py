@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from saga.machine.commands import Call
     from saga.machine.plan import Plan
 
-__all__ = ["Binding", "Context", "isolated", "set_binding"]
+__all__ = ["Binding", "Context", "ContextLike", "isolated", "set_binding"]
 
 T = TypeVar("T")
 
@@ -230,6 +230,9 @@ class Context(_Slots, MutableMapping[str, Any]):
         """
         return self.__binding__.result_of(step)
 
+
+ContextLike = Context | Mapping[str, Any] | None
+"""What an execution can be given as its context."""
 
 _RESERVED = frozenset(name for name in dir(Context) if not name.startswith("_")) | {"__binding__"}
 

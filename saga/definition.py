@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from saga.context import Context
+from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
 from saga.machine import Machine, Plan, PlannedStep, check_timeout
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
+    from saga.storage.protocol import StoreLike
 
-__all__ = ["NO_PLAN", "Around", "CompensationFailureHandler", "Definition", "ExecutionInfo", "Observer", "observers_of"]
+__all__ = [
+    "GIVE_A_STORE",
+    "NO_PLAN",
+    "Around",
+    "CompensationFailureHandler",
+    "Definition",
+    "ExecutionInfo",
+    "Observer",
+    "inputs",
+    "observers_of",
+]
 
 
+GIVE_A_STORE: Final = "give one here or to Saga(store=...)"
 NO_PLAN: Final = Plan("")
 """The plan of nothing."""
 
@@ -110,12 +123,8 @@ class Definition:
 
     def machine(self, saga_id: str) -> Machine:
         """Return the machine of a new execution."""
-        return Machine(
-            self.plan.for_execution() if self.plan.open else self.plan,
-            self.name,
-            saga_id,
-            stop_on_compensation_failure=self.stop_on_compensation_failure,
-        )
+        plan = self.plan.for_execution() if self.plan.open else self.plan
+        return Machine(plan, self.name, saga_id, self.stop_on_compensation_failure)
 
     def __repr__(self) -> str:
         return f"<definition of saga {self.name!r}, version {self.version!r}>"
@@ -138,3 +147,28 @@ def observers_of(saga: str, logger: Observer | Iterable[Observer] | None, more: 
                 )
         found += observers
     return tuple(found)
+
+
+def inputs(
+    definition: Definition, context: ContextLike, saga_id: str | None, store: StoreLike | None
+) -> tuple[Context, str, StoreLike | None]:
+    """Return the context of a new execution, bound to it, its id, and its store.
+
+    :raises SagaDefinitionError: one is wrong.
+    """
+    if context is None:
+        context = object.__new__(Context)  # its binding follows
+    elif not isinstance(context, Context):
+        if not isinstance(context, Mapping):
+            raise SagaDefinitionError(
+                f"saga {definition.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
+            )
+        context = Context(context)
+    if saga_id is None:
+        saga_id = os.urandom(16).hex()
+    elif not isinstance(saga_id, str) or not saga_id:
+        raise SagaDefinitionError(f"saga {definition.name!r}: saga_id is {saga_id!r}; give a non-empty string")
+    if store is None and definition.plan.receives:
+        raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {GIVE_A_STORE}")
+    set_binding(context, Binding(definition.plan, saga_id))
+    return context, saga_id, store

@@ -99,8 +99,9 @@ def _shown(event: Any) -> str:
 def _event(cls: type[C]) -> type[C]:
     # A dataclass compiles each method it makes when this module is imported: all events share these two.
     made: Any = dataclass(slots=True, eq=False, repr=False)(cls)
-    made.__eq__, made.__repr__, made.__hash__ = _equal, _shown, None
-    made.__match_args__ = tuple(name for name in made.__match_args__ if name != "encoded")  # type: ignore[misc]
+    shown = tuple(name for name in made.__match_args__ if name != "encoded")
+    for name, value in {"__eq__": _equal, "__repr__": _shown, "__hash__": None, "__match_args__": shown}.items():
+        setattr(made, name, value)
     return made  # type: ignore[no-any-return]
 
 

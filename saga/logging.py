@@ -82,8 +82,8 @@ class SagaLogger:
         :param exc_info: the exception whose traceback the record carries.
         """
         if self.logger.isEnabledFor(level):
-            told = {"saga": info.saga, "id": info.saga_id, **pairs}
-            line = " ".join(f"{key}={_quoted(value)}" for key, value in told.items() if value is not None)
+            named = {"saga": info.saga, "id": info.saga_id, **pairs}
+            line = " ".join(f"{key}={_quoted(value)}" for key, value in named.items() if value is not None)
             self.logger.log(level, "%s %s", message, line, exc_info=exc_info)
 
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:

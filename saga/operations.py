@@ -39,8 +39,8 @@ class JournalLine:
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
-        told = " ".join(f"{key}={_short(value)}" for key, value in self.details.items())
-        return f"{self.seq:>4}  {when}  {self.kind:<22} {self.step or '':<20} {told}".rstrip()
+        details = " ".join(f"{key}={_short(value)}" for key, value in self.details.items())
+        return f"{self.seq:>4}  {when}  {self.kind:<22} {self.step or '':<20} {details}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from saga.drivers.aio import AsyncExecution
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.durable.entries import made_progress, write_entries
-from saga.durable.journal import Journal, commit_each
+from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import codec_of, take_up
+from saga.durable.shared_commits import commit_each
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.events import SagaStuck
 from saga.machine import Machine, Plan
@@ -196,9 +197,9 @@ class Recovery:
             one.mail = one.mail or one.row.saga_id in mail
 
     def _take_up(self, one: _Claimed) -> None:
-        """Make what goes on with an execution, or settle it: it is parked, or left to another or to a later recovery."""
+        """Make what goes on with an execution, or be done with it: it is parked, or left to another or to a later recovery."""
         row, lease = one.row, one.lease
-        if not keeper_of(self.store).begin(lease):
+        if not keeper_of(self.store).take(lease):
             # The heartbeat is about to give it back. It is not done: it is given back here too, before more is claimed.
             _logger.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
             return

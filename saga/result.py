@@ -18,7 +18,6 @@ from saga.events import (
     OperatorActed,
     RetryScheduled,
     SagaCompensating,
-    SagaCompleted,
     SagaStuck,
     Status,
     StepFailed,
@@ -28,15 +27,11 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Plan, status_after
+from saga.machine import Plan
 from saga.machine.log import Log
-from saga.machine.state import TRANSITIONS
 from saga.task import Task
 
 __all__ = ["CompensationError", "SagaResult", "StepRecord"]
-
-
-_CHANGES = frozenset(transition.event for transition in TRANSITIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,40 +89,28 @@ class SagaResult:
         later: Callable[[float | None], SagaResult | None] | None = None,
     ) -> None:
         self._plan = plan
-        self._log = events
+        self._log = log = events if isinstance(events, Log) else Log.of(plan, events)
         self._later = later
         self.context = context
-        entries: Sequence[Any] = events.entries if isinstance(events, Log) else events
-        started = entries[0]
+        started: Any = log.entries[0]
         self.saga: str = started.saga
         self.saga_id: str = started.saga_id
-        end = events.end if isinstance(events, Log) else None
-        self.status = end or Status.COMPLETED
-        if self.status is not Status.COMPLETED or (end is None and type(entries[-1]) is not SagaCompleted):
-            self._look_back(entries, end)
-
-    def _look_back(self, entries: Sequence[Any], end: Status | None) -> None:
-        status, gave_up = Status.RUNNING, False
-        for entry in entries:  # the notes among them change no status
-            if type(entry) in _CHANGES:
-                status = status_after(status, type(entry), gave_up)
-                if type(entry) is SagaCompensating:
-                    gave_up = True
-                    self.error, self.failed_step = entry.error, entry.step
-                    if end is not None:
-                        break
-        self.status = end or status
+        end = log.end
+        if end is Status.COMPLETED:
+            self.status: Status = end
+            return
+        state = log.state()
+        self.status = end or state.status
+        self.error = state.cause
+        if state.failed is not None:
+            self.failed_step = state.failed.name
         if not self.status.terminal:  # the log goes on
-            self.events = tuple(self._events)
-
-    @property
-    def _events(self) -> Sequence[Event]:
-        return self._log.events if isinstance(self._log, Log) else self._log
+            self.events = tuple(log.events)
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
         """What happened, in order: see :mod:`saga.events`."""
-        return tuple(self._events)
+        return tuple(self._log.events)
 
     @property
     def ok(self) -> bool:

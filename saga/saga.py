@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from saga.composing import Composing
-from saga.context import Binding, Context, set_binding
-from saga.definition import NO_PLAN, CompensationFailureHandler, Definition, Observer, observers_of
+from saga.context import ContextLike
+from saga.definition import GIVE_A_STORE, NO_PLAN, CompensationFailureHandler, Definition, Observer, inputs, observers_of
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
@@ -36,10 +35,9 @@ if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
     from saga.durable.codec import Codec
     from saga.storage import Store
+    from saga.storage.protocol import StoreLike
 
 __all__ = ["Saga"]
-
-_GIVE_A_STORE = "give one here or to Saga(store=...)"
 
 
 class Saga(Composing):
@@ -79,7 +77,7 @@ class Saga(Composing):
         timeout: float | None = None,
         stop_on_compensation_failure: bool = False,
         on_compensation_failure: CompensationFailureHandler | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
+        store: StoreLike | None = None,
         codec: Codec | None = None,
         resolver: Resolver | None = None,
         version: str | None = None,
@@ -160,13 +158,7 @@ class Saga(Composing):
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
         return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name)
 
-    def execute(
-        self,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        saga_id: str | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
-    ) -> SagaResult:
+    def execute(self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult:
         """Execute the saga and return its result.
 
         :param context: what the tasks share; empty where not given.
@@ -180,11 +172,7 @@ class Saga(Composing):
         return ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
 
     def try_execute(
-        self,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        saga_id: str | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
+        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> SagaResult:
         """Execute the saga and return its result, failed or not.
 
@@ -199,11 +187,7 @@ class Saga(Composing):
         return raised_or(execution)
 
     async def aexecute(
-        self,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        saga_id: str | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
+        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> SagaResult:
         """Execute the saga in the running event loop: as :meth:`execute`.
 
@@ -213,11 +197,7 @@ class Saga(Composing):
         return ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
 
     async def atry_execute(
-        self,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        saga_id: str | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
+        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> SagaResult:
         """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
         execution = await self._aprepare(context, saga_id, store)
@@ -227,11 +207,7 @@ class Saga(Composing):
         return raised_or(execution)
 
     async def astream(
-        self,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        saga_id: str | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
+        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> AsyncIterator[StepRecord]:
         """Execute the saga in the running event loop and yield records: as :meth:`stream`."""
         execution = await self._aprepare(context, saga_id, store)
@@ -256,11 +232,7 @@ class Saga(Composing):
         ok(raised_or(execution))
 
     def stream(
-        self,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        saga_id: str | None = None,
-        store: Store | str | os.PathLike[str] | None = None,
+        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> Iterator[StepRecord]:
         """Execute the saga and yield a step's record each time one has ended, been skipped or been compensated.
 
@@ -292,7 +264,7 @@ class Saga(Composing):
         execution.run()
         ok(raised_or(execution))
 
-    def load(self, saga_id: str, *, store: Store | str | os.PathLike[str] | None = None) -> SagaResult:
+    def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult:
         """Return a stored execution as it stands now, ended or not, with its context and history.
 
         :raises UnknownExecutionError: there is no such execution of this saga.
@@ -303,17 +275,15 @@ class Saga(Composing):
 
         return load(self.definition, saga_id, self._opened(store))
 
-    def _opened(self, store: Store | str | os.PathLike[str] | None) -> Store:
+    def _opened(self, store: StoreLike | None) -> Store:
         chosen = self.store if store is None else store
         if chosen is None:
-            raise SagaDefinitionError(f"saga {self.name!r} has no store: {_GIVE_A_STORE}")
+            raise SagaDefinitionError(f"saga {self.name!r} has no store: {GIVE_A_STORE}")
         from saga.storage.opened import store_of
 
         return store_of(chosen)
 
-    def signal(
-        self, saga_id: str, name: str, value: Any = None, *, store: Store | str | os.PathLike[str] | None = None
-    ) -> None:
+    def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
         """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
 
         An execution that runs gets it within two seconds; one that nobody runs, with the next recovery. It may come before
@@ -350,9 +320,7 @@ class Saga(Composing):
         except SagaDefinitionError:
             return None
 
-    def _prepare(
-        self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
-    ) -> Execution | SagaResult:
+    def _prepare(self, context: ContextLike, saga_id: str | None, store: StoreLike | None) -> Execution | SagaResult:
         definition = self._definition or self.definition
         context, saga_id, store = inputs(definition, context, saga_id, self.store if store is None else store)
         if store is None:
@@ -362,7 +330,7 @@ class Saga(Composing):
         return start(definition, Execution, context, saga_id, store)
 
     async def _aprepare(
-        self, context: Context | Mapping[str, Any] | None, saga_id: str | None, store: Store | str | os.PathLike[str] | None
+        self, context: ContextLike, saga_id: str | None, store: StoreLike | None
     ) -> AsyncExecution | SagaResult:
         from saga.drivers.aio import AsyncExecution
 
@@ -376,34 +344,6 @@ class Saga(Composing):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
-
-
-def inputs(
-    definition: Definition,
-    context: Context | Mapping[str, Any] | None,
-    saga_id: str | None,
-    store: Store | str | os.PathLike[str] | None,
-) -> tuple[Context, str, Store | str | os.PathLike[str] | None]:
-    """Return the context of a new execution, bound to it, its id, and its store.
-
-    :raises SagaDefinitionError: one is wrong.
-    """
-    if context is None:
-        context = object.__new__(Context)  # its binding follows
-    elif not isinstance(context, Context):
-        if not isinstance(context, Mapping):
-            raise SagaDefinitionError(
-                f"saga {definition.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
-            )
-        context = Context(context)
-    if saga_id is None:
-        saga_id = os.urandom(16).hex()
-    elif not isinstance(saga_id, str) or not saga_id:
-        raise SagaDefinitionError(f"saga {definition.name!r}: saga_id is {saga_id!r}; give a non-empty string")
-    if store is None and definition.plan.receives:
-        raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {_GIVE_A_STORE}")
-    set_binding(context, Binding(definition.plan, saga_id))
-    return context, saga_id, store
 
 
 _RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)

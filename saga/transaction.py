@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from saga.context import Context
-from saga.definition import Definition, Observer, observers_of
+from saga.definition import Definition, Observer, inputs, observers_of
 from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
@@ -23,9 +23,9 @@ from saga.drivers.views import bind
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
+from saga.flow.build import default_name
 from saga.machine import OpenPlan
 from saga.result import SagaResult, failure_of, ok
-from saga.saga import inputs
 from saga.task import Task
 
 if TYPE_CHECKING:
@@ -183,8 +183,9 @@ class Transaction:
     # -- the execution ------------------------------------------------------------------------------------------------
 
     def _made(self, action: Any, compensate: Any, name: str | None, options: dict[str, Any]) -> Step:
-        made = step(action, compensate, name=name, **options)
-        return made if name is not None else Step(made.task, self._plan.free_name(made.name), made.policies)
+        if name is None:
+            name = self._plan.free_name(default_name(action))
+        return step(action, compensate, name=name, **options)
 
     def _enter(self, driver: type[D]) -> D:
         definition, machine = self._definition, self._machine

@@ -178,12 +178,15 @@ class AsyncExecution(Driver):
             if type(command) is not Call:
                 self._obey(command)
             elif self._awaits(command):
-                view, series = self._make_ready(command, one, True)
-                made = await make_async(command, view, series, self.surroundings)
+                view = self._make_ready(command)
+                if self._heard or one or not self._all_awaited(command):
+                    made = await make_async(command, view, self.surroundings)
+                else:
+                    made = await make_async(command, view, None, self.machine.log, self._series(command))
                 if self.mail:
                     await self._read_mail()
                 self._take(made, view)
-                del made, series  # as in the synchronous driver
+                del made  # as in the synchronous driver
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:
@@ -212,7 +215,10 @@ class AsyncExecution(Driver):
                 await self._wait(self._timers[0][0] if self._timers else None)
             except TimeoutError:
                 if self._timers[0][0] <= clock():
-                    self._timer(self._timers[0][2])
+                    due = self._timer_due()
+                    if self.mail:
+                        await self._read_mail()
+                    self._timer(due)
                     heapq.heappop(self._timers)
                 return
         if self.mail:
@@ -242,12 +248,17 @@ class AsyncExecution(Driver):
             return call.step.async_compensate and not self._exposed and (self.plain or self._alone(call))
         return call.step.async_execute and (self.plain or self._alone(call))
 
+    def _all_awaited(self, call: Call) -> bool:
+        """Whether all calls of a kind are awaited, so that any may follow in a series."""
+        plan = self.machine.plan
+        return plan.awaits_compensations if call.compensation else plan.awaits_executes
+
     def _spawn(self, call: Call) -> None:
         assert self._loop is not None
         beside = self._begin_beside(call)
         step = call.step
         if step.async_compensate if call.compensation else step.async_execute:
-            work = make_async(call, beside.view, None, self.surroundings)
+            work = make_async(call, beside.view, self.surroundings)
             beside.task = self._loop.create_task(work, name=f"saga step {step.name}")
             beside.task.add_done_callback(partial(self._task_ended, beside, clock()))
         else:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
-from saga.drivers.calls import Made, Series, Surroundings, clock, compensations, executes, make
+from saga.drivers.calls import Made, Series, Surroundings, clock, make
 from saga.drivers.interrupts import is_taken
 from saga.drivers.outcomes import Message, Outcomes, Values
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
-from saga.events import COMPENSATING, StepTimedOut
+from saga.events import StepTimedOut
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
+from saga.machine.undo import compensations_after
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -204,31 +205,29 @@ class Driver(Outcomes):
             return False
         return self.machine.calls_under_way() == 1
 
-    def _make_ready(self, call: Call, one: bool, asynchronous: bool = False) -> tuple[Context, Series | None]:
-        """Make ready a call that the loop itself makes, and return its view.
-
-        And the series that it may begin: where nobody hears of it meanwhile, and there is no other way to go on.
-        """
+    def _make_ready(self, call: Call) -> Context:
+        """Make ready a call that the loop itself makes, and return its view."""
         view = self.context if self.plain else self.view_for(call)
         self.inline = view.__binding__
         self.inline.call = call
-        if self._heard or one or call.attempt != 1 or not self.plain:
-            return view, None
-        log = self.machine.log
-        if not call.compensation:
-            return view, executes(log, self._epoch, view, asynchronous)
-        state = self.machine.state
-        if state.status is not COMPENSATING or state.compensations_failed or state.asking:
-            return view, None
-        return view, compensations(log, self._epoch, self.machine.compensations_ahead(), asynchronous)
+        return view
+
+    def _series(self, call: Call) -> Series | None:
+        """Return the series that a call may begin, where nobody hears of it meanwhile."""
+        if call.attempt != 1 or not self.plain:
+            return None
+        ahead = compensations_after(self.machine.state) if call.compensation else self.machine.plan.calls_after(call)
+        if ahead is not None:
+            self.machine.log.expect_notes(self._epoch)
+        return ahead
 
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
-        if not self._heard and self.machine.log.end is not None:  # a note says it all
-            self.inline = None
-            return
-        (self.returned if returned else self.raised)(call, view, value, elapsed, clock() + self._epoch)
+        if not returned:
+            self.raised(call, view, value, elapsed, clock() + self._epoch)
+        elif self._heard or self.machine.log.end is None:  # else a note says it all
+            self.returned(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
 
     def _begin_beside(self, call: Call) -> CallBeside:
@@ -253,7 +252,7 @@ class Driver(Outcomes):
 
     def _work(self, beside: CallBeside) -> None:
         if beside.turn.acquire(blocking=False):  # else an interrupt struck before this thread got its turn
-            self._arrive(beside, make(beside.call, beside.view, None, self.surroundings))
+            self._arrive(beside, make(beside.call, beside.view, self.surroundings))
             self._wake()
 
     def _at(self, due: float, what: Wait | CallBeside | None) -> None:
@@ -263,6 +262,13 @@ class Driver(Outcomes):
     def due(self) -> Iterator[Wait | CallBeside | None]:
         """Yield what the timers are for; ``None`` is the saga's own timeout."""
         return (what for _, _, what in self._timers)
+
+    def _timer_due(self) -> Wait | CallBeside | None:
+        """Return what the first timer is for. Where a signal may have come in time, the inbox is to be read before."""
+        due = self._timers[0][2]
+        if isinstance(due, Wait) and due.step.pause is not None and due.step.pause.signal is not None:
+            self.mail = True
+        return due
 
     def _timer(self, due: Wait | CallBeside | None) -> None:
         machine, at = self.machine, self.now()

@@ -1,14 +1,15 @@
 """Around a user's call: the only place that makes one, once for each colour.
 
-A driver makes calls one by one, or, where nobody looks (see :mod:`saga.machine.log`), a series: each call that ends well is
-noted and followed by the next at once, until one has an outcome that the machine must hear of.
+A driver makes calls one by one, or, where nobody looks (see :mod:`saga.machine.log`), a *series*: each call that ends well is
+noted and followed by the next at once, until one has an outcome that the machine must hear of. A series is what yields the
+calls that follow, and then ``None`` for the execution's end.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import CoroutineType
 from typing import Any, Final
@@ -18,111 +19,82 @@ from saga.machine.commands import Call
 from saga.machine.log import Log
 from saga.machine.plan import PlannedStep
 
-__all__ = ["Made", "Series", "Surroundings", "clock", "compensations", "executes", "make", "make_async"]
+__all__ = ["Made", "Series", "Surroundings", "clock", "make", "make_async"]
 
 clock: Final = time.perf_counter
 
 Made = tuple[Call, bool, Any, float]
 """The call that was made last, whether it returned, what it returned or raised, and the seconds it took."""
 
-
-Series = Callable[[Call, Any, float, float], Call | None]
-"""Called with a call that returned, what it returned, and when it started and ended, by :data:`clock`. Notes that, and returns
-the call that follows; ``None`` where there is none, or the machine must hear of it."""
+Series = Iterator[Call | None]
 
 
-def executes(log: Log, epoch: float, view: Context, asynchronous: bool) -> Series:
-    """Return a series of executes. ``asynchronous``: only what is awaited belongs to it."""
-    log.noted, log.epoch = True, epoch
-    note, binding, kind = log.note, view.__binding__, type(view)
-    results = binding.results
-
-    def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
-        if value is not None and (type(value) is kind or type(value) is CoroutineType):
-            return None
-        step = call.step
-        following = step.following
-        if following is not None:
-            if asynchronous and not following.async_execute:
-                return None
-            results[step.name] = binding.previous = value
-            note((step, following, started, ended, value))
-            return following.first
-        if step.then is None:  # else it is the last of a plan that grows
-            results[step.name] = binding.previous = value
-            note((step, None, started, ended, value))
-        return None
-
-    return after
-
-
-def compensations(log: Log, epoch: float, chain: list[PlannedStep], asynchronous: bool) -> Series:
-    """Return a series of compensations. ``chain``: the steps that follow the first one, the next one last."""
-    log.noted, log.epoch = True, epoch
-    note = log.note
-
-    def after(call: Call, value: Any, started: float, ended: float) -> Call | None:
-        if value is not None and type(value) is CoroutineType:
-            return None
-        if not chain:
-            note((call.step, None, started, ended))
-            return None
-        if asynchronous and not chain[-1].async_compensate:
-            return None
-        following = chain.pop()
-        note((call.step, following, started, ended))
-        return following.first_compensation
-
-    return after
-
-
-def make(call: Call, view: Context, series: Series | None = None, surroundings: Surroundings | None = None) -> Made:
-    """Make a call in this thread, and those that follow it in its series."""
-    binding = view.__binding__
+def make(
+    call: Call, view: Context, surroundings: Surroundings | None, log: Log | None = None, series: Series | None = None
+) -> Made:
+    """Make a call in this thread, and those that follow it in its series, which are noted in the log."""
+    binding, kind = view.__binding__, type(view)
     started = clock()
     while True:
         binding.call = call
-        task = call.step.task
+        step = call.step
         value: Any
         try:
             if surroundings is None:
-                value = task.compensate(view) if call.compensation else task.execute(view)  # type: ignore[func-returns-value]
+                value = step.task.compensate(view) if call.compensation else step.task.execute(view)  # type: ignore[func-returns-value]
             else:
-                value = surroundings.make(call, task.compensate if call.compensation else task.execute, view)
+                value = surroundings.make(call, step.task.compensate if call.compensation else step.task.execute, view)
         except BaseException as error:
             set_binding(view, binding)
-            del series, surroundings  # the error's traceback may keep this frame, and the log keeps the error
+            del series, log, surroundings  # the error's traceback may keep this frame, and the log keeps the error
             return call, False, error, clock() - started
         ended = clock()
         if view.__binding__ is not binding:  # the task executed another saga with it
             set_binding(view, binding)
-        following = None if series is None else series(call, value, started, ended)
+        if series is None or log is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
+            return call, True, value, ended - started
+        following = next(series)
+        if call.compensation:
+            log.note((step, following, started, ended))
+        else:
+            binding.results[step.name] = binding.previous = value
+            log.note((step, following, started, ended, value))
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended
 
 
-async def make_async(call: Call, view: Context, series: Series | None = None, surroundings: Surroundings | None = None) -> Made:
-    """Await a call in this task, and those that follow it in its series."""
-    binding = view.__binding__
+async def make_async(
+    call: Call, view: Context, surroundings: Surroundings | None, log: Log | None = None, series: Series | None = None
+) -> Made:
+    """Await a call in this task, and those that follow it in its series, which are noted in the log."""
+    binding, kind = view.__binding__, type(view)
     started = clock()
     while True:
         binding.call = call
-        task: Any = call.step.task
+        step: Any = call.step
         value: Any
         try:
             if surroundings is None:
-                value = await (task.compensate(view) if call.compensation else task.execute(view))
+                value = await (step.task.compensate(view) if call.compensation else step.task.execute(view))
             else:
-                value = await surroundings.make_async(call, task.compensate if call.compensation else task.execute, view)
+                method = step.task.compensate if call.compensation else step.task.execute
+                value = await surroundings.make_async(call, method, view)
         except BaseException as error:
             set_binding(view, binding)
-            del series, surroundings  # as in make()
+            del series, log, surroundings  # as in make()
             return call, False, error, clock() - started
         ended = clock()
         if view.__binding__ is not binding:
             set_binding(view, binding)
-        following = None if series is None else series(call, value, started, ended)
+        if series is None or log is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
+            return call, True, value, ended - started
+        following = next(series)
+        if call.compensation:
+            log.note((step, following, started, ended))
+        else:
+            binding.results[step.name] = binding.previous = value
+            log.note((step, following, started, ended, value))
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended

@@ -163,7 +163,7 @@ class Outcomes:
         """Take that a step that waited has come to its end: as a call that returned the value."""
         step = finish.step
         if step.index in self.machine.state.executing:
-            elapsed = at - self.machine.started_at(step.name)
+            elapsed = at - self.machine.log.started_at(step.name)
             self.returned(step.first, self.views.of(step), finish.value, elapsed, at)
 
     def merge(self, merge: Merge, at: float) -> None:

@@ -132,12 +132,15 @@ class Execution(Driver):
             if type(command) is not Call:
                 self._obey(command)
             elif self.plain or self._alone(command):
-                view, series = self._make_ready(command, one)
-                made = make(command, view, series, self.surroundings)
+                view = self._make_ready(command)
+                if self._heard or one:
+                    made = make(command, view, self.surroundings)
+                else:
+                    made = make(command, view, None, self.machine.log, self._series(command))
                 if self.mail:
                     self._read_mail()
                 self._take(made, view)
-                del made, series  # for the same reason: see saga.drivers.results
+                del made  # for the same reason: see saga.drivers.results
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:
@@ -167,7 +170,10 @@ class Execution(Driver):
                 self._wakes.get(timeout=timeout)
             except queue.Empty:
                 if self._timers[0][0] <= clock():
-                    self._timer(self._timers[0][2])
+                    due = self._timer_due()
+                    if self.mail:
+                        self._read_mail()
+                    self._timer(due)
                     heapq.heappop(self._timers)
                     return
             if self.mail:

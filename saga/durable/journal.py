@@ -20,7 +20,7 @@ from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, Sto
 if TYPE_CHECKING:
     from asyncio import Future
 
-__all__ = ["Journal", "commit_each"]
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -158,18 +158,3 @@ class Journal:
 
     def _entries(self, events: Sequence[e.Event]) -> list[Entry]:
         return write_entries(events[self.written :], self.written, self.errors, self.codec)
-
-
-def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
-    """Store what executions have to store, in one transaction where that can be.
-
-    What could not be stored is left to :meth:`Journal.commit`, which says what is wrong with it.
-    """
-    with suppress(Exception):
-        parts = [(journal, machine) for journal, machine in parts if journal.written < len(machine.events)]
-        if len(parts) < 2:
-            return
-        appends = [journal.to_append(machine) for journal, machine in parts]
-        for (journal, machine), one, stored in zip(parts, appends, store.append_each(appends), strict=True):
-            if stored:
-                journal.take_stored(len(one.entries), machine.status)

@@ -44,7 +44,7 @@ class Keeper:
     def hold(self, lease: Lease, seconds: float, on_mail: Callable[[], None], *, waits: bool = False) -> None:
         """Renew the lease from now on. ``on_mail`` is called, from another thread, when the inbox holds something.
 
-        :param waits: it waits for others: it is given back where :meth:`begin` is not called soon.
+        :param waits: it waits for others: it is given back where :meth:`take` is not called soon.
         """
         with self._lock:
             until = time.monotonic() + BEAT if waits else math.inf
@@ -56,7 +56,7 @@ class Keeper:
                 self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
                 self._thread.start()
 
-    def begin(self, lease: Lease) -> bool:
+    def take(self, lease: Lease) -> bool:
         """Return whether a lease that waited is still held. It waits no more, then."""
         with self._lock:
             held = self._held.get((lease.saga_id, lease.epoch))

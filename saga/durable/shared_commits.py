@@ -12,13 +12,16 @@ import contextvars
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
-from saga.durable.journal import Journal, commit_each
 from saga.machine import Machine
 from saga.storage.protocol import Store
 
-__all__ = ["Commits", "commits_of"]
+if TYPE_CHECKING:
+    from saga.durable.journal import Journal
+
+__all__ = ["Commits", "commit_each", "commits_of"]
 
 _LONG: Final = 0.1
 """Seconds after which others do not wait for a group any more: one of it may be waiting for a row that somebody has locked."""
@@ -101,10 +104,10 @@ class Commits:
         return future
 
     def go_on(self) -> None:
-        """Tell the outcomes there are, and have stored what waits."""
+        """Give the outcomes there are, and have stored what waits."""
         for group in self._groups():
             if group.done:
-                self._tell(group)
+                self._give_outcomes(group)
         if self._waiting and (self._group is None or not self._together):
             # The thread of one that an interrupt cut off may still be at its journal.
             free = [one for journal, one in self._waiting.items() if journal not in self._beside]
@@ -116,7 +119,7 @@ class Commits:
         loop = asyncio.get_running_loop()
         for group in self._groups():
             if not group.turn.locked() and (group.job is None or group.job.done()):
-                self._begin(group, loop)
+                self._start_job(group, loop)
 
     def forget(self) -> None:
         """Let go of everything, as the event loop is closed."""
@@ -126,7 +129,7 @@ class Commits:
         beside = list(dict.fromkeys(self._beside.values())) if self._beside else []
         return beside if self._group is None else [self._group, *beside]
 
-    def _begin(self, group: _Group, loop: asyncio.AbstractEventLoop) -> None:
+    def _start_job(self, group: _Group, loop: asyncio.AbstractEventLoop) -> None:
         try:
             group.job = loop.run_in_executor(None, group.store, self, loop)
         except Exception:  # no thread begins now, or any more
@@ -146,7 +149,7 @@ class Commits:
             self._beside, self._group = self._beside | {one.journal: group for one in group.commits}, None
             self.go_on()
 
-    def _tell(self, group: _Group) -> None:
+    def _give_outcomes(self, group: _Group) -> None:
         alone: dict[Journal, _Group] = {}
         for one in group.commits:
             if one.future.done():
@@ -179,3 +182,18 @@ def commits_of(store: Store) -> Commits:
     if found is None:
         found = of_loop[store] = Commits(getattr(type(store), "append_each", None) is not Store.append_each)
     return found
+
+
+def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
+    """Store what executions have to store, in one transaction where that can be.
+
+    What could not be stored is left to :meth:`Journal.commit`, which says what is wrong with it.
+    """
+    with suppress(Exception):
+        parts = [(journal, machine) for journal, machine in parts if journal.written < len(machine.events)]
+        if len(parts) < 2:
+            return
+        appends = [journal.to_append(machine) for journal, machine in parts]
+        for (journal, machine), one, stored in zip(parts, appends, store.append_each(appends), strict=True):
+            if stored:
+                journal.take_stored(len(one.entries), machine.status)

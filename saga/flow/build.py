@@ -9,14 +9,14 @@ from typing import Any, Protocol, Unpack
 
 from saga.composing import operators
 from saga.errors import SagaDefinitionError
-from saga.flow.functions import FunctionTask
+from saga.flow.functions import FunctionTask, function_name
 from saga.flow.methods import MethodStep
 from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Policies, Sequence, Step, check_policies
 from saga.flow.wrapped import Breaker
 from saga.policy import Compensate, InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
 
-__all__ = ["FlowLike", "as_flow", "fallback", "parallel", "receive", "sequence", "step", "timer"]
+__all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "receive", "sequence", "step", "timer"]
 
 
 class _Composable(Protocol):
@@ -122,7 +122,8 @@ def step(
         ``in_doubt``, ``pivot``: see :class:`~saga.task.Task`.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
-    check_policies("step()", policies)
+    if policies:
+        check_policies("step()", policies)
     if isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task)):
         if compensate is not None or args or kwargs or compensate_args or compensate_kwargs:
             raise SagaDefinitionError(
@@ -153,6 +154,12 @@ def as_flow(value: Any, where: str) -> Flow:
     else:
         hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
     raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
+
+
+def default_name(action: Any) -> str:
+    """Return what a step of a function, a task or a task class is called, where it is given no name."""
+    is_task = isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task))
+    return _name_of(action) if is_task else function_name(action)
 
 
 def _name_of(task: Task[Any] | type[Task[Any]]) -> str:

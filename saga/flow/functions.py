@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from types import FunctionType, MethodType
-from typing import Any
+from functools import partial
+from types import CodeType, FunctionType, MappingProxyType, MethodType
+from typing import Any, Final, NamedTuple
 
 from saga.errors import SagaDefinitionError
 from saga.task import Task
 
-__all__ = ["AdaptedFunction", "FunctionTask", "function_name"]
+__all__ = ["AdaptedFunction", "FunctionTask", "function_name", "is_coroutine_function"]
 
 
 class FunctionTask(Task[Any]):
     """A task made of a function and, it may be, one that compensates it. Made by :func:`~saga.flow.step`."""
+
+    compensation: AdaptedFunction | None = None
 
     def __init__(
         self,
@@ -26,13 +28,11 @@ class FunctionTask(Task[Any]):
         compensate_args: Sequence[Any],
         compensate_kwargs: Mapping[str, Any],
     ) -> None:
-        self.name = function_name(action)
-        self.action = AdaptedFunction(action, args, kwargs, f"step {self.name!r}: action")
-        self.compensation: AdaptedFunction | None = None
+        self.name = name = function_name(action)
+        self.action = AdaptedFunction(action, args, kwargs, name, "action")
         if compensation is not None:
-            where = f"step {self.name!r}: compensation"
-            self.compensation = AdaptedFunction(compensation, compensate_args, compensate_kwargs, where)
-        if compensation is None and (compensate_args or compensate_kwargs):
+            self.compensation = AdaptedFunction(compensation, compensate_args, compensate_kwargs, name, "compensation")
+        elif compensate_args or compensate_kwargs:
             raise SagaDefinitionError(f"step {self.name!r}: arguments for a compensation, but no compensate=")
 
     @property
@@ -41,92 +41,112 @@ class FunctionTask(Task[Any]):
         return self.compensation.function if self.compensation is not None else None
 
     def execute(self, context: Any) -> Any:
-        return self.action(context, context.__binding__.previous_result())
+        action = self.action
+        return action(context, context.__binding__.previous_result() if action.wants_result else None)
 
     def compensate(self, context: Any) -> None:
-        if self.compensation is not None:
+        compensation = self.compensation
+        if compensation is not None:
             # A coroutine, where the function is a coroutine function: the asynchronous driver awaits it.
-            return self.compensation(context, context.__binding__.own_result())  # type: ignore[no-any-return]
+            result = context.__binding__.own_result() if compensation.wants_result else None
+            return compensation(context, result)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<function task {self.name!r}>"
 
 
 def function_name(action: Any) -> str:
+    """Return what a step of the function is called."""
+    if type(action) is FunctionType:
+        return action.__name__
     inner = getattr(action, "func", action)  # functools.partial
     return getattr(inner, "__name__", None) or type(inner).__name__
+
+
+def is_coroutine_function(call: Any) -> bool:
+    """Return whether calling it gives a coroutine."""
+    if type(call) is FunctionType:
+        return bool(call.__code__.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(call)
+    while isinstance(call, partial):
+        call = call.func
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+
+
+class _Facts(NamedTuple):
+    """What is to be known of a function that is called with so many arguments.
+
+    ``wants_result``: it gets the result first. ``context_at``: where among the positional arguments it gets the context;
+    ``context_by_name``: it gets that by name. ``asynchronous``: it is a coroutine function. ``yields``: it is a generator's.
+    """
+
+    wants_result: bool
+    context_at: int | None
+    context_by_name: bool
+    asynchronous: bool
+    yields: bool
+
+
+_NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class AdaptedFunction:
     """A function made callable the one way in which steps are called: with the context and a result."""
 
-    def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], where: str) -> None:
+    def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], step: str, role: str) -> None:
         if not callable(function):
-            raise SagaDefinitionError(f"{where} is {function!r} ({type(function).__name__}), which cannot be called")
+            raise SagaDefinitionError(
+                f"step {step!r}: {role} is {function!r} ({type(function).__name__}), which cannot be called"
+            )
         self.function = function
         self.args = tuple(args)
-        self.kwargs = dict(kwargs)
+        self.kwargs: Mapping[str, Any] = dict(kwargs) if kwargs else _NO_KEYWORDS
         try:
-            arguments = _arguments_of(function, len(self.args), tuple(self.kwargs))
+            facts = _facts_of(function, len(self.args), tuple(kwargs) if kwargs else ())
         except TypeError as error:
-            raise SagaDefinitionError(f"{where} {function_name(function)} {error}") from None
-        self.wants_result, self.context_at, self.context_by_name = arguments
-
-    def _positional(self, context: Any, result: Any) -> list[Any]:
-        values = [result, *self.args] if self.wants_result else list(self.args)
-        if self.context_at is not None:
-            values.insert(self.context_at, context)
-        return values
-
-    def _keywords(self, context: Any) -> dict[str, Any]:
-        return {**self.kwargs, "context": context} if self.context_by_name else self.kwargs
+            raise SagaDefinitionError(f"step {step!r}: {role} {function_name(function)} {error}") from None
+        self.wants_result, self.context_at, self.context_by_name, self.asynchronous, self.yields = facts
 
     def __call__(self, context: Any, result: Any) -> Any:
-        return self.function(*self._positional(context, result), **self._keywords(context))
+        values: Sequence[Any] = (result, *self.args) if self.wants_result else self.args
+        if self.context_at is not None:
+            values = (*values[: self.context_at], context, *values[self.context_at :])
+        if self.context_by_name:
+            return self.function(*values, **{**self.kwargs, "context": context})
+        return self.function(*values, **self.kwargs) if self.kwargs else self.function(*values)
 
 
-#: Whether a call gets the result first; where among the positional arguments it gets the context; or whether it
-#: gets that by name.
-_Arguments = tuple[bool, int | None, bool]
+# In a block the same functions are made steps of again and again, and signatures take long to look at: what is known is kept by
+# the code, and with it, so that the id of a code is not another's meanwhile.
+_known: dict[tuple[int, int, int, tuple[str, ...]], tuple[CodeType, _Facts]] = {}
+_MOST_KNOWN: Final = 512
 
 
-def _arguments_of(function: Any, args: int, kwargs: tuple[str, ...]) -> _Arguments:
+def _facts_of(function: Any, args: int, kwargs: tuple[str, ...]) -> _Facts:
     """Work out what a callable gets, besides ``args`` positional arguments and ``kwargs``.
 
     :raises TypeError: it cannot be called this way.
     """
-    if type(function) is FunctionType and not function.__dict__ and not function.__kwdefaults__:
-        # In a block the same functions are made steps of again and again, and signatures take long to look at.
-        return _arguments_of_code(_Code(function), len(function.__defaults__ or ()), args, kwargs)
-    return _worked_out(function, args, kwargs)
+    if type(function) is not FunctionType or function.__dict__ or function.__kwdefaults__:
+        return _worked_out(function, args, kwargs)
+    code, defaults = function.__code__, function.__defaults__
+    key = (id(code), len(defaults) if defaults else 0, args, kwargs)
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[key] = (code, _worked_out(function, args, kwargs))
+    return found[1]
 
 
-class _Code:
-    # Equal for functions with the same code; holds one of them, for the signature.
-    __slots__ = ("function",)
-
-    def __init__(self, function: FunctionType) -> None:
-        self.function = function
-
-    def __hash__(self) -> int:
-        return hash(self.function.__code__)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Code) and other.function.__code__ is self.function.__code__
-
-
-@lru_cache(512)
-def _arguments_of_code(code: _Code, defaults: int, args: int, kwargs: tuple[str, ...]) -> _Arguments:
-    return _worked_out(code.function, args, kwargs)
-
-
-def _worked_out(function: Any, args: int, kwargs: tuple[str, ...]) -> _Arguments:
+def _worked_out(function: Any, args: int, kwargs: tuple[str, ...]) -> _Facts:
+    asynchronous = is_coroutine_function(function)
+    yields = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone
         if isinstance(function, MethodType):
             raise TypeError("is a method, and takes no self") from None
-        return False, None, False
+        return _Facts(False, None, False, asynchronous, yields)
     parameters = list(signature.parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     gets_context = [p for p in parameters if p.name == "context" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -151,4 +171,4 @@ def _worked_out(function: Any, args: int, kwargs: tuple[str, ...]) -> _Arguments
         signature.bind(*[None] * (supplied + (context_at is not None)), **dict.fromkeys(names))
     except TypeError as error:
         raise TypeError(f"cannot be called: {error}") from None
-    return wants_result, context_at, by_name
+    return _Facts(wants_result, context_at, by_name, asynchronous, yields)

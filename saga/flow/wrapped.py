@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
-from types import FunctionType
 from typing import Any, Protocol
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow.functions import FunctionTask
+from saga.flow.functions import FunctionTask, is_coroutine_function
 from saga.task import Task
 
 __all__ = ["Breaker", "Resolver", "WrappedTask", "compensates", "guarded", "is_async", "resolved"]
@@ -44,8 +42,9 @@ class WrappedTask(Task[Any]):
 def is_async(task: Task[Any]) -> tuple[bool, bool]:
     """Return whether the task's execute and its compensate are coroutine functions."""
     if isinstance(task, FunctionTask):
-        return _is_async(task.action.function), _is_async(task.compensation_function)
-    return _is_async(task.execute), _is_async(task.compensate)
+        compensation = task.compensation
+        return task.action.asynchronous, compensation is not None and compensation.asynchronous
+    return is_coroutine_function(task.execute), is_coroutine_function(task.compensate)
 
 
 def compensates(task: Task[Any]) -> bool:
@@ -55,14 +54,6 @@ def compensates(task: Task[Any]) -> bool:
     if isinstance(task, FunctionTask):
         return task.compensation is not None
     return getattr(task.compensate, "__func__", None) is not Task.compensate
-
-
-def _is_async(call: Any) -> bool:
-    if type(call) is FunctionType:
-        return bool(call.__code__.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(call)
-    while isinstance(call, functools.partial):
-        call = call.func
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
 
 
 def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
@@ -147,5 +138,5 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
 
     wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate)
     for method in ("execute", "compensate"):
-        setattr(wrapped, method, functools.partial(acall if _is_async(getattr(kind, method)) else call, method))
+        setattr(wrapped, method, functools.partial(acall if is_coroutine_function(getattr(kind, method)) else call, method))
     return wrapped

@@ -70,7 +70,8 @@ class OpenPlan(Plan):
             del self.steps[steps:], self.groups[groups:], self.parents[parents:]
             self._compiler.inside = ()
             raise
-        _link(part.exits, ())
+        for leaving in part.exits:
+            leaving.then = ()
         self.characterize(added)
         return part.entry
 
@@ -133,14 +134,8 @@ class _Compiler:
             step.pause = pause
         if self.inside:
             step.branches = self.inside
-        if step.pivot and self.inside:
-            raise SagaDefinitionError(
-                f"saga {self.saga!r}: step {name!r}: a pivot stands in a parallel group; put it before or after the group"
-            )
-        if step.pivot and any(other.pivot for other in plan.steps):
-            raise SagaDefinitionError(
-                f"saga {self.saga!r}: step {name!r}: a saga has one pivot, and there is another before it"
-            )
+        if step.pivot:
+            self._check_pivot(step)
         plan.steps.append(step)
         plan.by_name[name] = step
         if plan.open:
@@ -148,6 +143,15 @@ class _Compiler:
         # What the fold of a journal depends on; retries and timeouts may change under a running execution.
         rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, pause and pause.signal)
         return _Part((step,), (step,), f"{name!r}{rules}")
+
+    def _check_pivot(self, step: PlannedStep) -> None:
+        wrong = None
+        if self.inside:
+            wrong = "a pivot stands in a parallel group; put it before or after the group"
+        elif any(other.pivot for other in self.plan.steps):
+            wrong = "a saga has one pivot, and there is another before it"
+        if wrong is not None:
+            raise SagaDefinitionError(f"saga {self.saga!r}: step {step.name!r}: {wrong}")
 
     def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
         assert isinstance(flow.primary, Step), "method steps are bound before they are compiled"
@@ -215,16 +219,16 @@ def _policies_of(flow: Step, resolver: Resolver | None) -> tuple[Task[Any], dict
     :raises SagaDefinitionError: a policy is wrong.
     """
     task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
-    if not isinstance(task, PauseTask):
+    if type(task) is not PauseTask:
         _refuse_unrunnable(task)
-    given = dict(flow.policies)
-    breaker = given.pop("breaker", None)
-    if type(task) is not FunctionTask:  # which has no policies of its own
+    policies: dict[str, Any] = {}
+    if flow.policies or type(task) is not FunctionTask:  # which has no policies of its own
+        given = dict(flow.policies)
+        breaker = given.pop("breaker", None)
         source = task.kind if isinstance(task, WrappedTask) else task
-        given = {policy: getattr(source, policy) for policy in POLICIES} | given
-    if breaker is not None:
-        task = guarded(task, breaker)
-    policies = _checked(given) if given else {}
+        policies = _checked({policy: getattr(source, policy) for policy in POLICIES} | given)
+        if breaker is not None:
+            task = guarded(task, breaker)
     if compensates(task):
         policies["compensates"] = True
     async_execute, async_compensate = is_async(task)
@@ -277,14 +281,15 @@ def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
 
 def _refuse_unrunnable(task: Task[Any]) -> None:
     if isinstance(task, FunctionTask):
-        calls = [task.action.function, task.compensation_function]
-    else:
-        kind = task.kind if isinstance(task, WrappedTask) else type(task)
-        if kind.execute is Task.execute:
-            raise SagaDefinitionError(f"{kind.__name__} has no execute(context); write one")
-        calls = [task.execute, task.compensate]
-    for call in calls:
-        if call is not None and (inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call)):
+        for function in (task.action, task.compensation):
+            if function is not None and function.yields:
+                raise SagaDefinitionError(f"{function.function.__qualname__} yields; a task returns its result")
+        return
+    kind = task.kind if isinstance(task, WrappedTask) else type(task)
+    if kind.execute is Task.execute:
+        raise SagaDefinitionError(f"{kind.__name__} has no execute(context); write one")
+    for call in (task.execute, task.compensate):
+        if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
             raise SagaDefinitionError(f"{call.__qualname__} yields; a task returns its result")
 
 

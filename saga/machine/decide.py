@@ -53,7 +53,7 @@ class Machine:
     halt: BaseException | None = None
     closed = False
 
-    def __init__(self, plan: Plan, saga: str, saga_id: str, *, stop_on_compensation_failure: bool = False) -> None:
+    def __init__(self, plan: Plan, saga: str, saga_id: str, stop_on_compensation_failure: bool = False) -> None:
         self.plan = plan
         self.saga = saga
         self.saga_id = saga_id
@@ -64,7 +64,7 @@ class Machine:
 
     def replayed(self, events: Iterable[Event] | None = None) -> Machine:
         """Return the machine that ``events`` (or its own) lead to, with no commands."""
-        twin = Machine(self.plan, self.saga, self.saga_id, stop_on_compensation_failure=self.stop_on_compensation_failure)
+        twin = Machine(self.plan, self.saga, self.saga_id, self.stop_on_compensation_failure)
         for event in self.log.events if events is None else events:
             twin.record(event)
         return twin
@@ -95,8 +95,6 @@ class Machine:
     def events(self) -> list[Event]:
         """Every event so far, in order."""
         return self.log.events
-
-    # -- facts in -----------------------------------------------------------------------------------------------------
 
     def start(self, at: float, encoded: str = "") -> None:
         """Begin the execution, with its first steps; ``encoded``: what its journal keeps of its input."""
@@ -140,7 +138,7 @@ class Machine:
         for index in sorted(state.executing):
             step = self.plan.steps[index]
             if step.pause is None and index not in cancelled:
-                elapsed = at - self.started_at(step.name)
+                elapsed = at - self.log.started_at(step.name)
                 self.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))
         self.give_up(error, at)
         return error
@@ -160,8 +158,6 @@ class Machine:
     def stop(self, at: float) -> None:
         """End a halted execution that nobody can take up."""
         self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {self.halt!r}", at))
-
-    # -- what a driver asks -------------------------------------------------------------------------------------------
 
     @property
     def halted(self) -> bool:
@@ -185,18 +181,6 @@ class Machine:
         """Return how many calls run or are to be attempted again."""
         state = self.state
         return len(state.executing) + len(state.compensating) + len(state.retries) + len(state.stragglers)
-
-    def compensations_ahead(self) -> list[PlannedStep]:
-        """Return the steps to compensate after the one that is, the next one last, as long as each succeeds at once."""
-        steps = self.plan.steps
-        return [steps[index] for index in self.state.to_compensate]
-
-    def started_at(self, name: str) -> float:
-        """Return when the step's last attempt started."""
-        for event in reversed(self.events):
-            if isinstance(event, StepStarted) and event.step == name:
-                return event.at
-        raise LookupError(name)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -334,10 +318,11 @@ class Machine:
     def turn_back(self, step: str | None, error: BaseException, at: float) -> None:
         """Give the execution up: from here what has happened is undone. Nothing waits any more."""
         self.record(SagaCompensating(step, error, at))
-        for index in sorted(self.state.executing):
-            waiting = self.plan.steps[index]
-            if waiting.pause is not None:
-                self.record(StepFailed(waiting.name, 1, at, at - self.started_at(waiting.name), error))
+        if self.state.executing:
+            for index in sorted(self.state.executing):
+                waiting = self.plan.steps[index]
+                if waiting.pause is not None:
+                    self.record(StepFailed(waiting.name, 1, at, at - self.log.started_at(waiting.name), error))
 
     def compensate(self, step: PlannedStep, at: float) -> None:
         """Begin a step's compensation."""

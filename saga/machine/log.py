@@ -18,7 +18,7 @@ how a first attempt ended well, and the intent to make the call that follows; or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from saga.events import (
@@ -33,15 +33,16 @@ from saga.events import (
     StepStarted,
     StepSucceeded,
 )
-from saga.machine.plan import Plan, PlannedStep
+from saga.machine.commands import Call
+from saga.machine.plan import Plan
 from saga.machine.state import FOLDS, State, status_after
 
 __all__ = ["Log", "Note"]
 
 Note = tuple[Any, ...]
-"""``(step, next step, started, ended, result)`` of an execute, ``(step, next step, started, ended)`` of a compensation.
+"""``(step, next call, started, ended, result)`` of an execute, ``(step, next call, started, ended)`` of a compensation.
 
-The next step is ``None`` where the execution has ended with this; times are seconds since the log's epoch."""
+The next call is ``None`` where the execution has ended with this; times are seconds since the log's epoch."""
 
 _OF_EXECUTE = 5
 
@@ -50,10 +51,11 @@ class Log:
     """An execution's events, in order.
 
     :ivar entries: events and notes; :ivar note: takes a note.
-    :ivar noted: set before the first note is taken; :ivar epoch: what its times are since, in seconds.
+    :ivar noted: there are notes, or will be; :ivar epoch: what their times are since, in seconds.
+    :ivar first_note: where the notes of the last series begin.
     """
 
-    __slots__ = ("_plan", "_state", "entries", "epoch", "note", "noted")
+    __slots__ = ("_plan", "_state", "entries", "epoch", "first_note", "note", "noted")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -62,43 +64,54 @@ class Log:
         self.note: Callable[[Note], None] = self.entries.append
         self.noted = False
         self.epoch = 0.0
+        self.first_note = 0
+
+    def started_at(self, name: str) -> float:
+        """Return when the step's last attempt started."""
+        for event in reversed(self.events):
+            if isinstance(event, StepStarted) and event.step == name:
+                return event.at
+        raise LookupError(name)
 
     def record(self, event: Event) -> None:
-        """Add an event, and fold it where there is a state."""
-        state = self._state
-        if state is not None:
-            if self.noted and type(self.entries[-1]) is tuple:
+        """Add an event, and fold it where there is a state, or notes that have to be folded before."""
+        if self.noted:
+            if self._state is None:
+                self.state()
+            else:
                 self.fold_last_notes()
-            FOLDS[type(event)](state, event)
+        if self._state is not None:
+            FOLDS[type(event)](self._state, event)
         self.entries.append(event)
 
     def state(self) -> State:
         """Return the state that is folded from now on with each event."""
         if self._state is None:
             state = State(self._plan)
-            notes: list[Note] = []
-            for entry in self.entries:
-                if type(entry) is tuple:
-                    notes.append(entry)
-                    continue
-                if notes:
-                    _fold_notes(state, notes)
-                    notes = []
-                FOLDS[type(entry)](state, entry)
-            if notes:
-                _fold_notes(state, notes)
+            # Before the state is made there is one series at the most: what follows one is decided by the state.
+            events = self.entries[: self.first_note] if self.noted else self.entries
+            for event in events:
+                FOLDS[type(event)](state, event)
+            if self.noted:
+                _fold_notes(state, self.entries[self.first_note :])  # type: ignore[arg-type]
             self._state = state
         return self._state
 
+    def expect_notes(self, epoch: float) -> None:
+        """Make ready for a series of notes, whose times are since ``epoch`` (seconds)."""
+        self.noted, self.epoch, self.first_note = True, epoch, len(self.entries)
+
     def fold_last_notes(self) -> None:
         """Bring the state, where there is one, up to the notes at the log's end."""
-        entries = self.entries
-        if self._state is None or type(entries[-1]) is not tuple:
-            return
-        first = len(entries) - 1
-        while type(entries[first - 1]) is tuple:
-            first -= 1
-        _fold_notes(self._state, entries[first:])  # type: ignore[arg-type]
+        if self._state is not None and type(self.entries[-1]) is tuple:
+            _fold_notes(self._state, self.entries[self.first_note :])  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, plan: Plan, events: Iterable[Event]) -> Log:
+        """Return the log that has these events."""
+        log = cls(plan)
+        log.entries.extend(events)
+        return log
 
     @property
     def events(self) -> list[Event]:
@@ -124,19 +137,21 @@ class Log:
         at, elapsed = ended + self.epoch, ended - started
         if result:
             end: Event = StepSucceeded(step.name, 1, at, elapsed, result[0])
-            return end, SagaCompleted(at) if following is None else StepStarted(following.name, 1, at)
+            return end, SagaCompleted(at) if following is None else StepStarted(following.step.name, 1, at)
         end = CompensationSucceeded(step.name, 1, at, elapsed)
-        return end, SagaCompensated(at) if following is None else CompensationStarted(following.name, 1, at)
+        return end, SagaCompensated(at) if following is None else CompensationStarted(following.step.name, 1, at)
 
 
 def _fold_notes(state: State, notes: Sequence[Note]) -> None:
     """Do to the state, all at once, what folding the events that a run of notes stands for would do."""
-    following: PlannedStep | None = notes[-1][1]
+    if not notes:
+        return
+    following: Call | None = notes[-1][1]
     if len(notes[0]) == _OF_EXECUTE:
         state.to_compensate.extend([note[0].index for note in notes if note[0].compensates])
         state.executing.clear()
         if following is not None:
-            state.executing.add(following.index)
+            state.executing.add(following.step.index)
         else:
             state.past_end = True
             state.status = status_after(state.status, SagaCompleted, False)
@@ -144,7 +159,7 @@ def _fold_notes(state: State, notes: Sequence[Note]) -> None:
         state.compensating.clear()
         if following is not None:
             del state.to_compensate[-len(notes) :]
-            state.compensating.add(following.index)
+            state.compensating.add(following.step.index)
         else:
             state.to_compensate.clear()
             state.status = status_after(state.status, SagaCompensated, True)

@@ -7,7 +7,8 @@ start next, or the parallel group it is a branch's end of, or nothing (the flow'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -143,6 +144,16 @@ class Plan:
             self.plain = False
             self.compensate_together = any(group.compensate_together for group in self.groups)
 
+    @cached_property
+    def awaits_executes(self) -> bool:
+        """Whether every step's execute is a coroutine function."""
+        return all(step.async_execute for step in self.steps)
+
+    @cached_property
+    def awaits_compensations(self) -> bool:
+        """Whether every compensation is a coroutine function."""
+        return all(step.async_compensate for step in self.steps if step.compensates)
+
     def for_execution(self) -> Plan:
         """Return the plan that a new execution is run by."""
         return self
@@ -151,6 +162,17 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """The steps' names, in the order declared."""
         return tuple(self.by_name)
+
+    @cached_property
+    def _first_calls(self) -> tuple[Call | None, ...]:
+        return (*(step.first for step in self.steps), None)
+
+    def calls_after(self, call: Call) -> Iterator[Call | None] | None:
+        """Return what yields the executes of a plain plan that follow one, and then ``None``.
+
+        Return ``None`` itself where the plan grows, so that nobody knows.
+        """
+        return None if self.open else itertools.islice(self._first_calls, call.step.index + 1, None)
 
     @cached_property
     def fingerprint(self) -> str:

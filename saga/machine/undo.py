@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from saga.events import COMPENSATING
+from saga.machine.commands import Call
 from saga.machine.plan import PlannedStep
 from saga.machine.state import State
 from saga.policy import InDoubt
 
-__all__ = ["next_to_compensate", "reason_to_ask"]
+__all__ = ["compensations_after", "next_to_compensate", "reason_to_ask"]
 
 
 def next_to_compensate(state: State) -> list[PlannedStep]:
@@ -28,6 +32,19 @@ def _together(one: PlannedStep, other: PlannedStep) -> bool:
         if branch != other_branch:
             return group.compensate_together
     return False
+
+
+def compensations_after(state: State) -> Iterator[Call | None] | None:
+    """Return what yields the compensations of a plain plan that follow the one under way, and then ``None``.
+
+    Return ``None`` itself where the machine has to decide after each.
+    """
+    if state.status is not COMPENSATING or state.compensations_failed or state.asking:
+        return None
+    steps = state.plan.steps
+    calls: list[Call | None] = [steps[index].first_compensation for index in reversed(state.to_compensate)]
+    calls.append(None)
+    return iter(calls)
 
 
 def reason_to_ask(state: State) -> str:

@@ -32,7 +32,7 @@ def go_on(machine: Machine, step: PlannedStep, at: float) -> None:
     """Let a step that waits wait for as long as is left."""
     if step.pause is not None:
         seconds = step.pause.seconds
-        begin(machine, step, None if seconds is None else max(0.0, machine.started_at(step.name) + seconds - at))
+        begin(machine, step, None if seconds is None else max(0.0, machine.log.started_at(step.name) + seconds - at))
 
 
 def end(machine: Machine, step: PlannedStep, at: float) -> None:
@@ -40,11 +40,13 @@ def end(machine: Machine, step: PlannedStep, at: float) -> None:
     pause = step.pause
     if step.index not in machine.state.executing or pause is None:
         return
+    if pause.signal is not None and step.index in _given(machine, pause.signal):  # its signal has just come
+        return
     if pause.signal is None:
         machine.commands.append(Finish(step, None))
     else:
         error = StepTimeoutError(f"step {step.name!r}: signal {pause.signal!r} did not come within {pause.seconds:g} s")
-        machine.send(StepTimedOut(step.name, 1, at, at - machine.started_at(step.name), error, running=False))
+        machine.send(StepTimedOut(step.name, 1, at, at - machine.log.started_at(step.name), error, running=False))
 
 
 def receive(machine: Machine, signal: SignalReceived) -> None:

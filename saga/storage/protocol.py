@@ -10,6 +10,7 @@ whose clocks differ agree on whose lease has run out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -246,3 +247,7 @@ class Store(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+StoreLike = Store | str | os.PathLike[str]
+"""A store, the path of an SQLite database, or a database's URL."""

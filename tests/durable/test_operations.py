@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from saga import InDoubt, Saga, Status, parallel, sequence, step
-from saga.errors import SagaCancelledError, SagaExecutionException, StorageError
+from saga.errors import SagaCancelledError, SagaExecutionException, StorageError, UnknownExecutionError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, Store
@@ -325,7 +325,7 @@ def test_who_and_why_are_asked_for() -> None:
 def test_one_that_is_not_there_is_told(action: str, store: Store) -> None:
     operations = Operations(store, "ann")
     call = partial(operations.show, "nope") if action == "show" else partial(act, operations, action, "nope")
-    with pytest.raises(StorageError, match="there is no execution 'nope'"):
+    with pytest.raises(UnknownExecutionError, match="there is no execution 'nope'"):
         call()
 
 

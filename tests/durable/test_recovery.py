@@ -56,7 +56,7 @@ def test_recoveries_side_by_side_never_run_the_same_execution_at_once(new_store:
     calls.clear()
     stores = [shared] * 4
     if isinstance(shared, SqliteStore):
-        stores = [SqliteStore(shared._path, synchronous="OFF") for _ in range(4)]
+        stores = [SqliteStore(shared._file.path, synchronous="OFF") for _ in range(4)]
     recoveries = [Recovery(one, [build()], workers=2) for one in stores]
     with ThreadPoolExecutor(4) as pool:
         results = [result for found in pool.map(lambda recovery: recovery.run_once(), recoveries) for result in found]
@@ -311,3 +311,16 @@ def test_a_recovery_goes_on_until_it_is_told_to_stop(store: Store, caplog: pytes
     daemon.join(PATIENCE)
     assert not daemon.is_alive()
     assert "no connection; trying again in 0.01 s" in caplog.text
+
+
+def test_one_that_is_purged_while_it_is_claimed_is_left_alone(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(store, simple)
+    monkeypatch.setattr(store, "journals", lambda saga_ids: {saga_id: [] for saga_id in saga_ids})
+    with caplog.at_level("INFO", "saga"):
+        assert Recovery(store, [simple()], max_attempts=1).run_once() == []
+    assert "recovery of saga x is left to another: execution 'x' was purged" in caplog.text
+    row = store.get("x")
+    assert row is not None
+    assert row.status == "running"  # nothing was written

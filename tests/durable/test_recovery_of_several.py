@@ -152,9 +152,10 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(sec
     """``second``: so many lines later, there is another interrupt."""
     lines = {
         "recovery.py": {"_work", "_finish", "_read", "_take_up", "_run", "_end", "_give_back"},
-        "threads.py": {"run", "advance", "_tell"},
-        "journal.py": {"commit_each", "commit", "_stored"},
-        "saga.py": {"_settle", "settle"},
+        "threads.py": {"run", "advance", "_publish"},
+        "journal.py": {"commit", "take_stored"},
+        "shared_commits.py": {"commit_each"},
+        "results.py": {"raised_or", "result_of"},
     }
     package = Path(sys.modules["saga"].__file__ or "").parent
     struck_at: list[str] = []
@@ -295,9 +296,9 @@ def test_what_is_being_given_back_is_finished_before_the_recovery_ends(store: St
         begun.append(lease)
         if len(begun) in (2, 3):  # the heartbeat has taken it out, and has not come to giving it back
             keeper.drop(lease)
-        return Keeper.begin(keeper, lease)
+        return Keeper.take(keeper, lease)
 
-    monkeypatch.setattr(keeper, "begin", begin)
+    monkeypatch.setattr(keeper, "take", begin)
     results = Recovery(store, [simple()]).run_once()
     assert sorted(result.saga_id for result in results) == ["x0", "x1", "x2"]
     assert len(begun) == 5

@@ -371,6 +371,15 @@ def test_and_one_that_nobody_runs(left: Any, plain: Any) -> None:
     assert row.status == "compensated"
 
 
+def test_a_signal_that_only_the_store_knows_of_is_in_time(calls: Any) -> None:
+    # Nobody woke the execution: it looks into its inbox before the time is over for it.
+    store = MemoryStore()
+    running = Background(calls, saga_of(receive("x", timeout=1.0)), store)
+    running.until_begun("x")
+    store.post("o-1", signal_message("x", 5, Codec()))
+    assert running.result.results == {"x": 5}
+
+
 def two_receivers(gate: Gate) -> Saga:
     return saga_of(step(gate.hold, name="w"), parallel(receive("x", name="p"), receive("x", name="q")))
 

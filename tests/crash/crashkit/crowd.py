@@ -134,7 +134,7 @@ def judged(
         place = folder / saga_id
         folded = None
         if row is not None:
-            folded = str(rebuild(scenario.build(World(place), saga_id), row, journal)[0].status)
+            folded = str(rebuild(scenario.build(World(place), saga_id).definition, row, journal).machine.status)
         raised = (place / "raised").exists()
         case = Case(scenario, read_log(place), [before[saga_id]] if raised or killed else [], row, journal, folded)
         wrong = judge(case)

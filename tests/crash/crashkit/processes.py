@@ -168,7 +168,7 @@ class Run:
         """Return the status that the journal leads to."""
         world = World(self.folder)
         try:
-            return str(rebuild(self.scenario.build(world, self.name), row, journal)[0].status)
+            return str(rebuild(self.scenario.build(world, self.name).definition, row, journal).machine.status)
         finally:
             world.close()
 

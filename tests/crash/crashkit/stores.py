@@ -9,10 +9,12 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from crashkit.world import World
 from saga.errors import StorageError
 from saga.storage import Append, Entry, Lease, SqliteStore, Store, StoredExecution, open_store
+from saga.storage.sqlite_file import SqliteFile
 
 
 def open_at(address: str, skew: float = 0.0) -> Store:
@@ -128,16 +130,17 @@ class Failing(Proxy):
 
 
 class DyingInTransactions(SqliteStore):
-    """An SQLite store that is a point before each statement of its writing connection, ``COMMIT`` too."""
+    """An SQLite store that is a point before each statement of its connections, ``COMMIT`` too."""
 
     def __init__(self, path: str | os.PathLike[str], world: World) -> None:
-        self.world = world
-        super().__init__(path)
+        class Traced(SqliteFile):
+            def _connect(self) -> Any:
+                connection = super()._connect()
+                connection.set_trace_callback(lambda statement: world.point(f"{world.next('statement')} begun"))
+                return connection
 
-    def _connect(self) -> Any:
-        connection = super()._connect()
-        connection.set_trace_callback(lambda statement: self.world.point(f"{self.world.next('statement')} begun"))
-        return connection
+        with mock.patch("saga.storage.sqlite.SqliteFile", Traced):
+            super().__init__(path)
 
 
 def is_file(address: str) -> bool:
