@@ -29,7 +29,7 @@ def write_step(found: Step, codec: Codec) -> str:
         compensation = task.compensation
         written["action"] = _name_of(task.action.function, where)
         written["undo"] = None if compensation is None else _name_of(compensation.function, where)
-        arguments = (compensation.args, compensation.kwargs) if compensation is not None else ((), {})
+        arguments = (compensation.args, dict(compensation.kwargs)) if compensation is not None else ((), {})
         text = _encoded(arguments, where, codec)
     else:
         if isinstance(task, Task) and vars(task):
