@@ -319,7 +319,7 @@ class AsyncExecution(Driver):
         except Exception as error:
             raise UnstoredError(error) from error
         then(result)
-        if interrupts:
+        if interrupts and self.ended is None:  # else the event loop is closing, as in _see_to_stragglers
             raise interrupts[0]
 
 
