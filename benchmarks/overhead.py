@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 
-from saga import Context, Saga, Task, step, transaction
+from saga import Context, Observer, Saga, Task, step, transaction
 from saga.errors import SagaExecutionException
 from saga.logging import SagaLogger
 
@@ -62,7 +62,7 @@ def by_hand(actions: list[Callable[[], None]]) -> Callable[[], None]:
     return run
 
 
-def ours(last: type[Task[None]], logger: SagaLogger | None) -> Callable[[], None]:
+def ours(last: type[Task[None]], logger: Observer | None) -> Callable[[], None]:
     saga = Saga("bench", logger=logger)
     for i in range(STEPS):
         task = (last if i == STEPS - 1 else Nothing)()
@@ -228,6 +228,7 @@ def main() -> None:
             "hand-written": by_hand(actions),
             "saga, no logger": ours(last, None),
             "saga, silent SagaLogger": ours(last, SagaLogger()),
+            "saga, an observer": ours(last, nothing),
         }
         peer = simple_saga(actions)
         if peer is not None:
