@@ -24,6 +24,7 @@ from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import StepTimedOut
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
+from saga.machine.log import Note
 from saga.machine.undo import compensations_after
 
 if TYPE_CHECKING:
@@ -212,21 +213,29 @@ class Driver(Outcomes):
         self.inline.call = call
         return view
 
-    def _series(self, call: Call) -> Series | None:
-        """Return the series that a call may begin, where nobody hears of it meanwhile."""
+    def _series(self, call: Call) -> tuple[Series, Callable[[Note], None]] | tuple[()]:
+        """Return the series that a call may begin, where nothing is stored, and what takes its notes."""
         if call.attempt != 1 or not self.plain:
-            return None
-        ahead = compensations_after(self.machine.state) if call.compensation else self.machine.plan.calls_after(call)
-        if ahead is not None:
-            self.machine.log.expect_notes(self._epoch)
-        return ahead
+            return ()
+        machine, log = self.machine, self.machine.log
+        ahead = compensations_after(machine.state) if call.compensation else machine.plan.calls_after(call)
+        if ahead is None:
+            return ()
+        log.begin_series(self._epoch, not self._observers)
+        return ahead, self._note if self._observers else log.note
+
+    def _note(self, note: Note) -> None:
+        """Take a note where somebody listens: its events are made and shown at once."""
+        log = self.machine.log
+        log.entries += log.events_of(note)
+        self._show()
 
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
         if not returned:
             self.raised(call, view, value, elapsed, clock() + self._epoch)
-        elif self._heard or self.machine.log.end is None:  # else a note says it all
+        elif self.machine.log.end is None:  # else a note says it all
             self.returned(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
 

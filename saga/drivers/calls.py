@@ -16,23 +16,32 @@ from typing import Any, Final
 
 from saga.context import Context, set_binding
 from saga.machine.commands import Call
-from saga.machine.log import Log
+from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
 
-__all__ = ["Made", "Series", "Surroundings", "clock", "make", "make_async"]
+__all__ = ["HERE", "Made", "Series", "Surroundings", "clock", "make", "make_async"]
 
 clock: Final = time.perf_counter
+
+HERE: Final = __file__
+"""Frames of this file come before the user's in the traceback of what a call raised."""
 
 Made = tuple[Call, bool, Any, float]
 """The call that was made last, whether it returned, what it returned or raised, and the seconds it took."""
 
 Series = Iterator[Call | None]
+TakesNote = Callable[[Note], None]
+_NONE: Final[Series] = iter(())
 
 
 def make(
-    call: Call, view: Context, surroundings: Surroundings | None, log: Log | None = None, series: Series | None = None
+    call: Call,
+    view: Context,
+    surroundings: Surroundings | None,
+    series: Series = _NONE,
+    note: Callable[[Note], None] | None = None,
 ) -> Made:
-    """Make a call in this thread, and those that follow it in its series, which are noted in the log."""
+    """Make a call in this thread, and those that follow it in its series, which are noted."""
     binding, kind = view.__binding__, type(view)
     started = clock()
     while True:
@@ -46,28 +55,32 @@ def make(
                 value = surroundings.make(call, step.task.compensate if call.compensation else step.task.execute, view)
         except BaseException as error:
             set_binding(view, binding)
-            del series, log, surroundings  # the error's traceback may keep this frame, and the log keeps the error
+            del series, note, surroundings  # the error's traceback may keep this frame, and the log keeps the error
             return call, False, error, clock() - started
         ended = clock()
         if view.__binding__ is not binding:  # the task executed another saga with it
             set_binding(view, binding)
-        if series is None or log is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
+        if note is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
             return call, True, value, ended - started
         following = next(series)
         if call.compensation:
-            log.note((step, following, started, ended))
+            note((step, following, started, ended))
         else:
             binding.results[step.name] = binding.previous = value
-            log.note((step, following, started, ended, value))
+            note((step, following, started, ended, value))
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended
 
 
 async def make_async(
-    call: Call, view: Context, surroundings: Surroundings | None, log: Log | None = None, series: Series | None = None
+    call: Call,
+    view: Context,
+    surroundings: Surroundings | None,
+    series: Series = _NONE,
+    note: Callable[[Note], None] | None = None,
 ) -> Made:
-    """Await a call in this task, and those that follow it in its series, which are noted in the log."""
+    """Await a call in this task, and those that follow it in its series, which are noted."""
     binding, kind = view.__binding__, type(view)
     started = clock()
     while True:
@@ -82,19 +95,19 @@ async def make_async(
                 value = await surroundings.make_async(call, method, view)
         except BaseException as error:
             set_binding(view, binding)
-            del series, log, surroundings  # as in make()
+            del series, note, surroundings  # as in make()
             return call, False, error, clock() - started
         ended = clock()
         if view.__binding__ is not binding:
             set_binding(view, binding)
-        if series is None or log is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
+        if note is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
             return call, True, value, ended - started
         following = next(series)
         if call.compensation:
-            log.note((step, following, started, ended))
+            note((step, following, started, ended))
         else:
             binding.results[step.name] = binding.previous = value
-            log.note((step, following, started, ended, value))
+            note((step, following, started, ended, value))
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended

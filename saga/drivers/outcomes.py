@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from saga.context import Context
 from saga.definition import Definition
+from saga.drivers.calls import HERE
 from saga.drivers.views import Views, adopt, share
 from saga.errors import ActionRefusedError, EncodingError, MergeConflictError, SagaDefinitionError
 from saga.events import (
@@ -132,7 +133,9 @@ class Outcomes:
     def raised(self, call: Call, view: Context, error: BaseException, elapsed: float, at: float) -> None:
         """Take that a call raised."""
         step, machine = call.step, self.machine
-        _hide_own_frames(error)
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == HERE:
+            trace = error.__traceback__ = trace.tb_next  # nobody wants to read about the lines that make the call
         interrupt = not isinstance(error, Exception)
         if interrupt:
             if self.interrupt is None:
@@ -189,16 +192,6 @@ class Outcomes:
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""
-
-
-_CALLS: Final = "saga.drivers.calls"
-
-
-def _hide_own_frames(error: BaseException) -> None:
-    """Nobody wants to read about the lines that make the call."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == _CALLS:
-        trace = error.__traceback__ = trace.tb_next
 
 
 def struck_here(error: BaseException) -> bool:

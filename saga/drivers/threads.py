@@ -133,14 +133,13 @@ class Execution(Driver):
                 self._obey(command)
             elif self.plain or self._alone(command):
                 view = self._make_ready(command)
-                if self._heard or one:
-                    made = make(command, view, self.surroundings)
-                else:
-                    made = make(command, view, None, self.machine.log, self._series(command))
+                series = self._series(command) if self.journal is None and not one else ()
+                made = make(command, view, self.surroundings, *series)
+                del series  # an error's traceback keeps this frame: see saga.drivers.results
                 if self.mail:
                     self._read_mail()
                 self._take(made, view)
-                del made  # for the same reason: see saga.drivers.results
+                del made  # for the same reason
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:

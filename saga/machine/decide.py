@@ -84,7 +84,7 @@ class Machine:
     @property
     def ended(self) -> bool:
         """Whether nothing more happens by itself."""
-        return self.log.end is not None or self.state.status.terminal
+        return self.log.end is not None
 
     @property
     def started(self) -> bool:
@@ -104,8 +104,8 @@ class Machine:
     def send(self, event: Event) -> None:
         """Take a fact the driver saw, and decide what follows."""
         log, kind = self.log, type(event)
-        if log.noted and type(log.entries[-1]) is tuple:
-            log.fold_last_notes()
+        if log.unfolded is not None:
+            log.state()
         FOLDS[kind](self.state, event)
         log.entries.append(event)
         _DECISIONS[kind](self, event)
