@@ -99,12 +99,11 @@ class SagaResult:
         if end is Status.COMPLETED:
             self.status: Status = end
             return
-        state = log.state()
-        self.status = end or state.status
-        self.error = state.cause
-        if state.failed is not None:
-            self.failed_step = state.failed.name
-        if not self.status.terminal:  # the log goes on
+        self.error, failed = log.cause()
+        if failed is not None:
+            self.failed_step = failed.name
+        self.status = end or log.state().status
+        if end is None:  # the log goes on
             self.events = tuple(log.events)
 
     @cached_property

@@ -37,7 +37,7 @@ from saga.events import (
     StepSucceeded,
 )
 from saga.machine.commands import Call
-from saga.machine.plan import Plan
+from saga.machine.plan import Plan, PlannedStep
 from saga.machine.state import FOLDS, State, status_after
 
 __all__ = ["Log", "Note"]
@@ -84,8 +84,11 @@ class Log:
 
     def record(self, event: Event) -> None:
         """Add an event, and fold it where there is a state."""
-        if self._state is not None or self.noted:
-            FOLDS[type(event)](self.state(), event)
+        state = self._state
+        if (state is None and self.noted) or self.unfolded is not None:
+            state = self.state()
+        if state is not None:
+            FOLDS[type(event)](state, event)
         self.entries.append(event)
 
     def state(self) -> State:
@@ -104,6 +107,11 @@ class Log:
                 break
             FOLDS[type(entry)](state, entry)
         return state
+
+    def cause(self) -> tuple[BaseException | None, PlannedStep | None]:
+        """Return why the execution gave up, and the step that failed."""
+        state = self._state or self.state()  # what a series adds changes neither
+        return state.cause, state.failed
 
     @property
     def events(self) -> list[Event]:
