@@ -98,7 +98,8 @@ SKIP = [
         "gives up on b, -a starts", "call -a"),
 ]
 FALLBACK = [
-    ("a fallback starts when its step has failed", (fallback(A, B), C), "a starts", "a raises", "a replaced, b starts", "call b"),
+    ("a fallback starts when its step has failed",
+        (fallback(A, B), C), "a starts", "a raises", "a replaced, b starts", "call b"),
     ("a fallback is passed over when its step returned", (fallback(A, B), C), "a starts", "a returns", "c starts", "call c"),
     ("a fallback that returned goes on with what follows the step",
         (fallback(A, B), C), "a starts, a raises, a replaced, b starts", "b returns", "c starts", "call c"),
@@ -172,7 +173,8 @@ TIMEOUTS = [
     ("a straggler that was interrupted leaves the saga stuck where a person is to be asked",
         A | ASK, "a starts, a late, gives up on a", "a stops", "stuck", ""),
     ("a step that was cut off is undone, and then what came before",
-        (A, B), "a starts, a returns, b starts", "b cut, -b returns", "gives up on b, -b starts, -a starts", "call -b, call -a"),
+        (A, B), "a starts, a returns, b starts", "b cut, -b returns",
+        "gives up on b, -b starts, -a starts", "call -b, call -a"),
     ("a step that was cut off and has no compensation is passed over",
         (A, X), "a starts, a returns, x starts", "x cut", "gives up on x, -a starts", "call -a"),
     ("another attempt waits until the straggler has ended", (A | Retry(2), B), "a starts", "a late", "", ""),

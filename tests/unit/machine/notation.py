@@ -1,26 +1,21 @@
 """The notation of the machine's table: what happened and what is commanded, as words and back.
 
 Events are clauses, separated by commas. One of a step is its name and a verb; ``-a`` is the compensation of ``a``; a number at
-the end is the attempt, where it is not the first:
+the end is the attempt, where it is not the first.
 
-=================  ==================================================================================================
-``a starts``       the intent to call it
-``a returns``      it returned
-``a raises``       it raised a ``ValueError``
-``a stops``        it was interrupted (Ctrl-C), which leaves it in doubt
-``a unkept``       it returned, and what it returned cannot be stored
-``a late``         it outlived its timeout and still runs
-``a cut``          its time was up and it was cut off, which leaves it in doubt
-``a waits 2 in 5``   its second attempt is due in 5 seconds
-``a skipped``      the saga goes on without it; ``a replaced``: its fallback is to start
-=================  ==================================================================================================
+- ``a starts``: the intent to call it; ``a returns``; ``a raises`` a ``ValueError``.
+- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a unkept``: what it returned cannot be stored.
+- ``a late``: it outlived its timeout and still runs; ``a cut``: it was cut off then, which leaves it in doubt.
+- ``a waits 2 in 5``: its second attempt is due in 5 seconds.
+- ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
 
-Of the whole: ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1`` the second group), ``signal go 1`` (its value is
-1), ``recovered``, ``completed``, ``compensated``, ``stuck``, and what a person does: ``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``.
+Of the whole: ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group), ``signal go 1`` (its
+value is 1), ``recovered``, ``completed``, ``compensated``, ``stuck``; and what a person does: ``cancel``, ``compensate``, ``resume``,
+``retry``, ``skip a``.
 
-A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's; ``time
-is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (an execution that is halted past its pivot);
-``add a`` and ``finish`` (a block's). Commands are told as ``call a 2``, ``wait 5 for a 2``, ``finish a with 1`` and ``merge``.
+A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
+``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
+pivot); ``add a`` and ``finish`` (of a block). Commands are ``call a 2``, ``wait 5 for a 2``, ``finish a with 1`` and ``merge``.
 
 What happened so far, happened at time 0; the fact comes at :data:`NOW`.
 """
