@@ -10,8 +10,8 @@ the end is the attempt, where it is not the first.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
 
 Of the whole: ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group), ``signal go 1`` (its
-value is 1), ``recovered``, ``completed``, ``compensated``, ``stuck``; and what a person does: ``cancel``, ``compensate``, ``resume``,
-``retry``, ``skip a``.
+value is 1), ``recovered``, ``completed``, ``compensated``, ``stuck``. What a person does: ``cancel``, ``compensate``,
+``resume``, ``retry``, ``skip a``.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
