@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saga import InDoubt, Retry, Skip, parallel, sequence, step
 from saga.errors import MergeConflictError, StepTimeoutError
 from saga.events import CompensationFailed, CompensationSucceeded, GroupMerged, StepFailed, StepSucceeded, StepTimedOut
-from saga.machine import Call, Machine, Merge, State, Wait
+from saga.machine import Call, Finish, Machine, Merge, State, Wait
 
 policies = st.fixed_dictionaries(
     {"undoable": st.booleans(), "compensate_on_failure": st.booleans()},
@@ -95,6 +95,10 @@ class Drive:
                 else:
                     self.machine.send(GroupMerged(command.group.index, self.at))
                 self.note()
+            elif isinstance(command, Finish):
+                if command.step.index in self.machine.state.executing:
+                    self.machine.send(StepSucceeded(command.step.name, 1, self.at, 0.0, command.value))
+                    self.note()
             else:
                 self.pool.append(command)
 

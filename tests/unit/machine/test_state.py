@@ -1,0 +1,405 @@
+"""The state: what each kind of event does to it, and what holds of it after every event of any history."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saga import InDoubt, Skip, Status, fallback, parallel, receive, sequence, timer
+from saga import events as e
+from saga.errors import ActionRefusedError
+from saga.machine import Machine, Plan, State, act, recover, status_after, waits
+from saga.machine.state import FOLDS, TRANSITIONS
+from tests.kit.histories import Drive, build, policies, state
+from tests.unit.machine.notation import ASK, PAST, STOP, A, B, C, P, R, X, clauses, event_of, own, plan_of
+
+# -- each fold ----------------------------------------------------------------------------------------------------------
+
+BACK = "a starts, a returns, b starts, b raises, gives up on b"
+FAILED = f"{BACK}, -a starts, -a raises, stuck"
+IN_DOUBT = "a starts, a stops, stuck"
+
+# fmt: off
+# A flow, what happened so far, an event, and all that it changes.
+FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
+    (A, "", "begins", {}),
+    (A, "", "a starts", {"executing": "a"}),
+    (A, "a starts, a raises, a waits 2", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "retries": {}}),
+    (A, "a starts, a late", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "stragglers": ""}),
+    (A, "a starts, a cut", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "to_compensate": ""}),
+    (A | ASK, IN_DOUBT, "a starts 2", {"executing": "a", "attempts": {"a": 2}, "asking": ""}),
+    ((P, A), "p starts, p returns, a starts, a raises", "a starts 2",
+        {"executing": "a", "attempts": {"a": 2}, "to_rerun": ""}),
+    (fallback(A, B), "a starts, a raises, a replaced", "b starts", {"executing": "b", "falling_back": ""}),
+    ((A, B), "a starts", "a returns", {"executing": "", "to_compensate": "a"}),
+    ((X, B), "x starts", "x returns", {"executing": ""}),
+    (A, "a starts", "a returns", {"executing": "", "to_compensate": "a", "past_end": True}),
+    ((A, B), "a starts, a late", "a returns", {"stragglers": "", "to_compensate": "a"}),
+    ((P, A), "p starts", "p returns", {"executing": "", "to_compensate": "p", "past_pivot": True}),
+    ((R, A), "r starts, signal go 1, signal go 2", "r returns", {"executing": "", "signals": {"go": ["2"]}}),
+    (A & B, "a starts, b starts", "a returns", {"executing": "b", "to_compensate": "a", "branches_ended": {0: 1}}),
+    ((A | Skip) & B, "a starts, b starts, a late, a skipped", "a returns", {"stragglers": "", "to_compensate": "a"}),
+    (A & B, "a starts, b starts, a raises, gives up on a", "b returns", {"executing": "", "to_compensate": "b"}),
+    ((A, B), "a starts", "a raises", {"executing": ""}),
+    ((A, B), "a starts, a late", "a raises", {"stragglers": ""}),
+    (own(), "a starts", "a raises", {"executing": "", "to_compensate": "a"}),
+    (own(undo=False), "a starts", "a raises", {"executing": ""}),
+    (A, "a starts", "a unkept", {"executing": "", "to_compensate": "a"}),
+    (X, "x starts", "x unkept", {"executing": ""}),
+    (A, "a starts", "a stops", {"executing": "", "to_compensate": "a"}),
+    (X, "x starts", "x stops", {"executing": ""}),
+    (A | ASK, "a starts", "a stops", {"executing": "", "asking": "a"}),
+    ((A, P, B), PAST, "b raises", {"executing": "", "to_rerun": "b"}),
+    ((A, P, B | ASK), PAST, "b stops", {"executing": "", "to_rerun": "b"}),
+    ((A, P, B), PAST, "b unkept", {"executing": "", "asking": "b"}),
+    ((A, P, B | Skip), f"{PAST}, b late, b skipped", "b stops", {"stragglers": "", "to_compensate": "a p b"}),
+    (A, "a starts", "a late", {"executing": "", "stragglers": "a"}),
+    (A, "a starts", "a cut", {"executing": "", "to_compensate": "a"}),
+    (A | ASK, "a starts", "a cut", {"executing": "", "asking": "a"}),
+    ((A, P, B), PAST, "b cut", {"executing": "", "to_rerun": "b"}),
+    ((A | Skip, B), "a starts, a raises", "a skipped", {"skipped": "a"}),
+    (A | Skip, "a starts, a raises", "a skipped", {"skipped": "a", "past_end": True}),
+    ((A | Skip) & B, "a starts, b starts, a raises", "a skipped", {"skipped": "a", "branches_ended": {0: 1}}),
+    ((P, A | Skip, B), "p starts, p returns, a starts, a raises", "a skipped", {"skipped": "a", "to_rerun": ""}),
+    ((A | ASK, B), f"{IN_DOUBT}, skip a", "a skipped", {"skipped": "a", "to_skip": ""}),
+    (fallback(A, B), "a starts, a raises", "a replaced", {"skipped": "a", "falling_back": "a"}),
+    ((P, fallback(A, B)), "p starts, p returns, a starts, a raises", "a replaced",
+        {"skipped": "a", "falling_back": "a", "to_rerun": ""}),
+    ((R, A), "r starts", "signal go 1", {"signals": {"go": ["1"]}}),
+    ((A & B, C), "a starts, b starts, a returns, b returns", "merged", {"merged": [0]}),
+    (A & B, "a starts, b starts, a returns, b returns", "merged", {"merged": [0], "past_end": True}),
+    (A & B, "a starts, b starts, a returns, b returns, gives up", "merged", {"merged": [0]}),
+    (A, "a starts, a raises", "a waits 2 in 5", {"retries": {"a": 2}}),
+    ((P, A), "p starts, p returns, a starts, a raises", "a waits 2", {"retries": {"a": 2}, "to_rerun": ""}),
+    ((A, B), f"{BACK}, -a starts, -a raises", "-a waits 2",
+        {"compensating": "a", "compensation_retries": {"a": 2}, "compensations_failed": {}}),
+    ((A, B), "a starts, a returns, b starts, b raises", "gives up on b",
+        {"status": Status.COMPENSATING, "cause": "given up", "failed": "b"}),
+    (A, "a starts, a raises, a waits 2", "gives up", {"status": Status.COMPENSATING, "cause": "given up", "retries": {}}),
+    ((A, B), BACK, "-a starts", {"to_compensate": "", "compensating": "a"}),
+    (A & B, "a starts, b starts, a returns, b returns, gives up", "-a starts", {"to_compensate": "b", "compensating": "a"}),
+    ((A, B), f"{BACK}, -a starts, -a raises, -a waits 2", "-a starts 2",
+        {"compensation_attempts": {"a": 2}, "compensation_retries": {}}),
+    ((A, B), f"{BACK}, -a starts", "-a returns", {"compensating": ""}),
+    ((A, B), f"{BACK}, -a starts", "-a raises",
+        {"compensating": "", "compensation_attempts": {"a": 1}, "compensations_failed": {"a": "-a"}}),
+    (A, "a starts, a returns", "completed", {"status": Status.COMPLETED}),
+    ((A, B), f"{BACK}, -a starts, -a returns", "compensated", {"status": Status.COMPENSATED}),
+    ((A, B), f"{BACK}, -a starts, -a raises", "stuck", {"status": Status.STUCK}),
+    (A | ASK, "a starts, a stops", "stuck", {"status": Status.STUCK}),
+    (A, "a starts", "recovered", {}),
+    (A, "a starts", "cancel", {"cancelled": "cancel"}),
+    ((P, A), "p starts, p returns, a starts", "cancel", {}),
+    (A | ASK, IN_DOUBT, "compensate",
+        {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "to_compensate": "a"}),
+    (X | ASK, "x starts, x stops, stuck", "compensate", {"status": Status.RUNNING, "cancelled": "compensate", "asking": ""}),
+    ((A, B), FAILED, "compensate",
+        {"status": Status.COMPENSATING, "cancelled": "compensate", "compensations_failed": {}, "to_compensate": "a"}),
+    (A | ASK, IN_DOUBT, "resume", {"status": Status.RUNNING, "asking": "", "to_rerun": "a"}),
+    ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "resume", {"status": Status.COMPENSATING}),
+    ((A, B), FAILED, "retry", {"status": Status.COMPENSATING, "compensations_failed": {}, "to_compensate": "a"}),
+    (A & B, "a starts, b starts, a returns, b returns, gives up, -b starts, -b raises, -a starts, -a raises, stuck", "retry",
+        {"status": Status.COMPENSATING, "compensations_failed": {}, "to_compensate": "a b"}),
+    ((A | ASK, B), IN_DOUBT, "skip a", {"status": Status.RUNNING, "asking": "", "to_skip": "a"}),
+    ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "skip b",
+        {"status": Status.COMPENSATING, "asking": ""}),
+    ((A, B), FAILED, "skip a", {"status": Status.COMPENSATING, "compensations_failed": {}}),
+]
+# fmt: on
+
+
+def known(state: State) -> dict[str, Any]:
+    """Return all that is known, with names for steps."""
+    steps = state.plan.steps
+
+    def named(value: Any, field: str) -> Any:
+        if field == "merged":
+            return sorted(value)
+        if isinstance(value, set):
+            return " ".join(steps[index].name for index in sorted(value))
+        if field == "to_compensate":
+            return " ".join(steps[index].name for index in value)
+        if field in ("signals", "branches_ended"):
+            return {key: list(values) if field == "signals" else values for key, values in value.items()}
+        if isinstance(value, dict):
+            return {steps[index].name: named(one, "") for index, one in value.items()}
+        if isinstance(value, e.RetryScheduled):
+            return value.attempt
+        if isinstance(value, e.OperatorActed):
+            return value.action
+        return str(value) if isinstance(value, BaseException) else getattr(value, "name", value) if field == "failed" else value
+
+    return {field: named(getattr(state, field), field) for field in State.__slots__ if field != "plan"}
+
+
+def state_of(plan: Plan, so_far: str) -> State:
+    made = State(plan)
+    for clause in clauses(so_far):
+        made.apply(event_of(clause, 0.0))
+    return made
+
+
+@pytest.mark.parametrize(("flow", "so_far", "event", "changes"), FOLDED, ids=[f"{row[1]}; {row[2]}" for row in FOLDED])
+def test_what_an_event_changes(flow: Any, so_far: str, event: str, changes: dict[str, Any]) -> None:
+    state = state_of(plan_of(flow), so_far)
+    before = known(state)
+    state.apply(event_of(event, 0.0))
+    after = known(state)
+    assert {field: value for field, value in after.items() if value != before[field]} == changes
+
+
+def test_every_kind_of_event_has_a_fold_and_a_row() -> None:
+    assert FOLDS.keys() == set(e.Event.__args__)
+    assert {type(event_of(event, 0.0)) for _, _, event, _ in FOLDED} == FOLDS.keys()
+
+
+def test_every_field_is_changed_by_some_event() -> None:
+    assert {field for *_, changes in FOLDED for field in changes} == set(State.__slots__) - {"plan"}
+
+
+def test_nothing_is_known_at_first() -> None:
+    first = known(State(plan_of(A)))
+    assert first.pop("status") is Status.RUNNING
+    assert not any(first.values())
+
+
+# -- questions ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_attempt_is_the_one_that_is_not_noted() -> None:
+    state = state_of(plan_of(A), "a starts, a raises, a waits 2")
+    assert state.attempt(0) == 1
+    state.apply(event_of("a starts 2", 0.0))
+    assert state.attempt(0) == 2
+
+
+@pytest.mark.parametrize(
+    ("so_far", "gave_up"),
+    [
+        ("a starts", False),
+        ("a starts, a late", False),
+        ("a starts, a late, a skipped", True),
+        ("a starts, a late, gives up on a", True),
+        ("a starts, a late, gives up on a, a returns", False),
+        ("a starts, a raises, a skipped", False),
+    ],
+)
+def test_nobody_waits_for_a_straggler_that_is_skipped_or_whose_saga_gave_up(so_far: str, gave_up: bool) -> None:
+    plan = plan_of((A | Skip, B))
+    assert state_of(plan, so_far).gave_up_on(plan.steps[0]) is gave_up
+
+
+# -- the status ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gave_up", [False, True])
+@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("kind", FOLDS)
+def test_the_status_changes_as_the_transitions_say_and_in_no_other_way(kind: type, before: Status, gave_up: bool) -> None:
+    fitting = [one for one in TRANSITIONS if (one.before, one.event) == (before, kind) and one.gave_up in (None, gave_up)]
+    assert len(fitting) <= 1
+    assert status_after(before, kind, gave_up) is (fitting[0].after if fitting else before)
+
+
+def test_what_has_ended_well_or_is_undone_never_changes() -> None:
+    assert not {one.before for one in TRANSITIONS} & {Status.COMPLETED, Status.COMPENSATED}
+
+
+# -- any history --------------------------------------------------------------------------------------------------------
+
+leaves = st.one_of(
+    policies.map(lambda chosen: ("step", chosen)),
+    policies.map(lambda chosen: ("step", chosen | {"in_doubt": InDoubt.RERUN})),
+    st.sampled_from([("timer", None), ("receive", None), ("receive", 9.0)]),
+)
+trees = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: ("seq", parts)),
+        st.tuples(st.booleans(), st.lists(inner, min_size=2, max_size=3)).map(lambda part: ("par", part)),
+        st.tuples(policies, inner).map(lambda part: ("else", part)),
+    ),
+    max_leaves=6,
+)
+
+
+def flow_of(tree: Any, names: Any, limited: bool) -> Any:
+    """Return a flow with everything that there is in flows. ``limited``: signals may be waited for in vain."""
+    kind, what = tree
+    if kind == "step":
+        return build(tree, names)[0]
+    if kind == "timer":
+        return timer(5.0, name=f"t{next(names)}")
+    if kind == "receive":
+        return receive("go", name=f"r{next(names)}", timeout=what if limited else None)
+    if kind == "else":
+        return fallback(build(("step", what[0]), names)[0], flow_of(what[1], names, limited))
+    if kind == "seq":
+        return sequence(*(flow_of(part, names, limited) for part in what))
+    return parallel(*(flow_of(part, names, limited) for part in what[1]), compensate_together=what[0])
+
+
+@st.composite
+def plans(draw: Any) -> Plan:
+    """Return the plan of up to three flows, with a pivot somewhere between them."""
+    names, pivot = itertools.count(), draw(st.booleans())
+    flows = [flow_of(tree, names, not pivot) for tree in draw(st.lists(trees, min_size=1, max_size=3))]
+    if pivot:
+        flows.insert(draw(st.integers(0, len(flows))), P)
+    return plan_of(tuple(flows))
+
+
+HAPPENINGS = ("deadline", "give up", "signal", "act", "act", "die")
+
+
+@dataclass
+class Life(Drive):
+    """As a drive, with signals, a person's actions, and processes that die."""
+
+    happenings: int = 6
+
+    def live(self) -> None:
+        self.machine.start(0.0)
+        self.obey()
+        while self.pool or self.happenings:
+            self.at += 1
+            if self.pool and not (self.happenings and self.data.draw(st.integers(0, 4), label="befalls") == 4):
+                self.go_on(self.pool[self.data.draw(st.integers(0, len(self.pool) - 1), label="next")])
+            else:
+                self.happenings -= 1
+                self.befall(self.data.draw(st.sampled_from(HAPPENINGS), label="what"))
+            self.obey()
+
+    def befall(self, what: str) -> None:
+        if what == "deadline":
+            self.machine.time_out(9, self.at)
+            self.late.update(self.machine.state.stragglers)
+        elif what == "give up":
+            self.machine.give_up(KeyboardInterrupt(), self.at)
+        elif what == "signal":
+            waits.receive(self.machine, e.SignalReceived("go", self.at, self.at))
+        elif what == "act":
+            action = self.data.draw(st.sampled_from(["cancel", "compensate", "resume", "retry", "skip"]), label="action")
+            step = self.data.draw(st.sampled_from(self.machine.plan.names), label="of") if action == "skip" else None
+            with suppress(ActionRefusedError):
+                act(self.machine, e.OperatorActed(action, step, "me", "", self.at))
+        elif not self.machine.status.terminal:
+            self.machine = self.machine.replayed()
+            self.pool.clear()
+            self.late.clear()
+            recover(self.machine, "other", 2, self.at)
+
+
+class Books:
+    """What is known of an execution, kept naively: by looking through all its events for each question."""
+
+    def __init__(self, plan: Plan, events: Sequence[Any]) -> None:
+        self.plan, self.events = plan, events
+
+    def indexes(self, *kinds: type) -> set[int]:
+        return {self.plan.by_name[event.step].index for event in self.events if isinstance(event, kinds)}
+
+    def last(self, *kinds: type, compensation: bool = False) -> dict[int, Any]:
+        """Return, for each step, the last of its events of these kinds."""
+        found = {}
+        for event in self.events:
+            if isinstance(event, e.RetryScheduled) and event.compensation is not compensation:
+                continue
+            if isinstance(event, kinds):
+                found[self.plan.by_name[event.step].index] = event
+        return found
+
+    def of_executes(self) -> dict[int, Any]:
+        return self.last(e.StepStarted, e.StepSucceeded, e.StepFailed, e.StepTimedOut, e.RetryScheduled)
+
+    def of_compensations(self) -> dict[int, Any]:
+        kinds = (e.CompensationStarted, e.CompensationSucceeded, e.CompensationFailed, e.RetryScheduled)
+        return self.last(*kinds, compensation=True)
+
+    @property
+    def gave_up(self) -> Any:
+        return next((event for event in self.events if isinstance(event, e.SagaCompensating)), None)
+
+
+def check(state: State, books: Books) -> None:
+    """The words beside the state's fields are true."""
+    plan = state.plan
+    steps, gave_up, executes, undos = plan.steps, books.gave_up, books.of_executes(), books.of_compensations()
+    assert (state.cause is None) == (gave_up is None)
+    assert state.cause is getattr(gave_up, "error", None)
+    assert getattr(state.failed, "name", None) == getattr(gave_up, "step", None)
+    assert state.past_pivot == any(steps[index].pivot for index in books.indexes(e.StepSucceeded))
+
+    # What is under way.
+    assert state.executing == {index for index, event in executes.items() if isinstance(event, e.StepStarted)}
+    assert state.stragglers == {i for i, event in executes.items() if isinstance(event, e.StepTimedOut) and event.running}
+    scheduled = {index for index, event in executes.items() if isinstance(event, e.RetryScheduled)}
+    assert state.retries.keys() == (set() if gave_up else scheduled)
+    assert state.compensating == {i for i, one in undos.items() if isinstance(one, (e.CompensationStarted, e.RetryScheduled))}
+    assert state.compensation_retries.keys() == {i for i, one in undos.items() if isinstance(one, e.RetryScheduled)}
+    under_way = [*state.executing, *state.stragglers, *state.retries, *state.compensating]
+    assert len(under_way) == len(set(under_way)), "a step is in one of these at the most"
+
+    # What there is to undo.
+    assert len(state.to_compensate) == len(set(state.to_compensate))
+    assert all(steps[index].compensates for index in state.to_compensate)
+    assert not set(state.to_compensate) & (state.compensating | state.executing | state.stragglers)
+    if not any(isinstance(event, e.OperatorActed) for event in books.events):
+        assert not set(state.to_compensate) & undos.keys(), "its compensation has not begun"
+        place = {plan.by_name[one.step].index: n for n, one in enumerate(books.events) if isinstance(one, ENDS)}
+        assert state.to_compensate == sorted(state.to_compensate, key=place.__getitem__), "in order of completion"
+    assert not state.compensations_failed.keys() & (state.compensating | set(state.to_compensate))
+    assert all(undos[index].error is error for index, error in state.compensations_failed.items())
+
+    # What is decided and not done yet.
+    assert not (state.asking | state.to_rerun | state.to_skip) & (state.executing | state.stragglers)
+    assert not state.asking & (state.to_rerun | state.to_skip)
+    assert state.falling_back <= state.skipped == books.indexes(e.StepSkipped, e.FallbackChosen)
+    begun = books.indexes(e.StepStarted)
+    assert not {step.instead_of.index for step in steps if step.instead_of and step.index in begun} & state.falling_back
+
+    # What is counted.
+    for index, event in books.last(e.StepStarted).items():
+        assert state.attempt(index) == event.attempt
+    assert state.attempts.keys() <= begun
+    for group in plan.groups:
+        assert state.branches_ended.get(group.index, 0) <= len(group.scopes)
+    assert all(state.branches_ended[index] == len(plan.groups[index].scopes) for index in state.merged)
+    taken = sum(
+        step.pause is not None and step.pause.signal == "go" for step in map(steps.__getitem__, books.indexes(e.StepSucceeded))
+    )
+    came = [event.value for event in books.events if isinstance(event, e.SignalReceived)]
+    assert state.signals.get("go", []) == came[taken:]
+
+
+ENDS = (e.StepSucceeded, e.StepFailed, e.StepTimedOut)
+
+
+@given(plans(), st.data(), st.booleans())
+def test_the_words_beside_the_fields_are_true_after_every_event_of_any_history(plan: Plan, data: Any, stop: bool) -> None:
+    life = Life(Machine(plan, "s", "id", **(STOP if stop else {})), data)
+    life.live()
+    folded, status = State(plan), Status.RUNNING
+    events = life.machine.events
+    for number, event in enumerate(events):
+        folded.apply(event)
+        status = status_after(status, type(event), folded.cause is not None and type(event) is not e.SagaCompensating)
+        assert folded.status is status
+        check(folded, Books(plan, events[: number + 1]))
+    assert state(life.machine.replayed()) == state(life.machine)
+
+
+@given(plans(), st.data(), st.booleans())
+def test_what_waits_for_nothing_has_ended(plan: Plan, data: Any, stop: bool) -> None:
+    life = Life(Machine(plan, "s", "id", **(STOP if stop else {})), data)
+    life.live()
+    machine = life.machine
+    for_signals = [plan.steps[index].pause for index in machine.state.executing]
+    assert machine.ended or machine.halted or (for_signals and all(for_signals))
