@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context
+from saga import Context, Saga, Status, step
 from saga import events as e
 from saga.durable import entries
 from saga.durable.codec import Codec
@@ -26,7 +26,7 @@ from saga.durable.entries import (
     write_entries,
 )
 from saga.errors import EncodingError, RecordedError
-from saga.storage import Entry
+from saga.storage import Entry, MemoryStore
 
 CODEC = Codec()
 NAME = 'a "quoted"/näme\n'
@@ -181,6 +181,25 @@ def test_an_error_is_stored_once_and_read_as_one() -> None:
     assert read[0] is read[1] is read[3]
     assert read[2] is not read[0]
     assert errors == {id(read[0]): (read[0], 1), id(read[2]): (read[2], 3)}
+
+
+def test_an_execution_that_fails_stores_its_error_once() -> None:
+    def fail() -> None:
+        raise ConnectionError("bank")
+
+    store = MemoryStore()
+    saga = Saga("s", store=store).add_task(step(str, lambda: None, name="a")).add_task(step(fail))
+    assert saga.try_execute(saga_id="x").status is Status.COMPENSATED
+    assert sum("bank" in entry.payload for entry in store.journal("x")) == 1
+    found = {entry.kind: details for entry, details in zip(store.journal("x"), details_of(store.journal("x")), strict=True)}
+    assert found["SagaCompensating"]["error"] == found["StepFailed"]["error"]
+
+
+def test_what_is_encoded_with_an_event_that_is_never_stored_is_never_stored() -> None:
+    for kind in (e.CompensationFailed, e.StepFailed, e.StepTimedOut):
+        lost = e.StepSucceeded("a", 1, 0.0, 0.1, None, ',"result":null,"changes":[["paid",true]]')
+        lost = kind("b", 1, 0.0, 0.1, ValueError())  # type: ignore[assignment]  # which may well have its address
+        assert "paid" not in write([lost])[0].payload
 
 
 def test_an_error_that_an_earlier_commit_has_is_not_stored_again() -> None:

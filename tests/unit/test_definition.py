@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import saga
-from saga import Context, ExecutionInfo, Saga, Status, step, transaction
+from saga import Compensate, Context, ExecutionInfo, Saga, Skip, Status, step, transaction
 from saga.definition import NO_PLAN, Definition, observers_of
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
@@ -211,3 +211,16 @@ def test_an_unknown_step_is_refused() -> None:
 
 def test_the_version_is_the_installed_one() -> None:
     assert saga.__version__ == importlib.metadata.version("saga-tasks")
+
+
+def test_no_two_public_names_are_told_apart_by_case_alone() -> None:
+    words = [name.replace("_", "").lower() for name in saga.__all__]
+    assert {word for word in words if words.count(word) > 1} == {"transaction"}  # a class, and the function that makes one
+
+
+def test_a_policy_is_taken_back_by_its_opposite() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    assert Saga("s").add_task(step(fail) | Skip | Compensate).try_execute().status is Status.COMPENSATED
+    assert Saga("s").add_task(step(fail) | Compensate | Skip).try_execute().status is Status.COMPLETED
