@@ -11,7 +11,7 @@ the end is the attempt, where it is not the first.
 
 Of the whole: ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group), ``signal go 1`` (its
 value is 1), ``recovered``, ``completed``, ``compensated``, ``stuck``. What a person does: ``cancel``, ``compensate``,
-``resume``, ``retry``, ``skip a``.
+``resume``, ``retry``, ``skip a``; and ``undo``, which nobody knows.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
@@ -38,7 +38,7 @@ WHOLE: Final = {
     "compensated": e.SagaCompensated,
     "stuck": e.SagaStuck,
 }
-ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip")
+ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip", "undo")
 
 
 class Block:

@@ -110,6 +110,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     ((A | ASK, B), IN_DOUBT, "skip a", {"status": Status.RUNNING, "asking": "", "to_skip": "a"}),
     ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "skip b",
         {"status": Status.COMPENSATING, "asking": ""}),
+    ((A, B), FAILED, "skip", {"status": Status.COMPENSATING}),
     ((A, B), FAILED, "skip a", {"status": Status.COMPENSATING, "compensations_failed": {}}),
 ]
 # fmt: on
@@ -153,6 +154,14 @@ def test_what_an_event_changes(flow: Any, so_far: str, event: str, changes: dict
     state.apply(event_of(event, 0.0))
     after = known(state)
     assert {field: value for field, value in after.items() if value != before[field]} == changes
+
+
+def test_a_later_attempt_of_a_compensation_takes_it_out_of_what_is_left_wherever_it_stands() -> None:
+    state = state_of(plan_of(A & B), "a starts, b starts, a returns, b returns, gives up")
+    state.apply(event_of("-a starts", 0.0))
+    assert known(state)["to_compensate"] == "b"
+    state.apply(event_of("-a starts 2", 0.0))
+    assert (known(state)["to_compensate"], known(state)["compensating"]) == ("b", "a")
 
 
 def test_every_kind_of_event_has_a_fold_and_a_row() -> None:
