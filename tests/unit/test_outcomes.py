@@ -5,86 +5,17 @@ from __future__ import annotations
 import ast
 import inspect
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Skip, fallback, parallel, receive, step, timer
+from saga import Context, Retry, Skip, parallel, receive, step, timer
 from saga import events as e
-from saga.definition import Definition
 from saga.drivers import outcomes
-from saga.drivers.outcomes import Outcomes, struck_here
-from saga.drivers.views import Views, bind
-from saga.errors import EncodingError, MergeConflictError, SagaDefinitionError, StepTimeoutError
-from saga.machine import Call, Finish, Merge, Wait
-from tests.kit import saga_of
-
-
-class Engine:
-    """Does what the machine commands, one command at a time. Each call ends at a time that is told, after 0.5 seconds.
-
-    :ivar outcomes: what is tried here.
-    """
-
-    def __init__(self, *flows: Any, context: Context | None = None, values: Any = None, **parts: Any) -> None:
-        self.definition = Definition(name="s", plan=saga_of(*flows).plan, **parts)
-        self.context = context if context is not None else Context()
-        self.machine = self.definition.machine("id")
-        bind(self.context, self.machine.plan, "id")
-        self.outcomes = Outcomes(self.definition, self.machine, self.context, values)
-        self.at = 0.0
-        self.machine.start(self.at)
-
-    def take(self) -> Any:
-        """Take the next command, a second later."""
-        self.at += 1.0
-        return self.machine.commands.pop(0)
-
-    def call(self, does: Callable[[Context], Any] | None = None) -> Context:
-        """Make the call that is commanded next, or do this instead of it, and return its view."""
-        call = self.take()
-        assert isinstance(call, Call)
-        view = self.outcomes.view_for(call)
-        view.__binding__.call = call
-        task = call.step.task
-        try:
-            value = (does or (task.compensate if call.compensation else task.execute))(view)
-        except BaseException as error:
-            self.outcomes.raised(call, view, error, 0.5, self.at)
-        else:
-            self.outcomes.returned(call, view, value, 0.5, self.at)
-        return view
-
-    def run(self) -> list[e.Event]:
-        """Make all that is commanded, and return what has happened."""
-        while self.machine.commands:
-            command = self.machine.commands[0]
-            if isinstance(command, Call):
-                self.call()
-            elif isinstance(command, Merge):
-                self.outcomes.merge(self.take(), self.at)
-            elif isinstance(command, Finish):
-                self.outcomes.finished(self.take(), self.at)
-            else:
-                assert isinstance(command, Wait)
-                self.machine.wake(self.take(), self.at)
-        return self.machine.events
-
-    @property
-    def last(self) -> Any:
-        return self.machine.events[-1]
-
-
-def returning(value: Any, name: str = "a", undo: Any = lambda: None, **policies: Any) -> Any:
-    return step(lambda: value, undo, name=name, **policies)
-
-
-def failing(name: str, error: BaseException, **policies: Any) -> Any:
-    def fail() -> None:
-        raise error
-
-    return step(fail, name=name, **policies)
+from saga.drivers.outcomes import struck_here
+from saga.errors import EncodingError, SagaDefinitionError, StepTimeoutError
+from saga.machine import Finish
+from tests.kit.engine import Engine, failing, returning
 
 
 def test_nothing_here_looks_at_a_clock_or_begins_a_thread() -> None:
@@ -230,85 +161,6 @@ def test_a_handler_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> No
     assert [record.getMessage() for record in caplog.records] == ["the handler of failed compensations raised at step 'a'"]
 
 
-# -- views --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_plain_plan_has_one_view() -> None:
-    engine = Engine(returning(1), failing("b", ValueError()))
-    assert engine.outcomes.plain
-    assert [engine.call() is engine.context for _ in range(3)] == [True] * 3
-
-
-def test_an_execute_that_is_limited_works_on_a_view_of_its_own_until_it_returned() -> None:
-    engine = Engine(returning(1, timeout=9.0))
-    view = engine.call(lambda view: view.update(a=[1]))
-    assert view is not engine.context
-    assert dict(engine.context) == {"a": [1]}
-
-
-def test_a_saga_with_a_timeout_limits_every_execute() -> None:
-    engine = Engine(returning(1), timeout=9.0)
-    assert not engine.outcomes.plain
-    assert engine.call() is not engine.context
-
-
-def test_what_a_failed_attempt_changed_is_seen_by_its_compensation_alone() -> None:
-    seen: list[Any] = []
-
-    def fail(view: Context) -> None:
-        view["half"] = True
-        raise ValueError
-
-    engine = Engine(returning(1, undo=lambda context: seen.append(dict(context)), timeout=9.0, compensate_on_failure=True))
-    engine.call(fail)
-    engine.run()
-    assert seen == [{"half": True}]
-    assert dict(engine.context) == {}
-
-
-def test_a_view_beside_another_call_shares_the_keys_and_has_a_call_of_its_own() -> None:
-    engine = Engine(returning(1), failing("b", ValueError()))
-    engine.call()
-    engine.call()
-    call = engine.take()
-    view = engine.outcomes.view_beside(call)
-    assert view is not engine.context
-    view["a"] = 1
-    assert engine.context["a"] == 1
-    assert view.__binding__ is not engine.context.__binding__
-
-
-def test_branches_are_merged_into_the_view_their_group_stands_in() -> None:
-    def put(name: str, value: Any) -> Any:
-        return step(lambda context: context.update({name: value}), name=name)
-
-    engine = Engine(parallel(put("a", 1), put("b", 2)))
-    engine.run()
-    assert dict(engine.context) == {"a": 1, "b": 2}
-    assert isinstance(engine.last, e.SagaCompleted)
-
-
-def test_branches_that_do_not_agree_are_undone() -> None:
-    def put(name: str, value: Any) -> Any:
-        return step(lambda context: context.update(key=value), lambda: None, name=name)
-
-    engine = Engine(parallel(put("a", 1), put("b", 2)))
-    events = engine.run()
-    (gave_up,) = [event for event in events if isinstance(event, e.SagaCompensating)]
-    assert isinstance(gave_up.error, MergeConflictError)
-    assert gave_up.step is None
-    assert isinstance(engine.last, e.SagaCompensated)
-    assert dict(engine.context) == {}
-
-
-def test_an_execution_that_another_process_began_has_its_views() -> None:
-    engine = Engine(returning(1))
-    views = Views(engine.machine.plan, engine.context, False)
-    taken_up = Outcomes(engine.definition, engine.machine, engine.context, None, views)
-    assert taken_up.views is views
-    assert not taken_up.plain
-
-
 # -- time is up ---------------------------------------------------------------------------------------------------------
 
 
@@ -411,17 +263,3 @@ def test_what_calls_changed_is_stored_with_how_they_ended() -> None:
         "StepFailed": ",changes of b",
         "CompensationFailed": ",changes of a",
     }
-
-
-def test_what_a_step_changed_before_it_failed_is_not_seen_by_its_fallback() -> None:
-    seen: list[Any] = []
-    engine = Engine(fallback(returning(1), step(lambda context: seen.append(dict(context)), name="b")))
-
-    def fail(view: Context) -> None:
-        view["half"] = True
-        raise ValueError
-
-    engine.call(fail)
-    engine.run()
-    assert seen == [{}]
-    assert isinstance(engine.last, e.SagaCompleted)
