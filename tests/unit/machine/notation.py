@@ -83,6 +83,7 @@ STOP: Final = {"stop_on_compensation_failure": True}
 
 PAST = "a starts, a returns, p starts, p returns, b starts"
 LEFT = "a starts, a returns, b starts, b raises, gives up on b"
+STUCK_UNDO = "a starts, a returns, b starts, b raises, gives up on b, -a starts, -a raises, stuck"
 
 
 def plan_of(flow: Any) -> Plan:

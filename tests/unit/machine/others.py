@@ -7,11 +7,10 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 from __future__ import annotations
 
 from saga import Retry, Skip, fallback, timer
-from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, A, B, Block, C, D, L, P, R, S, T, X, do
+from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, STUCK_UNDO, A, B, Block, C, D, L, P, R, S, T, X, do
 
 # fmt: off
 STUCK_IN_DOUBT = "a starts, recovered, a stops, stuck"
-STUCK_UNDO = "a starts, a returns, b starts, b raises, gives up on b, -a starts, -a raises, stuck"
 STUCK_BOTH = "a starts, a returns, b starts, b stops, gives up on b, -a starts, -a returns, stuck"
 STUCK_TWO = "a starts, a returns, b starts, b returns, c starts, c raises, gives up on c, -b starts, -b raises, -a starts, " \
     "-a raises, stuck"

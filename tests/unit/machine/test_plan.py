@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -155,6 +156,24 @@ def test_a_step_is_found_by_name_last_part_task_class_or_task() -> None:
 def test_a_base_class_stands_for_all_of_its_kind_where_none_is_just_that() -> None:
     plan = plan_of((step(ChargeTwice, name="one"), step(ChargeTwice, name="two")))
     assert plan.find(Charge) == ["one", "two"]
+
+
+class Breaker:
+    """A circuit breaker that lets every call through."""
+
+    def calling(self) -> Any:
+        return nullcontext()
+
+
+def test_the_task_of_a_step_is_the_users_own_behind_what_surrounds_it() -> None:
+    task = Charge()
+    guarded, other = plan_of(fallback(task, A, breaker=Breaker())).steps
+    assert guarded.inner_task is task is not guarded.task
+    assert (guarded.kind, repr(guarded)) == (Charge, "<step 'Charge'>")
+    assert other.inner_task is other.task
+    (resolved,) = Saga("s", resolver=lambda kind: kind()).add_task(Charge).plan.steps
+    assert resolved.inner_task is resolved.task  # the user's own is made for each call
+    assert resolved.kind is Charge
 
 
 def test_an_unknown_step_is_refused_with_those_there_are() -> None:
