@@ -4,7 +4,8 @@ Events are clauses, separated by commas. One of a step is its name and a verb; `
 the end is the attempt, where it is not the first.
 
 - ``a starts``: the intent to call it; ``a returns``; ``a raises`` a ``ValueError``.
-- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a unkept``: what it returned cannot be stored.
+- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a lost``: an error not its own does, as when its process
+  died; ``a unkept``: what it returned cannot be stored.
 - ``a late``: it outlived its timeout and still runs; ``a cut``: it was cut off then, which leaves it in doubt.
 - ``a waits 2 in 5``: its second attempt is due in 5 seconds.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
@@ -26,7 +27,7 @@ from typing import Any, Final
 
 from saga import InDoubt, Saga, parallel, receive, step, timer
 from saga import events as e
-from saga.errors import SagaError, StepTimeoutError
+from saga.errors import CrashError, SagaError, StepTimeoutError
 from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, waits
 
 NOW: Final = 10.0
@@ -146,6 +147,7 @@ def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
         "returns": lambda: e.StepSucceeded(*call, 0.0, f"result of {step}"),
         "raises": lambda: e.StepFailed(*call, 0.0, ValueError(name)),
         "stops": lambda: e.StepFailed(*call, 0.0, KeyboardInterrupt(name), in_doubt=True),
+        "lost": lambda: e.StepFailed(*call, 0.0, CrashError(name), in_doubt=True),
         "unkept": lambda: e.StepFailed(*call, 0.0, ValueError(name), executed=True),
         "late": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name)),
         "cut": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name), running=False),
@@ -182,7 +184,9 @@ def _told(event: Any) -> str:
 
 def _verb(event: Any) -> str:
     if isinstance(event, e.StepFailed):
-        return "stops" if event.in_doubt else "unkept" if event.executed else "raises"
+        if event.in_doubt:
+            return "lost" if isinstance(event.error, Exception) else "stops"
+        return "unkept" if event.executed else "raises"
     if isinstance(event, e.StepTimedOut):
         return "late" if event.running else "cut"
     if isinstance(event, e.CompensationFailed):

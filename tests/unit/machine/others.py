@@ -10,7 +10,7 @@ from saga import Retry, Skip, fallback, timer
 from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, STUCK_UNDO, A, B, Block, C, D, L, P, R, S, T, X, do
 
 # fmt: off
-STUCK_IN_DOUBT = "a starts, recovered, a stops, stuck"
+STUCK_IN_DOUBT = "a starts, recovered, a lost, stuck"
 STUCK_BOTH = "a starts, a returns, b starts, b stops, gives up on b, -a starts, -a returns, stuck"
 STUCK_TWO = "a starts, a returns, b starts, b returns, c starts, c raises, gives up on c, -b starts, -b raises, -a starts, " \
     "-a raises, stuck"
@@ -29,7 +29,7 @@ OPERATORS = [
     ("compensate undoes a step in doubt when the rest is undone",
         (A, B | ASK), STUCK_BOTH, "compensate", "-b starts", "call -b"),
     ("compensate ends the saga where the step in doubt has no compensation",
-        X | ASK, "x starts, recovered, x stops, stuck", "compensate", "gives up, compensated", ""),
+        X | ASK, "x starts, recovered, x lost, stuck", "compensate", "gives up, compensated", ""),
     ("compensate tries a failed compensation again", (A, B), STUCK_UNDO, "compensate", "-a starts 2", "call -a 2"),
     ("retry tries a failed compensation again", (A, B), STUCK_UNDO, "retry", "-a starts 2", "call -a 2"),
     ("retry tries failed compensations again in the order in which they were tried",
@@ -57,29 +57,29 @@ OPERATORS = [
 ]
 RECOVERY = [
     ("a step that was cut off is in doubt, and undone", (A, B), "a starts, a returns, b starts", "recovered",
-        "b stops, gives up on b, -b starts", "call -b"),
+        "b lost, gives up on b, -b starts", "call -b"),
     ("a step that was cut off is executed again where it says RERUN",
         (A, B | RERUN), "a starts, a returns, b starts", "recovered", "b starts 2", "call b 2"),
     ("a step that is executed again counts on",
         A | RERUN, "a starts, recovered, a starts 2", "recovered", "a starts 3", "call a 3"),
     ("a step that was cut off leaves the saga stuck where it says ASK",
-        (A, B | ASK), "a starts, a returns, b starts", "recovered", "b stops, stuck", ""),
+        (A, B | ASK), "a starts, a returns, b starts", "recovered", "b lost, stuck", ""),
     ("a step that says RERUN is undone where another gives the saga up",
-        A & (B | RERUN), "a starts, b starts", "recovered", "a stops, b stops, gives up on a, -b starts", "call -b"),
+        A & (B | RERUN), "a starts, b starts", "recovered", "a lost, b lost, gives up on a, -b starts", "call -b"),
     ("a step that says RERUN is executed again beside one that says ASK",
-        (A | ASK) & (B | RERUN), "a starts, b starts", "recovered", "a stops, b starts 2", "call b 2"),
+        (A | ASK) & (B | RERUN), "a starts, b starts", "recovered", "a lost, b starts 2", "call b 2"),
     ("a step that says RERUN is undone when the undo has begun",
-        A & (B | RERUN), "a starts, b starts, a raises, gives up on a", "recovered", "b stops, -b starts", "call -b"),
+        A & (B | RERUN), "a starts, b starts, a raises, gives up on a", "recovered", "b lost, -b starts", "call -b"),
     ("a step that says ASK keeps the undo from its end",
-        A & (B | ASK), "a starts, b starts, a raises, gives up on a", "recovered", "b stops, stuck", ""),
+        A & (B | ASK), "a starts, b starts, a raises, gives up on a", "recovered", "b lost, stuck", ""),
     ("a straggler is gone, and in doubt",
         (A, B), "a starts, a returns, b starts, b late, gives up on b, -a starts, -a returns", "recovered",
-        "b stops, -b starts", "call -b"),
+        "b lost, -b starts", "call -b"),
     ("a straggler that was left behind is undone while the saga goes on",
-        (A | Skip, B | RERUN), "a starts, a late, a skipped, b starts", "recovered", "a stops, b starts 2, -a starts",
+        (A | Skip, B | RERUN), "a starts, a late, a skipped, b starts", "recovered", "a lost, b starts 2, -a starts",
         "call b 2, call -a"),
     ("a straggler that was to be replaced is undone first",
-        fallback(A, B), "a starts, a late, a replaced", "recovered", "a stops, -a starts", "call -a"),
+        fallback(A, B), "a starts, a late, a replaced", "recovered", "a lost, -a starts", "call -a"),
     ("a fallback that was decided is begun",
         fallback(A, B), "a starts, a raises, a replaced", "recovered", "b starts", "call b"),
     ("a compensation that was cut off is made again", (A, B), f"{LEFT}, -a starts", "recovered", "-a starts 2", "call -a 2"),
@@ -103,7 +103,7 @@ RECOVERY = [
     ("a group whose branches had ended is merged",
         (A & B, C), "a starts, b starts, a returns, b returns", "recovered", "", "merge"),
     ("a cancel that came meanwhile is obeyed",
-        (A, B | RERUN), "a starts, a returns, b starts, cancel", "recovered", "gives up, b stops, -b starts", "call -b"),
+        (A, B | RERUN), "a starts, a returns, b starts, cancel", "recovered", "gives up, b lost, -b starts", "call -b"),
     ("a step past the pivot is executed again, whatever it says",
         (A, P, B), PAST, "recovered", "b starts 2", "call b 2"),
     ("a step past the pivot that was interrupted is executed again",
@@ -125,7 +125,7 @@ RECOVERY = [
     ("an execution that was parked and that a person resumes goes on from where it was",
         (A, B | RERUN), "a starts, a returns, b starts, stuck, resume", "recovered", "b starts 2", "call b 2"),
     ("a step that a person had executed again is in doubt once more",
-        A | ASK, f"{STUCK_IN_DOUBT}, resume, a starts 2", "recovered", "a stops 2, stuck", ""),
+        A | ASK, f"{STUCK_IN_DOUBT}, resume, a starts 2", "recovered", "a lost 2, stuck", ""),
     ("a person's resume that nobody obeyed yet is obeyed", A | ASK, f"{STUCK_IN_DOUBT}, resume", "recovered",
         "a starts 2", "call a 2"),
     ("a person's skip that nobody obeyed yet is obeyed", (A | ASK, B), f"{STUCK_IN_DOUBT}, skip a", "recovered",
@@ -133,7 +133,7 @@ RECOVERY = [
     ("a person's retry that nobody obeyed yet is obeyed", (A, B), f"{STUCK_UNDO}, retry", "recovered",
         "-a starts 2", "call -a 2"),
     ("a block that died in a step is undone, whatever its step says",
-        Block(A, B | RERUN), "a starts, a returns, b starts", "recovered", "b stops, gives up on b, -b starts", "call -b"),
+        Block(A, B | RERUN), "a starts, a returns, b starts", "recovered", "b lost, gives up on b, -b starts", "call -b"),
     ("a block that died between two steps is undone",
         Block(A, B), "a starts, a returns", "recovered", "gives up, -a starts", "call -a"),
     ("a block that died in its undo goes on with that",
