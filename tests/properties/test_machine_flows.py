@@ -1,20 +1,17 @@
 """The machine on any flow at all, with outcomes delivered in any order: what may never be broken, checked on the events.
 
-The driver here keeps a pool of what is under way, and hypothesis picks what happens next: a call ends in some way, one takes
-too long, a wait is over, the deadline comes, or the driver gives up (an interrupt between steps).
+Histories are :mod:`tests.kit.histories`'.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from saga import InDoubt, Retry, Saga, Skip, Status, parallel, sequence, step
-from saga.errors import MergeConflictError, StepTimeoutError
+from saga import InDoubt, Saga, Status
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
@@ -32,41 +29,10 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
 )
-from saga.machine import Call, Machine, Merge, State, Wait
+from saga.machine import Call, Machine, Wait
+from tests.kit.histories import Drive, build, state, trees
 
 ENDS = (SagaCompleted, SagaCompensated, SagaStuck)
-
-policies = st.fixed_dictionaries(
-    {"undoable": st.booleans(), "compensate_on_failure": st.booleans()},
-    optional={
-        "retry": st.builds(Retry, st.integers(1, 3)),
-        "compensation_retry": st.builds(Retry, st.integers(1, 2)),
-        "on_error": st.just(Skip),
-        "in_doubt": st.just(InDoubt.ASK),
-    },
-)
-leaves = policies.map(lambda chosen: ("step", chosen))
-trees = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.lists(inner, min_size=1, max_size=3).map(lambda parts: ("seq", parts)),
-        st.lists(inner, min_size=2, max_size=3).map(lambda parts: ("par", parts)),
-    ),
-    max_leaves=8,
-)
-
-
-def build(tree: Any, names: Any) -> tuple[Any, Any]:
-    """Return the flow, and the tree with names in its leaves."""
-    kind, what = tree
-    if kind == "step":
-        name = f"s{next(names)}"
-        chosen = dict(what)
-        undo = (lambda: None) if chosen.pop("undoable") else None
-        return step(lambda: None, undo, name=name, **chosen), name
-    parts = [build(part, names) for part in what]
-    make = sequence if kind == "seq" else parallel
-    return make(*(flow for flow, _ in parts)), (kind, [named for _, named in parts])
 
 
 def firsts(tree: Any) -> set[str]:
@@ -96,93 +62,6 @@ def before(tree: Any) -> dict[str, set[str]]:
             for name in firsts(following):
                 found.setdefault(name, set()).update(lasts(one))
     return found
-
-
-def state(machine: Machine) -> dict[str, Any]:
-    """What is folded from the events."""
-    known = {name: getattr(machine.state, name) for name in State.__slots__ if name != "plan"}
-    return {name: value.copy() if hasattr(value, "copy") else value for name, value in known.items()}
-
-
-@dataclass
-class Drive:
-    """Does what the machine commands, and lets ``data`` choose what happens next."""
-
-    machine: Machine
-    data: Any
-    pool: list[Call | Wait] = field(default_factory=list)
-    late: set[int] = field(default_factory=set)
-    seen: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    at: float = 0.0
-    deadline_came: bool = False
-
-    def run(self, interrupts: bool) -> None:
-        self.machine.start(0.0)
-        self.obey()
-        while self.pool:
-            self.at += 1
-            extra = [] if self.deadline_came else ["deadline", "give up"] if interrupts else []
-            chosen = self.data.draw(st.sampled_from([*range(len(self.pool)), *extra]), label="next")
-            if chosen == "deadline":
-                self.deadline_came = True
-                self.late.update(self.machine.state.executing)
-                self.machine.time_out(9, self.at)
-            elif chosen == "give up":
-                self.deadline_came = True
-                self.machine.give_up(KeyboardInterrupt(), self.at)
-            else:
-                self.go_on(self.pool[chosen])
-            self.obey()
-
-    def obey(self) -> None:
-        self.note()
-        while self.machine.commands:
-            command = self.machine.commands.pop(0)
-            if isinstance(command, Merge):
-                if self.data.draw(st.integers(0, 5), label="conflict") == 0:
-                    self.machine.give_up(MergeConflictError(), self.at)
-                else:
-                    self.machine.send(GroupMerged(command.group.index, self.at))
-                self.note()
-            else:
-                self.pool.append(command)
-
-    def go_on(self, what: Call | Wait) -> None:
-        if isinstance(what, Wait):
-            self.pool.remove(what)
-            self.machine.wake(what, self.at)
-        elif what.compensation:
-            self.pool.remove(what)
-            ways = st.sampled_from(["ok", "ok", "error", "interrupt"])
-            way = self.data.draw(ways, label=f"-{what.step.name}")
-            call = (what.step.name, what.attempt, self.at, 0.0)
-            if way == "ok":
-                self.machine.send(CompensationSucceeded(*call))
-            else:
-                self.machine.send(CompensationFailed(*call, OSError() if way == "error" else KeyboardInterrupt()))
-        else:
-            self.execute(what)
-
-    def execute(self, call: Call) -> None:
-        index, at = call.step.index, (call.step.name, call.attempt, self.at, 0.0)
-        ways = ["ok", "ok", "error", "error", "interrupt"] + ([] if index in self.late else ["late", "cut off"])
-        way = self.data.draw(st.sampled_from(ways), label=call.step.name)
-        if way == "late":  # it cannot be killed and still runs: the call stays in the pool
-            self.late.add(index)
-            self.machine.send(StepTimedOut(*at, StepTimeoutError(), running=True))
-            return
-        self.pool.remove(call)
-        self.late.discard(index)
-        if way == "cut off":
-            self.machine.send(StepTimedOut(*at, StepTimeoutError(), running=False))
-        elif way == "ok":
-            self.machine.send(StepSucceeded(*at, call.step.name))
-        else:
-            error = ValueError() if way == "error" else KeyboardInterrupt()
-            self.machine.send(StepFailed(*at, error, way == "interrupt"))
-
-    def note(self) -> None:
-        self.seen.append((len(self.machine.events), state(self.machine)))
 
 
 class Ledger:

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from saga import Retry, Saga, Skip, Status, step
+from saga import Status
 from saga.events import CompensationFailed, CompensationSucceeded, StepFailed, StepSucceeded
-from saga.machine import Call, Machine, State, Wait
-
-OK, FAIL, FATAL, STOP = "ok", "fail", "fatal", "stop"  # FAIL is worth a retry, FATAL is not, STOP is an interrupt
-ERRORS: dict[str, type[BaseException]] = {FAIL: ConnectionError, FATAL: ValueError, STOP: KeyboardInterrupt}
-
-
-class Script(NamedTuple):
-    """What a step will do: the outcome of each attempt, and its policies."""
-
-    executes: list[str]
-    compensates: list[str]
-    attempts: int
-    undo_attempts: int
-    skip: bool
-    undo_own: bool
-    undoable: bool
-
-
-outcomes = st.lists(st.sampled_from([OK, OK, FAIL, FAIL, FATAL, STOP]), min_size=4, max_size=4)
-scripts = st.builds(
-    Script,
-    outcomes,
-    outcomes,
-    st.integers(1, 4),
-    st.integers(1, 4),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
-).map(lambda script: script._replace(undo_own=script.undo_own and not script.skip))  # undone at once: not in this model
+from saga.machine import Call, Machine, Wait
+from tests.kit.histories import state
+from tests.kit.scripts import ERRORS, FAIL, OK, STOP, Script, plan_of, saga_of, scripts
 
 
 def tries(name: str, outcomes: list[str], most: int, calls: list[tuple[str, int]]) -> str:
@@ -70,29 +43,6 @@ def model(flow: list[Script], stop_on_failed_undo: bool) -> tuple[list[tuple[str
         if tries(f"-s{i}", flow[i].compensates, flow[i].undo_attempts, calls) is not OK:
             bad.add(f"s{i}")
     return calls, Status.COMPLETED if failed is None else Status.STUCK if bad else Status.COMPENSATED, failed, bad
-
-
-def plan_of(flow: list[Script]) -> Any:
-    saga = Saga("s")
-    for i, script in enumerate(flow):
-        saga.add_task(
-            step(
-                lambda: None,
-                (lambda: None) if script.undoable else None,
-                name=f"s{i}",
-                retry=Retry(script.attempts, retry_on=ConnectionError),
-                compensation_retry=Retry(script.undo_attempts, retry_on=ConnectionError),
-                compensate_on_failure=script.undo_own,
-                **({"on_error": Skip} if script.skip else {}),
-            )
-        )
-    return saga.plan
-
-
-def state(machine: Machine) -> dict[str, Any]:
-    """What is folded from the events."""
-    known = {name: getattr(machine.state, name) for name in State.__slots__ if name != "plan"}
-    return {name: value.copy() if hasattr(value, "copy") else value for name, value in known.items()}
 
 
 @dataclass
@@ -151,24 +101,6 @@ def test_the_machine_does_what_the_model_does(flow: list[Script], stop: bool) ->
     assert (machine.state.failed and machine.state.failed.name) == failed
     assert {machine.plan.steps[i].name for i in machine.state.compensations_failed} == bad
     assert not any([machine.state.executing, machine.state.compensating, machine.state.retries])
-
-
-def saga_of(flow: list[Script], stop: bool, logger: Any, calls: list[tuple[str, int]]) -> Saga:
-    """A saga whose tasks do as the scripts say, and log their calls."""
-
-    def act(name: str, outcomes: list[str]) -> None:
-        attempt = sum(called == name for called, _ in calls) + 1
-        calls.append((name, attempt))
-        if outcomes[attempt - 1] is not OK:
-            raise ERRORS[outcomes[attempt - 1]](name)
-
-    saga = Saga("s", logger=logger, stop_on_compensation_failure=stop)
-    for planned, script in zip(plan_of(flow).steps, flow, strict=True):
-        undo = partial(act, f"-{planned.name}", script.compensates) if script.undoable else None
-        policies = {"retry": planned.retry, "compensation_retry": planned.compensation_retry, "on_error": planned.on_error}
-        policies["compensate_on_failure"] = script.undo_own
-        saga.add_task(step(partial(act, planned.name, script.executes), undo, name=planned.name, **policies))
-    return saga
 
 
 @given(st.lists(scripts, min_size=1, max_size=5), st.booleans())

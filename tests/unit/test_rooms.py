@@ -117,3 +117,17 @@ def test_the_documentation_tells_of_every_room() -> None:
     page = CONTRIBUTING.read_text(encoding="utf-8")
     untold = {room for room in ROOMS if room != "__init__" and not re.search(rf"``{room}/?``", page)}
     assert not untold, f"docs/contributing.rst: the rooms lack {untold}"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    names = {".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+    left = {name: {module for module, _ in imported(path)} & names.keys() - {name} for name, path in names.items()}
+    while free := [name for name, others in left.items() if not others & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"a circle of imports is among {sorted(left)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_file_can_be_read_at_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, "it is asking to become two rooms"

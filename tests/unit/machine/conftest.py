@@ -1,0 +1,5 @@
+"""How hypothesis searches here."""
+
+from __future__ import annotations
+
+import tests.kit.profiles  # noqa: F401

@@ -1,0 +1,213 @@
+"""The state: what each kind of event does to it. What holds of it in any history is tried beside this."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from saga import Skip, Status, fallback
+from saga import events as e
+from saga.machine import Plan, State, status_after
+from saga.machine.state import FOLDS, TRANSITIONS
+from tests.unit.machine.notation import ASK, PAST, A, B, C, P, R, X, clauses, event_of, own, plan_of
+
+# -- each fold ----------------------------------------------------------------------------------------------------------
+
+BACK = "a starts, a returns, b starts, b raises, gives up on b"
+FAILED = f"{BACK}, -a starts, -a raises, stuck"
+IN_DOUBT = "a starts, a stops, stuck"
+
+# fmt: off
+# A flow, what happened so far, an event, and all that it changes.
+FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
+    (A, "", "begins", {}),
+    (A, "", "a starts", {"executing": "a"}),
+    (A, "a starts, a raises, a waits 2", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "retries": {}}),
+    (A, "a starts, a late", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "stragglers": ""}),
+    (A, "a starts, a cut", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "to_compensate": ""}),
+    (A | ASK, IN_DOUBT, "a starts 2", {"executing": "a", "attempts": {"a": 2}, "asking": ""}),
+    ((P, A), "p starts, p returns, a starts, a raises", "a starts 2",
+        {"executing": "a", "attempts": {"a": 2}, "to_rerun": ""}),
+    (fallback(A, B), "a starts, a raises, a replaced", "b starts", {"executing": "b", "falling_back": ""}),
+    ((A, B), "a starts", "a returns", {"executing": "", "to_compensate": "a"}),
+    ((X, B), "x starts", "x returns", {"executing": ""}),
+    (A, "a starts", "a returns", {"executing": "", "to_compensate": "a", "past_end": True}),
+    ((A, B), "a starts, a late", "a returns", {"stragglers": "", "to_compensate": "a"}),
+    ((P, A), "p starts", "p returns", {"executing": "", "to_compensate": "p", "past_pivot": True}),
+    ((R, A), "r starts, signal go 1, signal go 2", "r returns", {"executing": "", "signals": {"go": ["2"]}}),
+    (A & B, "a starts, b starts", "a returns", {"executing": "b", "to_compensate": "a", "branches_ended": {0: 1}}),
+    ((A | Skip) & B, "a starts, b starts, a late, a skipped", "a returns", {"stragglers": "", "to_compensate": "a"}),
+    (A & B, "a starts, b starts, a raises, gives up on a", "b returns", {"executing": "", "to_compensate": "b"}),
+    ((A, B), "a starts", "a raises", {"executing": ""}),
+    ((A, B), "a starts, a late", "a raises", {"stragglers": ""}),
+    (own(), "a starts", "a raises", {"executing": "", "to_compensate": "a"}),
+    (own(undo=False), "a starts", "a raises", {"executing": ""}),
+    (A, "a starts", "a unkept", {"executing": "", "to_compensate": "a"}),
+    (X, "x starts", "x unkept", {"executing": ""}),
+    (A, "a starts", "a stops", {"executing": "", "to_compensate": "a"}),
+    (X, "x starts", "x stops", {"executing": ""}),
+    (A | ASK, "a starts", "a stops", {"executing": "", "asking": "a"}),
+    ((A, P, B), PAST, "b raises", {"executing": "", "to_rerun": "b"}),
+    ((A, P, B | ASK), PAST, "b stops", {"executing": "", "to_rerun": "b"}),
+    ((A, P, B), PAST, "b unkept", {"executing": "", "asking": "b"}),
+    ((A, P, B | Skip), f"{PAST}, b late, b skipped", "b stops", {"stragglers": "", "to_compensate": "a p b"}),
+    (A, "a starts", "a late", {"executing": "", "stragglers": "a"}),
+    (A, "a starts", "a cut", {"executing": "", "to_compensate": "a"}),
+    (A | ASK, "a starts", "a cut", {"executing": "", "asking": "a"}),
+    ((A, P, B), PAST, "b cut", {"executing": "", "to_rerun": "b"}),
+    ((A | Skip, B), "a starts, a raises", "a skipped", {"skipped": "a"}),
+    (A | Skip, "a starts, a raises", "a skipped", {"skipped": "a", "past_end": True}),
+    ((A | Skip) & B, "a starts, b starts, a raises", "a skipped", {"skipped": "a", "branches_ended": {0: 1}}),
+    ((P, A | Skip, B), "p starts, p returns, a starts, a raises", "a skipped", {"skipped": "a", "to_rerun": ""}),
+    ((A | ASK, B), f"{IN_DOUBT}, skip a", "a skipped", {"skipped": "a", "to_skip": ""}),
+    (fallback(A, B), "a starts, a raises", "a replaced", {"skipped": "a", "falling_back": "a"}),
+    ((P, fallback(A, B)), "p starts, p returns, a starts, a raises", "a replaced",
+        {"skipped": "a", "falling_back": "a", "to_rerun": ""}),
+    ((R, A), "r starts", "signal go 1", {"signals": {"go": ["1"]}}),
+    ((A & B, C), "a starts, b starts, a returns, b returns", "merged", {"merged": [0]}),
+    (A & B, "a starts, b starts, a returns, b returns", "merged", {"merged": [0], "past_end": True}),
+    (A & B, "a starts, b starts, a returns, b returns, gives up", "merged", {"merged": [0]}),
+    (A, "a starts, a raises", "a waits 2 in 5", {"retries": {"a": 2}}),
+    ((P, A), "p starts, p returns, a starts, a raises", "a waits 2", {"retries": {"a": 2}, "to_rerun": ""}),
+    ((A, B), f"{BACK}, -a starts, -a raises", "-a waits 2",
+        {"compensating": "a", "compensation_retries": {"a": 2}, "compensations_failed": {}}),
+    ((A, B), "a starts, a returns, b starts, b raises", "gives up on b",
+        {"status": Status.COMPENSATING, "cause": "given up", "failed": "b"}),
+    (A, "a starts, a raises, a waits 2", "gives up", {"status": Status.COMPENSATING, "cause": "given up", "retries": {}}),
+    ((A, B), BACK, "-a starts", {"to_compensate": "", "compensating": "a"}),
+    (A & B, "a starts, b starts, a returns, b returns, gives up", "-a starts", {"to_compensate": "b", "compensating": "a"}),
+    ((A, B), f"{BACK}, -a starts, -a raises, -a waits 2", "-a starts 2",
+        {"compensation_attempts": {"a": 2}, "compensation_retries": {}}),
+    ((A, B), f"{BACK}, -a starts", "-a returns", {"compensating": ""}),
+    ((A, B), f"{BACK}, -a starts", "-a raises",
+        {"compensating": "", "compensation_attempts": {"a": 1}, "compensations_failed": {"a": "-a"}}),
+    (A, "a starts, a returns", "completed", {"status": Status.COMPLETED}),
+    ((A, B), f"{BACK}, -a starts, -a returns", "compensated", {"status": Status.COMPENSATED}),
+    ((A, B), f"{BACK}, -a starts, -a raises", "stuck", {"status": Status.STUCK}),
+    (A | ASK, "a starts, a stops", "stuck", {"status": Status.STUCK}),
+    (A, "a starts", "recovered", {}),
+    (A, "a starts", "cancel", {"cancelled": "cancel"}),
+    ((P, A), "p starts, p returns, a starts", "cancel", {}),
+    (A | ASK, IN_DOUBT, "compensate",
+        {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "to_compensate": "a"}),
+    (X | ASK, "x starts, x stops, stuck", "compensate", {"status": Status.RUNNING, "cancelled": "compensate", "asking": ""}),
+    ((A, B), FAILED, "compensate",
+        {"status": Status.COMPENSATING, "cancelled": "compensate", "compensations_failed": {}, "to_compensate": "a"}),
+    (A | ASK, IN_DOUBT, "resume", {"status": Status.RUNNING, "asking": "", "to_rerun": "a"}),
+    ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "resume", {"status": Status.COMPENSATING}),
+    ((A, B), FAILED, "retry", {"status": Status.COMPENSATING, "compensations_failed": {}, "to_compensate": "a"}),
+    (A & B, "a starts, b starts, a returns, b returns, gives up, -b starts, -b raises, -a starts, -a raises, stuck", "retry",
+        {"status": Status.COMPENSATING, "compensations_failed": {}, "to_compensate": "a b"}),
+    ((A | ASK, B), IN_DOUBT, "skip a", {"status": Status.RUNNING, "asking": "", "to_skip": "a"}),
+    ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "skip b",
+        {"status": Status.COMPENSATING, "asking": ""}),
+    ((A, B), FAILED, "skip", {"status": Status.COMPENSATING}),
+    ((A, B), FAILED, "skip a", {"status": Status.COMPENSATING, "compensations_failed": {}}),
+]
+# fmt: on
+
+
+def known(state: State) -> dict[str, Any]:
+    """Return all that is known, with names for steps."""
+    steps = state.plan.steps
+
+    def named(value: Any, field: str) -> Any:
+        if field == "merged":
+            return sorted(value)
+        if isinstance(value, set):
+            return " ".join(steps[index].name for index in sorted(value))
+        if field == "to_compensate":
+            return " ".join(steps[index].name for index in value)
+        if field in ("signals", "branches_ended"):
+            return {key: list(values) if field == "signals" else values for key, values in value.items()}
+        if isinstance(value, dict):
+            return {steps[index].name: named(one, "") for index, one in value.items()}
+        if isinstance(value, e.RetryScheduled):
+            return value.attempt
+        if isinstance(value, e.OperatorActed):
+            return value.action
+        return str(value) if isinstance(value, BaseException) else getattr(value, "name", value) if field == "failed" else value
+
+    return {field: named(getattr(state, field), field) for field in State.__slots__ if field != "plan"}
+
+
+def state_of(plan: Plan, so_far: str) -> State:
+    made = State(plan)
+    for clause in clauses(so_far):
+        made.apply(event_of(clause, 0.0))
+    return made
+
+
+@pytest.mark.parametrize(("flow", "so_far", "event", "changes"), FOLDED, ids=[f"{row[1]}; {row[2]}" for row in FOLDED])
+def test_what_an_event_changes(flow: Any, so_far: str, event: str, changes: dict[str, Any]) -> None:
+    state = state_of(plan_of(flow), so_far)
+    before = known(state)
+    state.apply(event_of(event, 0.0))
+    after = known(state)
+    assert {field: value for field, value in after.items() if value != before[field]} == changes
+
+
+def test_a_later_attempt_of_a_compensation_takes_it_out_of_what_is_left_wherever_it_stands() -> None:
+    state = state_of(plan_of(A & B), "a starts, b starts, a returns, b returns, gives up")
+    state.apply(event_of("-a starts", 0.0))
+    assert known(state)["to_compensate"] == "b"
+    state.apply(event_of("-a starts 2", 0.0))
+    assert (known(state)["to_compensate"], known(state)["compensating"]) == ("b", "a")
+
+
+def test_every_kind_of_event_has_a_fold_and_a_row() -> None:
+    assert FOLDS.keys() == set(e.Event.__args__)
+    assert {type(event_of(event, 0.0)) for _, _, event, _ in FOLDED} == FOLDS.keys()
+
+
+def test_every_field_is_changed_by_some_event() -> None:
+    assert {field for *_, changes in FOLDED for field in changes} == set(State.__slots__) - {"plan"}
+
+
+def test_nothing_is_known_at_first() -> None:
+    first = known(State(plan_of(A)))
+    assert first.pop("status") is Status.RUNNING
+    assert not any(first.values())
+
+
+# -- questions ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_attempt_is_the_one_that_is_not_noted() -> None:
+    state = state_of(plan_of(A), "a starts, a raises, a waits 2")
+    assert state.attempt(0) == 1
+    state.apply(event_of("a starts 2", 0.0))
+    assert state.attempt(0) == 2
+
+
+@pytest.mark.parametrize(
+    ("so_far", "gave_up"),
+    [
+        ("a starts", False),
+        ("a starts, a late", False),
+        ("a starts, a late, a skipped", True),
+        ("a starts, a late, gives up on a", True),
+        ("a starts, a late, gives up on a, a returns", False),
+        ("a starts, a raises, a skipped", False),
+    ],
+)
+def test_nobody_waits_for_a_straggler_that_is_skipped_or_whose_saga_gave_up(so_far: str, gave_up: bool) -> None:
+    plan = plan_of((A | Skip, B))
+    assert state_of(plan, so_far).gave_up_on(plan.steps[0]) is gave_up
+
+
+# -- the status ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gave_up", [False, True])
+@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("kind", FOLDS)
+def test_the_status_changes_as_the_transitions_say_and_in_no_other_way(kind: type, before: Status, gave_up: bool) -> None:
+    fitting = [one for one in TRANSITIONS if (one.before, one.event) == (before, kind) and one.gave_up in (None, gave_up)]
+    assert len(fitting) <= 1
+    assert status_after(before, kind, gave_up) is (fitting[0].after if fitting else before)
+
+
+def test_what_has_ended_well_or_is_undone_never_changes() -> None:
+    assert not {one.before for one in TRANSITIONS} & {Status.COMPLETED, Status.COMPENSATED}
