@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from saga import Context, Status, step, transaction
-from saga.drivers.calls import Made, Series, Surroundings, clock, compensations, executes, make, make_async
+from saga.drivers.calls import Made, Surroundings, clock, make, make_async
 from saga.drivers.views import bind
-from saga.machine import Call, Plan
+from saga.machine import Call, Plan, PlannedStep
 from saga.machine.log import Log
 from tests.kit import saga_of
 
@@ -41,10 +41,10 @@ class Maker:
 
         return step(*((aexecute, acompensate) if self.asynchronous else (execute, compensate)), name=name)
 
-    def make(self, call: Call, view: Context, series: Series | None = None, surroundings: Surroundings | None = None) -> Made:
+    def make(self, call: Call, view: Context, series: Any = (), surroundings: Surroundings | None = None) -> Made:
         if self.asynchronous:
-            return asyncio.run(make_async(call, view, series, surroundings))
-        return make(call, view, series, surroundings)
+            return asyncio.run(make_async(call, view, surroundings, *series))
+        return make(call, view, surroundings, *series)
 
 
 @pytest.fixture(params=["plain", "async"])
@@ -110,15 +110,27 @@ def noted(plan: Plan) -> tuple[Log, Callable[[], list[tuple[Any, ...]]]]:
     log = Log(plan)
 
     def told() -> list[tuple[Any, ...]]:
-        return [(note[0].name, note[1] and note[1].name, *note[4:]) for note in log.entries]  # type: ignore[index, union-attr]
+        return [(note[0].name, note[1] and note[1].step.name, *note[4:]) for note in log.entries]  # type: ignore[index, union-attr]
 
     return log, told
+
+
+def executes(plan: Plan, log: Log, epoch: float = 0.0) -> tuple[Any, Any]:
+    """Return the series that the first call begins."""
+    log.begin_series(epoch, True)
+    return plan.calls_after(plan.steps[0].first), log.note
+
+
+def compensations(log: Log, *steps: PlannedStep) -> tuple[Any, Any]:
+    """Return the series that these steps follow in."""
+    log.begin_series(0.0, True)
+    return iter([*(step.first_compensation for step in steps), None]), log.note
 
 
 def test_executes_follow_one_another_to_the_end(maker: Maker) -> None:
     plan, view = bound(*(maker.step(name) for name in "abc"))
     log, told = noted(plan)
-    call, returned, value, _ = maker.make(plan.steps[0].first, view, executes(log, 7.0, view, maker.asynchronous))
+    call, returned, value, _ = maker.make(plan.steps[0].first, view, executes(plan, log, 7.0))
     assert (call.step.name, returned, value) == ("c", True, "c")
     assert told() == [("a", "b", "a"), ("b", "c", "b"), ("c", None, "c")]
     assert view.__binding__.results == {"a": "a", "b": "b", "c": "c"}
@@ -135,7 +147,7 @@ def test_an_execute_that_raises_ends_the_series_after_what_was_noted(maker: Make
 
     plan, view = bound(maker.step("a"), maker.step("b", fail), maker.step("c"))
     log, told = noted(plan)
-    call, returned, error, _ = maker.make(plan.steps[0].first, view, executes(log, 0.0, view, maker.asynchronous))
+    call, returned, error, _ = maker.make(plan.steps[0].first, view, executes(plan, log, 0.0))
     assert (call.step.name, returned, type(error)) == ("b", False, ValueError)
     assert told() == [("a", "b", "a")]
     assert log.end is None
@@ -154,30 +166,25 @@ def test_what_the_machine_must_hear_of_ends_the_series(maker: Maker, odd: Any) -
 
     plan, view = bound(maker.step("a"), maker.step("b", give), maker.step("c"))
     log, told = noted(plan)
-    call, returned, value, _ = maker.make(plan.steps[0].first, view, executes(log, 0.0, view, maker.asynchronous))
+    call, returned, value, _ = maker.make(plan.steps[0].first, view, executes(plan, log, 0.0))
     assert (call.step.name, returned, value is made[0]) == ("b", True, True)
     assert told() == [("a", "b", "a")]
     if odd is coroutine:
         value.close()
 
 
-def test_in_an_event_loop_only_what_is_awaited_belongs_to_a_series() -> None:
+def test_in_an_event_loop_there_are_series_where_all_is_awaited() -> None:
     maker = Maker(True)
-    plan, view = bound(maker.step("a"), maker.step("b"), step(lambda: "plain", name="c"))
-    log, told = noted(plan)
-    call, *_ = maker.make(plan.steps[0].first, view, executes(log, 0.0, view, True))
-    assert call.step.name == "b"
-    assert told() == [("a", "b", "a")]
+    mixed, awaited = bound(maker.step("a"), step(lambda: "plain", name="c"))[0], bound(maker.step("a"), maker.step("b"))[0]
+    assert [plan.awaits_executes for plan in (mixed, awaited)] == [False, True]
+    mixed = bound(maker.step("a"), step(str, lambda: None, name="c"), step(str, name="d"))[0]
+    assert [plan.awaits_compensations for plan in (mixed, awaited)] == [False, True]
 
 
-def test_the_last_step_of_a_plan_that_grows_is_not_the_end() -> None:
+def test_nobody_knows_what_follows_in_a_plan_that_grows() -> None:
     plan = transaction("s")._plan
     plan.extend(step(lambda: 1, name="a"))
-    view = Context()
-    bind(view, plan, "id")
-    log, told = noted(plan)
-    call, returned, value, _ = make(plan.steps[0].first, view, executes(log, 0.0, view, False))
-    assert (call.step.name, returned, value, told()) == ("a", True, 1, [])
+    assert plan.calls_after(plan.steps[0].first) is None
 
 
 def test_compensations_follow_one_another_last_first(maker: Maker) -> None:
@@ -185,7 +192,7 @@ def test_compensations_follow_one_another_last_first(maker: Maker) -> None:
     plan, view = bound(*(maker.step(name, None, lambda context: undone.append(context.step.name)) for name in "abc"))
     a, b, c = plan.steps
     log, told = noted(plan)
-    call, *_ = maker.make(c.first_compensation, view, compensations(log, 0.0, [a, b], maker.asynchronous))
+    call, *_ = maker.make(c.first_compensation, view, compensations(log, b, a))
     assert undone == ["c", "b", "a"]
     assert call.step is a
     assert told() == [("c", "b"), ("b", "a"), ("a", None)]
@@ -199,7 +206,7 @@ def test_a_compensation_that_raises_ends_the_series(maker: Maker) -> None:
     plan, view = bound(maker.step("a"), maker.step("b", None, fail), maker.step("c"))
     a, b, c = plan.steps
     log, told = noted(plan)
-    call, returned, *_ = maker.make(c.first_compensation, view, compensations(log, 0.0, [a, b], maker.asynchronous))
+    call, returned, *_ = maker.make(c.first_compensation, view, compensations(log, b, a))
     assert (call.step, returned, told()) == (b, False, [("c", "b")])
 
 
@@ -208,15 +215,6 @@ def test_a_compensation_that_returned_a_coroutine_ends_the_series(maker: Maker) 
     plan, view = bound(maker.step("a"), maker.step("b", None, lambda context: never))
     a, b = plan.steps
     log, told = noted(plan)
-    call, returned, value, _ = maker.make(b.first_compensation, view, compensations(log, 0.0, [a], maker.asynchronous))
+    call, returned, value, _ = maker.make(b.first_compensation, view, compensations(log, a))
     assert (call.step, returned, value, told()) == (b, True, never, [])
     never.close()
-
-
-def test_in_an_event_loop_only_compensations_that_are_awaited_belong_to_a_series() -> None:
-    maker = Maker(True)
-    plan, view = bound(step(str, lambda: None, name="a"), maker.step("b"))
-    a, b = plan.steps
-    log, told = noted(plan)
-    call, *_ = maker.make(b.first_compensation, view, compensations(log, 0.0, [a], True))
-    assert (call.step, told()) == (b, [])
