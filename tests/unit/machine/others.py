@@ -7,7 +7,7 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 from __future__ import annotations
 
 from saga import Retry, Skip, fallback, timer
-from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, STUCK_UNDO, A, B, Block, C, D, L, P, R, S, T, X, do
+from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, STUCK_UNDO, A, B, Block, C, D, L, P, R, S, T, X, do, own
 
 # fmt: off
 STUCK_IN_DOUBT = "a starts, recovered, a lost, stuck"
@@ -52,6 +52,9 @@ OPERATORS = [
     ("skip of a step in doubt ends an undo", (A, B | ASK), STUCK_BOTH, "skip b", "compensated", ""),
     ("skip of a failed compensation ends an undo", (A, B), STUCK_UNDO, "skip a", "compensated", ""),
     ("skip of one of two failed compensations leaves the other", (A, B, C), STUCK_TWO, "skip b", "stuck", ""),
+    ("skip of a failed compensation of a step that the saga went on without completes it",
+        (own(on_error=Skip), B), "a starts, a raises, a skipped, -a starts, b starts, b returns, -a raises, stuck", "skip a",
+        "completed", ""),
     ("skip past the pivot goes on without a step whose result could not be stored",
         (A, P, B, C), f"{PAST}, b unkept, stuck", "skip b", "b skipped, c starts", "call c"),
 ]
@@ -77,6 +80,9 @@ RECOVERY = [
         "b lost, -b starts", "call -b"),
     ("a straggler that was left behind is undone while the saga goes on",
         (A | Skip, B | RERUN), "a starts, a late, a skipped, b starts", "recovered", "a lost, b starts 2, -a starts",
+        "call b 2, call -a"),
+    ("a straggler that was left behind is not executed again, whatever it says",
+        (A | Skip | RERUN, B | RERUN), "a starts, a late, a skipped, b starts", "recovered", "a lost, b starts 2, -a starts",
         "call b 2, call -a"),
     ("a straggler that was to be replaced is undone first",
         fallback(A, B), "a starts, a late, a replaced", "recovered", "a lost, -a starts", "call -a"),
