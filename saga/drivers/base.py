@@ -204,7 +204,7 @@ class Driver(Outcomes):
         """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
         if not call.compensation and self.views.limits(call.step):
             return False
-        return self.machine.calls_under_way() == 1
+        return self.machine.state.calls_under_way() == 1
 
     def _make_ready(self, call: Call) -> Context:
         """Make ready a call that the loop itself makes, and return its view."""

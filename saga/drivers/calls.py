@@ -113,6 +113,10 @@ async def make_async(
         call, started = following, ended
 
 
+_Around = Callable[[PlannedStep, int, str], AbstractContextManager[Any] | None]
+_Entered = list[tuple[_Around, AbstractContextManager[Any]]]
+
+
 class Surroundings:
     """What observers put around each call: context managers, entered in the thread or task that makes the call.
 
@@ -121,7 +125,7 @@ class Surroundings:
     :param arounds: each called with (step, attempt, phase); they return a context manager, or ``None``.
     """
 
-    def __init__(self, arounds: Sequence[Callable[[PlannedStep, int, str], AbstractContextManager[Any] | None]]) -> None:
+    def __init__(self, arounds: Sequence[_Around]) -> None:
         self._arounds = arounds
         self._reported: set[int] = set()
 
@@ -147,25 +151,31 @@ class Surroundings:
         self._leave(entered, None)
         return value
 
-    def _enter(self, call: Call) -> list[AbstractContextManager[Any]]:
-        entered = []
+    def _enter(self, call: Call) -> _Entered:
+        entered: _Entered = []
         for around in self._arounds:
             try:
                 manager = around(call.step, call.attempt, "compensate" if call.compensation else "execute")
                 if manager is not None:
                     manager.__enter__()
-                    entered.append(manager)
+                    entered.append((around, manager))
             except Exception:
                 self._report(around)
+            except BaseException as interrupt:
+                self._leave(entered, interrupt)
+                raise
         return entered
 
-    def _leave(self, entered: list[AbstractContextManager[Any]], error: BaseException | None) -> None:
-        for manager in reversed(entered):
+    def _leave(self, entered: _Entered, error: BaseException | None) -> None:
+        for around, manager in reversed(entered):
             try:
-                manager.__exit__(type(error) if error is not None else None, error, error and error.__traceback__)
+                if error is None:
+                    manager.__exit__(None, None, None)
+                else:
+                    manager.__exit__(type(error), error, error.__traceback__)
             except Exception as other:
                 if other is not error:  # which a generator's context manager raises again
-                    self._report(manager)
+                    self._report(around)
 
     def _report(self, what: Any) -> None:
         if id(what) not in self._reported:

@@ -167,7 +167,8 @@ class Outcomes:
         step = finish.step
         if step.index in self.machine.state.executing:
             elapsed = at - self.machine.log.started_at(step.name)
-            self.returned(step.first, self.views.of(step), finish.value, elapsed, at)
+            call = Call(step, self.machine.state.attempt(step.index))
+            self.returned(call, self.views.of(step), finish.value, elapsed, at)
 
     def merge(self, merge: Merge, at: float) -> None:
         """Merge the views of a group's branches."""

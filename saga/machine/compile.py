@@ -248,9 +248,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if not policies:
         return policies
     for policy in ("retry", "compensation_retry"):
-        if policy in policies and policies[policy] is None:
-            del policies[policy]
-        elif policy in policies and not isinstance(policies[policy], Retry):
+        if policy in policies and not isinstance(policies[policy], Retry):
             raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give Retry(max_attempts, ...)")
     on_error = policies.get("on_error")
     if isinstance(on_error, Retry):

@@ -84,7 +84,7 @@ class Machine:
     @property
     def ended(self) -> bool:
         """Whether nothing more happens by itself."""
-        return self.log.end is not None
+        return self.log.end is not None or self.state.status.terminal
 
     @property
     def started(self) -> bool:
@@ -177,11 +177,6 @@ class Machine:
             return self.plan.open and not (state.retries or state.falling_back or state.stragglers - state.skipped)
         return bool(state.stragglers)
 
-    def calls_under_way(self) -> int:
-        """Return how many calls run or are to be attempted again."""
-        state = self.state
-        return len(state.executing) + len(state.compensating) + len(state.retries) + len(state.stragglers)
-
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def start_steps(self, steps: tuple[PlannedStep, ...], at: float, encoded: str = "") -> None:
@@ -196,7 +191,10 @@ class Machine:
     def execute_again(self, step: PlannedStep, attempt: int, at: float) -> None:
         """Make another attempt of a step's execute."""
         self.record(StepStarted(step.name, attempt, at))
-        self.commands.append(Call(step, attempt))
+        if step.pause is None:
+            self.commands.append(Call(step, attempt))
+        else:
+            waits.begin(self, step, step.pause.seconds)
 
     def advance(self, then: tuple[PlannedStep, ...] | Group | None, at: float) -> None:
         """Something ended well: begin what follows it."""
@@ -279,13 +277,14 @@ class Machine:
         self.commands.append(Wait(step, attempt + 1, delay, compensation))
 
     def _fail(self, step: PlannedStep, error: BaseException, at: float) -> None:
-        if step.fallback and isinstance(error, step.fallback_on):
-            if step.index in self.state.asking:  # what a person knows of it decides whether anything is done instead
-                self.progress(at)
-                return
+        falls_back = step.fallback and isinstance(error, step.fallback_on)
+        skipped = step.on_error is Skip and isinstance(error, Exception)
+        if (falls_back or skipped) and step.index in self.state.asking:
+            self.progress(at)  # what a person knows of it decides whether the saga goes on without it
+        elif falls_back:
             self.record(FallbackChosen(step.name, at))
             self.fall_back(step, at)
-        elif step.on_error is Skip and isinstance(error, Exception):
+        elif skipped:
             self.record(StepSkipped(step.name, at))
             if step.index in self.state.to_compensate:  # the task says so
                 self.compensate(step, at)

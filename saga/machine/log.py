@@ -79,8 +79,10 @@ class Log:
 
     def begin_series(self, epoch: float, noted: bool) -> None:
         """Make ready for a series, whose times are since ``epoch`` (seconds). ``noted``: notes are kept, not their events."""
-        self.epoch, self.unfolded = epoch, len(self.entries)
+        self.epoch = epoch
         self.noted = self.noted or noted
+        if self.unfolded is None:
+            self.unfolded = len(self.entries)
 
     def record(self, event: Event) -> None:
         """Add an event, and fold it where there is a state."""

@@ -117,6 +117,10 @@ class State:
         """Return the number of the step's last attempt."""
         return self.attempts.get(index, 1)
 
+    def calls_under_way(self) -> int:
+        """Return how many calls run or are to be attempted again."""
+        return len(self.executing) + len(self.compensating) + len(self.retries) + len(self.stragglers)
+
     def gave_up_on(self, step: PlannedStep) -> bool:
         """Whether the step outlived its timeout and nobody waits for it any more."""
         return step.index in self.stragglers and (step.index in self.skipped or self.status is not RUNNING)
@@ -315,13 +319,15 @@ def _operator_acted(state: State, event: OperatorActed) -> None:
         _try_again(state)
     elif event.action == "resume":
         if state.status is RUNNING:
-            state.to_rerun |= state.asking
+            state.to_rerun |= state.asking - state.skipped
+            without = sorted(state.asking & state.skipped)  # the saga has gone on without these
+            state.to_compensate.extend(index for index in without if state.plan.steps[index].compensates)
             state.asking.clear()
     elif event.action == "retry":
         _try_again(state)
     elif event.action == "skip" and event.step is not None:
         index = state.plan.by_name[event.step].index
-        if state.status is RUNNING and index in state.asking:
+        if state.status is RUNNING and index in state.asking - state.skipped:
             state.to_skip.add(index)
         state.asking.discard(index)
         state.compensations_failed.pop(index, None)

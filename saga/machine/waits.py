@@ -46,7 +46,8 @@ def end(machine: Machine, step: PlannedStep, at: float) -> None:
         machine.commands.append(Finish(step, None))
     else:
         error = StepTimeoutError(f"step {step.name!r}: signal {pause.signal!r} did not come within {pause.seconds:g} s")
-        machine.send(StepTimedOut(step.name, 1, at, at - machine.log.started_at(step.name), error, running=False))
+        attempt, elapsed = machine.state.attempt(step.index), at - machine.log.started_at(step.name)
+        machine.send(StepTimedOut(step.name, attempt, at, elapsed, error, running=False))
 
 
 def receive(machine: Machine, signal: SignalReceived) -> None:

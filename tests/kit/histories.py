@@ -51,7 +51,7 @@ def build(tree: Any, names: Any) -> tuple[Any, Any]:
 
 def state(machine: Machine) -> dict[str, Any]:
     """What is folded from the events."""
-    known = {name: getattr(machine.state, name) for name in State.__slots__ if name != "plan"}
+    known = {name: getattr(machine.log.state(), name) for name in State.__slots__ if name != "plan"}
     return {name: value.copy() if hasattr(value, "copy") else value for name, value in known.items()}
 
 

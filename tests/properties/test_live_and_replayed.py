@@ -36,7 +36,7 @@ def state(machine: Machine) -> dict[str, str]:
             return repr(sorted(value))
         return repr(dict(value) if hasattr(value, "items") else value)
 
-    return {name: told(getattr(machine.state, name)) for name in STATE}
+    return {name: told(getattr(machine.log.state(), name)) for name in STATE}
 
 
 class Watch:

@@ -9,6 +9,7 @@ import pytest
 from saga import Retry, Skip, fallback
 from saga.errors import SagaTimeoutError
 from saga.machine import Machine
+from saga.machine.undo import compensations_after
 from tests.unit.machine.notation import ASK, PAST, A, B, Block, C, P, R, T, X, clauses, folded, happen, own, plan_of
 
 
@@ -97,24 +98,29 @@ def test_an_execution_is_not_at_rest_with_something_to_do() -> None:
     ],
 )
 def test_what_runs_and_what_is_to_be_attempted_again_is_under_way(flow: Any, so_far: str, count: int) -> None:
-    assert after(flow, so_far).calls_under_way() == count
+    assert after(flow, so_far).state.calls_under_way() == count
 
 
-def test_what_is_undone_next_comes_last() -> None:
-    so_far = "a starts, a returns, b starts, b returns, c starts, c raises, gives up on c, -b starts"
-    assert [step.name for step in after((A, B, C), so_far).compensations_ahead()] == ["a"]
-    before = so_far.removesuffix(", -b starts")
-    assert [step.name for step in after((A, B, C), before).compensations_ahead()] == ["a", "b"]
-    assert after(X, "x starts, x returns, completed").compensations_ahead() == []
+def ahead(flow: Any, so_far: str) -> list[str | None] | None:
+    calls = compensations_after(after(flow, so_far).state)
+    return None if calls is None else [call and call.step.name for call in calls]
+
+
+def test_what_is_compensated_next_is_known_while_each_ends_well() -> None:
+    so_far = "a starts, a returns, b starts, b returns, c starts, c raises, gives up on c"
+    assert ahead((A, B, C), so_far) == ["b", "a", None]
+    assert ahead((A, B, C), f"{so_far}, -b starts") == ["a", None]
+    assert ahead((A, B, C), f"{so_far}, -b starts, -b raises, -a starts") is None
+    assert ahead(X, "x starts, x returns, completed") is None
 
 
 def test_a_step_has_started_when_its_last_attempt_did() -> None:
     machine = after(A | Retry(2), "a starts, a raises, a waits 2")
-    assert machine.started_at("a") == 0.0
+    assert machine.log.started_at("a") == 0.0
     happen(machine, "a due 2", 7.0)
-    assert machine.started_at("a") == 7.0
+    assert machine.log.started_at("a") == 7.0
     with pytest.raises(LookupError):
-        machine.started_at("b")
+        machine.log.started_at("b")
 
 
 def test_what_a_machine_has_not_is_no_attribute() -> None:
