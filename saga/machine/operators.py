@@ -15,7 +15,7 @@ from saga.events import COMPENSATED, COMPLETED, RUNNING, STUCK, OperatorActed, S
 from saga.machine.decide import Machine
 from saga.machine.state import State
 
-__all__ = ["ACTIONS", "Standing", "act", "check", "obey", "obey_cancel", "standing_of"]
+__all__ = ["ACTIONS", "Standing", "act", "check", "compensate_skipped", "obey", "obey_cancel", "standing_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ def obey(machine: Machine, at: float) -> None:
     state, steps = machine.state, machine.plan.steps
     obey_cancel(machine, at)
     if state.status is RUNNING:
+        compensate_skipped(machine, at)
         for index in sorted(state.to_rerun):
             machine.execute_again(steps[index], state.attempt(index) + 1, at)
         for index in sorted(state.to_skip):
@@ -131,6 +132,12 @@ def obey(machine: Machine, at: float) -> None:
             machine.advance(steps[index].then, at)
     if not machine.commands:
         machine.progress(at)
+
+
+def compensate_skipped(machine: Machine, at: float) -> None:
+    """Compensate what is left of steps that the saga has gone on without."""
+    for index in sorted(machine.state.skipped.intersection(machine.state.to_compensate)):
+        machine.compensate(machine.plan.steps[index], at)
 
 
 def obey_cancel(machine: Machine, at: float) -> None:

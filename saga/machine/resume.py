@@ -71,8 +71,7 @@ def _go_forward(machine: Machine, at: float) -> None:
         for group in plan.groups
         if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged
     )
-    for index in sorted(state.skipped & set(state.to_compensate)):  # a straggler that nobody waited for
-        machine.compensate(plan.steps[index], at)
+    operators.compensate_skipped(machine, at)
     for index in sorted(state.falling_back):
         machine.fall_back(plan.steps[index], at)
     for index in sorted(state.executing):

@@ -10,6 +10,7 @@ from saga import Retry, Skip, fallback, timer
 from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, STUCK_UNDO, A, B, Block, C, D, L, P, R, S, T, X, do, own
 
 # fmt: off
+LEFT_IN_DOUBT = "a starts, a late, a skipped, b starts, recovered, a lost, b starts 2, b returns 2, stuck"
 STUCK_IN_DOUBT = "a starts, recovered, a lost, stuck"
 STUCK_BOTH = "a starts, a returns, b starts, b stops, gives up on b, -a starts, -a returns, stuck"
 STUCK_TWO = "a starts, a returns, b starts, b returns, c starts, c raises, gives up on c, -b starts, -b raises, -a starts, " \
@@ -49,6 +50,16 @@ OPERATORS = [
     ("skip of the last step in doubt completes the saga", A | ASK, STUCK_IN_DOUBT, "skip a", "a skipped, completed", ""),
     ("skip of a step in doubt that has a fallback goes on without either",
         (fallback(A | ASK, B), C), "a starts, a cut, stuck", "skip a", "a skipped, c starts", "call c"),
+    ("a step that is skipped when it fails, and that a person is asked about, waits for the person",
+        (A | ASK | Skip, B), "a starts", "a cut", "stuck", ""),
+    ("skip of one in doubt that is skipped when it fails begins what follows once",
+        (A | ASK | Skip, B), "a starts, a cut, stuck", "skip a", "a skipped, b starts", "call b"),
+    ("skip of one in doubt that the saga had gone on without begins nothing",
+        (A | ASK | Skip, B | RERUN), LEFT_IN_DOUBT, "skip a", "completed", ""),
+    ("resume of one in doubt that the saga had gone on without compensates it",
+        (A | ASK | Skip, B | RERUN), LEFT_IN_DOUBT, "resume", "-a starts", "call -a"),
+    ("a receiver past the pivot whose signal did not come waits for it again",
+        (A, P, L), "a starts, a returns, p starts, p returns, l starts, l cut", "recovered", "l starts 2", "wait 60 for l"),
     ("skip of a step in doubt ends an undo", (A, B | ASK), STUCK_BOTH, "skip b", "compensated", ""),
     ("skip of a failed compensation ends an undo", (A, B), STUCK_UNDO, "skip a", "compensated", ""),
     ("skip of one of two failed compensations leaves the other", (A, B, C), STUCK_TWO, "skip b", "stuck", ""),

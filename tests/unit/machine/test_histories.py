@@ -34,27 +34,27 @@ trees = st.recursive(
 )
 
 
-def flow_of(tree: Any, names: Any, limited: bool) -> Any:
-    """Return a flow with everything that there is in flows. ``limited``: signals may be waited for in vain."""
+def flow_of(tree: Any, names: Any) -> Any:
+    """Return a flow with everything that there is in flows."""
     kind, what = tree
     if kind == "step":
         return build(tree, names)[0]
     if kind == "timer":
         return timer(5.0, name=f"t{next(names)}")
     if kind == "receive":
-        return receive("go", name=f"r{next(names)}", timeout=what if limited else None)
+        return receive("go", name=f"r{next(names)}", timeout=what)
     if kind == "else":
-        return fallback(build(("step", what[0]), names)[0], flow_of(what[1], names, limited))
+        return fallback(build(("step", what[0]), names)[0], flow_of(what[1], names))
     if kind == "seq":
-        return sequence(*(flow_of(part, names, limited) for part in what))
-    return parallel(*(flow_of(part, names, limited) for part in what[1]), compensate_together=what[0])
+        return sequence(*(flow_of(part, names) for part in what))
+    return parallel(*(flow_of(part, names) for part in what[1]), compensate_together=what[0])
 
 
 @st.composite
 def plans(draw: Any) -> Plan:
     """Return the plan of up to three flows, with a pivot somewhere between them."""
     names, pivot = itertools.count(), draw(st.booleans())
-    flows = [flow_of(tree, names, not pivot) for tree in draw(st.lists(trees, min_size=1, max_size=3))]
+    flows = [flow_of(tree, names) for tree in draw(st.lists(trees, min_size=1, max_size=3))]
     if pivot:
         flows.insert(draw(st.integers(0, len(flows))), P)
     return plan_of(tuple(flows))
