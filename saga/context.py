@@ -10,6 +10,7 @@ import copy
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from saga.errors import ContextKeyError, SagaDefinitionError, near
@@ -123,6 +124,7 @@ class _Slots:
 
 set_binding = _Slots.__dict__["__binding__"].__set__  # Context.__setattr__ is for the user's keys, and costs more
 _UNBOUND = Binding(None, "")
+_UNBOUND.results = MappingProxyType({})  # type: ignore[assignment]  # all contexts outside executions share it
 
 
 class Context(_Slots, MutableMapping[str, Any]):

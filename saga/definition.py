@@ -88,7 +88,6 @@ class Definition:
     :ivar codec: how values are stored; ``None`` for the default one.
     :ivar compatible_with: the versions whose executions this one can finish, whatever their plans are.
     :ivar lease: seconds after which a process that died is taken to have died.
-    :raises SagaDefinitionError: something is wrong.
     """
 
     name: str

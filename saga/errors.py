@@ -70,7 +70,7 @@ class ContextKeyError(SagaError, KeyError, AttributeError):
     """
 
     def __init__(self, text: str = "", *, missing: str | None = None, known: Iterable[str] = ()) -> None:
-        super().__init__(text)
+        super().__init__(text if missing is None else missing)
         self._missing, self._known = missing, tuple(known)
 
     def __str__(self) -> str:
@@ -79,6 +79,9 @@ class ContextKeyError(SagaError, KeyError, AttributeError):
             return str(self.args[0])
         keys = ", ".join(map(str, self._known)) or "none"
         return f"the context has no key {self._missing!r}{near(self._missing, self._known)}; keys: {keys}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -94,7 +97,7 @@ class StepTimeoutError(SagaError, TimeoutError):
 
 
 class SagaTimeoutError(SagaError, TimeoutError):
-    """An execution reached its deadline; what it had done is undone."""
+    """An execution took longer than its timeout; what it had done is undone."""
 
 
 class SagaCancelledError(SagaError):
@@ -173,7 +176,7 @@ class SagaExecutionException(SagaError):
 
     @property
     def failed_task(self) -> Task[Any] | None:
-        """The task that failed; ``None`` for a deadline or an interrupt between steps."""
+        """The task that failed; ``None`` for the saga's timeout or an interrupt between steps."""
         return self.result.failed_task if self.result else None
 
     @property

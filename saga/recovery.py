@@ -46,14 +46,13 @@ class _Claimed:
     :ivar done: nothing is left to do for it here.
     """
 
-    __slots__ = ("definition", "done", "entries", "execution", "lease", "mail", "row")
+    __slots__ = ("done", "entries", "execution", "lease", "mail", "row")
 
     def __init__(self, row: StoredExecution) -> None:
         self.row = row
         self.lease = Lease(row.saga_id, owner(), row.epoch)
         self.entries: list[Entry] | None = None  # its journal, where that could be read with the others'
         self.mail = False
-        self.definition: Definition | None = None
         self.execution: Execution | AsyncExecution | None = None
         self.done = False
 
@@ -204,7 +203,7 @@ class Recovery:
             _logger.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
             return
         try:
-            definition = one.definition = self._definition(row)
+            definition = self._definition(row)
             entries = self.store.journal(row.saga_id) if one.entries is None else one.entries
             if row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")

@@ -80,10 +80,14 @@ class Transaction:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        execution = self._end(error)
-        assert isinstance(execution, Execution)
-        if not execution.abandoned:
-            execution.run()
+        execution: Any = self._execution
+        try:
+            self._end(error)
+        except BaseException as struck:
+            execution.leave(struck)
+        else:
+            if not execution.abandoned:
+                execution.run()
         self._exit(execution, error)
 
     async def __aenter__(self) -> Self:
@@ -103,9 +107,14 @@ class Transaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        execution: Any = self._end(error)
-        if not execution.abandoned:
-            await execution.run()
+        execution: Any = self._execution
+        try:
+            self._end(error)
+        except BaseException as struck:
+            await execution.leave(struck)
+        else:
+            if not execution.abandoned:
+                await execution.run()
         self._exit(execution, error)
 
     # -- steps --------------------------------------------------------------------------------------------------------
@@ -253,7 +262,7 @@ class Transaction:
         self._failure = failure_of(SagaResult(execution.machine.plan, execution.machine.log, self.context))
         raise self._failure
 
-    def _end(self, error: BaseException | None) -> Driver:
+    def _end(self, error: BaseException | None) -> None:
         """Say that the block has ended."""
         execution = self._execution
         assert execution is not None
@@ -262,7 +271,6 @@ class Transaction:
                 execution.finish()
             else:
                 execution.give_up(error)
-        return execution
 
     def _exit(self, execution: Driver, error: BaseException | None) -> None:
         """Raise what the block has to, unless ``error`` is raised anyhow."""

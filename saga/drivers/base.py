@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers.calls import Made, Series, Surroundings, clock, make
-from saga.drivers.interrupts import is_taken
+from saga.drivers.interrupts import is_taken, put_straight
 from saga.drivers.outcomes import Message, Outcomes, Values
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
@@ -177,7 +177,10 @@ class Driver(Outcomes):
 
     def give_up(self, error: BaseException) -> None:
         """Undo an execution at rest."""
-        self.machine.give_up(error, self.now())
+        if isinstance(error, Exception):
+            self.machine.give_up(error, self.now())
+        else:  # it may have struck while the plan grew
+            put_straight(self, error)
 
     # -- commands and timers ------------------------------------------------------------------------------------------
 
@@ -209,8 +212,9 @@ class Driver(Outcomes):
     def _make_ready(self, call: Call) -> Context:
         """Make ready a call that the loop itself makes, and return its view."""
         view = self.context if self.plain else self.view_for(call)
-        self.inline = view.__binding__
-        self.inline.call = call
+        binding = view.__binding__
+        binding.call = None  # what is made ready has not begun: make() says when it does
+        self.inline = binding
         return view
 
     def _series(self, call: Call) -> tuple[Series, Callable[[Note], None]] | tuple[()]:
@@ -218,7 +222,10 @@ class Driver(Outcomes):
         if call.attempt != 1 or not self.plain:
             return ()
         machine, log = self.machine, self.machine.log
-        ahead = compensations_after(machine.state) if call.compensation else machine.plan.calls_after(call)
+        if call.compensation:
+            ahead = compensations_after(machine.state)
+        else:
+            ahead = None if log.must_decide() else machine.plan.calls_after(call)
         if ahead is None:
             return ()
         log.begin_series(self._epoch, not self._observers)

@@ -71,7 +71,7 @@ class Outcomes:
         self.values = values
         if views is not None:
             self._views = views
-        self.plain = machine.plan.plain and views is None and definition.timeout is None
+        self.plain = machine.plan.plain and definition.timeout is None  # a plain plan's views are all the context itself
 
     @property
     def views(self) -> Views:
@@ -107,7 +107,7 @@ class Outcomes:
                 self.raised(call, view, unawaited, elapsed, at)
             else:  # what it did besides is not known
                 if not self.plain:
-                    self.views.keep(step, view)
+                    view = self.views.take_over(step, view, machine.state.gave_up_on(step))
                 changes = self._changes(view)
                 machine.send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True, encoded=changes))
             return

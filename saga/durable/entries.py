@@ -148,11 +148,14 @@ class Recorded:
 def read_entries(entries: Sequence[Entry], codec: Codec) -> tuple[list[Recorded], Errors]:
     """Return what a journal says, and the errors it has.
 
-    :raises EncodingError: it cannot be read: a class in it is gone, or a later version of this package wrote it.
+    :raises EncodingError: it cannot be read: an entry is missing, a class in it is gone, or a later version of this package
+        wrote it.
     """
     recorded: list[Recorded] = []
     errors: Errors = {}
-    for entry in entries:
+    for number, entry in enumerate(entries, 1):
+        if entry.seq != number:
+            raise EncodingError(f"entry {number} of the journal is missing")
         one = _read(entry, codec, recorded)
         recorded.append(one)
         error = getattr(one.event, "error", None)

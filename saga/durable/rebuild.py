@@ -105,8 +105,11 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         view.__binding__.take_result(step.name, event.result)
     elif isinstance(event, e.StepFailed):
         step = steps[event.step]
-        view = views.for_compensate(step) if step.index in state.stragglers else views.for_execute(step)
-        views.keep(step, view)
+        if event.executed:  # it has ended well but for what came of it
+            view = views.take_over(step, views.for_compensate(step), True) if state.gave_up_on(step) else views.of(step)
+        else:
+            view = views.for_compensate(step) if step.index in state.stragglers else views.for_execute(step)
+            views.keep(step, view)
         recorded.apply(view)
     elif isinstance(event, e.StepTimedOut):
         step = steps[event.step]

@@ -22,7 +22,7 @@ def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Pla
     """Return the plan of ``flow``.
 
     :param resolver: makes a task, or a context manager for one, of a task class; without it the class is called.
-    :raises SagaDefinitionError: names clash, something is empty, a policy is wrong, a task is asynchronous.
+    :raises SagaDefinitionError: names clash, something is empty, or a policy is wrong.
     """
     plan = Plan("")
     compiler = _Compiler(plan, saga, resolver)
@@ -204,8 +204,6 @@ class _Compiler:
 def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:
     for leaving in exits:
         leaving.then = then
-        if isinstance(leaving, PlannedStep) and isinstance(then, tuple) and len(then) == 1:
-            leaving.following = then[0]
 
 
 # -- tasks and their policies -----------------------------------------------------------------------------------------

@@ -110,6 +110,11 @@ class Log:
             FOLDS[type(entry)](state, entry)
         return state
 
+    def must_decide(self) -> bool:
+        """Whether more than its steps stands between a plain flow and its end: what a series may not pass over."""
+        state = self._state
+        return state is not None and bool(state.compensating or state.compensations_failed or state.asking)
+
     def cause(self) -> tuple[BaseException | None, PlannedStep | None]:
         """Return why the execution gave up, and the step that failed."""
         state = self._state or self.state()  # what a series adds changes neither

@@ -23,7 +23,8 @@ class Standing:
     """Where an execution stands, as far as it matters for a person's actions. What is not known refuses nothing.
 
     :ivar gave_up: whether the undo has begun; :ivar idle: whether there is nothing under way or left to undo.
-    :ivar asking: the steps that wait for a decision; :ivar failed: those whose compensation failed for good.
+    :ivar asking: the steps in doubt that wait for a decision; :ivar failed: those whose compensation failed for good;
+    :ivar undecided: both, in the order declared.
     """
 
     status: Status
@@ -32,6 +33,7 @@ class Standing:
     idle: bool | None = None
     asking: tuple[str, ...] | None = None
     failed: tuple[str, ...] | None = None
+    undecided: tuple[str, ...] | None = None
 
 
 def standing_of(state: State) -> Standing:
@@ -41,8 +43,9 @@ def standing_of(state: State) -> Standing:
         return tuple(state.plan.steps[index].name for index in sorted(indexes))
 
     idle = not (state.executing or state.to_compensate or state.compensating)
-    asking, failed = names(state.asking), names(set(state.compensations_failed))
-    return Standing(state.status, state.cause is not None, state.past_pivot, idle, asking, failed)
+    asking, failed = state.asking, set(state.compensations_failed)
+    gave_up = state.cause is not None
+    return Standing(state.status, gave_up, state.past_pivot, idle, names(asking), names(failed), names(asking | failed))
 
 
 def _back(action: str, standing: Standing, step: str | None) -> str | None:
@@ -74,10 +77,8 @@ def _resume(action: str, standing: Standing, step: str | None) -> str | None:
 def _skip(action: str, standing: Standing, step: str | None) -> str | None:
     if standing.status is not STUCK:
         return f"the execution is not stuck ({standing.status}): there is nothing to skip"
-    if standing.asking is None or standing.failed is None:
-        return None
-    left = dict.fromkeys((*standing.asking, *standing.failed))
-    if step not in left:
+    left = standing.undecided
+    if left is not None and step not in left:
         return f"step {step!r} waits for no decision of a person; those that do: {', '.join(left) or 'none'}"
     return None
 

@@ -35,8 +35,7 @@ class PlannedStep:
     :ivar on_error: what follows when it has failed for good; :ivar in_doubt: ... when its outcome is unknown.
     :ivar compensates: whether there is anything to call to undo it.
     :ivar pause: what it waits for, where it is not called at all.
-    :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``; :ivar following: the step that
-        follows, where there is just one.
+    :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``.
     :ivar fallback: what starts instead when it has failed; :ivar fallback_on: ... with one of these.
     :ivar instead_of: the step whose fallback begins with this one.
     :ivar branches: the groups it is in, and which branch of each.
@@ -55,7 +54,6 @@ class PlannedStep:
     async_compensate: bool = False
     pause: Pause | None = None
     then: tuple[PlannedStep, ...] | Group | None = None
-    following: PlannedStep | None = None
     fallback: tuple[PlannedStep, ...] = ()
     fallback_on: tuple[type[Exception], ...] = ()
     instead_of: PlannedStep | None = None

@@ -85,7 +85,7 @@ class State:
         self.past_end = False  #: the flow's end was reached, so that it completes when nothing is under way
         self.past_pivot = False  #: the pivot has succeeded: nothing is compensated any more
 
-        # What is under way. A step is in one of these at the most.
+        # What is under way. A step is in one of these at the most, but for a compensation that waits.
         self.executing: set[int] = set()  #: an execute, or a wait, that the saga waits for
         self.stragglers: set[int] = set()  #: an execute that outlived its timeout and still runs
         self.retries: dict[int, RetryScheduled] = {}  #: an execute that failed and is to be attempted again

@@ -250,11 +250,18 @@ def test_an_earlier_format_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded.more == {}
 
 
+def test_a_journal_with_a_gap_is_refused_by_the_number_that_is_missing() -> None:
+    first, second, third = write([e.SagaStarted("s", "x", 0.0), e.StepStarted("a", 1, 1.0), e.SagaCompleted(2.0)])
+    assert len(read_entries([first, second, third], CODEC)[0]) == 3
+    with pytest.raises(EncodingError, match="^entry 2 of the journal is missing$"):
+        read_entries([first, third], CODEC)
+
+
 def test_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(
-        EncodingError, match=r"^entry 3 is a 'StepDreamt', which this version does not know; upgrade the package$"
+        EncodingError, match=r"^entry 1 is a 'StepDreamt', which this version does not know; upgrade the package$"
     ):
-        read_entries([Entry(3, "StepDreamt", "a", "{}", 0.0)], CODEC)
+        read_entries([Entry(1, "StepDreamt", "a", "{}", 0.0)], CODEC)
 
 
 # -- to look at ---------------------------------------------------------------------------------------------------------

@@ -105,3 +105,11 @@ def test_a_miss_survives_pickle_with_its_text() -> None:
         for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
             assert type(twin) is ContextKeyError
             assert str(twin) == str(error) != ""
+
+
+def test_a_missing_key_is_named_in_what_is_printed_of_its_error_too() -> None:
+    with pytest.raises(ContextKeyError) as caught:
+        Context(total=1)["totl"]
+    assert repr(caught.value) == f"ContextKeyError({str(caught.value)!r})"
+    assert "'totl'; did you mean 'total'?" in repr(caught.value)
+    assert caught.value.args == ("totl",)

@@ -54,11 +54,6 @@ def test_every_step_knows_what_follows_it(flow: Any, entry: str, links: dict[str
     assert followed(plan) == links
 
 
-def test_a_step_knows_the_one_that_follows_where_there_is_just_one() -> None:
-    plan = plan_of((A, B, C & D))
-    assert [getattr(step.following, "name", None) for step in plan.steps] == ["b", None, None, None]
-
-
 def test_a_fallback_and_its_step_know_each_other() -> None:
     plan = plan_of(fallback(A, B & C, on=OSError))
     a, b, c = plan.steps
