@@ -105,16 +105,19 @@ def test_an_interrupt_as_a_block_ends_or_grows_undoes_its_steps(where: str) -> N
         return None
 
     block, before = transaction("t"), sys.gettrace()
-    with pytest.raises(KeyboardInterrupt), block as tx:
-        tx.step(lambda: log.append("a"), lambda: log.append("-a"), name="a")
-        sys.settrace(strike)
-        try:
+
+    def run() -> None:
+        with block as tx:
+            tx.step(lambda: log.append("a"), lambda: log.append("-a"), name="a")
+            sys.settrace(strike)
             if where != "_end":
                 tx.step(lambda: log.append("b"), name="b")
-        finally:
-            if where != "_end":
-                sys.settrace(before)
-    sys.settrace(before)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    finally:
+        sys.settrace(before)
     assert log == ["a", "-a"]
     assert block.result is not None
     assert block.result.status is Status.COMPENSATED

@@ -253,7 +253,7 @@ def test_an_earlier_format_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_journal_with_a_gap_is_refused_by_the_number_that_is_missing() -> None:
     first, second, third = write([e.SagaStarted("s", "x", 0.0), e.StepStarted("a", 1, 1.0), e.SagaCompleted(2.0)])
     assert len(read_entries([first, second, third], CODEC)[0]) == 3
-    with pytest.raises(EncodingError, match="^entry 2 of the journal is missing$"):
+    with pytest.raises(EncodingError, match=r"^entry 2 of the journal is missing$"):
         read_entries([first, third], CODEC)
 
 
