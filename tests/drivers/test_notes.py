@@ -13,8 +13,8 @@ from saga.events import CompensationFailed, StepFailed
 from saga.machine import Machine, State
 from tests.kit import Calls
 
-NAMES = ("a", "b", "c", "d")
-LEFT = ("b", "d")  # these have nothing to undo
+NAMES = ("a", "b", "c", "d", "e")
+LEFT = ("b", "e")  # these have nothing to undo
 
 
 def plan_of() -> Any:
@@ -25,7 +25,7 @@ def plan_of() -> Any:
 
 
 def noted(forward: int, back: int = 0, asked: bool = True) -> Machine:
-    """Return a machine in which so many executes are noted, or one failed then and so many compensations are.
+    """Return a machine in which so many executes are noted, and, where one failed then, so many compensations.
 
     :param asked: whether its state is asked for before; otherwise somebody looks at its events when they are noted.
     """
@@ -54,39 +54,49 @@ def noted(forward: int, back: int = 0, asked: bool = True) -> Machine:
 def known(machine: Machine) -> Any:
     """Return all that a machine knows."""
     state = {name: repr(getattr(machine.state, name)) for name in State.__slots__ if name != "plan"}
-    return state, [type(command).__name__ for command in machine.commands], machine.status
+    return state, [type(command).__name__ for command in machine.commands]
 
 
 ERROR = OSError("no")
-WHAT_FOLLOWS: dict[str, tuple[int, int, Callable[[Machine], None]]] = {
-    "the first execute fails": (0, 0, lambda m: m.send(StepFailed("a", 1, 3.0, 1.0, ERROR))),
-    "the second execute fails": (1, 0, lambda m: m.send(StepFailed("b", 1, 3.0, 1.0, ERROR))),
-    "the last execute fails": (3, 0, lambda m: m.send(StepFailed("d", 1, 3.0, 1.0, ERROR))),
-    "the last execute is interrupted": (3, 0, lambda m: m.send(StepFailed("d", 1, 3.0, 1.0, ERROR, in_doubt=True))),
-    "it is given up after the first": (1, 0, lambda m: m.give_up(ERROR, 3.0)),
-    "it is given up before the last": (3, 0, lambda m: m.give_up(ERROR, 3.0)),
-    "the last compensation fails": (3, 1, lambda m: m.send(CompensationFailed("a", 1, 6.0, 1.0, ERROR))),
-    "nothing follows the executes": (4, 0, lambda m: None),
-    "nothing follows the compensations": (3, 2, lambda m: None),
+WHAT_FOLLOWS: dict[str, tuple[int, int, Callable[[Machine], None], Status]] = {
+    "the first execute fails": (0, 0, lambda m: m.send(StepFailed("a", 1, 3.0, 1.0, ERROR)), Status.COMPENSATED),
+    "the second execute fails": (1, 0, lambda m: m.send(StepFailed("b", 1, 3.0, 1.0, ERROR)), Status.COMPENSATING),
+    "the last execute fails": (4, 0, lambda m: m.send(StepFailed("e", 1, 3.0, 1.0, ERROR)), Status.COMPENSATING),
+    "the last execute is interrupted": (
+        4,
+        0,
+        lambda m: m.send(StepFailed("e", 1, 3.0, 1.0, ERROR, in_doubt=True)),
+        Status.COMPENSATING,
+    ),
+    "it is given up after the first": (1, 0, lambda m: m.give_up(ERROR, 3.0), Status.COMPENSATING),
+    "it is given up before the last": (4, 0, lambda m: m.give_up(ERROR, 3.0), Status.COMPENSATING),
+    "the second compensation fails": (4, 1, lambda m: m.send(CompensationFailed("c", 1, 6.0, 1.0, ERROR)), Status.COMPENSATING),
+    "the last compensation fails": (4, 2, lambda m: m.send(CompensationFailed("a", 1, 6.0, 1.0, ERROR)), Status.STUCK),
+    "the second execute runs": (1, 0, lambda m: None, Status.RUNNING),
+    "the last execute has returned": (5, 0, lambda m: None, Status.COMPLETED),
+    "the second compensation runs": (4, 1, lambda m: None, Status.COMPENSATING),
+    "the last compensation has returned": (4, 3, lambda m: None, Status.COMPENSATED),
 }
 
 
 @pytest.mark.parametrize("case", WHAT_FOLLOWS)
 def test_what_is_noted_is_in_the_state_when_something_follows(case: str) -> None:
-    forward, back, follow = WHAT_FOLLOWS[case]
+    forward, back, follow, status = WHAT_FOLLOWS[case]
     machines = [noted(forward, back, asked) for asked in (True, False)]
     for machine in machines:
         follow(machine)
     one, other = machines
+    assert (one.status, one.ended) == (other.status, other.ended) == (status, status.terminal)
     assert [repr(event) for event in one.events] == [repr(event) for event in other.events]
-    assert known(one) == known(other) == known(noted_anew(other, one))
+    assert (one.status, one.ended) == (status, status.terminal)
+    assert known(one) == known(other) == known(replayed(one))
 
 
-def noted_anew(machine: Machine, like: Machine) -> Machine:
-    """Return the machine that the events lead to, with the commands of another."""
-    replayed = machine.replayed()
-    replayed.commands = like.commands
-    return replayed
+def replayed(machine: Machine) -> Machine:
+    """Return the machine that the events lead to, with the same commands."""
+    twin = machine.replayed()
+    twin.commands = machine.commands
+    return twin
 
 
 def test_an_undo_that_nobody_looks_at_is_not_called_whole_where_a_person_must_decide(calls: Calls) -> None:

@@ -7,11 +7,11 @@ from . import ACROSS, DOUBT, DRIVERS, DURABLE, FRONT_DOORS, PROPERTIES, SEMANTIC
 __all__ = ["OF_MACHINE"]
 
 TRANSITIONS = (
-    ("RUNNING", "SagaCompensating", "COMPENSATING", SEMANTICS + "reverse_order"),
-    ("RUNNING", "SagaCompleted", "COMPLETED", SEMANTICS + "failures"),
+    ("RUNNING", "SagaCompensating", "COMPENSATING", DRIVERS + "notes"),
+    ("RUNNING", "SagaCompleted", "COMPLETED", DRIVERS + "notes"),
     ("RUNNING", "SagaStuck", "STUCK", DURABLE + "operations -k branches_in_doubt_are_decided"),
-    ("COMPENSATING", "SagaCompensated", "COMPENSATED", SEMANTICS + "failures"),
-    ("COMPENSATING", "SagaStuck", "STUCK", SEMANTICS + "reverse_order"),
+    ("COMPENSATING", "SagaCompensated", "COMPENSATED", DRIVERS + "notes"),
+    ("COMPENSATING", "SagaStuck", "STUCK", DRIVERS + "notes"),
     ("STUCK", "OperatorActed", "RUNNING, gave_up=False", DURABLE + "operations"),
     ("STUCK", "OperatorActed", "COMPENSATING, gave_up=True", DURABLE + "operations"),
 )
@@ -124,7 +124,7 @@ OF_MACHINE = [
         "an attempt after the saga gave up",
         "elif step.index in state.retries and state.status is RUNNING and self.halt is None:",
         "else:",
-        PROPERTIES + "machine_flows",
+        SEMANTICS + "failures -k no_attempt_is_made",
     ),
     Mutant(
         "compensations are not retried",
