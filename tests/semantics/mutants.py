@@ -82,6 +82,15 @@ def tried(mutant: Mutant | None, tests: str) -> str:
         return {0: "SURVIVED", 1: "noticed"}.get(ended.returncode, f"SURVIVED? pytest ended with {ended.returncode}")
 
 
+def together(chosen: list[Mutant]) -> list[str]:
+    """Return the tests of mutants, those of a file in one expression."""
+    of_files: dict[str, dict[str, None]] = {}
+    for mutant in chosen:
+        file, _, expression = mutant.tests.partition(" -k ")
+        of_files.setdefault(file, {})[expression] = None
+    return [file if "" in some else f"{file} -k ({') or ('.join(some)})" for file, some in of_files.items()]
+
+
 def moved() -> bool:
     """Say which mutants have moved."""
     told = []
@@ -99,9 +108,9 @@ def moved() -> bool:
 def survive(chosen: list[Mutant]) -> bool:
     """Try mutants and say what became of each. Return whether any is not noticed, or its tests tell nothing."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tests = sorted({mutant.tests for mutant in chosen})
-        unbroken = pool.map(lambda name: tried(None, name), tests)
-        failing = [name for name, told in zip(tests, unbroken, strict=True) if told != "SURVIVED"]
+        tests = together(chosen)
+        unbroken = pool.map(lambda some: tried(None, some), tests)
+        failing = [some for some, told in zip(tests, unbroken, strict=True) if told != "SURVIVED"]
         if failing:
             print(f"these tests fail on the engine as it is, so they tell nothing: {', '.join(failing)}")
             return True
