@@ -41,6 +41,12 @@ OF_STORAGE = [
         CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
     ),
     Mutant(
+        "a message to nobody is any error of a store",
+        'return UnknownExecutionError(f"there is no execution',
+        'return StorageError(f"there is no execution',
+        CONTRACT + "_inbox -k a_message_to_nobody" + IN_MEMORY,
+    ),
+    Mutant(
         "sqlite: an earlier epoch appends",
         'HOLDS = "id = ? AND epoch = ? AND owner = ?"',
         'HOLDS = "id = ? AND ? IS NOT NULL AND owner = ?"',
