@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from saga import Context, Retry, Saga, Skip, Status, parallel, sequence, step
+from saga.durable.codec import Codec
+from saga.durable.entries import read_entries, write_entries
+from saga.events import SagaCompensating, StepFailed
 from saga.storage import Entry, SqliteStore, Store
 from tests.kit import Watched, check_journal, journal_of, told, until
 
@@ -303,6 +306,35 @@ def test_errors_are_stored_with_type_text_and_traceback(watched: Watched) -> Non
     assert str(again.error) == "ValueError: no stock"
     assert "in fail" in again.report()
     assert "of apples" in again.report()
+
+
+def test_an_error_is_stored_once_and_read_as_one(store: Store) -> None:
+    def fail() -> None:
+        raise ValueError("no stock")
+
+    def stay() -> None:
+        raise KeyError("no way back")
+
+    saga = Saga("s").add_task(step(lambda: 1, stay, name="a")).add_task(step(fail, name="b"))
+    saga.try_execute(saga_id="x", store=store)
+    entries = store.journal("x")
+    payloads = {told(entry): json.loads(entry.payload) for entry in entries}
+    assert [name for name, payload in payloads.items() if "error" in payload] == ["StepFailed b", "CompensationFailed a"]
+    at = payloads["SagaCompensating b"]["error_at"]
+    assert told(entries[at - 1]) == "StepFailed b"
+    result = saga.load("x", store=store)
+    assert result.error is result.history[1].error
+    assert str(result.error) == "ValueError: no stock"
+
+
+def test_an_error_is_stored_once_though_another_process_has_read_it() -> None:
+    codec = Codec()
+    entries = write_entries([StepFailed("a", 1, 1.0, 0.5, ValueError("no stock"))], 0, {}, codec)
+    (read,), errors = read_entries(entries, codec)
+    entries += write_entries([SagaCompensating("a", read.event.error, 2.0)], 1, errors, codec)  # type: ignore[union-attr]
+    assert json.loads(entries[1].payload)["error_at"] == 1
+    (first, second), _ = read_entries(entries, codec)
+    assert first.event.error is second.event.error  # type: ignore[union-attr]
 
 
 def test_one_saga_executed_from_many_threads_keeps_its_journals_apart(store: Store) -> None:

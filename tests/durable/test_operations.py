@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from saga import InDoubt, Saga, Status, parallel, sequence, step
-from saga.errors import SagaCancelledError, SagaExecutionException, StorageError, UnknownExecutionError
+from saga.errors import ActionRefusedError, SagaCancelledError, SagaExecutionException, StorageError, UnknownExecutionError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, Store
@@ -111,10 +111,10 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(where: str, action: st
     build, world = stored(where, store)
     before = store.get("x"), journal_of(store, "x")
     text = REFUSED.get((where, action), "has ended")
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ActionRefusedError, match=text):
         act(Operations(store, "ann", sagas=[build(world)]), action)
     if text not in ("no compensation has failed", "a compensation has failed; use retry"):  # a definition is needed for these
-        with pytest.raises(ValueError, match=text):
+        with pytest.raises(ActionRefusedError, match=text):
             act(Operations(store, "ann"), action)
     assert (store.get("x"), journal_of(store, "x")) == before
     assert store.inbox("x") == []

@@ -89,6 +89,12 @@ def test_a_timeline_has_a_line_for_each_entry(store: Store) -> None:
     assert put_line.details["result"] == {"type": 3, "text": "mine"}
 
 
+def test_a_timeline_has_an_error_wherever_it_matters(many: Store) -> None:
+    lines = {line.kind: line.details for line in Operations(many, "ann").show("two0").journal}
+    assert lines["StepFailed"]["error"]["type"] == "builtins:ValueError"
+    assert lines["SagaCompensating"] == {"error": lines["StepFailed"]["error"]}
+
+
 def test_old_ended_executions_are_purged(many: Store) -> None:
     operations = Operations(many, "ann")
     assert operations.purge(older_than=60) == 0

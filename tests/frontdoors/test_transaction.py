@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from saga import Skip, Status, Transaction, step, transaction
+from saga import Retry, Skip, Status, Transaction, step, transaction
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
+from saga.events import StepSucceeded
 from tests.kit import PATIENCE, SHORT, Odd, failures, saga_of
 from tests.kit.blocks import Blocks
 
@@ -274,6 +275,24 @@ def test_observers_are_told_as_it_happens(blocks: Blocks) -> None:
     with pytest.raises(KeyError):
         blocks.run(body, logger=lambda event, info: told.append(type(event).__name__))
     assert told == ["SagaCompensating", "CompensationStarted", "CompensationSucceeded", "SagaCompensated"]
+
+
+def test_observers_know_the_steps_of_a_block_as_they_come(blocks: Blocks) -> None:
+    known: list[tuple[str, ...]] = []
+    retries: dict[str, Any] = {}
+
+    def observe(event: Any, info: Any) -> None:
+        known.append(info.plan.names)
+        if isinstance(event, StepSucceeded):
+            retries[event.step] = info.step(event.step).retry.max_attempts
+
+    def body(tx: Transaction) -> Any:
+        yield blocks.do("a", retry=Retry(3))
+        yield blocks.do("b")
+
+    blocks.run(body, logger=observe)
+    assert list(dict.fromkeys(known)) == [("a",), ("a", "b")]
+    assert retries == {"a": 3, "b": 1}
 
 
 def test_a_block_tells_that_it_started() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from saga.errors import StorageError
 from saga.storage import Append, Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
-from tests.kit.waiting import Gate, until
+from tests.kit.waiting import LONG, Gate, until
 
 
 @contextmanager
@@ -178,10 +178,11 @@ def until_renewed(store: Store, saga_id: str, times: int = 1) -> None:
 
 
 def outlive_its_lease(store: Store, saga_id: str) -> None:
-    """Wait until the lease an execution has now is over, unless it is renewed meanwhile."""
+    """Wait until the lease an execution has now is over, and see that nobody else can have it: it was renewed meanwhile."""
     row = store.get(saga_id)
     assert row is not None
     until(lambda: store.now() > row.lease_until)
+    assert list(store.claim("another", LONG, saga_id=saga_id)) == []
 
 
 def found_after(store: Store, saga_id: str, entries: int | None = None) -> MemoryStore:

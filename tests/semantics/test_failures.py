@@ -9,6 +9,7 @@ import pytest
 
 from saga import Compensate, Context, Retry, Saga, Skip, Status, parallel, step
 from saga.events import RetryScheduled, SagaCompensating, StepFailed, StepSkipped, StepStarted
+from saga.machine import Machine, Wait
 from tests.kit import PATIENCE, failing_times
 
 
@@ -120,6 +121,20 @@ def test_no_attempt_is_made_once_another_branch_has_failed(make: Any, log: list[
     assert isinstance(result.error, ZeroDivisionError)
     assert result.status is Status.COMPENSATED
     assert watch.at(RetryScheduled) < watch.at(SagaCompensating)
+
+
+def test_no_attempt_is_made_that_is_due_when_another_branch_has_failed(make: Any) -> None:
+    saga = Saga("s").add_task(parallel(make("w", retry=Retry(2, backoff=1.0)), make("bad")))
+    machine = Machine(saga.plan, "s", "id")
+    machine.start(0.0)
+    machine.send(StepFailed("w", 1, 1.0, 1.0, ValueError()))
+    wait = machine.commands.pop()
+    assert isinstance(wait, Wait)
+    machine.send(StepFailed("bad", 1, 1.5, 1.5, ValueError()))
+    machine.commands.clear()
+    machine.wake(wait, 2.0)
+    assert machine.commands == []
+    assert machine.status is Status.COMPENSATED
 
 
 def test_a_step_may_bring_other_policies_than_its_task(make: Any, log: list[str]) -> None:

@@ -1,0 +1,52 @@
+"""What ``tests/semantics/mutants.py`` breaks, room by room of the package. No test lives here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = [
+    "ACROSS",
+    "CONTRACT",
+    "CROWD",
+    "DOUBT",
+    "DRIVERS",
+    "DURABLE",
+    "FRONT_DOORS",
+    "GROUP_COMMIT",
+    "IN_MEMORY",
+    "IN_SQLITE",
+    "JOURNAL",
+    "LEASES",
+    "PROPERTIES",
+    "RECOVERY",
+    "SEMANTICS",
+    "SEVERAL",
+    "START_ONCE",
+    "TURNS",
+    "VALUES",
+    "Mutant",
+]
+
+SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
+DRIVERS, FRONT_DOORS = "tests/drivers/test_", "tests/frontdoors/test_"
+DURABLE = "tests/durable/test_"
+JOURNAL, VALUES, LEASES = DURABLE + "journal", DURABLE + "values", DURABLE + "leases"
+RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_several", DURABLE + "start_once"
+DOUBT, ACROSS = DURABLE + "doubt", DURABLE + "died_anywhere"
+CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"
+CROWD, TURNS = "tests/storage/test_postgres_crowd", "tests/storage/test_turns"
+IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
+
+
+class Mutant(NamedTuple):
+    """What is broken, the text that does it, what takes its place, and the tests that must notice.
+
+    The text occurs once in the package, or once in ``file`` where that is given: the two drivers say some things alike. The
+    tests are a file without its ending, or ``file -k expression``, which begins with a part of a test's name.
+    """
+
+    name: str
+    old: str
+    new: str
+    tests: str
+    file: str = ""

@@ -1,0 +1,209 @@
+"""Drivers broken: calls and what is around them, outcomes, interrupts, views of the context, and the doors in front of them."""
+
+from __future__ import annotations
+
+from . import DRIVERS, FRONT_DOORS, LEASES, PROPERTIES, SEMANTICS, Mutant
+
+__all__ = ["OF_DRIVERS"]
+
+LEFT = "        except BaseException as error:\n            self._leave(entered, error)\n            raise\n"
+SWALLOWED = (
+    "        except BaseException as error:\n"
+    "            if any(one.__exit__(type(error), error, error.__traceback__) for one in entered):\n"
+    "                return None\n            raise\n"
+)
+ANOTHER = "# the task executed another saga with it\n            set_binding(view, binding)\n"
+IN_A_SERIES = "        if series is None or log is None or (value is not None and "
+
+OF_DRIVERS = [
+    # -- calls --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "an `around` that swallows an exception makes a success of it",
+        "            value = method(view)\n" + LEFT,
+        "            value = method(view)\n" + SWALLOWED,
+        DRIVERS + "around -k swallows",
+    ),
+    Mutant(
+        "an `around` that swallows an exception makes a success of it in an event loop",
+        "            value = await method(view)\n" + LEFT,
+        "            value = await method(view)\n" + SWALLOWED,
+        DRIVERS + "around -k swallows",
+    ),
+    Mutant(
+        "an `around` that raises prevents the call",
+        "            except Exception:\n                self._report(around)\n",
+        "            except Exception:\n                raise\n",
+        DRIVERS + "around -k raises",
+    ),
+    Mutant(
+        "an `around` that raises as it is left changes the outcome",
+        "                if other is not error:",
+        "                raise\n                if other is not error:",
+        DRIVERS + "around -k raises",
+    ),
+    Mutant(
+        "a series goes on after a coroutine that nobody awaits",
+        ANOTHER + IN_A_SERIES + "(type(value) is kind or type(value) is CoroutineType)",
+        ANOTHER + IN_A_SERIES + "type(value) is kind",
+        FRONT_DOORS + "not_awaited",
+    ),
+    Mutant(
+        "a series goes on after a context that a task returned",
+        ANOTHER + IN_A_SERIES + "(type(value) is kind or type(value) is CoroutineType)",
+        ANOTHER + IN_A_SERIES + "type(value) is CoroutineType",
+        FRONT_DOORS + "declared -k context",
+    ),
+    Mutant(
+        "a call that raised is noted as one that returned",
+        "            del series, log, surroundings  # the error's traceback may keep this frame, and the log keeps the error\n"
+        "            return call, False, error, clock() - started",
+        "            return call, True, None, clock() - started",
+        SEMANTICS + "failures",
+    ),
+    # -- interrupts ---------------------------------------------------------------------------------------------------
+    Mutant(
+        "swallow an interrupt",
+        "    if execution.interrupt is not None:\n        execution.interrupt.add_note(result.report())",
+        "    if False:\n        execution.interrupt.add_note(result.report())",
+        SEMANTICS + "interrupts",
+    ),
+    Mutant(
+        "an interrupt ends the driver",
+        "                struck = error\n",
+        "                raise\n",
+        SEMANTICS + "ctrl_c",
+    ),
+    # -- views --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a given-up straggler's changes are seen",
+        "        if given_up:\n            return view\n",
+        "",
+        SEMANTICS + "stragglers",
+    ),
+    Mutant(
+        "branches share a view",
+        "self._scopes[scope] = fork(self._scope(self._parent(scope)))",
+        "self._scopes[scope] = self._scope(self._parent(scope))",
+        SEMANTICS + "parallel",
+    ),
+    Mutant(
+        "branches share containers",
+        "twin.__dict__.update((key, isolated(value, memo)) for key, value in view.__dict__.items())",
+        "twin.__dict__.update(view.__dict__)",
+        SEMANTICS + "parallel",
+    ),
+    Mutant(
+        "no conflict is one",
+        "if key in changed and not _agree(changed[key][1], value):",
+        "if False:",
+        SEMANTICS + "parallel",
+    ),
+    Mutant(
+        "merge in any order",
+        "zip(group.names, views, strict=True)",
+        "reversed(list(zip(group.names, views, strict=True)))",
+        SEMANTICS + "parallel",
+    ),
+    Mutant(
+        "removed keys come back",
+        "changes.update((key, _MISSING) for key in base if key not in now)",
+        "pass",
+        PROPERTIES + "context_views",
+    ),
+    # -- timers -------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a receive's time is over though its signal is in the inbox",
+        "            self.mail = True\n        return due",
+        "            pass\n        return due",
+        FRONT_DOORS + "waiting -k a_signal_that_only_the_store_knows",
+    ),
+    # -- observers ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "observers of a block know no step of it",
+        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.machine.plan)",
+        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.definition.plan)",
+        FRONT_DOORS + "transaction -k observers_know_the_steps",
+    ),
+    Mutant(
+        "observers are told of no plan",
+        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.machine.plan)",
+        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context)",
+        FRONT_DOORS + "transaction -k observers_know_the_steps",
+    ),
+    # -- stores that fail, as drivers take it -------------------------------------------------------------------------
+    Mutant(
+        "go on without the journal",
+        "self.journal.commit(self.machine)\n            except Exception as error:\n"
+        "                raise UnstoredError(error) from error",
+        "self.journal.commit(self.machine)\n            except Exception:\n                self.journal = None",
+        LEASES + " -k a_store_that_fails_at_any_write",
+    ),
+    Mutant(
+        "go on without the journal in an event loop",
+        "            raise UnstoredError(error) from error\n        then(result)",
+        "            return\n        then(result)",
+        DRIVERS + "event_loop -k a_store_that_fails_under_asyncio_run",
+    ),
+    Mutant(
+        "a fault of the store is the step's",
+        "                self.journal.commit(self.machine)\n            except Exception as error:",
+        "                self.journal.commit(self.machine)\n            except StorageError as error:",
+        LEASES + " -k what_a_faulty_store_raises",
+    ),
+    Mutant(
+        "the lease is kept after a failure",
+        "        else:\n            self.journal.give_back()",
+        "        else:\n            pass",
+        LEASES + " -k a_store_that_fails_at_any_write",
+    ),
+    Mutant(
+        "the lease is given back while a branch runs",
+        "        while any(beside.outcome is None for beside in self.beside.values()):\n            self._wakes.get()\n",
+        "",
+        LEASES + " -k a_lease_is_not_given_back_while_a_branch_runs",
+    ),
+    Mutant(
+        "who lost the lease goes on",
+        "                self.journal.commit(self.machine)\n            except Exception as error:\n                raise",
+        "                self.journal.commit(self.machine)\n            except Exception as error:\n"
+        "                if 'no longer held' not in str(error):\n                    raise",
+        LEASES + " -k who_has_lost_the_lease_stops",
+    ),
+    Mutant(
+        "who lost the lease begins its other branches",
+        "        call_off(self)\n        if self.beside:",
+        "        if self.beside:",
+        "tests/crash/test_storage_failures -k a_branch_that_has_not_begun",
+    ),
+    # -- definitions and doors ----------------------------------------------------------------------------------------
+    Mutant(
+        "state on the saga",
+        "        if store is None:\n            return Execution(",
+        "        self.context = context\n        if store is None:\n            return Execution(",
+        SEMANTICS + "one_saga_many_executions",
+    ),
+    Mutant(
+        "executions share their results",
+        "        self.results: dict[str, Any] = {}\n",
+        '        self.results: dict[str, Any] = vars(Binding.__init__).setdefault("results", {})\n',
+        SEMANTICS + "one_saga_many_executions",
+    ),
+    Mutant(
+        "one id for all",
+        "saga_id = os.urandom(16).hex()",
+        'saga_id = "id"',
+        SEMANTICS + "one_saga_many_executions",
+    ),
+    Mutant(
+        "import configures logging",
+        "from saga.transaction import Transaction, transaction\n",
+        "import logging\n\nfrom saga.transaction import Transaction, transaction\n\nlogging.basicConfig()\n",
+        SEMANTICS + "import",
+    ),
+    Mutant(
+        "a block's step is not told to the journal",
+        """execution.add(self._plan.extend(found, allow_async), f',"task":{text}')""",
+        "execution.add(self._plan.extend(found, allow_async))",
+        FRONT_DOORS + "transaction_stored -k the_undo_of_a_dead_process",
+    ),
+]

@@ -1,0 +1,334 @@
+"""Durable executions broken: journals and their entries, values, leases, starting, rebuilding, recovering, and operations."""
+
+from __future__ import annotations
+
+from . import ACROSS, DOUBT, DRIVERS, DURABLE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
+
+__all__ = ["OF_DURABLE"]
+
+OF_DURABLE = [
+    # -- 7: the journal -----------------------------------------------------------------------------------------------
+    Mutant(
+        "call before its intent is stored",
+        "type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:\n                self._publish()",
+        "type(commands[0]) not in (*STORED_WITH_WHAT_FOLLOWS, Call):\n                self._publish()",
+        JOURNAL + " -k every_intent_is_stored_before_its_call",
+    ),
+    Mutant(
+        "await before its intent is stored",
+        "type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:\n                await self._publish()",
+        "type(commands[0]) not in (*STORED_WITH_WHAT_FOLLOWS, Call):\n                await self._publish()",
+        JOURNAL + " -k every_intent_is_stored_before_its_call",
+    ),
+    Mutant(
+        "undo before compensating is stored",
+        "not in STORED_WITH_WHAT_FOLLOWS:\n                self._publish()",
+        "not in STORED_WITH_WHAT_FOLLOWS and not getattr(commands[0], 'compensation', False):\n                self._publish()",
+        JOURNAL + " -k every_intent_is_stored_before_its_call",
+    ),
+    Mutant(
+        "the undo begins without its status",
+        "return str(status) if status is not self._status else None",
+        "return str(status) if status.terminal else None",
+        JOURNAL + " -k an_undo_costs_one_commit",
+    ),
+    Mutant(
+        "a commit for every entry",
+        "            self._append(entries, status)\n        except StorageError:",
+        "            for entry in entries[:-1]:\n                self._append([entry], self._status)\n"
+        "            self._append(entries[-1:], status)\n        except StorageError:",
+        JOURNAL + " -k each_commit_has_an_outcome_and_the_next_intent",
+    ),
+    Mutant(
+        "a group's join has a commit of its own",
+        "STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)",
+        "STORED_WITH_WHAT_FOLLOWS: Final = (Finish,)",
+        JOURNAL + " -k the_intents_of_a_group_share_a_commit",
+    ),
+    Mutant(
+        "observers hear of what is not stored",
+        "            try:\n                self.journal.commit(self.machine)",
+        "            try:\n                if self._observers:\n                    self._show()\n"
+        "                self.journal.commit(self.machine)",
+        JOURNAL + " -k observers_see_stored_events_only",
+    ),
+    # -- entries: what a payload looks like ---------------------------------------------------------------------------
+    Mutant(
+        "an error is stored with each entry that has it",
+        "_, known = errors.setdefault(id(value), (value, number))",
+        "_, known = value, number",
+        JOURNAL + " -k an_error_is_stored_once",
+    ),
+    Mutant(
+        "an error that is stored already is stored again by a recovery",
+        "errors.setdefault(id(error), (error, entry.seq))",
+        "pass",
+        JOURNAL + " -k an_error_is_stored_once",
+    ),
+    Mutant(
+        "where an error is stored is not looked up",
+        "before[at - 1].event.error",
+        'EncodingError(f"the error of entry {at}")',
+        JOURNAL + " -k an_error_is_stored_once",
+    ),
+    Mutant(
+        "where an error is stored is not looked up for who looks on",
+        'details["error"] = found[details.pop("error_at") - 1]["error"]',
+        'details.pop("error_at")',
+        DURABLE + "operations_looking -k a_timeline_has_an_error",
+    ),
+    Mutant(
+        "a journal of a later version is read as this one's",
+        'if payload.pop("format", FORMAT) > FORMAT:',
+        'if payload.pop("format", FORMAT) == 0:',
+        DURABLE + "later_versions",
+    ),
+    Mutant(
+        "a journal says nothing of its format",
+        ',"format":{FORMAT}{event.encoded}',
+        "{event.encoded}",
+        DURABLE + "later_versions",
+    ),
+    # -- 8: values ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "believe a result that is not read back",
+        "            value = codec.decode(text)\n        return value,",
+        "        return value,",
+        VALUES + " -k a_task_cannot_reach_into_the_context",
+    ),
+    Mutant(
+        "believe a change that is not read back",
+        "    for key, (value, _) in read.items():\n        values[key] = value\n",
+        "",
+        VALUES + " -k a_task_cannot_reach_into_the_context",
+    ),
+    Mutant(
+        "what cannot be stored was not executed",
+        "machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))",
+        "machine.send(StepFailed(step.name, call.attempt, at, elapsed, error))",
+        VALUES + " -k a_step_whose_outcome_cannot_be_stored",
+    ),
+    Mutant(
+        "what cannot be stored stays in the context",
+        "        _revert(codec, view)\n        raise",
+        "        raise",
+        VALUES + " -k a_step_whose_outcome_cannot_be_stored",
+    ),
+    Mutant(
+        "what a failing step leaves stays in the context",
+        "        _revert(codec, view)\n        logging",
+        "        logging",
+        VALUES + " -k what_a_failing_step_leaves_that_cannot_be_stored",
+    ),
+    Mutant(
+        "the input is checked by the first step",
+        'codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}',
+        'codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items() if type(value) in ATOMS}',
+        VALUES + " -k an_input_that_cannot_be_stored_is_refused",
+    ),
+    Mutant(
+        "an error that does not name the key",
+        'text = codec.encode(value, f"context.{key}")',
+        "text = codec.encode(value)",
+        VALUES + " -k a_step_whose_outcome_cannot_be_stored",
+    ),
+    Mutant(
+        "tuples become lists",
+        "tuple: lambda value, depth: f'{{\"$tuple\":{self._write_list(value, depth)}}}',",
+        "tuple: lambda value, depth: self._write_list(value, depth),",
+        VALUES + " -k values_come_back_with_their_type",
+    ),
+    Mutant(
+        "what a recovered step changes is stored with all the rest",
+        "        remember_recorded(view, codec)\n    return Rebuilt",
+        "        view.__binding__.recorded = {}\n    return Rebuilt",
+        VALUES + " -k what_a_recovered_step_changes",
+    ),
+    # -- 9: one owner -------------------------------------------------------------------------------------------------
+    Mutant(
+        "no lease is kept",
+        "                self._renew(store, [one for one in held if one.seconds == seconds], seconds)",
+        "                pass",
+        LEASES + " -k a_slow_step_keeps_its_lease",
+    ),
+    Mutant(
+        "the lease of what was joined is not kept",
+        "rebuilt.views)\n    journal.keep_lease(definition.lease, execution)\n",
+        "rebuilt.views)\n",
+        LEASES + " -k who_finishes_what_it_joined_keeps_its_lease",
+    ),
+    Mutant(
+        "the leases of those that wait are not kept",
+        "held = list(self._held.values())\n                if",
+        "held = [one for one in self._held.values() if one.until == math.inf]\n                if",
+        LEASES + " -k a_slow_recovered_step_keeps_its_lease",
+    ),
+    Mutant(
+        "the heartbeat is as slow as ever",
+        "if seconds / 3 < self._interval:",
+        "if False:",
+        LEASES + " -k a_slow_step_keeps_its_lease",
+    ),
+    Mutant(
+        "a failing heartbeat ends all",
+        '            logging.getLogger("saga").warning("leases could not be renewed: %s", error)\n            return',
+        "            raise",
+        LEASES + " -k heartbeats_that_fail_are_tried_again",
+    ),
+    Mutant(
+        "two threads of a process are two owners",
+        "with _lock:  # two threads that begin at the same time have the same owner\n            if _owner[0] != os.getpid():",
+        "if True:\n            if True:",
+        LEASES + " -k begin_at_the_same_time",
+    ),
+    # -- 11: stores that fail -----------------------------------------------------------------------------------------
+    Mutant(
+        "what is not stored counts as stored",
+        "            self._append(entries, status)\n        except StorageError:",
+        "            self.written += len(entries)\n            self._append(entries, status)\n"
+        "            self.written -= len(entries)\n        except StorageError:",
+        LEASES + " -k an_interrupt_in_any_write",
+    ),
+    Mutant(
+        "what is stored counts as not stored",
+        "stored = self._stored_already(entries)",
+        "stored = 0",
+        LEASES + " -k an_interrupt_in_any_write",
+    ),
+    Mutant(
+        "what could not be stored together counts as stored",
+        "            if stored:\n                journal.take_stored",
+        "            if True:\n                journal.take_stored",
+        SEVERAL + " -k what_could_not_be_stored_together",
+    ),
+    Mutant(
+        "what could not be stored with others counts as stored",
+        "elif one.journal.written == len(one.machine.events):",
+        "elif group.done:",
+        DRIVERS + "commits_together -k cannot_be_stored",
+    ),
+    # -- starting: the same id, another definition --------------------------------------------------------------------
+    Mutant(
+        "another input joins",
+        "if existing.digest != new.digest:",
+        "if False:",
+        START_ONCE + " -k another_input_is_refused",
+    ),
+    Mutant(
+        "another saga joins",
+        "if existing.name != name:",
+        "if False:",
+        START_ONCE + " -k another_saga_is_refused",
+    ),
+    Mutant(
+        "the order of keys makes another input",
+        "for key in sorted(texts):",
+        "for key in texts:",
+        START_ONCE + " -k keys_in_another_order",
+    ),
+    Mutant(
+        "who waits for what was purged is told of a fault",
+        'raise UnknownExecutionError(f"execution {saga_id!r} was purged")\n    if e.Status',
+        'raise LookupError(f"execution {saga_id!r} was purged")\n    if e.Status',
+        START_ONCE + " -k one_that_is_purged_while_waited_for",
+    ),
+    # -- rebuilding ---------------------------------------------------------------------------------------------------
+    Mutant(
+        "a recovered step does not get the result before it",
+        "view.__binding__.take_result(step.name, event.result)",
+        "view.__binding__.results[step.name] = event.result",
+        ACROSS + " -k a_run_that_died_anywhere_and_is_rerun",
+    ),
+    Mutant(
+        "another key after a crash",
+        "bind(context, plan, row.saga_id)",
+        'bind(context, plan, f"{row.saga_id}/{row.epoch}")',
+        DOUBT + " -k idempotency_key",
+    ),
+    Mutant(
+        "an execution without entries is rebuilt",
+        '    if not recorded:\n        raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")\n',
+        "",
+        START_ONCE + " -k purged",
+    ),
+    Mutant(
+        "another saga's execution is loaded",
+        "if row is None or row.name != definition.name:",
+        "if row is None:",
+        DURABLE + "load -k what_is_not_there",
+    ),
+    Mutant(
+        "an execution that is not there is any error of a store",
+        'raise UnknownExecutionError(f"there is no execution {saga_id!r}")',
+        'raise StorageError(f"there is no execution {saga_id!r}")',
+        DURABLE + "operations -k one_that_is_not_there",
+        file="saga/operations.py",
+    ),
+    Mutant(
+        "finish by a definition that changed",
+        "if row.fingerprint != plan.fingerprint and row.version not in definition.compatible_with:",
+        "if False:",
+        RECOVERY + " -k a_definition_that_changed and another",
+    ),
+    Mutant(
+        "nobody says what is compatible",
+        "if row.fingerprint != plan.fingerprint and row.version not in definition.compatible_with:",
+        "if row.fingerprint != plan.fingerprint:",
+        RECOVERY + " -k a_new_definition_may_say",
+    ),
+    # -- recovering ---------------------------------------------------------------------------------------------------
+    Mutant(
+        "try a definition that changed for ever",
+        "        except DefinitionChangedError as error:\n            self._park(row, lease, str(error))",
+        "        except DefinitionChangedError:\n            keeper_of(self.store).give_back(lease, delay=60.0)",
+        RECOVERY + " -k a_definition_that_changed",
+    ),
+    Mutant(
+        "the next task runs before the end of the one before it is stored",
+        "                if ended is not None:\n                    if one.execution is not None:",
+        "                if ended is not None and following is None:\n                    if one.execution is not None:",
+        SEVERAL + " -k before_a_task_runs_the_end",
+    ),
+    Mutant(
+        "what may have killed a process is read before an end is stored",
+        "following is not None and following.row.recoveries == 1)",
+        "following is not None)",
+        SEVERAL + " -k one_whose_journal_kills_the_process",
+    ),
+    Mutant(
+        "executions wait for a slow one for ever",
+        "until = time.monotonic() + BEAT if waits else math.inf",
+        "until = math.inf",
+        SEVERAL + " -k what_waits_behind_a_slow_step",
+    ),
+    Mutant(
+        "what is being given back is forgotten",
+        'those before it took long", row.saga_id)\n            return',
+        'those before it took long", row.saga_id)\n            one.done = True\n            return',
+        SEVERAL + " -k what_is_being_given_back",
+    ),
+    Mutant(
+        "a claim with which nothing was tried counts",
+        "self.give_back(one.lease, untried=True)",
+        "self.give_back(one.lease)",
+        SEVERAL + " -k what_waits_behind_a_slow_step",
+    ),
+    Mutant(
+        "a message to an execution that waits for others is lost",
+        "        self.mail = True\n\n    def unstored",
+        "        pass\n\n    def unstored",
+        SEVERAL + " -k a_message_to_one_that_waits",
+    ),
+    Mutant(
+        "an execution kills recoveries for ever",
+        "if row.recoveries > self.max_attempts and not made_progress(",
+        "if False and not made_progress(",
+        RECOVERY + " -k an_execution_that_kills_each_recovery",
+    ),
+    Mutant(
+        "give up an execution that gets on",
+        "row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts)",
+        "row.recoveries > self.max_attempts",
+        RECOVERY + " -k an_execution_that_gets_on",
+    ),
+]

@@ -1,0 +1,326 @@
+"""The machine broken: its state, what it decides, its log, recovery and operators. And what plans and policies say."""
+
+from __future__ import annotations
+
+from . import ACROSS, DOUBT, DRIVERS, DURABLE, FRONT_DOORS, PROPERTIES, SEMANTICS, Mutant
+
+__all__ = ["OF_MACHINE"]
+
+TRANSITIONS = (
+    ("RUNNING", "SagaCompensating", "COMPENSATING", DRIVERS + "notes"),
+    ("RUNNING", "SagaCompleted", "COMPLETED", DRIVERS + "notes"),
+    ("RUNNING", "SagaStuck", "STUCK", DURABLE + "operations -k branches_in_doubt_are_decided"),
+    ("COMPENSATING", "SagaCompensated", "COMPENSATED", DRIVERS + "notes"),
+    ("COMPENSATING", "SagaStuck", "STUCK", DRIVERS + "notes"),
+    ("STUCK", "OperatorActed", "RUNNING, gave_up=False", DURABLE + "operations"),
+    ("STUCK", "OperatorActed", "COMPENSATING, gave_up=True", DURABLE + "operations"),
+)
+
+OF_MACHINE = [
+    # -- state: what an event changes ---------------------------------------------------------------------------------
+    *(
+        Mutant(f"no transition: {before}, {event}, {after}", f"    Transition({before}, {event}, {after}),\n", "", tests)
+        for before, event, after, tests in TRANSITIONS
+    ),
+    Mutant(
+        "a person's action leads forward though the undo has begun",
+        "    Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),",
+        "    Transition(STUCK, OperatorActed, RUNNING, gave_up=True),",
+        DURABLE + "operations",
+    ),
+    Mutant(
+        "compensate the failing step",
+        "elif (step.compensate_on_failure or event.executed) and step.compensates:",
+        "elif step.compensates:",
+        SEMANTICS + "failures",
+    ),
+    Mutant(
+        "an interrupt is not in doubt",
+        "    elif event.in_doubt:\n        _doubt(state, step)",
+        "    elif event.in_doubt:\n        pass",
+        SEMANTICS + "interrupts",
+    ),
+    Mutant(
+        "compensate a straggler before it ends",
+        "state.stragglers.add(step.index)",
+        "_doubt(state, step)",
+        SEMANTICS + "stragglers",
+    ),
+    Mutant(
+        "a late success is owed no undo",
+        "    if step.compensates:\n        state.to_compensate.append(index)\n    if step.pivot",
+        "    if step.compensates and index not in state.skipped:\n        state.to_compensate.append(index)\n    if step.pivot",
+        SEMANTICS + "stragglers",
+    ),
+    Mutant(
+        "compensate what a person is to be asked about",
+        "    if step.in_doubt is InDoubt.ASK:\n        state.asking",
+        "    if False:\n        state.asking",
+        DOUBT + " -k branches_in_doubt",
+    ),
+    # -- decide: what follows from it ---------------------------------------------------------------------------------
+    Mutant(
+        "undo in forward order",
+        "self.compensate(self.plan.steps[state.to_compensate[-1]], at)",
+        "self.compensate(self.plan.steps[state.to_compensate[0]], at)",
+        SEMANTICS + "reverse_order",
+    ),
+    Mutant(
+        "stop at the first failing compensation",
+        "not (state.compensations_failed and self.stop_on_compensation_failure)",
+        "not state.compensations_failed",
+        SEMANTICS + "reverse_order",
+    ),
+    Mutant(
+        "call it compensated though an undo failed",
+        "if state.compensations_failed or state.asking:\n            self.record",
+        "if state.asking:\n            self.record",
+        SEMANTICS + "reverse_order",
+    ),
+    Mutant(
+        "call it compensated though a person must decide about a step",
+        "if state.compensations_failed or state.asking:\n            self.record",
+        "if state.compensations_failed:\n            self.record",
+        SEMANTICS + "interrupts -k a_step_to_ask_about",
+    ),
+    Mutant(
+        "skip an interrupt",
+        "elif step.on_error is Skip and isinstance(error, Exception):",
+        "elif step.on_error is Skip:",
+        DRIVERS + "stopped_past_the_pivot",
+    ),
+    Mutant(
+        "terminal with a straggler open",
+        "        if state.stragglers:\n            return\n",
+        "",
+        SEMANTICS + "stragglers",
+    ),
+    Mutant(
+        "retry beside a straggler",
+        "elif not event.running:\n            self._retry",
+        "else:\n            self._retry",
+        SEMANTICS + "stragglers",
+    ),
+    Mutant(
+        "the deadline ends compensations",
+        "if state.status.terminal or state.past_pivot or state.past_end or self.closed:\n            return None\n"
+        "        error = SagaTimeoutError",
+        "state.compensating.clear()\n        error = SagaTimeoutError",
+        SEMANTICS + "timeout",
+    ),
+    Mutant(
+        "the deadline waits for running steps",
+        "self.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))",
+        "pass",
+        SEMANTICS + "timeout",
+    ),
+    Mutant(
+        "undo while siblings run",
+        "if state.executing or state.status.terminal:",
+        "if state.status.terminal:",
+        SEMANTICS + "parallel",
+    ),
+    Mutant(
+        "an attempt after the saga gave up",
+        "elif step.index in state.retries and state.status is RUNNING and self.halt is None:",
+        "else:",
+        SEMANTICS + "failures -k no_attempt_is_made",
+    ),
+    Mutant(
+        "compensations are not retried",
+        "if step.compensation_retry.allows(event.attempt, event.error):",
+        "if False:",
+        PROPERTIES + "machine_sequences",
+    ),
+    Mutant(
+        "state that no event tells",
+        "policy = step.compensation_retry if compensation else step.retry",
+        "policy = step.compensation_retry if compensation else step.retry\n        self.state.attempts[step.index] = attempt",
+        PROPERTIES + "machine_sequences",
+    ),
+    # -- log: notes, and the series that a driver notes ---------------------------------------------------------------
+    Mutant(
+        "undo in forward order while nobody looks",
+        "for index in reversed(state.to_compensate)], None]",
+        "for index in state.to_compensate], None]",
+        SEMANTICS + "reverse_order",
+    ),
+    Mutant(
+        "a note says compensated though an undo failed",
+        "or state.compensations_failed or state.asking:\n        return None",
+        "or state.asking:\n        return None",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "a note says compensated though a person must decide about a step",
+        "or state.compensations_failed or state.asking:\n        return None",
+        "or state.compensations_failed:\n        return None",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "the execution ends with each note",
+        "if type(last) is not tuple or last[1] is not None:",
+        "if type(last) is not tuple:",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "an undo that nobody looked at ends as completed",
+        "return COMPLETED if len(last) == _OF_EXECUTE else COMPENSATED",
+        "return COMPLETED",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "the notes at the log's end are not in the state when a fact comes",
+        "        if log.noted and type(log.entries[-1]) is tuple:\n            log.fold_last_notes()\n",
+        "",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "the notes at the log's end are not in the state when a decision is recorded",
+        "            if self.noted and type(self.entries[-1]) is tuple:\n                self.fold_last_notes()\n",
+        "",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "of the notes at the log's end the last alone is folded",
+        "        while type(entries[first - 1]) is tuple:\n            first -= 1\n",
+        "",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "notes are folded as if the first one's next call ran",
+        "following: Call | None = notes[-1][1]",
+        "following: Call | None = notes[0][1]",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "notes leave nothing to undo",
+        "state.to_compensate.extend([note[0].index for note in notes if note[0].compensates])",
+        "pass",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "notes undo one step alone",
+        "del state.to_compensate[-len(notes) :]",
+        "del state.to_compensate[-1:]",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "a note is told as the intent of its own step",
+        "SagaCompleted(at) if following is None else StepStarted(following.step.name, 1, at)",
+        "SagaCompleted(at) if following is None else StepStarted(step.name, 1, at)",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "notes stay in the log when somebody looks",
+        "self.entries[:] = [event for entry in self.entries for event in self._events_of(entry)]",
+        "pass",
+        DRIVERS + "notes",
+    ),
+    # -- resume: what a recovery makes of doubt -----------------------------------------------------------------------
+    Mutant(
+        "attempts begin anew after a crash",
+        "machine.execute_again(step, attempt + 1, at)\n            continue",
+        "machine.execute_again(step, 1, at)\n            continue",
+        DOUBT + " -k a_crash_uses_up_an_attempt",
+    ),
+    Mutant(
+        "compensations begin anew after a crash",
+        "machine.compensate_again(steps[index], state.compensation_attempts.get(index, 1) + 1, at)",
+        "machine.compensate_again(steps[index], 1, at)",
+        ACROSS + " -k a_run_that_died_anywhere_is_undone",
+    ),
+    Mutant(
+        "execute again what a person is to be asked about",
+        "if goes_on and (state.past_pivot or step.in_doubt is InDoubt.RERUN) and step in waited_for:",
+        "if goes_on and step in waited_for:",
+        DOUBT + " -k branches_in_doubt",
+    ),
+    Mutant(
+        "go on beside what is to be compensated",
+        "all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
+        "any(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
+        DOUBT + " -k branches_in_doubt",
+    ),
+    Mutant(
+        "go forward once the undo has begun",
+        "going = state.status is RUNNING and not machine.plan.open",
+        "going = not machine.plan.open",
+        ACROSS + " -k a_run_that_died_anywhere_and_is_rerun",
+    ),
+    Mutant(
+        "a block goes on after its process died",
+        "going = state.status is RUNNING and not machine.plan.open",
+        "going = state.status is RUNNING",
+        FRONT_DOORS + "transaction_stored -k a_dead_blocks_step_in_doubt",
+    ),
+    Mutant(
+        "a crash in a step leaves no doubt",
+        "machine.record(StepFailed(step.name, attempt, at, 0.0, error, True))",
+        "machine.record(StepFailed(step.name, attempt, at, 0.0, error))",
+        ACROSS + " -k a_run_that_died_anywhere_is_undone",
+    ),
+    Mutant(
+        "a waiting compensation is made at once after a crash",
+        "sorted(state.compensating - state.compensation_retries.keys())",
+        "sorted(state.compensating)",
+        DOUBT + " -k a_compensation_waits_for_what_is_left",
+    ),
+    Mutant(
+        "the wait before another attempt begins anew after a crash",
+        "left = max(0.0, scheduled.at + scheduled.delay - at)\n        step = ",
+        "left = scheduled.delay\n        step = ",
+        DOUBT + " -k a_wait_that_is_over_is_not_begun_again",
+    ),
+    Mutant(
+        "a join is lost in a crash",
+        "if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged",
+        "if False",
+        DOUBT + " -k a_join_that_was_not_recorded",
+    ),
+    # -- operators: what a person may do ------------------------------------------------------------------------------
+    Mutant(
+        "what does not fit is not refused",
+        "    if refusal is not None:\n        raise ActionRefusedError(refusal)\n",
+        "",
+        DURABLE + "operations -k what_does_not_fit",
+    ),
+    Mutant(
+        "an action on what has ended is not refused",
+        "if standing.status in (COMPLETED, COMPENSATED):",
+        "if False:",
+        DURABLE + "operations -k what_does_not_fit",
+    ),
+    Mutant(
+        "what does not fit is refused with another error",
+        "        raise ActionRefusedError(refusal)\n",
+        "        raise ValueError(refusal)\n",
+        DURABLE + "operations -k what_does_not_fit",
+    ),
+    Mutant(
+        "an action that does not fit ends who runs the execution",
+        "            except ActionRefusedError as error:\n",
+        "            except ZeroDivisionError as error:\n",
+        DURABLE + "operations_running -k what_comes_too_late",
+    ),
+    # -- what plans, policies and tasks say ---------------------------------------------------------------------------
+    Mutant(
+        "one attempt too many",
+        "return attempt < self.max_attempts and",
+        "return attempt <= self.max_attempts and",
+        SEMANTICS + "failures",
+    ),
+    Mutant(
+        "a key of its own for every attempt",
+        'return f"{self.saga_id}/{self.name}"',
+        'return f"{self.saga_id}/{self.name}/{self.attempt}"',
+        SEMANTICS + "failures",
+    ),
+    Mutant(
+        "in doubt is done again unless the task says otherwise",
+        "in_doubt: InDoubt = InDoubt.COMPENSATE",
+        "in_doubt: InDoubt = InDoubt.RERUN",
+        DOUBT + " -k branches_in_doubt",
+        file="saga/machine/plan.py",
+    ),
+]

@@ -1,0 +1,121 @@
+"""Stores broken: who may append and claim, and how writers share a commit."""
+
+from __future__ import annotations
+
+from . import CONTRACT, CROWD, GROUP_COMMIT, IN_MEMORY, IN_SQLITE, JOURNAL, TURNS, Mutant
+
+__all__ = ["OF_STORAGE"]
+
+OF_STORAGE = [
+    Mutant(
+        "a transaction is open while user code runs",
+        '            connection.execute("BEGIN IMMEDIATE")\n            result = write.apply(connection)\n'
+        '            connection.execute("COMMIT")\n',
+        '            if not connection.in_transaction:\n                connection.execute("BEGIN IMMEDIATE")\n'
+        '            result = write.apply(connection)\n            connection.execute("COMMIT")\n'
+        '            connection.execute("BEGIN IMMEDIATE")\n',
+        JOURNAL + " -k no_transaction_is_open",
+    ),
+    Mutant(
+        "memory: an earlier epoch appends",
+        "row.owner == lease.owner and row.epoch == lease.epoch else None",
+        "row.owner == lease.owner else None",
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: another owner appends",
+        "row.owner == lease.owner and row.epoch == lease.epoch else None",
+        "row.epoch == lease.epoch else None",
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: a live lease is claimed",
+        "if row.lease_until <= now\n                and (names",
+        "if (names",
+        CONTRACT + "_leases -k a_live_lease_is_respected" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: a claim keeps the epoch",
+        "row = row._replace(owner=owner, epoch=row.epoch + 1,",
+        "row = row._replace(owner=owner, epoch=row.epoch,",
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_MEMORY,
+    ),
+    Mutant(
+        "a message to nobody is any error of a store",
+        'return UnknownExecutionError(f"there is no execution',
+        'return StorageError(f"there is no execution',
+        CONTRACT + "_inbox -k a_message_to_nobody" + IN_MEMORY,
+    ),
+    Mutant(
+        "sqlite: an earlier epoch appends",
+        'HOLDS = "id = ? AND epoch = ? AND owner = ?"',
+        'HOLDS = "id = ? AND ? IS NOT NULL AND owner = ?"',
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: the insert has no fence",
+        "saga.id = entry.column1 AND saga.epoch = entry.column7 AND saga.owner = entry.column8",
+        "saga.id = entry.column1",
+        CONTRACT + "_append -k who_lost_the_lease_stores_nothing" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: the lease is checked before the insert",
+        "if sql.insert_entries(connection, values) != rows:",
+        "if connection.execute(sql.CHECK_LEASE, holds).fetchone() is None or sql.insert_entries(connection, values) != rows:",
+        GROUP_COMMIT + " -k alone_each_append_is_one_statement",
+    ),
+    Mutant(
+        "sqlite: who lost the lease stores with others",
+        "if self._insert(connection, values) != sum([write.rows for write in group]):",
+        "if self._insert(connection, values) < 0:",
+        GROUP_COMMIT + " -k who_lost_the_lease_stores_nothing_with_others",
+    ),
+    Mutant(
+        "postgres: in a crowd an earlier epoch appends",
+        "AND s.epoch = lease.epoch FOR NO KEY UPDATE",
+        "FOR NO KEY UPDATE",
+        CROWD + " -k in_a_crowd_each_finds_out_by_itself",
+    ),
+    Mutant(
+        "postgres: a crowd waits for a locked row",
+        "lease.epoch FOR NO KEY UPDATE OF s SKIP LOCKED",
+        "lease.epoch FOR NO KEY UPDATE OF s",
+        CROWD + " -k a_locked_row_holds_up_its_own_writer_only",
+    ),
+    Mutant(
+        "postgres: what a crowd may have stored is stored again",
+        "write.result = done, None if done else sent and perhaps",
+        "write.result = done, None if done else False",
+        CROWD + " -k a_crowd_whose_answer_was_lost",
+    ),
+    Mutant(
+        "a leader that is interrupted before it begins gives its place away",
+        "        if not group:",
+        "        if False:",
+        TURNS + " -k interrupted_before_it_begins",
+    ),
+    Mutant(
+        "an interrupt as a turn ends leaves others waiting",
+        "            except BaseException:\n                self._end(leader, group)\n",
+        "            except BaseException:\n",
+        TURNS + " -k an_interrupt_anywhere",
+    ),
+    Mutant(
+        "sqlite: a live lease is claimed",
+        'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND lease_until <= ?"',
+        'FREE = "SELECT id, due, name FROM saga WHERE id = ? AND ? IS NOT NULL"',
+        CONTRACT + "_leases -k a_live_lease_is_respected" + IN_SQLITE,
+    ),
+    Mutant(
+        "sqlite: a stale heartbeat renews the lease",
+        'updated = ? WHERE id = ? AND epoch = ? AND owner = ?"\n    " RETURNING EXISTS',
+        "updated = ? WHERE id = ? AND epoch >= ? AND ? <> ''\"\n    \" RETURNING EXISTS",
+        CONTRACT + "_leases -k renewing_returns_those_leases" + IN_SQLITE,
+    ),
+    Mutant(
+        "a taken id is begun anew",
+        "if existing := self.get(new.saga_id):",
+        "if False:",
+        CONTRACT + " -k a_taken_id_returns" + IN_MEMORY,
+    ),
+]
