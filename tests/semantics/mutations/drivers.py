@@ -13,7 +13,7 @@ SWALLOWED = (
     "                return None\n            raise\n"
 )
 ANOTHER = "# the task executed another saga with it\n            set_binding(view, binding)\n"
-IN_A_SERIES = "        if series is None or log is None or (value is not None and "
+IN_A_SERIES = "        if note is None or (value is not None and "
 
 OF_DRIVERS = [
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a call that raised is noted as one that returned",
-        "            del series, log, surroundings  # the error's traceback may keep this frame, and the log keeps the error\n"
+        "            del series, note, surroundings  # the error's traceback may keep this frame, and the log keeps the error\n"
         "            return call, False, error, clock() - started",
         "            return call, True, None, clock() - started",
         SEMANTICS + "failures",
