@@ -9,7 +9,7 @@ import pytest
 
 from saga import InDoubt, Saga, Status, step
 from saga.errors import SagaExecutionException
-from saga.events import CompensationFailed, StepFailed
+from saga.events import CompensationFailed, CompensationSucceeded, StepFailed, StepSucceeded
 from saga.machine import Machine, State
 from tests.kit import Calls
 
@@ -99,6 +99,7 @@ def test_what_is_noted_is_in_the_state_when_something_follows(case: str) -> None
         assert (machine.status, machine.ended) == (status, status.terminal)
         told.append([repr(event) for event in machine.events])
         assert (machine.status, machine.ended) == (status, status.terminal)
+        assert machine.log.state().status is status
         assert known(machine) == known(replayed(machine)) == known(machines[0])
     assert told[0] == told[1] == told[2]
 
@@ -127,3 +128,12 @@ def test_an_undo_that_nobody_looks_at_is_not_called_whole_where_a_part_of_it_fai
         calls.execute(saga)
     assert calls.log == ["a", "b", "c", "d", "-c", "-b", "-a"]
     assert caught.value.result.status is Status.STUCK
+
+
+def test_an_observer_hears_of_each_call_before_the_next_is_made(calls: Calls) -> None:
+    def listen(event: Any, info: Any) -> None:
+        if isinstance(event, StepSucceeded | CompensationSucceeded):
+            calls.log.append(f"{event.step} heard")
+
+    calls.run(calls.saga(calls.step("a"), calls.step("b"), calls.step("c", ERROR), logger=listen))
+    assert calls.log == ["a", "a heard", "b", "b heard", "c", "-b", "b heard", "-a", "a heard"]

@@ -5,7 +5,7 @@ was, and that there are such tests. CI runs that. One that has moved stands for 
 code as it is then, in ``tests/semantics/mutations``, which has them room by room.
 
 ``python tests/semantics/mutants.py [part of a name ...]`` tries them, or those named so. It ends with status 0 where every one
-was noticed and the tests pass on the engine as it is. All of them take about seven minutes on two busy cores, so CI leaves that
+was noticed and the tests pass on the engine as it is. All of them take about eight minutes on two busy cores, so CI leaves that
 to whoever changes the machine, a driver, a journal or a store. Each works on a copy of the package and the tests in a temporary
 folder.
 """

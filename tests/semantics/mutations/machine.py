@@ -233,7 +233,7 @@ OF_MACHINE = [
         "observers hear of a series when it has ended",
         "        log.entries += log.events_of(note)\n        self._show()\n",
         "        log.entries += log.events_of(note)\n",
-        DRIVERS + "both_drivers",
+        DRIVERS + "notes",
     ),
     # -- resume: what a recovery makes of doubt -----------------------------------------------------------------------
     Mutant(
