@@ -34,14 +34,14 @@ def noted(forward: int, back: int = 0, asked: bool = True) -> Machine:
     machine.start(0.0)
     if asked:
         machine.state  # noqa: B018
-    machine.log.noted = True
+    machine.log.begin_series(0.0, noted=True)
     for one, following in zip(steps[:forward], [*steps[1:], None], strict=False):
         machine.log.note((one, following.first if following is not None else None, 1.0, 2.0, f"result of {one.name}"))
     if not asked:
         machine.events  # noqa: B018
     if back:
         machine.send(StepFailed(steps[forward].name, 1, 3.0, 1.0, ValueError("no")))
-        machine.log.noted = True
+        machine.log.begin_series(0.0, noted=True)
         undone = [one for one in reversed(steps[:forward]) if one.compensates]
         for one, following in zip(undone[:back], [*undone[1:], None], strict=False):
             machine.log.note((one, following.first_compensation if following is not None else None, 4.0, 5.0))
@@ -53,7 +53,7 @@ def noted(forward: int, back: int = 0, asked: bool = True) -> Machine:
 
 def known(machine: Machine) -> Any:
     """Return all that a machine knows."""
-    state = {name: repr(getattr(machine.state, name)) for name in State.__slots__ if name != "plan"}
+    state = {name: repr(getattr(machine.log.state(), name)) for name in State.__slots__ if name != "plan"}
     return state, [type(command).__name__ for command in machine.commands]
 
 

@@ -13,7 +13,7 @@ SWALLOWED = (
     "                return None\n            raise\n"
 )
 ANOTHER = "# the task executed another saga with it\n            set_binding(view, binding)\n"
-IN_A_SERIES = "        if series is None or log is None or (value is not None and "
+IN_A_SERIES = "        if note is None or (value is not None and "
 
 OF_DRIVERS = [
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -55,10 +55,34 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a call that raised is noted as one that returned",
-        "            del series, log, surroundings  # the error's traceback may keep this frame, and the log keeps the error\n"
+        "            del series, note, surroundings  # the error's traceback may keep this frame, and the log keeps the error\n"
         "            return call, False, error, clock() - started",
         "            return call, True, None, clock() - started",
         SEMANTICS + "failures",
+    ),
+    Mutant(
+        "a call that is made ready has begun",
+        "binding.call = None  #",
+        "binding.call = call  #",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "a recovered execution makes calls beside each other though its plan has no branches",
+        "self.plain = machine.plan.plain and definition.timeout is None",
+        "self.plain = machine.plan.plain and views is None and definition.timeout is None",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "a block that an interrupt leaves goes on with the state it struck",
+        "        if isinstance(error, Exception):\n            self.machine.give_up(error, self.now())\n        else:",
+        "        self.machine.give_up(error, self.now())\n        if False:",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "an interrupt as a block ends undoes nothing",
+        "            execution.leave(struck)\n        else:\n            if not execution.abandoned:\n                execution.run()",
+        "            raise struck\n        else:\n            if not execution.abandoned:\n                execution.run()",
+        DRIVERS + "series",
     ),
     # -- interrupts ---------------------------------------------------------------------------------------------------
     Mutant(

@@ -85,8 +85,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "skip an interrupt",
-        "elif step.on_error is Skip and isinstance(error, Exception):",
-        "elif step.on_error is Skip:",
+        "skipped = step.on_error is Skip and isinstance(error, Exception)",
+        "skipped = step.on_error is Skip",
         DRIVERS + "stopped_past_the_pivot",
     ),
     Mutant(
@@ -141,8 +141,8 @@ OF_MACHINE = [
     # -- log: notes, and the series that a driver notes ---------------------------------------------------------------
     Mutant(
         "undo in forward order while nobody looks",
-        "for index in reversed(state.to_compensate)], None]",
-        "for index in state.to_compensate], None]",
+        "[steps[index].first_compensation for index in reversed(state.to_compensate)]",
+        "[steps[index].first_compensation for index in state.to_compensate]",
         SEMANTICS + "reverse_order",
     ),
     Mutant(
@@ -159,8 +159,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "the execution ends with each note",
-        "if type(last) is not tuple or last[1] is not None:",
-        "if type(last) is not tuple:",
+        "        if last[1] is not None:\n            return None\n",
+        "",
         DRIVERS + "notes",
     ),
     Mutant(
@@ -171,21 +171,33 @@ OF_MACHINE = [
     ),
     Mutant(
         "the notes at the log's end are not in the state when a fact comes",
-        "        if log.noted and type(log.entries[-1]) is tuple:\n            log.fold_last_notes()\n",
+        "        if log.unfolded is not None:\n            log.state()\n",
         "",
         DRIVERS + "notes",
     ),
     Mutant(
         "the notes at the log's end are not in the state when a decision is recorded",
-        "            if self.noted and type(self.entries[-1]) is tuple:\n                self.fold_last_notes()\n",
+        "        if (state is None and self.noted) or self.unfolded is not None:\n            state = self.state()\n",
         "",
         DRIVERS + "notes",
     ),
     Mutant(
         "of the notes at the log's end the last alone is folded",
-        "        while type(entries[first - 1]) is tuple:\n            first -= 1\n",
-        "",
+        "_fold_notes(state, entries[at:])",
+        "_fold_notes(state, entries[-1:])",
         DRIVERS + "notes",
+    ),
+    Mutant(
+        "a series passes over a compensation that failed",
+        "bool(state.compensating or state.compensations_failed or state.asking)",
+        "bool(state.compensating or state.asking)",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "a series passes over a compensation under way",
+        "bool(state.compensating or state.compensations_failed or state.asking)",
+        "bool(state.compensations_failed or state.asking)",
+        DRIVERS + "series",
     ),
     Mutant(
         "notes are folded as if the first one's next call ran",
@@ -213,7 +225,7 @@ OF_MACHINE = [
     ),
     Mutant(
         "notes stay in the log when somebody looks",
-        "self.entries[:] = [event for entry in self.entries for event in self._events_of(entry)]",
+        "self.entries[:] = [event for entry in self.entries for event in self.events_of(entry)]",
         "pass",
         DRIVERS + "notes",
     ),
