@@ -80,8 +80,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupt as a block ends undoes nothing",
-        "            execution.leave(struck)\n        else:\n            if not execution.abandoned:\n                execution.run()",
-        "            raise struck\n        else:\n            if not execution.abandoned:\n                execution.run()",
+        "        except BaseException as struck:\n            execution.leave(struck)\n",
+        "        except BaseException as struck:\n            raise struck\n",
         DRIVERS + "series",
     ),
     # -- interrupts ---------------------------------------------------------------------------------------------------
