@@ -24,37 +24,47 @@ def plan_of() -> Any:
     return saga.plan
 
 
-def noted(forward: int, back: int = 0, asked: bool = True) -> Machine:
+def noted(forward: int, back: int, how: str) -> Machine:
     """Return a machine in which so many executes are noted, and, where one failed then, so many compensations.
 
-    :param asked: whether its state is asked for before; otherwise somebody looks at its events when they are noted.
+    :param how: the state is ``asked for`` before, or the events are ``looked at`` after each series; or it is ``heard``:
+        the events of each note are made at once.
     """
     machine = Machine(plan_of(), "s", "id")
     steps = machine.plan.steps
     machine.start(0.0)
-    if asked:
+    if how != "looked at":
         machine.state  # noqa: B018
-    machine.log.begin_series(0.0, noted=True)
-    for one, following in zip(steps[:forward], [*steps[1:], None], strict=False):
-        machine.log.note((one, following.first if following is not None else None, 1.0, 2.0, f"result of {one.name}"))
-    if not asked:
-        machine.events  # noqa: B018
+    series(machine, how, [(one, 1.0, 2.0, f"result of {one.name}") for one in steps[:forward]], steps[forward : forward + 1])
     if back:
         machine.send(StepFailed(steps[forward].name, 1, 3.0, 1.0, ValueError("no")))
-        machine.log.begin_series(0.0, noted=True)
         undone = [one for one in reversed(steps[:forward]) if one.compensates]
-        for one, following in zip(undone[:back], [*undone[1:], None], strict=False):
-            machine.log.note((one, following.first_compensation if following is not None else None, 4.0, 5.0))
-    if not asked:
-        machine.events  # noqa: B018
+        series(machine, how, [(one, 4.0, 5.0) for one in undone[:back]], undone[back : back + 1])
     machine.commands.clear()
     return machine
 
 
+def series(machine: Machine, how: str, ended: list[Any], then: list[Any]) -> None:
+    """Note how calls ended one after the other; ``then``: the step that is called next, where there is one."""
+    log = machine.log
+    log.begin_series(0.0, noted=how != "heard")
+    for (one, *rest), following in zip(ended, [*(one for one, *_ in ended[1:]), *(then or [None])], strict=False):
+        executes = len(rest) == 3
+        call = following and (following.first if executes else following.first_compensation)
+        note = (one, call, *rest)
+        if how == "heard":
+            log.entries += log.events_of(note)
+        else:
+            log.note(note)
+    if how == "looked at":
+        machine.events  # noqa: B018
+
+
 def known(machine: Machine) -> Any:
     """Return all that a machine knows."""
-    state = {name: repr(getattr(machine.log.state(), name)) for name in State.__slots__ if name != "plan"}
-    return state, [type(command).__name__ for command in machine.commands]
+    state = machine.log.state()
+    fields = {name: repr(getattr(state, name)) for name in State.__slots__ if name != "plan"}
+    return fields, [type(command).__name__ for command in machine.commands]
 
 
 ERROR = OSError("no")
@@ -82,14 +92,15 @@ WHAT_FOLLOWS: dict[str, tuple[int, int, Callable[[Machine], None], Status]] = {
 @pytest.mark.parametrize("case", WHAT_FOLLOWS)
 def test_what_is_noted_is_in_the_state_when_something_follows(case: str) -> None:
     forward, back, follow, status = WHAT_FOLLOWS[case]
-    machines = [noted(forward, back, asked) for asked in (True, False)]
+    machines = [noted(forward, back, how) for how in ("asked for", "looked at", "heard")]
+    told = []
     for machine in machines:
         follow(machine)
-    one, other = machines
-    assert (one.status, one.ended) == (other.status, other.ended) == (status, status.terminal)
-    assert [repr(event) for event in one.events] == [repr(event) for event in other.events]
-    assert (one.status, one.ended) == (status, status.terminal)
-    assert known(one) == known(other) == known(replayed(one))
+        assert (machine.status, machine.ended) == (status, status.terminal)
+        told.append([repr(event) for event in machine.events])
+        assert (machine.status, machine.ended) == (status, status.terminal)
+        assert known(machine) == known(replayed(machine)) == known(machines[0])
+    assert told[0] == told[1] == told[2]
 
 
 def replayed(machine: Machine) -> Machine:

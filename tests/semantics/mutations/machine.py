@@ -141,8 +141,8 @@ OF_MACHINE = [
     # -- log: notes, and the series that a driver notes ---------------------------------------------------------------
     Mutant(
         "undo in forward order while nobody looks",
-        "[steps[index].first_compensation for index in reversed(state.to_compensate)]",
-        "[steps[index].first_compensation for index in state.to_compensate]",
+        "for index in reversed(state.to_compensate)]\n    calls.append(None)",
+        "for index in state.to_compensate]\n    calls.append(None)",
         SEMANTICS + "reverse_order",
     ),
     Mutant(
@@ -159,8 +159,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "the execution ends with each note",
-        "        if last[1] is not None:\n            return None\n",
-        "",
+        "if last[1] is not None:\n            return None",
+        "if False:\n            return None",
         DRIVERS + "notes",
     ),
     Mutant(
@@ -178,6 +178,12 @@ OF_MACHINE = [
     Mutant(
         "the notes at the log's end are not in the state when a decision is recorded",
         "        if (state is None and self.noted) or self.unfolded is not None:\n            state = self.state()\n",
+        "",
+        DRIVERS + "notes",
+    ),
+    Mutant(
+        "what a series adds is never folded",
+        "        if self.unfolded is None:\n            self.unfolded = len(self.entries)\n",
         "",
         DRIVERS + "notes",
     ),
@@ -228,6 +234,18 @@ OF_MACHINE = [
         "self.entries[:] = [event for entry in self.entries for event in self.events_of(entry)]",
         "pass",
         DRIVERS + "notes",
+    ),
+    Mutant(
+        "a series passes over a compensation that failed",
+        "ahead = None if log.must_decide() else machine.plan.calls_after(call)",
+        "ahead = machine.plan.calls_after(call)",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "observers hear of a series when it has ended",
+        "        log.entries += log.events_of(note)\n        self._show()\n",
+        "        log.entries += log.events_of(note)\n",
+        DRIVERS + "both_drivers",
     ),
     # -- resume: what a recovery makes of doubt -----------------------------------------------------------------------
     Mutant(
