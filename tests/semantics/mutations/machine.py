@@ -236,12 +236,6 @@ OF_MACHINE = [
         DRIVERS + "notes",
     ),
     Mutant(
-        "a series passes over a compensation that failed",
-        "ahead = None if log.must_decide() else machine.plan.calls_after(call)",
-        "ahead = machine.plan.calls_after(call)",
-        DRIVERS + "series",
-    ),
-    Mutant(
         "observers hear of a series when it has ended",
         "        log.entries += log.events_of(note)\n        self._show()\n",
         "        log.entries += log.events_of(note)\n",
