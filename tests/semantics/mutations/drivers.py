@@ -60,6 +60,30 @@ OF_DRIVERS = [
         "            return call, True, None, clock() - started",
         SEMANTICS + "failures",
     ),
+    Mutant(
+        "a call that is made ready has begun",
+        "binding.call = None  #",
+        "binding.call = call  #",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "a recovered execution makes calls beside each other though its plan has no branches",
+        "self.plain = machine.plan.plain and definition.timeout is None",
+        "self.plain = machine.plan.plain and views is None and definition.timeout is None",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "a block that an interrupt leaves goes on with the state it struck",
+        "        if isinstance(error, Exception):\n            self.machine.give_up(error, self.now())\n        else:",
+        "        self.machine.give_up(error, self.now())\n        if False:",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "an interrupt as a block ends undoes nothing",
+        "        except BaseException as struck:\n            execution.leave(struck)\n",
+        "        except BaseException as struck:\n            raise struck\n",
+        DRIVERS + "series",
+    ),
     # -- interrupts ---------------------------------------------------------------------------------------------------
     Mutant(
         "swallow an interrupt",

@@ -9,6 +9,12 @@ __all__ = ["OF_DURABLE"]
 OF_DURABLE = [
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(
+        "a gap in a journal is read over",
+        "if entry.seq != number:",
+        "if False:",
+        "tests/durable/test_entries -k gap",
+    ),
+    Mutant(
         "call before its intent is stored",
         "type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:\n                self._publish()",
         "type(commands[0]) not in (*STORED_WITH_WHAT_FOLLOWS, Call):\n                self._publish()",

@@ -194,6 +194,18 @@ OF_MACHINE = [
         DRIVERS + "notes",
     ),
     Mutant(
+        "a series passes over a compensation that failed",
+        "bool(state.compensating or state.compensations_failed or state.asking)",
+        "bool(state.compensating or state.asking)",
+        DRIVERS + "series",
+    ),
+    Mutant(
+        "a series passes over a compensation under way",
+        "bool(state.compensating or state.compensations_failed or state.asking)",
+        "bool(state.compensations_failed or state.asking)",
+        DRIVERS + "series",
+    ),
+    Mutant(
         "notes are folded as if the first one's next call ran",
         "following: Call | None = notes[-1][1]",
         "following: Call | None = notes[0][1]",
@@ -222,12 +234,6 @@ OF_MACHINE = [
         "self.entries[:] = [event for entry in self.entries for event in self.events_of(entry)]",
         "pass",
         DRIVERS + "notes",
-    ),
-    Mutant(
-        "a series passes over a compensation that failed",
-        "ahead = None if log.must_decide() else machine.plan.calls_after(call)",
-        "ahead = machine.plan.calls_after(call)",
-        DRIVERS + "series",
     ),
     Mutant(
         "observers hear of a series when it has ended",
