@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +93,21 @@ def test_every_store_is_held_to_the_contract():
     opened = {name for kind in KINDS.values() for name in kind.__code__.co_names}
     forgotten = {name for name in NAMES if name.endswith("Store")} - {"Store"} - opened
     assert not forgotten, f"tests/kit/databases.py: KINDS opens no {forgotten}"
+
+
+def test_every_store_with_a_library_has_an_extra_and_its_place_in_the_guide():
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "operations.rst").read_text(encoding="utf-8")
+    extras = importlib.metadata.metadata("saga-tasks").get_all("Provides-Extra")
+    for name in NAMES:
+        if not name.endswith("Store") or name == "Store":
+            continue
+        module = ast.parse(Path(importlib.import_module(getattr(saga.storage, name).__module__).__file__).read_text())
+        imported = {node.module.split(".")[0] for node in ast.walk(module) if isinstance(node, ast.ImportFrom)}
+        imported |= {
+            alias.name.split(".")[0] for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names
+        }
+        if imported - sys.stdlib_module_names - {"saga"}:
+            assert name in saga.storage._EXTRAS, f"saga/storage/__init__.py: _EXTRAS does not say what {name} needs"
+            _, extra = saga.storage._EXTRAS[name]
+            assert extra in extras, f"setup.cfg has no extra {extra!r} for {name}"
+            assert f"saga-tasks[{extra}]" in guide, f"docs/guide/operations.rst does not name saga-tasks[{extra}]"

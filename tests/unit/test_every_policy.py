@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -130,3 +132,15 @@ def test_the_documentation_names_it(policy: str) -> None:
     rows = re.findall(r"^``(\w+)``  ", (DOCS / "guide" / "tasks.rst").read_text(encoding="utf-8"), re.MULTILINE)
     assert policy in rows, f"docs/guide/tasks.rst: the table of policies has no {policy}"
     assert f"``{policy}``" in (step.__doc__ or ""), f"saga/flow/build.py: the docstring of step() has no {policy}"
+
+
+def test_every_field_of_a_retry_is_kept_in_a_stored_block() -> None:
+    retry = Retry(7, ExponentialBackoff(0.5, factor=3.0, cap=9.0, jitter=True), (OSError, KeyError))
+    for one in (retry, retry.backoff):
+        for field in dataclasses.fields(one):
+            different = getattr(one, field.name) != field.default
+            assert different or field.name == "then", (
+                f"give {type(one).__name__}.{field.name} here another value than its default"
+            )
+    write, read = KEPT["compensation_retry"]
+    assert read(json.loads(json.dumps(write(retry, "here")))) == retry, "saga/durable/importable.py: _write_retry, _read_retry"
