@@ -67,11 +67,11 @@ class Interrupting:
 
     def __init__(self, at: int) -> None:
         self.lock, self.at, self.places = threading.Lock(), at, 0
-        self.victim: int | None = None
+        self.victim: threading.Thread | None = None
         self.soon_after: Callable[[], object] | None = None
 
     def _strike(self) -> None:
-        if threading.get_ident() == self.victim:
+        if threading.current_thread() is self.victim:  # an ident comes again when its thread has ended
             self.places += 1
             if self.places == self.at:
                 raise KeyboardInterrupt
@@ -119,7 +119,7 @@ def test_an_interrupt_anywhere_leaves_nobody_waiting(leads: bool, place: int) ->
     gate = notes.gates["first"] = threading.Event()
 
     def victim() -> str:
-        lock.victim = threading.get_ident()
+        lock.victim = threading.current_thread()
         return notes.write("victim" if leads else "first")
 
     def others() -> list[object]:
@@ -162,7 +162,7 @@ def test_a_leader_that_is_interrupted_before_it_begins_keeps_its_place() -> None
     until(lambda: notes.at_once == 1)
 
     def victim() -> str:
-        lock.victim = threading.get_ident()
+        lock.victim = threading.current_thread()
         return notes.write("victim")
 
     late = []
