@@ -179,10 +179,10 @@ class AsyncExecution(Driver):
                 self._obey(command)
             elif self._awaits(command):
                 view = self._make_ready(command)
-                alone = self.journal is not None or one or not self._all_awaited(command)
-                series = () if alone else self._series(command)
-                made = await make_async(command, view, self.surroundings, *series)
-                del series  # as in the synchronous driver
+                if self.journal is None and not one and self._all_awaited(command):
+                    made = await make_async(command, view, self.surroundings, *self._series(command))
+                else:
+                    made = await make_async(command, view, self.surroundings)
                 if self.mail:
                     await self._read_mail()
                 self._take(made, view)

@@ -242,7 +242,7 @@ class Driver(Outcomes):
         call, returned, value, elapsed = made
         if not returned:
             self.raised(call, view, value, elapsed, clock() + self._epoch)
-        elif self.machine.log.end is None:  # else a note says it all
+        elif self.journal is not None or self.machine.log.end is None:  # else a note says it all
             self.returned(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
 

@@ -133,13 +133,14 @@ class Execution(Driver):
                 self._obey(command)
             elif self.plain or self._alone(command):
                 view = self._make_ready(command)
-                series = self._series(command) if self.journal is None and not one else ()
-                made = make(command, view, self.surroundings, *series)
-                del series  # an error's traceback keeps this frame: see saga.drivers.results
+                if self.journal is None and not one:
+                    made = make(command, view, self.surroundings, *self._series(command))
+                else:
+                    made = make(command, view, self.surroundings)
                 if self.mail:
                     self._read_mail()
                 self._take(made, view)
-                del made  # for the same reason
+                del made  # for the same reason: see saga.drivers.results
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
             else:

@@ -63,8 +63,8 @@ def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec
     return entries
 
 
-def _started(event: e.StepStarted | e.CompensationStarted, number: int, errors: Errors, codec: Codec) -> str:
-    return f'{{"attempt":{event.attempt}{event.encoded}}}' if type(event) is e.StepStarted else f'{{"attempt":{event.attempt}}}'
+def _started(event: e.StepStarted, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"attempt":{event.attempt}{event.encoded}}}'
 
 
 def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, number: int, errors: Errors, codec: Codec) -> str:
@@ -102,7 +102,6 @@ _PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
     e.SagaStarted: _saga_started,
     e.SignalReceived: _signalled,
     e.StepStarted: _started,
-    e.CompensationStarted: _started,
     e.StepSucceeded: _succeeded,
     e.CompensationSucceeded: _succeeded,
 }

@@ -95,11 +95,11 @@ class Journal:
         :raises LeaseLostError: another process has taken the execution over.
         :raises StorageError: nothing more is stored.
         """
-        events = machine.events
+        events = machine.log.events
         if self.written == len(events):
             return
         entries = self._entries(events)
-        status = machine.status
+        status = machine.state.status
         try:
             self._append(entries, status)
         except StorageError:
