@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
-from saga.drivers.calls import Made, Series, Surroundings, clock, make
+from saga.drivers.calls import Made, Series, Surroundings, TakesNote, clock, make
 from saga.drivers.interrupts import is_taken, put_straight
 from saga.drivers.outcomes import Message, Outcomes, Values
 from saga.drivers.views import Views
@@ -217,7 +217,7 @@ class Driver(Outcomes):
         self.inline = binding
         return view
 
-    def _series(self, call: Call) -> tuple[Series, Callable[[Note], None]] | tuple[()]:
+    def _series(self, call: Call) -> tuple[Series, TakesNote] | tuple[()]:
         """Return the series that a call may begin, where nothing is stored, and what takes its notes."""
         if call.attempt != 1 or not self.plain:
             return ()

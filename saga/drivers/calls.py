@@ -3,6 +3,8 @@
 A driver makes calls one by one, or, where nobody looks (see :mod:`saga.machine.log`), a *series*: each call that ends well is
 noted and followed by the next at once, until one has an outcome that the machine must hear of. A series is what yields the
 calls that follow, and then ``None`` for the execution's end.
+
+What follows a call stands in both colours on purpose: a function shared by them cost a third of a step more.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from saga.machine.commands import Call
 from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
 
-__all__ = ["HERE", "Made", "Series", "Surroundings", "clock", "make", "make_async"]
+__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "clock", "make", "make_async"]
 
 clock: Final = time.perf_counter
 
@@ -39,7 +41,7 @@ def make(
     view: Context,
     surroundings: Surroundings | None,
     series: Series = _NONE,
-    note: Callable[[Note], None] | None = None,
+    note: TakesNote | None = None,
 ) -> Made:
     """Make a call in this thread, and those that follow it in its series, which are noted."""
     binding, kind = view.__binding__, type(view)
@@ -78,7 +80,7 @@ async def make_async(
     view: Context,
     surroundings: Surroundings | None,
     series: Series = _NONE,
-    note: Callable[[Note], None] | None = None,
+    note: TakesNote | None = None,
 ) -> Made:
     """Await a call in this task, and those that follow it in its series, which are noted."""
     binding, kind = view.__binding__, type(view)

@@ -143,7 +143,7 @@ class Outcomes:
             if call.compensation and struck_here(error):
                 machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
                 return
-        changes = self.values.take_changes(view) if self.values is not None else ""
+        changes = self._changes(view)
         if not call.compensation:
             if not self.plain:
                 self.views.keep(step, view)
