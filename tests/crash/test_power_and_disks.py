@@ -34,8 +34,8 @@ class Step(Task):
         self.log.append(f"undid {self.name}")
 
 
-def order(log, during=None, result=None):
-    saga = Saga("order", lease=LEASE)
+def order(log, during=None, result=None, lease=LEASE):
+    saga = Saga("order", lease=lease)
     return saga.add_task(Step("a", log)).add_task(Step("b", log, during, result)).add_task(Step("c", log))
 
 
@@ -98,8 +98,7 @@ def test_what_was_acknowledged_is_in_the_files_at_that_moment(tmp_path):
         raise ValueError("no")
 
     with Copying(tmp_path / "saga.db") as store:
-        saga = order(log, fail)
-        saga.lease = 60.0  # no heartbeat between the copies of the two files
+        saga = order(log, fail, lease=60.0)  # no heartbeat between the copies of the two files
         assert str(saga.try_execute(saga_id="x", store=store).status) == "compensated"
     assert Copying.copies == 4
 
@@ -204,8 +203,7 @@ def test_a_file_that_others_lock_for_less_than_the_timeout_delays_the_execution(
         threading.Timer(0.3, holder.let_go).start()
 
     with SqliteStore(path) as store:
-        saga = order(log, hold_a_while)
-        saga.lease = 30.0
+        saga = order(log, hold_a_while, lease=30.0)
         assert saga.execute(saga_id="x", store=store).ok
     assert log == ["did a", "did b", "did c"]
 
