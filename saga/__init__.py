@@ -2,8 +2,10 @@
 
 from saga.context import Context
 from saga.definition import ExecutionInfo, Observer
+from saga.errors import OutcomeUnknownError
 from saga.events import Status, StepStatus
 from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
+from saga.lost_answers import LOST_ANSWERS
 from saga.policy import (
     Backoff,
     Compensate,
@@ -21,6 +23,7 @@ from saga.transaction import Transaction, transaction
 __version__ = "0.1.0"
 
 __all__ = [
+    "LOST_ANSWERS",
     "Backoff",
     "Compensate",
     "Context",
@@ -30,6 +33,7 @@ __all__ = [
     "InDoubt",
     "Observer",
     "OnError",
+    "OutcomeUnknownError",
     "Retry",
     "Saga",
     "SagaResult",

@@ -11,6 +11,7 @@
     ├── StepTimeoutError               (TimeoutError) a step took too long
     ├── SagaTimeoutError               (TimeoutError) an execution took too long
     ├── SagaCancelledError             a person gave an execution up
+    ├── OutcomeUnknownError            a task does not know whether its work was done
     ├── CrashError                     the process that made a call died
     ├── CircuitOpenError               a circuit breaker let no call through
     ├── RecordedError                  an exception of another process
@@ -41,6 +42,7 @@ __all__ = [
     "EncodingError",
     "LeaseLostError",
     "MergeConflictError",
+    "OutcomeUnknownError",
     "RecordedError",
     "SagaCancelledError",
     "SagaCompensationError",
@@ -102,6 +104,10 @@ class SagaTimeoutError(SagaError, TimeoutError):
 
 class SagaCancelledError(SagaError):
     """A person gave the execution up; what it had done is undone."""
+
+
+class OutcomeUnknownError(SagaError):
+    """Raised by a task that knows that it does not know whether its work was done: the call is in doubt."""
 
 
 class CrashError(SagaError):

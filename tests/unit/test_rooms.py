@@ -17,7 +17,19 @@ HOUSE: Final = Path(saga.__file__).parent
 CONTRIBUTING: Final = Path(__file__).parents[2] / "docs" / "contributing.rst"
 
 
-_INSIDE: Final = {"composing", "errors", "events", "policy", "task", "context", "flow", "machine", "result", "definition"}
+_INSIDE: Final = {
+    "composing",
+    "errors",
+    "events",
+    "policy",
+    "task",
+    "context",
+    "flow",
+    "machine",
+    "result",
+    "definition",
+    "lost_answers",
+}
 
 #: For each room of ``saga/`` (a module, or a package with all that is in it) the other rooms that it may import, whether at the
 #: top or within a function. What is imported for types alone is free.
@@ -27,6 +39,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "composing": set(),
     "events": set(),
     "policy": {"composing", "errors"},
+    "lost_answers": set(),
     "task": {"composing", "policy"},
     "context": {"errors", "task"},
     # what decides: no driver, journal, store or clock
