@@ -81,6 +81,12 @@ def _cause(error: Any) -> Verdict:
     return False if cause is None else (cause,)
 
 
+def _wake(error: Any) -> Verdict:
+    """Of a connection that is closed already, often in clearing up: as the error says in whose handling this one was raised."""
+    before = error.__context__
+    return False if before is None else (before,)
+
+
 def _sqlstate(error: Any) -> bool:
     """PostgreSQL's word for what went wrong; an error without one was made by the client, of a connection that is gone."""
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
@@ -105,16 +111,25 @@ def _sqlalchemy(error: Any) -> Verdict:
     return (driver,)
 
 
+#: How the details begin where no connection was made.
+_NEVER_CONNECTED: Final = ("failed to connect to all addresses", "DNS resolution failed", "errors resolving")
+
+
 def _grpc(error: Any) -> bool:
     """A status that the client made itself: its deadline, its cancelling, a connection or a stream that broke."""
     code, details = error.code().name, error.details() or ""
     if code == "UNAVAILABLE":
-        return not details.startswith(("failed to connect to all addresses", "DNS resolution failed", "empty address list"))
+        return not details.startswith(_NEVER_CONNECTED)
     return code in ("DEADLINE_EXCEEDED", "CANCELLED") or details.startswith(("Received RST_STREAM", "Stream removed"))
 
 
-def _smtp(error: Any) -> bool:
+def _smtp_gone(error: Any) -> bool:
     return error.args[:1] != ("please run connect() first",) and _lost(error)
+
+
+def _smtp_answer(error: Any) -> bool:
+    """Half an answer has half a number."""
+    return not 200 <= error.smtp_code < 600 and _lost(error)
 
 
 def _saga(error: Any) -> Verdict:
@@ -141,7 +156,7 @@ _HTTPX: Final[dict[str, Any]] = {
     "UnsupportedProtocol": False,
     "LocalProtocolError": False,
 }
-_MYSQL: Final[dict[str, Any]] = {"OperationalError": _mysql, "InterfaceError": _mysql, "InternalError": _mysql, "Error": False}
+_MYSQL: Final[dict[str, Any]] = {"OperationalError": _mysql, "InterfaceError": _wake, "InternalError": _mysql, "Error": False}
 _CELERY: Final[dict[str, Any]] = {
     "SoftTimeLimitExceeded": True,
     "TimeLimitExceeded": True,
@@ -176,7 +191,13 @@ TABLE: Final[dict[str, dict[str, bool | Callable[[Any], Verdict]]]] = {
     },
     "smtplib": {
         "SMTPException": False,
-        "SMTPServerDisconnected": _smtp,
+        "SMTPServerDisconnected": _smtp_gone,
+        "SMTPResponseException": _lost,  # to the goodbye: all before was answered well
+        "SMTPSenderRefused": _smtp_answer,
+        "SMTPDataError": _smtp_answer,
+        "SMTPConnectError": False,
+        "SMTPHeloError": False,
+        "SMTPAuthenticationError": False,
     },
     "urllib3": {
         "HTTPError": False,
@@ -230,6 +251,7 @@ TABLE: Final[dict[str, dict[str, bool | Callable[[Any], Verdict]]]] = {
     "psycopg_pool": {"PoolTimeout": False, "PoolClosed": False, "TooManyRequests": False},
     "psycopg2": {
         "Error": False,
+        "InterfaceError": _wake,
         "DatabaseError": _sqlstate,
         "OperationalError": _sqlstate,
         "DataError": False,
@@ -240,7 +262,7 @@ TABLE: Final[dict[str, dict[str, bool | Callable[[Any], Verdict]]]] = {
     },
     "asyncpg": {
         "PostgresError": _sqlstate,
-        "InterfaceError": False,
+        "InterfaceError": _wake,
     },
     "pymysql": _MYSQL,
     "MySQLdb": _MYSQL,
