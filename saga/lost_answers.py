@@ -140,15 +140,12 @@ def _saga(error: Any) -> Verdict:
     return not (result.status == "compensated" and not result.in_doubt)
 
 
-_HTTPX: Final[dict[str, Any]] = {
-    "HTTPError": False,
+_HTTPCORE: Final[dict[str, Any]] = {
     "ReadTimeout": _lost,
     "WriteTimeout": _lost,
     "ReadError": _lost,
     "WriteError": _lost,
-    "CloseError": _lost,
     "RemoteProtocolError": _lost,
-    "DecodingError": _lost,
     "ConnectTimeout": False,
     "ConnectError": False,
     "PoolTimeout": False,
@@ -157,13 +154,6 @@ _HTTPX: Final[dict[str, Any]] = {
     "LocalProtocolError": False,
 }
 _MYSQL: Final[dict[str, Any]] = {"OperationalError": _mysql, "InterfaceError": _wake, "InternalError": _mysql, "Error": False}
-_CELERY: Final[dict[str, Any]] = {
-    "SoftTimeLimitExceeded": True,
-    "TimeLimitExceeded": True,
-    "WorkerLostError": True,
-    "Terminated": True,
-    "TimeoutError": True,
-}
 
 #: By package and class: True where the answer was lost, False where it was not, or a function that finds out. An exception is
 #: looked up by its own class, then by those that this one derives from, nearest first; so all end at one of the builtins.
@@ -220,8 +210,8 @@ TABLE: Final[dict[str, dict[str, bool | Callable[[Any], Verdict]]]] = {
         "ProxyError": False,
         "ConnectTimeout": False,
     },
-    "httpx": _HTTPX,
-    "httpcore": _HTTPX,
+    "httpcore": _HTTPCORE,
+    "httpx": _HTTPCORE | {"HTTPError": False, "CloseError": _lost, "DecodingError": _lost},
     "aiohttp": {
         "ClientError": False,
         "ServerDisconnectedError": _lost,
@@ -281,8 +271,13 @@ TABLE: Final[dict[str, dict[str, bool | Callable[[Any], Verdict]]]] = {
         "ExternalAuthProviderError": False,
         "MaxConnectionsError": False,
     },
-    "celery": _CELERY,
-    "billiard": _CELERY,
+    "celery": {"TimeoutError": True},  # of one who waits for a result; the limits of a task are billiard's
+    "billiard": {
+        "SoftTimeLimitExceeded": True,
+        "TimeLimitExceeded": True,
+        "WorkerLostError": True,
+        "Terminated": True,
+    },
 }
 
 #: More errors inside one another than this are nobody's doing but a loop's.

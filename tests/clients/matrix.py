@@ -99,8 +99,10 @@ def said() -> dict[str, dict[str, str]]:
 
 
 def say(found: dict[str, dict[str, str]]) -> None:
-    """Let the page say what was found."""
+    """Let the page say what was found, and of what nobody looked for what it said."""
+    before = said() if PAGE.exists() else {}
+    cells = {client.name: before.get(client.name, {}) | found.get(client.name, {}) for client in CLIENTS}
     with PAGE.open("w", encoding="utf-8", newline="") as page:
         rows = csv.DictWriter(page, ["client", *(kind.name for kind in KINDS)], lineterminator="\n", restval="")
         rows.writeheader()
-        rows.writerows({"client": client.name} | found.get(client.name, {}) for client in CLIENTS)
+        rows.writerows({"client": name} | row for name, row in cells.items())
