@@ -27,6 +27,7 @@ CONNECTING: Final[dict[str, set[str]]] = {
     "psycopg": {"connect"},
     "psycopg2": {"connect"},
     "asyncpg": {"connect"},
+    "sqlalchemy": {"connect"},
     "pymysql": {"connect"},
     "MySQLdb": {"__init__"},
     # Before the first attempt of a command. Its next attempts connect elsewhere: the one before may have been done.
@@ -54,13 +55,11 @@ def _lost(error: Any) -> bool:
     return True
 
 
-def _inside(*attributes: str, otherwise: bool) -> Callable[[Any], Verdict]:
-    """As the error says that is found at this path of attributes; where none is, ``otherwise``."""
+def _inside(attribute: str, otherwise: bool) -> Callable[[Any], Verdict]:
+    """As the error says that this attribute is or holds; where there is none, ``otherwise``."""
 
     def asked(error: Any) -> Verdict:
-        found: Any = error
-        for attribute in attributes:
-            found = getattr(found, attribute, None)
+        found = getattr(error, attribute, None)
         if isinstance(found, dict):  # the keywords of an error of botocore
             found = found.get("error")
         elif isinstance(found, tuple):

@@ -114,17 +114,25 @@ def test_of_a_connection_that_is_closed_already_counts_what_closed_it(error: Exc
     assert LOST_ANSWERS(Connection.gone("the connection is closed")) is False
 
 
+def raised_in(module: str, *functions: str) -> BaseException:
+    """An error that was raised in the last of these functions, which call one another."""
+    names: dict[str, Any] = {"__name__": module}
+    body = "raise TimeoutError"
+    for function in reversed(functions):
+        exec(f"def {function}():\n    {body}", names)
+        body = f"{function}()"
+    with pytest.raises(TimeoutError) as caught:
+        names[functions[0]]()
+    return caught.value
+
+
 def test_a_connection_that_was_never_made_lost_no_answer() -> None:
-    source = "def create_connection():\n    raise TimeoutError"
-    module: dict[str, Any] = {"__name__": "socket"}
-    exec(source, module)
-    with pytest.raises(TimeoutError) as caught:
-        module["create_connection"]()
-    assert not LOST_ANSWERS(caught.value)
-    module["__name__"] = "mine"  # a function of the same name elsewhere is no one's client
-    with pytest.raises(TimeoutError) as caught:
-        module["create_connection"]()
-    assert LOST_ANSWERS(caught.value)
+    assert not LOST_ANSWERS(raised_in("socket", "create_connection", "connect"))
+    assert not LOST_ANSWERS(raised_in("redis.connection", "execute_command", "get_connection"))
+    # A function of the same name elsewhere is no client's.
+    assert LOST_ANSWERS(raised_in("mine", "create_connection"))
+    # The command was sent to another node before.
+    assert LOST_ANSWERS(raised_in("redis.cluster", "execute_command", "get_connection"))
 
 
 class Inner(Task[None]):
