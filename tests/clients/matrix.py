@@ -1,4 +1,4 @@
-"""Which clients there are, which kinds of failure, and what the page says of each: ``docs/clients.csv``."""
+"""Which clients there are, which kinds of failure, and what the page says of each, in the two tables that it includes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from tests.clients import databases, others, web
 from tests.clients.peers import Asks, Ending, Place, closed, cut_off, reset, silent
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "clients.csv"
+DOCS: Final = Path(__file__).parents[2] / "docs"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,12 @@ CUT_OFF: Final = Kind("answer cut off", _AFTER, cut_off)
 ENDED: Final = Kind("session ended", _AFTER, None, Asks.ITS_END)
 ERROR: Final = Kind("error answer", ("not done", NO_ERROR), None, Asks.NONSENSE)
 
-KINDS: Final = (REFUSED, NO_SUCH_HOST, CONNECT_TIMEOUT, NO_TLS, NO_ANSWER, RESET, CLOSED, CUT_OFF, ENDED, ERROR)
+#: The kinds of each table: before the request has come, and after.
+TABLES: Final = {
+    "clients_before.csv": (REFUSED, NO_SUCH_HOST, CONNECT_TIMEOUT, NO_TLS),
+    "clients_after.csv": (NO_ANSWER, RESET, CLOSED, CUT_OFF, ENDED, ERROR),
+}
+KINDS: Final = tuple(kind for kinds in TABLES.values() for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -94,15 +99,21 @@ CLIENTS: Final = (
 
 def said() -> dict[str, dict[str, str]]:
     """Return what the page says, by client and kind."""
-    with PAGE.open(encoding="utf-8", newline="") as page:
-        return {row.pop("client"): row for row in csv.DictReader(page)}
+    cells: dict[str, dict[str, str]] = {}
+    for table in TABLES:
+        with (DOCS / table).open(encoding="utf-8", newline="") as page:
+            for row in csv.DictReader(page):
+                cells.setdefault(row.pop("client"), {}).update(row)
+    return cells
 
 
 def say(found: dict[str, dict[str, str]]) -> None:
     """Let the page say what was found, and of what nobody looked for what it said."""
-    before = said() if PAGE.exists() else {}
-    cells = {client.name: before.get(client.name, {}) | found.get(client.name, {}) for client in CLIENTS}
-    with PAGE.open("w", encoding="utf-8", newline="") as page:
-        rows = csv.DictWriter(page, ["client", *(kind.name for kind in KINDS)], lineterminator="\n", restval="")
-        rows.writeheader()
-        rows.writerows({"client": name} | row for name, row in cells.items())
+    before = said()
+    for table, kinds in TABLES.items():
+        with (DOCS / table).open("w", encoding="utf-8", newline="") as page:
+            rows = csv.writer(page, lineterminator="\n")
+            rows.writerow(["client", *(kind.name for kind in kinds)])
+            for client in CLIENTS:
+                cells = before.get(client.name, {}) | found.get(client.name, {})
+                rows.writerow([client.name, *(cells.get(kind.name, "") for kind in kinds)])

@@ -49,7 +49,7 @@ def test_what_a_client_says_of_a_failure(
     assert cell in kind.cells
     found.setdefault(client.name, {})[kind.name] = cell
     if os.environ.get("SAGA_CLIENTS") != "write":
-        assert said()[client.name][kind.name] == cell, "docs/clients.csv: run SAGA_CLIENTS=write pytest tests/clients"
+        assert said()[client.name][kind.name] == cell, "docs: run SAGA_CLIENTS=write pytest tests/clients"
 
 
 def test_the_page_has_these_and_no_others() -> None:
