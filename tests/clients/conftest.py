@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.clients import matrix, others, peers
-from tests.clients.matrix import CONNECT_TIMEOUT, NO_SUCH_HOST, NO_TLS, REFUSED, Kind
-from tests.clients.peers import MARK, Place, Talk, between
+from tests.clients.matrix import CONNECT_TIMEOUT, NO_ANSWER, NO_SUCH_HOST, NO_TLS, REFUSED, Kind
+from tests.clients.peers import ENOUGH, MARK, Place, Talk, between
 
 _TABLE = "CREATE TABLE charges (what TEXT, amount INT)"
 
@@ -89,7 +89,7 @@ def meeting(request: pytest.FixtureRequest) -> Callable[[str, Kind], contextlib.
         if kind is NO_SUCH_HOST:
             yield Place("saga-peer.invalid", 9)
         elif kind is CONNECT_TIMEOUT:
-            yield Place("127.0.0.1", request.getfixturevalue("full_port"))
+            yield Place("127.0.0.1", request.getfixturevalue("full_port"), connecting=0.2)
         else:
             peer = (
                 peers.refusing()
@@ -97,6 +97,8 @@ def meeting(request: pytest.FixtureRequest) -> Callable[[str, Kind], contextlib.
                 else peers.listening(peers.without_tls if kind is NO_TLS else talk(speaks, kind))
             )
             with peer as port:
-                yield Place("127.0.0.1", port, kind is NO_TLS, kind.asks)
+                # What has one limit for all must have connected by then, to a peer that has nothing else to do.
+                answering = 1.0 if kind is NO_ANSWER else ENOUGH
+                yield Place("127.0.0.1", port, kind is NO_TLS, kind.asks, answering=answering)
 
     return meet

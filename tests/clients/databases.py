@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, Final
 
 from tests.clients.peers import MARK, Asks, Place
-from tests.clients.web import PATIENCE
 
 WRITE: Final = f"INSERT INTO charges (what) VALUES ('{MARK}')"
 _NONSENSE: Final = "INSERT INTO charges (amount) VALUES ('much')"
@@ -22,7 +22,7 @@ def _postgres(place: Place) -> dict[str, Any]:
         "port": place.port,
         "user": "postgres",
         "dbname": "postgres",
-        "connect_timeout": 2,  # the shortest that libpq knows
+        "connect_timeout": math.ceil(place.connecting),  # libpq makes 2 of 1
         "sslmode": "require" if place.tls else "disable",
     }
 
@@ -64,8 +64,8 @@ def asyncpg_(place: Place) -> None:
             port=place.port,
             user="postgres",
             database="postgres",
-            timeout=PATIENCE,
-            command_timeout=PATIENCE,
+            timeout=place.connecting,
+            command_timeout=place.answering,
             ssl="require" if place.tls else "disable",
         )
         try:
@@ -88,8 +88,8 @@ def pymysql_(place: Place) -> None:
         port=place.port,
         user="root",
         database="saga",
-        connect_timeout=1,
-        read_timeout=1,
+        connect_timeout=place.connecting,
+        read_timeout=place.answering,
     ) as connection:
         with connection.cursor() as cursor:
             cursor.execute(_statement(place, _KILL))
@@ -117,4 +117,4 @@ def sqlalchemy_psycopg2(place: Place) -> None:
 
 def sqlalchemy_pymysql(place: Place) -> None:
     url = f"mysql+pymysql://root@{place.host}:{place.port}/saga"
-    _sqlalchemy(url, _statement(place, _KILL), connect_timeout=1, read_timeout=1)
+    _sqlalchemy(url, _statement(place, _KILL), connect_timeout=place.connecting, read_timeout=place.answering)

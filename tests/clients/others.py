@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from tests.clients.peers import MARK, Asks, Place
-from tests.clients.web import PATIENCE
 
 
 def smtplib_(place: Place) -> None:
     context = {"context": ssl.create_default_context()} if place.tls else {}
     kind = smtplib.SMTP_SSL if place.tls else smtplib.SMTP
-    with kind(place.host, place.port, "here", timeout=PATIENCE, **context) as mail:
+    with kind(place.host, place.port, "here", timeout=place.either, **context) as mail:
         mail.sendmail("shop@saga.invalid", ["you@saga.invalid"], f"Subject: {MARK}\r\n\r\n{MARK}\r\n")
 
 
@@ -28,8 +27,8 @@ def redis_(place: Place) -> None:
     with redis.Redis(
         place.host,
         place.port,
-        socket_timeout=PATIENCE,
-        socket_connect_timeout=PATIENCE,
+        socket_timeout=place.answering,
+        socket_connect_timeout=place.connecting,
         retry=Retry(NoBackoff(), 0),
         ssl=place.tls,
     ) as client:
@@ -50,8 +49,8 @@ def redis_async(place: Place) -> None:
         async with redis.Redis(
             host=place.host,
             port=place.port,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
+            socket_timeout=place.answering,
+            socket_connect_timeout=place.connecting,
             retry=Retry(NoBackoff(), 0),
             ssl=place.tls,
         ) as client:
@@ -63,8 +62,6 @@ def redis_async(place: Place) -> None:
     asyncio.run(ask())
 
 
-#: The deadline of gRPC, in seconds, is for all of a call, the connection too.
-_DEADLINE: Final = 1.0
 _METHOD: Final = "/saga.Peer/Charge"
 _OPTIONS: Final = [("grpc.enable_http_proxy", 0)]
 
@@ -104,7 +101,7 @@ def grpc_(place: Place) -> None:
     )
     with channel:
         charge: Callable[..., bytes] = channel.unary_unary(_METHOD)
-        charge(b"nothing" if place.asks is Asks.NONSENSE else MARK.encode(), timeout=_DEADLINE)
+        charge(b"nothing" if place.asks is Asks.NONSENSE else MARK.encode(), timeout=place.either)
 
 
 def grpc_aio(place: Place) -> None:
@@ -120,6 +117,8 @@ def grpc_aio(place: Place) -> None:
             else grpc.aio.insecure_channel(target, _OPTIONS)
         )
         async with channel:
-            await channel.unary_unary(_METHOD)(b"nothing" if place.asks is Asks.NONSENSE else MARK.encode(), timeout=_DEADLINE)
+            await channel.unary_unary(_METHOD)(
+                b"nothing" if place.asks is Asks.NONSENSE else MARK.encode(), timeout=place.either
+            )
 
     asyncio.run(ask())

@@ -17,7 +17,7 @@ from typing import Final
 
 MARK: Final = "charge-4711"
 
-#: No client waits as long: what waits for this waits until the client has had enough.
+#: Seconds that nothing here takes, on however slow a machine.
 ENOUGH: Final = 30.0
 
 #: What a peer does once a request has come: the socket, and the answer that it would have given.
@@ -38,12 +38,19 @@ class Asks(Enum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a client is sent to, and what it is to ask for."""
+    """Where a client is sent to, what it is to ask for, and how many seconds it waits: for a connection, and for an answer."""
 
     host: str
     port: int
     tls: bool = False
     asks: Asks = Asks.WORK
+    connecting: float = ENOUGH
+    answering: float = ENOUGH
+
+    @property
+    def either(self) -> float:
+        """For a client that has one limit for both."""
+        return min(self.connecting, self.answering)
 
     @property
     def url(self) -> str:

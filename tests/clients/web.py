@@ -10,14 +10,12 @@ from typing import Final
 
 from tests.clients.peers import MARK, Place
 
-#: Seconds that a client waits: for a connection, and for an answer.
-PATIENCE: Final = 0.3
 _BODY: Final = json.dumps({"what": MARK}).encode()
 
 
 def http_client(place: Place) -> None:
     kind = http.client.HTTPSConnection if place.tls else http.client.HTTPConnection
-    connection = kind(place.host, place.port, timeout=PATIENCE)
+    connection = kind(place.host, place.port, timeout=place.either)
     try:
         connection.request("POST", "/", _BODY)
         with connection.getresponse() as answer:
@@ -29,14 +27,14 @@ def http_client(place: Place) -> None:
 def urllib_request(place: Place) -> None:
     # Not urlopen(): that asks the environment for proxies.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(place.url, _BODY, timeout=PATIENCE) as answer:
+    with opener.open(place.url, _BODY, timeout=place.either) as answer:
         answer.read()
 
 
 def urllib3_(place: Place) -> None:
     import urllib3
 
-    with urllib3.PoolManager(timeout=PATIENCE) as pool:
+    with urllib3.PoolManager(timeout=urllib3.Timeout(connect=place.connecting, read=place.answering)) as pool:
         pool.request("POST", place.url, body=_BODY)
 
 
@@ -45,13 +43,14 @@ def requests_(place: Place) -> None:
 
     with requests.Session() as session:
         session.trust_env = False
-        session.post(place.url, _BODY, timeout=PATIENCE).raise_for_status()
+        session.post(place.url, _BODY, timeout=(place.connecting, place.answering)).raise_for_status()
 
 
 def httpx_(place: Place) -> None:
     import httpx
 
-    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+    limits = httpx.Timeout(place.answering, connect=place.connecting)
+    with httpx.Client(timeout=limits, trust_env=False) as client:
         client.post(place.url, content=_BODY).raise_for_status()
 
 
@@ -59,7 +58,8 @@ def httpx_async(place: Place) -> None:
     import httpx
 
     async def ask() -> None:
-        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        limits = httpx.Timeout(place.answering, connect=place.connecting)
+        async with httpx.AsyncClient(timeout=limits, trust_env=False) as client:
             (await client.post(place.url, content=_BODY)).raise_for_status()
 
     asyncio.run(ask())
@@ -68,7 +68,7 @@ def httpx_async(place: Place) -> None:
 def httpcore_(place: Place) -> None:
     import httpcore
 
-    limits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), PATIENCE)}
+    limits = {"timeout": {"connect": place.connecting, "read": place.answering}}
     with httpcore.ConnectionPool() as pool:
         pool.request("POST", place.url, content=_BODY, extensions=limits)
 
@@ -77,7 +77,7 @@ def aiohttp_(place: Place) -> None:
     import aiohttp
 
     async def ask() -> None:
-        limits = aiohttp.ClientTimeout(sock_connect=PATIENCE, sock_read=PATIENCE)
+        limits = aiohttp.ClientTimeout(sock_connect=place.connecting, sock_read=place.answering)
         async with (
             aiohttp.ClientSession(timeout=limits, raise_for_status=True) as session,
             session.post(place.url, data=_BODY) as answer,
@@ -93,7 +93,9 @@ def botocore_(place: Place) -> None:
 
     session = botocore.session.Session()
     session.set_credentials("nobody", "nothing")
-    config = Config(connect_timeout=PATIENCE, read_timeout=PATIENCE, retries={"total_max_attempts": 1}, proxies={})
+    config = Config(
+        connect_timeout=place.connecting, read_timeout=place.answering, retries={"total_max_attempts": 1}, proxies={}
+    )
     client = session.create_client("sqs", "eu-west-1", endpoint_url=place.url, config=config)
     try:
         client.send_message(QueueUrl=f"{place.url}queue", MessageBody=MARK)
@@ -103,12 +105,12 @@ def botocore_(place: Place) -> None:
 
 def asyncio_streams(place: Place) -> None:
     async def ask() -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(place.connecting):
             reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.tls or None)
         try:
             writer.write(f"POST / HTTP/1.1\r\nContent-Length: {len(_BODY)}\r\n\r\n".encode() + _BODY)
             await writer.drain()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(place.answering):
                 await reader.readuntil(b"}")
         finally:
             writer.close()
