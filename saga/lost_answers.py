@@ -297,7 +297,8 @@ def _verdict(error: BaseException) -> Verdict:
     except Exception:  # a class that does not tell its name
         row = _cause
     try:
-        return row if isinstance(row, bool) else row(error)
+        found = row if isinstance(row, bool) else row(error)
+        return found if isinstance(found, bool) else tuple(found)
     except Exception:  # what its kind has, it has not or does not give: of an error in the table, the worse is taken
         return row is not _cause
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.clients import matrix, others, peers
+from tests.clients import others, peers
 from tests.clients.matrix import CONNECT_TIMEOUT, NO_ANSWER, NO_SUCH_HOST, NO_TLS, REFUSED, Kind
 from tests.clients.peers import ENOUGH, MARK, Place, Talk, between
 
@@ -85,7 +85,7 @@ def meeting(request: pytest.FixtureRequest) -> Callable[[str, Kind], contextlib.
         return begin(kind.ending or error)
 
     @contextmanager
-    def meet(speaks: str, kind: matrix.Kind) -> Iterator[Place]:
+    def meet(speaks: str, kind: Kind) -> Iterator[Place]:
         if kind is NO_SUCH_HOST:
             yield Place("saga-peer.invalid", 9)
         elif kind is CONNECT_TIMEOUT:

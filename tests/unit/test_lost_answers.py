@@ -7,6 +7,7 @@ import smtplib
 import urllib.error
 from http.client import BadStatusLine, IncompleteRead, RemoteDisconnected
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 
@@ -229,5 +230,8 @@ def test_a_class_of_the_table_that_does_not_give_what_its_kind_has_is_lost() -> 
         def code(self) -> Any:
             raise ValueError
 
-    for error in (NoCode(), Failing(), stand_in("sqlalchemy", "DBAPIError")()):
+    class Mocked(NoCode):
+        code, details = Mock(), Mock()
+
+    for error in (NoCode(), Failing(), Mocked(), stand_in("sqlalchemy", "DBAPIError")()):
         assert LOST_ANSWERS(error) is True
