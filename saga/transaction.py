@@ -71,7 +71,7 @@ class Transaction:
         self._plan = self._machine.plan
         self._execution: Driver | None = None
         self._failure: SagaExecutionException | None = None  # what its step raised
-        bind(self.context, self._plan, self.saga_id)
+        bind(self.context, self._plan, definition.name, self.saga_id)
 
     # -- the block ----------------------------------------------------------------------------------------------------
 
