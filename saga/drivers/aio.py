@@ -5,7 +5,8 @@ own, cancelled at its timeout. A plain function is called in a thread, so that i
 journal.
 
 Cancelling the caller cancels the executes that run, and what had happened is undone before ``CancelledError`` is raised
-again. The undo runs in a task of its own, which the caller waits for however often it is cancelled.
+again. The undo runs in a task of its own, which the caller waits for however often it is cancelled. A call that swallows the
+cancellation ends as it likes, and nothing follows it but the undo: the caller's task says that it was cancelled.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from saga.context import set_binding
+from saga.context import Context, set_binding
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, UnstoredError, clock
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import call_off, put_straight
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 class AsyncExecution(Driver):
     """One run of a saga in the caller's coroutine. Parameters as :class:`~saga.drivers.base.Driver`'s."""
+
+    _cancelling: Callable[[], int] = int  # how often the caller's task was cancelled
+    _cancels = 0  # and had been when the loop was exposed to that
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -64,8 +68,11 @@ class AsyncExecution(Driver):
         try:
             more = True
             self._exposed = self.machine.status is RUNNING
+            if self._exposed:
+                self._look_out(self._loop)
             while more and self.machine.status is RUNNING:
                 more = await self._guarded_turn()
+            self._cancelling, self._cancels = int, 0  # an error's traceback knows this, and the task knows the error
             if more:
                 self._exposed = False
                 await _to_the_end(self._finish, self._also)
@@ -79,7 +86,10 @@ class AsyncExecution(Driver):
         try:
             self._exposed = self.machine.status is RUNNING
             if self._exposed:
-                return await self._guarded_turn(one=True)
+                self._look_out(self._loop)
+                going = await self._guarded_turn(one=True)
+                self._cancelling, self._cancels = int, 0
+                return going
             return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
         except UnstoredError as unstored:
             await self._abandon()
@@ -89,6 +99,13 @@ class AsyncExecution(Driver):
         """Give up between two calls of :meth:`run_one`, and undo."""
         put_straight(self, reason)
         await self.run()
+
+    def _look_out(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look out for cancellations of the caller's task that calls swallow."""
+        task = asyncio.current_task(loop)
+        if task is not None:
+            self._cancelling = cancelling = task.cancelling
+            self._cancels = cancelling()
 
     async def _finish(self) -> None:
         while await self._guarded_turn():
@@ -113,7 +130,7 @@ class AsyncExecution(Driver):
             return True
 
     def _also(self, error: BaseException) -> None:
-        """The caller was cancelled while the undo runs: it goes on, and the cancellation is raised in the end."""
+        """The caller was cancelled while nothing may be cut off: the cancellation is raised in the end."""
         if self.interrupt is None:
             self.interrupt = error
 
@@ -140,6 +157,7 @@ class AsyncExecution(Driver):
     async def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         self.abandoned = True
+        self._cancelling, self._cancels = int, 0
         call_off(self)
         if any(beside.outcome is None for beside in self.beside.values()):
             self.background = asyncio.get_running_loop().create_task(self._give_back())
@@ -180,12 +198,19 @@ class AsyncExecution(Driver):
             elif self._awaits(command):
                 view = self._make_ready(command)
                 if self.journal is None and not one and self._all_awaited(command):
-                    made = await make_async(command, view, self.surroundings, *self._series(command))
+                    made = await make_async(
+                        command, view, self.surroundings, self._cancelling, self._cancels, *self._series(command)
+                    )
                 else:
                     made = await make_async(command, view, self.surroundings)
                 if self.mail:
                     await self._read_mail()
-                self._take(made, view)
+                cancels = self._cancelling()
+                if cancels > self._cancels and (made[1] or isinstance(made[2], Exception)):
+                    await self._take_last(made, view)
+                else:
+                    self._cancels = cancels  # the call may have taken one back
+                    self._take(made, view)
                 del made  # as in the synchronous driver
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
@@ -247,6 +272,23 @@ class AsyncExecution(Driver):
         if call.compensation:
             return call.step.async_compensate and not self._exposed and (self.plain or self._alone(call))
         return call.step.async_execute and (self.plain or self._alone(call))
+
+    async def _take_last(self, made: Made, view: Context) -> None:
+        """Feed to the machine how a call ended that swallowed the caller's cancellation, which is raised in the end.
+
+        :raises asyncio.CancelledError: it was the pivot: the cancellation strikes when that is done, and so cannot be undone.
+        """
+        cancellation = asyncio.CancelledError()
+        try:
+            await asyncio.sleep(0)  # who cancels until it is heard, such as anyio, does so again, and looks for its own words
+        except asyncio.CancelledError as again:
+            cancellation = again
+        if made[1] and made[0].step.pivot:
+            self._take(made, view)
+            raise cancellation
+        self._also(cancellation)
+        self.machine.give_up(cancellation, self.now())  # first: then nothing follows the call
+        self._take(made, view)
 
     def _all_awaited(self, call: Call) -> bool:
         """Whether all calls of a kind are awaited, so that any may follow in a series."""

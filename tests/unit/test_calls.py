@@ -43,7 +43,7 @@ class Maker:
 
     def make(self, call: Call, view: Context, series: Any = (), surroundings: Surroundings | None = None) -> Made:
         if self.asynchronous:
-            return asyncio.run(make_async(call, view, surroundings, *series))
+            return asyncio.run(make_async(call, view, surroundings, int, 0, *series))
         return make(call, view, surroundings, *series)
 
 

@@ -97,6 +97,56 @@ OF_DRIVERS = [
         "                raise\n",
         SEMANTICS + "ctrl_c",
     ),
+    # -- cancellations that a call swallows ---------------------------------------------------------------------------
+    Mutant(
+        "a cancellation that a call swallows is lost",
+        "                if cancels > self._cancels and (",
+        "                if False and (",
+        DRIVERS + "swallowed",
+    ),
+    Mutant(
+        "a series goes on after a cancellation that a call swallows",
+        "            or cancelling() != cancels\n",
+        "",
+        DRIVERS + "swallowed",
+    ),
+    Mutant(
+        "a call that raises of its cancellation is attempted again",
+        " and (made[1] or isinstance(made[2], Exception)):",
+        " and made[1]:",
+        DRIVERS + "swallowed -k what_it_fails_with",
+    ),
+    Mutant(
+        "a call that swallowed a cancellation is followed by the next",
+        "        self.machine.give_up(cancellation, self.now())  # first: then nothing follows the call\n"
+        "        self._take(made, view)\n",
+        "        self._take(made, view)\n        self.machine.give_up(cancellation, self.now())\n",
+        DRIVERS + "swallowed",
+    ),
+    Mutant(
+        "a saga that cleans up after a cancellation is taken to be cancelled",
+        "            self._cancels = cancelling()\n",
+        "            self._cancels = 0\n",
+        DRIVERS + "swallowed -k cleans_up",
+    ),
+    Mutant(
+        "a cancellation that was taken back hides the next",
+        "                    self._cancels = cancels  #",
+        "                    pass  #",
+        DRIVERS + "swallowed -k takes_a_cancellation_back",
+    ),
+    Mutant(
+        "a pivot that swallowed a cancellation is undone",
+        "        if made[1] and made[0].step.pivot:\n",
+        "        if False:\n",
+        DRIVERS + "swallowed -k the_pivot",
+    ),
+    Mutant(
+        "who cancels until it is heard does not find its own words",
+        "            await asyncio.sleep(0)  # who cancels",
+        "            pass  # who cancels",
+        DRIVERS + "swallowed -k who_cancels_until_it_is_heard",
+    ),
     # -- views --------------------------------------------------------------------------------------------------------
     Mutant(
         "a given-up straggler's changes are seen",
