@@ -280,7 +280,7 @@ class Transaction:
             raise interrupt
         if error is None:
             ok(result)
-        elif error is not self._failure and not execution.abandoned:
+        elif error is not self._failure and (not execution.abandoned or error is interrupt):
             if result.compensation_errors and isinstance(error, Exception):
                 raise SagaCompensationError(result=result) from error
             error.add_note(result.report())

@@ -21,9 +21,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from saga.context import Context, set_binding
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, UnstoredError, clock
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, clock
 from saga.drivers.calls import Made, make_async
-from saga.drivers.interrupts import call_off, put_straight
+from saga.drivers.interrupts import AbandonedError, call_off, put_straight
 from saga.drivers.outcomes import Message
 from saga.events import RUNNING
 from saga.machine import Call, Merge
@@ -54,19 +54,19 @@ class AsyncExecution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         await self.advance()
-        if not (self.machine.ended or self.parked):
+        if not (self.machine.ended or self.parked or self.abandoned):
             self.ended, self.left = threading.Event(), self.machine.replayed()
             self._exposed = False
             self.background = asyncio.create_task(self._see_to_stragglers())
 
     async def advance(self) -> None:
-        """Run until the execution is terminal or at rest.
+        """Run until the execution is terminal or at rest, or abandoned.
 
         :raises StorageError: as :meth:`saga.drivers.threads.Execution.advance`.
         """
         self._loop = asyncio.get_running_loop()
         try:
-            more = True
+            more = not self.abandoned
             self._exposed = self.machine.status is RUNNING
             if self._exposed:
                 self._look_out(self._loop)
@@ -76,9 +76,9 @@ class AsyncExecution(Driver):
             if more:
                 self._exposed = False
                 await _to_the_end(self._finish, self._also)
-        except UnstoredError as unstored:
+        except AbandonedError as abandoned:
             await self._abandon()
-            raise unstored.error from unstored.error.__cause__
+            abandoned.tell()
 
     async def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -91,9 +91,10 @@ class AsyncExecution(Driver):
                 self._cancelling, self._cancels = int, 0
                 return going
             return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
-        except UnstoredError as unstored:
+        except AbandonedError as abandoned:
             await self._abandon()
-            raise unstored.error from unstored.error.__cause__
+            abandoned.tell()
+            return False
 
     async def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
@@ -117,7 +118,7 @@ class AsyncExecution(Driver):
             if one and self._heard:
                 await self._publish()  # before anybody hears of it
             return going
-        except UnstoredError:
+        except AbandonedError:
             raise
         except BaseException as error:
             try:
@@ -145,12 +146,13 @@ class AsyncExecution(Driver):
                 except Exception as error:
                     put_straight(self, error)
                 await self._finish()
-        except UnstoredError as unstored:
-            self.unstored = unstored.error
+        except AbandonedError as abandoned:
+            self.unstored = abandoned.error
             await self._abandon()
-            logging.getLogger("saga").error(
-                "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
-            )
+            if self.unstored is not None:
+                logging.getLogger("saga").error(
+                    "saga %s is left to a recovery: %s", self.machine.saga_id, self.unstored, exc_info=self.unstored
+                )
         finally:
             self.ended.set()
 
@@ -187,7 +189,7 @@ class AsyncExecution(Driver):
         if not self._started:
             self._start()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
-        while commands:
+        while commands and not self.cut_short:
             if self._exposed and self.machine.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
             if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:
@@ -218,6 +220,8 @@ class AsyncExecution(Driver):
                 self._spawn(command)
         if self._heard:
             await self._publish()
+        if self.cut_short:
+            raise AbandonedError(None)
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
@@ -359,7 +363,7 @@ class AsyncExecution(Driver):
         try:
             result = await _to_the_end(begin, strike)
         except Exception as error:
-            raise UnstoredError(error) from error
+            raise AbandonedError(error) from error
         then(result)
         if interrupts and self.ended is None:  # else the event loop is closing, as in _see_to_stragglers
             raise interrupts[0]
