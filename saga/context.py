@@ -30,7 +30,8 @@ T = TypeVar("T")
 class Binding:
     """What an execution keeps of a view of its context, beside the user's keys.
 
-    :ivar plan: the compiled flow, ``None`` outside an execution; :ivar saga_id: the execution's id.
+    :ivar plan: the compiled flow, ``None`` outside an execution.
+    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
     :ivar results: what the steps returned, by name; :ivar previous: the result of the step before.
     :ivar call: the call that runs; :ivar deadline: seconds since the epoch when it is timed out, or ``None``.
     :ivar cancelled: tells that nobody waits for the call any more.
@@ -44,8 +45,9 @@ class Binding:
     cancelled: Flag | None = None
     recorded: dict[str, tuple[Any, str]] | None = None
 
-    def __init__(self, plan: Plan | None, saga_id: str) -> None:
+    def __init__(self, plan: Plan | None, saga: str, saga_id: str) -> None:
         self.plan = plan
+        self.saga = saga
         self.saga_id = saga_id
         self.results: dict[str, Any] = {}
 
@@ -66,7 +68,7 @@ class Binding:
         """
         if self.call is None:
             raise RuntimeError("context.step is there only while a task runs in a saga")
-        return StepInfo(self.saga_id, self.call.step.name, self.call.attempt, self.deadline, self.cancelled)
+        return StepInfo(self.saga, self.saga_id, self.call.step.name, self.call.attempt, self.deadline, self.cancelled)
 
     def previous_result(self) -> Any:
         """Return the result of the step before, as a caller gets it."""
@@ -106,7 +108,7 @@ class Binding:
 
     def shared(self) -> Binding:
         """Return the binding of one more call on the view, at the same time: with a call of its own."""
-        twin = Binding(self.plan, self.saga_id)
+        twin = Binding(self.plan, self.saga, self.saga_id)
         twin.results, twin.previous, twin.recorded = self.results, self.previous, self.recorded
         return twin
 
@@ -123,7 +125,7 @@ class _Slots:
 
 
 set_binding = _Slots.__dict__["__binding__"].__set__  # Context.__setattr__ is for the user's keys, and costs more
-_UNBOUND = Binding(None, "")
+_UNBOUND = Binding(None, "", "")
 _UNBOUND.results = MappingProxyType({})  # type: ignore[assignment]  # all contexts outside executions share it
 
 
@@ -215,7 +217,7 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     @property
     def step(self) -> StepInfo:
-        """The running call: saga id, step name, attempt, idempotency key, deadline, cancelled."""
+        """The running call: saga and its id, step name, attempt, idempotency key, deadline, cancelled."""
         return self.__binding__.step_info()
 
     @overload

@@ -169,5 +169,5 @@ def inputs(
         raise SagaDefinitionError(f"saga {definition.name!r}: saga_id is {saga_id!r}; give a non-empty string")
     if store is None and definition.plan.receives:
         raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {GIVE_A_STORE}")
-    set_binding(context, Binding(definition.plan, saga_id))
+    set_binding(context, Binding(definition.plan, definition.name, saga_id))
     return context, saga_id, store

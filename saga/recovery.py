@@ -114,6 +114,8 @@ class Recovery:
     def run_once(self) -> list[SagaResult]:
         """Finish everything that is there to be finished now. Return how it ended, but for what was parked as stuck.
 
+        An interrupt that a call raises is raised again; all that is not finished then is left to another recovery.
+
         :raises StorageError: the store cannot be asked.
         """
         if self.workers == 1:

@@ -176,7 +176,8 @@ class Saga(Composing):
     ) -> SagaResult:
         """Execute the saga and return its result, failed or not.
 
-        An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo.
+        An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo. One that strikes a
+        compensation of an execution with a store is raised at once: the rest of the undo is left to a recovery.
         """
         if (self._definition or self.definition).plan.asynchronous:
             return _run_async(self, self.atry_execute(context, saga_id=saga_id, store=store))

@@ -52,17 +52,24 @@ class Task(Composing, Generic[T_co]):
 class StepInfo:
     """What a running call may know about itself: ``context.step``.
 
-    :ivar saga_id: the execution's id.
+    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
     :ivar name: the step's name.
     :ivar attempt: 1 for the first attempt of this call.
     :ivar deadline: seconds since the epoch when the attempt is timed out, or ``None``.
     """
 
-    __slots__ = ("_cancelled", "attempt", "deadline", "name", "saga_id")
+    __slots__ = ("_cancelled", "attempt", "deadline", "name", "saga", "saga_id")
 
     def __init__(
-        self, saga_id: str, name: str, attempt: int, deadline: float | None = None, cancelled: Flag | None = None
+        self,
+        saga: str,
+        saga_id: str,
+        name: str,
+        attempt: int,
+        deadline: float | None = None,
+        cancelled: Flag | None = None,
     ) -> None:
+        self.saga = saga
         self.saga_id = saga_id
         self.name = name
         self.attempt = attempt
@@ -71,8 +78,22 @@ class StepInfo:
 
     @property
     def idempotency_key(self) -> str:
-        """The same text for every attempt of this step in this execution: give it to services that deduplicate."""
-        return f"{self.saga_id}/{self.name}"
+        """The same text for every call of this step in this execution: give it to services that deduplicate.
+
+        It is ``saga/saga_id/step``, each percent-encoded as in a URL's path, so that no other step of any execution has it.
+        """
+        from urllib.parse import quote  # not every process that imports this package asks for a key
+
+        saga, saga_id = (quote(text, safe="", errors="surrogatepass") for text in (self.saga, self.saga_id))
+        return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}"
+
+    @property
+    def compensation_key(self) -> str:
+        """The key of the undo's own call, where the service deduplicates that too. It is no step's :attr:`idempotency_key`.
+
+        A service that got the refund under the charge's own key would take it for the charge, made again.
+        """
+        return f"{self.idempotency_key}#compensate"  # a "#" in a name is encoded
 
     @property
     def cancelled(self) -> bool:

@@ -71,7 +71,7 @@ class Transaction:
         self._plan = self._machine.plan
         self._execution: Driver | None = None
         self._failure: SagaExecutionException | None = None  # what its step raised
-        bind(self.context, self._plan, self.saga_id)
+        bind(self.context, self._plan, definition.name, self.saga_id)
 
     # -- the block ----------------------------------------------------------------------------------------------------
 
@@ -280,7 +280,7 @@ class Transaction:
             raise interrupt
         if error is None:
             ok(result)
-        elif error is not self._failure and not execution.abandoned:
+        elif error is not self._failure and (not execution.abandoned or error is interrupt):
             if result.compensation_errors and isinstance(error, Exception):
                 raise SagaCompensationError(result=result) from error
             error.add_note(result.report())

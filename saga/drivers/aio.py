@@ -5,7 +5,8 @@ own, cancelled at its timeout. A plain function is called in a thread, so that i
 journal.
 
 Cancelling the caller cancels the executes that run, and what had happened is undone before ``CancelledError`` is raised
-again. The undo runs in a task of its own, which the caller waits for however often it is cancelled.
+again. The undo runs in a task of its own, which the caller waits for however often it is cancelled. A call that swallows the
+cancellation ends as it likes, and nothing follows it but the undo: the caller's task says that it was cancelled.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from saga.context import set_binding
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, UnstoredError, clock
+from saga.context import Context, set_binding
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, clock
 from saga.drivers.calls import Made, make_async
-from saga.drivers.interrupts import call_off, put_straight
+from saga.drivers.interrupts import AbandonedError, call_off, put_straight
 from saga.drivers.outcomes import Message
 from saga.events import RUNNING
 from saga.machine import Call, Merge
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 class AsyncExecution(Driver):
     """One run of a saga in the caller's coroutine. Parameters as :class:`~saga.drivers.base.Driver`'s."""
+
+    _cancelling: Callable[[], int] = int  # how often the caller's task was cancelled
+    _cancels = 0  # and had been when the loop was exposed to that
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -50,28 +54,31 @@ class AsyncExecution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         await self.advance()
-        if not (self.machine.ended or self.parked):
+        if not (self.machine.ended or self.parked or self.abandoned):
             self.ended, self.left = threading.Event(), self.machine.replayed()
             self._exposed = False
             self.background = asyncio.create_task(self._see_to_stragglers())
 
     async def advance(self) -> None:
-        """Run until the execution is terminal or at rest.
+        """Run until the execution is terminal or at rest, or abandoned.
 
         :raises StorageError: as :meth:`saga.drivers.threads.Execution.advance`.
         """
         self._loop = asyncio.get_running_loop()
         try:
-            more = True
+            more = not self.abandoned
             self._exposed = self.machine.status is RUNNING
+            if self._exposed:
+                self._look_out(self._loop)
             while more and self.machine.status is RUNNING:
                 more = await self._guarded_turn()
+            self._cancelling, self._cancels = int, 0  # an error's traceback knows this, and the task knows the error
             if more:
                 self._exposed = False
                 await _to_the_end(self._finish, self._also)
-        except UnstoredError as unstored:
+        except AbandonedError as abandoned:
             await self._abandon()
-            raise unstored.error from unstored.error.__cause__
+            abandoned.tell()
 
     async def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -79,16 +86,27 @@ class AsyncExecution(Driver):
         try:
             self._exposed = self.machine.status is RUNNING
             if self._exposed:
-                return await self._guarded_turn(one=True)
+                self._look_out(self._loop)
+                going = await self._guarded_turn(one=True)
+                self._cancelling, self._cancels = int, 0
+                return going
             return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
-        except UnstoredError as unstored:
+        except AbandonedError as abandoned:
             await self._abandon()
-            raise unstored.error from unstored.error.__cause__
+            abandoned.tell()
+            return False
 
     async def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
         put_straight(self, reason)
         await self.run()
+
+    def _look_out(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look out for cancellations of the caller's task that calls swallow."""
+        task = asyncio.current_task(loop)
+        if task is not None:
+            self._cancelling = cancelling = task.cancelling
+            self._cancels = cancelling()
 
     async def _finish(self) -> None:
         while await self._guarded_turn():
@@ -100,7 +118,7 @@ class AsyncExecution(Driver):
             if one and self._heard:
                 await self._publish()  # before anybody hears of it
             return going
-        except UnstoredError:
+        except AbandonedError:
             raise
         except BaseException as error:
             try:
@@ -113,7 +131,7 @@ class AsyncExecution(Driver):
             return True
 
     def _also(self, error: BaseException) -> None:
-        """The caller was cancelled while the undo runs: it goes on, and the cancellation is raised in the end."""
+        """The caller was cancelled while nothing may be cut off: the cancellation is raised in the end."""
         if self.interrupt is None:
             self.interrupt = error
 
@@ -128,18 +146,20 @@ class AsyncExecution(Driver):
                 except Exception as error:
                     put_straight(self, error)
                 await self._finish()
-        except UnstoredError as unstored:
-            self.unstored = unstored.error
+        except AbandonedError as abandoned:
+            self.unstored = abandoned.error
             await self._abandon()
-            logging.getLogger("saga").error(
-                "saga %s is left to a recovery: %s", self.machine.saga_id, unstored.error, exc_info=unstored.error
-            )
+            if self.unstored is not None:
+                logging.getLogger("saga").error(
+                    "saga %s is left to a recovery: %s", self.machine.saga_id, self.unstored, exc_info=self.unstored
+                )
         finally:
             self.ended.set()
 
     async def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         self.abandoned = True
+        self._cancelling, self._cancels = int, 0
         call_off(self)
         if any(beside.outcome is None for beside in self.beside.values()):
             self.background = asyncio.get_running_loop().create_task(self._give_back())
@@ -169,7 +189,7 @@ class AsyncExecution(Driver):
         if not self._started:
             self._start()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
-        while commands:
+        while commands and not self.cut_short:
             if self._exposed and self.machine.status is not RUNNING:
                 return True  # the undo goes on where nothing can cancel it
             if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:
@@ -180,12 +200,19 @@ class AsyncExecution(Driver):
             elif self._awaits(command):
                 view = self._make_ready(command)
                 if self.journal is None and not one and self._all_awaited(command):
-                    made = await make_async(command, view, self.surroundings, *self._series(command))
+                    made = await make_async(
+                        command, view, self.surroundings, self._cancelling, self._cancels, *self._series(command)
+                    )
                 else:
                     made = await make_async(command, view, self.surroundings)
                 if self.mail:
                     await self._read_mail()
-                self._take(made, view)
+                cancels = self._cancelling()
+                if cancels > self._cancels and (made[1] or isinstance(made[2], Exception)):
+                    await self._take_last(made, view)
+                else:
+                    self._cancels = cancels  # the call may have taken one back
+                    self._take(made, view)
                 del made  # as in the synchronous driver
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
@@ -193,6 +220,8 @@ class AsyncExecution(Driver):
                 self._spawn(command)
         if self._heard:
             await self._publish()
+        if self.cut_short:
+            raise AbandonedError(None)
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
@@ -247,6 +276,23 @@ class AsyncExecution(Driver):
         if call.compensation:
             return call.step.async_compensate and not self._exposed and (self.plain or self._alone(call))
         return call.step.async_execute and (self.plain or self._alone(call))
+
+    async def _take_last(self, made: Made, view: Context) -> None:
+        """Feed to the machine how a call ended that swallowed the caller's cancellation, which is raised in the end.
+
+        :raises asyncio.CancelledError: it was the pivot: the cancellation strikes when that is done, and so cannot be undone.
+        """
+        cancellation = asyncio.CancelledError()
+        try:
+            await asyncio.sleep(0)  # who cancels until it is heard, such as anyio, does so again, and looks for its own words
+        except asyncio.CancelledError as again:
+            cancellation = again
+        if made[1] and made[0].step.pivot:
+            self._take(made, view)
+            raise cancellation
+        self._also(cancellation)
+        self.machine.give_up(cancellation, self.now())  # first: then nothing follows the call
+        self._take(made, view)
 
     def _all_awaited(self, call: Call) -> bool:
         """Whether all calls of a kind are awaited, so that any may follow in a series."""
@@ -317,7 +363,7 @@ class AsyncExecution(Driver):
         try:
             result = await _to_the_end(begin, strike)
         except Exception as error:
-            raise UnstoredError(error) from error
+            raise AbandonedError(error) from error
         then(result)
         if interrupts and self.ended is None:  # else the event loop is closing, as in _see_to_stragglers
             raise interrupts[0]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, clock, make
-from saga.drivers.interrupts import is_taken, put_straight
-from saga.drivers.outcomes import Message, Outcomes, Values
+from saga.drivers.interrupts import cut_short, is_taken, put_straight
+from saga.drivers.outcomes import Message, Outcomes, Values, struck_here
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import StepTimedOut
@@ -39,7 +39,7 @@ STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "CallBeside", "Driver", "Journal", "UnstoredError", "clock"]
+__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "CallBeside", "Driver", "Journal", "clock"]
 
 
 class Journal(Values, Protocol):
@@ -84,17 +84,6 @@ class CallBeside:
         self.task: Any = None  # the asyncio task, where it is one
 
 
-class UnstoredError(BaseException):
-    """The journal could not be written: unlike an interrupt, it stops the execution without an undo."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        if not isinstance(error, StorageError):  # a fault of the store: what follows from it could not be stored either
-            fault, error = error, StorageError(f"the store failed: {error!r}")
-            error.__cause__ = fault
-        self.error = error
-
-
 class Driver(Outcomes):
     """One run of an execution.
 
@@ -119,7 +108,8 @@ class Driver(Outcomes):
     park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
     parked = False
     defers_end = False
-    abandoned = False  # left to a recovery, as it could not be stored
+    cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
+    abandoned = False  # left to a recovery
     inline: Binding | None = None
     surroundings: Surroundings | None = None
     _observers: Sequence[Observer] = ()
@@ -241,10 +231,17 @@ class Driver(Outcomes):
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
         if not returned:
-            self.raised(call, view, value, elapsed, clock() + self._epoch)
+            self._take_raised(call, view, value, elapsed)
         elif self.journal is not None or self.machine.log.end is None:  # else a note says it all
             self.returned(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
+
+    def _take_raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
+        """Feed to the machine that a call raised, but not an interrupt in a compensation that a recovery can make again."""
+        if call.compensation and self.journal is not None and not (isinstance(error, Exception) or struck_here(error)):
+            cut_short(self, call.step, error)
+        else:
+            self.raised(call, view, error, elapsed, self.now())
 
     def _begin_beside(self, call: Call) -> CallBeside:
         """Make ready a call that is to run beside the loop, and set its timer."""
@@ -355,7 +352,7 @@ class Driver(Outcomes):
         elif beside.overdue is not None and call.step.index in self.machine.state.executing:
             self.cut_off(call, beside.view, beside.overdue, elapsed, at)
         else:
-            self.raised(call, beside.view, value, elapsed, at)
+            self._take_raised(call, beside.view, value, elapsed)
 
     # -- observers and messages ---------------------------------------------------------------------------------------
 

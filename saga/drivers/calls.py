@@ -79,10 +79,16 @@ async def make_async(
     call: Call,
     view: Context,
     surroundings: Surroundings | None,
+    cancelling: Callable[[], int] = int,
+    cancels: int = 0,
     series: Series = _NONE,
     note: TakesNote | None = None,
 ) -> Made:
-    """Await a call in this task, and those that follow it in its series, which are noted."""
+    """Await a call in this task, and those that follow it in its series, which are noted.
+
+    :param cancelling: says how often this task was cancelled. A series ends where that is not ``cancels`` any more: the call
+        has swallowed a cancellation, or taken one back.
+    """
     binding, kind = view.__binding__, type(view)
     started = clock()
     while True:
@@ -102,7 +108,11 @@ async def make_async(
         ended = clock()
         if view.__binding__ is not binding:
             set_binding(view, binding)
-        if note is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
+        if (
+            note is None
+            or (value is not None and (type(value) is kind or type(value) is CoroutineType))
+            or cancelling() != cancels
+        ):
             return call, True, value, ended - started
         following = next(series)
         if call.compensation:

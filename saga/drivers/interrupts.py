@@ -1,20 +1,43 @@
 """Putting things straight after an interrupt that struck a driver itself (Ctrl-C, a cancellation), between any of its lines.
 
 The events are the truth then: the machine is made anew from them, and a call that was under way is in doubt.
+
+What struck a compensation whose intent is stored, and a journal that cannot be written, stop the driver instead.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from saga.drivers.outcomes import struck_here
-from saga.events import CompensationFailed, SagaStarted, StepFailed
-from saga.machine import Call, Machine, Wait
+from saga.errors import StorageError
+from saga.events import RUNNING, CompensationFailed, SagaStarted, StepFailed
+from saga.machine import Call, Machine, PlannedStep, Wait
 
 if TYPE_CHECKING:
     from saga.drivers.base import CallBeside, Driver
 
-__all__ = ["call_off", "is_taken", "put_straight"]
+__all__ = ["AbandonedError", "call_off", "cut_short", "is_taken", "put_straight"]
+
+
+class AbandonedError(BaseException):
+    """Stops the execution here, without an undo: it is left to a recovery.
+
+    :ivar error: why its journal could not be written; ``None`` where an interrupt struck a compensation.
+    """
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__(error)
+        if not isinstance(error, StorageError | None):  # a fault of the store: what follows from it could not be stored either
+            fault, error = error, StorageError(f"the store failed: {error!r}")
+            error.__cause__ = fault
+        self.error = error
+
+    def tell(self) -> None:
+        """Raise why the journal could not be written. An interrupt is raised where the execution's result would be returned."""
+        if self.error is not None:
+            raise self.error from self.error.__cause__
 
 
 def put_straight(driver: Driver, error: BaseException) -> None:
@@ -31,6 +54,19 @@ def put_straight(driver: Driver, error: BaseException) -> None:
     _fail_lost(driver, machine, error, at)
     _resume_compensations(driver, machine, error, at)
     driver.inline = None
+
+
+def cut_short(driver: Driver, step: PlannedStep, error: BaseException) -> None:
+    """An interrupt struck a compensation whose intent is stored: a recovery makes it again and goes on, as after a crash."""
+    if driver.interrupt is None:
+        driver.interrupt = error
+    driver.cut_short = True
+    machine = driver.machine
+    if machine.status is RUNNING:  # the recovery is not to go forward
+        machine.give_up(error, driver.now())
+    logging.getLogger("saga").warning(
+        "saga %s is left to a recovery: the compensation of step %r was interrupted: %r", machine.saga_id, step.name, error
+    )
 
 
 def call_off(driver: Driver) -> None:
@@ -90,6 +126,9 @@ def _resume_compensations(driver: Driver, machine: Machine, error: BaseException
             and inline.step.index == index
             and (isinstance(error, Exception) or not struck_here(error))  # a fault that would only come again
         ):
-            machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
+            if driver.journal is None or isinstance(error, Exception):
+                machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
+            else:
+                cut_short(driver, steps[index], error)
         elif not any(command.step.index == index for command in machine.commands if isinstance(command, Call | Wait)):
             machine.commands.append(Call(steps[index], attempt, True))

@@ -14,9 +14,9 @@ import threading
 from typing import Any
 
 from saga.context import set_binding
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, UnstoredError, clock
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
-from saga.drivers.interrupts import call_off, put_straight
+from saga.drivers.interrupts import AbandonedError, call_off, put_straight
 from saga.errors import StorageError
 from saga.machine import Call, Merge
 
@@ -36,20 +36,20 @@ class Execution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         self.advance()
-        if not (self.machine.ended or self.parked):
+        if not (self.machine.ended or self.parked or self.abandoned):
             self.defers_end = False
             self.ended, self.left = threading.Event(), self.machine.replayed()
             threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
 
     def advance(self, wait: bool = False) -> None:
-        """Run until the execution is terminal or at rest.
+        """Run until the execution is terminal or at rest, or abandoned.
 
         :param wait: wait for an outcome first.
         :raises StorageError: something could not be stored, and no more user code has run since. What was under way is in
             doubt in the journal, for a recovery to find.
         """
         struck: BaseException | None = None
-        while True:
+        while not self.abandoned:
             try:
                 if struck is not None:  # within the try: another interrupt may strike here
                     put_straight(self, struck)
@@ -60,9 +60,9 @@ class Execution(Driver):
                 while self._turn():
                     pass
                 return
-            except UnstoredError as unstored:
+            except AbandonedError as abandoned:
                 self._abandon()
-                raise unstored.error from unstored.error.__cause__
+                abandoned.tell()
             except BaseException as error:
                 struck = error
 
@@ -73,12 +73,12 @@ class Execution(Driver):
             if self._heard:
                 self._publish()  # before anybody hears of it
             return going
-        except UnstoredError as unstored:
+        except AbandonedError as abandoned:
             self._abandon()
-            raise unstored.error from unstored.error.__cause__
+            abandoned.tell()
         except BaseException as error:
             self.leave(error)
-            return False
+        return False
 
     def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
@@ -91,7 +91,7 @@ class Execution(Driver):
     def _see_to_stragglers(self) -> None:
         assert self.ended is not None
         try:
-            while not (self.machine.ended or self.parked):
+            while not (self.machine.ended or self.parked or self.abandoned):
                 self.advance(wait=True)
         except StorageError as error:
             self.unstored = error
@@ -101,10 +101,18 @@ class Execution(Driver):
 
     def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
+        try:
+            self._hand_over()
+        except BaseException as error:  # an interrupt, which must not keep the lease
+            if self.interrupt is None:
+                self.interrupt = error
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         assert self.journal is not None
         self.abandoned = True
         call_off(self)
-        if self.beside:
+        if any(beside.outcome is None for beside in self.beside.values()):
             threading.Thread(target=self._give_back, name=f"saga {self.machine.saga_id} abandoned").start()
         else:
             self.journal.give_back()
@@ -125,7 +133,7 @@ class Execution(Driver):
         if not self._started:
             self._start()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
-        while commands:
+        while commands and not self.cut_short:
             if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:
                 self._publish()
             command = commands.pop(0)
@@ -147,6 +155,8 @@ class Execution(Driver):
                 self._start_thread(self._begin_beside(command))
         if self._heard:
             self._publish()
+        if self.cut_short:
+            raise AbandonedError(None)
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
@@ -193,7 +203,7 @@ class Execution(Driver):
         try:
             messages = self.journal.read_messages()
         except Exception as error:
-            raise UnstoredError(error) from error
+            raise AbandonedError(error) from error
         self.take_messages(messages, self.now())
 
     def _publish(self) -> None:
@@ -204,6 +214,6 @@ class Execution(Driver):
             try:
                 self.journal.commit(self.machine)
             except Exception as error:
-                raise UnstoredError(error) from error
+                raise AbandonedError(error) from error
         if self._observers:
             self._show()

@@ -100,9 +100,9 @@ class Views:
         return parent
 
 
-def bind(context: Context, plan: Plan, saga_id: str) -> None:
-    """Make this the context of a new execution of ``plan``."""
-    set_binding(context, Binding(plan, saga_id))
+def bind(context: Context, plan: Plan, saga: str, saga_id: str) -> None:
+    """Make this the context of a new execution of ``plan``, which is that of a saga of this name."""
+    set_binding(context, Binding(plan, saga, saga_id))
 
 
 def fork(view: C) -> C:

@@ -75,7 +75,7 @@ def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entr
     if not recorded:
         raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")
     context = rebuild_context(recorded[0], codec)
-    bind(context, plan, row.saga_id)
+    bind(context, plan, row.name, row.saga_id)
     views = Views(plan, context, definition.timeout is not None)
     try:
         for one in recorded:

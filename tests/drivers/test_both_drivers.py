@@ -10,7 +10,7 @@ import pytest
 from saga import Context, ExponentialBackoff, InDoubt, Retry, Skip, Status, StepStatus, parallel, sequence, step
 from saga.errors import MergeConflictError, SagaCompensationError, SagaExecutionException, SagaTimeoutError, StepTimeoutError
 from saga.events import RetryScheduled, StepFailed, StepSucceeded, StepTimedOut
-from tests.kit import LONG, SHORT, Odd, failures, on
+from tests.kit import LONG, PATIENCE, SHORT, Odd, failures, on
 
 INTERRUPTS = [KeyboardInterrupt, SystemExit, Odd]
 
@@ -204,15 +204,18 @@ def test_a_skipped_step_leaves_no_result_and_the_saga_goes_on(kit: Any, policy: 
     assert [record.status for record in result.history] == [StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.SUCCEEDED]
 
 
-def test_every_attempt_has_the_same_idempotency_key(kit: Any) -> None:
-    keys = set()
+@pytest.mark.parametrize("timeout", [None, PATIENCE], ids=["here", "beside"])
+def test_every_attempt_and_every_undo_has_the_same_keys(kit: Any, timeout: float | None) -> None:
+    keys = []
 
     def act(context: Context) -> None:
-        keys.add(context.step.idempotency_key)
-        failing_until(3)(context)
+        keys.append((context.step.idempotency_key, context.step.compensation_key))
+        failing_until(2)(context)
 
-    kit.execute(kit.saga(kit.task("b", act, retry=Retry(3))), saga_id="o-1")
-    assert keys == {"o-1/b"}
+    b = kit.task("b", act, act, retry=Retry(2), compensation_retry=Retry(2), timeout=timeout)
+    result = kit.run(kit.saga(parallel(b, kit.task("c")), kit.task("d", ValueError())), saga_id="o/1")
+    assert result.status is Status.COMPENSATED
+    assert keys == [("s/o%2F1/b", "s/o%2F1/b#compensate")] * 4
 
 
 # -- timeouts ---------------------------------------------------------------------------------------------------------

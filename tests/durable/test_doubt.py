@@ -117,12 +117,12 @@ def test_a_recovered_call_has_the_idempotency_key_of_the_one_that_was_lost(store
 
     watched = Watched(MemoryStore())
     build().try_execute(saga_id="x", store=watched)  # type: ignore[arg-type]
-    assert keys == [("x/a", 1), ("x/b", 1), ("x/a", 1)]
+    assert keys == [("s/x/a", 1), ("s/x/b", 1), ("s/x/a", 1)]
     keys.clear()
     expired(store, watched.writes[:1])
     (result,) = Recovery(store, [build()]).run_once()
     assert result.status is Status.COMPENSATED
-    assert keys == [("x/a", 2), ("x/b", 1), ("x/a", 1)]
+    assert keys == [("s/x/a", 2), ("s/x/b", 1), ("s/x/a", 1)]
 
 
 @pytest.mark.parametrize("crashed_in", [1, 2, 3])

@@ -111,7 +111,7 @@ def test_an_order_is_streamed_from_its_start_to_its_end(server: Server) -> None:
     messages = list(server.listen(server.place("A1")))
     assert [one.id for one in messages] == list(range(1, len(messages) + 1))
     assert [one.kind for one in messages] == ["SagaStarted", *["StepStarted", "StepSucceeded"] * 3, "SagaCompleted"]
-    assert [key for key, _ in server.effects()] == [f"A1/{step}" for step in DONE]
+    assert [key for key, _ in server.effects()] == [f"place-order/A1/{step}" for step in DONE]
 
 
 def test_an_order_that_fails_is_undone_before_the_clients_eyes(server: Server) -> None:
@@ -159,7 +159,7 @@ def test_an_order_of_a_server_that_was_killed_is_finished_by_the_next_one(server
     assert [one.id for one in first + rest] == list(range(1, len(first + rest) + 1))
     assert "SagaRecovered" in [one.kind for one in rest]
     assert rest[-1].kind == "SagaCompleted"
-    assert [key for key, _ in server.effects()] == [f"A4/{step}" for step in DONE]
+    assert [key for key, _ in server.effects()] == [f"place-order/A4/{step}" for step in DONE]
 
 
 def test_a_client_that_has_seen_everything_is_told_not_to_come_back(server: Server) -> None:

@@ -24,7 +24,7 @@ class Engine:
         self.definition = Definition(name="s", plan=saga_of(*flows).plan, **parts)
         self.context = context if context is not None else Context()
         self.machine = self.definition.machine("id")
-        bind(self.context, self.machine.plan, "id")
+        bind(self.context, self.machine.plan, self.definition.name, "id")
         self.outcomes = Outcomes(self.definition, self.machine, self.context, values)
         self.at = 0.0
         self.machine.start(self.at)

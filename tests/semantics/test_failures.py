@@ -93,7 +93,7 @@ def test_every_attempt_has_the_same_idempotency_key_and_its_own_number(make: Any
         raise ValueError
 
     Saga("s").add_task(make("a", note, retry=Retry(3))).try_execute(saga_id="id7")
-    assert seen == [(n, "a", "id7", "id7/a") for n in (1, 2, 3)]
+    assert seen == [(n, "a", "id7", "s/id7/a") for n in (1, 2, 3)]
 
 
 def test_the_wait_between_attempts_is_the_backoffs(make: Any, watch: Any) -> None:

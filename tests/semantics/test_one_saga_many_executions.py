@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from saga import Context, Retry, Saga, SagaResult, Skip, Status, Task, parallel, sequence, step
+from saga import Context, Retry, Saga, SagaResult, Skip, Status, Task, parallel, sequence, step, transaction
 from saga.events import SagaStarted
 
 THREADS = 200
@@ -62,13 +62,13 @@ def check(n: int, result: SagaResult, failed: bool) -> None:
     assert (context.n, context.seen) == (n, [1, 2] if n % 5 == 0 else [1])
     assert result.history[0].attempts == len(context.seen)
     assert result.results["Book"] == n * 10
-    assert result.results["left"] == (n, f"id{n}/left")
-    assert result.results["right"] == (n, f"id{n}/right")
+    assert result.results["left"] == (n, f"s/id{n}/left")
+    assert result.results["right"] == (n, f"s/id{n}/right")
     if failed:
         assert result.status is Status.COMPENSATED
         assert str(result.error) == str(n)
         assert context.undone[-1] == ("Book", n, n * 10)
-        assert {("left", n, f"id{n}/left"), ("right", n, f"id{n}/right")} == set(context.undone[:-1])
+        assert {("left", n, f"s/id{n}/left"), ("right", n, f"s/id{n}/right")} == set(context.undone[:-1])
     else:
         assert result.status is Status.COMPLETED
         assert context.undone == []
@@ -129,8 +129,26 @@ def test_one_task_object_may_stand_in_two_sagas_and_twice_in_one() -> None:
     task = step(lambda context: context.step.idempotency_key, name="x").task
     one = Saga("one").add_task(step(task, name="a")).add_task(step(task, name="b"))
     two = Saga("two").add_task(step(task, name="c"))
-    assert one.execute(saga_id="1").results == {"a": "1/a", "b": "1/b"}
-    assert two.execute(saga_id="2").results == {"c": "2/c"}
+    assert one.execute(saga_id="1").results == {"a": "one/1/a", "b": "one/1/b"}
+    assert two.execute(saga_id="2").results == {"c": "two/2/c"}
+
+
+def test_no_two_steps_have_the_same_key_whatever_their_sagas_and_executions_are_called() -> None:
+    act = step(lambda context: context.step.idempotency_key, name="act")
+    (one,) = Saga("order").add_task(Saga("payment").add_task(act)).execute(saga_id="order-1").results.values()
+    (two,) = Saga("pay").add_task(act).execute(saga_id="order-1/payment").results.values()
+    with transaction("pay") as block:  # a block and a saga of one name are one saga to a recovery
+        three = block.step(lambda context: context.step.idempotency_key, name="act")
+    assert (one, two) == ("order/order-1/payment/act", "pay/order-1%2Fpayment/act")
+    assert three == f"pay/{block.saga_id}/act"
+
+
+def test_a_key_of_an_undo_is_no_steps_key() -> None:
+    keys: list[str] = []
+    act = step(lambda: 0, lambda context: keys.append(context.step.compensation_key), name="a")
+    named_so = step(lambda context: keys.append(context.step.idempotency_key), name="a#compensate")
+    Saga("s").add_task(act).add_task(named_so).add_task(step(lambda: 1 / 0)).try_execute(saga_id="1")
+    assert keys == ["s/1/a%23compensate", "s/1/a#compensate"]
 
 
 def test_every_execution_has_an_id_of_its_own() -> None:

@@ -43,7 +43,7 @@ class Maker:
 
     def make(self, call: Call, view: Context, series: Any = (), surroundings: Surroundings | None = None) -> Made:
         if self.asynchronous:
-            return asyncio.run(make_async(call, view, surroundings, *series))
+            return asyncio.run(make_async(call, view, surroundings, int, 0, *series))
         return make(call, view, surroundings, *series)
 
 
@@ -54,7 +54,7 @@ def maker(request: pytest.FixtureRequest) -> Maker:
 
 def bound(*flows: Any) -> tuple[Plan, Context]:
     plan, context = saga_of(*flows).plan, Context()
-    bind(context, plan, "id")
+    bind(context, plan, "s", "id")
     return plan, context
 
 
@@ -92,7 +92,7 @@ def test_a_call_knows_itself(maker: Maker) -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_call_that_executes_another_saga_with_its_context_leaves_it_as_it_was(maker: Maker, fails: bool) -> None:
     def other(context: Context) -> None:
-        bind(context, saga_of(step(str, name="other")).plan, "other")
+        bind(context, saga_of(step(str, name="other")).plan, "s", "other")
         if fails:
             raise ValueError
 

@@ -315,7 +315,8 @@ def test_a_step_knows_its_own_call() -> None:
 
     Saga("s").add_task(step(act)).execute(saga_id="x1")
     (info,) = told
-    assert (info.saga_id, info.name, info.attempt, info.idempotency_key) == ("x1", "act", 1, "x1/act")
+    assert (info.saga, info.saga_id, info.name, info.attempt) == ("s", "x1", "act", 1)
+    assert (info.idempotency_key, info.compensation_key) == ("s/x1/act", "s/x1/act#compensate")
     assert (info.deadline, info.cancelled) == (None, False)
     assert repr(info) == "<step 'act' attempt 1 of x1>"
 

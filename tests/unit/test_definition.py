@@ -90,7 +90,7 @@ def test_a_plan_that_grows_is_made_anew_for_each_execution() -> None:
 
 def test_an_execution_needs_a_definition_and_no_saga() -> None:
     made, context = definition(), Context()
-    bind(context, made.plan, "id")
+    bind(context, made.plan, made.name, "id")
     execution = Execution(made, made.machine("id"), context)
     execution.run()
     result = result_of(execution)

@@ -182,7 +182,7 @@ def test_retries_count_attempts_and_skip_goes_on() -> None:
 
     saga = Saga("s").add_task(step(flaky, on_error=Retry(3, then=Skip))).add_task(step(lambda: 1, name="after"))
     result = saga.execute(saga_id="x1")
-    assert attempts == [(1, "x1/flaky"), (2, "x1/flaky"), (3, "x1/flaky")]
+    assert attempts == [(1, "s/x1/flaky"), (2, "s/x1/flaky"), (3, "s/x1/flaky")]
     assert [record.status for record in result.history] == ["skipped", "succeeded"]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "SEVERAL",
     "START_ONCE",
     "TURNS",
+    "UNDO",
     "VALUES",
     "Mutant",
 ]
@@ -32,7 +33,7 @@ DRIVERS, FRONT_DOORS = "tests/drivers/test_", "tests/frontdoors/test_"
 DURABLE = "tests/durable/test_"
 JOURNAL, VALUES, LEASES = DURABLE + "journal", DURABLE + "values", DURABLE + "leases"
 RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_several", DURABLE + "start_once"
-DOUBT, ACROSS = DURABLE + "doubt", DURABLE + "died_anywhere"
+DOUBT, ACROSS, UNDO = DURABLE + "doubt", DURABLE + "died_anywhere", DURABLE + "interrupted_undo"
 CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"
 CROWD, TURNS = "tests/storage/test_postgres_crowd", "tests/storage/test_turns"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"

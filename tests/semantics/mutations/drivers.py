@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import DRIVERS, FRONT_DOORS, LEASES, PROPERTIES, SEMANTICS, Mutant
+from . import DRIVERS, FRONT_DOORS, LEASES, PROPERTIES, SEMANTICS, UNDO, Mutant
 
 __all__ = ["OF_DRIVERS"]
 
@@ -97,6 +97,116 @@ OF_DRIVERS = [
         "                raise\n",
         SEMANTICS + "ctrl_c",
     ),
+    Mutant(
+        "an interrupted compensation of a stored execution has failed",
+        "        if call.compensation and self.journal is not None and not (",
+        "        if False and not (",
+        UNDO,
+    ),
+    Mutant(
+        "an interrupt in a compensation stops an execution that nobody can take up",
+        "        if call.compensation and self.journal is not None and not (",
+        "        if call.compensation and not (",
+        UNDO + " -k without_a_store",
+    ),
+    Mutant(
+        "an interrupt in the user's code around a compensation makes that fail",
+        "            if driver.journal is None or isinstance(error, Exception):\n",
+        "            if True:\n",
+        UNDO + " -k in_the_users_code_around",
+    ),
+    Mutant(
+        "a recovery goes forward after an interrupted compensation",
+        "    if machine.status is RUNNING:  # the recovery is not to go forward\n",
+        "    if False:\n",
+        UNDO + " -k does_not_go_forward",
+    ),
+    Mutant(
+        "calls begin after an interrupted compensation",
+        "        while commands and not self.cut_short:\n            if self._heard and",
+        "        while commands:\n            if self._heard and",
+        UNDO + " -k no_other_branchs_undo",
+    ),
+    Mutant(
+        "calls begin after an interrupted compensation in an event loop",
+        "        while commands and not self.cut_short:\n            if self._exposed and",
+        "        while commands:\n            if self._exposed and",
+        UNDO + " -k no_other_branchs_undo",
+    ),
+    Mutant(
+        "nobody is told that an interrupted compensation is left to a recovery",
+        '    logging.getLogger("saga").warning(\n        "saga %s is left',
+        '    logging.getLogger("saga").debug(\n        "saga %s is left',
+        UNDO + " -k it_is_raised_at_once",
+    ),
+    Mutant(
+        "a second interrupt keeps the lease of an execution that is left to a recovery",
+        "        except BaseException as error:  # an interrupt, which must not keep the lease\n",
+        "        except ZeroDivisionError as error:\n",
+        UNDO + " -k another_interrupt_while_the_lease",
+    ),
+    Mutant(
+        "a straggler whose compensation is interrupted is seen to for ever",
+        "            while not (self.machine.ended or self.parked or self.abandoned):\n                self.advance(wait=True)",
+        "            while not (self.machine.ended or self.parked):\n                self.advance(wait=True)",
+        UNDO + " -k straggler",
+    ),
+    Mutant(
+        "a block's interrupt does not tell what is left to a recovery",
+        " and (not execution.abandoned or error is interrupt):",
+        " and not execution.abandoned:",
+        UNDO + " -k in_a_block",
+    ),
+    # -- cancellations that a call swallows ---------------------------------------------------------------------------
+    Mutant(
+        "a cancellation that a call swallows is lost",
+        "                if cancels > self._cancels and (",
+        "                if False and (",
+        DRIVERS + "swallowed",
+    ),
+    Mutant(
+        "a series goes on after a cancellation that a call swallows",
+        "            or cancelling() != cancels\n",
+        "",
+        DRIVERS + "swallowed",
+    ),
+    Mutant(
+        "a call that raises of its cancellation is attempted again",
+        " and (made[1] or isinstance(made[2], Exception)):",
+        " and made[1]:",
+        DRIVERS + "swallowed -k what_it_fails_with",
+    ),
+    Mutant(
+        "a call that swallowed a cancellation is followed by the next",
+        "        self.machine.give_up(cancellation, self.now())  # first: then nothing follows the call\n"
+        "        self._take(made, view)\n",
+        "        self._take(made, view)\n        self.machine.give_up(cancellation, self.now())\n",
+        DRIVERS + "swallowed",
+    ),
+    Mutant(
+        "a saga that cleans up after a cancellation is taken to be cancelled",
+        "            self._cancels = cancelling()\n",
+        "            self._cancels = 0\n",
+        DRIVERS + "swallowed -k cleans_up",
+    ),
+    Mutant(
+        "a cancellation that was taken back hides the next",
+        "                    self._cancels = cancels  #",
+        "                    pass  #",
+        DRIVERS + "swallowed -k takes_a_cancellation_back",
+    ),
+    Mutant(
+        "a pivot that swallowed a cancellation is undone",
+        "        if made[1] and made[0].step.pivot:\n",
+        "        if False:\n",
+        DRIVERS + "swallowed -k the_pivot",
+    ),
+    Mutant(
+        "who cancels until it is heard does not find its own words",
+        "            await asyncio.sleep(0)  # who cancels",
+        "            pass  # who cancels",
+        DRIVERS + "swallowed -k who_cancels_until_it_is_heard",
+    ),
     # -- views --------------------------------------------------------------------------------------------------------
     Mutant(
         "a given-up straggler's changes are seen",
@@ -158,13 +268,13 @@ OF_DRIVERS = [
     Mutant(
         "go on without the journal",
         "self.journal.commit(self.machine)\n            except Exception as error:\n"
-        "                raise UnstoredError(error) from error",
+        "                raise AbandonedError(error) from error",
         "self.journal.commit(self.machine)\n            except Exception:\n                self.journal = None",
         LEASES + " -k a_store_that_fails_at_any_write",
     ),
     Mutant(
         "go on without the journal in an event loop",
-        "            raise UnstoredError(error) from error\n        then(result)",
+        "            raise AbandonedError(error) from error\n        then(result)",
         "            return\n        then(result)",
         DRIVERS + "event_loop -k a_store_that_fails_under_asyncio_run",
     ),
@@ -195,8 +305,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "who lost the lease begins its other branches",
-        "        call_off(self)\n        if self.beside:",
-        "        if self.beside:",
+        "        self.abandoned = True\n        call_off(self)\n        if any(",
+        "        self.abandoned = True\n        if any(",
         "tests/crash/test_storage_failures -k a_branch_that_has_not_begun",
     ),
     # -- definitions and doors ----------------------------------------------------------------------------------------

@@ -247,8 +247,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "another key after a crash",
-        "bind(context, plan, row.saga_id)",
-        'bind(context, plan, f"{row.saga_id}/{row.epoch}")',
+        "bind(context, plan, row.name, row.saga_id)",
+        'bind(context, plan, row.name, f"{row.saga_id}/{row.epoch}")',
         DOUBT + " -k idempotency_key",
     ),
     Mutant(

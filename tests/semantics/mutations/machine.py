@@ -336,9 +336,39 @@ OF_MACHINE = [
     ),
     Mutant(
         "a key of its own for every attempt",
-        'return f"{self.saga_id}/{self.name}"',
-        'return f"{self.saga_id}/{self.name}/{self.attempt}"',
+        """return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}\"""",
+        """return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}/{self.attempt}\"""",
         SEMANTICS + "failures",
+    ),
+    Mutant(
+        "an id with a slash has a key that another saga's step has",
+        """(quote(text, safe="", errors="surrogatepass") for text in (self.saga, self.saga_id))""",
+        """(self.saga, self.saga_id)""",
+        PROPERTIES + "keys",
+    ),
+    Mutant(
+        "two sagas' executions of one id have the same keys",
+        "{saga}/{saga_id}/{quote(",
+        "{saga_id}/{quote(",
+        PROPERTIES + "keys",
+    ),
+    Mutant(
+        "an id that is no text of UTF-8 has no key",
+        """quote(text, safe="", errors="surrogatepass")""",
+        """quote(text, safe="")""",
+        PROPERTIES + "keys",
+    ),
+    Mutant(
+        "the key of an undo is that of a step with such a name",
+        "quote(self.name, safe='/', errors='surrogatepass')",
+        "self.name",
+        SEMANTICS + "one_saga_many_executions -k key_of_an_undo",
+    ),
+    Mutant(
+        "a call beside others has another key",
+        "twin = Binding(self.plan, self.saga, self.saga_id)",
+        'twin = Binding(self.plan, "", self.saga_id)',
+        DRIVERS + "both_drivers -k every_attempt_and_every_undo",
     ),
     Mutant(
         "in doubt is done again unless the task says otherwise",

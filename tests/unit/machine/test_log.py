@@ -168,7 +168,7 @@ def told(events: list[Any]) -> list[tuple[Any, ...]]:
 def execution_of(flow: list[Script], stop: bool, logger: Any) -> Execution:
     definition = saga_of(flow, stop, logger, []).definition
     context = Context()
-    bind(context, definition.plan, "id")
+    bind(context, definition.plan, definition.name, "id")
     return Execution(definition, definition.machine("id"), context)
 
 
@@ -209,7 +209,7 @@ def test_a_series_is_noted_and_a_retry_is_not() -> None:
         saga.add_task(flow)
     definition = saga.definition
     context = Context()
-    bind(context, definition.plan, "id")
+    bind(context, definition.plan, definition.name, "id")
     execution = Execution(definition, definition.machine("id"), context)
     execution.run()
     kinds = [type(entry).__name__ for entry in execution.machine.log.entries]
