@@ -3,7 +3,7 @@
 from saga.context import Context
 from saga.definition import ExecutionInfo, Observer
 from saga.errors import OutcomeUnknownError
-from saga.events import Status, StepStatus
+from saga.events import Effect, Status, StepStatus
 from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
 from saga.lost_answers import LOST_ANSWERS
 from saga.policy import (
@@ -17,7 +17,7 @@ from saga.policy import (
 )
 from saga.result import SagaResult, StepRecord
 from saga.saga import Saga
-from saga.task import StepInfo, Task
+from saga.task import Done, NotDone, StepInfo, Task
 from saga.transaction import Transaction, transaction
 
 __version__ = "0.1.0"
@@ -27,10 +27,13 @@ __all__ = [
     "Backoff",
     "Compensate",
     "Context",
+    "Done",
+    "Effect",
     "ExecutionInfo",
     "ExponentialBackoff",
     "Flow",
     "InDoubt",
+    "NotDone",
     "Observer",
     "OnError",
     "OutcomeUnknownError",

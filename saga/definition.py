@@ -71,7 +71,7 @@ class Around(Protocol):
 
         Whatever it does, the call is made, and its outcome is its own: what this raises is logged, once.
 
-        :param attempt: counts from 1; :param phase: ``"execute"`` or ``"compensate"``.
+        :param attempt: counts from 1; :param phase: ``"execute"``, ``"verify"`` or ``"compensate"``.
         """
 
 

@@ -26,6 +26,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,17 @@ class RecordedError(SagaError):
     def __str__(self) -> str:
         name = self.type_name.rpartition(":")[2]
         return f"{name}: {self.text}" if self.text else name
+
+
+def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Return whether the error is one of these; of another process's, whether its class is, where that is imported here."""
+    if not isinstance(error, RecordedError):
+        return isinstance(error, kinds)
+    module, _, path = error.type_name.partition(":")
+    found: object = sys.modules.get(module)
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return issubclass(found if isinstance(found, type) else Exception, kinds)
 
 
 class StorageError(SagaError):

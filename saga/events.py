@@ -18,6 +18,7 @@ __all__ = [
     "CompensationFailed",
     "CompensationStarted",
     "CompensationSucceeded",
+    "Effect",
     "Event",
     "FallbackChosen",
     "GroupMerged",
@@ -37,6 +38,9 @@ __all__ = [
     "StepStatus",
     "StepSucceeded",
     "StepTimedOut",
+    "StepVerified",
+    "VerificationFailed",
+    "VerificationStarted",
 ]
 
 
@@ -80,6 +84,19 @@ class StepStatus(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
+
+
+class Effect(StrEnum):
+    """What is left of a step's work."""
+
+    NONE = "none"
+    """It was never done."""
+    STANDS = "stands"
+    """It was done, and is not undone."""
+    UNDONE = "undone"
+    """Its compensation ran to its end, or a person has seen to that."""
+    UNKNOWN = "unknown"
+    """It runs, is in doubt, is being compensated, its compensation failed, or a person let the saga go on without it."""
 
 
 C = TypeVar("C")
@@ -141,8 +158,8 @@ class StepSucceeded:
 class StepFailed:
     """``execute`` raised ``error``.
 
-    ``in_doubt``: it was interrupted, so its effect may have happened. ``executed``: it ran to its end, but what it returned or
-    changed cannot be stored, so its effect has happened.
+    ``in_doubt``: it was interrupted, or its answer was lost, so its effect may have happened. ``executed``: it ran to its end,
+    but what it returned or changed cannot be stored, so its effect has happened.
     """
 
     step: str
@@ -178,13 +195,50 @@ class StepSkipped:
 
 @_event
 class RetryScheduled:
-    """Attempt number ``attempt`` of a call will be made ``delay`` seconds after ``at``."""
+    """Attempt number ``attempt`` of a call will be made ``delay`` seconds after ``at``.
+
+    ``phase``: which call: ``"execute"``, ``"verify"`` or ``"compensate"``.
+    """
 
     step: str
     attempt: int
     at: float
     delay: float
-    compensation: bool = False
+    phase: str = "execute"
+
+
+@_event
+class VerificationStarted:
+    """The intent to call ``verify`` of a step that is in doubt: recorded before the call."""
+
+    step: str
+    attempt: int
+    at: float
+
+
+@_event
+class StepVerified:
+    """``verify`` said what came of the step's ``execute``: that it is ``done``, with ``result``, or that it is not."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    done: bool
+    result: Any = None
+    encoded: str = ""
+
+
+@_event
+class VerificationFailed:
+    """``verify`` raised ``error``, or did not know: the step stays in doubt."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    error: BaseException
+    encoded: str = ""
 
 
 @_event
@@ -318,4 +372,7 @@ Event = (
     | OperatorActed
     | FallbackChosen
     | SignalReceived
+    | VerificationStarted
+    | StepVerified
+    | VerificationFailed
 )

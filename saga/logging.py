@@ -31,8 +31,11 @@ class SagaLogger:
     ``step_succeeded``            INFO      ``execute`` returned
     ``step_failed``               WARNING   an attempt of ``execute`` raised, or was interrupted
     ``step_timed_out``            WARNING   an attempt of ``execute`` took longer than it may
-    ``retry_scheduled``           WARNING   another attempt follows
+    ``retry_scheduled``           WARNING   another attempt follows, of any of the three calls
     ``step_skipped``              WARNING   the step failed for good and the saga goes on without it
+    ``verification_started``      DEBUG     ``verify`` is about to be called, of a step in doubt
+    ``step_verified``             WARNING   ``verify`` said what came of the step
+    ``verification_failed``       WARNING   an attempt of ``verify`` raised, or did not know
     ``group_merged``              DEBUG     all branches of a parallel group ended well
     ``saga_compensating``         ERROR     the saga gave up, with the traceback of the cause
     ``compensation_started``      DEBUG     ``compensate`` is about to be called
@@ -156,11 +159,11 @@ class SagaLogger:
         self.write(logging.WARNING, info, "step skipped", step=event.step, status="skipped")
 
     def retry_scheduled(self, event: e.RetryScheduled, info: ExecutionInfo) -> None:
-        """Another attempt, of ``execute`` or ``compensate``, follows."""
+        """Another attempt, of ``execute``, ``verify`` or ``compensate``, follows."""
         self.write(
             logging.WARNING,
             info,
-            "compensation retry scheduled" if event.compensation else "retry scheduled",
+            _RETRIES[event.phase],
             step=event.step,
             attempt=event.attempt,
             status="waiting",
@@ -170,6 +173,19 @@ class SagaLogger:
     def group_merged(self, event: e.GroupMerged, info: ExecutionInfo) -> None:
         """All branches of a parallel group ended well."""
         self.write(logging.DEBUG, info, "parallel group merged", group=event.group)
+
+    def verification_started(self, event: e.VerificationStarted, info: ExecutionInfo) -> None:
+        """``verify`` is about to be called."""
+        self.write(logging.DEBUG, info, "verification started", step=event.step, attempt=event.attempt, status="in_doubt")
+
+    def step_verified(self, event: e.StepVerified, info: ExecutionInfo) -> None:
+        """``verify`` said what came of the step."""
+        status = "succeeded" if event.done else "failed"
+        self._outcome(logging.WARNING, info, "step verified", event, status, done=event.done)
+
+    def verification_failed(self, event: e.VerificationFailed, info: ExecutionInfo) -> None:
+        """An attempt of ``verify`` raised, or did not know."""
+        self._outcome(logging.WARNING, info, "verification failed", event, "in_doubt", error=event.error)
 
     def compensation_started(self, event: e.CompensationStarted, info: ExecutionInfo) -> None:
         """``compensate`` is about to be called."""
@@ -189,7 +205,7 @@ class SagaLogger:
         level: int,
         info: ExecutionInfo,
         message: str,
-        event: e.StepSucceeded | e.StepFailed | e.StepTimedOut | e.CompensationSucceeded | e.CompensationFailed,
+        event: Any,
         status: str,
         **more: Any,
     ) -> None:
@@ -217,6 +233,14 @@ _METHODS: Final = {
     e.OperatorActed: "operator_acted",
     e.FallbackChosen: "fallback_chosen",
     e.SignalReceived: "signal_received",
+    e.VerificationStarted: "verification_started",
+    e.StepVerified: "step_verified",
+    e.VerificationFailed: "verification_failed",
+}
+_RETRIES: Final = {
+    "execute": "retry scheduled",
+    "verify": "verification retry scheduled",
+    "compensate": "compensation retry scheduled",
 }
 
 

@@ -283,10 +283,19 @@ TABLE: Final[dict[str, dict[str, bool | Callable[[Any], Verdict]]]] = {
 _MOST: Final = 10_000
 
 
+# Looking up a class takes longer than all else that follows a step's failure, and the same ones come again and again. A class
+# that a program makes anew for each error must not fill the memory.
+_MOST_KNOWN: Final = 1000
+_known: dict[type, bool | Callable[[Any], Verdict]] = {}
+
+
 def _row(error: BaseException) -> bool | Callable[[Any], Verdict]:
     for kind in type(error).__mro__:
         found = TABLE.get(_package(kind.__module__), {}).get(kind.__qualname__)
         if found is not None:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[type(error)] = found
             return found
     return False
 
@@ -309,6 +318,11 @@ class _LostAnswers:
     __slots__ = ()
 
     def __call__(self, error: BaseException) -> bool:
+        try:
+            if _known.get(type(error)) is _cause and error.__cause__ is None:
+                return False  # as nearly every error of a task is
+        except Exception:
+            pass  # it is asked with more care
         asked: list[BaseException] = [error]
         seen = {id(error)}
         for one in asked:  # grows meanwhile

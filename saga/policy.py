@@ -5,13 +5,15 @@ Every policy can be a class attribute of a task or be given with the step.
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
 
 from saga.composing import operators
-from saga.errors import SagaDefinitionError
+from saga.errors import OutcomeUnknownError, SagaDefinitionError, is_a
 
 __all__ = [
     "Backoff",
@@ -21,6 +23,9 @@ __all__ = [
     "OnError",
     "Retry",
     "Skip",
+    "UnknownOn",
+    "checked_unknown_on",
+    "unknown_on",
 ]
 
 
@@ -41,11 +46,60 @@ class InDoubt(Enum):
     """What is done with a step whose effect may or may not have happened."""
 
     COMPENSATE = "compensate"
-    """Undo it (the default): the compensation must tolerate that ``execute`` never happened."""
+    """Undo it (the default): the compensation must tolerate that ``execute`` never happened. A ``Retry`` comes first."""
     RERUN = "rerun"
-    """Run it again after a crash: ``execute`` must be idempotent. Once undo has begun it is compensated instead."""
+    """Run it again, as often as its ``Retry`` allows (without one: once after each crash): ``execute`` must be idempotent.
+    When that ends without success, or once undo has begun, it is compensated."""
     ASK = "ask"
     """Leave it alone: the execution ends ``stuck`` and a person decides."""
+
+
+UnknownOn = type[Exception] | Callable[[Exception], bool] | tuple[type[Exception] | Callable[[Exception], bool], ...]
+"""Errors after which nobody knows whether a call took effect: a class, a function of the error, or a tuple of these."""
+
+
+def unknown_on(given: Any) -> Callable[[Exception], bool]:
+    """Return the function that ``unknown_on=given`` stands for. An :class:`~saga.errors.OutcomeUnknownError` is always one.
+
+    :raises SagaDefinitionError: it is neither an exception class nor a function, nor a tuple of these.
+    """
+    parts = given if isinstance(given, tuple) else (given,)
+    for part in parts:
+        fits = issubclass(part, Exception) if isinstance(part, type) else _says_something(part)
+        if not fits:
+            raise SagaDefinitionError(
+                f"unknown_on is {given!r}; give exception classes, functions of the error, or LOST_ANSWERS"
+            )
+    kinds = (OutcomeUnknownError, *(part for part in parts if isinstance(part, type)))
+    functions = [part for part in parts if not isinstance(part, type)]
+    return lambda error: isinstance(error, kinds) or any(function(error) for function in functions)
+
+
+def _says_something(function: Any) -> bool:
+    """Whether it can be called with an error, and what it returns is an answer."""
+    unanswered = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    if not callable(function) or any(kind(function) for kind in unanswered):
+        return False
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # some built-ins tell no signature
+    return True
+
+
+def checked_unknown_on(given: UnknownOn | None, where: str) -> UnknownOn | None:
+    """Return what was given as ``unknown_on``.
+
+    :raises SagaDefinitionError: it is wrong; ``where`` is in the text.
+    """
+    if given is not None:
+        try:
+            unknown_on(given)
+        except SagaDefinitionError as error:
+            raise SagaDefinitionError(f"{where}: {error}") from None
+    return given
 
 
 @runtime_checkable
@@ -147,7 +201,7 @@ class Retry:
 
     def allows(self, attempt: int, error: BaseException) -> bool:
         """Return whether another attempt follows ``attempt``, which ended with ``error``."""
-        return attempt < self.max_attempts and isinstance(error, self.retry_on)
+        return attempt < self.max_attempts and is_a(error, self.retry_on)
 
     def delay(self, attempt: int, fraction: float) -> float:
         """Return the seconds to wait after ``attempt`` failed (see :meth:`Backoff.delay`)."""

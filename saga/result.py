@@ -14,6 +14,7 @@ from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    Effect,
     Event,
     OperatorActed,
     RetryScheduled,
@@ -26,8 +27,12 @@ from saga.events import (
     StepStatus,
     StepSucceeded,
     StepTimedOut,
+    StepVerified,
+    VerificationFailed,
+    VerificationStarted,
 )
-from saga.machine import Plan
+from saga.machine import Plan, PlannedStep, State
+from saga.machine.folds import fold
 from saga.machine.log import Log
 from saga.task import Task
 
@@ -48,7 +53,10 @@ class StepRecord:
     """What became of a step.
 
     :ivar name: the step's name.
-    :ivar status: see :class:`~saga.events.StepStatus`.
+    :ivar status: see :class:`~saga.events.StepStatus`; :ivar effect: see :class:`~saga.events.Effect`.
+    :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that.
+    :ivar verified: what ``verify`` said last: that it was done, or that it was not; ``None`` where it was not asked, or did not
+        know. :ivar verification_error: why it told nothing.
     :ivar attempts: calls of ``execute``.
     :ivar elapsed: seconds in all attempts of ``execute``.
     :ivar result: what ``execute`` returned.
@@ -58,10 +66,14 @@ class StepRecord:
 
     name: str
     status: StepStatus = StepStatus.PENDING
+    effect: Effect = Effect.NONE
+    in_doubt: bool = False
     attempts: int = 0
     elapsed: float = 0.0
     result: Any = None
     error: BaseException | None = None
+    verified: bool | None = None
+    verification_error: BaseException | None = None
     compensation_attempts: int = 0
     compensation_error: BaseException | None = None
 
@@ -127,9 +139,15 @@ class SagaResult:
         return tuple(fold_history(self._plan, self.events).values())
 
     @property
+    def effects(self) -> Mapping[str, Effect]:
+        """What is left of each step's work, by step name."""
+        return {record.name: record.effect for record in self.history}
+
+    @property
     def results(self) -> Mapping[str, Any]:
-        """What each step that succeeded returned, by step name."""
-        return {event.step: event.result for event in self.events if isinstance(event, StepSucceeded)}
+        """What each step that succeeded returned, or was found to have done, by step name."""
+        done = (StepSucceeded, StepVerified)
+        return {event.step: event.result for event in self.events if isinstance(event, done) and getattr(event, "done", True)}
 
     @property
     def elapsed(self) -> float:
@@ -149,10 +167,11 @@ class SagaResult:
 
     @property
     def in_doubt(self) -> tuple[str, ...]:
-        """The steps whose effect may or may not have happened and that are not undone: still running, or to ask about."""
-        doubtful = (StepStatus.TIMED_OUT, StepStatus.IN_DOUBT)
-        still = _still_running(self.events)
-        return tuple(record.name for record in self.history if record.status in doubtful or record.name in still)
+        """The steps whose effect may or may not have happened, and nothing has settled that: no later attempt, no
+        verification, no compensation, no person. Among them those that still run after their timeout, and those that have
+        no compensation: nothing will settle these.
+        """
+        return tuple(record.name for record in self.history if record.in_doubt)
 
     @property
     def reason(self) -> str | None:
@@ -223,7 +242,9 @@ _WORDS = {
 def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
     """Return a record of each step of ``plan``, by name."""
     records = {name: StepRecord(name) for name in plan.names}
+    state = State(plan)
     for event in events:
+        fold(state, event)
         if not hasattr(event, "step") or event.step is None:
             continue
         record = records[event.step]
@@ -232,16 +253,26 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
                 record.status, record.attempts = StepStatus.RUNNING, event.attempt
             case StepSucceeded():
                 record.elapsed += event.elapsed
-                record.result = event.result
+                _done(record, event.result)
+            case VerificationStarted():
                 if record.status is not StepStatus.SKIPPED:
-                    record.status = StepStatus.SUCCEEDED
+                    record.status = StepStatus.IN_DOUBT
+            case StepVerified():
+                record.verified, record.verification_error = event.done, None
+                if event.done:
+                    _done(record, event.result)
+                else:
+                    _failed(record, plan.by_name[event.step])
+            case VerificationFailed():
+                record.verified, record.verification_error = None, event.error
             case StepFailed():
                 record.elapsed += event.elapsed
                 record.error = event.error
-                if event.in_doubt:
+                if event.executed:
+                    record.effect = Effect.STANDS
+                _failed(record, plan.by_name[event.step])
+                if plan.by_name[event.step].index in state.in_doubt:
                     record.status = StepStatus.IN_DOUBT
-                elif record.status is not StepStatus.SKIPPED:
-                    record.status = StepStatus.FAILED
             case StepTimedOut():
                 record.error, record.status = event.error, StepStatus.TIMED_OUT
                 if not event.running:
@@ -249,41 +280,71 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
             case StepSkipped():
                 record.status = StepStatus.SKIPPED
             case RetryScheduled():
-                record.status = StepStatus.COMPENSATING if event.compensation else StepStatus.WAITING
+                record.status = _WAITING[event.phase]
             case CompensationStarted():
                 record.status, record.compensation_attempts = StepStatus.COMPENSATING, event.attempt
+                record.effect = Effect.UNKNOWN  # until one ends well: one that failed may have undone a part
             case CompensationSucceeded():
-                record.status, record.compensation_error = StepStatus.COMPENSATED, None
+                record.status, record.compensation_error, record.effect = StepStatus.COMPENSATED, None, Effect.UNDONE
             case OperatorActed(action="skip"):  # a person has seen to it
                 record.status, record.compensation_error = StepStatus.SKIPPED, None
+                record.effect = Effect.UNKNOWN if state.cause is None else Effect.UNDONE
             case CompensationFailed():
                 record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
     if any(isinstance(event, SagaCompensating) for event in events):
         for record in records.values():
             if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
                 record.status = StepStatus.FAILED
+    for step in plan.steps:
+        record = records[step.name]
+        if step.pause is not None:  # a wait leaves nothing
+            record.effect = Effect.NONE
+            continue
+        record.in_doubt = step.index in state.in_doubt or step.index in state.stragglers
+        if record.in_doubt or step.index in state.executing:
+            record.effect = Effect.UNKNOWN
     return records
 
 
-def _still_running(events: Sequence[Event]) -> set[str]:
-    late: set[str] = set()
-    for event in events:
-        if isinstance(event, StepTimedOut) and event.running:
-            late.add(event.step)
-        elif isinstance(event, (StepSucceeded, StepFailed)):
-            late.discard(event.step)
-    return late
+_WAITING = {"execute": StepStatus.WAITING, "verify": StepStatus.IN_DOUBT, "compensate": StepStatus.COMPENSATING}
+
+
+def _done(record: StepRecord, result: Any) -> None:
+    record.result, record.effect = result, Effect.STANDS
+    if record.status is not StepStatus.SKIPPED:
+        record.status = StepStatus.SUCCEEDED
+
+
+def _failed(record: StepRecord, step: PlannedStep) -> None:
+    if record.status is not StepStatus.SKIPPED:
+        record.status = StepStatus.FAILED
+    if record.effect is Effect.NONE and step.compensates and step.compensate_on_failure:
+        record.effect = Effect.UNKNOWN  # until it is undone: it says that it may have done a part
 
 
 def _line(record: StepRecord) -> str:
-    text = str(record.status).replace("_", " ")
+    text = ", ".join([str(record.status).replace("_", " "), *told_besides(record)])
     if record.attempts:
         text += f" ({record.attempts} attempt{'s' if record.attempts > 1 else ''}, {record.elapsed * 1000:.1f} ms)"
     if record.error is not None:
         text += f"  {_one_line(record.error)}"
+    if record.verification_error is not None:
+        text += f"  verification: {_one_line(record.verification_error)}"
     if record.compensation_error is not None:
         text += f"  compensation: {_one_line(record.compensation_error)}"
     return text
+
+
+def told_besides(record: StepRecord) -> list[str]:
+    """Return what a step's status does not tell: that it is in doubt, was verified, or was undone before it was skipped."""
+    told = []
+    if record.in_doubt and record.status not in (StepStatus.IN_DOUBT, StepStatus.TIMED_OUT):
+        told.append("in doubt")
+    if record.status is StepStatus.SKIPPED and record.effect is Effect.UNDONE:
+        told.append("undone")
+    if record.verified is not None:
+        told.append("verified: done" if record.verified else "verified: not done")
+    return told
 
 
 def _one_line(error: BaseException) -> str:

@@ -23,11 +23,13 @@ from saga.events import (
     StepStatus,
     StepSucceeded,
     StepTimedOut,
+    StepVerified,
 )
 from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
+from saga.policy import UnknownOn, checked_unknown_on
 from saga.result import SagaResult, StepRecord, fold_history, ok
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class Saga(Composing):
         class is called once where it is not given.
     :param version: of this definition; executions that another version began are finished by one whose steps and policies
         are the same, or that names their version in ``compatible_with``.
+    :param unknown_on: the errors of an execute after which nobody knows whether it took effect, of tasks that say nothing
+        themselves: an exception class, a function of the error, or a tuple of these; :data:`saga.LOST_ANSWERS` where not given.
     :param lease: seconds after which a process that died is taken to have died.
     :raises SagaDefinitionError: a parameter is wrong.
     """
@@ -82,6 +86,7 @@ class Saga(Composing):
         resolver: Resolver | None = None,
         version: str | None = None,
         compatible_with: Iterable[str] = (),
+        unknown_on: UnknownOn | None = None,
         lease: float = 30.0,
     ) -> None:
         declared = getattr(type(self), "name", None)
@@ -91,6 +96,7 @@ class Saga(Composing):
         if resolver is not None and not callable(resolver):
             raise SagaDefinitionError(f"saga {self.name!r}: resolver is {resolver!r}; give a function of a task class")
         self.resolver = resolver
+        self._unknown_on = checked_unknown_on(unknown_on, f"saga {self.name!r}")
         self.store = store
         #: All but the plan, which is compiled when it is asked for.
         self._draft = Definition(
@@ -156,7 +162,7 @@ class Saga(Composing):
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name)
+        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self._unknown_on)
 
     def execute(self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult:
         """Execute the saga and return its result.
@@ -347,7 +353,7 @@ class Saga(Composing):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-_RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepSkipped, CompensationSucceeded, CompensationFailed)
+_RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepVerified, StepSkipped, CompensationSucceeded, CompensationFailed)
 
 
 def _ended_records(result: SagaResult) -> Iterator[StepRecord]:

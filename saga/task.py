@@ -1,4 +1,4 @@
-"""What a user writes: a task, and the view of its own call that it gets. No engine lives here."""
+"""What a user writes: a task, what its verification answers, the view of its own call that it gets. No engine lives here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,32 @@ from threading import Event as Flag
 from typing import Any, Generic, TypeVar
 
 from saga.composing import Composing
-from saga.policy import InDoubt, OnError, Retry
+from saga.policy import InDoubt, OnError, Retry, UnknownOn
 
-__all__ = ["StepInfo", "Task"]
+__all__ = ["Done", "NotDone", "StepInfo", "Task"]
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Done(Generic[T_co]):
+    """What ``verify`` returns where the work was done; ``result``: what ``execute`` would have returned."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: T_co = None) -> None:  # type: ignore[assignment]
+        self.result = result
+
+    def __repr__(self) -> str:
+        return f"Done({self.result!r})"
+
+
+class NotDone:
+    """What ``verify`` returns where the work was not done."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NotDone()"
 
 
 class Task(Composing, Generic[T_co]):
@@ -37,10 +58,23 @@ class Task(Composing, Generic[T_co]):
     """Whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they succeed."""
     in_doubt: InDoubt = InDoubt.COMPENSATE
     """What to do when nobody knows whether ``execute`` took effect: ``COMPENSATE``, ``RERUN`` or ``ASK``."""
+    unknown_on: UnknownOn | None = None
+    """The errors of ``execute`` after which nobody knows whether it took effect; the saga's where ``None``. An exception class,
+    a function of the error, or a tuple of these: ``(LOST_ANSWERS, MyError)``."""
+    verification_retry: Retry | None = None
+    """When and how often ``verify`` is attempted again, where it raises or does not know."""
 
     def execute(self, context: Any) -> T_co:
         """Do the work and return its result."""
         raise NotImplementedError(f"{type(self).__name__} has no execute(context); write one")
+
+    def verify(self, context: Any) -> Done[T_co] | NotDone | None:
+        """Say whether the work was done, where nobody knows: ``Done(result)``, ``NotDone()``, or ``None`` for "still unknown".
+
+        Optional. Asked before anything else is decided of a step in doubt: ask the other system under
+        ``context.step.idempotency_key``. What it raises leaves the step in doubt.
+        """
+        return None
 
     def compensate(self, context: Any) -> None:
         """Undo the work. May run when ``execute`` is in doubt, so it must tolerate that nothing happened."""
@@ -97,7 +131,10 @@ class StepInfo:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the saga no longer waits for this call (it timed out): a long task may stop early by raising."""
+        """Whether the saga no longer waits for this call: a long task may stop early by raising.
+
+        The call timed out, or the execution is left to a recovery, which waits until the call has ended.
+        """
         return self._cancelled is not None and self._cancelled.is_set()
 
     def __repr__(self) -> str:

@@ -25,6 +25,7 @@ from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
 from saga.machine import OpenPlan
+from saga.policy import UnknownOn, checked_unknown_on
 from saga.result import SagaResult, failure_of, ok
 from saga.task import Task
 
@@ -38,12 +39,14 @@ T = TypeVar("T")
 D = TypeVar("D", bound=Driver)
 
 
-def block_definition(name: str, **parts: Any) -> Definition:
+def block_definition(name: str, *, unknown_on: UnknownOn | None = None, **parts: Any) -> Definition:
     """Return what the blocks of one name are run by, and what a recovery undoes them by.
 
     :raises SagaDefinitionError: something is wrong.
     """
-    definition = Definition(name=name, version="block", plan=OpenPlan(name), **parts)
+    definition = Definition(
+        name=name, version="block", plan=OpenPlan(name, checked_unknown_on(unknown_on, f"transaction {name!r}")), **parts
+    )
     definition.check()
     return definition
 
@@ -128,6 +131,7 @@ class Transaction:
         compensate: Callable[..., Any] | None = None,
         /,
         *,
+        verify: Callable[..., Any] | None = None,
         name: str | None = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -154,6 +158,7 @@ class Transaction:
         compensate: Callable[..., Any] | None = None,
         /,
         *,
+        verify: Callable[..., Any] | None = None,
         name: str | None = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -168,6 +173,7 @@ class Transaction:
         compensate: Callable[..., Any] | None = None,
         /,
         *,
+        verify: Callable[..., Any] | None = None,
         name: str | None = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -296,6 +302,7 @@ def transaction(
     observers: Iterable[Observer] = (),
     store: Store | str | os.PathLike[str] | None = None,
     codec: Codec | None = None,
+    unknown_on: UnknownOn | None = None,
     lease: float = 30.0,
 ) -> Transaction:
     """Return a block whose steps are undone, last first, when an exception leaves it.
@@ -307,6 +314,8 @@ def transaction(
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
         them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
         anything else is refused before it is called.
+    :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
     """
-    definition = block_definition(name, observers=observers_of(name, logger, observers), codec=codec, lease=lease)
+    observers = observers_of(name, logger, observers)
+    definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease)
     return Transaction(definition, context, saga_id, store)

@@ -238,6 +238,12 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
             yield f"Note over saga: waits {escaped(duration(event.delay))} for attempt {event.attempt}"
         case e.SagaCompensating():
             yield f"Note over saga: {escaped(f'gives up: {shape.error_line(event.error)}')}"
+        case e.VerificationStarted():
+            yield f"saga->>{name}: verify{_attempt(event.attempt)}"
+        case e.StepVerified():
+            yield f"{name}-->>saga: {'it was done' if event.done else 'it was not done'}"
+        case e.VerificationFailed():
+            yield f"{name}--xsaga: still in doubt, {escaped(shape.error_line(event.error))}"
         case e.CompensationStarted():
             yield f"saga->>{name}: compensate{_attempt(event.attempt)}"
         case e.CompensationSucceeded():

@@ -13,7 +13,7 @@ from saga.events import CompensationSucceeded, FallbackChosen, StepStatus
 from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.machine import Plan, PlannedStep
 from saga.policy import InDoubt, OnError
-from saga.result import StepRecord
+from saga.result import StepRecord, told_besides
 
 if TYPE_CHECKING:
     from saga.definition import Definition
@@ -162,6 +162,11 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append(f"undo: up to {step.compensation_retry.max_attempts} attempts")
     if step.in_doubt is not InDoubt.COMPENSATE:
         phrases.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
+    if "unknown_on" in vars(step):
+        phrases.append("in doubt: after errors of its own choice")
+    if step.verifies:
+        more = step.verification_retry.max_attempts
+        phrases.append("in doubt: verified first" + (f", up to {more} attempts" if more > 1 else ""))
     return phrases
 
 
@@ -189,6 +194,7 @@ def outcome(box: Box) -> list[str]:
     assert record is not None
     status = record.status
     parts = [_WORDS.get(status, str(status).replace("_", " "))]
+    parts += told_besides(record)
     if box.undone is not None and status is StepStatus.COMPENSATED:
         parts[0] += f" {_ordinal(box.undone)}"
     if box.fell_back and status is not StepStatus.SUCCEEDED:
@@ -200,6 +206,8 @@ def outcome(box: Box) -> list[str]:
     if record.attempts and record.status not in (StepStatus.RUNNING, StepStatus.TIMED_OUT):
         parts.append(duration(record.elapsed))
     lines = [" · ".join(parts)]
+    if record.verification_error is not None:
+        lines.append(f"verification: {error_line(record.verification_error)}")
     if record.compensation_error is not None:
         lines.append(f"undo: {error_line(record.compensation_error)}")
     if record.error is not None:

@@ -27,6 +27,7 @@ from saga.drivers.interrupts import AbandonedError, call_off, put_straight
 from saga.drivers.outcomes import Message
 from saga.events import RUNNING
 from saga.machine import Call, Merge
+from saga.machine.commands import COMPENSATE, EXECUTE
 
 __all__ = ["AsyncExecution", "in_thread"]
 
@@ -126,7 +127,7 @@ class AsyncExecution(Driver):
             except BaseException:
                 put_straight(self, error)
             for beside in self.beside.values():
-                if beside.task is not None and not beside.call.compensation:
+                if beside.task is not None and beside.call.phase is EXECUTE:
                     beside.task.cancel()
             return True
 
@@ -273,9 +274,9 @@ class AsyncExecution(Driver):
 
     def _awaits(self, call: Call) -> bool:
         """Whether the call is awaited here."""
-        if call.compensation:
+        if call.phase is COMPENSATE:
             return call.step.async_compensate and not self._exposed and (self.plain or self._alone(call))
-        return call.step.async_execute and (self.plain or self._alone(call))
+        return call.step.is_async(call.phase) and (self.plain or self._alone(call))
 
     async def _take_last(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that swallowed the caller's cancellation, which is raised in the end.
@@ -297,13 +298,13 @@ class AsyncExecution(Driver):
     def _all_awaited(self, call: Call) -> bool:
         """Whether all calls of a kind are awaited, so that any may follow in a series."""
         plan = self.machine.plan
-        return plan.awaits_compensations if call.compensation else plan.awaits_executes
+        return plan.awaits_executes if call.phase is EXECUTE else plan.awaits_compensations
 
     def _spawn(self, call: Call) -> None:
         assert self._loop is not None
         beside = self._begin_beside(call)
         step = call.step
-        if step.async_compensate if call.compensation else step.async_execute:
+        if step.is_async(call.phase):
             work = make_async(call, beside.view, self.surroundings)
             beside.task = self._loop.create_task(work, name=f"saga step {step.name}")
             beside.task.add_done_callback(partial(self._task_ended, beside, clock()))

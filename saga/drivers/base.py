@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, clock, make
-from saga.drivers.interrupts import cut_short, is_taken, put_straight
-from saga.drivers.outcomes import Message, Outcomes, Values, struck_here
+from saga.drivers.interrupts import cuts_short, is_taken, put_straight
+from saga.drivers.outcomes import Message, Outcomes, Values
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import StepTimedOut
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
 
@@ -195,7 +196,7 @@ class Driver(Outcomes):
 
     def _alone(self, call: Call) -> bool:
         """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
-        if not call.compensation and self.views.limits(call.step):
+        if call.phase is not COMPENSATE and self.views.limits(call.step):
             return False
         return self.machine.state.calls_under_way() == 1
 
@@ -209,10 +210,10 @@ class Driver(Outcomes):
 
     def _series(self, call: Call) -> tuple[Series, TakesNote] | tuple[()]:
         """Return the series that a call may begin, where nothing is stored, and what takes its notes."""
-        if call.attempt != 1 or not self.plain:
+        if call.attempt != 1 or not self.plain or call.phase is VERIFY:
             return ()
         machine, log = self.machine, self.machine.log
-        if call.compensation:
+        if call.phase is COMPENSATE:
             ahead = compensations_after(machine.state)
         else:
             ahead = None if log.must_decide() else machine.plan.calls_after(call)
@@ -231,17 +232,11 @@ class Driver(Outcomes):
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
         if not returned:
-            self._take_raised(call, view, value, elapsed)
+            if call.phase is EXECUTE or not cuts_short(self, call, value):
+                self.raised(call, view, value, elapsed, clock() + self._epoch)
         elif self.journal is not None or self.machine.log.end is None:  # else a note says it all
             self.returned(call, view, value, elapsed, clock() + self._epoch)
         self.inline = None
-
-    def _take_raised(self, call: Call, view: Context, error: BaseException, elapsed: float) -> None:
-        """Feed to the machine that a call raised, but not an interrupt in a compensation that a recovery can make again."""
-        if call.compensation and self.journal is not None and not (isinstance(error, Exception) or struck_here(error)):
-            cut_short(self, call.step, error)
-        else:
-            self.raised(call, view, error, elapsed, self.now())
 
     def _begin_beside(self, call: Call) -> CallBeside:
         """Make ready a call that is to run beside the loop, and set its timer."""
@@ -249,7 +244,7 @@ class Driver(Outcomes):
         view = self.view_beside(call)
         beside = CallBeside(call, view)
         limits: list[float] = []
-        if not (self.plain or call.compensation) and self.views.limits(step):
+        if not self.plain and call.phase is EXECUTE and self.views.limits(step):
             limits.extend(due for due, _, what in self._timers if what is None)
             if step.timeout is not None:
                 limits.append(clock() + step.timeout)
@@ -351,8 +346,8 @@ class Driver(Outcomes):
             self.returned(call, beside.view, value, elapsed, at)
         elif beside.overdue is not None and call.step.index in self.machine.state.executing:
             self.cut_off(call, beside.view, beside.overdue, elapsed, at)
-        else:
-            self._take_raised(call, beside.view, value, elapsed)
+        elif call.phase is EXECUTE or not cuts_short(self, call, value):
+            self.raised(call, beside.view, value, elapsed, at)
 
     # -- observers and messages ---------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from types import CoroutineType
 from typing import Any, Final
 
 from saga.context import Context, set_binding
-from saga.machine.commands import Call
+from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
 
@@ -52,9 +52,14 @@ def make(
         value: Any
         try:
             if surroundings is None:
-                value = step.task.compensate(view) if call.compensation else step.task.execute(view)  # type: ignore[func-returns-value]
+                if call.phase is EXECUTE:
+                    value = step.task.execute(view)
+                elif call.phase is COMPENSATE:
+                    value = step.task.compensate(view)  # type: ignore[func-returns-value]
+                else:
+                    value = step.task.verify(view)
             else:
-                value = surroundings.make(call, step.task.compensate if call.compensation else step.task.execute, view)
+                value = surroundings.make(call, getattr(step.task, call.phase), view)
         except BaseException as error:
             set_binding(view, binding)
             del series, note, surroundings  # the error's traceback may keep this frame, and the log keeps the error
@@ -65,7 +70,7 @@ def make(
         if note is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
             return call, True, value, ended - started
         following = next(series)
-        if call.compensation:
+        if call.phase is COMPENSATE:
             note((step, following, started, ended))
         else:
             binding.results[step.name] = binding.previous = value
@@ -97,10 +102,14 @@ async def make_async(
         value: Any
         try:
             if surroundings is None:
-                value = await (step.task.compensate(view) if call.compensation else step.task.execute(view))
+                if call.phase is EXECUTE:
+                    value = await step.task.execute(view)
+                elif call.phase is COMPENSATE:
+                    value = await step.task.compensate(view)
+                else:
+                    value = await step.task.verify(view)
             else:
-                method = step.task.compensate if call.compensation else step.task.execute
-                value = await surroundings.make_async(call, method, view)
+                value = await surroundings.make_async(call, getattr(step.task, call.phase), view)
         except BaseException as error:
             set_binding(view, binding)
             del series, note, surroundings  # as in make()
@@ -115,7 +124,7 @@ async def make_async(
         ):
             return call, True, value, ended - started
         following = next(series)
-        if call.compensation:
+        if call.phase is COMPENSATE:
             note((step, following, started, ended))
         else:
             binding.results[step.name] = binding.previous = value
@@ -167,7 +176,7 @@ class Surroundings:
         entered: _Entered = []
         for around in self._arounds:
             try:
-                manager = around(call.step, call.attempt, "compensate" if call.compensation else "execute")
+                manager = around(call.step, call.attempt, call.phase)
                 if manager is not None:
                     manager.__enter__()
                     entered.append((around, manager))

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 from saga.drivers.outcomes import struck_here
 from saga.errors import StorageError
-from saga.events import RUNNING, CompensationFailed, SagaStarted, StepFailed
-from saga.machine import Call, Machine, PlannedStep, Wait
+from saga.events import RUNNING, CompensationFailed, SagaStarted, StepFailed, VerificationFailed
+from saga.machine import Call, Machine, Wait
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 
 if TYPE_CHECKING:
     from saga.drivers.base import CallBeside, Driver
 
-__all__ = ["AbandonedError", "call_off", "cut_short", "is_taken", "put_straight"]
+__all__ = ["AbandonedError", "call_off", "cuts_short", "is_taken", "put_straight"]
 
 
 class AbandonedError(BaseException):
     """Stops the execution here, without an undo: it is left to a recovery.
 
-    :ivar error: why its journal could not be written; ``None`` where an interrupt struck a compensation.
+    :ivar error: why its journal could not be written; ``None`` where an interrupt struck a call of the undo.
     """
 
     def __init__(self, error: Exception | None) -> None:
@@ -52,12 +53,22 @@ def put_straight(driver: Driver, error: BaseException) -> None:
     if not machine.started:
         machine.record(SagaStarted(machine.saga, machine.saga_id, at))
     _fail_lost(driver, machine, error, at)
+    _resume_verifications(driver, machine, error, at)
     _resume_compensations(driver, machine, error, at)
     driver.inline = None
 
 
-def cut_short(driver: Driver, step: PlannedStep, error: BaseException) -> None:
-    """An interrupt struck a compensation whose intent is stored: a recovery makes it again and goes on, as after a crash."""
+def cuts_short(driver: Driver, call: Call, error: BaseException) -> bool:
+    """Take that a call of the undo raised what a recovery has to see to. Return whether it is one."""
+    undoes = call.phase is COMPENSATE or driver.machine.status is not RUNNING
+    if driver.journal is None or not undoes or isinstance(error, Exception) or struck_here(error):
+        return False
+    cut_short(driver, call, error)
+    return True
+
+
+def cut_short(driver: Driver, call: Call, error: BaseException) -> None:
+    """An interrupt struck a call of the undo whose intent is stored: a recovery makes it again, as after a crash."""
     if driver.interrupt is None:
         driver.interrupt = error
     driver.cut_short = True
@@ -65,15 +76,23 @@ def cut_short(driver: Driver, step: PlannedStep, error: BaseException) -> None:
     if machine.status is RUNNING:  # the recovery is not to go forward
         machine.give_up(error, driver.now())
     logging.getLogger("saga").warning(
-        "saga %s is left to a recovery: the compensation of step %r was interrupted: %r", machine.saga_id, step.name, error
+        "saga %s is left to a recovery: %s of step %r was interrupted: %r", machine.saga_id, call.phase, call.step.name, error
     )
 
 
 def call_off(driver: Driver) -> None:
-    """Let no call begin that has not begun yet in its thread."""
+    """Let no call begin that has not begun yet in its thread, and tell executes that nobody waits for them any more.
+
+    The lease is kept until they have ended: a coroutine is cut off when its time is over, though no timer is looked at again.
+    """
     for index, call in list(driver.beside.items()):
         if _prevented(call):
             del driver.beside[index]
+        elif call.call.phase is EXECUTE:
+            call.cancelled.set()
+            deadline = call.view.__binding__.deadline
+            if call.task is not None and deadline is not None:
+                call.task.get_loop().call_later(max(0.0, deadline - driver.now()), call.task.cancel)
 
 
 def is_taken(driver: Driver, beside: CallBeside) -> bool:
@@ -82,9 +101,12 @@ def is_taken(driver: Driver, beside: CallBeside) -> bool:
     index = call.step.index
     if driver.beside.get(index) is not beside:
         return True
-    if call.compensation:
+    if call.phase is COMPENSATE:
         waits = index in state.compensation_retries
         return index not in state.compensating or waits or state.compensation_attempts.get(index, 1) != call.attempt
+    if call.phase is VERIFY:
+        waits = index in state.verification_retries
+        return index not in state.verifying or waits or state.verification_attempts.get(index, 1) != call.attempt
     under_way = index in state.executing or index in state.stragglers
     return not under_way or state.attempt(index) != call.attempt
 
@@ -100,7 +122,7 @@ def _inline_call(driver: Driver) -> Call | None:
 def _fail_lost(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
     """Fail the executes that are under way by the events, and that nobody makes: one of them may have been cut off."""
     steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
-    called = inline.step.index if inline is not None and not inline.compensation else None
+    called = inline.step.index if inline is not None and inline.phase is EXECUTE else None
     lost = sorted(index for index in state.executing - driver.beside.keys() if steps[index].pause is None)
     if called is not None and called in lost:
         machine.send(StepFailed(steps[called].name, state.attempt(called), at, 0.0, error, True))
@@ -110,25 +132,47 @@ def _fail_lost(driver: Driver, machine: Machine, error: BaseException, at: float
             machine.send(StepFailed(steps[index].name, state.attempt(index), at, 0.0, error))
 
 
+def _resume_verifications(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
+    """Ask again what was being asked; what an interrupt cut off tells nothing."""
+    steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
+    asked = {command.step.index for command in machine.commands if isinstance(command, Call) and command.phase is VERIFY}
+    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.phase == VERIFY}
+    for index in sorted(state.verifying - asked - waiting - driver.beside.keys()):
+        attempt = state.verification_attempts.get(index, 1)
+        scheduled = state.verification_retries.get(index)
+        if scheduled is not None:
+            left = max(0.0, scheduled.at + scheduled.delay - at)
+            machine.commands.append(Wait(steps[index], scheduled.attempt, left, VERIFY))
+        elif (
+            inline is not None
+            and inline.phase is VERIFY
+            and inline.step.index == index
+            and (isinstance(error, Exception) or not struck_here(error))
+        ):
+            machine.send(VerificationFailed(steps[index].name, attempt, at, 0.0, error))
+        else:
+            machine.commands.append(Call(steps[index], attempt, VERIFY))
+
+
 def _resume_compensations(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
     """Go on with the compensations that were under way."""
     steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
-    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.compensation}
+    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.phase == COMPENSATE}
     for index in sorted(state.compensating - waiting - driver.beside.keys()):
         attempt = state.compensation_attempts.get(index, 1)
         scheduled = state.compensation_retries.get(index)
         if scheduled is not None:
             left = max(0.0, scheduled.at + scheduled.delay - at)
-            machine.commands.append(Wait(steps[index], scheduled.attempt, left, True))
+            machine.commands.append(Wait(steps[index], scheduled.attempt, left, COMPENSATE))
         elif (
             inline is not None
-            and inline.compensation
+            and inline.phase is COMPENSATE
             and inline.step.index == index
             and (isinstance(error, Exception) or not struck_here(error))  # a fault that would only come again
         ):
             if driver.journal is None or isinstance(error, Exception):
                 machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
             else:
-                cut_short(driver, steps[index], error)
+                cut_short(driver, inline, error)
         elif not any(command.step.index == index for command in machine.commands if isinstance(command, Call | Wait)):
-            machine.commands.append(Call(steps[index], attempt, True))
+            machine.commands.append(Call(steps[index], attempt, COMPENSATE))

@@ -15,7 +15,13 @@ from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.calls import HERE
 from saga.drivers.views import Views, adopt, share
-from saga.errors import ActionRefusedError, EncodingError, MergeConflictError, SagaDefinitionError
+from saga.errors import (
+    ActionRefusedError,
+    EncodingError,
+    MergeConflictError,
+    OutcomeUnknownError,
+    SagaDefinitionError,
+)
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
@@ -25,8 +31,12 @@ from saga.events import (
     StepFailed,
     StepSucceeded,
     StepTimedOut,
+    StepVerified,
+    VerificationFailed,
 )
-from saga.machine import Call, Finish, Machine, Merge, act, waits
+from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.task import Done, NotDone
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
 
@@ -84,7 +94,7 @@ class Outcomes:
         """Return the view that a call works on."""
         if self.plain:
             return self.context
-        if not call.compensation:
+        if call.phase is EXECUTE:
             return self.views.for_execute(call.step)
         view = self.views.for_compensate(call.step)
         view.__binding__.limit(None, None)  # that of its execute is over
@@ -93,7 +103,7 @@ class Outcomes:
     def view_beside(self, call: Call) -> Context:
         """Return the view that a call works on while others may work on it too."""
         view = self.view_for(call)
-        return share(view) if call.compensation else view
+        return view if call.phase is EXECUTE else share(view)
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
@@ -103,19 +113,33 @@ class Outcomes:
         if type(value) is CoroutineType:
             value.close()
             unawaited = SagaDefinitionError(f"step {step.name!r} returned a coroutine, which nobody awaits: {_MAKE_ASYNC}")
-            if call.compensation:
+            if call.phase is not EXECUTE:
                 self.raised(call, view, unawaited, elapsed, at)
             else:  # what it did besides is not known
                 if not self.plain:
                     view = self.views.take_over(step, view, machine.state.gave_up_on(step))
                 changes = self._changes(view)
                 machine.send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True, encoded=changes))
-            return
-        if call.compensation:
+        elif call.phase is EXECUTE:
+            given_up = not self.plain and machine.state.gave_up_on(step)
+            taken = self._take_result(call, view, value, given_up, elapsed, at)
+            if taken is not None:
+                machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, *taken))
+        elif call.phase is COMPENSATE:
             machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, self._changes(view)))
-            return
+        else:
+            self._verified(call, view, value, elapsed, at)
+
+    def _take_result(
+        self, call: Call, view: Context, value: Any, given_up: bool, elapsed: float, at: float
+    ) -> tuple[Any, str] | None:
+        """Take over what a step's work gave, and return its result with the text that stores it.
+
+        Return ``None`` where that cannot be stored: the step has failed then, but is done.
+        """
+        step = call.step
         if not self.plain:
-            view = self.views.take_over(step, view, machine.state.gave_up_on(step))
+            view = self.views.take_over(step, view, given_up)
         if type(value) is type(view):
             adopt(view, value)
             value = None
@@ -124,11 +148,30 @@ class Outcomes:
             try:
                 value, encoded = self.values.take_result(step.name, view, value)
             except EncodingError as error:
-                machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))
-                return
+                attempt = self.machine.state.attempt(step.index)
+                self.machine.send(StepFailed(step.name, attempt, at, elapsed, error, executed=True))
+                return None
         binding = view.__binding__
         binding.results[step.name] = binding.previous = value
-        machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, value, encoded))
+        return value, encoded
+
+    def _verified(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
+        """Take what a verification said."""
+        step, machine = call.step, self.machine
+        if isinstance(value, Done):
+            given_up = not self.plain and machine.state.goes_on_without(step)
+            if given_up:
+                self.views.keep(step, view)
+            taken = self._take_result(call, view, value.result, given_up, elapsed, at)
+            if taken is not None:
+                machine.send(StepVerified(step.name, call.attempt, at, elapsed, True, *taken))
+        elif isinstance(value, NotDone) or value is NotDone:
+            machine.send(StepVerified(step.name, call.attempt, at, elapsed, False, encoded=self._changes(view)))
+        elif value is None:
+            self.raised(call, view, OutcomeUnknownError(f"verify of step {step.name!r} does not know"), elapsed, at)
+        else:
+            wrong = f"verify of step {step.name!r} returned {_kind_of(value)}; return Done(result), NotDone() or None"
+            self.raised(call, view, SagaDefinitionError(wrong), elapsed, at)
 
     def raised(self, call: Call, view: Context, error: BaseException, elapsed: float, at: float) -> None:
         """Take that a call raised."""
@@ -140,14 +183,18 @@ class Outcomes:
         if interrupt:
             if self.interrupt is None:
                 self.interrupt = error
-            if call.compensation and struck_here(error):
+            if call.phase is COMPENSATE and struck_here(error):
                 machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
                 return
         changes = self._changes(view)
-        if not call.compensation:
+        if call.phase is EXECUTE:
             if not self.plain:
                 self.views.keep(step, view)
-            machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, interrupt, False, changes))
+            in_doubt = interrupt or _leaves_doubt(step, error)
+            machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, in_doubt, False, changes))
+            return
+        if call.phase is VERIFY:
+            machine.send(VerificationFailed(step.name, call.attempt, at, elapsed, error, changes))
             return
         machine.send(CompensationFailed(step.name, call.attempt, at, elapsed, error, changes))
         handler = self.definition.on_compensation_failure
@@ -193,6 +240,20 @@ class Outcomes:
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""
+
+
+def _kind_of(value: Any) -> str:
+    """Return what a value is: a class by its name, all else by that of its class."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _leaves_doubt(step: PlannedStep, error: Any) -> bool:
+    """Whether the error of an execute says that its answer was lost: nobody knows then what came of it."""
+    try:
+        return bool(step.unknown_on(error))
+    except Exception:
+        logging.getLogger("saga").exception("unknown_on of step %r raised on %s", step.name, type(error).__name__)
+        return True  # it is not known
 
 
 def struck_here(error: BaseException) -> bool:

@@ -23,6 +23,19 @@ from saga.machine import Call, Merge
 __all__ = ["Execution"]
 
 
+def take(wakes: queue.SimpleQueue[None], timeout: float | None) -> None:
+    """Take an item, and wait so many seconds for one; only one thread does.
+
+    :raises queue.Empty: none has come.
+    """
+    try:
+        wakes.get_nowait()
+    except queue.Empty:
+        # Where nobody has waited yet, a get() whose time is over before it has the queue's lock waits for ever, before Python
+        # 3.13: its second try is given what is left of the time, which is negative. After a get_nowait() there is one try.
+        wakes.get(timeout=timeout)
+
+
 class Execution(Driver):
     """One run of an execution in the caller's thread. Parameters as :class:`~saga.drivers.base.Driver`'s."""
 
@@ -177,7 +190,7 @@ class Execution(Driver):
         while not self._arrived:
             timeout = min(max(0.0, self._timers[0][0] - clock()), LONGEST_WAIT) if self._timers else None
             try:
-                self._wakes.get(timeout=timeout)
+                take(self._wakes, timeout)
             except queue.Empty:
                 if self._timers[0][0] <= clock():
                     due = self._timer_due()

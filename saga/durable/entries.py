@@ -71,6 +71,11 @@ def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, number: int, er
     return f'{{"attempt":{event.attempt},"elapsed":{event.elapsed:.6f}{event.encoded}}}'
 
 
+def _verified(event: e.StepVerified, number: int, errors: Errors, codec: Codec) -> str:
+    done = "true" if event.done else "false"
+    return f'{{"attempt":{event.attempt},"elapsed":{event.elapsed:.6f},"done":{done}{event.encoded}}}'
+
+
 def _signalled(event: e.SignalReceived, number: int, errors: Errors, codec: Codec) -> str:
     return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}}}'
 
@@ -104,6 +109,7 @@ _PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
     e.StepStarted: _started,
     e.StepSucceeded: _succeeded,
     e.CompensationSucceeded: _succeeded,
+    e.StepVerified: _verified,
 }
 _KINDS: Final[dict[str, Any]] = {kind.__name__: kind for kind in e.Event.__args__}
 #: For each kind of event its name, whether it has a step, and what writes its payload.
@@ -214,6 +220,7 @@ _OUTCOMES: Final = frozenset(
         e.StepSucceeded,
         e.StepFailed,
         e.StepSkipped,
+        e.StepVerified,
         e.CompensationSucceeded,
         e.CompensationFailed,
         e.OperatorActed,

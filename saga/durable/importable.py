@@ -30,7 +30,11 @@ def write_step(found: Step, codec: Codec) -> str:
         written["action"] = _name_of(task.action.function, where)
         written["undo"] = None if compensation is None else _name_of(compensation.function, where)
         arguments = (compensation.args, dict(compensation.kwargs)) if compensation is not None else ((), {})
-        text = _encoded(arguments, where, codec)
+        text = _encoded(arguments, "compensation", where, codec)
+        if task.verification is not None:
+            written["verify"] = _name_of(task.verification.function, where)
+            asked = _encoded((task.verification.args, dict(task.verification.kwargs)), "verification", where, codec)
+            text += f',"asked_with":{asked}'
     else:
         if isinstance(task, Task) and vars(task):
             raise SagaDefinitionError(
@@ -42,9 +46,9 @@ def write_step(found: Step, codec: Codec) -> str:
     return f'{json.dumps(written, separators=(",", ":"))[:-1]},"arguments":{text}}}'
 
 
-def _encoded(arguments: Any, where: str, codec: Codec) -> str:
+def _encoded(arguments: Any, role: str, where: str, codec: Codec) -> str:
     try:
-        return codec.encode(arguments, "arguments of the compensation")
+        return codec.encode(arguments, f"arguments of the {role}")
     except EncodingError as error:
         raise SagaDefinitionError(f"{where}: {error}") from error
 
@@ -84,7 +88,7 @@ def _write_retry(retry: Retry | None, where: str) -> dict[str, Any] | None:
     elif isinstance(backoff, int | float):
         waits = backoff
     else:
-        raise SagaDefinitionError(f"{where}: compensation_retry has {backoff!r}, which is not stored; give seconds")
+        raise SagaDefinitionError(f"{where}: a retry has {backoff!r}, which is not stored; give seconds")
     kinds = retry.retry_on if isinstance(retry.retry_on, tuple) else (retry.retry_on,)
     return {"max_attempts": retry.max_attempts, "backoff": waits, "retry_on": [_name_of(kind, where) for kind in kinds]}
 
@@ -105,12 +109,13 @@ class _Kept(NamedTuple):
 #: The policies that an undo goes by: how each is written as JSON, for what place in an error's text, and read back.
 KEPT: Final = {
     "compensation_retry": _Kept(_write_retry, _read_retry),
+    "verification_retry": _Kept(_write_retry, _read_retry),
     "compensate_on_failure": _Kept(),
     "in_doubt": _Kept(lambda value, where: value.value, InDoubt),
     "pivot": _Kept(),
 }
 #: Those that only an execute goes by: none is called again in a block whose process died.
-OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error"})
+OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error", "unknown_on"})
 
 
 def _write_policies(policies: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -138,11 +143,15 @@ def read_step(name: str, written: Mapping[str, Any]) -> Step:
             return step(_find(written["class"]), name=name, **policies)
         args, kwargs = written["arguments"]
         compensation = _find(written["undo"]) if written["undo"] is not None else None
-        made = step(_nothing, compensation, name=name, compensate_args=args, compensate_kwargs=kwargs, **policies)
+        beside: dict[str, Any] = {"compensate_args": args, "compensate_kwargs": kwargs}
+        if "verify" in written:
+            beside["verify"] = _find(written["verify"])
+            beside["args"], beside["kwargs"] = written["asked_with"]
+        made = step(_nothing, compensation, name=name, **beside, **policies)
     except LookupError as error:
         raise EncodingError(f"step {name!r} cannot be undone: {error}; put it back") from error
     return made
 
 
-def _nothing() -> None:
+def _nothing(*args: Any, **kwargs: Any) -> None:
     """Stands for an action that is never called again."""

@@ -116,7 +116,16 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         view = views.for_execute(step)
         views.keep(step, view)
         recorded.apply(view)  # what was cancelled has ended, and its changes are known
-    elif isinstance(event, e.CompensationSucceeded | e.CompensationFailed):
+    elif isinstance(event, e.StepVerified) and event.done:
+        step = steps[event.step]
+        view = views.for_compensate(step)
+        if state.goes_on_without(step):
+            views.keep(step, view)
+        else:
+            view = views.take_over(step, view, False)
+        recorded.apply(view)
+        view.__binding__.take_result(step.name, event.result)
+    elif isinstance(event, e.CompensationSucceeded | e.CompensationFailed | e.StepVerified | e.VerificationFailed):
         recorded.apply(views.for_compensate(steps[event.step]))
     elif isinstance(event, e.GroupMerged):
         views.merge(machine.plan.groups[event.group])

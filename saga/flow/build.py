@@ -100,6 +100,7 @@ def step(
     action: Callable[..., Any] | Task[Any] | type[Task[Any]],
     compensate: Callable[..., Any] | None = None,
     *,
+    verify: Callable[..., Any] | None = None,
     name: str | None = None,
     args: SequenceOf[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -115,23 +116,25 @@ def step(
 
     :param action: a callable, a task or a task class.
     :param compensate: the callable that undoes ``action``.
+    :param verify: the callable that says what came of ``action`` where nobody knows: see :meth:`saga.Task.verify`. It gets the
+        arguments that ``action`` gets.
     :param name: the step's name; the function's or the task's name where not given.
     :param args: positional arguments for ``action``; ``kwargs``: its keyword arguments.
     :param compensate_args: positional arguments for ``compensate``; ``compensate_kwargs``: its keyword arguments.
     :param policies: ``retry``, ``timeout`` (seconds), ``on_error``, ``compensation_retry``, ``compensate_on_failure``,
-        ``in_doubt``, ``pivot``: see :class:`~saga.task.Task`.
+        ``in_doubt``, ``unknown_on``, ``verification_retry``, ``pivot``: see :class:`~saga.task.Task`.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
     if policies:
         check_policies("step()", policies)
     if isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task)):
-        if compensate is not None or args or kwargs or compensate_args or compensate_kwargs:
+        if compensate is not None or verify is not None or args or kwargs or compensate_args or compensate_kwargs:
             raise SagaDefinitionError(
-                f"step({action!r}): a task brings its own compensate and arguments; give these only with a function"
+                f"step({action!r}): a task brings its own compensate, verify and arguments; give these only with a function"
             )
         return Step(action, name if name is not None else _name_of(action), policies)
     else:
-        task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {})
+        task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {}, verify)
     return Step(task, name if name is not None else _name_of(task), policies)
 
 
@@ -208,8 +211,9 @@ def _with_compensation(flow: Any, compensation: Any) -> Flow:
         if callable(compensation):
             return flow.with_(compensation_function=compensation)
     elif isinstance(flow, Step) and isinstance(flow.task, FunctionTask) and flow.task.compensation is None:
-        action = flow.task.action
-        return replace(flow, task=FunctionTask(action.function, compensation, action.args, action.kwargs, (), {}))
+        action, asked = flow.task.action, flow.task.verification
+        verify = asked.function if asked is not None else None
+        return replace(flow, task=FunctionTask(action.function, compensation, action.args, action.kwargs, (), {}, verify))
     else:
         raise SagaDefinitionError(
             f"{where}: {_brief(flow)} is no step of a function without a compensation; wrap it with step()"

@@ -13,20 +13,27 @@ from saga.task import Task
 
 __all__ = ["AdaptedFunction", "FunctionTask", "function_name", "is_coroutine_function"]
 
+_NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
+
 
 class FunctionTask(Task[Any]):
-    """A task made of a function and, it may be, one that compensates it. Made by :func:`~saga.flow.step`."""
+    """A task made of a function and, it may be, of one that compensates it and one that verifies what came of it.
+
+    Made by :func:`~saga.flow.step`.
+    """
 
     compensation: AdaptedFunction | None = None
+    verification: AdaptedFunction | None = None
 
     def __init__(
         self,
         action: Callable[..., Any],
-        compensation: Callable[..., Any] | None,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        compensate_args: Sequence[Any],
-        compensate_kwargs: Mapping[str, Any],
+        compensation: Callable[..., Any] | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = _NO_KEYWORDS,
+        compensate_args: Sequence[Any] = (),
+        compensate_kwargs: Mapping[str, Any] = _NO_KEYWORDS,
+        verification: Callable[..., Any] | None = None,
     ) -> None:
         self.name = name = function_name(action)
         self.action = AdaptedFunction(action, args, kwargs, name, "action")
@@ -34,6 +41,8 @@ class FunctionTask(Task[Any]):
             self.compensation = AdaptedFunction(compensation, compensate_args, compensate_kwargs, name, "compensation")
         elif compensate_args or compensate_kwargs:
             raise SagaDefinitionError(f"step {self.name!r}: arguments for a compensation, but no compensate=")
+        if verification is not None:  # asked about the same work, so it gets the same
+            self.verification = AdaptedFunction(verification, args, kwargs, name, "verification")
 
     @property
     def compensation_function(self) -> Any:
@@ -50,6 +59,11 @@ class FunctionTask(Task[Any]):
             # A coroutine, where the function is a coroutine function: the asynchronous driver awaits it.
             result = context.__binding__.own_result() if compensation.wants_result else None
             return compensation(context, result)  # type: ignore[no-any-return]
+
+    def verify(self, context: Any) -> Any:
+        verification = self.verification
+        if verification is not None:
+            return verification(context, context.__binding__.previous_result() if verification.wants_result else None)
 
     def __repr__(self) -> str:
         return f"<function task {self.name!r}>"
@@ -84,9 +98,6 @@ class _Facts(NamedTuple):
     context_by_name: bool
     asynchronous: bool
     yields: bool
-
-
-_NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class AdaptedFunction:

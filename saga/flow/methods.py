@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FunctionType
-from typing import Any, Unpack, overload
+from typing import Any, Final, Unpack, overload
 
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name
 from saga.flow.nodes import Fallback, Flow, Parallel, Policies, Sequence, Step, check_policies
 
 __all__ = ["MethodStep", "bind", "saga_step"]
+
+
+_BESIDE: Final = ("compensation_function", "verification_function")
 
 
 class MethodStep(Flow):
@@ -24,9 +27,11 @@ class MethodStep(Flow):
         name: str | None = None,
         policies: Mapping[str, Any] | None = None,
         saga: Any = None,
+        verification_function: Callable[..., Any] | None = None,
     ) -> None:
         self.function = function
         self.compensation_function = _function_of(compensation_function)
+        self.verification_function = _function_of(verification_function)
         self.name = name if name is not None else function_name(function)
         self.policies = policies or {}
         self.saga = saga
@@ -48,15 +53,25 @@ class MethodStep(Flow):
         self.compensation_function = function
         return function
 
+    def verification(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate the method that says what came of this one, where nobody knows."""
+        if self.verification_function is not None:
+            raise SagaDefinitionError(
+                f"step {self.name!r} has two verifications: {self.verification_function!r} and {function!r}"
+            )
+        self.verification_function = function
+        return function
+
     def with_(self, **changes: Any) -> MethodStep:
         """Return a copy with other attributes."""
-        known = {key: getattr(self, key) for key in ("function", "compensation_function", "name", "policies", "saga")}
+        known = {key: getattr(self, key) for key in ("function", *_BESIDE, "name", "policies", "saga")}
         return MethodStep(**{**known, **changes})
 
     def bound_to(self, saga: Any) -> Step:
         """Return the step for a saga object."""
         saga = self.saga if self.saga is not None else saga
-        function, compensation, policies = self.function, self.compensation_function, self.policies
+        function, policies = self.function, self.policies
+        beside = {role: getattr(self, role) for role in _BESIDE}
         declared, overrides = _in_class(type(saga), function)
         if isinstance(declared, MethodStep) and overrides:
             function = _function_of(overrides[0])
@@ -64,14 +79,16 @@ class MethodStep(Flow):
             if steps:
                 given_in_flow = {key: value for key, value in policies.items() if declared.policies.get(key) is not value}
                 policies = {**steps[0].policies, **given_in_flow}
-            if compensation is declared.compensation_function:
-                given = (one.compensation_function for one in steps if one.compensation_function is not None)
-                compensation = next(given, compensation)
-        if compensation is not None and _is_method(compensation, type(saga), self.function):
-            declared, overrides = _in_class(type(saga), compensation)
-            compensation = _function_of((*overrides, declared)[0]).__get__(saga)
-        task = FunctionTask(function.__get__(saga), compensation, (), {}, (), {})
-        return Step(task, self.name, policies)
+            for role, own in beside.items():
+                if own is getattr(declared, role):
+                    given = (getattr(one, role) for one in steps if getattr(one, role) is not None)
+                    beside[role] = next(given, own)
+        for role, own in beside.items():
+            if own is not None and _is_method(own, type(saga), self.function):
+                declared, overrides = _in_class(type(saga), own)
+                beside[role] = _function_of((*overrides, declared)[0]).__get__(saga)
+        compensation, verification = beside.values()
+        return Step(FunctionTask(function.__get__(saga), compensation, verification=verification), self.name, policies)
 
     def __repr__(self) -> str:
         return f"<saga step {self.name!r}>"
@@ -107,25 +124,30 @@ def _class_of(function: Any) -> tuple[str, str]:
 def saga_step(function: Callable[..., Any], /) -> MethodStep: ...
 @overload
 def saga_step(
-    *, compensate: Callable[..., Any] | None = None, name: str | None = None, **policies: Unpack[Policies]
+    *,
+    compensate: Callable[..., Any] | None = None,
+    verify: Callable[..., Any] | None = None,
+    name: str | None = None,
+    **policies: Unpack[Policies],
 ) -> Callable[[Callable[..., Any]], MethodStep]: ...
 def saga_step(
     function: Callable[..., Any] | None = None,
     /,
     *,
     compensate: Callable[..., Any] | None = None,
+    verify: Callable[..., Any] | None = None,
     name: str | None = None,
     **policies: Unpack[Policies],
 ) -> MethodStep | Callable[[Callable[..., Any]], MethodStep]:
     """Make a method of a :class:`~saga.saga.Saga` subclass a step, which its ``flow`` composes.
 
     The method's parameters get what :func:`~saga.flow.step` says. ``@reserve.compensation`` decorates the method that undoes
-    ``reserve``.
+    ``reserve``, ``@reserve.verification`` the one that says what came of it.
     """
     check_policies("saga_step()", policies)
     if function is not None:
         return MethodStep(function)
-    return lambda method: MethodStep(method, compensate, name, policies)
+    return lambda method: MethodStep(method, compensate, name, policies, verification_function=verify)
 
 
 def bind(flow: Flow, saga: Any) -> Flow:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict
 
 from saga.composing import Flow
 from saga.errors import SagaDefinitionError
-from saga.policy import InDoubt, OnError, Retry
+from saga.policy import InDoubt, OnError, Retry, UnknownOn
 from saga.task import Task
 
 __all__ = ["POLICIES", "Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Policies", "Sequence", "Step", "check_policies"]
@@ -27,6 +27,8 @@ class Policies(TypedDict, total=False):
     compensate_on_failure: bool
     in_doubt: InDoubt
     pivot: bool
+    unknown_on: UnknownOn | None
+    verification_retry: Retry | None
 
 
 POLICIES: Final = tuple(Policies.__annotations__)
@@ -43,10 +45,14 @@ class Step(Flow):
 
 @dataclass(frozen=True, slots=True)
 class Sequence(Flow):
-    """Flows one after the other. ``name`` prefixes the names within, as ``name/step``."""
+    """Flows one after the other.
+
+    ``name`` prefixes the names within, as ``name/step``; ``unknown_on`` holds for the steps within that say nothing themselves.
+    """
 
     children: tuple[Flow, ...]
     name: str | None = None
+    unknown_on: UnknownOn | None = None
 
 
 @dataclass(frozen=True, slots=True)

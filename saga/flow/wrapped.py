@@ -11,7 +11,7 @@ from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow.functions import FunctionTask, is_coroutine_function
 from saga.task import Task
 
-__all__ = ["Breaker", "Resolver", "WrappedTask", "compensates", "guarded", "is_async", "resolved"]
+__all__ = ["Breaker", "Resolver", "WrappedTask", "are_async", "compensates", "guarded", "resolved", "verifies"]
 
 Resolver = Callable[[type[Task[Any]]], Any]
 """Makes a task of a task class: returns it, or a context manager that gives it and closes its scope after the call."""
@@ -27,24 +27,29 @@ class WrappedTask(Task[Any]):
     """A task whose calls are made through something else.
 
     :ivar kind: the class of the task within; :ivar inner: the task within, where it exists before a call;
-    :ivar compensates: whether that has anything to call to undo it.
+    :ivar compensates: whether that has anything to call to undo it; :ivar verifies: ... to ask what came of it.
     """
 
-    def __init__(self, kind: type[Task[Any]], inner: Task[Any] | None, compensates: bool) -> None:
+    def __init__(self, kind: type[Task[Any]], inner: Task[Any] | None, compensates: bool, verifies: bool) -> None:
         self.kind = kind
         self.inner = inner
         self.compensates = compensates
+        self.verifies = verifies
 
     def __repr__(self) -> str:
         return repr(self.inner) if self.inner is not None else f"<{self.kind.__name__} task>"
 
 
-def is_async(task: Task[Any]) -> tuple[bool, bool]:
-    """Return whether the task's execute and its compensate are coroutine functions."""
+def are_async(task: Task[Any]) -> tuple[bool, bool, bool]:
+    """Return whether the task's execute, its compensate and its verify are coroutine functions."""
     if isinstance(task, FunctionTask):
-        compensation = task.compensation
-        return task.action.asynchronous, compensation is not None and compensation.asynchronous
-    return is_coroutine_function(task.execute), is_coroutine_function(task.compensate)
+        compensation, verification = task.compensation, task.verification
+        return (
+            task.action.asynchronous,
+            compensation is not None and compensation.asynchronous,
+            verification is not None and verification.asynchronous,
+        )
+    return is_coroutine_function(task.execute), is_coroutine_function(task.compensate), is_coroutine_function(task.verify)
 
 
 def compensates(task: Task[Any]) -> bool:
@@ -54,6 +59,15 @@ def compensates(task: Task[Any]) -> bool:
     if isinstance(task, FunctionTask):
         return task.compensation is not None
     return getattr(task.compensate, "__func__", None) is not Task.compensate
+
+
+def verifies(task: Task[Any]) -> bool:
+    """Return whether there is anything to call to learn what came of the task."""
+    if isinstance(task, WrappedTask):
+        return task.verifies
+    if isinstance(task, FunctionTask):
+        return task.verification is not None
+    return getattr(task.verify, "__func__", None) is not Task.verify
 
 
 def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
@@ -84,11 +98,12 @@ def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
         except Exception as error:
             raise _error_of(failure, error, task) from _cause_of(failure, error)
 
-    wrapped = WrappedTask(getattr(task, "kind", type(task)), task, compensates(task))
-    async_execute, async_compensate = is_async(task)
+    wrapped = WrappedTask(getattr(task, "kind", type(task)), task, compensates(task), verifies(task))
+    async_execute, async_compensate, async_verify = are_async(task)
     wrapped.execute = aexecute if async_execute else execute  # type: ignore[method-assign]
     compensate: Callable[[Any], Any] = _awaiting(task.compensate) if async_compensate else task.compensate
     wrapped.compensate = compensate  # type: ignore[method-assign, assignment]
+    wrapped.verify = _awaiting(task.verify) if async_verify else task.verify  # type: ignore[method-assign, assignment]
     return wrapped
 
 
@@ -100,11 +115,11 @@ def _cause_of(failure: list[BaseException], error: Exception) -> BaseException |
     return failure[0].__cause__ if failure else error
 
 
-def _awaiting(compensate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    async def acompensate(context: Any) -> None:
-        await compensate(context)
+def _awaiting(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def awaiting(context: Any) -> Any:
+        return await method(context)
 
-    return acompensate
+    return awaiting
 
 
 def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
@@ -136,7 +151,7 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
                 made = scope.enter_context(made)
             return await method_of(made, method)(context)
 
-    wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate)
-    for method in ("execute", "compensate"):
+    wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate, kind.verify is not Task.verify)
+    for method in ("execute", "compensate", "verify"):
         setattr(wrapped, method, functools.partial(acall if is_coroutine_function(getattr(kind, method)) else call, method))
     return wrapped

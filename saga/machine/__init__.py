@@ -11,6 +11,24 @@ they say, and sends the next facts. Times come in with the events, so the machin
 journal. It records the events in a fresh machine, which leaves no commands, and then asks :func:`recover` what to go on with:
 what was begun and has no outcome is in doubt.
 
+Doubt
+-----
+A call has an unknown outcome where it was cut off, interrupted or its answer was lost. From then its step is *in doubt*, until
+that is settled: a later attempt returns, ``verify`` tells what came of it, its compensation runs to its end, or a person skips
+it. An attempt that fails and did nothing settles nothing of those before it. What follows, in this order:
+
+1. ``verify`` is asked, where the step has one, before anything else is decided. That it is done is a success; that it is not,
+   a clean failure of that attempt. It is asked again after a crash that cut it off, after each later attempt that leaves the
+   step in doubt, and where a person has decided.
+2. What it does not tell, ``in_doubt`` says. COMPENSATE: a retry goes on, and what it leaves in doubt is compensated, in the
+   undo or before the step is skipped or replaced. RERUN: another attempt, whatever ``retry_on`` says, as long as there is one;
+   without a retry, one after each crash; then as COMPENSATE. ASK: no attempt and no compensation until a person has decided.
+   Live, the saga gives up; where it could go on without the step, after a crash or past the pivot it stops there.
+3. A crash gives the saga up, unless ``in_doubt`` says otherwise. Past the pivot there is only forward: what is in doubt is
+   executed again.
+
+In an undo no compensation begins while a step is verified, because what is undone next depends on it.
+
 Statuses
 --------
 An execution is *running* until it gives up (``SagaCompensating``); from then on nothing goes forward, ever again. What changes
@@ -37,29 +55,37 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``failed``: the step that raised the cause; None where no step did.
 * ``cancelled``: a person said to give up; obeyed at the next decision.
 * ``past_end``: the flow's end was reached, so that it completes when nothing is under way.
-* ``past_pivot``: the pivot has succeeded: nothing is compensated any more.
+* ``past_pivot``: the pivot has succeeded before the saga gave up: nothing is compensated any more.
 * ``executing``: an execute, or a wait, that the saga waits for.
 * ``stragglers``: an execute that outlived its timeout and still runs.
 * ``retries``: an execute that failed and is to be attempted again.
 * ``compensating``: a compensation that runs, or is in compensation_retries too.
 * ``compensation_retries``: one that failed and is to be attempted again.
+* ``in_doubt``: an execute has an unknown outcome that nothing has settled: no later attempt, verification, compensation or
+  person.
+* ``to_verify``: in doubt; its verify is to be asked before anything else is decided of it.
+* ``verifying``: a verify that runs, or is in verification_retries too.
+* ``verification_retries``: one that told nothing and is to be attempted again.
 * ``to_compensate``: what there is to undo, in order of completion: succeeded or in doubt, has a compensation, and that has not
   begun.
 * ``compensations_failed``: compensations that failed for good, in the order tried.
 * ``asking``: a person must decide; the execution is stuck when nothing else is under way.
 * ``to_rerun``: to be executed again: a person said so, or it was cut off past the pivot.
-* ``to_skip``: a person said to go on without it.
+* ``to_skip``: a person said to go on without it, or its policy did and it is undone first.
+* ``left_in_doubt``: a person said to undo it, and it has no compensation: nobody is asked again.
 * ``falling_back``: its fallback is to start when it has ended and is undone; skipped too.
 * ``skipped``: the saga goes on without it, for good.
 * ``attempts``: of executes; where there is none, it is the first.
 * ``compensation_attempts``: of compensations that failed or were attempted again.
+* ``verification_attempts``: of verifies: that of the last one.
 * ``branches_ended``: by group: how many of its branches ended well.
 * ``merged``: groups whose branches' views are merged.
 * ``signals``: by name: the values that came and that no step has taken.
 
 Commands
 --------
-* ``Call``: call a step's ``execute`` or ``compensate``, as its first or another attempt. Its outcome comes back as an event.
+* ``Call``: call a step's ``execute``, ``verify`` or ``compensate``, as its first or another attempt. Its outcome comes back as
+  an event.
 * ``Wait``: call :meth:`Machine.wake` with it after some seconds: another attempt is due, or a step's wait is over.
 * ``Finish``: a step that waited (for its time, its signal) ends with this value, as a call that returned it.
 * ``Merge``: merge the views of a group's branches; ``GroupMerged`` comes back, or the conflict as :meth:`Machine.give_up`.
@@ -85,8 +111,10 @@ file             what it has
 ``plan``         a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
 ``compile``      a flow into a plan, which checks it; open plans
 ``commands``     what is commanded
-``state``        the state, the fold of each kind of event, the transitions
+``state``        the state, the transitions
+``folds``        what each kind of event does to the state
 ``decide``       the machine: facts in, what follows from each
+``failures``     what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
 ``waits``        steps that wait for a time or a signal
 ``undo``         which step is compensated next; why a person must act
 ``resume``       going on from a journal

@@ -5,35 +5,39 @@ A driver takes commands in order, and stores the events that led to one before i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from saga.machine.plan import Group, PlannedStep
 
-__all__ = ["Call", "Command", "Finish", "Merge", "Wait"]
+__all__ = ["COMPENSATE", "EXECUTE", "VERIFY", "Call", "Command", "Finish", "Merge", "Wait"]
+
+EXECUTE: Final = "execute"
+VERIFY: Final = "verify"
+COMPENSATE: Final = "compensate"
 
 
 class Call:
-    """Call a step's ``execute``, or its ``compensate`` where ``compensation``; ``attempt`` counts from 1."""
+    """Call a step's method: ``phase`` is its name, one of the three above. ``attempt`` counts from 1."""
 
-    __slots__ = ("attempt", "compensation", "step")
+    __slots__ = ("attempt", "phase", "step")
 
-    def __init__(self, step: PlannedStep, attempt: int, compensation: bool = False) -> None:
+    def __init__(self, step: PlannedStep, attempt: int, phase: str = EXECUTE) -> None:
         self.step = step
         self.attempt = attempt
-        self.compensation = compensation
+        self.phase = phase
 
 
 class Wait:
     """Call :meth:`Machine.wake` with this after ``delay`` seconds: another attempt is due, or what a step waits for."""
 
-    __slots__ = ("attempt", "compensation", "delay", "step")
+    __slots__ = ("attempt", "delay", "phase", "step")
 
-    def __init__(self, step: PlannedStep, attempt: int, delay: float, compensation: bool = False) -> None:
+    def __init__(self, step: PlannedStep, attempt: int, delay: float, phase: str = EXECUTE) -> None:
         self.step = step
         self.attempt = attempt
         self.delay = delay
-        self.compensation = compensation
+        self.phase = phase
 
 
 class Finish:

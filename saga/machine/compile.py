@@ -6,13 +6,14 @@ import inspect
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Final
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
-from saga.flow.wrapped import Resolver, WrappedTask, compensates, guarded, is_async, resolved
+from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.policy import InDoubt, OnError, Retry, is_seconds
+from saga.policy import InDoubt, OnError, Retry, UnknownOn, is_seconds, unknown_on
 from saga.task import Task
 
 __all__ = ["OpenPlan", "Resolver", "check_timeout", "compile_flow"]
@@ -40,15 +41,16 @@ class OpenPlan(Plan):
 
     open = True
 
-    def __init__(self, saga: str) -> None:
+    def __init__(self, saga: str, unknown_on: UnknownOn | None = None) -> None:
         super().__init__("open")
         self._saga = saga
         self._compiler = _Compiler(self, saga, None)
+        self._compiler.unknown_on = self._unknown_on = unknown_on
         self._numbers: dict[str, int] = {}  # by name: how many steps were given it
 
     def for_execution(self) -> OpenPlan:
         """Return an empty plan: every execution fills its own."""
-        return OpenPlan(self._saga)
+        return OpenPlan(self._saga, self._unknown_on)
 
     def extend(self, flow: Flow, allow_async: bool = True) -> tuple[PlannedStep, ...]:
         """Add a flow at the end, and return the steps to start.
@@ -60,7 +62,7 @@ class OpenPlan(Plan):
             part = self._compiler.add(flow, "", 0)
             added = self.steps[steps:]
             for step in added:
-                if (step.async_execute or step.async_compensate) and not allow_async:
+                if step.asynchronous and not allow_async:
                     raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
                 if step.pause is not None and step.pause.signal is not None:
                     raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
@@ -99,6 +101,7 @@ class _Compiler:
         self.saga = saga
         self.resolver = resolver
         self.inside: tuple[tuple[Group, int], ...] = ()
+        self.unknown_on: UnknownOn | None = None
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
         if isinstance(flow, Step):
@@ -125,7 +128,7 @@ class _Compiler:
                 "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
-            task, policies = _policies_of(flow, self.resolver)
+            task, policies = _policies_of(flow, self.resolver, self.unknown_on)
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise
@@ -170,7 +173,11 @@ class _Compiler:
             raise SagaDefinitionError(f"saga {self.saga!r}: {what} has no steps; add at least one task")
         if flow.name is not None:
             prefix = f"{prefix}{flow.name}/"
+        outside = self.unknown_on
+        if flow.unknown_on is not None:
+            self.unknown_on = flow.unknown_on
         parts = [self.add(child, prefix, scope) for child in flow.children]
+        self.unknown_on = outside
         for part, following in itertools.pairwise(parts):
             _link(part.exits, following.entry)
         return _Part(parts[0].entry, parts[-1].exits, f"({','.join(part.shape for part in parts)})")
@@ -211,9 +218,10 @@ def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] 
 _DEFAULTS: Final = {policy: getattr(Task, policy) for policy in POLICIES}
 
 
-def _policies_of(flow: Step, resolver: Resolver | None) -> tuple[Task[Any], dict[str, Any]]:
+def _policies_of(flow: Step, resolver: Resolver | None, unknown: UnknownOn | None) -> tuple[Task[Any], dict[str, Any]]:
     """Return a step's task, as it is called, and what is not the default of a :class:`PlannedStep`.
 
+    :param unknown: the saga's ``unknown_on``.
     :raises SagaDefinitionError: a policy is wrong.
     """
     task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
@@ -224,17 +232,28 @@ def _policies_of(flow: Step, resolver: Resolver | None) -> tuple[Task[Any], dict
         given = dict(flow.policies)
         breaker = given.pop("breaker", None)
         source = task.kind if isinstance(task, WrappedTask) else task
-        policies = _checked({policy: getattr(source, policy) for policy in POLICIES} | given)
+        policies = _checked({policy: getattr(source, policy) for policy in POLICIES} | _own_unknown_on(source) | given)
         if breaker is not None:
             task = guarded(task, breaker)
+    if "unknown_on" not in policies and unknown is not None:
+        policies["unknown_on"] = unknown_on(unknown)
     if compensates(task):
         policies["compensates"] = True
-    async_execute, async_compensate = is_async(task)
-    if async_execute:
-        policies["async_execute"] = True
-    if async_compensate:
-        policies["async_compensate"] = True
+    if verifies(task):
+        policies["verifies"] = True
+    async_execute, async_compensate, async_verify = are_async(task)
+    if async_execute or async_compensate or async_verify:
+        policies["asynchronous"] = True
+        policies |= {"async_execute": async_execute, "async_compensate": async_compensate, "async_verify": async_verify}
     return task, policies
+
+
+def _own_unknown_on(task: Any) -> dict[str, Any]:
+    """Return a task's ``unknown_on`` where it is a function of the error that stands in the class, and is no method."""
+    found = getattr(task, "unknown_on", None)
+    if not isinstance(found, MethodType) or inspect.signature(found).parameters:
+        return {}
+    return {"unknown_on": found.__func__}
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +264,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     policies = {policy: value for policy, value in given.items() if value is not _DEFAULTS[policy]}
     if not policies:
         return policies
-    for policy in ("retry", "compensation_retry"):
+    for policy in ("retry", "compensation_retry", "verification_retry"):
         if policy in policies and not isinstance(policies[policy], Retry):
             raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give Retry(max_attempts, ...)")
     on_error = policies.get("on_error")
@@ -257,6 +276,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
         raise SagaDefinitionError(f"on_error is {on_error!r}; give Compensate, Skip or Retry(..., then=...)")
     if "in_doubt" in policies and not isinstance(policies["in_doubt"], InDoubt):
         raise SagaDefinitionError(f"in_doubt is {policies['in_doubt']!r}; give InDoubt.RERUN, COMPENSATE or ASK")
+    if "unknown_on" in policies:
+        policies["unknown_on"] = unknown_on(policies["unknown_on"])
     for policy in ("compensate_on_failure", "pivot"):
         if not isinstance(policies.get(policy, False), bool):
             raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give a bool")
@@ -277,16 +298,30 @@ def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
 
 def _refuse_unrunnable(task: Task[Any]) -> None:
     if isinstance(task, FunctionTask):
-        for function in (task.action, task.compensation):
+        for function in (task.action, task.compensation, task.verification):
             if function is not None and function.yields:
                 raise SagaDefinitionError(f"{function.function.__qualname__} yields; a task returns its result")
         return
     kind = task.kind if isinstance(task, WrappedTask) else type(task)
     if kind.execute is Task.execute:
         raise SagaDefinitionError(f"{kind.__name__} has no execute(context); write one")
-    for call in (task.execute, task.compensate):
+    if kind.verify is not Task.verify:
+        _refuse_uncallable(task.verify, f"{kind.__name__}.verify")
+    for call in (task.execute, task.compensate, task.verify):
         if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
             raise SagaDefinitionError(f"{call.__qualname__} yields; a task returns its result")
+
+
+def _refuse_uncallable(call: Any, where: str) -> None:
+    """Refuse what cannot be called with a context alone: nobody would notice before the day on which it is needed."""
+    if not callable(call):
+        raise SagaDefinitionError(f"{where} is {call!r}; write a method verify(self, context), or leave it out")
+    try:
+        inspect.signature(call).bind(None)
+    except TypeError as error:
+        raise SagaDefinitionError(f"{where} cannot be called with the context: {error}") from None
+    except ValueError:
+        pass  # some built-ins tell no signature
 
 
 def check_timeout(seconds: Any, where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
@@ -14,9 +13,7 @@ from saga.events import (
     CompensationStarted,
     CompensationSucceeded,
     Event,
-    FallbackChosen,
     GroupMerged,
-    RetryScheduled,
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
@@ -24,18 +21,19 @@ from saga.events import (
     SagaStuck,
     Status,
     StepFailed,
-    StepSkipped,
     StepStarted,
     StepSucceeded,
     StepTimedOut,
+    StepVerified,
+    VerificationFailed,
 )
-from saga.machine import waits
-from saga.machine.commands import Call, Command, Merge, Wait
+from saga.machine import failures, waits
+from saga.machine.commands import COMPENSATE, VERIFY, Call, Command, Merge, Wait
+from saga.machine.folds import FOLDS
 from saga.machine.log import Log
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.machine.state import FOLDS, State
+from saga.machine.state import State
 from saga.machine.undo import next_to_compensate, reason_to_ask
-from saga.policy import ExponentialBackoff, Retry, Skip
 
 __all__ = ["Machine"]
 
@@ -120,8 +118,10 @@ class Machine:
         step, state = wait.step, self.state
         if step.pause is not None:
             waits.end(self, step, at)
-        elif wait.compensation:
+        elif wait.phase == COMPENSATE:
             self.compensate_again(step, wait.attempt, at)
+        elif wait.phase == VERIFY:
+            failures.verify(self, step, at, wait.attempt)
         elif step.index in state.retries and state.status is RUNNING and self.halt is None:
             self.execute_again(step, wait.attempt, at)
 
@@ -163,7 +163,7 @@ class Machine:
     def halted(self) -> bool:
         """Whether the execution was stopped past its pivot, and no call runs any more."""
         state = self.state
-        if self.halt is None or state.compensating or state.stragglers or state.status.terminal:
+        if self.halt is None or state.status.terminal or state.compensating or state.verifying or state.stragglers:
             return False
         return all(self.plan.steps[index].pause is not None for index in state.executing)  # which wait on elsewhere
 
@@ -171,7 +171,7 @@ class Machine:
     def at_rest(self) -> bool:
         """Whether nothing goes on but executes that outlived their timeout and that nobody waits for."""
         state = self.state
-        if state.executing or state.compensating or self.commands:
+        if state.executing or state.verifying or state.compensating or self.commands:
             return False
         if state.status is RUNNING and not (state.past_end or self.closed):
             return self.plan.open and not (state.retries or state.falling_back or state.stragglers - state.skipped)
@@ -214,7 +214,7 @@ class Machine:
     def _step_succeeded(self, event: StepSucceeded) -> None:
         step, state = self.plan.by_name[event.step], self.state
         if state.skipped and step.index in state.skipped:  # a late success of a step the saga went on without
-            self._ended_late(step, event.at)
+            failures.ended_late(self, step, event.at)
         elif state.status is RUNNING:
             self.advance(step.then, event.at)
         else:
@@ -225,92 +225,6 @@ class Machine:
             self.advance(self.plan.groups[event.group].then, event.at)
         else:
             self.progress(event.at)
-
-    def _step_failed(self, event: StepFailed) -> None:
-        step, state = self.plan.by_name[event.step], self.state
-        running = state.status is RUNNING
-        if step.index in state.skipped and not (event.in_doubt and running):
-            self._ended_late(step, event.at)  # a straggler the saga went on without ended by raising
-        elif not running or (state.past_pivot and step.index in state.asking):
-            self.progress(event.at)
-        elif event.in_doubt or event.executed:
-            self.give_up(event.error, event.at, step.name)
-        elif self._may_retry(step, event.attempt, event.error):
-            self._retry(step, event.attempt, event.error, event.at)
-        else:
-            self._fail(step, event.error, event.at)
-
-    def _step_timed_out(self, event: StepTimedOut) -> None:
-        step, state = self.plan.by_name[event.step], self.state
-        if state.status is not RUNNING:
-            self.progress(event.at)
-        elif step.pause is not None or not self._may_retry(step, event.attempt, event.error):
-            self._fail(step, event.error, event.at)
-            if not event.running and step.index in state.skipped:
-                self._ended_late(step, event.at)
-        elif not event.running:
-            self._retry(step, event.attempt, event.error, event.at)
-        # Otherwise the straggler has attempts left: another one waits until this one has ended, and if it ends well,
-        # that is the step's success.
-
-    def _may_retry(self, step: PlannedStep, attempt: int, error: BaseException) -> bool:
-        if self.state.past_pivot and isinstance(error, Exception) and step.on_error is not Skip and not step.fallback:
-            return True
-        return step.retry.allows(attempt, error)
-
-    def _retry(self, step: PlannedStep, attempt: int, error: BaseException, at: float, compensation: bool = False) -> None:
-        policy = step.compensation_retry if compensation else step.retry
-        # Spread without randomness: a replay of the same execution waits the same time.
-        fraction = zlib.crc32(f"{self.saga_id}/{step.name}/{attempt}/{compensation}".encode()) / 2**32
-        if self.state.past_pivot and not compensation and not policy.allows(attempt, error):
-            policy = _PAST_PIVOT
-        try:
-            delay = policy.delay(attempt, fraction)
-        except Exception as wrong:  # the user's own backoff
-            wrong.add_note(f"raised by the backoff of step {step.name!r}, after: {error!r}")
-            if compensation:
-                self.progress(at)
-            else:
-                self._fail(step, wrong, at)
-            return
-        self.record(RetryScheduled(step.name, attempt + 1, at, delay, compensation))
-        self.commands.append(Wait(step, attempt + 1, delay, compensation))
-
-    def _fail(self, step: PlannedStep, error: BaseException, at: float) -> None:
-        falls_back = step.fallback and isinstance(error, step.fallback_on)
-        skipped = step.on_error is Skip and isinstance(error, Exception)
-        if (falls_back or skipped) and step.index in self.state.asking:
-            self.progress(at)  # what a person knows of it decides whether the saga goes on without it
-        elif falls_back:
-            self.record(FallbackChosen(step.name, at))
-            self.fall_back(step, at)
-        elif skipped:
-            self.record(StepSkipped(step.name, at))
-            if step.index in self.state.to_compensate:  # the task says so
-                self.compensate(step, at)
-            self.advance(step.then, at)
-        else:
-            self.give_up(error, at, step.name)
-
-    def fall_back(self, step: PlannedStep, at: float) -> None:
-        """Start the step's fallback, once it has ended and nothing of it is left."""
-        state = self.state
-        if step.index in state.stragglers or step.index in state.compensating:
-            return
-        if step.index in state.to_compensate:
-            self.compensate(step, at)
-        else:
-            self.start_steps(step.fallback, at)
-
-    def _ended_late(self, step: PlannedStep, at: float) -> None:
-        """A step that the saga goes on without, or falls back from, has ended."""
-        state = self.state
-        if state.status is RUNNING and step.index in state.falling_back:
-            self.fall_back(step, at)
-        elif state.status is RUNNING and step.index in state.to_compensate:
-            self.compensate(step, at)
-        else:
-            self.progress(at)
 
     # -- back ---------------------------------------------------------------------------------------------------------
 
@@ -335,30 +249,17 @@ class Machine:
     def compensate_again(self, step: PlannedStep, attempt: int, at: float) -> None:
         """Make another attempt of a step's compensation."""
         self.record(CompensationStarted(step.name, attempt, at))
-        self.commands.append(Call(step, attempt, True))
-
-    def _compensation_succeeded(self, event: CompensationSucceeded) -> None:
-        state = self.state
-        if state.falling_back and state.status is RUNNING:
-            step = self.plan.by_name[event.step]
-            if step.index in state.falling_back:
-                self.fall_back(step, event.at)
-                return
-        self.progress(event.at)
-
-    def _compensation_failed(self, event: CompensationFailed) -> None:
-        step = self.plan.by_name[event.step]
-        if step.compensation_retry.allows(event.attempt, event.error):
-            self._retry(step, event.attempt, event.error, event.at, True)
-        elif step.index in self.state.falling_back:  # what may be left of it is not to be mixed with its fallback's doing
-            self.give_up(event.error, event.at, step.name)
-        else:
-            self.progress(event.at)
+        self.commands.append(Call(step, attempt, COMPENSATE))
 
     def progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         state = self.state
         if state.executing or state.status.terminal:
+            return
+        if state.to_verify and state.status is COMPENSATING:
+            for index in sorted(state.to_verify):
+                failures.verify(self, self.plan.steps[index], at)
+        if state.verifying:  # what that tells decides what is undone
             return
         if state.status is COMPENSATING:
             if state.compensating and not self.plan.compensate_together:
@@ -374,7 +275,8 @@ class Machine:
         elif state.compensating:
             return
         elif not (state.past_end or self.closed):
-            if state.asking and not (state.retries or state.stragglers or self.commands or state.to_skip):
+            undecided = state.asking or state.falling_back & state.compensations_failed.keys()
+            if undecided and not (state.retries or state.stragglers or self.commands or state.to_skip):
                 self.record(SagaStuck(reason_to_ask(state), at))
             return
         if state.stragglers:
@@ -387,13 +289,13 @@ class Machine:
             self.record(SagaCompleted(at))
 
 
-_PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries go on where the step's own are used up
-
 _DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     StepSucceeded: Machine._step_succeeded,
-    StepFailed: Machine._step_failed,
-    StepTimedOut: Machine._step_timed_out,
+    StepFailed: failures.step_failed,
+    StepTimedOut: failures.step_timed_out,
+    StepVerified: failures.step_verified,
+    VerificationFailed: failures.verification_failed,
     GroupMerged: Machine._group_merged,
-    CompensationSucceeded: Machine._compensation_succeeded,
-    CompensationFailed: Machine._compensation_failed,
+    CompensationSucceeded: failures.compensation_succeeded,
+    CompensationFailed: failures.compensation_failed,
 }

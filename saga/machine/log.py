@@ -33,12 +33,15 @@ from saga.events import (
     SagaCompleted,
     SagaStuck,
     Status,
+    StepFailed,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
 )
 from saga.machine.commands import Call
+from saga.machine.folds import FOLDS
 from saga.machine.plan import Plan, PlannedStep
-from saga.machine.state import FOLDS, State, status_after
+from saga.machine.state import State, status_after
 
 __all__ = ["Log", "Note"]
 
@@ -113,7 +116,7 @@ class Log:
     def must_decide(self) -> bool:
         """Whether more than its steps stands between a plain flow and its end: what a series may not pass over."""
         state = self._state
-        return state is not None and bool(state.compensating or state.compensations_failed or state.asking)
+        return state is not None and bool(state.compensations_failed or state.asking)
 
     def cause(self) -> tuple[BaseException | None, PlannedStep | None]:
         """Return why the execution gave up, and the step that failed."""
@@ -147,6 +150,13 @@ class Log:
                 return event.at
         raise LookupError(name)
 
+    def last_failure(self, name: str) -> StepFailed | StepTimedOut:
+        """Return how the step's last attempt that did not end well has ended."""
+        for event in reversed(self.events):
+            if isinstance(event, StepFailed | StepTimedOut) and event.step == name:
+                return event
+        raise LookupError(name)
+
     def events_of(self, entry: Event | Note) -> tuple[Event, ...]:
         """Return the events that an entry stands for."""
         if type(entry) is not tuple:
@@ -173,6 +183,8 @@ def _fold_notes(state: State, notes: Sequence[Note]) -> None:
             state.status = status_after(state.status, SagaCompleted, False)
     else:
         state.compensating.clear()
+        if state.in_doubt:
+            state.in_doubt.difference_update([note[0].index for note in notes])
         if following is not None:
             del state.to_compensate[-len(notes) :]
             state.compensating.add(following.step.index)

@@ -12,10 +12,11 @@ from typing import Final
 
 from saga.errors import ActionRefusedError, SagaCancelledError
 from saga.events import COMPENSATED, COMPLETED, RUNNING, STUCK, OperatorActed, Status, StepSkipped
+from saga.machine import failures
 from saga.machine.decide import Machine
 from saga.machine.state import State
 
-__all__ = ["ACTIONS", "Standing", "act", "check", "compensate_skipped", "obey", "obey_cancel", "standing_of"]
+__all__ = ["ACTIONS", "Standing", "act", "check", "obey", "obey_cancel", "standing_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def standing_of(state: State) -> Standing:
     def names(indexes: set[int]) -> tuple[str, ...]:
         return tuple(state.plan.steps[index].name for index in sorted(indexes))
 
-    idle = not (state.executing or state.to_compensate or state.compensating)
+    idle = not (state.executing or state.verifying or state.to_compensate or state.compensating)
     asking, failed = state.asking, set(state.compensations_failed)
     gave_up = state.cause is not None
     return Standing(state.status, gave_up, state.past_pivot, idle, names(asking), names(failed), names(asking | failed))
@@ -125,20 +126,20 @@ def obey(machine: Machine, at: float) -> None:
     state, steps = machine.state, machine.plan.steps
     obey_cancel(machine, at)
     if state.status is RUNNING:
-        compensate_skipped(machine, at)
-        for index in sorted(state.to_rerun):
-            machine.execute_again(steps[index], state.attempt(index) + 1, at)
-        for index in sorted(state.to_skip):
+        for index in sorted(state.to_verify):
+            failures.verify(machine, steps[index], at)
+        for index in sorted(state.skipped.intersection(state.to_compensate) - state.verifying):
+            machine.compensate(steps[index], at)  # what is left of steps that the saga has gone on without
+        for index in sorted(state.falling_back - state.asking):
+            failures.fall_back(machine, steps[index], at)
+        for index in sorted(state.to_rerun - state.verifying):
+            if not machine.plan.open:  # nothing of a dead block is executed again
+                machine.execute_again(steps[index], state.attempt(index) + 1, at)
+        for index in sorted(state.to_skip - state.compensating):
             machine.record(StepSkipped(steps[index].name, at))
             machine.advance(steps[index].then, at)
     if not machine.commands:
         machine.progress(at)
-
-
-def compensate_skipped(machine: Machine, at: float) -> None:
-    """Compensate what is left of steps that the saga has gone on without."""
-    for index in sorted(machine.state.skipped.intersection(machine.state.to_compensate)):
-        machine.compensate(machine.plan.steps[index], at)
 
 
 def obey_cancel(machine: Machine, at: float) -> None:

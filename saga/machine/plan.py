@@ -8,7 +8,7 @@ start next, or the parallel group it is a branch's end of, or nothing (the flow'
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -16,13 +16,15 @@ from typing import Any, Final
 from saga.errors import SagaDefinitionError
 from saga.flow import Flow, Pause
 from saga.flow.wrapped import WrappedTask
-from saga.machine.commands import Call
+from saga.lost_answers import LOST_ANSWERS
+from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["Group", "Plan", "PlannedStep"]
+__all__ = ["ONCE", "Group", "Plan", "PlannedStep"]
 
-_ONCE: Final = Retry(max_attempts=1)
+ONCE: Final = Retry(max_attempts=1)
+"""The policy of a call that is given none."""
 
 
 class PlannedStep:
@@ -31,9 +33,11 @@ class PlannedStep:
     :ivar index: its place among the steps declared; :ivar name: unique within the plan.
     :ivar task: what is called, behind its resolver and its breaker; :ivar inner_task: the user's own, where there is one.
     :ivar scope: the view of the context it works on.
-    :ivar retry: of ``execute``; :ivar compensation_retry: of ``compensate``; :ivar timeout: seconds, of an ``execute``.
+    :ivar retry: of ``execute``; :ivar compensation_retry: of ``compensate``; :ivar verification_retry: of ``verify``.
+    :ivar timeout: seconds, of an ``execute``.
     :ivar on_error: what follows when it has failed for good; :ivar in_doubt: ... when its outcome is unknown.
-    :ivar compensates: whether there is anything to call to undo it.
+    :ivar unknown_on: says of an error of ``execute`` whether it leaves the outcome unknown.
+    :ivar compensates: whether there is anything to call to undo it; :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
     :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``.
     :ivar fallback: what starts instead when it has failed; :ivar fallback_on: ... with one of these.
@@ -42,16 +46,21 @@ class PlannedStep:
     """
 
     # What most steps leave as it is, is kept here.
-    retry: Retry = _ONCE
+    retry: Retry = ONCE
     timeout: float | None = None
     on_error: OnError = OnError.COMPENSATE
-    compensation_retry: Retry = _ONCE
+    compensation_retry: Retry = ONCE
+    verification_retry: Retry = ONCE
     compensate_on_failure: bool = False
     in_doubt: InDoubt = InDoubt.COMPENSATE
+    unknown_on: Callable[[Exception], bool] = staticmethod(LOST_ANSWERS)
     pivot: bool = False
     compensates: bool = False
+    verifies: bool = False
     async_execute: bool = False
     async_compensate: bool = False
+    async_verify: bool = False
+    asynchronous: bool = False  # whether any of the three is
     pause: Pause | None = None
     then: tuple[PlannedStep, ...] | Group | None = None
     fallback: tuple[PlannedStep, ...] = ()
@@ -67,7 +76,18 @@ class PlannedStep:
         self.scope = scope
         # First attempts are made so often that their commands are made once.
         self.first = Call(self, 1)
-        self.first_compensation = Call(self, 1, True)
+        self.first_compensation = Call(self, 1, COMPENSATE)
+
+    def is_async(self, phase: str) -> bool:
+        """Whether the method of that name is a coroutine function."""
+        if phase == EXECUTE:
+            return self.async_execute
+        return self.async_compensate if phase == COMPENSATE else self.async_verify
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether the saga can go on without it: it says Skip, or has a fallback."""
+        return self.on_error is OnError.SKIP or bool(self.fallback)
 
     @property
     def kind(self) -> type[Task[Any]]:
@@ -136,7 +156,7 @@ class Plan:
                 self.plain = False
             if step.pause is not None and step.pause.signal is not None:
                 self.receives = True
-            if step.async_execute or step.async_compensate:
+            if step.asynchronous:
                 self.asynchronous = True
         if self.groups:
             self.plain = False

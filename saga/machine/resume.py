@@ -12,12 +12,14 @@ from saga.events import (
     StepSkipped,
     StepStarted,
     StepSucceeded,
+    StepVerified,
 )
 from saga.machine import operators, waits
-from saga.machine.commands import Merge, Wait
+from saga.machine.commands import EXECUTE, Merge, Wait
 from saga.machine.decide import Machine
+from saga.machine.failures import decide, ends_the_way_forward, verify
 from saga.machine.plan import PlannedStep
-from saga.policy import InDoubt
+from saga.machine.state import State
 
 __all__ = ["recover"]
 
@@ -25,42 +27,48 @@ __all__ = ["recover"]
 def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
     """Go on from what the machine's events tell.
 
-    What was under way is in doubt; a compensation is made again; what waited goes on waiting.
+    What was under way is in doubt; a compensation or a verification is made again; what waited goes on waiting.
     """
     state, steps = machine.state, machine.plan.steps
     machine.record(SagaRecovered(owner, epoch, at))
     lost = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
+    asked = sorted(state.verifying - state.verification_retries.keys())
+    undone = sorted(state.compensating - state.compensation_retries.keys())
+    waiting = (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values())
     operators.obey_cancel(machine, at)
     _decide_doubt(machine, lost, at)
-    for index in sorted(state.compensating - state.compensation_retries.keys()):
+    for index in asked:
+        verify(machine, steps[index], at, state.verification_attempts.get(index, 1) + 1)
+    for index in undone:
         machine.compensate_again(steps[index], state.compensation_attempts.get(index, 1) + 1, at)
-    for scheduled in (*state.retries.values(), *state.compensation_retries.values()):
-        left = max(0.0, scheduled.at + scheduled.delay - at)
+    for scheduled in waiting:
         step = machine.plan.by_name[scheduled.step]
-        machine.commands.append(Wait(step, scheduled.attempt, left, scheduled.compensation))
+        if scheduled.phase == EXECUTE and step.index not in state.retries:  # the saga has given up meanwhile
+            continue
+        left = max(0.0, scheduled.at + scheduled.delay - at)
+        machine.commands.append(Wait(step, scheduled.attempt, left, scheduled.phase))
     if state.status is RUNNING:
         _go_forward(machine, at)
     operators.obey(machine, at)
 
 
 def _decide_doubt(machine: Machine, lost: list[PlannedStep], at: float) -> None:
-    """Execute again what was cut off, or fail it, and give up where a task says so."""
+    """Take it that what was cut off may have been done, and decide what follows.
+
+    One after the other, so that what is not decided yet counts as under way.
+    """
     state = machine.state
-    waited_for = [step for step in lost if step.index not in state.skipped]
-    going = state.status is RUNNING and not machine.plan.open  # what would follow an open plan died with its process
-    goes_on = going and (state.past_pivot or all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for))
-    cause: tuple[str, CrashError] | None = None
+    failures = []
     for step in lost:
         attempt = state.attempt(step.index)
-        if goes_on and (state.past_pivot or step.in_doubt is InDoubt.RERUN) and step in waited_for:
-            machine.execute_again(step, attempt + 1, at)
-            continue
-        error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it is in doubt")
-        machine.record(StepFailed(step.name, attempt, at, 0.0, error, True))
-        if cause is None and step in waited_for and (machine.plan.open or step.in_doubt is InDoubt.COMPENSATE):
-            cause = step.name, error
-    if cause is not None and state.status is RUNNING:
-        machine.turn_back(*cause, at)
+        error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it was in doubt")
+        failures.append((step, StepFailed(step.name, attempt, at, 0.0, error, True)))
+    failures.sort(key=lambda one: not ends_the_way_forward(machine, *one))  # nothing is begun that would have to be undone
+    for step, failure in failures:
+        machine.record(failure)
+        others = state.skipped | state.asking  # operators.obey sees to those, when all are known
+        if state.status is RUNNING and (machine.plan.open or step.index not in others):
+            decide(machine, step, failure, at)
 
 
 def _go_forward(machine: Machine, at: float) -> None:
@@ -71,15 +79,25 @@ def _go_forward(machine: Machine, at: float) -> None:
         for group in plan.groups
         if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged
     )
-    operators.compensate_skipped(machine, at)
-    for index in sorted(state.falling_back):
-        machine.fall_back(plan.steps[index], at)
     for index in sorted(state.executing):
         waits.go_on(machine, plan.steps[index], at)
     if state.past_pivot:
         machine.start_steps(_owed(machine), at)
+        for index in sorted(_cut_short(state)):
+            step = plan.steps[index]
+            if step.verifies:
+                verify(machine, step, at)
+            elif not plan.open:  # nothing of a dead block is executed again
+                machine.execute_again(step, state.attempt(index) + 1, at)
     if plan.open:
         machine.give_up(CrashError("the process died in the block, between two steps"), at)
+
+
+def _cut_short(state: State) -> set[int]:
+    """Return the steps in doubt of which nothing is decided: an interrupt stopped the saga past its pivot before that."""
+    under_way = state.executing | state.retries.keys() | state.verifying | state.compensating
+    decided = state.to_verify | state.asking | state.skipped | state.to_skip
+    return state.in_doubt - under_way - decided
 
 
 def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
@@ -91,7 +109,9 @@ def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
     for event in events:
         if isinstance(event, GroupMerged):
             then = plan.groups[event.group].then
-        elif isinstance(event, StepSucceeded | StepSkipped) and event.step not in fell_back:
+        elif isinstance(event, StepSucceeded | StepSkipped | StepVerified) and event.step not in fell_back:
+            if isinstance(event, StepVerified) and not event.done:
+                continue
             then = plan.by_name[event.step].then
         else:
             continue

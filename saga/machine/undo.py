@@ -54,7 +54,7 @@ def reason_to_ask(state: State) -> str:
     if state.compensations_failed:
         reasons.append("compensation failed: " + ", ".join(steps[i].name for i in sorted(state.compensations_failed)))
         left = [steps[i].name for i in state.to_compensate]
-        if left:
+        if left and state.cause is not None:
             reasons.append("not compensated: " + ", ".join(reversed(left)))
     asking = [steps[i] for i in sorted(state.asking)]
     unkept = [step.name for step in asking if state.past_pivot and step.in_doubt is not InDoubt.ASK]

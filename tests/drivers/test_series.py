@@ -11,10 +11,12 @@ import pytest
 
 import saga as package
 from saga import Context, InDoubt, Retry, Saga, Skip, Status, fallback, step, transaction
-from saga.events import CompensationSucceeded, SagaCompleted
+from saga.durable.codec import Codec
+from saga.durable.entries import write_entries
+from saga.events import CompensationStarted, CompensationSucceeded, SagaCompleted, StepFailed, StepSkipped, StepStarted
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import saga_of
+from tests.kit import Watched, Write, expired, saga_of
 from tests.kit.recoveries import left_behind
 
 
@@ -46,9 +48,9 @@ def test_a_compensation_that_is_to_be_attempted_again_is_before_the_saga_complet
             raise ValueError
 
     first = step(fail, undo, name="a", on_error=Skip, compensate_on_failure=True, compensation_retry=Retry(2, 0.001))
-    result = saga_of(first, step(str, name="b")).try_execute()
+    result = saga_of(step(str, name="b"), first).try_execute()
     assert attempts == [1, 2]
-    assert [type(event) for event in result.events[-2:]] == [CompensationSucceeded, SagaCompleted]
+    assert [type(event) for event in result.events[-3:]] == [CompensationSucceeded, StepSkipped, SagaCompleted]
 
 
 def test_a_recovery_makes_one_call_at_a_time_where_the_plan_has_no_branches() -> None:
@@ -70,6 +72,31 @@ def test_a_recovery_makes_one_call_at_a_time_where_the_plan_has_no_branches() ->
     (result,) = Recovery(store, [build()]).run_once()
     assert result.ok
     assert beside == ["-a", "-a is over", "b"]
+
+
+def test_what_an_earlier_version_began_beside_an_undo_does_not_complete_before_that() -> None:
+    """It skipped a step, and then undid it while the saga went on."""
+    log: list[str] = []
+
+    def build() -> Saga:
+        skipped = step(fail, lambda: log.append("-a"), name="a", on_error=Skip, compensate_on_failure=True)
+        return saga_of(skipped, step(lambda: log.append("b"), name="b", in_doubt=InDoubt.RERUN))
+
+    watched, store = Watched(MemoryStore()), MemoryStore()
+    build().execute(saga_id="x", store=watched)  # type: ignore[arg-type]
+    first, log[:] = watched.writes[0], []
+    later = [
+        StepFailed("a", 1, 1.0, 0.1, ValueError()),
+        StepSkipped("a", 1.0),
+        CompensationStarted("a", 1, 1.0),
+        StepStarted("b", 1, 1.0),
+    ]
+    expired(store, [first, Write(None, tuple(write_entries(later, len(first.entries), {}, Codec())))])
+    (result,) = Recovery(store, [build()]).run_once()
+    assert sorted(log) == ["-a", "b"]
+    assert result.ok
+    assert type(result.events[-1]) is SagaCompleted
+    assert CompensationSucceeded in [type(event) for event in result.events]
 
 
 def test_an_interrupt_before_a_call_begins_leaves_nothing_in_doubt() -> None:

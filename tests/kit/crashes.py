@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Flow, Saga, step
+from saga import Context, Flow, Saga, Skip, step
 from saga.errors import ContextKeyError, SagaExecutionException, StorageError
 from saga.storage import MemoryStore
 from tests.kit.journals import outcomes
@@ -40,6 +40,10 @@ class World:
         found = {line.removeprefix("-"): not line.startswith("-") for line in self.log}
         return {name for name, is_there in found.items() if is_there}
 
+    def done(self) -> set[str]:
+        """Return the steps that had their effect, whether or not it was taken away."""
+        return {line for line in self.log if not line.startswith("-")}
+
     def seen_by_call(self) -> dict[str, list[Any]]:
         """Return what each call of a step, or of its compensation, saw."""
         found: dict[str, list[Any]] = {}
@@ -47,8 +51,11 @@ class World:
             found.setdefault(name, []).append(seen)
         return found
 
-    def enter(self, name: str, context: Context, received: Any) -> int:
-        """Note a call, check that its intent is stored, and return how many before it have an outcome."""
+    def enter(self, name: str, context: Context, received: Any, skips: bool = False) -> int:
+        """Note a call, check that its intent is stored, and return how many before it have an outcome.
+
+        :param skips: whether the saga goes on without the step when it has failed for good.
+        """
         step = name.removeprefix("-")
         undo = step != name
         entries = self.store.journal(context.step.saga_id)
@@ -63,14 +70,18 @@ class World:
         gave_up = any(entry.kind == "SagaCompensating" for entry in entries)
         # A call that had begun may well find that its sibling has failed meanwhile.
         too_late = bool(intent) and any(entry.kind == "SagaCompensating" for entry in entries[: intent[-1].seq])
-        skipped = any(entry.kind == "StepSkipped" and entry.step == step for entry in entries)
+        own = [entry.kind for entry in entries if entry.step == step and entry.kind.startswith(("Step", "Fallback"))]
+        # What may be left of a step is undone before the saga goes on without it.
+        gone_without = not {"StepSkipped", "FallbackChosen"}.isdisjoint(own) or (
+            skips and own[-1] in ("StepFailed", "StepTimedOut")
+        )
         with self.lock:
             self.calls.append((name, seen))
             if not intent or json.loads(intent[-1].payload)["attempt"] != context.step.attempt:
                 self.faults.append(f"{name} runs without its intent in the journal")
             if not undo and too_late:
                 self.faults.append(f"{name} runs after the undo has begun")
-            if undo and not gave_up and not skipped:
+            if undo and not gave_up and not gone_without:
                 self.faults.append(f"{name} runs before the undo has begun")
         return outcomes(entries, step, undo)
 
@@ -87,6 +98,7 @@ def probe(name: str, world: World, script: str = "", undo: str = "", **policies:
         then ``ok`` for ever. :param undo: the same for its compensation.
     """
     todo, to_undo = script.split(), undo.split()
+    skips = policies.get("on_error") is Skip
 
     def execute(previous: Any, context: Context) -> Any:
         number = world.enter(name, context, previous)
@@ -103,7 +115,7 @@ def probe(name: str, world: World, script: str = "", undo: str = "", **policies:
         return {"step": (name, number)}
 
     def compensate(result: Any, context: Context) -> None:
-        number = world.enter(f"-{name}", context, result)
+        number = world.enter(f"-{name}", context, result, skips)
         context[f"undid_{name}"] = number
         if (to_undo[number] if number < len(to_undo) else "ok") == "fail":
             raise OSError(f"{name} cannot be undone")
@@ -176,15 +188,17 @@ def crash_everywhere(build: Callable[[Effects], Saga], during: Callable[[Saga, A
             yield Crash(after, happened, store, found, build(found), "o-1")
 
 
-def left_at(saga: Saga, at: str, *, age: float = 0.0) -> MemoryStore:
+def left_at(saga: Saga, at: str, *, age: float = 0.0, kind: str = "StepStarted") -> MemoryStore:
     """Execute a saga whose process dies when it has stored the intent to execute step ``at``, ``age`` seconds ago.
+
+    :param kind: the kind of the intent, where it is another.
 
     Return the store that others find.
     """
     watched = Watched(MemoryStore())
 
     def die(number: int) -> None:
-        if any(entry.kind == "StepStarted" and entry.step == at for entry in watched.writes[-1].entries):
+        if any(entry.kind == kind and entry.step == at for entry in watched.writes[-1].entries):
             watched.store = FullStore(0)  # where it finds nothing of what it stored, which it would go on with
             raise StorageError("the process dies here")
 

@@ -42,7 +42,7 @@ class Engine:
         view.__binding__.call = call
         task = call.step.task
         try:
-            value = (does or (task.compensate if call.compensation else task.execute))(view)
+            value = (does or getattr(task, call.phase))(view)
         except BaseException as error:
             self.outcomes.raised(call, view, error, 0.5, self.at)
         else:

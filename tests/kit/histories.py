@@ -1,7 +1,7 @@
 """Random histories of a machine: any flow at all, with outcomes delivered in any order. No clock, thread or driver is here.
 
-Hypothesis picks what happens next: a call ends in some way, one takes too long, a wait is over, the deadline comes, or the
-driver gives up (an interrupt between steps).
+Hypothesis picks what happens next: a call ends in some way, one takes too long, a verification tells something or nothing, a
+wait is over, the deadline comes, or the driver gives up (an interrupt between steps).
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from saga import InDoubt, Retry, Skip, parallel, sequence, step
-from saga.errors import MergeConflictError, StepTimeoutError
-from saga.events import CompensationFailed, CompensationSucceeded, GroupMerged, StepFailed, StepSucceeded, StepTimedOut
+from saga import InDoubt, NotDone, Retry, Skip, parallel, sequence, step
+from saga.errors import MergeConflictError, OutcomeUnknownError, StepTimeoutError
+from saga.events import (
+    CompensationFailed,
+    CompensationSucceeded,
+    GroupMerged,
+    StepFailed,
+    StepSucceeded,
+    StepTimedOut,
+    StepVerified,
+    VerificationFailed,
+)
 from saga.machine import Call, Finish, Machine, Merge, State, Wait
 
 policies = st.fixed_dictionaries(
     {"undoable": st.booleans(), "compensate_on_failure": st.booleans()},
     optional={
+        "verify": st.just(NotDone),
+        "verification_retry": st.builds(Retry, st.integers(1, 2)),
         "retry": st.builds(Retry, st.integers(1, 3)),
         "compensation_retry": st.builds(Retry, st.integers(1, 2)),
         "on_error": st.just(Skip),
-        "in_doubt": st.just(InDoubt.ASK),
+        "in_doubt": st.sampled_from([InDoubt.ASK, InDoubt.RERUN]),
     },
 )
 leaves = policies.map(lambda chosen: ("step", chosen))
@@ -66,6 +77,7 @@ class Drive:
     seen: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     at: float = 0.0
     deadline_came: bool = False
+    conflicts: bool = True
 
     def run(self, interrupts: bool) -> None:
         self.machine.start(0.0)
@@ -90,7 +102,7 @@ class Drive:
         while self.machine.commands:
             command = self.machine.commands.pop(0)
             if isinstance(command, Merge):
-                if self.data.draw(st.integers(0, 5), label="conflict") == 0:
+                if self.conflicts and self.data.draw(st.integers(0, 5), label="conflict") == 0:
                     self.machine.give_up(MergeConflictError(), self.at)
                 else:
                     self.machine.send(GroupMerged(command.group.index, self.at))
@@ -106,7 +118,7 @@ class Drive:
         if isinstance(what, Wait):
             self.pool.remove(what)
             self.machine.wake(what, self.at)
-        elif what.compensation:
+        elif what.phase == "compensate":
             self.pool.remove(what)
             ways = st.sampled_from(["ok", "ok", "error", "interrupt"])
             way = self.data.draw(ways, label=f"-{what.step.name}")
@@ -115,12 +127,24 @@ class Drive:
                 self.machine.send(CompensationSucceeded(*call))
             else:
                 self.machine.send(CompensationFailed(*call, OSError() if way == "error" else KeyboardInterrupt()))
+        elif what.phase == "verify":
+            self.pool.remove(what)
+            self.verify(what)
         else:
             self.execute(what)
 
+    def verify(self, call: Call) -> None:
+        at = (call.step.name, call.attempt, self.at, 0.0)
+        way = self.data.draw(st.sampled_from(["done", "undone", "silent", "interrupt"]), label=f"?{call.step.name}")
+        if way in ("done", "undone"):
+            self.machine.send(StepVerified(*at, way == "done"))
+        else:
+            error = OutcomeUnknownError() if way == "silent" else KeyboardInterrupt()
+            self.machine.send(VerificationFailed(*at, error))
+
     def execute(self, call: Call) -> None:
         index, at = call.step.index, (call.step.name, call.attempt, self.at, 0.0)
-        ways = ["ok", "ok", "error", "error", "interrupt"] + ([] if index in self.late else ["late", "cut off"])
+        ways = ["ok", "ok", "error", "error", "unanswered", "interrupt"] + ([] if index in self.late else ["late", "cut off"])
         way = self.data.draw(st.sampled_from(ways), label=call.step.name)
         if way == "late":  # it cannot be killed and still runs: the call stays in the pool
             self.late.add(index)
@@ -133,8 +157,8 @@ class Drive:
         elif way == "ok":
             self.machine.send(StepSucceeded(*at, call.step.name))
         else:
-            error = ValueError() if way == "error" else KeyboardInterrupt()
-            self.machine.send(StepFailed(*at, error, way == "interrupt"))
+            error = {"error": ValueError, "unanswered": OutcomeUnknownError, "interrupt": KeyboardInterrupt}[way]()
+            self.machine.send(StepFailed(*at, error, way != "error"))
 
     def note(self) -> None:
         self.seen.append((len(self.machine.events), state(self.machine)))

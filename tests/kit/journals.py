@@ -51,15 +51,22 @@ def check_journal(entries: Sequence[Entry]) -> None:
     for entry in entries:
         kind, step, payload = entry.kind, entry.step, json.loads(entry.payload)
         assert not ended or kind in ("SagaRecovered", "OperatorActed"), f"{told(entry)} after the end"
-        call = ("undo" if kind.startswith("Compensation") else "do", step)
-        if kind in ("StepStarted", "CompensationStarted"):
+        call = ("undo" if kind.startswith("Compensation") else "verify" if "erif" in kind else "do", step)
+        if kind == "VerificationStarted":
+            assert ("do", step) not in open_calls, f"{told(entry)} while its execute runs"
+            open_calls[call] = payload["attempt"]
+        elif kind in ("StepVerified", "VerificationFailed"):
+            assert open_calls.pop(call, None) == payload["attempt"], f"{told(entry)} without its intent"
+        elif kind in ("StepStarted", "CompensationStarted"):
             assert payload["attempt"] == attempts[call] + 1, told(entry)
             attempts[call] = open_calls[call] = payload["attempt"]
             if kind == "StepStarted":
                 assert not gave_up, f"{told(entry)} after the undo has begun"
                 late.discard(step)
             else:
-                assert gave_up or step in skipped, told(entry)
+                assert ("do", step) not in open_calls, f"{told(entry)} while its execute runs"
+                if not gave_up:  # it is undone before it is skipped
+                    skipped.add(step)
                 if payload["attempt"] == 1 and step not in skipped:
                     undone.append(step)
         elif kind in ("StepSucceeded", "StepFailed", "StepTimedOut", "CompensationSucceeded", "CompensationFailed"):
@@ -75,7 +82,8 @@ def check_journal(entries: Sequence[Entry]) -> None:
             if call[0] == "do":
                 undoable.append(step)
         elif kind == "RetryScheduled":
-            assert payload["attempt"] == attempts["undo" if payload.get("compensation") else "do", step] + 1
+            calls = {"execute": "do", "compensate": "undo", "verify": "verify"}[payload["phase"]]
+            assert calls == "verify" or payload["attempt"] == attempts[calls, step] + 1
         elif kind == "StepSkipped":
             skipped.add(step)
         elif kind == "SagaCompensating":

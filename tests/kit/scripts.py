@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 
 from saga import Retry, Saga, Skip, step
 
-OK, FAIL, FATAL, STOP = "ok", "fail", "fatal", "stop"  # FAIL is worth a retry, FATAL is not, STOP is an interrupt
-ERRORS: dict[str, type[BaseException]] = {FAIL: ConnectionError, FATAL: ValueError, STOP: KeyboardInterrupt}
+# FAIL is worth a retry, FATAL is not, LOST is, and nobody knows then whether the work was done; STOP is an interrupt.
+OK, FAIL, FATAL, LOST, STOP = "ok", "fail", "fatal", "lost", "stop"
+ERRORS: dict[str, type[BaseException]] = {
+    FAIL: LookupError,
+    FATAL: ValueError,
+    LOST: ConnectionResetError,
+    STOP: KeyboardInterrupt,
+}
+WORTH_IT = (LookupError, ConnectionResetError)
 
 
 class Script(NamedTuple):
@@ -25,7 +32,7 @@ class Script(NamedTuple):
     undoable: bool
 
 
-outcomes = st.lists(st.sampled_from([OK, OK, FAIL, FAIL, FATAL, STOP]), min_size=4, max_size=4)
+outcomes = st.lists(st.sampled_from([OK, OK, FAIL, FAIL, FATAL, LOST, STOP]), min_size=4, max_size=4)
 scripts = st.builds(
     Script,
     outcomes,
@@ -35,7 +42,7 @@ scripts = st.builds(
     st.booleans(),
     st.booleans(),
     st.booleans(),
-).map(lambda script: script._replace(undo_own=script.undo_own and not script.skip))  # undone at once: not in this model
+)
 
 
 def plan_of(flow: list[Script]) -> Any:
@@ -46,8 +53,8 @@ def plan_of(flow: list[Script]) -> Any:
                 lambda: None,
                 (lambda: None) if script.undoable else None,
                 name=f"s{i}",
-                retry=Retry(script.attempts, retry_on=ConnectionError),
-                compensation_retry=Retry(script.undo_attempts, retry_on=ConnectionError),
+                retry=Retry(script.attempts, retry_on=WORTH_IT),
+                compensation_retry=Retry(script.undo_attempts, retry_on=WORTH_IT),
                 compensate_on_failure=script.undo_own,
                 **({"on_error": Skip} if script.skip else {}),
             )

@@ -71,7 +71,7 @@ def works(name: str, undone: bool = True, **policies: Any) -> Flow:
 
 def fails(name: str, error: BaseException | None = None, **policies: Any) -> Flow:
     def fail() -> None:
-        raise error or ConnectionError("the bank does not answer")
+        raise error or ValueError("the bank refuses the card")
 
     return step(fail, name=name, **policies)
 
@@ -245,7 +245,7 @@ def test_a_failed_execution_tells_what_became_of_each_step() -> None:
     ]
     assert "fell back" in said["BookExpress"][0]
     assert "2 attempts" in said["ChargeCard"][0]
-    assert said["ChargeCard"][1] == "ConnectionError: the bank does not answer"
+    assert said["ChargeCard"][1] == "ValueError: the bank refuses the card"
     assert said["ConfirmOrder"] == ["not reached"]
 
 
@@ -397,7 +397,7 @@ def test_a_sequence_diagram_of_an_execution_tells_who_called_whom() -> None:
         ("s1", "compensate"),
         ("s0", "compensate"),
     ]
-    assert "s7--xsaga: ConnectionError#58; the bank does not answer" in text
+    assert "s7--xsaga: ValueError#58; the bank refuses the card" in text
     assert text.endswith("Note over saga: compensated")
 
 

@@ -12,6 +12,7 @@ import pytest
 from saga import Saga, step
 from saga.events import OperatorActed, SagaStuck, StepStarted
 from saga.machine import ACTIONS, State
+from saga.machine.folds import fold
 from saga.operations import Operations
 
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "guide" / "operations.rst"
@@ -48,14 +49,14 @@ def stuck(action: str) -> dict[str, Any]:
     """Return the state of a stuck execution, with a step to ask about and a compensation that failed, after an action."""
     plan = Saga("order").add_task(step(lambda: 1, lambda: None, name="a")).plan
     state = State(plan)
-    state.apply(StepStarted("a", 1, 1.0))
+    fold(state, StepStarted("a", 1, 1.0))
     state.asking.add(0)
     state.compensations_failed[0] = NO
-    state.apply(SagaStuck("...", 1.0))
-    state.apply(OperatorActed(action, "a", "ann", "so", 1.0))
+    fold(state, SagaStuck("...", 1.0))
+    fold(state, OperatorActed(action, "a", "ann", "so", 1.0))
     return {name: repr(getattr(state, name)) for name in State.__slots__ if name not in ("plan", "cancelled")}
 
 
 @every
 def test_the_fold_does_something_for_it(action: str) -> None:
-    assert stuck(action) != stuck("whistle"), f"saga/machine/state.py: _operator_acted does nothing for {action}"
+    assert stuck(action) != stuck("whistle"), f"saga/machine/folds.py: _operator_acted does nothing for {action}"

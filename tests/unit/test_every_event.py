@@ -17,7 +17,7 @@ from saga.diagram import Diagram
 from saga.durable.codec import Codec
 from saga.durable.entries import read_entries, write_entries
 from saga.logging import SagaLogger
-from saga.machine.state import FOLDS
+from saga.machine.folds import FOLDS
 from saga.result import fold_history
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -32,7 +32,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.StepFailed("a", 2, 1.0, 0.5, ERROR, in_doubt=True, executed=True),
     e.StepTimedOut("a", 2, 1.0, 0.5, ERROR, running=False),
     e.StepSkipped("a", 1.0),
-    e.RetryScheduled("a", 3, 1.0, 0.25, compensation=True),
+    e.RetryScheduled("a", 3, 1.0, 0.25, phase="compensate"),
     e.GroupMerged(3, 1.0),
     e.SagaCompensating("a", ERROR, 1.0),
     e.CompensationStarted("a", 2, 1.0),
@@ -45,11 +45,14 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.OperatorActed("skip", "a", "ann", "done by hand", 1.0),
     e.FallbackChosen("a", 1.0),
     e.SignalReceived("paid", 7, 1.0),
+    e.VerificationStarted("a", 2, 1.0),
+    e.StepVerified("a", 2, 1.0, 0.5, True, 7, ',"result":7'),
+    e.VerificationFailed("a", 2, 1.0, 0.5, ERROR),
 )
 #: Kinds of which a sequence diagram says nothing: it begins with the first, and shows no joins.
 UNSAID: Final = {e.SagaStarted, e.GroupMerged}
-#: Kinds that name a step and leave its record as it is: the step's own failure has come before them.
-NO_RECORD: Final = {e.SagaCompensating, e.FallbackChosen}
+#: Kinds that name a step and leave its record as it is: the step's own failure, or doubt, has come before them.
+NO_RECORD: Final = {e.SagaCompensating, e.FallbackChosen, e.VerificationFailed}
 
 
 def every(*, but: Set[type] = frozenset()) -> Any:
@@ -64,7 +67,7 @@ def test_there_is_one_of_each_kind_here() -> None:
 
 def test_every_class_of_events_is_a_kind() -> None:
     classes = {name for name, value in vars(e).items() if isinstance(value, type) and value.__module__ == e.__name__}
-    forgotten = classes - {"Status", "StepStatus"} - {kind.__name__ for kind in KINDS}
+    forgotten = classes - {"Effect", "Status", "StepStatus"} - {kind.__name__ for kind in KINDS}
     assert not forgotten, f"saga/events.py: the union Event lacks {forgotten}"
     unlisted = {kind.__name__ for kind in KINDS} - set(e.__all__)
     assert not unlisted, f"saga/events.py: __all__ lacks {unlisted}"
@@ -72,7 +75,7 @@ def test_every_class_of_events_is_a_kind() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_the_machine_folds_it(kind: type) -> None:
-    assert kind in FOLDS, f"saga/machine/state.py: FOLDS has no {kind.__name__}"
+    assert kind in FOLDS, f"saga/machine/folds.py: FOLDS has no {kind.__name__}"
 
 
 def told(event: Any) -> dict[str, Any]:

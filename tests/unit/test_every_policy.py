@@ -29,6 +29,8 @@ VALUES: Final[dict[str, Any]] = {
     "compensation_retry": Retry(4, ExponentialBackoff(0.1, 3.0, 9.0, True), (ValueError, OSError)),
     "compensate_on_failure": True,
     "in_doubt": InDoubt.ASK,
+    "unknown_on": (OSError,),
+    "verification_retry": Retry(3, 0.25, (KeyError,)),
     "pivot": True,
 }
 
@@ -50,8 +52,12 @@ class Charge(Task[None]):
         pass
 
 
+def look_up() -> None:
+    pass
+
+
 def planned(**policies: Any) -> PlannedStep:
-    return Saga("order").add_task(step(charge, refund, name="charge", **policies)).plan.step("charge")
+    return Saga("order").add_task(step(charge, refund, name="charge", verify=look_up, **policies)).plan.step("charge")
 
 
 @every
@@ -75,7 +81,10 @@ def test_a_task_has_no_attribute_that_is_no_policy() -> None:
 @every
 def test_a_planned_step_has_it(policy: str) -> None:
     assert policy in vars(PlannedStep), f"saga/machine/plan.py: PlannedStep has no default of {policy}"
-    assert getattr(planned(**{policy: VALUES[policy]}), policy) == VALUES[policy], f"saga/machine/compile.py loses {policy}"
+    found = getattr(planned(**{policy: VALUES[policy]}), policy)
+    if policy == "unknown_on":  # a plan has the function that is meant
+        found = tuple(kind for kind in (OSError, ValueError) if found(kind()))
+    assert found == VALUES[policy], f"saga/machine/compile.py loses {policy}"
 
 
 @every

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from saga import Context, Retry, SagaResult, Skip, StepRecord, fallback
-from tests.unit.machine.notation import ASK, STUCK_UNDO, A, B, P, R, clauses, event_of, plan_of
+from tests.unit.machine.notation import ASK, STUCK_UNDO, A, B, P, R, X, clauses, event_of, plan_of
 
 BACK = "a starts, a returns, b starts, b raises, gives up on b"
 
@@ -51,7 +51,17 @@ def test_where_each_step_stands(flow: Any, so_far: str, statuses: str) -> None:
 @pytest.mark.parametrize(
     ("flow", "so_far", "in_doubt"),
     [
-        (A, "a starts, a stops, gives up on a, -a starts", ()),
+        (A, "a starts, a stops, gives up on a, -a starts", ("a",)),
+        (A, "a starts, a stops, gives up on a, -a starts, -a returns", ()),
+        (A, "a starts, a stops, gives up on a, -a starts, -a raises", ("a",)),
+        (A, "a starts, a unanswered, a starts 2, a raises 2", ("a",)),
+        (A, "a starts, a unanswered, a starts 2, a returns 2", ()),
+        (A, "a starts, a unanswered, ?a starts", ("a",)),
+        (A, "a starts, a unanswered, ?a starts, ?a done", ()),
+        (A, "a starts, a unanswered, ?a starts, ?a undone", ()),
+        (A, "a starts, a unanswered, ?a starts, ?a silent", ("a",)),
+        (X, "x starts, x unanswered, gives up on x, compensated", ("x",)),
+        (A | ASK, "a starts, a lost, stuck, skip a", ()),
         (A | ASK, "a starts, a stops, gives up on a, stuck", ("a",)),
         (A | ASK, "a starts, a cut, gives up on a, stuck", ("a",)),
         (A, "a starts, a late, gives up on a", ("a",)),
@@ -61,7 +71,7 @@ def test_where_each_step_stands(flow: Any, so_far: str, statuses: str) -> None:
         ((A | Skip, B), "a starts, a late, a skipped, b starts, b returns, a raises, completed", ()),
     ],
 )
-def test_what_is_in_doubt_still_runs_or_is_to_be_asked_about(flow: Any, so_far: str, in_doubt: tuple[str, ...]) -> None:
+def test_what_is_in_doubt_still_runs_or_nothing_has_settled_it(flow: Any, so_far: str, in_doubt: tuple[str, ...]) -> None:
     assert result_of(flow, so_far).in_doubt == in_doubt
 
 

@@ -73,7 +73,7 @@ LINES = [
         "retry scheduled saga=place-order id=a1 step=charge attempt=2 status=waiting delay_ms=250.0",
     ),
     (
-        e.RetryScheduled("charge", 2, 1.0, 0.25, compensation=True),
+        e.RetryScheduled("charge", 2, 1.0, 0.25, phase="compensate"),
         "WARNING",
         "compensation retry scheduled saga=place-order id=a1 step=charge attempt=2 status=waiting delay_ms=250.0",
     ),
@@ -133,6 +133,32 @@ LINES = [
         e.OperatorActed("skip", "charge", "ann", "paid by hand", 1.0),
         "WARNING",
         'operator acted saga=place-order id=a1 step=charge action=skip who=ann why="paid by hand"',
+    ),
+    (
+        e.RetryScheduled("charge", 2, 1.0, 0.25, phase="verify"),
+        "WARNING",
+        "verification retry scheduled saga=place-order id=a1 step=charge attempt=2 status=waiting delay_ms=250.0",
+    ),
+    (
+        e.VerificationStarted("charge", 2, 1.0),
+        "DEBUG",
+        "verification started saga=place-order id=a1 step=charge attempt=2 status=in_doubt",
+    ),
+    (
+        e.StepVerified("charge", 1, 1.0, 0.0125, True, "secret"),
+        "WARNING",
+        "step verified saga=place-order id=a1 step=charge attempt=1 status=succeeded elapsed_ms=12.500 done=True",
+    ),
+    (
+        e.StepVerified("charge", 1, 1.0, 0.0125, False),
+        "WARNING",
+        "step verified saga=place-order id=a1 step=charge attempt=1 status=failed elapsed_ms=12.500 done=False",
+    ),
+    (
+        e.VerificationFailed("charge", 1, 1.0, 0.0125, OSError("gone")),
+        "WARNING",
+        "verification failed saga=place-order id=a1 step=charge attempt=1 status=in_doubt elapsed_ms=12.500 "
+        "error=OSError('gone')",
     ),
     (e.FallbackChosen("charge", 1.0), "WARNING", "fallback chosen saga=place-order id=a1 step=charge status=failed"),
     (e.SignalReceived("paid", 7, 1.0), "INFO", "signal received saga=place-order id=a1 signal=paid"),

@@ -44,7 +44,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "context": {"errors", "task"},
     # what decides: no driver, journal, store or clock
     "flow": {"composing", "errors", "policy", "task"},
-    "machine": {"errors", "events", "flow", "policy", "task"},
+    "machine": {"errors", "events", "flow", "lost_answers", "policy", "task"},
     # what is told
     "result": {"context", "errors", "events", "machine", "task"},
     "definition": {"context", "errors", "events", "machine"},

@@ -103,11 +103,11 @@ def test_flows_compose() -> None:
         ),
         (
             lambda: step(Charge, noop),
-            f"step({Charge!r}): a task brings its own compensate and arguments; give these only with a function",
+            f"step({Charge!r}): a task brings its own compensate, verify and arguments; give these only with a function",
         ),
         (
             lambda: step(Charge(), args=(1,)),
-            "step(<Charge task>): a task brings its own compensate and arguments; give these only with a function",
+            "step(<Charge task>): a task brings its own compensate, verify and arguments; give these only with a function",
         ),
         (
             lambda: Saga("s").add_task(step(Needy)).plan,

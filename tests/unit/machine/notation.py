@@ -1,12 +1,14 @@
 """The notation of the machine's table: what happened and what is commanded, as words and back.
 
-Events are clauses, separated by commas. One of a step is its name and a verb; ``-a`` is the compensation of ``a``; a number at
-the end is the attempt, where it is not the first.
+Events are clauses, separated by commas. One of a step is its name and a verb; ``-a`` is the compensation of ``a``, ``?a`` its
+verification; a number at the end is the attempt, where it is not the first.
 
 - ``a starts``: the intent to call it; ``a returns``; ``a raises`` a ``ValueError``.
-- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a lost``: an error not its own does, as when its process
-  died; ``a unkept``: what it returned cannot be stored.
+- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a unanswered``: its answer was lost, and ``a lost``: its
+  process died, which do so too; ``a unkept``: what it returned cannot be stored.
 - ``a late``: it outlived its timeout and still runs; ``a cut``: it was cut off then, which leaves it in doubt.
+- ``?a done`` and ``?a undone``: what its verification said of ``a``; ``?a raises``: it told nothing; ``?a silent``: it does not
+  know.
 - ``a waits 2 in 5``: its second attempt is due in 5 seconds.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
 
@@ -27,7 +29,7 @@ from typing import Any, Final
 
 from saga import InDoubt, Saga, parallel, receive, step, timer
 from saga import events as e
-from saga.errors import CrashError, SagaError, StepTimeoutError
+from saga.errors import CrashError, OutcomeUnknownError, SagaError, StepTimeoutError
 from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, waits
 
 NOW: Final = 10.0
@@ -39,6 +41,8 @@ WHOLE: Final = {
     "compensated": e.SagaCompensated,
     "stuck": e.SagaStuck,
 }
+MARKS: Final = {"execute": "", "verify": "?", "compensate": "-"}
+DOUBTS: Final = {CrashError: "lost", KeyboardInterrupt: "stops"}
 ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip", "undo")
 
 
@@ -100,6 +104,11 @@ def plan_of(flow: Any) -> Plan:
     return saga.plan
 
 
+def phase_of(name: str) -> str:
+    """Return the call that a name with its mark stands for."""
+    return {"-": "compensate", "?": "verify"}.get(name[0], "execute")
+
+
 # -- words to events --------------------------------------------------------------------------------------------------
 
 
@@ -130,12 +139,21 @@ def event_of(clause: str, at: float) -> e.Event:
 
 
 def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
-    undo, step = name.startswith("-"), name.removeprefix("-")
+    phase, step = phase_of(name), name.lstrip("-?")
     attempt = int(numbers[0]) if numbers else 1
     if verb == "waits":
-        return e.RetryScheduled(step, attempt, at, numbers[1] if len(numbers) > 1 else 0.0, undo)
+        return e.RetryScheduled(step, attempt, at, numbers[1] if len(numbers) > 1 else 0.0, phase)
     call = (step, attempt, at)
-    if undo:
+    if phase == "verify":
+        return {
+            "starts": lambda: e.VerificationStarted(*call),
+            "done": lambda: e.StepVerified(*call, 0.0, True),
+            "undone": lambda: e.StepVerified(*call, 0.0, False),
+            "raises": lambda: e.VerificationFailed(*call, 0.0, ValueError(name)),
+            "silent": lambda: e.VerificationFailed(*call, 0.0, OutcomeUnknownError(name)),
+            "stops": lambda: e.VerificationFailed(*call, 0.0, KeyboardInterrupt(name)),
+        }[verb]()
+    if phase == "compensate":
         return {
             "starts": lambda: e.CompensationStarted(*call),
             "returns": lambda: e.CompensationSucceeded(*call, 0.0),
@@ -148,6 +166,7 @@ def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
         "raises": lambda: e.StepFailed(*call, 0.0, ValueError(name)),
         "stops": lambda: e.StepFailed(*call, 0.0, KeyboardInterrupt(name), in_doubt=True),
         "lost": lambda: e.StepFailed(*call, 0.0, CrashError(name), in_doubt=True),
+        "unanswered": lambda: e.StepFailed(*call, 0.0, OutcomeUnknownError(name), in_doubt=True),
         "unkept": lambda: e.StepFailed(*call, 0.0, ValueError(name), executed=True),
         "late": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name)),
         "cut": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name), running=False),
@@ -177,23 +196,31 @@ def _told(event: Any) -> str:
             return f"{word} {group}" if (group := getattr(event, "group", 0)) else word
     attempt = getattr(event, "attempt", 1)
     text = f"{event.step} {_verb(event)}{f' {attempt}' if attempt > 1 else ''}"
-    undoes = kind.__name__.startswith("Compensation") or getattr(event, "compensation", False)
+    phase = getattr(event, "phase", "execute")
+    if kind.__name__.startswith("Compensation"):
+        phase = "compensate"
+    elif kind in (e.VerificationStarted, e.StepVerified, e.VerificationFailed):
+        phase = "verify"
     delay = f" in {event.delay:g}" if kind is e.RetryScheduled and event.delay else ""
-    return f"{'-' if undoes else ''}{text}{delay}"
+    return f"{MARKS[phase]}{text}{delay}"
 
 
 def _verb(event: Any) -> str:
     if isinstance(event, e.StepFailed):
         if event.in_doubt:
-            return "lost" if isinstance(event.error, Exception) else "stops"
+            return DOUBTS.get(type(event.error), "unanswered")
         return "unkept" if event.executed else "raises"
     if isinstance(event, e.StepTimedOut):
         return "late" if event.running else "cut"
-    if isinstance(event, e.CompensationFailed):
-        return "raises" if isinstance(event.error, Exception) else "stops"
+    if isinstance(event, e.StepVerified):
+        return "done" if event.done else "undone"
+    if isinstance(event, e.CompensationFailed | e.VerificationFailed):
+        silent = isinstance(event.error, OutcomeUnknownError)
+        return "silent" if silent else "raises" if isinstance(event.error, Exception) else "stops"
     return {
         e.StepStarted: "starts",
         e.CompensationStarted: "starts",
+        e.VerificationStarted: "starts",
         e.StepSucceeded: "returns",
         e.CompensationSucceeded: "returns",
         e.StepSkipped: "skipped",
@@ -212,7 +239,7 @@ def _commanded(command: Command) -> str:
         return "merge"
     if isinstance(command, Finish):
         return f"finish {command.step.name} with {command.value}"
-    name = f"{'-' if command.compensation else ''}{command.step.name}{f' {command.attempt}' if command.attempt > 1 else ''}"
+    name = f"{MARKS[command.phase]}{command.step.name}{f' {command.attempt}' if command.attempt > 1 else ''}"
     return f"call {name}" if isinstance(command, Call) else f"wait {command.delay:g} for {name}"
 
 
@@ -239,6 +266,8 @@ def lived(plan: Plan, so_far: str, **options: Any) -> Machine:
             happened = "begin"
         elif happened == "gives up":
             happened = "give up"
+        elif happened == "recovered":  # by another process, which knows no more than the events
+            machine = machine.replayed()
         elif words[1:2] == ["starts"]:  # by itself the machine has not begun it
             happened = f"{words[0]} due {words[2]}" if len(words) > 2 else f"add {words[0]}"
         before = len(machine.events)
@@ -266,8 +295,8 @@ def happen(machine: Machine, fact: str, at: float = NOW) -> e.Event | None:
     elif words[:3] == ["time", "is", "up"]:
         machine.time_out(60.0, at, [machine.plan.by_name[name].index for name in words[4:]])
     elif words[1:2] == ["due"]:
-        step = machine.plan.by_name[words[0].removeprefix("-")]
-        machine.wake(Wait(step, int(words[2]) if len(words) > 2 else 1, 0.0, words[0].startswith("-")), at)
+        step = machine.plan.by_name[words[0].lstrip("-?")]
+        machine.wake(Wait(step, int(words[2]) if len(words) > 2 else 1, 0.0, phase_of(words[0])), at)
     else:
         return _take(machine, event_of(fact, at), at)
     return None

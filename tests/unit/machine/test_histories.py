@@ -11,16 +11,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga import InDoubt, Status, fallback, parallel, receive, sequence, timer
+from saga import Status, fallback, parallel, receive, sequence, timer
 from saga import events as e
 from saga.errors import ActionRefusedError
-from saga.machine import Machine, Plan, State, act, recover, status_after, waits
+from saga.machine import Call, Machine, Plan, State, Wait, act, operators, recover, standing_of, status_after, waits
+from saga.machine.folds import fold
 from tests.kit.histories import Drive, build, policies, state
 from tests.unit.machine.notation import STOP, P, plan_of
 
 leaves = st.one_of(
     policies.map(lambda chosen: ("step", chosen)),
-    policies.map(lambda chosen: ("step", chosen | {"in_doubt": InDoubt.RERUN})),
     st.sampled_from([("timer", None), ("receive", None), ("receive", 9.0)]),
 )
 trees = st.recursive(
@@ -81,6 +81,20 @@ class Life(Drive):
                 self.befall(self.data.draw(st.sampled_from(HAPPENINGS), label="what"))
             self.obey()
 
+    def obey(self) -> None:
+        super().obey()
+        state, calls = self.machine.state, [one for one in self.pool if isinstance(one, Call)]
+        made = sorted((call.step.index, call.phase) for call in calls)
+        waiting = {(one.step.index, one.phase) for one in self.pool if isinstance(one, Wait)}
+        executing = {index for index in state.executing | state.stragglers if self.machine.plan.steps[index].pause is None}
+        phases = {
+            "execute": (executing, state.retries.keys() if self.machine.halt is None else set()),
+            "verify": (state.verifying - state.verification_retries.keys(), state.verification_retries.keys()),
+            "compensate": (state.compensating - state.compensation_retries.keys(), state.compensation_retries.keys()),
+        }
+        assert made == sorted((index, phase) for phase, (running, _) in phases.items() for index in running)
+        assert waiting >= {(index, phase) for phase, (_, scheduled) in phases.items() for index in scheduled}
+
     def befall(self, what: str) -> None:
         if what == "deadline":
             self.machine.time_out(9, self.at)
@@ -92,13 +106,66 @@ class Life(Drive):
         elif what == "act":
             action = self.data.draw(st.sampled_from(["cancel", "compensate", "resume", "retry", "skip"]), label="action")
             step = self.data.draw(st.sampled_from(self.machine.plan.names), label="of") if action == "skip" else None
+            order = e.OperatorActed(action, step, "me", "", self.at)
+            elsewhere = self.data.draw(st.booleans(), label="elsewhere")
             with suppress(ActionRefusedError):
-                act(self.machine, e.OperatorActed(action, step, "me", "", self.at))
+                if elsewhere:  # recorded first, and obeyed by who takes the execution up
+                    operators.check(action, step, standing_of(self.machine.state))
+                    self.machine.record(order)
+                    self.die()
+                else:
+                    act(self.machine, order)
         elif not self.machine.status.terminal:
-            self.machine = self.machine.replayed()
-            self.pool.clear()
-            self.late.clear()
-            recover(self.machine, "other", 2, self.at)
+            self.die()
+
+    def die(self) -> None:
+        """Let another process take the execution up."""
+        self.machine = self.machine.replayed()
+        self.pool.clear()
+        self.late.clear()
+        recover(self.machine, "other", 2, self.at)
+        self.obey()
+
+    def end(self, *orders: str) -> None:
+        """Let every call return from here, every signal come, and a person give these orders where one is needed."""
+        machine, rounds, self.conflicts = self.machine, 0, False
+        while not (machine.ended and machine.status is not Status.STUCK):
+            rounds += 1
+            assert rounds < 200, "it has no end"
+            self.at += 1
+            if machine.status is Status.STUCK:
+                self.decide(orders)
+            elif any(step.pause and step.pause.signal for step in map(machine.plan.steps.__getitem__, machine.state.executing)):
+                waits.receive(machine, e.SignalReceived("go", self.at, self.at))
+            elif self.pool:
+                what = self.pool.pop(0)
+                if isinstance(what, Wait):
+                    machine.wake(what, self.at)
+                else:
+                    machine.send(returned(what, self.at))
+            else:
+                assert machine.halted, "it waits for nothing"
+                self.die()
+                machine = self.machine
+            self.obey()
+
+    def decide(self, orders: Sequence[str]) -> None:
+        """Do the first of these that fits; the last is done for every step that a person is asked about."""
+        standing = standing_of(self.machine.state)
+        for order in orders:
+            for step in standing.undecided or () if order == "skip" else (None,):
+                with suppress(ActionRefusedError):
+                    act(self.machine, e.OperatorActed(order, step, "me", "", self.at))
+                    return
+        raise AssertionError(f"nothing that a person does fits: {standing}")
+
+
+def returned(call: Call, at: float) -> Any:
+    """Return the event of a call that returned."""
+    facts = (call.step.name, call.attempt, at, 0.0)
+    if call.phase == "verify":
+        return e.StepVerified(*facts, True)
+    return e.StepSucceeded(*facts, None) if call.phase == "execute" else e.CompensationSucceeded(*facts)
 
 
 class Books:
@@ -110,11 +177,11 @@ class Books:
     def indexes(self, *kinds: type) -> set[int]:
         return {self.plan.by_name[event.step].index for event in self.events if isinstance(event, kinds)}
 
-    def last(self, *kinds: type, compensation: bool = False) -> dict[int, Any]:
+    def last(self, *kinds: type, phase: str = "execute") -> dict[int, Any]:
         """Return, for each step, the last of its events of these kinds."""
         found = {}
         for event in self.events:
-            if isinstance(event, e.RetryScheduled) and event.compensation is not compensation:
+            if isinstance(event, e.RetryScheduled) and event.phase != phase:
                 continue
             if isinstance(event, kinds):
                 found[self.plan.by_name[event.step].index] = event
@@ -125,7 +192,44 @@ class Books:
 
     def of_compensations(self) -> dict[int, Any]:
         kinds = (e.CompensationStarted, e.CompensationSucceeded, e.CompensationFailed, e.RetryScheduled)
-        return self.last(*kinds, compensation=True)
+        return self.last(*kinds, phase="compensate")
+
+    def of_verifications(self) -> dict[int, Any]:
+        kinds = (e.VerificationStarted, e.StepVerified, e.VerificationFailed, e.RetryScheduled)
+        return self.last(*kinds, phase="verify")
+
+    def in_doubt(self) -> set[int]:
+        """Return the steps of which an execute may have been done, and nothing that came after it has settled that."""
+        found: set[str] = set()
+        for event in self.events:
+            cut_off = isinstance(event, e.StepTimedOut) and not event.running
+            if (isinstance(event, e.StepFailed) and event.in_doubt) or (
+                cut_off and self.plan.by_name[event.step].pause is None
+            ):
+                found.add(event.step)
+            elif isinstance(event, SETTLING) and (not isinstance(event, e.StepFailed) or event.executed):
+                found.discard(event.step)
+            elif isinstance(event, e.OperatorActed) and event.action == "skip":
+                found.discard(event.step or "")
+        return {self.plan.by_name[name].index for name in found}
+
+    def places(self) -> dict[int, int]:
+        """Return, for each step, when it was known that there may be something to undo."""
+        ends: dict[int, tuple[int, Any]] = {}
+        for place, event in enumerate(self.events):
+            if isinstance(event, ENDS):
+                index = self.plan.by_name[event.step].index
+                again = isinstance(event, e.VerificationFailed) and isinstance(ends[index][1], e.VerificationFailed)
+                ends[index] = ends[index] if again else (place, event)
+        return {index: place for index, (place, _) in ends.items()}
+
+    @property
+    def past_pivot(self) -> bool:
+        for event in self.events:
+            done = isinstance(event, e.StepSucceeded) or (isinstance(event, e.StepVerified) and event.done)
+            if isinstance(event, e.SagaCompensating) or (done and self.plan.by_name[event.step].pivot):
+                return done
+        return False
 
     @property
     def gave_up(self) -> Any:
@@ -136,10 +240,11 @@ def check(state: State, books: Books) -> None:
     """The words beside the state's fields are true."""
     plan = state.plan
     steps, gave_up, executes, undos = plan.steps, books.gave_up, books.of_executes(), books.of_compensations()
+    verifications = books.of_verifications()
     assert (state.cause is None) == (gave_up is None)
     assert state.cause is getattr(gave_up, "error", None)
     assert getattr(state.failed, "name", None) == getattr(gave_up, "step", None)
-    assert state.past_pivot == any(steps[index].pivot for index in books.indexes(e.StepSucceeded))
+    assert state.past_pivot == books.past_pivot
 
     # What is under way.
     assert state.executing == {index for index, event in executes.items() if isinstance(event, e.StepStarted)}
@@ -148,8 +253,32 @@ def check(state: State, books: Books) -> None:
     assert state.retries.keys() == (set() if gave_up else scheduled)
     assert state.compensating == {i for i, one in undos.items() if isinstance(one, (e.CompensationStarted, e.RetryScheduled))}
     assert state.compensation_retries.keys() == {i for i, one in undos.items() if isinstance(one, e.RetryScheduled)}
-    under_way = [*state.executing, *state.stragglers, *state.retries, *state.compensating]
+    assert state.verifying == {
+        i for i, one in verifications.items() if isinstance(one, (e.VerificationStarted, e.RetryScheduled))
+    }
+    assert state.verification_retries.keys() == {i for i, one in verifications.items() if isinstance(one, e.RetryScheduled)}
+    under_way = [*state.executing, *state.stragglers, *state.retries, *state.compensating, *state.verifying]
     assert len(under_way) == len(set(under_way)), "a step is in one of these at the most"
+
+    # What is in doubt.
+    assert state.in_doubt == books.in_doubt()
+    assert state.verifying | state.to_verify <= state.in_doubt
+    assert all(steps[index].verifies for index in state.verifying | state.to_verify)
+    assert not state.to_verify & set(under_way)
+    if isinstance(books.events[-1], e.CompensationStarted):
+        index = plan.by_name[books.events[-1].step].index
+        assert index not in state.to_verify | state.verifying, "what verify tells comes first"
+        assert state.status is Status.RUNNING or books.events[-1].attempt > 1 or not state.verifying, (
+            "it decides what is undone"
+        )
+    if isinstance(books.events[-1], e.SagaCompleted | e.SagaCompensated):
+        assert not any(steps[index].compensates for index in state.in_doubt), "forgotten"
+        assert not state.to_verify | state.to_rerun
+        assert not set(state.to_compensate) & (state.skipped if state.status is Status.COMPLETED else set(range(len(steps))))
+        assert not under_way
+        assert not state.asking
+    if isinstance(books.events[-1], e.SagaStuck):
+        assert not under_way
 
     # What there is to undo.
     assert len(state.to_compensate) == len(set(state.to_compensate))
@@ -157,14 +286,16 @@ def check(state: State, books: Books) -> None:
     assert not set(state.to_compensate) & (state.compensating | state.executing | state.stragglers)
     if not any(isinstance(event, e.OperatorActed) for event in books.events):
         assert not set(state.to_compensate) & undos.keys(), "its compensation has not begun"
-        place = {plan.by_name[one.step].index: n for n, one in enumerate(books.events) if isinstance(one, ENDS)}
-        assert state.to_compensate == sorted(state.to_compensate, key=place.__getitem__), "in order of completion"
+        assert state.to_compensate == sorted(state.to_compensate, key=books.places().__getitem__), "in order of completion"
     assert not state.compensations_failed.keys() & (state.compensating | set(state.to_compensate))
     assert all(undos[index].error is error for index, error in state.compensations_failed.items())
 
     # What is decided and not done yet.
     assert not (state.asking | state.to_rerun | state.to_skip) & (state.executing | state.stragglers)
-    assert not state.asking & (state.to_rerun | state.to_skip)
+    assert not state.asking & (state.to_rerun | state.to_skip | set(state.to_compensate))
+    for index in books.in_doubt() - state.to_verify - set(under_way):
+        decided = state.asking | state.to_rerun | set(state.to_compensate) | state.compensations_failed.keys()
+        assert index in decided or not steps[index].compensates, "nothing is decided of what is in doubt"
     assert state.falling_back <= state.skipped == books.indexes(e.StepSkipped, e.FallbackChosen)
     begun = books.indexes(e.StepStarted)
     assert not {step.instead_of.index for step in steps if step.instead_of and step.index in begun} & state.falling_back
@@ -183,7 +314,8 @@ def check(state: State, books: Books) -> None:
     assert state.signals.get("go", []) == came[taken:]
 
 
-ENDS = (e.StepSucceeded, e.StepFailed, e.StepTimedOut)
+ENDS = (e.StepSucceeded, e.StepFailed, e.StepTimedOut, e.StepVerified, e.VerificationFailed)
+SETTLING = (e.StepSucceeded, e.StepFailed, e.StepVerified, e.CompensationSucceeded)
 
 
 @given(plans(), st.data(), st.booleans())
@@ -193,7 +325,7 @@ def test_the_words_beside_the_fields_are_true_after_every_event_of_any_history(p
     folded, status = State(plan), Status.RUNNING
     events = life.machine.events
     for number, event in enumerate(events):
-        folded.apply(event)
+        fold(folded, event)
         status = status_after(status, type(event), folded.cause is not None and type(event) is not e.SagaCompensating)
         assert folded.status is status
         check(folded, Books(plan, events[: number + 1]))
@@ -207,3 +339,12 @@ def test_what_waits_for_nothing_has_ended(plan: Plan, data: Any, stop: bool) -> 
     machine = life.machine
     for_signals = [plan.steps[index].pause for index in machine.state.executing]
     assert machine.ended or machine.halted or (for_signals and all(for_signals))
+
+
+@given(plans(), st.data(), st.booleans(), st.sampled_from([("resume", "retry", "skip"), ("retry", "skip"), ("skip",)]))
+def test_a_person_brings_any_execution_to_its_end(plan: Plan, data: Any, stop: bool, orders: tuple[str, ...]) -> None:
+    life = Life(Machine(plan, "s", "id", **(STOP if stop else {})), data)
+    life.live()
+    life.end(*orders)
+    assert life.machine.status in (Status.COMPLETED, Status.COMPENSATED)
+    check(life.machine.state, Books(plan, life.machine.events))

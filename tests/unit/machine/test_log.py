@@ -14,6 +14,7 @@ from saga import events as e
 from saga.drivers.threads import Execution
 from saga.drivers.views import bind
 from saga.machine import Machine, State
+from saga.machine.folds import fold
 from saga.machine.log import Log
 from tests.kit.histories import state
 from tests.kit.scripts import Script, saga_of, scripts
@@ -116,7 +117,7 @@ def test_notes_change_the_state_as_their_events_do_whenever_it_is_first_asked_fo
         log.note(note)
     folded = State(PLAN)
     for one in log.events:
-        folded.apply(one)
+        fold(folded, one)
     assert known(log.state()) == known(folded)
 
 
@@ -144,7 +145,7 @@ def test_a_state_made_late_folds_notes_between_events() -> None:
 def _folded(events: list[e.Event]) -> State:
     state = State(PLAN)
     for one in events:
-        state.apply(one)
+        fold(state, one)
     return state
 
 

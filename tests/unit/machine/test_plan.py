@@ -86,12 +86,9 @@ def test_steps_are_numbered_in_the_order_declared() -> None:
 
 def test_a_steps_first_calls_are_made_once() -> None:
     (step,) = plan_of(A).steps
-    assert (step.first.step, step.first.attempt, step.first.compensation) == (step, 1, False)
-    assert (step.first_compensation.step, step.first_compensation.attempt, step.first_compensation.compensation) == (
-        step,
-        1,
-        True,
-    )
+    assert (step.first.step, step.first.attempt, step.first.phase) == (step, 1, "execute")
+    undo = step.first_compensation
+    assert (undo.step, undo.attempt, undo.phase) == (step, 1, "compensate")
 
 
 # -- what a plan is -----------------------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from saga import Retry, Skip, fallback
+from saga import NotDone, Retry, Skip, fallback
 from saga.errors import SagaTimeoutError
 from saga.machine import Machine
 from saga.machine.undo import compensations_after
-from tests.unit.machine.notation import ASK, PAST, A, B, Block, C, P, R, T, X, clauses, folded, happen, own, plan_of
+from tests.unit.machine.notation import ASK, PAST, A, B, Block, C, P, R, T, X, clauses, do, folded, happen, plan_of
+
+V = do("a", verify=NotDone)
 
 
 def after(flow: Any, so_far: str, facts: str = "", taken: bool = True) -> Machine:
@@ -43,6 +45,9 @@ LATE = "p starts, p returns, a starts, a late, a skipped, b starts, a returns, -
         ((P, A | Skip, B), LATE, "b stops", False),
         ((P, A | Skip, B), f"{LATE}, -a returns", "b stops", True),
         ((P, A), "p starts, p returns, a starts", "give up, a returns, stop", False),
+        ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "give up", False),
+        ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "give up, ?a silent", True),
+        ((P, V), "p starts, p returns, a starts", "give up, a unanswered", True),  # who takes it up asks
     ],
 )
 def test_an_execution_is_halted_past_its_pivot_when_no_call_runs(flow: Any, so_far: str, facts: str, halted: bool) -> None:
@@ -61,7 +66,10 @@ def test_an_execution_is_halted_past_its_pivot_when_no_call_runs(flow: Any, so_f
         ((A | Skip, B), "a starts, a late, a skipped, b starts, b returns", True),
         ((A | Skip, B), "a starts, a late, a skipped, b starts, b returns, a returns, -a starts", False),
         (A, "a starts, a returns, completed", False),
+        ((V | Skip, B), "a starts, a late, a skipped, b starts, b returns, a unanswered, ?a starts", False),
         (Block(A), "a starts", False),
+        (Block(V), "a starts, a unanswered, ?a starts", False),
+        (Block(A | Skip), "a starts, a unanswered, -a starts", False),
         (Block(A), "a starts, a returns", True),
         (Block(A), "", True),
         (Block(A | Retry(2)), "a starts, a raises, a waits 2", False),
@@ -94,7 +102,9 @@ def test_an_execution_is_not_at_rest_with_something_to_do() -> None:
         (A & (B | Retry(2)), "a starts, b starts, b raises, b waits 2", 2),
         ((A, B), "a starts, a returns, b starts, b late, gives up on b, -a starts", 2),
         ((A, B), "a starts, a returns, b starts, b raises, gives up on b, -a starts", 1),
-        ((own(on_error=Skip), B), "a starts, a raises, a skipped, -a starts, b starts", 2),
+        ((A | Skip, B), "a starts, a late, a skipped, a returns, -a starts, b starts", 2),
+        (V & B, "a starts, b starts, a unanswered, ?a starts", 2),
+        (V & B, "a starts, b starts, a unanswered, ?a starts, ?a silent, ?a waits 2", 2),
     ],
 )
 def test_what_runs_and_what_is_to_be_attempted_again_is_under_way(flow: Any, so_far: str, count: int) -> None:

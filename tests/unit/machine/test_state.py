@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
-from saga import Skip, Status, fallback
+from saga import Done, Skip, Status, fallback
 from saga import events as e
 from saga.machine import Plan, State, status_after
-from saga.machine.state import FOLDS, TRANSITIONS
-from tests.unit.machine.notation import ASK, PAST, A, B, C, P, R, X, clauses, event_of, own, plan_of
+from saga.machine.folds import FOLDS, fold
+from saga.machine.state import TRANSITIONS
+from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, L, P, R, X, clauses, do, event_of, own, plan_of
 
 # -- each fold ----------------------------------------------------------------------------------------------------------
 
 BACK = "a starts, a returns, b starts, b raises, gives up on b"
 FAILED = f"{BACK}, -a starts, -a raises, stuck"
 IN_DOUBT = "a starts, a stops, stuck"
+V = do("a", verify=Done)
+V_FOR_GOOD = do("a", undo=False, verify=Done)
+V_STUCK = "a starts, a unanswered, ?a starts, ?a raises, stuck"
 
 # fmt: off
 # A flow, what happened so far, an event, and all that it changes.
@@ -26,6 +30,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (A, "a starts, a raises, a waits 2", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "retries": {}}),
     (A, "a starts, a late", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "stragglers": ""}),
     (A, "a starts, a cut", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "to_compensate": ""}),
+    (V, "a starts, a cut", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "to_verify": ""}),
     (A | ASK, IN_DOUBT, "a starts 2", {"executing": "a", "attempts": {"a": 2}, "asking": ""}),
     ((P, A), "p starts, p returns, a starts, a raises", "a starts 2",
         {"executing": "a", "attempts": {"a": 2}, "to_rerun": ""}),
@@ -43,27 +48,68 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     ((A, B), "a starts, a late", "a raises", {"stragglers": ""}),
     (own(), "a starts", "a raises", {"executing": "", "to_compensate": "a"}),
     (own(undo=False), "a starts", "a raises", {"executing": ""}),
+    ((A, B), "a starts, a unanswered, a starts 2", "a returns 2", {"executing": "", "in_doubt": "", "to_compensate": "a"}),
+    ((A, B), "a starts, a unanswered, a starts 2", "a raises 2", {"executing": "", "to_compensate": "a"}),
+    ((A, B), "a starts, a unanswered, a starts 2", "a unkept 2", {"executing": "", "in_doubt": "", "to_compensate": "a"}),
+    ((V, B), "a starts, a unanswered, a starts 2", "a raises 2", {"executing": "", "to_verify": "a"}),
     (A, "a starts", "a unkept", {"executing": "", "to_compensate": "a"}),
     (X, "x starts", "x unkept", {"executing": ""}),
-    (A, "a starts", "a stops", {"executing": "", "to_compensate": "a"}),
-    (X, "x starts", "x stops", {"executing": ""}),
-    (A | ASK, "a starts", "a stops", {"executing": "", "asking": "a"}),
+    (A, "a starts", "a stops", {"executing": "", "in_doubt": "a", "to_compensate": "a"}),
+    (A, "a starts", "a unanswered", {"executing": "", "in_doubt": "a", "to_compensate": "a"}),
+    (A | RERUN, "a starts", "a unanswered", {"executing": "", "in_doubt": "a", "to_compensate": "a"}),
+    (X, "x starts", "x stops", {"executing": "", "in_doubt": "x"}),
+    (A | ASK, "a starts", "a stops", {"executing": "", "in_doubt": "a", "asking": "a"}),
+    (V, "a starts", "a stops", {"executing": "", "in_doubt": "a", "to_verify": "a"}),
+    (V | ASK, "a starts", "a unanswered", {"executing": "", "in_doubt": "a", "to_verify": "a"}),
     ((A, P, B), PAST, "b raises", {"executing": "", "to_rerun": "b"}),
-    ((A, P, B | ASK), PAST, "b stops", {"executing": "", "to_rerun": "b"}),
+    ((A, P, B | Skip), PAST, "b raises", {"executing": ""}),
+    ((A, P, B), PAST, "b stops", {"executing": "", "in_doubt": "b", "to_rerun": "b"}),
+    ((A, P, B | ASK), PAST, "b stops", {"executing": "", "in_doubt": "b", "asking": "b"}),
+    ((A, P, B | Skip), PAST, "b unanswered", {"executing": "", "in_doubt": "b", "to_compensate": "a p b"}),
     ((A, P, B), PAST, "b unkept", {"executing": "", "asking": "b"}),
-    ((A, P, B | Skip), f"{PAST}, b late, b skipped", "b stops", {"stragglers": "", "to_compensate": "a p b"}),
+    ((A, P, B | Skip), f"{PAST}, b late, b skipped", "b stops",
+        {"stragglers": "", "in_doubt": "b", "to_compensate": "a p b"}),
     (A, "a starts", "a late", {"executing": "", "stragglers": "a"}),
-    (A, "a starts", "a cut", {"executing": "", "to_compensate": "a"}),
-    (A | ASK, "a starts", "a cut", {"executing": "", "asking": "a"}),
-    ((A, P, B), PAST, "b cut", {"executing": "", "to_rerun": "b"}),
+    (A, "a starts", "a cut", {"executing": "", "in_doubt": "a", "to_compensate": "a"}),
+    (A | ASK, "a starts", "a cut", {"executing": "", "in_doubt": "a", "asking": "a"}),
+    ((A, P, B), PAST, "b cut", {"executing": "", "in_doubt": "b", "to_rerun": "b"}),
+    ((L, A), "l starts", "l cut", {"executing": ""}),
+    ((P, L), "p starts, p returns, l starts", "l cut", {"executing": "", "to_rerun": "l"}),
+    ((V, B), "a starts, a unanswered", "?a starts", {"to_verify": "", "verifying": "a", "verification_attempts": {"a": 1}}),
+    ((V, B), "a starts, a unanswered, ?a starts, ?a raises, ?a waits 2", "?a starts 2",
+        {"verification_retries": {}, "verification_attempts": {"a": 2}}),
+    ((V, B), "a starts, a unanswered, ?a starts", "?a done", {"verifying": "", "in_doubt": "", "to_compensate": "a"}),
+    (V, "a starts, a unanswered, ?a starts", "?a done",
+        {"verifying": "", "in_doubt": "", "to_compensate": "a", "past_end": True}),
+    (do("p", verify=Done, pivot=True), "p starts, p lost, ?p starts", "?p done",
+        {"verifying": "", "in_doubt": "", "to_compensate": "p", "past_end": True, "past_pivot": True}),
+    (do("p", verify=Done, pivot=True), "p starts, p stops, gives up on p, ?p starts", "?p done",
+        {"verifying": "", "in_doubt": "", "to_compensate": "p"}),
+    ((V, B), "a starts, a unanswered, ?a starts", "?a undone", {"verifying": "", "in_doubt": ""}),
+    (own("a", verify=Done), "a starts, a unanswered, ?a starts", "?a undone",
+        {"verifying": "", "in_doubt": "", "to_compensate": "a"}),
+    ((V, B), "a starts, a unanswered, ?a starts, ?a raises, ?a waits 2, ?a starts 2", "?a undone 2",
+        {"verifying": "", "in_doubt": "", "to_compensate": ""}),
+    (V | ASK, f"{V_STUCK}, resume, ?a starts", "?a undone", {"verifying": "", "in_doubt": ""}),  # and still to_rerun
+    ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "?a undone",
+        {"verifying": "", "in_doubt": "", "to_rerun": "a"}),
+    ((V, B), "a starts, a unanswered, ?a starts", "?a raises", {"verifying": "", "to_compensate": "a"}),
+    (V | ASK, "a starts, a unanswered, ?a starts", "?a silent", {"verifying": "", "asking": "a"}),
+    ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "?a raises", {"verifying": "", "to_rerun": "a"}),
+    ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "?a stops", {"verifying": "", "to_rerun": "a"}),
+    ((V, B), "a starts, a unanswered, ?a starts", "?a stops", {"verifying": "", "to_compensate": "a"}),
+    ((V, B), "a starts, a unanswered, ?a starts, ?a raises", "?a waits 2",
+        {"verifying": "a", "verification_retries": {"a": 2}}),
     ((A | Skip, B), "a starts, a raises", "a skipped", {"skipped": "a"}),
     (A | Skip, "a starts, a raises", "a skipped", {"skipped": "a", "past_end": True}),
     ((A | Skip) & B, "a starts, b starts, a raises", "a skipped", {"skipped": "a", "branches_ended": {0: 1}}),
-    ((P, A | Skip, B), "p starts, p returns, a starts, a raises", "a skipped", {"skipped": "a", "to_rerun": ""}),
+    ((P, A | Skip, B), "p starts, p returns, a starts, a raises", "a skipped", {"skipped": "a"}),
+    (own(on_error=Skip), "a starts, a raises, -a starts, -a returns", "a skipped",
+        {"skipped": "a", "to_skip": "", "past_end": True}),
     ((A | ASK, B), f"{IN_DOUBT}, skip a", "a skipped", {"skipped": "a", "to_skip": ""}),
     (fallback(A, B), "a starts, a raises", "a replaced", {"skipped": "a", "falling_back": "a"}),
     ((P, fallback(A, B)), "p starts, p returns, a starts, a raises", "a replaced",
-        {"skipped": "a", "falling_back": "a", "to_rerun": ""}),
+        {"skipped": "a", "falling_back": "a"}),
     ((R, A), "r starts", "signal go 1", {"signals": {"go": ["1"]}}),
     ((A & B, C), "a starts, b starts, a returns, b returns", "merged", {"merged": [0]}),
     (A & B, "a starts, b starts, a returns, b returns", "merged", {"merged": [0], "past_end": True}),
@@ -75,33 +121,52 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     ((A, B), "a starts, a returns, b starts, b raises", "gives up on b",
         {"status": Status.COMPENSATING, "cause": "given up", "failed": "b"}),
     (A, "a starts, a raises, a waits 2", "gives up", {"status": Status.COMPENSATING, "cause": "given up", "retries": {}}),
+    (A | ASK, f"{IN_DOUBT}, resume", "gives up",
+        {"status": Status.COMPENSATING, "cause": "given up", "to_rerun": "", "asking": "a"}),
+    (V | ASK, f"{V_STUCK}, resume, ?a starts", "gives up",
+        {"status": Status.COMPENSATING, "cause": "given up", "to_rerun": ""}),  # what verify says, is decided then
     ((A, B), BACK, "-a starts", {"to_compensate": "", "compensating": "a"}),
+    (own(on_error=Skip), "a starts, a raises", "-a starts", {"to_compensate": "", "compensating": "a", "to_skip": "a"}),
+    ((A | Skip, B), "a starts, a late, a skipped, a returns", "-a starts", {"to_compensate": "", "compensating": "a"}),
     (A & B, "a starts, b starts, a returns, b returns, gives up", "-a starts", {"to_compensate": "b", "compensating": "a"}),
     ((A, B), f"{BACK}, -a starts, -a raises, -a waits 2", "-a starts 2",
         {"compensation_attempts": {"a": 2}, "compensation_retries": {}}),
     ((A, B), f"{BACK}, -a starts", "-a returns", {"compensating": ""}),
+    (A, "a starts, a stops, gives up on a, -a starts", "-a returns", {"compensating": "", "in_doubt": ""}),
     ((A, B), f"{BACK}, -a starts", "-a raises",
         {"compensating": "", "compensation_attempts": {"a": 1}, "compensations_failed": {"a": "-a"}}),
     (A, "a starts, a returns", "completed", {"status": Status.COMPLETED}),
     ((A, B), f"{BACK}, -a starts, -a returns", "compensated", {"status": Status.COMPENSATED}),
     ((A, B), f"{BACK}, -a starts, -a raises", "stuck", {"status": Status.STUCK}),
     (A | ASK, "a starts, a stops", "stuck", {"status": Status.STUCK}),
+    (A, "a starts, a stops, gives up on a, -a starts", "-a raises",
+        {"compensating": "", "compensation_attempts": {"a": 1}, "compensations_failed": {"a": "-a"}}),  # and in doubt
     (A, "a starts", "recovered", {}),
     (A, "a starts", "cancel", {"cancelled": "cancel"}),
     ((P, A), "p starts, p returns, a starts", "cancel", {}),
     (A | ASK, IN_DOUBT, "compensate",
         {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "to_compensate": "a"}),
-    (X | ASK, "x starts, x stops, stuck", "compensate", {"status": Status.RUNNING, "cancelled": "compensate", "asking": ""}),
+    (V | ASK, V_STUCK, "compensate",
+        {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "to_verify": "a", "to_compensate": "a"}),
+    (V | ASK, "a starts, a unanswered, ?a starts", "compensate", {"cancelled": "compensate", "to_compensate": "a"}),
+    (X | ASK, "x starts, x stops, stuck", "compensate",
+        {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "left_in_doubt": "x"}),
+    (V_FOR_GOOD | ASK, f"{V_STUCK}, compensate, gives up, ?a starts", "?a raises", {"verifying": ""}),  # nor asking
     ((A, B), FAILED, "compensate",
         {"status": Status.COMPENSATING, "cancelled": "compensate", "compensations_failed": {}, "to_compensate": "a"}),
     (A | ASK, IN_DOUBT, "resume", {"status": Status.RUNNING, "asking": "", "to_rerun": "a"}),
+    ((P, A), "p starts, p returns, a starts, a unkept, stuck", "resume",
+        {"status": Status.RUNNING, "asking": "", "in_doubt": "a", "to_rerun": "a"}),
+    (V | ASK, V_STUCK, "resume", {"status": Status.RUNNING, "asking": "", "to_rerun": "a", "to_verify": "a"}),
+    ((V | ASK | Skip, B), "a starts, a late, a skipped, a unanswered, ?a starts, ?a raises, stuck", "resume",
+        {"status": Status.RUNNING, "asking": "", "to_verify": "a", "to_compensate": "a"}),
     ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "resume", {"status": Status.COMPENSATING}),
     ((A, B), FAILED, "retry", {"status": Status.COMPENSATING, "compensations_failed": {}, "to_compensate": "a"}),
     (A & B, "a starts, b starts, a returns, b returns, gives up, -b starts, -b raises, -a starts, -a raises, stuck", "retry",
         {"status": Status.COMPENSATING, "compensations_failed": {}, "to_compensate": "a b"}),
-    ((A | ASK, B), IN_DOUBT, "skip a", {"status": Status.RUNNING, "asking": "", "to_skip": "a"}),
+    ((A | ASK, B), IN_DOUBT, "skip a", {"status": Status.RUNNING, "in_doubt": "", "asking": "", "to_skip": "a"}),
     ((A, B | ASK), "a starts, a returns, b starts, b stops, gives up on b, stuck", "skip b",
-        {"status": Status.COMPENSATING, "asking": ""}),
+        {"status": Status.COMPENSATING, "in_doubt": "", "asking": ""}),
     ((A, B), FAILED, "skip", {"status": Status.COMPENSATING}),
     ((A, B), FAILED, "skip a", {"status": Status.COMPENSATING, "compensations_failed": {}}),
 ]
@@ -135,7 +200,7 @@ def known(state: State) -> dict[str, Any]:
 def state_of(plan: Plan, so_far: str) -> State:
     made = State(plan)
     for clause in clauses(so_far):
-        made.apply(event_of(clause, 0.0))
+        fold(made, event_of(clause, 0.0))
     return made
 
 
@@ -143,16 +208,16 @@ def state_of(plan: Plan, so_far: str) -> State:
 def test_what_an_event_changes(flow: Any, so_far: str, event: str, changes: dict[str, Any]) -> None:
     state = state_of(plan_of(flow), so_far)
     before = known(state)
-    state.apply(event_of(event, 0.0))
+    fold(state, event_of(event, 0.0))
     after = known(state)
     assert {field: value for field, value in after.items() if value != before[field]} == changes
 
 
 def test_a_later_attempt_of_a_compensation_takes_it_out_of_what_is_left_wherever_it_stands() -> None:
     state = state_of(plan_of(A & B), "a starts, b starts, a returns, b returns, gives up")
-    state.apply(event_of("-a starts", 0.0))
+    fold(state, event_of("-a starts", 0.0))
     assert known(state)["to_compensate"] == "b"
-    state.apply(event_of("-a starts 2", 0.0))
+    fold(state, event_of("-a starts 2", 0.0))
     assert (known(state)["to_compensate"], known(state)["compensating"]) == ("b", "a")
 
 
@@ -177,7 +242,7 @@ def test_nothing_is_known_at_first() -> None:
 def test_the_first_attempt_is_the_one_that_is_not_noted() -> None:
     state = state_of(plan_of(A), "a starts, a raises, a waits 2")
     assert state.attempt(0) == 1
-    state.apply(event_of("a starts 2", 0.0))
+    fold(state, event_of("a starts 2", 0.0))
     assert state.attempt(0) == 2
 
 

@@ -1,0 +1,350 @@
+"""What each kind of event does to the state. Nothing else changes it, live or replayed.
+
+The decisions, and :func:`saga.machine.resume.recover`, only read the state and record events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from saga.errors import is_a
+from saga.events import (
+    RUNNING,
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    Event,
+    FallbackChosen,
+    GroupMerged,
+    OperatorActed,
+    RetryScheduled,
+    SagaCompensated,
+    SagaCompensating,
+    SagaCompleted,
+    SagaRecovered,
+    SagaStarted,
+    SagaStuck,
+    SignalReceived,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepTimedOut,
+    StepVerified,
+    VerificationFailed,
+    VerificationStarted,
+)
+from saga.machine.commands import COMPENSATE, VERIFY
+from saga.machine.plan import Group, PlannedStep
+from saga.machine.state import State, status_after
+from saga.policy import InDoubt
+
+__all__ = ["FOLDS", "fold"]
+
+
+def fold(state: State, event: Event) -> None:
+    """Do to the state what an event does."""
+    FOLDS[type(event)](state, event)
+
+
+def _nothing(state: State, event: Event) -> None:
+    """An event that changes nothing."""
+
+
+def _change_status(state: State, event: Event) -> None:
+    state.status = status_after(state.status, type(event), state.cause is not None)
+
+
+def _step_started(state: State, event: StepStarted) -> None:
+    step = state.plan.by_name[event.step]
+    index = step.index
+    state.executing.add(index)
+    if step.instead_of is not None:
+        state.falling_back.discard(step.instead_of.index)
+    if event.attempt > 1:
+        state.attempts[index] = event.attempt
+        state.stragglers.discard(index)
+        state.retries.pop(index, None)
+        _withdraw(state, index)  # this attempt decides; where it does not end well, what is in doubt stays so
+
+
+def _step_succeeded(state: State, event: StepSucceeded) -> None:
+    step = state.plan.by_name[event.step]
+    state.executing.discard(step.index)
+    state.stragglers.discard(step.index)
+    if step.pause is not None and step.pause.signal is not None:
+        del state.signals[step.pause.signal][0]
+    _done(state, step)
+
+
+def _done(state: State, step: PlannedStep) -> None:
+    """The step's work is known to be done."""
+    index = step.index
+    state.in_doubt.discard(index)
+    if step.compensates:
+        state.to_compensate.append(index)
+    if step.pivot and state.status is RUNNING:
+        state.past_pivot = True
+    if type(step.then) is not tuple and index not in state.skipped:
+        _pass(state, step.then)
+
+
+def _withdraw(state: State, index: int) -> None:
+    """Nothing is decided of the step any more."""
+    state.asking.discard(index)
+    state.to_rerun.discard(index)
+    state.to_verify.discard(index)
+    if index in state.to_compensate:
+        state.to_compensate.remove(index)
+
+
+def _pass(state: State, then: tuple[PlannedStep, ...] | Group | None) -> None:
+    """Something ended well that ``then`` follows."""
+    if type(then) is tuple or state.status is not RUNNING:
+        return
+    if then is None:
+        state.past_end = True
+    else:
+        assert isinstance(then, Group)
+        state.branches_ended[then.index] = state.branches_ended.get(then.index, 0) + 1
+
+
+def _step_failed(state: State, event: StepFailed) -> None:
+    step = state.plan.by_name[event.step]
+    index = step.index
+    state.executing.discard(index)
+    state.stragglers.discard(index)
+    if event.executed:
+        state.in_doubt.discard(index)
+        state.verifying.discard(index)  # which may have told what cannot be kept
+        _withdraw(state, index)
+        if state.past_pivot and index not in state.skipped:  # from here there is only forward
+            state.asking.add(index)  # done, and its outcome cannot be kept: another attempt would do it twice
+        elif step.compensates:
+            state.to_compensate.append(index)
+    elif event.in_doubt or index in state.in_doubt:  # an attempt that did nothing settles nothing of those before it
+        _doubt(state, step)
+    else:
+        _not_done(state, step)
+        if state.past_pivot and index not in state.skipped and not is_a(event.error, Exception):
+            state.to_rerun.add(index)  # it was to be called when an interrupt struck
+
+
+def _not_done(state: State, step: PlannedStep) -> None:
+    """The step's work is known not to be done."""
+    if state.past_pivot and step.index not in state.skipped and not step.gives_way:
+        state.to_rerun.add(step.index)
+    elif step.compensate_on_failure and step.compensates:
+        state.to_compensate.append(step.index)
+
+
+def _step_timed_out(state: State, event: StepTimedOut) -> None:
+    step = state.plan.by_name[event.step]
+    state.executing.discard(step.index)
+    if event.running:
+        state.stragglers.add(step.index)
+    elif step.pause is not None:  # nobody called it
+        _not_done(state, step)
+    else:
+        _doubt(state, step)
+
+
+def _doubt(state: State, step: PlannedStep) -> None:
+    """Nobody knows whether the step's work is done."""
+    state.in_doubt.add(step.index)
+    if step.verifies:
+        state.to_verify.add(step.index)
+    else:
+        _decide_doubt(state, step)
+
+
+def _decide_doubt(state: State, step: PlannedStep) -> None:
+    """Nothing tells what came of the step: what its policy says is to be done, unless that is decided."""
+    index = step.index
+    if index in state.to_rerun or index in state.to_compensate or index in state.left_in_doubt:
+        return
+    if step.in_doubt is InDoubt.ASK:
+        state.asking.add(index)
+    elif state.past_pivot and index not in state.skipped and not step.gives_way:
+        state.to_rerun.add(index)
+    elif step.compensates:
+        state.to_compensate.append(index)
+
+
+def _verification_started(state: State, event: VerificationStarted) -> None:
+    index = state.plan.by_name[event.step].index
+    state.to_verify.discard(index)
+    state.verifying.add(index)
+    state.verification_attempts[index] = event.attempt
+    state.verification_retries.pop(index, None)
+
+
+def _step_verified(state: State, event: StepVerified) -> None:
+    step = state.plan.by_name[event.step]
+    index = step.index
+    state.verifying.discard(index)
+    state.in_doubt.discard(index)
+    asked_for = index in state.to_rerun  # by a person
+    _withdraw(state, index)
+    if event.done:
+        _done(state, step)
+        return
+    _not_done(state, step)
+    if asked_for:
+        state.to_rerun.add(index)
+
+
+def _verification_failed(state: State, event: VerificationFailed) -> None:
+    step = state.plan.by_name[event.step]
+    state.verifying.discard(step.index)
+    _decide_doubt(state, step)
+
+
+def _step_skipped(state: State, event: StepSkipped) -> None:
+    step = state.plan.by_name[event.step]
+    state.to_skip.discard(step.index)
+    state.skipped.add(step.index)
+    _pass(state, step.then)
+
+
+def _fallback_chosen(state: State, event: FallbackChosen) -> None:
+    index = state.plan.by_name[event.step].index
+    state.skipped.add(index)
+    state.falling_back.add(index)
+
+
+def _signal_received(state: State, event: SignalReceived) -> None:
+    state.signals.setdefault(event.name, []).append(event.value)
+
+
+def _group_merged(state: State, event: GroupMerged) -> None:
+    state.merged.add(event.group)
+    _pass(state, state.plan.groups[event.group].then)
+
+
+def _retry_scheduled(state: State, event: RetryScheduled) -> None:
+    index = state.plan.by_name[event.step].index
+    if event.phase == COMPENSATE:
+        state.compensating.add(index)
+        state.compensation_retries[index] = event
+        state.compensations_failed.pop(index, None)
+    elif event.phase == VERIFY:
+        state.verifying.add(index)
+        state.verification_retries[index] = event  # what is decided holds if that tells nothing either
+    else:
+        state.retries[index] = event
+        state.to_rerun.discard(index)
+
+
+def _saga_compensating(state: State, event: SagaCompensating) -> None:
+    _change_status(state, event)
+    state.cause = event.error
+    state.failed = state.plan.by_name[event.step] if event.step is not None else None
+    state.retries.clear()
+    again = sorted(state.to_rerun & state.in_doubt)
+    state.to_rerun.clear()
+    for index in again:
+        if index not in state.to_verify | state.verifying:
+            _decide_doubt(state, state.plan.steps[index])
+
+
+def _compensation_started(state: State, event: CompensationStarted) -> None:
+    index = state.plan.by_name[event.step].index
+    left = state.to_compensate
+    if left and left[-1] == index:
+        del left[-1]
+    elif index in left:  # not there where this is another attempt
+        left.remove(index)
+    state.compensating.add(index)
+    if state.status is RUNNING and index not in state.skipped:
+        state.to_skip.add(index)
+    if event.attempt > 1:
+        state.compensation_attempts[index] = event.attempt
+        state.compensation_retries.pop(index, None)
+
+
+def _compensation_succeeded(state: State, event: CompensationSucceeded) -> None:
+    index = state.plan.by_name[event.step].index
+    state.compensating.discard(index)
+    state.in_doubt.discard(index)
+
+
+def _compensation_failed(state: State, event: CompensationFailed) -> None:
+    index = state.plan.by_name[event.step].index
+    state.compensating.discard(index)
+    state.compensation_attempts[index] = event.attempt
+    state.compensations_failed[index] = event.error
+
+
+def _operator_acted(state: State, event: OperatorActed) -> None:
+    _change_status(state, event)
+    if event.action in ("cancel", "compensate"):
+        if state.past_pivot:  # who recorded it did not know; nothing is undone any more
+            return
+        state.cancelled = event
+        asked_about = {i for i in state.to_verify | state.verifying if state.plan.steps[i].in_doubt is InDoubt.ASK}
+        _undo_asked(state, state.asking | state.to_rerun | asked_about)
+        state.asking.clear()
+        state.to_rerun.clear()
+        _try_again(state)
+    elif event.action == "resume":
+        if state.status is RUNNING:
+            again = state.asking - state.skipped
+            state.in_doubt |= again  # done or not: what came of it could not be kept
+            state.to_rerun |= again
+            state.to_verify.update(index for index in again if state.plan.steps[index].verifies)
+            _undo_asked(state, state.asking & state.skipped)  # the saga has gone on without these
+            state.asking.clear()
+    elif event.action == "retry":
+        _try_again(state)
+    elif event.action == "skip" and event.step is not None:
+        index = state.plan.by_name[event.step].index
+        if state.status is RUNNING and index in state.asking - state.skipped:
+            state.to_skip.add(index)
+        state.asking.discard(index)
+        state.compensations_failed.pop(index, None)
+        state.in_doubt.discard(index)
+
+
+def _undo_asked(state: State, asked: set[int]) -> None:
+    """A person says that these are to be undone; what a verification says, it may be able to say by now."""
+    for index in sorted(asked):
+        step = state.plan.steps[index]
+        if step.verifies and index in state.in_doubt - state.verifying:
+            state.to_verify.add(index)
+        if not step.compensates:
+            state.left_in_doubt.add(index)
+        elif index not in state.to_compensate:
+            state.to_compensate.append(index)
+
+
+def _try_again(state: State) -> None:
+    state.to_compensate.extend(reversed(state.compensations_failed))  # they were tried last first
+    state.compensations_failed.clear()
+
+
+FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
+    SagaStarted: _nothing,
+    StepStarted: _step_started,
+    StepSucceeded: _step_succeeded,
+    StepFailed: _step_failed,
+    StepTimedOut: _step_timed_out,
+    StepSkipped: _step_skipped,
+    RetryScheduled: _retry_scheduled,
+    FallbackChosen: _fallback_chosen,
+    SignalReceived: _signal_received,
+    GroupMerged: _group_merged,
+    SagaCompensating: _saga_compensating,
+    CompensationStarted: _compensation_started,
+    CompensationSucceeded: _compensation_succeeded,
+    CompensationFailed: _compensation_failed,
+    SagaCompleted: _change_status,
+    SagaCompensated: _change_status,
+    SagaStuck: _change_status,
+    SagaRecovered: _nothing,
+    OperatorActed: _operator_acted,
+    VerificationStarted: _verification_started,
+    StepVerified: _step_verified,
+    VerificationFailed: _verification_failed,
+}
