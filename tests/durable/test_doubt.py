@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, step
+from saga.durable.codec import Codec
+from saga.durable.entries import write_entries
 from saga.errors import CrashError, MergeConflictError, SagaTimeoutError
-from saga.events import StepTimedOut
+from saga.events import RetryScheduled, StepFailed, StepTimedOut
 from saga.recovery import Recovery
 from saga.storage import Entry, MemoryStore, Store
 from tests.kit import LONG, PATIENCE, SHORT, Watched, World, Write, check_journal, check_truth, expired, on, probe, told, within
@@ -86,6 +88,20 @@ def test_a_compensation_waits_for_what_is_left_of_its_wait(store: Store) -> None
     assert time.time() >= due
 
 
+def test_an_attempt_that_was_due_is_not_waited_for_where_the_recovery_gives_up(store: Store) -> None:
+    def build(world: World, doubt: Any) -> Saga:
+        often = probe("a", world, "fail fail", retry=Retry(3, LONG))
+        return Saga("s").add_task(parallel(often, probe("b", world), probe("c", world)))
+
+    _, _, (first, *_) = record(build, None, MemoryStore())
+    failed = [StepFailed("a", 1, time.time(), 0.1, ValueError()), RetryScheduled("a", 2, time.time(), LONG)]
+    expired(store, [first, Write(None, tuple(write_entries(failed, len(first.entries), {}, Codec())))])
+    (result,), world = recover(build, None, store, ["b", "c"])
+    assert result.status is Status.COMPENSATED
+    assert [name for name, _ in world.calls] == ["-c", "-b"]
+    check_truth(result, world)
+
+
 def test_a_wait_that_is_over_is_not_begun_again(store: Store) -> None:
     def build(world: World, doubt: Any) -> Saga:
         flow = probe("a", world, "", "fail", compensation_retry=Retry(3, 0.001))
@@ -135,23 +151,47 @@ def test_a_crash_uses_up_an_attempt(crashed_in: int) -> None:
     started = [write for write in writes if any(entry.kind == "StepStarted" for entry in write.entries)]
     expired(again, writes[: writes.index(started[crashed_in - 1]) + 1])
     (result,), world = recover(build, None, again, [])
-    # The call that was lost is repeated, even where it was the last; then nothing is begun anew.
-    assert len(world.calls) == (3 - crashed_in if crashed_in < 3 else 1)
-    assert result.history[0].attempts == max(3, crashed_in + 1)
+    assert [name for name, _ in world.calls] == ["a"] * (3 - crashed_in) + ["-a"]  # for what the lost call may have done
+    assert result.history[0].attempts == 3
     assert result.status is Status.COMPENSATED
 
 
-def test_no_number_of_crashes_gives_a_step_more_than_its_attempts_and_one_for_the_last_crash() -> None:
+def test_no_number_of_crashes_gives_a_step_more_than_its_attempts() -> None:
     def build(world: World, doubt: Any) -> Saga:
         return Saga("s").add_task(probe("a", world, "fail " * 9, retry=Retry(3), in_doubt=InDoubt.RERUN))
+
+    _, _, writes = record(build, None, MemoryStore())
+    written = writes[:1]
+    for attempt in (2, 3):
+        watched = Watched(MemoryStore())
+        expired(watched.store, written)
+        recover(build, None, watched, [])
+        last = watched.writes[0].entries[-1]
+        assert (last.kind, json.loads(last.payload)["attempt"]) == ("StepStarted", attempt)
+        written = [*written, watched.writes[0]]
+    again = MemoryStore()
+    expired(again, written)
+    (result,), world = recover(build, None, again, ["a"])
+    assert [name for name, _ in world.calls] == ["-a"]
+    assert result.status is Status.COMPENSATED
+    check_truth(result, world)
+
+
+def test_without_a_policy_a_step_is_run_again_once_after_each_crash() -> None:
+    def build(world: World, doubt: Any) -> Saga:
+        return Saga("s").add_task(probe("a", world, "fail " * 9, in_doubt=InDoubt.RERUN))
 
     _, _, writes = record(build, None, MemoryStore())
     written = writes[:1]
     for attempt in range(2, 6):
         watched = Watched(MemoryStore())
         expired(watched.store, written)
-        recover(build, None, watched, [])
-        assert f'"attempt":{attempt}' in watched.writes[0].entries[-1].payload
+        (result,), world = recover(build, None, watched, ["a"])
+        assert [name for name, _ in world.calls] == ["a", "-a"]
+        assert result.status is Status.COMPENSATED
+        check_truth(result, world)
+        last = watched.writes[0].entries[-1]
+        assert (last.kind, json.loads(last.payload)["attempt"]) == ("StepStarted", attempt)
         written = [*written, watched.writes[0]]
 
 

@@ -46,7 +46,12 @@ EVENTS: list[e.Event] = [
     e.StepTimedOut(NAME, 1, 5.0, 0.5, ERROR, running=False),
     e.StepSkipped(NAME, 6.0),
     e.RetryScheduled(NAME, 2, 7.0, 1.5),
-    e.RetryScheduled(NAME, 2, 7.0, 0.0, compensation=True),
+    e.RetryScheduled(NAME, 2, 7.0, 0.0, phase="compensate"),
+    e.RetryScheduled(NAME, 2, 7.0, 0.5, phase="verify"),
+    e.VerificationStarted(NAME, 2, 7.5),
+    e.StepVerified(NAME, 2, 7.5, 0.25, True, {"total": Decimal("1.10")}),
+    e.StepVerified(NAME, 1, 7.5, 0.25, False),
+    e.VerificationFailed(NAME, 1, 7.5, 0.25, ERROR),
     e.FallbackChosen(NAME, 8.0),
     e.SignalReceived(NAME, [Decimal(1), "x"], 9.0),
     e.SignalReceived("go", None, 9.0),
@@ -73,7 +78,7 @@ def write(events: Sequence[e.Event], written: int = 0, errors: Any = None) -> li
 
 def with_result(event: Any) -> e.Event:
     """Return the event with what a journal encodes beside it: a result is there and nowhere else."""
-    if isinstance(event, e.StepSucceeded):
+    if isinstance(event, e.StepSucceeded | e.StepVerified) and getattr(event, "done", True):
         event.encoded = f',"result":{CODEC.encode(event.result)}'  # type: ignore[misc]
     return event  # type: ignore[no-any-return]
 

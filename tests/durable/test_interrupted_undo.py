@@ -87,7 +87,7 @@ def test_it_is_raised_at_once_and_a_recovery_makes_that_compensation_again(
     assert caught.value is error
     assert calls.log == ["a", "b", "c", "bad", "-c", "-b"]  # and not -a
     assert is_left(store)[-2:] == ["CompensationSucceeded c", "CompensationStarted b"]  # nothing is recorded of it
-    assert "saga o-1 is left to a recovery: the compensation of step 'b' was interrupted" in caplog.text
+    assert "saga o-1 is left to a recovery: compensate of step 'b' was interrupted" in caplog.text
     assert "failed and is not wholly undone yet at step 'bad'" in error.__notes__[0]
     assert saga.load("o-1").status is Status.COMPENSATING
     result = recovered(saga, store)

@@ -68,7 +68,7 @@ def test_before_a_task_runs_the_end_of_the_one_before_it_is_stored(store: Store)
     told_of.clear()
     Recovery(store, [build()]).run_once()
     assert seen == [["running"] * 3, ["completed", "running", "running"], ["completed", "completed", "running"]]
-    once = ["SagaRecovered", "StepStarted", "StepSucceeded", "SagaCompleted"]
+    once = ["SagaRecovered", "StepFailed", "StepStarted", "StepSucceeded", "SagaCompleted"]
     assert sorted(told_of) == sorted(once * 3)
     assert told_of[-1] == "SagaCompleted"
 

@@ -11,6 +11,7 @@ import pytest
 from saga import (
     Compensate,
     Context,
+    Done,
     InDoubt,
     Retry,
     Saga,
@@ -478,6 +479,18 @@ def test_arrows_give_a_compensation() -> None:
     saga = Saga("s").add_task(act_step("a") >> undo).add_task(Fail)
     assert saga.try_execute().status is Status.COMPENSATED
     assert log == ["a", "fail", "undo result of a"]
+
+
+def test_arrows_leave_a_step_its_verification() -> None:
+    def lost() -> str:
+        raise TimeoutError
+
+    def was_done() -> Done[str]:
+        return Done("found")
+
+    saga = Saga("s").add_task(step(lost, verify=was_done) >> (lambda result: log.append(f"undo {result}"))).add_task(Fail)
+    assert saga.try_execute().status is Status.COMPENSATED
+    assert log == ["fail", "undo found"]
 
 
 def test_arrows_between_methods() -> None:

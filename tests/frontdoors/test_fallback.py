@@ -78,12 +78,23 @@ def test_a_primary_that_wants_to_be_undone_on_failure_is_undone_before_its_fallb
     assert calls.log == ["a", "b", "-b", "c"]
 
 
-@pytest.mark.parametrize(("error", "replaced"), [(ConnectionError(), True), (TimeoutError(), True), (KeyError(), False)])
+@pytest.mark.parametrize(
+    ("error", "replaced"), [(LookupError(), True), (OSError(), True), (IndexError(), True), (TypeError(), False)]
+)
 def test_only_the_exceptions_named_lead_to_the_fallback(calls: Any, error: Exception, replaced: bool) -> None:
-    pair = fallback(calls.step("b", error), calls.step("c"), on=(ConnectionError, TimeoutError))
+    pair = fallback(calls.step("b", error), calls.step("c"), on=(LookupError, OSError))
     result = calls.run(saga_of(calls.step("a"), pair))
     assert result.ok is replaced
     assert calls.log == ["a", "b", "c" if replaced else "-a"]
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), TimeoutError()], ids=repr)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_primary_whose_answer_was_lost_is_undone_before_it_is_replaced(calls: Any, error: Exception, named: bool) -> None:
+    pair = fallback(calls.step("b", error), calls.step("c"), on=(OSError if named else KeyError,))
+    result = calls.run(saga_of(calls.step("a"), pair))
+    assert result.ok is named
+    assert calls.log == ["a", "b", "-b", "c" if named else "-a"]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

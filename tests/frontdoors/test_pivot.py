@@ -185,14 +185,25 @@ def test_wherever_the_process_dies_recovery_goes_forward_after_the_pivot_and_bac
             parallel(effects.step("c"), effects.step("d")),
         )
 
-    ends = []
+    ends, asked = [], []
     for crash in crashes(build):
-        past = any(entry.kind == "StepSucceeded" and entry.step == "p" for entry in crash.store.journal("o-1"))
-        Recovery(crash.store, [crash.saga]).run_once()
+        entries = [(entry.kind, entry.step) for entry in crash.store.journal("o-1")]
+        past = ("StepSucceeded", "p") in entries
+        cut_off = entries[-1] == ("StepStarted", "b")
+        (result,) = Recovery(crash.store, [crash.saga]).run_once() or (None,)
+        asked.append(past and cut_off and in_doubt is InDoubt.ASK)
+        if asked[-1]:  # what a person knows of it decides
+            assert (result.status, result.in_doubt) == (Status.STUCK, ("b",))
+            assert crash.effects - {"b"} == {"a", "p"}
+            for _ in range(2):  # its first attempt fails, so that they are asked again
+                assert crash.status == "stuck"
+                Operations(crash.store, "ann").resume("o-1", "it may be done twice")
+                Recovery(crash.store, [crash.saga]).run_once()
         ends.append(crash.status)
         assert crash.status == ("completed" if past else "compensated"), (crash, crash.kinds)
         assert crash.effects == ({"a", "p", "b", "c", "d"} if past else set()), (crash, crash.kinds)
     assert set(ends) == {"completed", "compensated"}
+    assert any(asked) is (in_doubt is InDoubt.ASK)
 
 
 def test_a_recovery_runs_what_was_in_doubt_after_the_pivot_again(crashes: Any) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Saga, Skip, Status, Task, Transaction, fallback, sequence
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, Task, Transaction, fallback, sequence, step, transaction
 from saga.errors import SagaDefinitionError, SagaExecutionException, StepTimeoutError
 from saga.events import StepTimedOut
-from tests.kit import PATIENCE, SHORT, on
+from tests.kit import PATIENCE, SHORT, Gate, on
 from tests.kit.blocks import Blocks, Do, Group
 
 
@@ -230,3 +230,26 @@ def test_a_group_that_is_wrong_is_refused_and_the_block_goes_on(blocks: Blocks) 
         assert (yield Group(blocks.calls.step("a"), blocks.calls.step("b"))) == ("result of a", "result of b")
 
     assert blocks.run(body).ok
+
+
+def test_a_block_gives_up_where_a_person_must_decide_about_a_step_before_it_is_replaced() -> None:
+    log: list[str] = []
+    gate = Gate()
+
+    def slow() -> None:
+        gate.hold()
+        raise TimeoutError("no answer")
+
+    pair = fallback(step(slow, name="b", timeout=SHORT, in_doubt=InDoubt.ASK), step(lambda: log.append("c"), name="c"))
+    tx = transaction(observers=[on(StepTimedOut, gate.open)])
+
+    def block() -> None:
+        with tx:
+            tx.step(lambda: log.append("a"), lambda: log.append("-a"), name="a")
+            tx.parallel(pair, step(lambda: log.append("d"), lambda: log.append("-d"), name="d"))
+
+    with pytest.raises(SagaExecutionException):
+        block()
+    assert log == ["a", "d", "-d", "-a"]
+    assert tx.result is not None
+    assert (tx.result.status, tx.result.in_doubt) == (Status.STUCK, ("b",))

@@ -23,13 +23,14 @@ from functools import cache
 from pathlib import Path
 
 from mutations import Mutant
+from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
 from mutations.machine import OF_MACHINE
 from mutations.storage import OF_STORAGE
 
 HOME = Path(__file__).resolve().parents[2]
-MUTANTS = [*OF_MACHINE, *OF_DRIVERS, *OF_DURABLE, *OF_STORAGE]
+MUTANTS = [*OF_MACHINE, *OF_DOUBT, *OF_DRIVERS, *OF_DURABLE, *OF_STORAGE]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang
 
 

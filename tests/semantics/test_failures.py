@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from saga import Compensate, Context, Retry, Saga, Skip, Status, parallel, step
-from saga.events import RetryScheduled, SagaCompensating, StepFailed, StepSkipped, StepStarted
+from saga.events import Effect, RetryScheduled, SagaCompensating, StepFailed, StepSkipped, StepStarted
 from saga.machine import Machine, Wait
 from tests.kit import PATIENCE, failing_times
+
+
+class Refused(Exception):
+    """What a task raises that knows that it did nothing."""
 
 
 @pytest.mark.parametrize("on_error", [Compensate, Skip], ids=["compensate", "skip"])
@@ -24,7 +28,7 @@ def test_attempts_then_the_policy(
     policies = {"retry": Retry(attempts), "on_error": on_error}
     if form == "on_error":
         policies = {"on_error": Retry(attempts, then=on_error)}
-    flaky = make("flaky", failing_times(failures, ConnectionError), compensate_on_failure=undo_own, **policies)
+    flaky = make("flaky", failing_times(failures, Refused), compensate_on_failure=undo_own, **policies)
     saga = Saga("s", logger=watch).add_task(make("a")).add_task(flaky).add_task(make("b"))
     result = saga.add_task(make("bad", ValueError("later"))).try_execute()
     tries = min(failures + 1, attempts)
@@ -43,13 +47,36 @@ def test_attempts_then_the_policy(
     assert result.history[1].attempts == tries
 
 
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [(ConnectionError(), True), (TimeoutError(), True), (ConnectionRefusedError(), False), (OSError(), False)],
+)
+@pytest.mark.parametrize("policies", [{}, {"retry": Retry(2)}, {"on_error": Skip}], ids=["plain", "retried", "skipped"])
+def test_a_lost_answer_leaves_the_step_in_doubt_so_it_is_undone_where_it_did_not_succeed_later(
+    make: Any, log: list[str], watch: Any, error: Exception, lost: bool, policies: dict[str, Any]
+) -> None:
+    saga = Saga("s", logger=watch).add_task(make("a")).add_task(make("b", error, **policies)).add_task(make("c"))
+    result = saga.try_execute()
+    skipped, tries = "on_error" in policies, 2 if "retry" in policies else 1
+    undone = ["-b"] if lost else []
+    assert log == ["a", *["b"] * tries, *undone, *(["c"] if skipped else ["-a"])]
+    assert result.status is (Status.COMPLETED if skipped else Status.COMPENSATED)
+    assert [e.in_doubt for e in watch.of(StepFailed)] == [lost] * tries
+    assert result.in_doubt == ()
+    assert result.effects == {
+        "a": Effect.STANDS if skipped else Effect.UNDONE,
+        "b": Effect.UNDONE if lost else Effect.NONE,
+        "c": Effect.STANDS if skipped else Effect.NONE,
+    }
+
+
 def test_only_the_exceptions_named_are_retried(make: Any, log: list[str]) -> None:
-    errors = [ConnectionError("again"), KeyError("for good")]
+    errors = [Refused("again"), KeyError("for good")]
 
     def raises(context: Context) -> None:
         raise errors[log.count("a") - 1]
 
-    result = Saga("s").add_task(make("a", raises, retry=Retry(9, retry_on=ConnectionError))).try_execute()
+    result = Saga("s").add_task(make("a", raises, retry=Retry(9, retry_on=Refused))).try_execute()
     assert log == ["a", "a"]
     assert result.error is errors[1]
 
@@ -66,7 +93,7 @@ def test_compensate_on_failure_undoes_the_failing_step_first(make: Any, log: lis
 
 
 def test_a_step_that_succeeds_at_last_is_undone_once_even_with_compensate_on_failure(make: Any, log: list[str]) -> None:
-    flaky = make("a", failing_times(2, ConnectionError), retry=Retry(3), compensate_on_failure=True)
+    flaky = make("a", failing_times(2, Refused), retry=Retry(3), compensate_on_failure=True)
     Saga("s").add_task(flaky).add_task(make("bad", ValueError())).try_execute()
     assert log == ["a", "a", "a", "bad", "-a"]
 
@@ -102,7 +129,7 @@ def test_the_wait_between_attempts_is_the_backoffs(make: Any, watch: Any) -> Non
             assert 0 <= fraction < 1
             return attempt / 1000
 
-    Saga("s", logger=watch).add_task(make("a", failing_times(3, ConnectionError), retry=Retry(4, backoff=Counting()))).execute()
+    Saga("s", logger=watch).add_task(make("a", failing_times(3, Refused), retry=Retry(4, backoff=Counting()))).execute()
     assert [e.delay for e in watch.of(RetryScheduled)] == [0.001, 0.002, 0.003]
     started = {e.attempt: e.at for e in watch.of(StepStarted)}
     for e in watch.of(RetryScheduled):
@@ -138,6 +165,6 @@ def test_no_attempt_is_made_that_is_due_when_another_branch_has_failed(make: Any
 
 
 def test_a_step_may_bring_other_policies_than_its_task(make: Any, log: list[str]) -> None:
-    task = make("a", failing_times(1, ConnectionError), retry=Retry(5))
+    task = make("a", failing_times(1, Refused), retry=Retry(5))
     assert not Saga("s").add_task(step(task, retry=None)).try_execute().ok
     assert log == ["a"]

@@ -99,14 +99,14 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupted compensation of a stored execution has failed",
-        "        if call.compensation and self.journal is not None and not (",
-        "        if False and not (",
+        "    if driver.journal is None or not undoes or isinstance(error, Exception) or struck_here(error):\n",
+        "    if True:\n",
         UNDO,
     ),
     Mutant(
         "an interrupt in a compensation stops an execution that nobody can take up",
-        "        if call.compensation and self.journal is not None and not (",
-        "        if call.compensation and not (",
+        "    if driver.journal is None or not undoes or isinstance(error, Exception) or struck_here(error):\n",
+        "    if not undoes or isinstance(error, Exception) or struck_here(error):\n",
         UNDO + " -k without_a_store",
     ),
     Mutant(

@@ -110,8 +110,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "what cannot be stored was not executed",
-        "machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=True))",
-        "machine.send(StepFailed(step.name, call.attempt, at, elapsed, error))",
+        "machine.send(StepFailed(step.name, attempt, at, elapsed, error, executed=True))",
+        "machine.send(StepFailed(step.name, attempt, at, elapsed, error))",
         VALUES + " -k a_step_whose_outcome_cannot_be_stored",
     ),
     Mutant(
@@ -241,8 +241,8 @@ OF_DURABLE = [
     # -- rebuilding ---------------------------------------------------------------------------------------------------
     Mutant(
         "a recovered step does not get the result before it",
-        "view.__binding__.take_result(step.name, event.result)",
-        "view.__binding__.results[step.name] = event.result",
+        "take_result(step.name, event.result)\n    elif isinstance(event, e.StepFailed)",
+        "results.__setitem__(step.name, event.result)\n    elif isinstance(event, e.StepFailed)",
         ACROSS + " -k a_run_that_died_anywhere_and_is_rerun",
     ),
     Mutant(

@@ -1,8 +1,8 @@
-"""The machine broken: its state, what it decides, its log, recovery and operators. And what plans and policies say."""
+"""The machine broken: its state, what it decides, its log and operators. And what plans and policies say."""
 
 from __future__ import annotations
 
-from . import ACROSS, DOUBT, DRIVERS, DURABLE, FRONT_DOORS, PROPERTIES, SEMANTICS, Mutant
+from . import DOUBT, DRIVERS, DURABLE, PROPERTIES, SEMANTICS, Mutant
 
 __all__ = ["OF_MACHINE"]
 
@@ -30,14 +30,14 @@ OF_MACHINE = [
     ),
     Mutant(
         "compensate the failing step",
-        "elif (step.compensate_on_failure or event.executed) and step.compensates:",
+        "elif step.compensate_on_failure and step.compensates:",
         "elif step.compensates:",
         SEMANTICS + "failures",
     ),
     Mutant(
         "an interrupt is not in doubt",
-        "    elif event.in_doubt:\n        _doubt(state, step)",
-        "    elif event.in_doubt:\n        pass",
+        "elif event.in_doubt or index in state.in_doubt:",
+        "elif False:",
         SEMANTICS + "interrupts",
     ),
     Mutant(
@@ -84,10 +84,10 @@ OF_MACHINE = [
         SEMANTICS + "interrupts -k a_step_to_ask_about",
     ),
     Mutant(
-        "skip an interrupt",
-        "skipped = step.on_error is Skip and isinstance(error, Exception)",
-        "skipped = step.on_error is Skip",
-        DRIVERS + "stopped_past_the_pivot",
+        "an interrupt is taken for a lost answer",
+        "if event.in_doubt and not isinstance(event.error, Exception) and state.status is RUNNING:",
+        "if False:",
+        SEMANTICS + "interrupts",
     ),
     Mutant(
         "terminal with a straggler open",
@@ -97,8 +97,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "retry beside a straggler",
-        "elif not event.running:\n            self._retry",
-        "else:\n            self._retry",
+        "    if not event.running:\n        decide(machine, step, event, event.at)",
+        "    if True:\n        decide(machine, step, event, event.at)",
         SEMANTICS + "stragglers",
     ),
     Mutant(
@@ -134,8 +134,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "state that no event tells",
-        "policy = step.compensation_retry if compensation else step.retry",
-        "policy = step.compensation_retry if compensation else step.retry\n        self.state.attempts[step.index] = attempt",
+        "    policy = _policy_of(step, phase)\n",
+        "    policy = _policy_of(step, phase)\n    machine.state.attempts[step.index] = attempt\n",
         PROPERTIES + "machine_sequences",
     ),
     # -- log: notes, and the series that a driver notes ---------------------------------------------------------------
@@ -195,14 +195,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "a series passes over a compensation that failed",
-        "bool(state.compensating or state.compensations_failed or state.asking)",
-        "bool(state.compensating or state.asking)",
-        DRIVERS + "series",
-    ),
-    Mutant(
-        "a series passes over a compensation under way",
-        "bool(state.compensating or state.compensations_failed or state.asking)",
         "bool(state.compensations_failed or state.asking)",
+        "bool(state.asking)",
         DRIVERS + "series",
     ),
     Mutant(
@@ -240,67 +234,6 @@ OF_MACHINE = [
         "        log.entries += log.events_of(note)\n        self._show()\n",
         "        log.entries += log.events_of(note)\n",
         DRIVERS + "notes",
-    ),
-    # -- resume: what a recovery makes of doubt -----------------------------------------------------------------------
-    Mutant(
-        "attempts begin anew after a crash",
-        "machine.execute_again(step, attempt + 1, at)\n            continue",
-        "machine.execute_again(step, 1, at)\n            continue",
-        DOUBT + " -k a_crash_uses_up_an_attempt",
-    ),
-    Mutant(
-        "compensations begin anew after a crash",
-        "machine.compensate_again(steps[index], state.compensation_attempts.get(index, 1) + 1, at)",
-        "machine.compensate_again(steps[index], 1, at)",
-        ACROSS + " -k a_run_that_died_anywhere_is_undone",
-    ),
-    Mutant(
-        "execute again what a person is to be asked about",
-        "if goes_on and (state.past_pivot or step.in_doubt is InDoubt.RERUN) and step in waited_for:",
-        "if goes_on and step in waited_for:",
-        DOUBT + " -k branches_in_doubt",
-    ),
-    Mutant(
-        "go on beside what is to be compensated",
-        "all(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
-        "any(step.in_doubt is not InDoubt.COMPENSATE for step in waited_for)",
-        DOUBT + " -k branches_in_doubt",
-    ),
-    Mutant(
-        "go forward once the undo has begun",
-        "going = state.status is RUNNING and not machine.plan.open",
-        "going = not machine.plan.open",
-        ACROSS + " -k a_run_that_died_anywhere_and_is_rerun",
-    ),
-    Mutant(
-        "a block goes on after its process died",
-        "going = state.status is RUNNING and not machine.plan.open",
-        "going = state.status is RUNNING",
-        FRONT_DOORS + "transaction_stored -k a_dead_blocks_step_in_doubt",
-    ),
-    Mutant(
-        "a crash in a step leaves no doubt",
-        "machine.record(StepFailed(step.name, attempt, at, 0.0, error, True))",
-        "machine.record(StepFailed(step.name, attempt, at, 0.0, error))",
-        ACROSS + " -k a_run_that_died_anywhere_is_undone",
-    ),
-    Mutant(
-        "a waiting compensation is made at once after a crash",
-        "sorted(state.compensating - state.compensation_retries.keys())",
-        "sorted(state.compensating)",
-        DOUBT + " -k a_compensation_waits_for_what_is_left",
-    ),
-    Mutant(
-        "the wait before another attempt begins anew after a crash",
-        "left = max(0.0, scheduled.at + scheduled.delay - at)\n        step = ",
-        "left = scheduled.delay\n        step = ",
-        DOUBT + " -k a_wait_that_is_over_is_not_begun_again",
-    ),
-    Mutant(
-        "a join is lost in a crash",
-        "if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged",
-        "if False",
-        DOUBT + " -k a_join_that_was_not_recorded",
     ),
     # -- operators: what a person may do ------------------------------------------------------------------------------
     Mutant(
