@@ -11,7 +11,8 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from saga import InDoubt, Saga, Status
+from saga import InDoubt, Saga, Skip, Status
+from saga.errors import OutcomeUnknownError
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
@@ -28,6 +29,9 @@ from saga.events import (
     StepStarted,
     StepSucceeded,
     StepTimedOut,
+    StepVerified,
+    VerificationFailed,
+    VerificationStarted,
 )
 from saga.machine import Call, Machine, Wait
 from tests.kit.histories import Drive, build, state, trees
@@ -78,6 +82,9 @@ class Ledger:
         self.undoing: str | None = None
         self.undoing_late: set[str] = set()
         self.ended_undo: dict[str, bool] = {}
+        self.in_doubt: set[str] = set()
+        self.to_verify: set[str] = set()
+        self.verifying: set[str] = set()
         self.asked: set[str] = set()
         self.skipped: set[str] = set()
         self.compensating = False
@@ -95,6 +102,8 @@ class Ledger:
             assert self.before.get(name, set()) <= self.over, "a step starts when those before it are over"
             assert each.attempt == self.attempts.get(name, 0) + 1
             assert each.attempt <= self.plan.by_name[name].retry.max_attempts
+            assert name not in self.to_verify | self.verifying, "what verify tells comes first"
+            assert name not in self.asked, "a person is asked first"
             self.attempts[name] = each.attempt
             self.running.add(name)
             self.forgive(name)
@@ -107,15 +116,32 @@ class Ledger:
                 self.doubt(name)
         elif isinstance(each, StepSucceeded):
             self.ended(name)
-            self.over.add(name)
-            self.owe(name)
+            self.done(name)
+        elif isinstance(each, VerificationStarted):
+            assert name in self.to_verify or each.attempt > 1
+            self.to_verify.discard(name)
+            self.verifying.add(name)
+        elif isinstance(each, StepVerified):
+            self.verifying.remove(name)
+            self.forgive(name)
+            if each.done:
+                self.done(name)
+            else:
+                self.in_doubt.discard(name)
+                if self.plan.by_name[name].compensate_on_failure:
+                    self.owe(name)
+        elif isinstance(each, VerificationFailed):
+            self.verifying.remove(name)
+            self.undecided(name)
         elif isinstance(each, StepFailed):
             self.ended(name)
-            if each.in_doubt:
+            if each.in_doubt or name in self.in_doubt:
                 self.doubt(name)
             elif self.plan.by_name[name].compensate_on_failure:
                 self.owe(name)
         elif isinstance(each, StepSkipped):
+            assert name not in self.owed, "skipped before it was undone"
+            assert name not in self.undoing_late
             self.skipped.add(name)
             self.over.add(name)
         elif isinstance(each, SagaCompensating):
@@ -126,10 +152,14 @@ class Ledger:
         elif isinstance(each, (CompensationSucceeded, CompensationFailed)):
             assert self.undoing == name or name in self.undoing_late
             self.ended_undo[name] = isinstance(each, CompensationSucceeded)
+            if isinstance(each, CompensationSucceeded):
+                self.in_doubt.discard(name)
             if self.undoing == name:
                 self.undoing = None
             self.undoing_late.discard(name)
-        elif isinstance(each, RetryScheduled) and each.compensation:
+        elif isinstance(each, RetryScheduled) and each.phase == "verify":
+            self.verifying.add(name)
+        elif isinstance(each, RetryScheduled) and each.phase == "compensate":
             assert not self.ended_undo.pop(name)
             if self.compensating and name not in self.undoing_late:
                 self.undoing = self.undoing or name
@@ -142,6 +172,7 @@ class Ledger:
 
     def undo_starts(self, each: CompensationStarted, name: str) -> None:
         assert name not in self.running, "compensated while its execute runs"
+        assert name not in self.to_verify | self.verifying, "compensated before verify has told"
         if each.attempt > 1:
             assert self.undoing == name or name in self.undoing_late
             assert each.attempt <= self.plan.by_name[name].compensation_retry.max_attempts
@@ -149,11 +180,13 @@ class Ledger:
         assert name not in self.ended_undo, "compensated twice"
         assert name in self.owed, "compensated without a reason"
         if not self.compensating:
-            assert name in self.skipped, "only a skipped straggler is undone while the saga goes forward"
+            skips = self.plan.by_name[name].on_error is Skip
+            assert name in self.skipped or skips, "only what is skipped is undone while the saga goes forward"
             self.owed.remove(name)
             self.undoing_late.add(name)
             return
         assert self.running <= self.late, "undo waits for what runs"
+        assert not self.verifying, "what verify tells decides what is undone next"
         assert self.undoing is None, "one undo at a time"
         assert self.undoing_late == set()
         assert self.owed[-1] == name, "last completed, first undone"
@@ -167,14 +200,27 @@ class Ledger:
         self.running.discard(name)
         self.late.discard(name)
 
+    def done(self, name: str) -> None:
+        self.in_doubt.discard(name)
+        self.over.add(name)
+        self.owe(name)
+
     def owe(self, name: str) -> None:
         if self.plan.by_name[name].compensates:
             self.owed.append(name)
 
     def doubt(self, name: str) -> None:
+        self.in_doubt.add(name)
+        if self.plan.by_name[name].verifies:
+            self.to_verify.add(name)
+        else:
+            self.undecided(name)
+
+    def undecided(self, name: str) -> None:
+        """Nothing tells whether it was done."""
         if self.plan.by_name[name].in_doubt is InDoubt.ASK:
             self.asked.add(name)
-        else:
+        elif name not in self.owed:
             self.owe(name)
 
     def forgive(self, name: str) -> None:
@@ -188,6 +234,7 @@ class Ledger:
         assert not self.running
         assert self.undoing is None
         assert not self.undoing_late
+        assert not self.to_verify | self.verifying
         bad = [name for name, good in self.ended_undo.items() if not good]
         if isinstance(each, SagaStuck):
             assert bad or self.asked
@@ -199,6 +246,7 @@ class Ledger:
             assert not bad
             assert not self.asked
             assert isinstance(each, SagaCompensated) == self.compensating
+            assert not any(self.plan.by_name[name].compensates for name in self.in_doubt), "in doubt, and forgotten"
         if isinstance(each, SagaCompensated):
             assert not self.owed, "called compensated with undo outstanding"
         if isinstance(each, SagaCompleted):
@@ -246,6 +294,9 @@ def test_an_execution_cut_at_any_prefix_is_wholly_undone(tree: Any, data: Any) -
         name = machine.plan.steps[index].name
         machine.send(StepFailed(name, machine.state.attempts.get(index, 1), 1.0, 0.0, KeyboardInterrupt(), True))
     machine.give_up(KeyboardInterrupt(), 1.0)
+    for index in sorted(machine.state.verifying):
+        if not any(isinstance(c, Call) and c.step.index == index for c in machine.commands):
+            machine.send(VerificationFailed(machine.plan.steps[index].name, 9, 1.0, 0.0, OutcomeUnknownError()))
     for index in sorted(machine.state.compensating):
         if not any(isinstance(c, Call) and c.step.index == index for c in machine.commands):
             attempt = machine.state.compensation_attempts.get(index, 1)
@@ -258,7 +309,11 @@ def test_an_execution_cut_at_any_prefix_is_wholly_undone(tree: Any, data: Any) -
             machine.wake(command, 2.0)
         else:
             assert isinstance(command, Call)
-            assert command.compensation
-            machine.send(CompensationSucceeded(command.step.name, command.attempt, 2.0, 0.0))
+            ended = (command.step.name, command.attempt, 2.0, 0.0)
+            if command.phase == "verify":
+                machine.send(VerificationFailed(*ended, OutcomeUnknownError()))
+            else:
+                assert command.phase == "compensate"
+                machine.send(CompensationSucceeded(*ended))
     assert machine.status.terminal
     assert machine.state.to_compensate == []

@@ -12,7 +12,7 @@ from saga import Status
 from saga.events import CompensationFailed, CompensationSucceeded, StepFailed, StepSucceeded
 from saga.machine import Call, Machine, Wait
 from tests.kit.histories import state
-from tests.kit.scripts import ERRORS, FAIL, OK, STOP, Script, plan_of, saga_of, scripts
+from tests.kit.scripts import ERRORS, FAIL, LOST, OK, STOP, Script, plan_of, saga_of, scripts
 
 
 def tries(name: str, outcomes: list[str], most: int, calls: list[tuple[str, int]]) -> str:
@@ -20,7 +20,7 @@ def tries(name: str, outcomes: list[str], most: int, calls: list[tuple[str, int]
     outcome = OK
     for attempt, outcome in enumerate(outcomes[:most], 1):
         calls.append((name, attempt))
-        if outcome is not FAIL:
+        if outcome not in (FAIL, LOST):
             break
     return outcome
 
@@ -33,8 +33,14 @@ def model(flow: list[Script], stop_on_failed_undo: bool) -> tuple[list[tuple[str
     bad: set[str] = set()
     for i, script in enumerate(flow):
         outcome = tries(f"s{i}", script.executes, script.attempts, calls)
-        if script.undoable and (outcome in (OK, STOP) or script.undo_own):
+        attempts = calls[-1][1]
+        if script.undoable and (outcome in (OK, STOP) or script.undo_own or LOST in script.executes[:attempts]):
             undo.append(i)
+        if script.skip and outcome not in (OK, STOP) and i in undo:  # undone before it is skipped
+            outcome = tries(f"-s{i}", script.compensates, script.undo_attempts, calls)
+            undo.pop()
+            if outcome is not OK:
+                bad.add(f"s{i}")
         if outcome is STOP or (outcome is not OK and not script.skip):
             failed = f"s{i}"
             break
@@ -42,7 +48,7 @@ def model(flow: list[Script], stop_on_failed_undo: bool) -> tuple[list[tuple[str
         i = undo.pop()
         if tries(f"-s{i}", flow[i].compensates, flow[i].undo_attempts, calls) is not OK:
             bad.add(f"s{i}")
-    return calls, Status.COMPLETED if failed is None else Status.STUCK if bad else Status.COMPENSATED, failed, bad
+    return calls, Status.STUCK if bad else Status.COMPLETED if failed is None else Status.COMPENSATED, failed, bad
 
 
 @dataclass
@@ -72,17 +78,17 @@ class Drive:
     def call(self, call: Call) -> None:
         name, attempt = call.step.name, call.attempt
         script = self.flow[call.step.index]
-        self.calls.append((("-" if call.compensation else "") + name, attempt))
-        outcome = (script.compensates if call.compensation else script.executes)[attempt - 1]
+        self.calls.append((("-" if call.phase == "compensate" else "") + name, attempt))
+        outcome = (script.compensates if call.phase == "compensate" else script.executes)[attempt - 1]
         error = ERRORS[outcome](name) if outcome is not OK else None
-        if call.compensation:
+        if call.phase == "compensate":
             fact: Any = CompensationSucceeded(name, attempt, self.at, 0.0)
             if error is not None:
                 fact = CompensationFailed(name, attempt, self.at, 0.0, error)
         elif error is None:
             fact = StepSucceeded(name, attempt, self.at, 0.0, name)
         else:
-            fact = StepFailed(name, attempt, self.at, 0.0, error, outcome is STOP)
+            fact = StepFailed(name, attempt, self.at, 0.0, error, outcome in (LOST, STOP))
         self.machine.send(fact)
 
     def note(self) -> None:
