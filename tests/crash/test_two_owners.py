@@ -7,7 +7,19 @@ from crashkit.pool import faults_of
 from crashkit.scenarios import ALL
 
 
-@pytest.mark.parametrize("name", ["3-steps", "3-steps-c-fails", "fork", "fork-right-fails", "undo-retried", "async-fork-fails"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3-steps",
+        "3-steps-c-fails",
+        "fork",
+        "fork-right-fails",
+        "undo-retried",
+        "async-fork-fails",
+        "lost-retried-compensate-raises",
+        "lost-replaced-compensate-knows-nothing",
+    ],
+)
 def test_who_was_taken_over_stops_at_its_next_write(pool, name):
     """SIGSTOP at each point; another process finishes the execution; SIGCONT. Calls then under way may end, no other begins."""
     [outcome] = pool.run([{"scenario": name, "kills": []}])

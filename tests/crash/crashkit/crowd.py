@@ -137,7 +137,7 @@ def judged(
         place = folder / saga_id
         folded = None
         if row is not None:
-            folded = str(rebuild(scenario.build(World(place), saga_id).definition, row, journal).machine.status)
+            folded = rebuild(scenario.build(World(place), saga_id).definition, row, journal).result()
         raised = (place / "raised").exists()
         case = Case(scenario, read_log(place), [before[saga_id]] if raised or killed else [], row, journal, folded)
         wrong = judge(case)

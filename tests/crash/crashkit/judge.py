@@ -7,15 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from crashkit.scenarios import ALWAYS, Scenario
+from crashkit import doubts
+from crashkit.scenarios import Scenario
+from crashkit.steps import ALWAYS
 from crashkit.world import Line
+from saga import SagaResult
 from saga.storage import Entry, StoredExecution
 
-EXECUTE, COMPENSATE = "execute", "compensate"
-CALL = {"StepStarted": EXECUTE, "CompensationStarted": COMPENSATE}
+EXECUTE, VERIFY, COMPENSATE = "execute", "verify", "compensate"
+CALL = {"StepStarted": EXECUTE, "VerificationStarted": VERIFY, "CompensationStarted": COMPENSATE}
 END = {
     "StepSucceeded": EXECUTE,
     "StepFailed": EXECUTE,
+    "StepVerified": VERIFY,
+    "VerificationFailed": VERIFY,
     "CompensationSucceeded": COMPENSATE,
     "CompensationFailed": COMPENSATE,
 }
@@ -26,7 +31,7 @@ class Case:
     """What a case's processes left.
 
     :ivar snapshots: what was stored when each killed process was dead.
-    :ivar row: how it ended; :ivar journal: its entries; :ivar folded: the status its journal leads to.
+    :ivar row: how it ended; :ivar journal: its entries; :ivar folded: the result its journal leads to.
     :ivar operator: the operator's action and its step, if any.
     """
 
@@ -35,7 +40,7 @@ class Case:
     snapshots: Sequence[tuple[StoredExecution | None, Sequence[Entry]]]
     row: StoredExecution | None
     journal: Sequence[Entry]
-    folded: str | None
+    folded: SagaResult | None
     operator: tuple[str, str | None] | None = None
     faults: list[str] = field(default_factory=list)
 
@@ -55,7 +60,11 @@ def judge(case: Case) -> list[str]:
     _repeats(case)
     _direction(case)
     _effects(case)
+    _truth(case)
+    _crashes(case)
+    _asked(case)
     _order(case)
+    case.faults.extend(doubts.faults_of(case.scenario, case.journal))
     case.expect(not any(line.verb == "bad" for line in case.lines), "a call saw another context than was recorded")
     return case.faults
 
@@ -79,28 +88,38 @@ def past_pivot(scenario: Scenario, entries: Sequence[Entry]) -> bool:
     return any(entry.kind == "StepSucceeded" and entry.step == scenario.pivot for entry in entries)
 
 
-def doubts(case: Case) -> dict[str, str]:
-    """Return the steps that a kill left in doubt while the execution went forward, and their policies."""
+def cut_off(case: Case) -> dict[str, str]:
+    """Return the steps that a kill left in doubt while the execution went forward, and what follows from that."""
     found = {}
+    scenario = case.scenario
     for row, entries in case.snapshots:
-        if row is not None and not gave_up(entries):
-            skipped = {entry.step for entry in entries if entry.kind in ("StepSkipped", "FallbackChosen")}
-            for kind, step in in_flight(entries):
-                if kind == EXECUTE and step in case.scenario.names() and step not in skipped:
-                    found[step] = "rerun" if past_pivot(case.scenario, entries) else case.scenario.policy(step)
+        if row is None or gave_up(entries):
+            continue
+        skipped = {entry.step for entry in entries if entry.kind in ("StepSkipped", "FallbackChosen")}
+        for kind, step in in_flight(entries):
+            if kind != EXECUTE or step not in scenario.names() or step in skipped:
+                continue
+            retry = scenario.doing(step).policies.get("retry")
+            attempts = sum(entry.kind == "StepStarted" and entry.step == step for entry in entries)
+            used_up = scenario.policy(step) == "rerun" and retry is not None and attempts >= retry.max_attempts
+            found[step] = "compensate" if used_up else scenario.policy(step)
+            if past_pivot(scenario, entries):
+                found[step] = "rerun"
     return found
 
 
 def expected_status(case: Case) -> str:
     """Return how the execution has to end."""
-    in_doubt, ends = doubts(case), case.scenario.ends
+    if doubts.asked_left(case.scenario, case.journal):
+        return "stuck"
+    if case.scenario.doubtful:  # whether it was right to give up is another question
+        return "compensated" if gave_up(case.journal) else "completed"
+    in_doubt, ends = cut_off(case), case.scenario.ends
     if ends == "stuck" and not _undoable_done(case):  # it was undone before it came to what cannot be
         ends = "compensated"
     if "compensate" in in_doubt.values():
         ends = "compensated" if ends == "completed" else ends
-    if asked_left(case):
-        return "stuck"
-    if case.operator is not None and case.operator[0] == "compensate":
+    if case.operator is not None and case.operator[0] in ("compensate", "cancel"):
         return "compensated"
     if case.operator is not None and case.operator[0] == "skip" and case.scenario.doing(case.operator[1] or "").fails == ALWAYS:
         others = [name for name in case.scenario.names() if name != case.operator[1]]
@@ -121,32 +140,14 @@ def _undoable_done(case: Case) -> bool:
     )
 
 
-def asked_left(case: Case) -> set[str | None]:
-    """Return the steps a person was asked about and has not decided on."""
-    asked: set[str | None] = set()
-    forward = True
-    for entry in case.journal:
-        if entry.kind == "SagaCompensating":
-            forward = False
-        elif entry.kind == "StepFailed" and json.loads(entry.payload).get("in_doubt"):
-            if case.scenario.policy(entry.step or "") == "ask":
-                asked.add(entry.step)
-        elif entry.kind == "OperatorActed":
-            action = json.loads(entry.payload)["action"]
-            if action == "skip":
-                asked.discard(entry.step)
-            elif action == "compensate" or forward:
-                asked.clear()
-    return asked
-
-
 def _status(case: Case) -> None:
     row = case.row
     assert row is not None
     expected = expected_status(case)
     case.expect(row.status == expected, f"it is {row.status} and should be {expected}")
     case.expect(row.owner is None and row.lease_until == 0, f"it has ended and is still owned by {row.owner}")
-    case.expect(case.folded == row.status, f"its row says {row.status}, its journal {case.folded}")
+    assert case.folded is not None
+    case.expect(case.folded.status == row.status, f"its row says {row.status}, its journal {case.folded.status}")
 
 
 def _journal(case: Case) -> None:
@@ -162,11 +163,12 @@ def _intents(case: Case) -> None:
     intended = {
         (CALL[entry.kind], entry.step, json.loads(entry.payload)["attempt"]) for entry in case.journal if entry.kind in CALL
     }
+    calls = {"start": EXECUTE, "asking": VERIFY, "undoing": COMPENSATE}
     did = {(line.step, line.attempt) for line in case.lines if line.verb == "did"}
     undid = {(line.step, line.attempt) for line in case.lines if line.verb == "undid"}
     for line in case.lines:
-        if line.verb in ("start", "undoing"):
-            kind = EXECUTE if line.verb == "start" else COMPENSATE
+        if line.verb in calls:
+            kind = calls[line.verb]
             case.expect((kind, line.step, line.attempt) in intended, f"{kind} {line.step} {line.attempt} ran without intent")
     for entry in case.journal:
         if entry.kind in ("StepSucceeded", "CompensationSucceeded") and entry.step in case.scenario.names():
@@ -184,11 +186,11 @@ def _repeats(case: Case) -> None:
     killed_in: Counter[tuple[str, str]] = Counter()
     for _, entries in case.snapshots:
         killed_in.update(in_flight(entries))
-    resumed = case.operator is not None and case.operator[0] in ("resume", "retry", "compensate")
+    resumed = case.operator is not None and case.operator[0] in ("resume", "retry", "compensate", "cancel")
     calls = Counter((EXECUTE if verb == "start" else COMPENSATE, step) for verb, step, _ in starts)
     for (kind, step), count in calls.items():
         allowed = _attempts(case.scenario, kind, step) + killed_in[kind, step]
-        if resumed and (killed_in[EXECUTE, step] or kind == COMPENSATE):
+        if resumed and (killed_in[EXECUTE, step] or kind == COMPENSATE or case.scenario.doing(step).lost):
             allowed += _attempts(case.scenario, kind, step)
         case.expect(count <= allowed, f"{kind} {step} was called {count} times, and should be at most {allowed} times")
 
@@ -196,7 +198,9 @@ def _repeats(case: Case) -> None:
 def _attempts(scenario: Scenario, kind: str, step: str) -> int:
     doing = scenario.doing(step)
     retry = doing.policies.get("retry" if kind == EXECUTE else "compensation_retry")
-    fails = doing.fails if kind == EXECUTE else doing.undo_fails
+    fails = max(doing.fails, doing.lost) if kind == EXECUTE else doing.undo_fails
+    if kind == EXECUTE and scenario.is_past_pivot(step):
+        return fails + 1
     if kind == EXECUTE and doing.hangs == "cancelled" and retry is not None:
         fails = max(fails, 1)
     return min(fails + 1, retry.max_attempts if retry is not None else 1)
@@ -205,6 +209,9 @@ def _attempts(scenario: Scenario, kind: str, step: str) -> int:
 def _direction(case: Case) -> None:
     """Nothing goes forward once undo has begun, and nothing is undone while it runs."""
     scenario = case.scenario
+    given_way = _undone_before_it_gave_up(case)
+    for name in given_way - scenario.forward_after_undo:
+        case.expect(scenario.gives_way(name), f"{name} was undone before the saga gave up")
     undo_began: Line | None = None
     running: set[tuple[str, int]] = set()
     for line in case.lines:
@@ -215,7 +222,7 @@ def _direction(case: Case) -> None:
             running.discard((line.step, line.pid))
         elif line.verb == "undoing":
             case.expect((line.step, line.pid) not in running, f"{line.step} was undone while it ran")
-            if line.step not in scenario.forward_after_undo:
+            if line.step not in scenario.forward_after_undo | given_way:
                 undo_began = undo_began or line
     began = False
     for entry in case.journal:
@@ -231,8 +238,9 @@ def _effects(case: Case) -> None:
     doubted: set[str] = set()
     for _, entries in case.snapshots:
         doubted |= {step for kind, step in in_flight(entries) if kind == EXECUTE}
+    doubted |= {entry.step or "" for entry in case.journal if '"in_doubt":true' in entry.payload}
     seen_to = {case.operator[1]} if case.operator is not None and case.operator[0] == "skip" else set()
-    left_alone = asked_left(case) | seen_to
+    left_alone = doubts.asked_left(case.scenario, case.journal) | seen_to
     failed_undo = _failed_undos(case)
     for name in scenario.names():
         doing = scenario.doing(name)
@@ -253,9 +261,71 @@ def _effects(case: Case) -> None:
             case.expect(len(did) == 1 or not once, f"{name} was done {len(did)} times")
             case.expect(not undid, f"{name} was undone in a saga that completed")
         elif not gave_up(case.journal):
-            case.expect(not undid, f"{name} was undone in a saga that waits for a person to go on")
+            given_way = name in _undone_before_it_gave_up(case)
+            case.expect(given_way or not undid, f"{name} was undone in a saga that waits for a person to go on")
         elif doing.compensates and name not in failed_undo:
             case.expect(not happened, f"the saga is {row.status}, and {name} is not undone")
+
+
+def _truth(case: Case) -> None:
+    """What the result says of each effect is so."""
+    assert case.row is not None
+    assert case.folded is not None
+    seen_to = {entry.step for entry in case.journal if '"action":"skip"' in entry.payload.replace(" ", "")}
+    in_doubt = doubts.left_in_doubt(case.scenario, case.journal)
+    failed_undo = _failed_undos(case)
+    says, effects = case.folded.in_doubt, case.folded.effects
+    case.expect(set(says) == in_doubt, f"in doubt is {sorted(in_doubt)}, and the result says {says}")
+    for name in case.scenario.names():
+        doing, effect = case.scenario.doing(name), effects[name]
+        if name in seen_to or (doing.fails_after and not doing.policies.get("compensate_on_failure")):
+            continue  # what a person did is not in the log, and a task that lies is believed
+        verbs = [line.verb for line in case.lines if line.step == name and line.verb in ("did", "undid")]
+        there = verbs[-1:] == ["did"]
+        if effect == "unknown":
+            case.expect(name in in_doubt | failed_undo, f"the effect of {name} is unknown, and should be known")
+            settled = name not in in_doubt or not doing.compensates or case.row.status == "stuck"
+            case.expect(settled, f"it is {case.row.status}, and {name} is in doubt")
+        else:
+            case.expect(
+                there == (effect == "stands"), f"the effect of {name} is {effect}, and it is {'' if there else 'not '}there"
+            )
+
+
+def _crashes(case: Case) -> None:
+    """A recovery first of all tells of each execute that was cut off."""
+    for row, entries in case.snapshots:
+        later = case.journal[len(entries) :]
+        for kind, step in sorted(in_flight(entries)):
+            if row is None or kind != EXECUTE or step not in case.scenario.names():
+                continue
+            told = next((entry for entry in later if entry.step == step and entry.kind != "SagaCompensating"), None)
+            in_doubt = told is not None and told.kind == "StepFailed" and '"in_doubt":true' in told.payload
+            case.expect(in_doubt, f"{step} was cut off, and then comes {told}")
+
+
+def _asked(case: Case) -> None:
+    """Where asking tells what came of a step, it is never done twice, and never undone where there is nothing."""
+    for name in case.scenario.names():
+        if not case.scenario.doing(name).tells:
+            continue
+        verbs = [line.verb for line in case.lines if line.step == name]
+        case.expect(verbs.count("did") <= 1, f"{name} was done {verbs.count('did')} times, though its verify tells")
+        if "undoing" in verbs:
+            case.expect(
+                "did" in verbs[: verbs.index("undoing")], f"{name} was undone, though its verify tells that it was not done"
+            )
+
+
+def _undone_before_it_gave_up(case: Case) -> set[str]:
+    """Return the steps that were to be skipped or replaced, and what may have been left of them."""
+    found = set()
+    for entry in case.journal:
+        if entry.kind == "SagaCompensating":
+            break
+        if entry.kind == "CompensationStarted":
+            found.add(entry.step or "")
+    return found
 
 
 def _gone_on_without(case: Case) -> set[str | None]:
@@ -272,10 +342,18 @@ def _order(case: Case) -> None:
     if case.scenario.undone_together:
         return
     late = {entry.step for entry in case.journal if entry.kind in ("StepTimedOut", "FallbackChosen")}
+    late |= _undone_before_it_gave_up(case)
     ended: list[str] = []
-    for entry in case.journal:
-        told = json.loads(entry.payload) if entry.kind == "StepFailed" else {}
-        if entry.kind == "StepSucceeded" or told.get("in_doubt") or told.get("executed"):
+    unsettled: set[str | None] = set()  # known to be in doubt for good, unless it is asked again
+    for entry, told, steps in doubts.told_by(case.scenario, case.journal):
+        left = told.get("in_doubt") or told.get("executed") or (entry.step in steps and steps[entry.step].doubt)
+        in_doubt = entry.kind == "StepFailed" and left
+        unknown = entry.kind == "VerificationFailed" and entry.step not in unsettled
+        if entry.kind == "StepStarted":
+            unsettled.discard(entry.step)
+        elif entry.kind == "StepSucceeded" or in_doubt or unknown or told.get("done"):
+            if unknown:
+                unsettled.add(entry.step)
             if entry.step in ended:
                 ended.remove(entry.step)
             ended.append(entry.step or "")

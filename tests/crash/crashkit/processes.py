@@ -26,7 +26,7 @@ from crashkit.judge import Case, in_flight, judge
 from crashkit.scenarios import ALL
 from crashkit.stores import DyingInTransactions, Failing, Proxy, is_file, look, open_at
 from crashkit.world import World, read_log, read_points, stop_self, until
-from saga import Context
+from saga import Context, SagaResult
 from saga.durable.rebuild import rebuild
 from saga.errors import StorageError
 from saga.operations import Operations
@@ -130,13 +130,18 @@ class Run:
         action, step = self.told["operator"]
         with self._open(world) as store:
             operations = Operations(store, "tester", sagas=[self.scenario.build(world, self.name)])
-            arguments = (self.saga_id, step) if action == "skip" else (self.saga_id,)
-            try:
-                getattr(operations, action)(*arguments, "it has to be")
-            except ValueError as refused:  # the text says what to do instead, and a person reads it
-                if "the undo has begun, so no step is executed again; use compensate" not in str(refused):
-                    raise
-                operations.compensate(self.saga_id, "it has to be")
+            for first in self.told.get("operator_before", ()):  # and no recovery comes between them
+                self._act(operations, first, None)
+            self._act(operations, action, step)
+
+    def _act(self, operations: Operations, action: str, step: str | None) -> None:
+        arguments = (self.saga_id, step) if action == "skip" else (self.saga_id,)
+        try:
+            getattr(operations, action)(*arguments, "it has to be")
+        except ValueError as refused:  # the text says what to do instead, and a person reads it
+            if "the undo has begun, so no step is executed again; use compensate" not in str(refused):
+                raise
+            operations.compensate(self.saga_id, "it has to be")
 
     # -- what the worker does ---------------------------------------------------------------------------------------------
 
@@ -164,11 +169,11 @@ class Run:
                 left = row.lease_until - store.now()
         time.sleep(max(0.0, left) + 0.001)
 
-    def _fold(self, row: StoredExecution, journal: list[Entry]) -> str:
-        """Return the status that the journal leads to."""
+    def _fold(self, row: StoredExecution, journal: list[Entry]) -> SagaResult:
+        """Return the result that the journal leads to."""
         world = World(self.folder)
         try:
-            return str(rebuild(self.scenario.build(world, self.name).definition, row, journal).machine.status)
+            return rebuild(self.scenario.build(world, self.name).definition, row, journal).result()
         finally:
             world.close()
 
@@ -201,7 +206,7 @@ class Run:
                 faults.append("it did not raise LeaseLostError")
             allowed = in_flight(before)
             for line in after:
-                kind = "compensate" if line.verb.startswith("undo") or line.verb == "undid" else "execute"
+                kind = "verify" if line.verb == "asking" else "compensate" if line.verb.startswith("und") else "execute"
                 if line.step != "-" and (kind, line.step) not in allowed:
                     faults.append(f"it went on with {line}")
         elif last is None or last.status != self.scenario.ends:
@@ -227,7 +232,7 @@ class Run:
             at = next(index for index, line in enumerate(lines) if line.verb == "unstored")
             allowed = in_flight(snapshot[1])  # what was begun beside the loop may say so after the store has failed
             for line in lines[at:]:
-                kind = {"start": "execute", "undoing": "compensate"}.get(line.verb)
+                kind = {"start": "execute", "asking": "verify", "undoing": "compensate"}.get(line.verb)
                 if kind is not None and line.pid == self.pids[0] and (kind, line.step) not in allowed:
                     faults.append(f"user code ran after the failure: {line}")
         points = [read_points(self.folder, pid) for pid in self.pids]
@@ -250,9 +255,9 @@ class Run:
         if operator is not None and row is not None and row.status == "stuck":
             if operator[1] == "?":
                 operator[1] = next(entry.step for entry in reversed(journal) if '"in_doubt":true' in entry.payload)
-            if self.scenario.ends == "stuck":
+            if self.scenario.ends == "stuck" and self.told.get("mended", True):
                 (self.folder / "mended").touch()
-            elif operator[0] == "skip":
+            if operator[0] == "skip":
                 (self.folder / f"skipped-{operator[1]}").touch()
             for die_at in (*self.told.get("operator_kills", ()), None):
                 if die_at is not None and self.child(self.operate, die_at):
@@ -266,6 +271,9 @@ class Run:
                     self.child(self.operate)
             self.child(self.recover)
             row, journal = self.look()
+            if self.told.get("operator_before"):  # a kill may have come between
+                acted = [json.loads(entry.payload)["action"] for entry in journal if entry.kind == "OperatorActed"]
+                operator[0] = acted[-1]
         else:
             operator = None
         folded = self._fold(row, journal) if row is not None else None

@@ -2,108 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from crashkit.world import World, until
-from saga import InDoubt, OnError, Retry, Saga, Task, fallback, parallel, receive, sequence, timer
+from crashkit.steps import ALWAYS, Doing, task
+from crashkit.world import World
+from saga import InDoubt, OnError, Retry, Saga, fallback, parallel, receive, sequence, timer
 from saga.flow import step as as_step
 
 LEASE = 0.2
-ALWAYS = 99
-
-
-class Refused(Exception):
-    """What a task that fails raises."""
-
-
-@dataclass(frozen=True)
-class Doing:
-    """What a step does.
-
-    :ivar fails: attempts of execute that raise; :ivar fails_after: they raise after their effect rather than before.
-    :ivar hangs: what execute waits for before its effect: ``cancelled``, or a line of the log such as ``undid a``.
-    :ivar hangs_after: what it waits for after its effect.
-    :ivar undo_fails: attempts of compensate that raise, before their effect; those after the flag "mended" was raised do not.
-    :ivar odd: it returns what cannot be stored.
-    :ivar signals: a signal that it sends to its own execution.
-    """
-
-    fails: int = 0
-    fails_after: bool = False
-    hangs: str | None = None
-    hangs_after: str | None = None
-    undo_fails: int = 0
-    compensates: bool = True
-    odd: bool = False
-    signals: str | None = None
-    policies: dict[str, Any] = field(default_factory=dict)
-
-
-class Effect(Task[Any]):
-    """Writes its effect into the log, and dies there when it is told to."""
-
-    def __init__(self, name: str, doing: Doing, needs: frozenset[str], world: World) -> None:
-        self.name = name
-        self.doing = doing
-        self.needs = needs
-        self.world = world
-
-    def execute(self, context: Any) -> Any:
-        me, world, doing = context.step, self.world, self.doing
-        attempt = me.attempt
-        world.log("start", self.name, attempt)
-        for need in self.needs:
-            if context.get(need) != {"of": need, "at": (1, 2)} and not world.flagged(f"skipped-{need}"):  # a tuple stays one
-                world.log("bad", self.name, attempt)
-        self._wait(doing.hangs, me)
-        world.point(f"{self.name} execute {attempt} before")
-        failing = attempt <= doing.fails
-        try:
-            if failing and not doing.fails_after:
-                raise Refused(f"{self.name} refuses attempt {attempt}")
-            context[self.name] = {"of": self.name, "at": (1, 2)}
-            world.log("did", self.name, attempt)
-            if doing.signals is not None:
-                world.signal(me.saga_id, doing.signals, attempt)
-            world.point(f"{self.name} execute {attempt} after")
-            self._wait(doing.hangs_after, me)
-            if failing:
-                raise Refused(f"{self.name} refuses attempt {attempt}")
-        finally:
-            world.log("end", self.name, attempt)
-        return object() if doing.odd else {"receipt": self.name, "attempt": attempt}
-
-    def _wait(self, what: str | None, me: Any) -> None:
-        if what == "cancelled":
-            until(lambda: me.cancelled)
-        elif what is not None:
-            verb, step = what.split()
-            until(lambda: any(line.verb == verb and line.step == step for line in self.world.lines()))
-
-
-class Undoable(Effect):
-    def compensate(self, context: Any) -> None:
-        me, world = context.step, self.world
-        world.log("undoing", self.name, me.attempt)
-        world.point(f"{self.name} compensate {me.attempt} before")
-        if me.attempt <= self.doing.undo_fails and not world.flagged("mended"):
-            raise Refused(f"{self.name} cannot be undone at attempt {me.attempt}")
-        world.log("undid", self.name, me.attempt)
-        world.point(f"{self.name} compensate {me.attempt} after")
-
-
-class AsyncUndoable(Undoable):
-    async def execute(self, context: Any) -> Any:
-        await asyncio.sleep(0)
-        return super().execute(context)
-
-    async def compensate(self, context: Any) -> None:
-        await asyncio.sleep(0)
-        super().compensate(context)
 
 
 @dataclass(frozen=True)
@@ -160,6 +69,10 @@ class Scenario:
         """Whether the saga goes on without the step when it fails."""
         return self.doing(name).policies.get("on_error") is OnError.SKIP or name in _alternatives(self.flow)
 
+    def gives_way(self, name: str) -> bool:
+        """Whether the saga goes on without the step when it has failed for good: it is skipped or replaced."""
+        return self.doing(name).policies.get("on_error") is OnError.SKIP or name in _primaries(self.flow)
+
     def policy(self, name: str) -> str:
         own = self.doing(name).policies.get("in_doubt")
         return str(own.value) if own is not None else self.in_doubt
@@ -168,6 +81,15 @@ class Scenario:
     def pivot(self) -> str | None:
         """The step after which nothing is undone."""
         return next((name for name in self.names() if self.doing(name).policies.get("pivot")), None)
+
+    def is_past_pivot(self, name: str) -> bool:
+        """Whether the step follows the pivot."""
+        return self.pivot is not None and self.names().index(name) > self.names().index(self.pivot)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether steps are left in doubt without a kill, or can be asked about."""
+        return any(doing.lost or doing.verify for doing in self.steps.values())
 
     @property
     def undone_together(self) -> bool:
@@ -183,10 +105,9 @@ class Scenario:
     def _flow(self, flow: Any, before: frozenset[str], world: World) -> tuple[Any, frozenset[str]]:
         if isinstance(flow, str):
             doing = self.doing(flow)
-            kind = AsyncUndoable if self.asynchronous else Undoable if doing.compensates else Effect
             policies = {"in_doubt": InDoubt(self.in_doubt), **doing.policies}
             known = frozenset(name for name in before if not self.skips(name))
-            return as_step(kind(flow, doing, known, world), **policies), before | {flow}
+            return as_step(task(flow, doing, known, world, self.asynchronous), **policies), before | {flow}
         if isinstance(flow, Pausing):
             return (timer(flow.seconds) if flow.seconds is not None else receive(flow.signal or "")), before
         if isinstance(flow, Instead):
@@ -220,6 +141,13 @@ def _alternatives(flow: Any) -> set[str]:
         return set()
     found = {flow.primary, flow.alternative} if isinstance(flow, Instead) else set()
     return found.union(*(_alternatives(part) for part in _parts(flow)))
+
+
+def _primaries(flow: Any) -> set[str]:
+    if isinstance(flow, str):
+        return set()
+    found = {flow.primary} if isinstance(flow, Instead) else set()
+    return found.union(*(_primaries(part) for part in _parts(flow)))
 
 
 FAILS = Doing(fails=ALWAYS)
@@ -274,6 +202,8 @@ def _doubt(policy: str) -> Doing:
 
 def _retries() -> list[Scenario]:
     twice = Doing(fails=2, policies={"retry": Retry(3, 0.01)})
+    under_way = Doing(hangs="did b")
+    waits = Doing(fails=1, policies={"retry": Retry(2, 0.05)})
     late = Doing(fails=1, fails_after=True, policies={"retry": Retry(2, 0.01)})
     vain = Doing(fails=ALWAYS, policies={"retry": Retry(3, 0.005)})
     skip = Doing(fails=ALWAYS, policies={"on_error": OnError.SKIP})
@@ -285,6 +215,7 @@ def _retries() -> list[Scenario]:
         Scenario("retried-late", flow, {"b": late}),
         Scenario("retried-in-vain", flow, {"b": vain}, "compensated"),
         Scenario("retried-beside", ("a", ["b", "c"]), {"b": twice}),
+        Scenario("waits-beside", ("a", ["b", "c", "d"]), {"b": waits, "c": under_way, "d": under_way}),
         Scenario("retried-beside-a-failure", ("a", ["b", "c"]), {"b": twice, "c": FAILS}, "compensated"),
         Scenario("skipped", flow, {"b": skip}),
         Scenario("compensated-itself", flow, {"c": own}, "compensated"),
@@ -355,6 +286,58 @@ def _more() -> list[Scenario]:
     ]
 
 
+def _doubtful() -> list[Scenario]:
+    """Answers, or requests, that are lost at every place of a flow, and what comes of asking about them."""
+    twice = Retry(2, 0.005)
+    flow, fork = ("a", "b", "c"), ("a", ["b", "c"], "d")
+    nested = ("a", ["b", ("c", ["d", "e"])], "f")
+    instead = ("a", Instead("b", "x"), "c")
+    places: list[tuple[str, Any, str, dict[str, Any], dict[str, Doing], str]] = [
+        ("first", flow, "a", {}, {}, "compensated"),
+        ("middle", flow, "b", {}, {}, "compensated"),
+        ("last", flow, "c", {}, {}, "compensated"),
+        ("retried", flow, "b", {"lost": 1, "policies": {"retry": twice}}, {}, "completed"),
+        ("retried-in-vain", flow, "b", {"policies": {"retry": twice}}, {}, "compensated"),
+        ("then-fails", flow, "b", {"lost": 1, "fails": ALWAYS, "policies": {"retry": twice}}, {}, "compensated"),
+        ("skipped", flow, "b", {"policies": {"on_error": OnError.SKIP}}, {}, "completed"),
+        ("replaced", instead, "b", {}, {}, "completed"),
+        ("beside", fork, "b", {}, {}, "compensated"),
+        ("beside-a-failure", fork, "b", {}, {"c": FAILS}, "compensated"),
+        ("nested", nested, "d", {}, {}, "compensated"),
+        ("at-the-pivot", flow, "b", {"policies": {"pivot": True}}, {}, "compensated"),
+        ("past-the-pivot", flow, "c", {"lost": 2}, {"a": Doing(policies={"pivot": True})}, "completed"),
+    ]
+    found = []
+    for place, shape, step, own, others, ends in places:
+        for policy in ("compensate", "rerun", "ask"):
+            for verify in (None, "knows nothing", "raises", "tells"):
+                for lost_before in (False, True) if verify == "tells" else (False,):
+                    policies = own.get("policies", {}) | {"in_doubt": InDoubt(policy), "verification_retry": twice}
+                    doing = Doing(
+                        **{"lost": ALWAYS} | own | {"policies": policies, "verify": verify, "lost_before": lost_before}
+                    )
+                    end = ends
+                    if doing.tells and "c" not in others:
+                        end = ends if lost_before else "completed"
+                    elif policy == "ask" and not doing.tells:
+                        end = "stuck"
+                    name = f"lost-{place}-{policy}-{verify or 'is not asked'}{'-not-done' if lost_before else ''}"
+                    found.append(Scenario(name.replace(" ", "-"), shape, {step: doing} | others, end))
+    nothing_undoes = Doing(lost=ALWAYS, compensates=False)
+    asked = replace(nothing_undoes, verify="tells")
+    cut_off = Doing(verify="tells", policies={"in_doubt": InDoubt.RERUN})
+    return [
+        *found,
+        Scenario("lost-and-nothing-undoes-it", flow, {"b": nothing_undoes}, "compensated"),
+        Scenario("asked-and-nothing-undoes-it", flow, {"b": asked}),
+        Scenario("asked-then-fails", flow, {"b": asked, "c": FAILS}, "compensated"),
+        Scenario("asked-after-a-crash-alone", flow, {"a": cut_off, "b": Doing(verify="tells"), "c": cut_off}),
+        Scenario("asked-of-all-then-fails", fork, {**dict.fromkeys("abc", Doing(verify="tells")), "d": FAILS}, "compensated"),
+        Scenario("async-lost", flow, {"b": Doing(lost=1, policies={"retry": twice})}, asynchronous=True),
+        Scenario("async-asked", flow, {"b": Doing(lost=ALWAYS, verify="tells")}, asynchronous=True),
+    ]
+
+
 def _unique(scenarios: list[Scenario]) -> dict[str, Scenario]:
     for one, other in itertools.combinations(scenarios, 2):
         assert one.name != other.name, one.name
@@ -367,4 +350,5 @@ RETRIES = _unique(_retries())
 LATE = _unique(_late())
 POLICIED = _unique(_policied())
 MORE = _unique(_more())
-ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE
+DOUBTFUL = _unique(_doubtful())
+ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE | DOUBTFUL

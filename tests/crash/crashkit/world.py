@@ -14,8 +14,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the effects log: ``start``, ``did``, ``end`` of an execute, ``undoing``, ``undid``, ``undone`` of a
-    compensation, and ``bad``, where a call saw what it should not have."""
+    """A line of the effects log: ``start``, ``did``, ``end`` of an execute, ``asking`` of a verify, ``undoing``,
+    ``undid`` of a compensation, and ``bad``, where a call saw what it should not have."""
 
     verb: str
     step: str

@@ -1,0 +1,164 @@
+"""The steps of the sagas that are killed: what each does, and what can be asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from crashkit.world import World, until
+from saga import Done, NotDone, Task
+
+ALWAYS = 99
+
+
+class Refused(Exception):
+    """What a task that fails raises."""
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a step does.
+
+    :ivar fails: attempts of execute that raise, but for those that are lost;
+    :ivar fails_after: they raise after their effect rather than before.
+    :ivar hangs: what execute waits for before its effect: ``cancelled``, or a line of the log such as ``undid a``.
+    :ivar hangs_after: what it waits for after its effect.
+    :ivar undo_fails: attempts of compensate that raise, before their effect; those after the flag "mended" was raised do not.
+    :ivar odd: it returns what cannot be stored.
+    :ivar signals: a signal that it sends to its own execution.
+    :ivar lost: attempts of which the answer is lost; :ivar lost_before: not the answer, but the request.
+    :ivar verify: what asking does: ``tells``, ``raises`` at its first attempt and then tells, or ``knows nothing`` before the
+        flag "mended" was raised.
+    """
+
+    fails: int = 0
+    fails_after: bool = False
+    hangs: str | None = None
+    hangs_after: str | None = None
+    undo_fails: int = 0
+    compensates: bool = True
+    odd: bool = False
+    signals: str | None = None
+    lost: int = 0
+    lost_before: bool = False
+    verify: str | None = None
+    policies: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tells(self) -> bool:
+        """Whether asking tells in the end what came of it."""
+        return self.verify in ("tells", "raises")
+
+
+class Effect(Task[Any]):
+    """Writes its effect into the log, and dies there when it is told to."""
+
+    def __init__(self, name: str, doing: Doing, needs: frozenset[str], world: World) -> None:
+        self.name = name
+        self.doing = doing
+        self.needs = needs
+        self.world = world
+
+    def execute(self, context: Any) -> Any:
+        me, world, doing = context.step, self.world, self.doing
+        attempt = me.attempt
+        world.log("start", self.name, attempt)
+        for need in self.needs:
+            if context.get(need) != {"of": need, "at": (1, 2)} and not world.flagged(f"skipped-{need}"):  # a tuple stays one
+                world.log("bad", self.name, attempt)
+        self._wait(doing.hangs, me)
+        world.point(f"{self.name} execute {attempt} before")
+        failing, lost = doing.lost < attempt <= doing.fails, attempt <= doing.lost
+        try:
+            if lost and doing.lost_before:
+                raise TimeoutError(f"nobody heard of attempt {attempt} of {self.name}")
+            if failing and not doing.fails_after:
+                raise Refused(f"{self.name} refuses attempt {attempt}")
+            context[self.name] = {"of": self.name, "at": (1, 2)}
+            world.log("did", self.name, attempt)
+            if doing.signals is not None:
+                world.signal(me.saga_id, doing.signals, attempt)
+            world.point(f"{self.name} execute {attempt} after")
+            self._wait(doing.hangs_after, me)
+            if failing:
+                raise Refused(f"{self.name} refuses attempt {attempt}")
+            if lost:
+                raise TimeoutError(f"nobody heard what came of attempt {attempt} of {self.name}")
+        finally:
+            world.log("end", self.name, attempt)
+        return object() if doing.odd else {"receipt": self.name, "attempt": attempt}
+
+    def _wait(self, what: str | None, me: Any) -> None:
+        if what == "cancelled":
+            until(lambda: me.cancelled)
+        elif what is not None:
+            verb, step = what.split()
+            until(lambda: any(line.verb == verb and line.step == step for line in self.world.lines()))
+
+    def ask(self, context: Any) -> Done[Any] | NotDone | None:
+        """Look into the log."""
+        me, world = context.step, self.world
+        world.log("asking", self.name, me.attempt)
+        world.point(f"{self.name} verify {me.attempt} before")
+        if self.doing.verify == "knows nothing" and not world.flagged("mended"):
+            return None
+        if self.doing.verify == "raises" and me.attempt == 1:
+            raise OSError(f"nobody answers about {self.name}")
+        last = [line.verb for line in world.lines() if line.step == self.name and line.verb in ("did", "undid")][-1:]
+        if last == ["did"]:
+            context[self.name] = {"of": self.name, "at": (1, 2)}
+        world.point(f"{self.name} verify {me.attempt} after")
+        return Done({"receipt": self.name, "attempt": 0}) if last == ["did"] else NotDone()
+
+
+class Undoable(Effect):
+    def compensate(self, context: Any) -> None:
+        me, world = context.step, self.world
+        world.log("undoing", self.name, me.attempt)
+        world.point(f"{self.name} compensate {me.attempt} before")
+        if me.attempt <= self.doing.undo_fails and not world.flagged("mended"):
+            raise Refused(f"{self.name} cannot be undone at attempt {me.attempt}")
+        world.log("undid", self.name, me.attempt)
+        world.point(f"{self.name} compensate {me.attempt} after")
+
+
+class AsyncUndoable(Undoable):
+    async def execute(self, context: Any) -> Any:
+        await asyncio.sleep(0)
+        return super().execute(context)
+
+    async def compensate(self, context: Any) -> None:
+        await asyncio.sleep(0)
+        super().compensate(context)
+
+
+class Verifiable(Undoable):
+    def verify(self, context: Any) -> Done[Any] | NotDone | None:
+        return self.ask(context)
+
+
+class AsyncVerifiable(AsyncUndoable):
+    async def verify(self, context: Any) -> Done[Any] | NotDone | None:
+        await asyncio.sleep(0)
+        return self.ask(context)
+
+
+class OnlyVerifiable(Effect):
+    """Nothing undoes it."""
+
+    def verify(self, context: Any) -> Done[Any] | NotDone | None:
+        return self.ask(context)
+
+
+def task(name: str, doing: Doing, needs: frozenset[str], world: World, asynchronous: bool) -> Effect:
+    """Return a task that does it.
+
+    :param needs: the steps whose changes of the context it has to see.
+    """
+    kind: type[Effect]
+    if doing.verify is None:
+        kind = AsyncUndoable if asynchronous else Undoable if doing.compensates else Effect
+    else:
+        kind = AsyncVerifiable if asynchronous else Verifiable if doing.compensates else OnlyVerifiable
+    return kind(name, doing, needs, world)
