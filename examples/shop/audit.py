@@ -15,6 +15,8 @@ from databases import Database, Databases
 from orders import Order
 from outcomes import Outcome
 
+from saga import Effect
+
 
 class AuditError(Exception):
     """The books do not balance; ``discrepancies`` has a line for each thing that is wrong."""
@@ -34,6 +36,7 @@ class Totals:
     initial_units: int
     reserved_units: int
     shipments: int
+    effects: Mapping[Effect, int]
 
 
 def audit(databases: Databases, outcomes: Mapping[str, Outcome]) -> Totals:
@@ -56,9 +59,10 @@ def audit(databases: Databases, outcomes: Mapping[str, Outcome]) -> Totals:
     initial, reserved = _audit_stock(databases.inventory, completed, wrong)
     charged, refunded = _audit_money(databases.payments, completed, owed, wrong)
     shipments = _audit_shipments(databases.shipping, completed, wrong)
+    effects = _audit_effects(databases, outcomes, wrong)
     if wrong:
         raise AuditError(wrong)
-    return Totals(len(outcomes), charged, refunded, initial, reserved, shipments)
+    return Totals(len(outcomes), charged, refunded, initial, reserved, shipments, effects)
 
 
 def _audit_stock(inventory: Database, completed: Mapping[str, Order], wrong: list[str]) -> tuple[int, int]:
@@ -114,6 +118,26 @@ def _audit_shipments(shipping: Database, completed: Mapping[str, Order], wrong: 
         if found != expected:
             wrong.append(f"shipment of order {order_id}: {found} live, should be {expected}")
     return sum(live.values())
+
+
+def _audit_effects(databases: Databases, outcomes: Mapping[str, Outcome], wrong: list[str]) -> Counter[Effect]:
+    """What the saga says of each step is what is found: its effect stands where there is one, and nowhere else."""
+    net = "SUM(CASE kind WHEN 'charge' THEN amount_cents ELSE -amount_cents END)"
+    found = {
+        "ReserveStock": _rows(databases.inventory, "SELECT DISTINCT order_id FROM reservations"),
+        "ChargeCard": _rows(databases.payments, f"SELECT order_id FROM ledger GROUP BY order_id HAVING {net} <> 0"),
+        "BookShipment": _rows(databases.shipping, "SELECT order_id FROM shipments WHERE state = 'booked'"),
+    }
+    counts: Counter[Effect] = Counter()
+    for step, rows in found.items():
+        there = {order_id for (order_id,) in rows}
+        for order_id, outcome in outcomes.items():
+            effect = outcome.effects[step]
+            counts[effect] += 1
+            if effect is Effect.UNKNOWN or (effect is Effect.STANDS) is not (order_id in there):
+                truth = "it is there" if order_id in there else "nothing is there"
+                wrong.append(f"{step} of order {order_id}: the saga says that its effect is {effect}, and {truth}")
+    return counts
 
 
 def _rows(database: Database, query: str) -> list[tuple[Any, ...]]:

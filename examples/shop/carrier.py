@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sqlite3
 
-from databases import Database, is_first_call, is_to_undo
+from databases import Database, is_first_call, is_to_undo, was_done
 from orders import Order, OrderRejected
 
 
@@ -41,7 +42,10 @@ def _roll(about: str, order_id: str) -> int:
 
 
 class Carrier:
-    """The carrier's service. Bad weather hits booking only: a call may fail on its way there or on its way back."""
+    """The carrier's service. In bad weather a booking may fail on its way there or on its way back.
+
+    A carrier that never answers about an order does not answer a question about it either; it can be cancelled by post.
+    """
 
     def __init__(self, shipping: Database) -> None:
         self.shipping = shipping
@@ -66,6 +70,16 @@ class Carrier:
             raise ConnectionError(f"the carrier's answer was lost (attempt {attempt})")
         return number
 
+    def find(self, order: Order, key: str) -> int | None:
+        """Return the number of the shipment that was booked with ``key``, or ``None`` where there is none.
+
+        :raises ConnectionError: no answer.
+        """
+        if unanswered_calls(order.order_id) == NEVER:
+            raise ConnectionError("the carrier does not say whether the shipment is booked")
+        with self.shipping.transaction() as db:
+            return self._number(db, order) if was_done(db, key) else None
+
     def cancel(self, order: Order, key: str) -> None:
         """Cancel the shipment that was booked with ``key``, where there is one."""
         with self.shipping.transaction() as db:
@@ -79,7 +93,12 @@ class Carrier:
                 db.execute(
                     "INSERT INTO shipments (order_id, destination, state) VALUES (?, ?, 'booked')", (order.order_id, place)
                 )
-            row = db.execute("SELECT number FROM shipments WHERE order_id = ?", (order.order_id,)).fetchone()
-        if row is None:
+            number = self._number(db, order)
+        if number is None:
             raise UndeliverableAddress(f"order {order.order_id} was cancelled before it was booked")
-        return int(row[0])
+        return number
+
+    @staticmethod
+    def _number(db: sqlite3.Connection, order: Order) -> int | None:
+        row = db.execute("SELECT number FROM shipments WHERE order_id = ?", (order.order_id,)).fetchone()
+        return None if row is None else int(row[0])

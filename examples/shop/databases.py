@@ -4,8 +4,9 @@ Each stands for a service of its own, with its own file, connection and local tr
 another: what keeps them in step is the saga. Money is integer cents everywhere.
 
 A process may die after a service did what it was asked and before anybody noted it, so the same call may come again. Each
-service therefore remembers the keys of its calls, in the same transaction as what a call did: :func:`is_first_call` and
-:func:`is_to_undo` are the whole of it, and a service that deduplicates by a key of the caller's does no other.
+service therefore remembers the keys of its calls, in the same transaction as what a call did: :func:`is_first_call`,
+:func:`is_to_undo` and :func:`was_done` are the whole of it, and a service that deduplicates by a key of the caller's does no
+other.
 """
 
 from __future__ import annotations
@@ -134,6 +135,11 @@ def is_to_undo(db: sqlite3.Connection, key: str) -> bool:
     if db.execute("INSERT INTO calls VALUES (?, 'undone') ON CONFLICT DO NOTHING", (key,)).rowcount == 1:
         return False
     return db.execute("UPDATE calls SET state = 'undone' WHERE key = ? AND state = 'done'", (key,)).rowcount == 1
+
+
+def was_done(db: sqlite3.Connection, key: str) -> bool:
+    """Whether the call with this key did something that is not undone."""
+    return db.execute("SELECT 1 FROM calls WHERE key = ? AND state = 'done'", (key,)).fetchone() is not None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from orders import Order, load_orders
 from outcomes import Outcome, read_outcomes
 from tasks import OrderContext, place_order
 
-from saga import Saga, Status
+from saga import Effect, Saga, Status
 from saga.errors import LeaseLostError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -167,6 +167,9 @@ def _print_totals(totals: Totals) -> None:
     left = totals.initial_units - totals.reserved_units
     print(f"stock    {left} units on hand + {totals.reserved_units} in completed orders = {totals.initial_units}")
     print(f"shipping {totals.shipments} live shipments, one for each completed order")
+    effects = totals.effects
+    never, unknown = effects[Effect.NONE], effects[Effect.UNKNOWN]
+    print(f"effects  {effects[Effect.STANDS]} stand, {effects[Effect.UNDONE]} undone, {never} never were, {unknown} unknown")
     print(f"audit    passed: {totals.orders} orders, every unit, cent and shipment is accounted for")
 
 

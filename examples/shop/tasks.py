@@ -1,9 +1,10 @@
 """The tasks of an order, each with its undo, and the saga they make.
 
-Any of these calls may be made again, because a process can die in the middle of it: ``in_doubt = RERUN`` says that this is
-fine. It is, because the services deduplicate by ``context.step.idempotency_key``, which is the same for every attempt of a
-step, in this process or the next. Repeating ``execute`` finds the work already done; ``compensate`` is content to find
-nothing to undo.
+A process can die in the middle of any of these calls, and an answer can be lost on its way back. The bank and the carrier can
+then be asked what came of the call: that is ``verify``, under ``context.step.idempotency_key``, which is the same for every
+attempt of a step, in this process or the next. Where nobody can tell, ``in_doubt = RERUN`` says that the call may be made
+again, because the services deduplicate by that key: repeating ``execute`` finds the work already done; ``compensate`` is
+content to find nothing to undo.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import sqlite3
 from dataclasses import dataclass
 
 from carrier import Carrier
-from databases import Database, Databases, is_first_call, is_to_undo
+from databases import Database, Databases, is_first_call, is_to_undo, was_done
 from orders import Order, OrderRejected
 
-from saga import Context, ExponentialBackoff, InDoubt, Retry, Saga, Task
+from saga import Context, Done, ExponentialBackoff, InDoubt, NotDone, Retry, Saga, Task
 from saga.logging import SagaLogger
 from saga.storage import Store
 
@@ -126,6 +127,12 @@ class ChargeCard(Task[Receipt]):
                 self._enter(db, order, "charge", amount)
         return Receipt(order.card, amount)
 
+    def verify(self, context: OrderContext) -> Done[Receipt] | NotDone:
+        with self.payments.transaction() as db:
+            done = was_done(db, context.step.idempotency_key)
+        receipt = Receipt(context.order.card, context.result_of(ReserveStock).total_cents)
+        return Done(receipt) if done else NotDone()
+
     def compensate(self, context: OrderContext) -> None:
         order, amount = context.order, context.result_of(ReserveStock).total_cents
         with self.payments.transaction() as db:
@@ -144,13 +151,12 @@ class ChargeCard(Task[Receipt]):
 class BookShipment(Task[Shipment]):
     """Have the carrier fetch the parcel.
 
-    A call that raised ``ConnectionError`` may have reached the carrier, its answer lost. So the retry asks for the same
-    shipment, not for another one, and when the carrier never answers the booking is cancelled all the same: that is what
-    ``compensate_on_failure`` is for.
+    A call that raised ``ConnectionError`` may have reached the carrier, its answer lost: the step is in doubt. The carrier is
+    asked; where it does not say, the retry asks for the same shipment, not for another one. When it never answers, the booking
+    is cancelled with the rest of the order, as nobody knows that there is none.
     """
 
     retry = Retry(max_attempts=3, backoff=ExponentialBackoff(0.002, cap=0.05, jitter=True), retry_on=(ConnectionError,))
-    compensate_on_failure = True
     in_doubt = InDoubt.RERUN
 
     def __init__(self, carrier: Carrier) -> None:
@@ -158,6 +164,10 @@ class BookShipment(Task[Shipment]):
 
     def execute(self, context: OrderContext) -> Shipment:
         return Shipment(self.carrier.book(context.order, context.step.idempotency_key, context.step.attempt))
+
+    def verify(self, context: OrderContext) -> Done[Shipment] | NotDone:
+        number = self.carrier.find(context.order, context.step.idempotency_key)
+        return NotDone() if number is None else Done(Shipment(number))
 
     def compensate(self, context: OrderContext) -> None:
         self.carrier.cancel(context.order, context.step.idempotency_key)
