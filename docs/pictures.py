@@ -117,7 +117,7 @@ def states() -> str:
 
 def draw(folder: Path) -> None:
     """Draw all pictures into a folder."""
-    saga = place_order(ConnectionError("the bank does not answer"))
+    saga = place_order(ConnectionRefusedError("the bank cannot be reached"))
     result = with_steady_times(saga.try_execute(saga_id="A1"))
     (folder / "place-order.svg").write_text(saga.diagram().svg() + "\n", encoding="utf-8")
     (folder / "place-order-failed.svg").write_text(saga.diagram(result).svg() + "\n", encoding="utf-8")

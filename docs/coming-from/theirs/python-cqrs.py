@@ -18,7 +18,7 @@ class Trip(SagaContext):
 
 class ReserveSeat(SagaStepHandler[Trip, None]):
     async def act(self, context: Trip) -> SagaStepResult[Trip, None]:
-        raise ConnectionError("the railway does not answer")
+        raise ConnectionRefusedError("the railway cannot be reached")
 
     async def compensate(self, context: Trip) -> None:
         print("released", context.seat)

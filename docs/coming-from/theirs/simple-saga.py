@@ -11,7 +11,7 @@ def release_seat(seat: str) -> None:
 
 
 def charge_card(cents: int) -> str:
-    raise ConnectionError("the bank does not answer")
+    raise ConnectionRefusedError("the bank cannot be reached")
 
 
 def refund_card(receipt: str) -> None:

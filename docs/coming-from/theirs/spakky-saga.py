@@ -29,7 +29,7 @@ class BookTrip(AbstractSaga[TripData]):
     @saga_step
     async def charge_card(self, data: TripData) -> None:
         print("charging")
-        raise ConnectionError("the bank does not answer")
+        raise ConnectionRefusedError("the bank cannot be reached")
 
     def flow(self) -> SagaFlow[TripData]:
         return SagaFlow(
