@@ -21,7 +21,7 @@ from saga.events import (
 )
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY, Call, Wait
 from saga.machine.plan import ONCE, PlannedStep
-from saga.policy import ExponentialBackoff, InDoubt, OnError, Retry
+from saga.policy import ExponentialBackoff, InDoubt, Retry, Skip
 
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
@@ -40,6 +40,8 @@ __all__ = [
     "verify",
 ]
 
+# Python 3.11 takes long to find a member of an Enum, and each failure asks for these.
+_ASK, _RERUN = InDoubt.ASK, InDoubt.RERUN
 _PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries go on where the step's own are used up
 
 
@@ -113,14 +115,15 @@ def _is_over(machine: Machine, step: PlannedStep, failure: StepFailed | StepTime
 
 def ends_the_way_forward(machine: Machine, step: PlannedStep, failure: StepFailed) -> bool:
     """Whether the saga gives up because the step's process died, whatever else there is to know."""
-    asks = step.verifies or step.in_doubt is InDoubt.ASK
+    asks = step.verifies or step.in_doubt is _ASK
     return not asks and step.index not in machine.state.skipped and _is_over(machine, step, failure)
 
 
 def _may_rerun(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedOut) -> bool:
     """Whether the step says to run it again where nobody knows what came of an attempt, as often as its policy allows."""
-    doubtful = isinstance(failure, StepTimedOut) or failure.in_doubt or step.index in machine.state.in_doubt
-    if step.in_doubt is not InDoubt.RERUN or not doubtful or _of_a_dead_block(machine, failure):
+    if step.in_doubt is not _RERUN or _of_a_dead_block(machine, failure):
+        return False
+    if not (isinstance(failure, StepTimedOut) or failure.in_doubt or step.index in machine.state.in_doubt):
         return False
     return _cut_off(failure) if step.retry is ONCE else failure.attempt < step.retry.max_attempts
 
@@ -201,7 +204,7 @@ def _fail(machine: Machine, step: PlannedStep, error: BaseException, at: float) 
     if step.fallback and is_a(error, step.fallback_on):
         machine.record(FallbackChosen(step.name, at))
         fall_back(machine, step, at)
-    elif step.on_error is OnError.SKIP:
+    elif step.on_error is Skip:
         if step.index in state.to_compensate:
             machine.compensate(step, at)
         else:
