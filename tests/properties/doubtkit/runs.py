@@ -89,16 +89,16 @@ class Run:
         case, world = self.case, self.world
         if case.late and not self.waits_for_stragglers():
             world.later = threading.Event()
-        if case.front == "threads":
-            self.saga = saga_of(case, self.name, self.store, [self.seen_event] if case.watched else [])
+        observers = [self.seen_event] if case.watched else []
+        if self.block:
+            unknown = UNKNOWN_ON[case.unknown_on][0]
+            self.tx = transaction(self.name, saga_id=self.saga_id, observers=observers, store=self.store, unknown_on=unknown)
+        else:
+            self.saga = saga_of(case, self.name, self.store, observers)
             world.sagas = [self.saga] if case.knows else []
-            return self.settled(lambda: self.saga.try_execute(saga_id=self.saga_id))
-        if case.front == "loop":
-            self.saga = saga_of(case, self.name, self.store, [self.seen_event] if case.watched else [])
-            world.sagas = [self.saga] if case.knows else []
-        elif case.front == "block":
-            return self.settled(self.run_block)
-        return self.loop.run(self.in_loop())
+        if case.front in ("loop", "ablock"):
+            return self.loop.run(self.in_loop())
+        return self.in_threads()
 
     def waits_for_stragglers(self) -> bool:
         """Whether a straggler may have to end before the run returns."""
@@ -108,76 +108,55 @@ class Run:
     def seen_event(self, event: Any, info: Any) -> None:
         self.seen.append(event)
 
-    def settled(self, run: Any) -> SagaResult | None:
+    def in_threads(self) -> SagaResult | None:
         """Run in threads, and wait for all that goes on then."""
-        world, result = self.world, None
+        first = last = None
         with expected():
-            result = run()
-        if world.later is not None:
-            world.later.set()
-        first, result = result, None
+            first = self.run_block() if self.block else self.saga.try_execute(saga_id=self.saga_id)
+        if self.world.later is not None:
+            self.world.later.set()
         with expected():
-            result = first.join(PATIENCE) if first is not None else None
+            last = first.join(PATIENCE) if first is not None else None
         join_threads()
-        return result
+        return last
 
     async def in_loop(self) -> SagaResult | None:
-        world, result = self.world, None
-        world.caller = asyncio.current_task()
+        """Run in the event loop, and wait for all that goes on then."""
+        first = last = None
+        self.world.caller = asyncio.current_task()
         with expected():
-            if self.block:
-                result = await self.run_ablock()
-            else:
-                result = await self.saga.atry_execute(saga_id=self.saga_id)
-        world.caller = None
-        if world.later is not None:
-            world.later.set()
-        first, result = result, None
+            first = await (self.run_ablock() if self.block else self.saga.atry_execute(saga_id=self.saga_id))
+        self.world.caller = None
+        if self.world.later is not None:
+            self.world.later.set()
         with expected():
-            result = await first.ajoin(PATIENCE) if first is not None else None
+            last = await first.ajoin(PATIENCE) if first is not None else None
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
             _, left = await asyncio.wait(others, timeout=PATIENCE)
             must(not left, f"no task is left: {left}")
-        await asyncio.to_thread(join_threads) if named_threads() else None
-        return result
-
-    def transaction(self) -> Any:
-        return transaction(
-            self.name,
-            saga_id=self.saga_id,
-            observers=[self.seen_event] if self.case.watched else [],
-            store=self.store,
-            unknown_on=UNKNOWN_ON[self.case.unknown_on][0],
-        )
+        if named_threads():
+            await asyncio.to_thread(join_threads)
+        return last
 
     def run_block(self) -> SagaResult | None:
-        tx = self.transaction()
-        try:
-            with tx:
-                for leaf in block_leaves(self.case):
-                    action, options = of_leaf(leaf)
-                    tx.step(*action, **options)
-                if self.case.body:
-                    raise BodyError
-        except (BodyError, SagaExecutionException):
-            pass
-        found: SagaResult | None = tx.result
-        return found
+        with suppress(BodyError, SagaExecutionException), self.tx as tx:
+            for leaf in block_leaves(self.case):
+                action, options = of_leaf(leaf)
+                tx.step(*action, **options)
+            if self.case.body:
+                raise BodyError
+        return self.tx.result
 
     async def run_ablock(self) -> SagaResult | None:
-        tx = self.transaction()
-        try:
-            async with tx:
+        with suppress(BodyError, SagaExecutionException):
+            async with self.tx as tx:
                 for leaf in block_leaves(self.case):
                     action, options = of_leaf(leaf)
                     await tx.astep(*action, **options)
                 if self.case.body:
                     raise BodyError
-        except (BodyError, SagaExecutionException):
-            pass
-        found: SagaResult | None = tx.result
-        return found
+        return self.tx.result
 
     # -- others -------------------------------------------------------------------------------------------------------
 
@@ -238,12 +217,12 @@ class Run:
         world = self.world
         must(not world.faults, f"{world.faults}")
         if self.store is None:
-            if result is None:
-                if not self.case.watched:
-                    return
-                if self.block:
-                    return
+            if result is None and self.block:
+                result = self.tx.result if self.tx.result.status.terminal else None
+            elif result is None and self.case.watched:
                 result = SagaResult(self.saga.plan, self.seen, Context())
+            if result is None:  # an interrupt was raised, and its report is all there is
+                return
             self.check(result)
             must(result.status.terminal, f"it has ended, and is not {result.status}")
             return
@@ -320,10 +299,8 @@ class Run:
         """What happened, for those who must find out why."""
         lines = ["calls:", *(f"  {one}" for one in self.world.calls), "stops:", *(f"  {one}" for one in self.stops)]
         lines.append(f"effects: {sorted(self.world.effects)}")
-        lines.append("events:")
-        return "\n".join(
-            [*lines, *(f"  {_told(event)}" for event in (self.result.events if self.result is not None else self.seen))]
-        )
+        events = self.seen if self.result is None else self.result.events
+        return "\n".join([*lines, "events:", *(f"  {_told(event)}" for event in events)])
 
 
 def _told(event: Any) -> str:
