@@ -67,12 +67,6 @@ OF_DRIVERS = [
         DRIVERS + "series",
     ),
     Mutant(
-        "a recovered execution makes calls beside each other though its plan has no branches",
-        "self.plain = machine.plan.plain and definition.timeout is None",
-        "self.plain = machine.plan.plain and views is None and definition.timeout is None",
-        DRIVERS + "series",
-    ),
-    Mutant(
         "a block that an interrupt leaves goes on with the state it struck",
         "        if isinstance(error, Exception):\n            self.machine.give_up(error, self.now())\n        else:",
         "        self.machine.give_up(error, self.now())\n        if False:",

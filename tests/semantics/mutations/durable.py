@@ -29,7 +29,8 @@ OF_DURABLE = [
     Mutant(
         "undo before compensating is stored",
         "not in STORED_WITH_WHAT_FOLLOWS:\n                self._publish()",
-        "not in STORED_WITH_WHAT_FOLLOWS and not getattr(commands[0], 'compensation', False):\n                self._publish()",
+        "not in STORED_WITH_WHAT_FOLLOWS "
+        "and getattr(commands[0], 'phase', 0) != 'compensate':\n                self._publish()",
         JOURNAL + " -k every_intent_is_stored_before_its_call",
     ),
     Mutant(
