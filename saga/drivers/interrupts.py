@@ -8,13 +8,15 @@ What struck a compensation whose intent is stored, and a journal that cannot be 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from saga.drivers.outcomes import struck_here
 from saga.errors import StorageError
-from saga.events import RUNNING, CompensationFailed, SagaStarted, StepFailed, VerificationFailed
-from saga.machine import Call, Machine, Wait
+from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted, StepFailed, VerificationFailed
+from saga.machine import Call, Machine, State, Wait
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.machine.failures import wait_again
 
 if TYPE_CHECKING:
     from saga.drivers.base import CallBeside, Driver
@@ -53,8 +55,8 @@ def put_straight(driver: Driver, error: BaseException) -> None:
     if not machine.started:
         machine.record(SagaStarted(machine.saga, machine.saga_id, at))
     _fail_lost(driver, machine, error, at)
-    _resume_verifications(driver, machine, error, at)
-    _resume_compensations(driver, machine, error, at)
+    for phase in (VERIFY, COMPENSATE):
+        _resume(driver, machine, error, at, phase)
     driver.inline = None
 
 
@@ -101,14 +103,18 @@ def is_taken(driver: Driver, beside: CallBeside) -> bool:
     index = call.step.index
     if driver.beside.get(index) is not beside:
         return True
-    if call.phase is COMPENSATE:
-        waits = index in state.compensation_retries
-        return index not in state.compensating or waits or state.compensation_attempts.get(index, 1) != call.attempt
-    if call.phase is VERIFY:
-        waits = index in state.verification_retries
-        return index not in state.verifying or waits or state.verification_attempts.get(index, 1) != call.attempt
+    if call.phase is not EXECUTE:
+        calls, retries, attempts = _calls_of(state, call.phase)
+        return index not in calls or index in retries or attempts.get(index, 1) != call.attempt
     under_way = index in state.executing or index in state.stragglers
     return not under_way or state.attempt(index) != call.attempt
+
+
+def _calls_of(state: State, phase: str) -> tuple[set[int], Mapping[int, RetryScheduled], Mapping[int, int]]:
+    """Return the verifications, or the compensations, that are under way, those of them that wait, and their attempts."""
+    if phase is VERIFY:
+        return state.verifying, state.verification_retries, state.verification_attempts
+    return state.compensating, state.compensation_retries, state.compensation_attempts
 
 
 def _prevented(beside: CallBeside) -> bool:
@@ -132,47 +138,27 @@ def _fail_lost(driver: Driver, machine: Machine, error: BaseException, at: float
             machine.send(StepFailed(steps[index].name, state.attempt(index), at, 0.0, error))
 
 
-def _resume_verifications(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
-    """Ask again what was being asked; what an interrupt cut off tells nothing."""
-    steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
-    asked = {command.step.index for command in machine.commands if isinstance(command, Call) and command.phase is VERIFY}
-    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.phase == VERIFY}
-    for index in sorted(state.verifying - asked - waiting - driver.beside.keys()):
-        attempt = state.verification_attempts.get(index, 1)
-        scheduled = state.verification_retries.get(index)
-        if scheduled is not None:
-            left = max(0.0, scheduled.at + scheduled.delay - at)
-            machine.commands.append(Wait(steps[index], scheduled.attempt, left, VERIFY))
+def _resume(driver: Driver, machine: Machine, error: BaseException, at: float, phase: str) -> None:
+    """Go on with the verifications, or the compensations, that were under way; one that an interrupt cut off has failed."""
+    steps, inline = machine.plan.steps, _inline_call(driver)
+    under_way, retries, attempts = _calls_of(machine.state, phase)
+    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.phase == phase}
+    for index in sorted(under_way - waiting - driver.beside.keys()):
+        attempt = attempts.get(index, 1)
+        if index in retries:
+            wait_again(machine, retries[index], at)
         elif (
             inline is not None
-            and inline.phase is VERIFY
-            and inline.step.index == index
-            and (isinstance(error, Exception) or not struck_here(error))
-        ):
-            machine.send(VerificationFailed(steps[index].name, attempt, at, 0.0, error))
-        else:
-            machine.commands.append(Call(steps[index], attempt, VERIFY))
-
-
-def _resume_compensations(driver: Driver, machine: Machine, error: BaseException, at: float) -> None:
-    """Go on with the compensations that were under way."""
-    steps, state, inline = machine.plan.steps, machine.state, _inline_call(driver)
-    waiting = {what.step.index for what in driver.due() if isinstance(what, Wait) and what.phase == COMPENSATE}
-    for index in sorted(state.compensating - waiting - driver.beside.keys()):
-        attempt = state.compensation_attempts.get(index, 1)
-        scheduled = state.compensation_retries.get(index)
-        if scheduled is not None:
-            left = max(0.0, scheduled.at + scheduled.delay - at)
-            machine.commands.append(Wait(steps[index], scheduled.attempt, left, COMPENSATE))
-        elif (
-            inline is not None
-            and inline.phase is COMPENSATE
+            and inline.phase is phase
             and inline.step.index == index
             and (isinstance(error, Exception) or not struck_here(error))  # a fault that would only come again
         ):
+            if phase is VERIFY:
+                machine.send(VerificationFailed(steps[index].name, attempt, at, 0.0, error))
+                continue
             if driver.journal is None or isinstance(error, Exception):
                 machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
             else:
                 cut_short(driver, inline, error)
         elif not any(command.step.index == index for command in machine.commands if isinstance(command, Call | Wait)):
-            machine.commands.append(Call(steps[index], attempt, COMPENSATE))
+            machine.commands.append(Call(steps[index], attempt, phase))

@@ -38,6 +38,7 @@ __all__ = [
     "step_verified",
     "verification_failed",
     "verify",
+    "wait_again",
 ]
 
 # Python 3.11 takes long to find a member of an Enum, and each failure asks for these.
@@ -190,6 +191,12 @@ def retry(machine: Machine, step: PlannedStep, attempt: int, error: BaseExceptio
         return
     machine.record(RetryScheduled(step.name, attempt + 1, at, delay, phase))
     machine.commands.append(Wait(step, attempt + 1, delay, phase))
+
+
+def wait_again(machine: Machine, scheduled: RetryScheduled, at: float) -> None:
+    """Wait for what is left of the time until an attempt that was scheduled."""
+    left = max(0.0, scheduled.at + scheduled.delay - at)
+    machine.commands.append(Wait(machine.plan.by_name[scheduled.step], scheduled.attempt, left, scheduled.phase))
 
 
 def _policy_of(step: PlannedStep, phase: str) -> Retry:

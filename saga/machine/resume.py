@@ -15,9 +15,9 @@ from saga.events import (
     StepVerified,
 )
 from saga.machine import operators, waits
-from saga.machine.commands import EXECUTE, Merge, Wait
+from saga.machine.commands import EXECUTE, Merge
 from saga.machine.decide import Machine
-from saga.machine.failures import decide, ends_the_way_forward, verify
+from saga.machine.failures import decide, ends_the_way_forward, verify, wait_again
 from saga.machine.plan import PlannedStep
 from saga.machine.state import State
 
@@ -42,11 +42,8 @@ def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
     for index in undone:
         machine.compensate_again(steps[index], state.compensation_attempts.get(index, 1) + 1, at)
     for scheduled in waiting:
-        step = machine.plan.by_name[scheduled.step]
-        if scheduled.phase == EXECUTE and step.index not in state.retries:  # the saga has given up meanwhile
-            continue
-        left = max(0.0, scheduled.at + scheduled.delay - at)
-        machine.commands.append(Wait(step, scheduled.attempt, left, scheduled.phase))
+        if scheduled.phase != EXECUTE or scheduled in state.retries.values():  # else the saga has given up meanwhile
+            wait_again(machine, scheduled, at)
     if state.status is RUNNING:
         _go_forward(machine, at)
     operators.obey(machine, at)

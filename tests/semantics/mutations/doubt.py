@@ -286,7 +286,7 @@ OF_DOUBT = [
         "left = max(0.0, scheduled.at + scheduled.delay - at)",
         "left = scheduled.delay",
         DOUBT + " -k a_wait_that_is_over_is_not_begun_again",
-        file="saga/machine/resume.py",
+        file="saga/machine/failures.py",
     ),
     Mutant(
         "a join is lost in a crash",
