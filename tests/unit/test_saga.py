@@ -38,6 +38,26 @@ class Recorder(Task[int]):
             raise self.undo_error
 
 
+def test_what_a_task_puts_into_the_context_the_next_and_their_undoing_find() -> None:
+    seen: list[int] = []
+
+    def put(context: Context) -> None:
+        context.total = 1
+
+    def add(context: Context) -> None:
+        context.total += 1
+
+    def fail(context: Context) -> None:
+        seen.append(context.total)
+        raise ValueError
+
+    saga = Saga("s").add_task(step(put, lambda context: seen.append(context.total), name="put"))
+    context = Context()
+    saga.add_task(step(add)).add_task(step(fail)).try_execute(context)
+    assert seen == [2, 2]
+    assert context.total == 2
+
+
 @pytest.mark.parametrize(("count", "failing", "bad"), [(n, *case) for n in range(1, 6) for case in failures(n)])
 def test_every_undo_is_tried_last_first_whatever_fails(count: int, failing: int, bad: tuple[int, ...]) -> None:
     log: list[str] = []
