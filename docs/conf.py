@@ -25,7 +25,7 @@ autodoc_default_options = {"members": True}
 html_theme = "furo"
 html_title = f"saga {release}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 
 
 # -- names under which users import ---------------------------------------------------------------------------------------

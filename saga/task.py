@@ -40,29 +40,34 @@ class Task(Composing, Generic[T_co]):
     Subclass it with ``execute(context)`` and, where there is something to undo, ``compensate(context)``. ``T`` in
     ``Task[T]`` is the type ``execute`` returns, which ``context.result_of(TheTask)`` then has. One task object may serve
     many executions at once, so keep nothing about an execution on ``self``: that is what the context is for.
+
+    Its policies are attributes, of the class or of the object; :func:`saga.step` gives a step others.
+
+    :ivar name: the step's name, unique within a saga; the class's name where ``None``.
+    :ivar retry: when and how often ``execute`` is attempted again, a :class:`Retry`; once where ``None``.
+    :ivar timeout: the seconds an attempt of ``execute`` may take; any where ``None``.
+    :ivar on_error: what follows when ``execute`` failed for good: ``Compensate``, ``Skip``, or ``Retry(..., then=...)``.
+    :ivar compensation_retry: when and how often ``compensate`` is attempted again.
+    :ivar compensate_on_failure: whether the step is compensated too when its own ``execute`` raised.
+    :ivar pivot: whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they
+        succeed.
+    :ivar in_doubt: what to do when nobody knows whether ``execute`` took effect: ``InDoubt.COMPENSATE``, ``InDoubt.RERUN`` or
+        ``InDoubt.ASK``.
+    :ivar unknown_on: the errors of ``execute`` after which nobody knows whether it took effect: an exception class, a function
+        of the error, or a tuple of these such as ``(LOST_ANSWERS, MyError)``; the saga's where ``None``.
+    :ivar verification_retry: when and how often ``verify`` is attempted again, where it raises or does not know.
     """
 
     name: str | None = None
-    """The step's name; the class's name where ``None``. Unique within a saga."""
     retry: Retry | None = None
-    """When and how often ``execute`` is attempted again."""
     timeout: float | None = None
-    """Seconds an attempt of ``execute`` may take."""
     on_error: OnError | Retry = OnError.COMPENSATE
-    """What follows when ``execute`` failed for good: ``Compensate``, ``Skip``, or ``Retry(..., then=...)``."""
     compensation_retry: Retry | None = None
-    """When and how often ``compensate`` is attempted again."""
     compensate_on_failure: bool = False
-    """Whether the step is compensated too when its own ``execute`` raised."""
     pivot: bool = False
-    """Whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they succeed."""
     in_doubt: InDoubt = InDoubt.COMPENSATE
-    """What to do when nobody knows whether ``execute`` took effect: ``COMPENSATE``, ``RERUN`` or ``ASK``."""
     unknown_on: UnknownOn | None = None
-    """The errors of ``execute`` after which nobody knows whether it took effect; the saga's where ``None``. An exception class,
-    a function of the error, or a tuple of these: ``(LOST_ANSWERS, MyError)``."""
     verification_retry: Retry | None = None
-    """When and how often ``verify`` is attempted again, where it raises or does not know."""
 
     def execute(self, context: Any) -> T_co:
         """Do the work and return its result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import itertools
 import json
@@ -13,9 +14,13 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import get_origin
 
 import pytest
+
+import saga
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.rst"
@@ -123,18 +128,49 @@ def test_the_demo_command_runs(tmp_path: Path) -> None:
     assert "audit    passed" in ran.stdout
 
 
-def test_every_command_is_one_of_these_two() -> None:
-    assert len(shell_blocks()) == 2
+def test_the_first_command_installs_the_package_and_no_other_is_left_out() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    assert shell_blocks()[0] == f"pip install {setup['metadata']['name']}"
+    assert len(shell_blocks()) == 3
 
 
-def test_the_guide_is_linked() -> None:
-    links = re.findall(r"<(docs/[^>]+)>`_", README.read_text(encoding="utf-8"))
+def test_the_extras_for_users_are_told() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    told = re.findall(r"^``(\w+)``  ", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*told, "test", "lint", "types", "docs", "dev", "benchmarks"} == set(setup["options.extras_require"])
+
+
+def test_the_guide_is_linked_by_addresses_that_work_wherever_the_readme_is_shown() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    home = re.escape(f"{setup['metadata']['url']}/en/latest/")
+    readme = README.read_text(encoding="utf-8")
+    assert not re.search(r"<(?!https://)[^<>\s]+>`_", readme)
+    links = [f"docs/{page}.rst" for page in re.findall(rf"^\.\. _.+: {home}(.+)\.html$", readme, re.MULTILINE)]
     pages = {
         *(PROJECT / "docs" / "guide").glob("*.rst"),
         *(PROJECT / "docs").glob("*/index.rst"),
         *(PROJECT / "docs" / f"{name}.rst" for name in ("contributing", "features", "machine")),
     }
     assert {PROJECT / link for link in links} == pages
+
+
+def test_the_reference_begins_with_every_name_that_the_package_gives() -> None:
+    page = (PROJECT / "docs" / "api" / "index.rst").read_text(encoding="utf-8")
+    names = re.findall(r"^   \* - :(?:class|func|data):`~saga\.(\w+)`$", page, re.MULTILINE)
+    assert sorted(names) == sorted(saga.__all__)
+    for name, kind in re.findall(r"^   \* - :\w+:`~saga\.(\w+)`\n     - (.+)$", page, re.MULTILINE):
+        assert kind == kind_of(getattr(saga, name)), name
+
+
+def kind_of(thing: object) -> str:
+    if isinstance(thing, type):
+        return "enum" if issubclass(thing, Enum) else "protocol" if getattr(thing, "_is_protocol", False) else "class"
+    if get_origin(thing) is not None:
+        return "type alias"
+    return "function" if callable(thing) else type(thing).__name__
 
 
 def test_every_page_is_on_the_first_page() -> None:

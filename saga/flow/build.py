@@ -119,10 +119,21 @@ def step(
     :param verify: the callable that says what came of ``action`` where nobody knows: see :meth:`saga.Task.verify`. It gets the
         arguments that ``action`` gets.
     :param name: the step's name; the function's or the task's name where not given.
-    :param args: positional arguments for ``action``; ``kwargs``: its keyword arguments.
-    :param compensate_args: positional arguments for ``compensate``; ``compensate_kwargs``: its keyword arguments.
-    :param policies: ``retry``, ``timeout`` (seconds), ``on_error``, ``compensation_retry``, ``compensate_on_failure``,
-        ``in_doubt``, ``unknown_on``, ``verification_retry``, ``pivot``: see :class:`~saga.task.Task`.
+    :param args: positional arguments for ``action``.
+    :param kwargs: keyword arguments for ``action``.
+    :param compensate_args: positional arguments for ``compensate``.
+    :param compensate_kwargs: keyword arguments for ``compensate``.
+    :param policies: these take the place of the task's own, and :class:`~saga.task.Task` says more of each:
+
+        * ``retry``: when and how often ``action`` is attempted again, a :class:`Retry`;
+        * ``timeout``: the seconds an attempt of it may take;
+        * ``on_error``: what follows when it failed for good: ``Compensate``, ``Skip``, or ``Retry(..., then=...)``;
+        * ``compensation_retry``: when and how often ``compensate`` is attempted again;
+        * ``compensate_on_failure``: whether the step is compensated too when its own ``action`` raised;
+        * ``in_doubt``: what to do when nobody knows whether it took effect, an :class:`InDoubt`;
+        * ``unknown_on``: the errors after which nobody knows that;
+        * ``verification_retry``: when and how often ``verify`` is attempted again;
+        * ``pivot``: whether the saga cannot be undone any more once the step has succeeded.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
     if policies:

@@ -140,7 +140,8 @@ def test_a_stored_policy_that_is_not_known_is_refused_by_name() -> None:
 def test_the_documentation_names_it(policy: str) -> None:
     rows = re.findall(r"^``(\w+)``  ", (DOCS / "guide" / "tasks.rst").read_text(encoding="utf-8"), re.MULTILINE)
     assert policy in rows, f"docs/guide/tasks.rst: the table of policies has no {policy}"
-    assert f"``{policy}``" in (step.__doc__ or ""), f"saga/flow/build.py: the docstring of step() has no {policy}"
+    assert f"* ``{policy}``: " in (step.__doc__ or ""), f"saga/flow/build.py: the docstring of step() does not explain {policy}"
+    assert f":ivar {policy}: " in (Task.__doc__ or ""), f"saga/task.py: the docstring of Task does not explain {policy}"
 
 
 def test_every_field_of_a_retry_is_kept_in_a_stored_block() -> None:
