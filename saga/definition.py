@@ -12,6 +12,7 @@ from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
 from saga.machine import Machine, Plan, PlannedStep, check_timeout
+from saga.names import checked_name
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
@@ -102,13 +103,15 @@ class Definition:
     lease: float = 30.0
 
     def check(self) -> None:
-        """Refuse what is wrong.
+        """Refuse what is wrong. Names become plain strings.
 
         :raises SagaDefinitionError: the text says what.
         """
-        name = self.name
-        if not isinstance(name, str) or not name.strip():
-            raise SagaDefinitionError(f"a saga's name is a non-empty string, not {name!r}")
+        name = checked_name(self.name, "the saga's name")
+        version = checked_name(self.version, f"saga {name!r}: version")
+        compatible = frozenset(checked_name(one, f"saga {name!r}: one of compatible_with") for one in self.compatible_with)
+        for attribute, plain in (("name", name), ("version", version), ("compatible_with", compatible)):
+            object.__setattr__(self, attribute, plain)
         check_timeout(self.timeout, f"saga {name!r}: timeout")
         check_timeout(self.lease, f"saga {name!r}: lease")
         if self.on_compensation_failure is not None and not callable(self.on_compensation_failure):
@@ -116,9 +119,6 @@ class Definition:
                 f"saga {name!r}: on_compensation_failure is {self.on_compensation_failure!r}; give a function of "
                 "(context, step name, error)"
             )
-        for what, text in (("version", self.version), *(("compatible_with", one) for one in self.compatible_with)):
-            if not isinstance(text, str) or not text:
-                raise SagaDefinitionError(f"saga {name!r}: {what} has {text!r}; give a non-empty string")
 
     def machine(self, saga_id: str) -> Machine:
         """Return the machine of a new execution."""
@@ -163,10 +163,8 @@ def inputs(
                 f"saga {definition.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
             )
         context = Context(context)
-    if saga_id is None:
-        saga_id = os.urandom(16).hex()
-    elif not isinstance(saga_id, str) or not saga_id:
-        raise SagaDefinitionError(f"saga {definition.name!r}: saga_id is {saga_id!r}; give a non-empty string")
+    named = f"saga {definition.name!r}: saga_id"
+    saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, named)
     if store is None and definition.plan.receives:
         raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {GIVE_A_STORE}")
     set_binding(context, Binding(definition.plan, definition.name, saga_id))

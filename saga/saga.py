@@ -112,6 +112,7 @@ class Saga(Composing):
             lease=lease,
         )
         self._draft.check()
+        self.name, self.version = self._draft.name, self._draft.version
         self._flows: tuple[Flow, ...] = ()
         self._definition: Definition | None = None
         self._lock = threading.Lock()

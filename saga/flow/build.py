@@ -13,6 +13,7 @@ from saga.flow.functions import FunctionTask, function_name
 from saga.flow.methods import MethodStep
 from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Policies, Sequence, Step, check_policies
 from saga.flow.wrapped import Breaker
+from saga.names import checked_name
 from saga.policy import Compensate, InDoubt, OnError, Retry, is_seconds
 from saga.task import Task
 
@@ -81,7 +82,7 @@ def timer(seconds: float, *, name: str | None = None) -> Pause:
     """Return a step that lets ``seconds`` pass. With a store it goes on across restarts."""
     if not is_seconds(seconds) or seconds == 0:
         raise SagaDefinitionError(f"timer(): seconds is {seconds!r}; give a number above 0")
-    return Pause(name if name is not None else f"timer {seconds:g} s", float(seconds))
+    return Pause(_pause_name(name, "timer()", f"timer {seconds:g} s"), float(seconds))
 
 
 def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError = Compensate) -> Pause:
@@ -89,11 +90,14 @@ def receive(signal: str, *, name: str | None = None, timeout: float | None = Non
 
     :param signal: its name; :param timeout: seconds to wait; :param on_error: what follows when it does not come in time.
     """
-    if not isinstance(signal, str) or not signal:
-        raise SagaDefinitionError(f"receive(): the signal is {signal!r}; give its name")
+    signal = checked_name(signal, "receive(): signal")
     if timeout is not None and (not is_seconds(timeout) or timeout == 0):
         raise SagaDefinitionError(f"receive(): timeout is {timeout!r}; give seconds above 0, or None for no limit")
-    return Pause(name if name is not None else signal, timeout, signal, {"on_error": on_error})
+    return Pause(_pause_name(name, "receive()", signal), timeout, signal, {"on_error": on_error})
+
+
+def _pause_name(given: str | None, where: str, otherwise: str) -> str:
+    return otherwise if given is None else checked_name(given, f"{where}: name")
 
 
 def step(

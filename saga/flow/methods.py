@@ -10,6 +10,7 @@ from typing import Any, Final, Unpack, overload
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name
 from saga.flow.nodes import Fallback, Flow, Parallel, Policies, Sequence, Step, check_policies
+from saga.names import checked_name
 
 __all__ = ["MethodStep", "bind", "saga_step"]
 
@@ -32,7 +33,7 @@ class MethodStep(Flow):
         self.function = function
         self.compensation_function = _function_of(compensation_function)
         self.verification_function = _function_of(verification_function)
-        self.name = name if name is not None else function_name(function)
+        self.name = checked_name(name if name is not None else function_name(function), "the step's name", function)
         self.policies = policies or {}
         self.saga = saga
         self.__doc__ = function.__doc__

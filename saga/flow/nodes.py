@@ -11,6 +11,7 @@ from typing import Any, Final, TypedDict
 
 from saga.composing import Flow
 from saga.errors import SagaDefinitionError
+from saga.names import checked_name
 from saga.policy import InDoubt, OnError, Retry, UnknownOn
 from saga.task import Task
 
@@ -41,6 +42,9 @@ class Step(Flow):
     task: Task[Any] | type[Task[Any]]
     name: str
     policies: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", checked_name(self.name, "the step's name", self.task))
 
 
 @dataclass(frozen=True, slots=True)

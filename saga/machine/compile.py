@@ -118,8 +118,6 @@ class _Compiler:
 
     def add_step(self, flow: Step, prefix: str, scope: int, pause: Pause | None = None) -> _Part:
         plan, name = self.plan, flow.name
-        if not isinstance(name, str) or not name.strip():
-            raise SagaDefinitionError(f"saga {self.saga!r}: task {flow.task!r}: its name is {name!r}; give a non-empty string")
         name = prefix + name
         if name in plan.by_name:
             given = f"<{flow.task.__name__} task>" if isinstance(flow.task, type) else repr(flow.task)

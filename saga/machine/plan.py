@@ -197,7 +197,7 @@ class Plan:
         """The same for the same names, the same shape and the same rules of undoing, and only then."""
         import hashlib  # costs more to import than all of this package: only who stores executions needs it
 
-        return hashlib.sha256(self._shape.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return hashlib.sha256(self._shape.encode()).hexdigest()[:16]
 
     def find(self, wanted: object) -> list[str]:
         """Return the names of the steps a task class, a task or a name (or the last part of one) stands for."""

@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
+from saga.names import LONGEST
 from saga.storage.protocol import Entry, Lease, NewExecution, Page, StoredExecution
 
 __all__ = [
@@ -36,9 +37,6 @@ CLAIMABLE = ("running", "compensating")
 
 TERMINAL = ("completed", "compensated", "stuck")
 STATUSES = CLAIMABLE + TERMINAL
-
-LONGEST = 200
-"""Characters in an id, a name, a version, a fingerprint, a digest or an owner, at most."""
 
 END_OF_TIME = 1e300
 """Later than every execution; a number and no infinity, which MySQL does not have."""

@@ -172,12 +172,9 @@ def test_another_saga_is_refused(store: Store) -> None:
 
 def test_a_wrong_id_is_refused_before_anything_runs(store: Store) -> None:
     order = Order()
-    for wrong in ("", 7):
-        with pytest.raises(SagaDefinitionError, match="give a non-empty string"):
+    for wrong in ("", 7, "x" * 201, "a\0b", "\ud800"):
+        with pytest.raises(SagaDefinitionError, match="saga 'order': saga_id is "):
             order.saga().execute(saga_id=wrong, store=store)  # type: ignore[arg-type]
-    for wrong in ("x" * 201, "a\0b", "\ud800"):
-        with pytest.raises(StorageError, match="saga_id must"):
-            order.saga().execute(saga_id=wrong, store=store)
     assert not order.calls
 
 

@@ -486,12 +486,6 @@ def test_times_that_make_no_sense_are_refused(seconds: Any) -> None:
             receive("x", timeout=seconds)
 
 
-@pytest.mark.parametrize("signal", ["", None, 5])
-def test_signals_without_a_name_are_refused(signal: Any) -> None:
-    with pytest.raises(SagaDefinitionError, match="give its name"):
-        receive(signal)
-
-
 def test_two_steps_of_one_name_are_refused() -> None:
     with pytest.raises(SagaDefinitionError, match="used twice"):
         _ = saga_of(receive("x"), receive("x")).plan

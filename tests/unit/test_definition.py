@@ -29,9 +29,9 @@ def definition(**parts: Any) -> Definition:
 @pytest.mark.parametrize(
     ("parts", "text"),
     [
-        ({"name": ""}, "a saga's name is a non-empty string, not ''"),
-        ({"name": " \n"}, "a saga's name is a non-empty string, not ' \\n'"),
-        ({"name": None}, "a saga's name is a non-empty string, not None"),
+        ({"name": ""}, "the saga's name is ''; give a str that is not blank"),
+        ({"name": " \n"}, "the saga's name is ' \\n'; give a str that is not blank"),
+        ({"name": None}, "the saga's name is None (NoneType); give a str, such as str(...) of it"),
         ({"timeout": 0}, "saga 's': timeout is 0; give seconds as a number above 0, or None for no limit"),
         ({"timeout": -1.0}, "saga 's': timeout is -1.0; give seconds as a number above 0, or None for no limit"),
         ({"timeout": True}, "saga 's': timeout is True; give seconds as a number above 0, or None for no limit"),
@@ -42,10 +42,13 @@ def definition(**parts: Any) -> Definition:
             {"on_compensation_failure": 3},
             "saga 's': on_compensation_failure is 3; give a function of (context, step name, error)",
         ),
-        ({"version": ""}, "saga 's': version has ''; give a non-empty string"),
-        ({"version": 2}, "saga 's': version has 2; give a non-empty string"),
-        ({"compatible_with": frozenset([2])}, "saga 's': compatible_with has 2; give a non-empty string"),
-        ({"compatible_with": frozenset([""])}, "saga 's': compatible_with has ''; give a non-empty string"),
+        ({"version": ""}, "saga 's': version is ''; give a str that is not blank"),
+        ({"version": 2}, "saga 's': version is 2 (int); give a str, such as str(...) of it"),
+        (
+            {"compatible_with": frozenset([2])},
+            "saga 's': one of compatible_with is 2 (int); give a str, such as str(...) of it",
+        ),
+        ({"compatible_with": frozenset([""])}, "saga 's': one of compatible_with is ''; give a str that is not blank"),
     ],
 )
 def test_what_is_wrong_is_refused_with_this_text(parts: dict[str, Any], text: str) -> None:

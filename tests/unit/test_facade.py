@@ -17,9 +17,9 @@ def fail() -> None:
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (lambda: Saga(""), "a saga's name is a non-empty string, not ''"),
-        (lambda: Saga(" "), "a saga's name is a non-empty string, not ' '"),
-        (lambda: Saga(3), "a saga's name is a non-empty string, not 3"),  # type: ignore[arg-type]
+        (lambda: Saga(""), "the saga's name is ''; give a str that is not blank"),
+        (lambda: Saga(" "), "the saga's name is ' '; give a str that is not blank"),
+        (lambda: Saga(3), "the saga's name is 3 (int); give a str, such as str(...) of it"),  # type: ignore[arg-type]
         (lambda: Saga("s", timeout=0), "saga 's': timeout is 0; give seconds as a number above 0, or None for no limit"),
         (
             lambda: Saga("s", on_compensation_failure=3),  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def fail() -> None:
         ),
         (
             lambda: Saga("s").add_task(step(fail)).execute(saga_id=""),
-            "saga 's': saga_id is ''; give a non-empty string",
+            "saga 's': saga_id is ''; give a str that is not blank",
         ),
         (
             lambda: Saga("outer").add_task(Saga("inner", timeout=1).add_task(step(fail))),

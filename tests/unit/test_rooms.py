@@ -29,6 +29,7 @@ _INSIDE: Final = {
     "result",
     "definition",
     "lost_answers",
+    "names",
 }
 
 #: For each room of ``saga/`` (a module, or a package with all that is in it) the other rooms that it may import, whether at the
@@ -37,20 +38,21 @@ ROOMS: Final[dict[str, set[str]]] = {
     # the words
     "errors": set(),
     "composing": set(),
+    "names": {"errors"},
     "events": set(),
     "policy": {"composing", "errors"},
     "lost_answers": set(),
     "task": {"composing", "policy"},
     "context": {"errors", "task"},
     # what decides: no driver, journal, store or clock
-    "flow": {"composing", "errors", "policy", "task"},
-    "machine": {"errors", "events", "flow", "lost_answers", "policy", "task"},
+    "flow": {"composing", "errors", "names", "policy", "task"},
+    "machine": {"errors", "events", "flow", "lost_answers", "names", "policy", "task"},
     # what is told
     "result": {"context", "errors", "events", "machine", "task"},
-    "definition": {"context", "errors", "events", "machine"},
+    "definition": {"context", "errors", "events", "machine", "names"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE,
-    "storage": {"errors"},
+    "storage": {"errors", "names"},
     "durable": _INSIDE | {"drivers", "storage"},
     "diagram": _INSIDE,
     "logging": {"errors", "events"},

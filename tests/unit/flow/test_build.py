@@ -140,11 +140,11 @@ def test_flows_compose() -> None:
         ),
         (
             lambda: Saga("s").add_task(step(noop, name=" ")).plan,
-            "saga 's': task <function task 'noop'>: its name is ' '; give a non-empty string",
+            "the step's name of <function task 'noop'> is ' '; give a str that is not blank",
         ),
         (
             lambda: Saga("s").add_task(step(noop, name=3)).plan,  # type: ignore[arg-type]
-            "saga 's': task <function task 'noop'>: its name is 3; give a non-empty string",
+            "the step's name of <function task 'noop'> is 3 (int); give a str, such as str(...) of it",
         ),
         (
             lambda: Saga("s").add_task(type("Idle", (Task,), {})).plan,

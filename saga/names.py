@@ -1,0 +1,43 @@
+"""Names and ids: what sagas, versions, steps, signals and executions may be called. The same with and without a store.
+
+Whatever names a thing is looked at here before anything runs, so that no store and no log is the first to find it wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from saga.errors import SagaDefinitionError
+
+__all__ = ["LONGEST", "checked_name"]
+
+LONGEST: Final = 200
+"""Characters in a name or an id, at most: what the columns of every store take."""
+
+# NUL and lone surrogates cannot be stored everywhere. What ends a line, or does worse in a terminal, forges lines of a log.
+_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def checked_name(text: Any, what: str, of: object = None) -> str:
+    """Return a name or an id as a plain ``str``: 1 to 200 characters, no control characters, no lone surrogates, not blank.
+
+    :param what: what is named so, for the error: ``saga 'order': saga_id``; ``of``: whose that is, where there is more to say.
+    :raises SagaDefinitionError: it is none; the text says what to write instead.
+    """
+    if type(text) is str and text.isascii() and text.isprintable() and len(text) <= LONGEST and text.strip():
+        return text  # nearly all of them
+    if of is not None:
+        what = f"{what} of {of!r}"
+    if not isinstance(text, str):
+        raise SagaDefinitionError(f"{what} is {text!r} ({type(text).__name__}); give a str, such as str(...) of it")
+    plain: str = str.__str__(text)  # a subclass, such as a StrEnum, is written in another way here and there
+    if not plain.strip():
+        raise SagaDefinitionError(f"{what} is {plain!r}; give a str that is not blank")
+    if len(plain) > LONGEST:
+        raise SagaDefinitionError(f"{what} is {plain[:20]!r}... of {len(plain)} characters; give one of at most {LONGEST}")
+    if unfit := _UNFIT.search(plain):
+        raise SagaDefinitionError(
+            f"{what} is {plain!r}; {unfit[0]!r} cannot be in a name or an id: leave it out, or percent-encode it"
+        )
+    return plain
