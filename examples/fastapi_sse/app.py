@@ -26,7 +26,7 @@ from orders import Ledger, Order, place_order
 from pydantic import BaseModel, Field
 
 from saga import Status, StepRecord
-from saga.errors import SagaExecutionException, SagaIdTakenError, StorageError
+from saga.errors import SagaExecutionException, SagaIdTakenError, StorageError, UnknownExecutionError
 from saga.operations import JournalLine, Operations
 from saga.recovery import Recovery
 from saga.storage.opened import store_of
@@ -65,15 +65,21 @@ def create_app() -> FastAPI:
 
     @app.post("/orders", status_code=202)
     def start(order: NewOrder) -> JSONResponse:
-        """Start an order, in the background. Starting one twice starts it once."""
-        if store.get(order.order_id) is None:
+        """Start an order, in the background. Starting one twice starts it once; another one cannot have its id."""
+        wanted = Order(**order.model_dump())
+        try:
+            known = saga.load(order.order_id).context
+        except UnknownExecutionError:
             try:
                 # The order is stored when this returns; its steps run as the records are asked for: by a worker, who
                 # does not care whether any client listens.
-                records = saga.stream(Order(**order.model_dump()), saga_id=order.order_id)
-            except SagaIdTakenError as error:
+                records = saga.stream(wanted, saga_id=order.order_id)
+            except SagaIdTakenError as error:  # by another that came in the same moment
                 raise HTTPException(409, str(error)) from error
             workers.submit(run, records)
+        else:
+            if known != wanted:
+                raise HTTPException(409, f"there is another order with the id {order.order_id!r}")
         return JSONResponse({"events": f"/orders/{order.order_id}/events"}, 202)
 
     @app.get("/orders/{order_id}/events")

@@ -174,6 +174,15 @@ def test_starting_an_order_twice_starts_it_once(server: Server) -> None:
     assert len(server.effects()) == 3
 
 
+def test_another_order_under_an_id_that_is_taken_is_refused(server: Server) -> None:
+    path = server.place("A7")
+    other = {"order_id": "A7", "sku": "PIANO", "card": "9999"}
+    assert server.client.post("/orders", json=other).status_code == 409
+    list(server.listen(path))
+    assert server.client.post("/orders", json=other).status_code == 409
+    assert server.place("A7") == path
+
+
 @pytest.mark.parametrize(
     ("method", "path", "arguments", "status"),
     [
