@@ -20,6 +20,7 @@ from saga.events import OperatorActed, SagaCompensating, Status
 from saga.machine import ACTIONS, Standing, check, standing_of, status_after
 from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
+from saga.storage.rules import check_number
 
 if TYPE_CHECKING:
     from saga.saga import Saga
@@ -92,8 +93,11 @@ class Operations:
         :param status: one :class:`~saga.events.Status`, or several.
         :param older_than: only those created at least so many seconds ago; :param newer_than: at most.
         :param after: the ``next`` of the page before.
-        :raises ValueError: there is no such status, or the cursor is wrong.
+        :raises ValueError: there is no such status, the cursor is wrong, or a number is no finite one.
         """
+        for what, age in (("older_than", older_than), ("newer_than", newer_than)):
+            if age is not None:
+                check_number(what, age)
         now = self.store.now()
         return self.store.list(
             status=None if status is None else _statuses(status),
@@ -153,8 +157,11 @@ class Operations:
     def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
         """Delete ended executions last written at least ``older_than`` seconds ago. Return how many.
 
-        :raises ValueError: a status is not terminal.
+        :raises ValueError: a status is not terminal, or ``older_than`` is no finite number of at least 0.
         """
+        check_number("older_than", older_than)
+        if older_than < 0:
+            raise ValueError(f"older_than is {older_than!r}; give the seconds for which nothing was written, 0 or more")
         before, count = self.store.now() - older_than, 0
         while deleted := self.store.purge(updated_before=before, status=_statuses(status)):
             count += deleted

@@ -31,7 +31,7 @@ class MemoryStore(Store):
         return self._clock()
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
-        status = rules.check_new(new, owner)
+        status = rules.check_new(new, owner, lease_seconds)
         with self._lock:
             if existing := self.get(new.saga_id):
                 return existing
@@ -103,7 +103,7 @@ class MemoryStore(Store):
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
-        rules.check_claim(owner, limit)
+        rules.check_claim(owner, lease_seconds, limit)
         with self._lock:
             self._refuse_if_closed()
             now = self._clock()
@@ -118,6 +118,7 @@ class MemoryStore(Store):
             return [self._claimed(row, owner, now, lease_seconds, recovery=saga_id is None) for row in found[:limit]]
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+        rules.check_number("lease_seconds", lease_seconds)
         beats = []
         with self._lock:
             now = self._clock()
@@ -130,6 +131,7 @@ class MemoryStore(Store):
         return beats
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+        rules.check_number("delay", delay)
         with self._lock:
             row = self._held_by(lease)
             if row is not None:
@@ -163,8 +165,9 @@ class MemoryStore(Store):
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
+        rules.check_page(created_before, created_after, limit)
         statuses = rules.statuses_of(status)
-        bound = rules.bound_of(after, created_before, limit)
+        bound = rules.bound_of(after, created_before)
         with self._lock:
             self._refuse_if_closed()
             found = [
@@ -179,7 +182,7 @@ class MemoryStore(Store):
         return rules.page_of(found, limit)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
-        statuses = rules.check_terminal(status)
+        statuses = rules.check_purge(updated_before, status, limit)
         with self._lock:
             self._refuse_if_closed()
             now = self._clock()

@@ -37,7 +37,7 @@ class PostgresStore(Store):
         same time; where more than a few threads wait to do so, what they append goes to the server in one statement.
     :param patience: seconds to go on trying when the connection breaks.
     :raises StorageError: the server cannot be reached, or the tables were written by a later release.
-    :raises ValueError: ``schema`` or ``prefix`` is not a plain name.
+    :raises ValueError: ``schema`` or ``prefix`` is not a plain name, or a number none that can be.
     """
 
     def __init__(
@@ -49,9 +49,12 @@ class PostgresStore(Store):
         max_connections: int = 16,
         patience: float = 10.0,
     ) -> None:
+        rules.check_patience("patience", patience)
         self._sql = Statements(schema, prefix)
         self._patience = patience
         self._parameters = parameters_of(conninfo)
+        if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
+            raise ValueError(f"max_connections must be a whole number of at least 1, not {max_connections!r}")
         self._max_connections = max_connections
         self._pool = self._new_pool()
         try:
@@ -66,7 +69,7 @@ class PostgresStore(Store):
         return now
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
-        status = rules.check_new(new, owner)
+        status = rules.check_new(new, owner, lease_seconds)
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
         statement, rest = self._sql.adding("create", entries)
         values = (*keys, lease_seconds, lease_seconds, *rest)
@@ -151,7 +154,7 @@ class PostgresStore(Store):
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
-        rules.check_claim(owner, limit)
+        rules.check_claim(owner, lease_seconds, limit)
         take = (owner, lease_seconds, lease_seconds, int(saga_id is None))
         wanted = None if names is None else sorted(set(names))
         if saga_id is not None:
@@ -166,6 +169,7 @@ class PostgresStore(Store):
         return [StoredExecution(*row[1:]) for row in sorted(rows)]
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+        rules.check_number("lease_seconds", lease_seconds)
         if not leases:
             return []
         saga_ids, epochs = [lease.saga_id for lease in leases], [lease.epoch for lease in leases]
@@ -173,6 +177,7 @@ class PostgresStore(Store):
         return [Beat(*row) for row in rows]
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+        rules.check_number("delay", delay)
         values = (delay, got_on, int(untried), lease.saga_id, lease.owner, lease.epoch)
         self._run(lambda connection, again: connection.execute(self._sql.release, values, prepare=True))
 
@@ -205,8 +210,9 @@ class PostgresStore(Store):
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
+        rules.check_page(created_before, created_after, limit)
         statuses = rules.statuses_of(status)
-        created, saga_id = rules.bound_of(after, created_before, limit)
+        created, saga_id = rules.bound_of(after, created_before)
         if not statuses:
             return Page((), None)
         start = -rules.END_OF_TIME if created_after is None else created_after
@@ -217,7 +223,7 @@ class PostgresStore(Store):
         return rules.page_of([StoredExecution(*row) for row in rows], limit)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
-        statuses = rules.check_terminal(status)
+        statuses = rules.check_purge(updated_before, status, limit)
 
         def work(connection: Connection, again: bool) -> int:
             with connection.transaction():

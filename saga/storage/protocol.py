@@ -5,7 +5,8 @@ transaction: it has happened wholly and durably when it returns, and not at all 
 broke in a commit; a store finds out which before it raises. All methods may be called from many threads at once.
 
 Times are seconds since the epoch on the store's own clock, which is the database server's where there is one, so that hosts
-whose clocks differ agree on whose lease has run out.
+whose clocks differ agree on whose lease has run out. A time or a number of seconds that is not finite, or none at all (such as
+``True`` or ``"60"``), is a ``ValueError`` before anything is done: databases do not agree on what is before NaN.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class Store(Protocol):
         :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has
             not run out is still respected.
         :param limit: how many at most, at least 1. There may be fewer than there are while others claim at the same time.
-        :raises ValueError: ``limit`` is less than 1.
+        :raises ValueError: ``limit`` is no whole number of at least 1.
         """
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
@@ -228,7 +229,8 @@ class Store(Protocol):
         :param created_before: only those created before; :param created_after: only those created at or after.
         :param limit: how many at most, at least 1.
         :param after: the cursor of the page before.
-        :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is less than 1.
+        :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is no whole
+            number of at least 1.
         """
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:

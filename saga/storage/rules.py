@@ -21,8 +21,11 @@ __all__ = [
     "bound_of",
     "check_claim",
     "check_new",
+    "check_number",
+    "check_page",
+    "check_patience",
+    "check_purge",
     "check_status",
-    "check_terminal",
     "closed",
     "is_id",
     "lease_lost",
@@ -37,6 +40,9 @@ CLAIMABLE = ("running", "compensating")
 
 TERMINAL = ("completed", "compensated", "stuck")
 STATUSES = CLAIMABLE + TERMINAL
+
+MOST = 2**31 - 2
+"""Executions that one call asks for, at most."""
 
 END_OF_TIME = 1e300
 """Later than every execution; a number and no infinity, which MySQL does not have."""
@@ -66,13 +72,40 @@ def is_id(text: object) -> bool:
     return _fault(text, empty=False) is None
 
 
-def check_new(new: NewExecution, owner: str) -> str:
+def check_number(name: str, value: float) -> None:
+    """Check a time, or a number of seconds.
+
+    :raises ValueError: it is no number, or one that not all stores compare alike: NaN and the infinities.
+    """
+    if type(value) is float and -END_OF_TIME <= value <= END_OF_TIME:
+        return  # nearly all of them
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -END_OF_TIME <= value <= END_OF_TIME:
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+
+
+def check_patience(name: str, seconds: float) -> None:
+    """Check for how long something is to be tried.
+
+    :raises ValueError: it is no finite number of at least 0.
+    """
+    check_number(name, seconds)
+    if seconds < 0:
+        raise ValueError(f"{name} must be at least 0 seconds, not {seconds!r}")
+
+
+def _check_limit(limit: int) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST:
+        raise ValueError(f"limit must be a whole number of at least 1, and of at most {MOST}, not {limit!r}")
+
+
+def check_new(new: NewExecution, owner: str, lease_seconds: float) -> str:
     """Check an execution before it is stored; return its status as a plain string.
 
     :raises StorageError: a key is too long, holds NUL, or is empty where it must not be.
-    :raises ValueError: the status is unknown.
+    :raises ValueError: the status is unknown, or the lease's length no finite number.
     """
     status = check_status(new.status)
+    check_number("lease_seconds", lease_seconds)
     keys = {"saga_id": new.saga_id, "name": new.name, "owner": owner}
     others = {"version": new.version, "fingerprint": new.fingerprint, "digest": new.digest}
     for key, text in (keys | others).items():
@@ -81,16 +114,16 @@ def check_new(new: NewExecution, owner: str) -> str:
     return status
 
 
-def check_claim(owner: str, limit: int) -> None:
-    """Check who claims, and how many.
+def check_claim(owner: str, lease_seconds: float, limit: int) -> None:
+    """Check who claims, for how long, and how many.
 
     :raises StorageError: the owner cannot be stored.
-    :raises ValueError: ``limit`` is less than 1.
+    :raises ValueError: ``lease_seconds`` or ``limit`` is no such number.
     """
+    check_number("lease_seconds", lease_seconds)
+    _check_limit(limit)
     if fault := _fault(owner, empty=False):
         raise StorageError(f"owner {fault}: {owner!r}")
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
 
 
 def check_status(status: str) -> str:
@@ -103,11 +136,13 @@ def check_status(status: str) -> str:
     return str(status)
 
 
-def check_terminal(status: Collection[str]) -> list[str]:
-    """Return the statuses, each once.
+def check_purge(updated_before: float, status: Collection[str], limit: int) -> list[str]:
+    """Check what is to be purged; return the statuses, each once.
 
-    :raises ValueError: one is not terminal.
+    :raises ValueError: a status is not terminal, or a number none that all stores compare alike.
     """
+    check_number("updated_before", updated_before)
+    _check_limit(limit)
     for one in status:
         if one not in TERMINAL:
             raise ValueError(f"only terminal executions are purged ({', '.join(TERMINAL)}), not {one!r}")
@@ -133,13 +168,22 @@ def page_of(found: Sequence[StoredExecution], limit: int) -> Page:
     return Page(tuple(found[:limit]), cursor)
 
 
-def bound_of(after: str | None, created_before: float | None, limit: int) -> tuple[float, str]:
+def check_page(created_before: float | None, created_after: float | None, limit: int) -> None:
+    """Check the numbers of a listing.
+
+    :raises ValueError: one is none that all stores compare alike.
+    """
+    for name, value in (("created_before", created_before), ("created_after", created_after)):
+        if value is not None:
+            check_number(name, value)
+    _check_limit(limit)
+
+
+def bound_of(after: str | None, created_before: float | None) -> tuple[float, str]:
     """Return the time and id below which a page begins: its executions come before it in (created, id).
 
-    :raises ValueError: the cursor is none of :func:`page_of`'s, or ``limit`` is less than 1.
+    :raises ValueError: the cursor is none of :func:`page_of`'s.
     """
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
     # No id is empty: (created_before, "") is below every execution that was created then.
     bound = (END_OF_TIME if created_before is None else created_before, "")
     if after is None:

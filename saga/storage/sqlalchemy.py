@@ -38,6 +38,7 @@ class SQLAlchemyStore(Store):
     """
 
     def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float = 10.0, **options: Any) -> None:
+        rules.check_patience("patience", patience)
         self._patience = patience
         self._closed = False
         self._pid = os.getpid()
@@ -60,7 +61,7 @@ class SQLAlchemyStore(Store):
         return now
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
-        status = rules.check_new(new, owner)
+        status = rules.check_new(new, owner, lease_seconds)
         if len({entry.seq for entry in entries}) < len(entries):
             raise rules.already_stored(new.saga_id, entries)
         tried_again = False
@@ -164,7 +165,7 @@ class SQLAlchemyStore(Store):
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
-        rules.check_claim(owner, limit)
+        rules.check_claim(owner, lease_seconds, limit)
         if saga_id is not None and not rules.is_id(saga_id):
             return []
         saga = self._tables.saga
@@ -181,6 +182,7 @@ class SQLAlchemyStore(Store):
         return self._run(work)
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+        rules.check_number("lease_seconds", lease_seconds)
         saga, inbox = self._tables.saga, self._tables.inbox
         mail = sa.exists().where(inbox.c.saga_id == saga.c.id).label("mail")
 
@@ -197,6 +199,7 @@ class SQLAlchemyStore(Store):
         return self._run(work) if leases else []
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+        rules.check_number("delay", delay)
         change = self._sql.release(lease, delay, got_on, untried)
         self._run(lambda connection, again: connection.execute(change).close())
 
@@ -240,15 +243,16 @@ class SQLAlchemyStore(Store):
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
+        rules.check_page(created_before, created_after, limit)
         statuses = rules.statuses_of(status)
-        bound = rules.bound_of(after, created_before, limit)
+        bound = rules.bound_of(after, created_before)
         if not statuses:
             return Page((), None)
         page = self._sql.listing(statuses, name, bound, created_after, limit)
         return rules.page_of([StoredExecution(*row) for row in self._read(page)], limit)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
-        statuses = rules.check_terminal(status)
+        statuses = rules.check_purge(updated_before, status, limit)
         saga, journal, inbox = self._tables.saga, self._tables.journal, self._tables.inbox
 
         def work(connection: sa.Connection, again: bool) -> int:

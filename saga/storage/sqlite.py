@@ -51,7 +51,7 @@ class SqliteStore(Store):
         return self._clock()
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
-        status = rules.check_new(new, owner)
+        status = rules.check_new(new, owner, lease_seconds)
         values = sql.rows_of(Lease(new.saga_id, owner, 1), entries)
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
 
@@ -140,7 +140,7 @@ class SqliteStore(Store):
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
-        rules.check_claim(owner, limit)
+        rules.check_claim(owner, lease_seconds, limit)
         if saga_id is not None and not rules.is_id(saga_id):
             return []
 
@@ -166,6 +166,8 @@ class SqliteStore(Store):
         return self._write(apply)
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+        rules.check_number("lease_seconds", lease_seconds)
+
         def apply(connection: sqlite3.Connection) -> list[Beat]:
             now = self._clock()
             until = now + lease_seconds
@@ -178,6 +180,8 @@ class SqliteStore(Store):
         return self._write(apply) if leases else []
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+        rules.check_number("delay", delay)
+
         def apply(connection: sqlite3.Connection) -> None:
             now = self._clock()
             connection.execute(sql.RELEASE, (now + delay, now, got_on, untried, lease.saga_id, lease.epoch, lease.owner))
@@ -211,8 +215,9 @@ class SqliteStore(Store):
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
+        rules.check_page(created_before, created_after, limit)
         statuses = rules.statuses_of(status)
-        created, saga_id = rules.bound_of(after, created_before, limit)
+        created, saga_id = rules.bound_of(after, created_before)
         if not statuses:
             return Page((), None)
         start = -rules.END_OF_TIME if created_after is None else created_after
@@ -223,7 +228,7 @@ class SqliteStore(Store):
         return rules.page_of([StoredExecution(*row) for row in rows], limit)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
-        statuses = rules.check_terminal(status)
+        statuses = rules.check_purge(updated_before, status, limit)
 
         def apply(connection: sqlite3.Connection) -> int:
             now = self._clock()

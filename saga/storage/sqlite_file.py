@@ -32,13 +32,14 @@ class SqliteFile:
     :param synchronous: what SQLite's setting of this name is to be.
     :param busy_timeout: seconds to wait for another process that writes.
     :raises StorageError: it cannot be opened, is not a database, or was written by a later release; or SQLite is too old.
-    :raises ValueError: SQLite has no such setting.
+    :raises ValueError: SQLite has no such setting, or ``busy_timeout`` is no finite number of at least 0.
     :ivar path: where it is, absolute.
     """
 
     def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout: float) -> None:
         if synchronous not in ("EXTRA", "FULL", "NORMAL", "OFF"):
             raise ValueError(f"synchronous must be EXTRA, FULL, NORMAL or OFF, not {synchronous!r}")
+        rules.check_patience("busy_timeout", busy_timeout)
         if sqlite3.sqlite_version_info < (3, 35):
             raise StorageError(f"SqliteStore needs SQLite 3.35 or later; this Python has {sqlite3.sqlite_version}")
         self.path = _checked(path)
