@@ -96,6 +96,12 @@ def test_the_code_of_a_page_runs_and_prints_what_the_page_says(path: Path, tmp_p
             assert re.fullmatch(same_but_for_dots, told, re.DOTALL), f"{path}:{block.line} printed:\n{told}"
 
 
+@pytest.mark.parametrize("path", [README, *PAGES], ids=lambda path: str(path.relative_to(PROJECT)))
+def test_the_code_of_a_page_is_no_wider_than_the_page(path: Path) -> None:
+    wide = [line for block in blocks(path) if block.kind == "python" for line in block.text.splitlines() if len(line) > 103]
+    assert not wide, "a page that is 1280 pixels wide has room for 103 characters of code"
+
+
 def test_the_first_saga_has_fifteen_lines() -> None:
     first = next(block for block in blocks(README) if block.kind == "python")
     assert len(first.text.splitlines()) <= 15
