@@ -6,14 +6,73 @@ import atexit
 import os
 import re
 import threading
+import weakref
+from typing import Any, Final
 
-from saga.errors import StorageError
+from saga.errors import SagaDefinitionError, StorageError
 from saga.storage.protocol import Store
 
-__all__ = ["open_store", "store_of"]
+__all__ = ["check_store", "open_store", "store_of"]
 
 _opened: dict[str, Store] = {}
 _lock = threading.Lock()
+
+_METHODS: Final = [name for name, value in vars(Store).items() if callable(value) and not name.startswith("_")]
+_stores: weakref.WeakSet[type] = weakref.WeakSet()  # classes whose objects are stores
+
+_GIVE: Final = "give the path of an SQLite file, a database's URL, or a store of saga.storage"
+_INSTEAD: Final = {
+    "bytes": "give a str: os.fsdecode(...) of it",
+    "psycopg": "give the database's URL, postgresql://...: a store has connections of its own",
+    "psycopg_pool": "give the database's URL, postgresql://...: a store has connections of its own",
+    "sqlalchemy": "give SQLAlchemyStore(url) the URL: a store has connections of its own",
+    "sqlite3": "give the path of its file: a store has connections of its own",
+}
+"""What to write instead of an object, by its class or the library it is of."""
+
+
+def check_store(value: object, what: str = "the store") -> None:
+    """Refuse what is no store, no path and no URL. Nothing is opened.
+
+    Neither an object nor a text is in the error: it may hold a password.
+
+    :param what: what it is given as, for the error: ``saga 'order': store``.
+    :raises SagaDefinitionError: it is none of these; the text says what to write instead.
+    """
+    if isinstance(value, str | os.PathLike):
+        wrong = _wrong_text(value)
+        if wrong is not None:
+            raise SagaDefinitionError(f"{what} {wrong}")
+    elif isinstance(value, type):
+        raise SagaDefinitionError(f"{what} is the class {value.__name__}; give an object of it, {value.__name__}(...)")
+    elif type(value) not in _stores:
+        if not all(callable(getattr(value, method, None)) for method in _METHODS):
+            kind = type(value)
+            instead = _INSTEAD.get(kind.__name__) or _INSTEAD.get(kind.__module__.partition(".")[0], _GIVE)
+            raise SagaDefinitionError(f"{what} is an object of class {kind.__qualname__}, which is no store; {instead}")
+        _stores.add(type(value))
+
+
+def _wrong_text(value: str | os.PathLike[Any]) -> str | None:
+    """Return what is wrong with a path or URL, or ``None``."""
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        return "is a path of bytes; give one of str: os.fsdecode(...) of it"
+    if not text or "\0" in text:
+        return f"is {text!r}, which no file is called; {_GIVE}"
+    if isinstance(value, os.PathLike):
+        return None
+    if re.match(r"\s*\w+\s*=", text):
+        return (
+            "is a list of key=value, which would become a file with the password in its name; write the URL "
+            "postgresql://user:password@host/database, PostgresStore(...), or Path(...) for a file that is called so"
+        )
+    if "://" in text and not _SCHEME.match(text):
+        return "is no URL, which begins with its scheme; write postgresql://..., or Path(...) for a file that is called so"
+    return None
+
+
+_SCHEME: Final = re.compile(r"([A-Za-z][\w+.-]*)://")
 
 
 def open_store(value: Store | str | os.PathLike[str]) -> Store:
@@ -21,12 +80,14 @@ def open_store(value: Store | str | os.PathLike[str]) -> Store:
 
     :param value: a store, which is returned as it is; a path or ``sqlite:///path`` for an SQLite file;
         ``postgresql://...`` for PostgreSQL; another URL of SQLAlchemy's, such as ``mysql+pymysql://...``.
+    :raises SagaDefinitionError: it is none of these.
     :raises StorageError: the library for it is not installed, or the database cannot be opened.
     """
+    check_store(value)
     if not isinstance(value, str | os.PathLike):
         return value
     text = os.fspath(value)
-    scheme = re.match(r"([A-Za-z][\w+.-]*)://", text)
+    scheme = _SCHEME.match(text)
     if isinstance(value, os.PathLike) or scheme is None:
         return _sqlite(text)
     if scheme[1] == "sqlite":
@@ -51,8 +112,11 @@ def _sqlite(path: str) -> Store:
 def store_of(value: Store | str | os.PathLike[str]) -> Store:
     """Return the store, opened once in this process where it is given as a path or URL, and closed when the process ends.
 
-    :raises StorageError: as :func:`open_store`.
+    :raises SagaDefinitionError, StorageError: as :func:`open_store`.
     """
+    if type(value) in _stores:
+        return value  # type: ignore[return-value]
+    check_store(value)
     if not isinstance(value, str | os.PathLike):
         return value
     text = os.fspath(value)

@@ -280,7 +280,7 @@ class PostgresStore(Store):
                 if not may_pass(error, connection):
                     raise StorageError(f"PostgreSQL: {error}") from error
                 if trying.ends():
-                    raise StorageError(f"PostgreSQL did not answer for {trying.seconds:g} seconds: {error}") from error
+                    raise StorageError(f"PostgreSQL did not answer{trying.lasted}: {error}") from error
                 again = True
                 pool.close_idle()
             except UnicodeEncodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -37,12 +38,14 @@ PASSING = {
 def parameters_of(conninfo: str) -> dict[str, Any]:
     """Return what a URL or another connection string of libpq's says, and our defaults.
 
-    :raises StorageError: it is none.
+    :raises StorageError: it is none. No text of it is in the error: it may be the password's.
     """
-    try:
+    with suppress(psycopg.Error, TypeError, ValueError):  # which would be the context of what is raised within an except
         return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)
-    except psycopg.Error as error:
-        raise StorageError(f"not a connection string of PostgreSQL's: {error}") from error
+    raise StorageError(
+        "PostgresStore: conninfo is no connection string of libpq's; write postgresql://user:password@host:port/database, "
+        "with urllib.parse.quote(..., safe='') of user and password"
+    )
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):

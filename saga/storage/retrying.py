@@ -30,6 +30,11 @@ class Patience:
         self._deadline: float | None = None
         self._pause = FIRST_PAUSE
 
+    @property
+    def lasted(self) -> str:
+        """How long it was tried, for an error: ``for 10 seconds``, or nothing where it was tried once."""
+        return f" for {self.seconds:g} seconds" if self.seconds else ""
+
     def ends(self) -> bool:
         """Whether the next attempt would come too late. Ask it after each fault."""
         now = time.monotonic()

@@ -51,6 +51,9 @@ class SQLAlchemyStore(Store):
         except exc.SQLAlchemyError as error:
             self._engine.dispose()
             raise StorageError(f"{self._engine.url}: {error}") from error
+        except TypeError as error:  # of the driver, which is called with what stands behind the question mark
+            self._engine.dispose()
+            raise StorageError(f"{self._engine.url}: its driver does not know an option of the URL: {error}") from error
         except BaseException:
             self._engine.dispose()
             raise
@@ -329,7 +332,7 @@ class SQLAlchemyStore(Store):
                 if not may_pass(error, connection):
                     raise StorageError(f"{self._engine.url}: {error}") from error
                 if trying.ends():
-                    raise StorageError(f"{self._engine.url} failed for {trying.seconds:g} seconds: {error}") from error
+                    raise StorageError(f"{self._engine.url} failed{trying.lasted}: {error}") from error
                 again = True
             except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
                 raise StorageError(f"{self._engine.url}: {error}; nothing was stored") from error

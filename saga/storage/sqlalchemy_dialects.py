@@ -59,16 +59,60 @@ def engine_of(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
     :param options: more of :func:`sqlalchemy.create_engine`'s parameters.
     :raises StorageError: its driver is not installed, or the URL is none.
     """
+    parsed = _parsed(url)
     try:
-        return _engine(url, options)
+        return _engine(parsed, options)
     except ModuleNotFoundError as error:
-        raise StorageError(f"this database needs {error.name}: pip install {error.name}") from error
+        module = str(error.name).partition(".")[0]
+        raise StorageError(f"{parsed} needs {module}: {_how_to_install(module)}") from error
     except exc.SQLAlchemyError as error:
-        raise StorageError(f"no database can be reached this way: {error}") from error
+        raise StorageError(f"{parsed}: no database can be reached this way: {error}") from error
 
 
-def _engine(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
-    parsed = sa.make_url(url)
+def _parsed(url: str | sa.URL) -> sa.URL:
+    """Return a URL, of a driver that is called from threads. No text of it is in an error: it may be the password's."""
+    if not isinstance(url, str | sa.URL):
+        raise StorageError(
+            f"SQLAlchemyStore: url is an object of class {type(url).__qualname__}; give a URL, as a str or sa.URL"
+        )
+    parsed = None
+    with suppress(exc.ArgumentError, ValueError):  # which would be the context of what is raised within an except
+        parsed = sa.make_url(url)
+    if parsed is None:
+        raise StorageError(
+            "SQLAlchemyStore: no database can be reached by this url; write dialect+driver://user:password@host:port/database, "
+            "with urllib.parse.quote(..., safe='') of user and password"
+        )
+    try:
+        asynchronous = parsed.get_dialect().is_async
+    except ImportError as error:  # SQLAlchemy's own part for asyncio may lack a library
+        asynchronous = "async" in str(error)
+    except exc.SQLAlchemyError as error:
+        raise StorageError(f"{parsed}: no database can be reached this way: {error}") from error
+    if asynchronous:
+        name = parsed.get_backend_name()
+        raise StorageError(
+            f"{parsed} is of a driver for asyncio; a store is called from threads, by async tasks too: write "
+            f"{_FROM_THREADS.get(name, name)}://..."
+        )
+    return parsed
+
+
+_FROM_THREADS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+"""What to write for a driver that is called from threads, where a dialect's own is seldom installed."""
+
+_PACKAGES = {"mysql": "mysql-connector-python", "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
+"""The packages of drivers that are not called as their modules are."""
+
+
+def _how_to_install(module: str) -> str:
+    install = f"pip install {_PACKAGES.get(module, module)}"
+    if module in ("mysql", "MySQLdb"):
+        install += ", or pip install 'saga-tasks[mysql]' and write mysql+pymysql://..."
+    return install
+
+
+def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
     name = parsed.get_backend_name()
     defaults: dict[str, Any] = {"pool_size": 16, "max_overflow": 16}
     if name != "sqlite":
