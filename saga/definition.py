@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
@@ -129,23 +131,45 @@ class Definition:
         return f"<definition of saga {self.name!r}, version {self.version!r}>"
 
 
-def observers_of(saga: str, logger: Observer | Iterable[Observer] | None, more: Iterable[Observer]) -> tuple[Observer, ...]:
+def observers_of(
+    saga: str, logger: Observer | Iterable[Observer] | None, more: Observer | Iterable[Observer] | None
+) -> tuple[Observer, ...]:
     """Return every observer.
 
-    :raises SagaDefinitionError: one cannot be called.
+    :raises SagaDefinitionError: one cannot be called with an event and what it belongs to.
     """
     found: list[Observer] = []
     for what, given in (("logger", logger), ("observers", more)):
         if given is None:
             continue
-        observers = (given,) if callable(given) or not isinstance(given, Iterable) else tuple(given)
+        one = callable(given) or isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
+        observers = cast(tuple[Observer, ...], (given,) if one else tuple(cast(Iterable[Observer], given)))
         for observer in observers:
-            if not callable(observer):
-                raise SagaDefinitionError(
-                    f"saga {saga!r}: {what} has {observer!r}; give a SagaLogger or a function of (event, info)"
-                )
+            wrong = _wrong_observer(observer)
+            if wrong is not None:
+                raise SagaDefinitionError(f"saga {saga!r}: {what} has {observer!r}{wrong}")
         found += observers
     return tuple(found)
+
+
+def _wrong_observer(observer: object) -> str | None:
+    """Return what is to be said of an observer that is none, or ``None``."""
+    if isinstance(observer, type):
+        return f", a class; give an object of it, {observer.__name__}(...)"
+    if not callable(observer):
+        logger = "SagaLogger(...) of it," if callable(getattr(observer, "log", None)) else "a SagaLogger"
+        return f"; give {logger} or a function of (event, info)"
+    code = getattr(observer if isinstance(observer, FunctionType) else type(observer).__call__, "__code__", None)
+    taken = 2 if isinstance(observer, FunctionType) else 3
+    if code is not None and code.co_argcount == taken and not code.co_kwonlyargcount:
+        return None  # nearly all of them
+    try:
+        inspect.signature(observer).bind(None, None)
+    except TypeError as error:
+        return f", which cannot be called with (event, info): {error}"
+    except ValueError:
+        pass  # some built-ins tell no signature
+    return None
 
 
 def inputs(

@@ -6,11 +6,12 @@ Whatever names a thing is looked at here before anything runs, so that no store 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
 
-__all__ = ["LONGEST", "checked_name"]
+__all__ = ["LONGEST", "checked_name", "several"]
 
 LONGEST: Final = 200
 """Characters in a name or an id, at most: what the columns of every store take."""
@@ -41,3 +42,13 @@ def checked_name(text: Any, what: str, of: object = None) -> str:
             f"{what} is {plain!r}; {unfit[0]!r} cannot be in a name or an id: leave it out, or percent-encode it"
         )
     return plain
+
+
+def several(given: Any, what: str) -> tuple[Any, ...]:
+    """Return what was given as several things.
+
+    :raises SagaDefinitionError: it is one: of a ``str``, the letters are surely not what was meant.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise SagaDefinitionError(f"{what} is {given!r}; give several, such as [{given!r}]")
+    return tuple(given)

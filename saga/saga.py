@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from saga.composing import Composing
 from saga.context import ContextLike
-from saga.definition import GIVE_A_STORE, NO_PLAN, CompensationFailureHandler, Definition, Observer, inputs, observers_of
+from saga.declared import Declared, refuse_unmade
+from saga.definition import GIVE_A_STORE, CompensationFailureHandler, Definition, Observer, inputs
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
@@ -29,7 +29,7 @@ from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
-from saga.policy import UnknownOn, checked_unknown_on
+from saga.policy import UnknownOn
 from saga.result import SagaResult, StepRecord, fold_history, ok
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 __all__ = ["Saga"]
 
 
-class Saga(Composing):
+class Saga(Declared):
     """A named flow of tasks that can be executed, many times and from many threads at once.
 
     Build one with :meth:`add_task`, or declare one: a subclass with ``flow``, a flow, a tuple of flows or a method that
-    returns one, of tasks and of its own methods that are :func:`~saga.saga_step`. ``name`` and ``version`` may be class
-    attributes there.
+    returns one, of tasks and of its own methods that are :func:`~saga.saga_step`. Each of these parameters may be a class
+    attribute there; one that is given, and is not ``None``, comes first.
 
     :param name: what logs and reports call it; the class's name where not given.
     :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
@@ -69,50 +69,42 @@ class Saga(Composing):
     :raises SagaDefinitionError: a parameter is wrong.
     """
 
-    flow: Any = None
-    version: str = "1"
-
     def __init__(
         self,
         name: str | None = None,
         *,
         logger: Observer | Iterable[Observer] | None = None,
-        observers: Iterable[Observer] = (),
+        observers: Observer | Iterable[Observer] | None = None,
         timeout: float | None = None,
-        stop_on_compensation_failure: bool = False,
+        stop_on_compensation_failure: bool | None = None,
         on_compensation_failure: CompensationFailureHandler | None = None,
         store: StoreLike | None = None,
         codec: Codec | None = None,
         resolver: Resolver | None = None,
         version: str | None = None,
-        compatible_with: Iterable[str] = (),
+        compatible_with: Iterable[str] | None = None,
         unknown_on: UnknownOn | None = None,
-        lease: float = 30.0,
+        lease: float | None = None,
     ) -> None:
-        declared = getattr(type(self), "name", None)
-        self.name: str = name if name is not None else declared if declared is not None else type(self).__name__
-        if version is not None:
-            self.version = version
-        if resolver is not None and not callable(resolver):
-            raise SagaDefinitionError(f"saga {self.name!r}: resolver is {resolver!r}; give a function of a task class")
-        self.resolver = resolver
-        self._unknown_on = checked_unknown_on(unknown_on, f"saga {self.name!r}")
-        self.store = store
-        #: All but the plan, which is compiled when it is asked for.
-        self._draft = Definition(
-            name=self.name,
-            plan=NO_PLAN,
-            version=self.version,
-            timeout=timeout,
-            stop_on_compensation_failure=stop_on_compensation_failure,
-            on_compensation_failure=on_compensation_failure,
-            observers=observers_of(self.name, logger, observers),
-            codec=codec,
-            compatible_with=frozenset(compatible_with),
-            lease=lease,
+        self._take_options(
+            {
+                "name": name,
+                "logger": logger,
+                "observers": observers,
+                "timeout": timeout,
+                "stop_on_compensation_failure": stop_on_compensation_failure,
+                "on_compensation_failure": on_compensation_failure,
+                "store": store,
+                "codec": codec,
+                "resolver": resolver,
+                "version": version,
+                "compatible_with": compatible_with,
+                "unknown_on": unknown_on,
+                "lease": lease,
+            }
         )
-        self._draft.check()
-        self.name, self.version = self._draft.name, self._draft.version
+        #: All but the plan, which is compiled when it is asked for.
+        self._draft = self._draft_of_options()
         self._flows: tuple[Flow, ...] = ()
         self._definition: Definition | None = None
         self._lock = threading.Lock()
@@ -123,6 +115,7 @@ class Saga(Composing):
         :param task: a task, a task class, ``step(...)``, ``sequence(...)``, ``parallel(...)`` or another saga.
         :raises SagaDefinitionError: it is none of these.
         """
+        refuse_unmade(self)
         flow = as_flow(task, f"saga {self.name!r}: add_task()")
         with self._lock:
             self._flows = (*self._flows, flow)
@@ -135,6 +128,7 @@ class Saga(Composing):
 
         :raises SagaDefinitionError: the flow is wrong.
         """
+        refuse_unmade(self)
         definition = self._definition
         if definition is None:
             with self._lock:
@@ -151,19 +145,14 @@ class Saga(Composing):
         return self.definition.plan
 
     def __saga_flow__(self) -> Flow:
-        own = self._draft
-        if own.timeout is not None or own.on_compensation_failure is not None or own.stop_on_compensation_failure:
-            raise SagaDefinitionError(
-                f"saga {self.name!r} is a step of another saga, whose timeout and compensation policy hold for all of it; "
-                "set timeout, on_compensation_failure and stop_on_compensation_failure on the outer saga"
-            )
+        self._refuse_what_is_the_outer_sagas()
         return self._whole(self.name)
 
     def _whole(self, name: str | None) -> Sequence:
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self._unknown_on)
+        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self.unknown_on)
 
     def execute(self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult:
         """Execute the saga and return its result.
@@ -176,7 +165,11 @@ class Saga(Composing):
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
         """
-        return ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
+        try:
+            return ok(self.try_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
+        except AttributeError:
+            refuse_unmade(self)
+            raise
 
     def try_execute(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
@@ -186,7 +179,12 @@ class Saga(Composing):
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo. One that strikes a
         compensation of an execution with a store is raised at once: the rest of the undo is left to a recovery.
         """
-        if (self._definition or self.definition).plan.asynchronous:
+        try:
+            definition = self._definition or self.definition
+        except AttributeError:
+            refuse_unmade(self)
+            raise
+        if definition.plan.asynchronous:
             return _run_async(self, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
@@ -202,12 +200,14 @@ class Saga(Composing):
         ``async def`` tasks are awaited, plain ones run in threads beside them. Cancelling this cancels the executes that run
         and undoes what has happened, to the end; then ``CancelledError`` is raised.
         """
+        refuse_unmade(self)
         return ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
 
     async def atry_execute(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> SagaResult:
         """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
+        refuse_unmade(self)
         execution = await self._aprepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
             return execution
@@ -218,6 +218,7 @@ class Saga(Composing):
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> AsyncIterator[StepRecord]:
         """Execute the saga in the running event loop and yield records: as :meth:`stream`."""
+        refuse_unmade(self)
         execution = await self._aprepare(context, saga_id, store)
         if isinstance(execution, SagaResult):  # another process has executed it
             for record in _ended_records(execution):
@@ -248,6 +249,7 @@ class Saga(Composing):
 
         :raises SagaExecutionException: as :meth:`execute` does, after the last record.
         """
+        refuse_unmade(self)
         if self.plan.asynchronous:
             raise SagaDefinitionError(f"saga {self.name!r} has async tasks: use `async for record in saga.astream(...)`")
         return self._stream(self._prepare(context, saga_id, store))
@@ -279,6 +281,7 @@ class Saga(Composing):
         :raises DefinitionChangedError: it was begun by a definition that is not compatible.
         :raises SagaDefinitionError: there is no store.
         """
+        refuse_unmade(self)
         from saga.durable.rebuild import load
 
         return load(self.definition, saga_id, self._opened(store))
@@ -300,6 +303,7 @@ class Saga(Composing):
         :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
         :raises EncodingError: the value cannot be stored. :raises UnknownExecutionError: there is no such execution.
         """
+        refuse_unmade(self)
         known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]
         if name not in known:
             raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
@@ -317,6 +321,7 @@ class Saga(Composing):
         :param result: of an execution of this saga.
         :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
         """
+        refuse_unmade(self)
         from saga.diagram import Diagram
 
         return Diagram(self.definition, result)

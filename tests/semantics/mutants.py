@@ -26,12 +26,13 @@ from mutations import Mutant
 from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
+from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
 from mutations.machine import OF_MACHINE
 from mutations.storage import OF_STORAGE
 
 HOME = Path(__file__).resolve().parents[2]
-MUTANTS = [*OF_FLOW, *OF_MACHINE, *OF_DOUBT, *OF_DRIVERS, *OF_DURABLE, *OF_STORAGE]
+MUTANTS = [*OF_FLOW, *OF_MACHINE, *OF_DOUBT, *OF_DRIVERS, *OF_DURABLE, *OF_STORAGE, *OF_FACADE]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +18,7 @@ from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.drivers.views import bind
 from saga.errors import SagaDefinitionError
+from saga.logging import SagaLogger
 from saga.machine import OpenPlan, compile_flow
 from tests.kit import Watch
 
@@ -153,16 +157,65 @@ def test_an_observer_that_can_be_called_is_one() -> None:
     ("logger", "more", "what", "shown"),
     [
         (3, (), "logger", "3"),
-        ("ab", (), "logger", "'a'"),
+        ("ab", (), "logger", "'ab'"),
         ([one, None], (), "logger", "None"),
         (one, [3], "observers", "3"),
         (one, 3, "observers", "3"),
+        (b"ab", (), "logger", "b'ab'"),
+        ({}, (), "logger", "{}"),
     ],
 )
 def test_what_cannot_be_called_is_no_observer(logger: Any, more: Any, what: str, shown: str) -> None:
     text = rf"^saga 's': {what} has {shown}; give a SagaLogger or a function of \(event, info\)$"
     with pytest.raises(SagaDefinitionError, match=text):
         observers_of("s", logger, more)
+
+
+def no_keyword(event: Any, info: Any, *, level: int) -> None:
+    """It needs more than an observer gets."""
+
+
+class OneParameter:
+    def __call__(self, event: Any) -> None: ...
+
+    def watch(self, event: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: None,
+        lambda event: None,
+        lambda event, info, more: None,
+        no_keyword,
+        OneParameter(),
+        OneParameter().watch,
+        partial(one, 1),
+    ],
+)
+def test_what_cannot_be_called_with_an_event_is_no_observer(wrong: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match=r"^saga 's': logger has .*, which cannot be called with \(event, info\): "):
+        observers_of("s", wrong, ())
+
+
+@pytest.mark.parametrize(
+    "right",
+    [lambda event, info, more=1: None, lambda *events: None, print, Mock(), Callable(), Callable().__call__, partial(one)],
+)
+def test_what_can_be_called_with_an_event_is_an_observer(right: Any) -> None:
+    assert observers_of("s", right, ()) == (right,)
+
+
+@pytest.mark.parametrize("wrong", [SagaLogger, Callable, Exception, int])
+def test_a_class_is_no_observer(wrong: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match=rf", a class; give an object of it, {wrong.__name__}\(\.\.\.\)$"):
+        observers_of("s", wrong, ())
+
+
+@pytest.mark.parametrize("wrong", [logging.getLogger("app"), logging.LoggerAdapter(logging.getLogger("app"), {})])
+def test_a_logger_of_pythons_is_given_to_ours(wrong: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match=r"; give SagaLogger\(\.\.\.\) of it, or a function of \(event, info\)$"):
+        observers_of("s", wrong, ())
 
 
 def test_every_observer_is_told_of_every_event() -> None:

@@ -43,8 +43,7 @@ def fail() -> None:
         ),
         (
             lambda: Saga("outer").add_task(Saga("inner", timeout=1).add_task(step(fail))),
-            "saga 'inner' is a step of another saga, whose timeout and compensation policy hold for all of it; set timeout, "
-            "on_compensation_failure and stop_on_compensation_failure on the outer saga",
+            "saga 'inner' is a step of another saga, where its timeout would have no effect; give it to the outer saga",
         ),
     ],
 )

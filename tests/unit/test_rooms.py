@@ -57,7 +57,8 @@ ROOMS: Final[dict[str, set[str]]] = {
     "diagram": _INSIDE,
     "logging": {"errors", "events"},
     # the doors
-    "saga": _INSIDE | {"drivers", "durable", "storage", "diagram"},
+    "declared": _INSIDE | {"storage"},
+    "saga": _INSIDE | {"declared", "drivers", "durable", "storage", "diagram"},
     "transaction": _INSIDE | {"drivers", "durable", "storage", "saga"},
     "recovery": _INSIDE | {"drivers", "durable", "storage", "transaction"},
     "operations": _INSIDE | {"durable", "storage"},

@@ -1,0 +1,204 @@
+"""What a saga's class declares: its options, each of which can be given when a saga is made, too. No flow is compiled here.
+
+A misspelt option would have no effect, and nobody would notice before the day on which it is needed: what is near the name of
+an option and is none is refused, in a class and on a saga that is made.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final
+
+from saga.composing import Composing
+from saga.definition import NO_PLAN, Definition, observers_of
+from saga.errors import SagaDefinitionError
+from saga.names import several
+from saga.policy import checked_unknown_on
+
+if TYPE_CHECKING:
+    from saga.definition import CompensationFailureHandler, Observer
+    from saga.durable.codec import Codec
+    from saga.machine.compile import Resolver
+    from saga.policy import UnknownOn
+    from saga.storage.protocol import StoreLike
+
+__all__ = ["Declared", "refuse_unmade"]
+
+
+class Declared(Composing):
+    """What every saga has: see :class:`saga.Saga`, whose parameters these are."""
+
+    flow: Any = None
+    name: str
+    logger: Observer | Iterable[Observer] | None = None
+    observers: Observer | Iterable[Observer] | None = None
+    timeout: float | None = None
+    stop_on_compensation_failure: bool = False
+    on_compensation_failure: CompensationFailureHandler | None = None
+    store: StoreLike | None = None
+    codec: Codec | None = None
+    resolver: Resolver | None = None
+    version: str = "1"
+    compatible_with: Iterable[str] = ()
+    unknown_on: UnknownOn | None = None
+    lease: float = 30.0
+
+    _misspelt: str | None = None
+    _draft: Definition
+    _definition: Definition | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for kind in cls.__mro__:
+            if kind is cls or not issubclass(kind, Declared):
+                cls._misspelt = next(filter(None, (_misspelt(cls, *one) for one in vars(kind).items())), cls._misspelt)
+
+    def _take_options(self, given: Mapping[str, Any]) -> None:
+        """Have each option as an attribute: what was given, or else what the class declares.
+
+        :raises SagaDefinitionError: the class has a misspelt one.
+        """
+        if self._misspelt is not None:
+            raise SagaDefinitionError(self._misspelt)
+        own = {option: _declared(self, option) if value is None else value for option, value in given.items()}
+        self.__dict__.update(own, name=type(self).__name__ if own["name"] is None else own["name"])
+
+    def _draft_of_options(self) -> Definition:
+        """Return what executions are run by, but for the plan.
+
+        :raises SagaDefinitionError: an option is wrong.
+        """
+        where = f"saga {self.name!r}"
+        if isinstance(self.name, Mapping):
+            raise SagaDefinitionError(f"the saga's name is {self.name!r}; give a context to execute(...), and here a str")
+        if isinstance(self.name, Composing | type):
+            raise SagaDefinitionError(f"the saga's name is {self.name!r}; give tasks to add_task(...), and here a str")
+        if not isinstance(self.stop_on_compensation_failure, bool):
+            raise SagaDefinitionError(
+                f"{where}: stop_on_compensation_failure is {self.stop_on_compensation_failure!r}; give a bool"
+            )
+        if self.resolver is not None and not callable(self.resolver):
+            raise SagaDefinitionError(f"{where}: resolver is {self.resolver!r}; give a function of a task class")
+        if self.store is not None:
+            from saga.storage.opened import check_store
+
+            check_store(self.store, f"{where}: store")
+        checked_unknown_on(self.unknown_on, where)
+        draft = Definition(
+            name=self.name,
+            plan=NO_PLAN,
+            version=self.version,
+            timeout=self.timeout,
+            stop_on_compensation_failure=self.stop_on_compensation_failure,
+            on_compensation_failure=self.on_compensation_failure,
+            observers=observers_of(self.name, self.logger, self.observers),
+            codec=self.codec,
+            compatible_with=frozenset(several(self.compatible_with, f"{where}: compatible_with")),
+            lease=self.lease,
+        )
+        draft.check()
+        self.name, self.version = draft.name, draft.version
+        return draft
+
+    def _refuse_what_is_the_outer_sagas(self) -> None:
+        """Refuse to be a step of another saga with options that would have no effect there.
+
+        :raises SagaDefinitionError: there are some.
+        """
+        own = [option for option in _OUTERMOST if getattr(self, option) is not getattr(Declared, option)]
+        if not self._draft.observers:
+            own = [option for option in own if option not in ("logger", "observers")]
+        if own:
+            raise SagaDefinitionError(
+                f"saga {self.name!r} is a step of another saga, where its {' and '.join(own)} would have no effect; give "
+                f"{'it' if len(own) == 1 else 'them'} to the outer saga"
+            )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_draft" in self.__dict__ and not name.startswith("_"):  # it is made
+            _refuse_late(self, name)
+            if name == "flow":
+                self._definition = None
+        object.__setattr__(self, name, value)
+
+
+def refuse_unmade(saga: object) -> None:
+    """Refuse what a method was called on, where it is no saga that is made.
+
+    :raises SagaDefinitionError: it is none.
+    """
+    if not isinstance(saga, Declared):
+        raise SagaDefinitionError(
+            f"a saga's method was called on its class, with {type(saga).__name__}; make one first: Order()"
+        )
+    if "_draft" not in saga.__dict__:
+        kind = type(saga).__name__
+        raise SagaDefinitionError(f"{kind}: its __init__ does not call super().__init__(); call it before anything else")
+
+
+OPTIONS: Final = frozenset(Declared.__annotations__) - {"flow", "_misspelt", "_draft", "_definition"}
+"""What can be given when a saga is made, and declared by its class."""
+
+_OUTERMOST: Final = sorted(OPTIONS - {"name", "unknown_on", "version", "compatible_with", "lease"})
+"""The options that hold for a whole execution. Of a saga that is a step of another, name and ``unknown_on`` hold for its steps;
+the rest is about executions of its own."""
+
+_ARGUMENTS: Final = {"logger": 2, "observers": 2, "on_compensation_failure": 3, "resolver": 1, "unknown_on": 1}
+"""With how many arguments an option that is a function is called."""
+
+_MEANT: Final = {"steps": "flow", "tasks": "flow", "flows": "flow", "deadline": "timeout", "time_limit": "timeout"}
+"""What other libraries call an option."""
+
+
+def _declared(saga: Declared, option: str) -> Any:
+    """Return what a class says of an option. A function there that takes no ``self`` is no method."""
+    found = getattr(saga, option, None)
+    if isinstance(found, MethodType) and option in _ARGUMENTS and not _takes(found, _ARGUMENTS[option]):
+        return found.__func__
+    return found
+
+
+def _takes(function: Any, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _meant(name: str) -> str | None:
+    """Return the option that was meant by a name, or ``None``."""
+    import difflib  # nearly nobody needs it
+
+    return _MEANT.get(name) or next(iter(difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.85)), None)
+
+
+def _misspelt(kind: type[Declared], name: str, value: Any) -> str | None:
+    """Return what is wrong with an attribute of a class, or ``None``. Methods and flows have names of their own."""
+    if name.startswith("_") or name in OPTIONS or name == "flow":
+        return None
+    of_its_own = isinstance(value, FunctionType | Composing | type) or hasattr(value, "__get__")
+    if of_its_own and not name.startswith("on_") and (name not in _MEANT or kind.flow is not None):
+        return None
+    option = _meant(name)
+    if option is None or (option == "flow" and kind.flow is not None):
+        return None
+    return f"{kind.__name__}: a saga has no {name!r}, which would have no effect; did you mean {option!r}?"
+
+
+def _refuse_late(saga: Declared, name: str) -> None:
+    """Refuse an attribute that would have no effect on a saga that is made, or would look as if it had one."""
+    where = f"saga {saga.name!r}"
+    if name in OPTIONS:
+        raise SagaDefinitionError(
+            f"{where} is made, and its {name} stays as it is; give it when it is made: {type(saga).__name__}({name}=...)"
+        )
+    if hasattr(type(saga), name):
+        return
+    option = _meant(name)
+    hint = f"; did you mean {option!r}?" if option else "; a subclass may have more"
+    its_own = Declared not in type(saga).__bases__ and (option is None or name.startswith(option) or option.startswith(name))
+    if not its_own:
+        raise SagaDefinitionError(f"{where}: a saga has no {name!r}, which would have no effect{hint}")

@@ -1,0 +1,82 @@
+"""The facade broken: what a class declares, what is refused when a saga is made, and what is taken for a store."""
+
+from __future__ import annotations
+
+from . import FRONT_DOORS, Mutant
+
+__all__ = ["OF_FACADE"]
+
+OPTIONS = FRONT_DOORS + "declared_options"
+NO_STORE = "tests/storage/test_what_is_no_store"
+
+OF_FACADE = [
+    # -- what a class declares ----------------------------------------------------------------------------------------
+    Mutant(
+        "what a class declares comes before what is given",
+        "_declared(self, option) if value is None else value for option",
+        "_declared(self, option) or value for option",
+        OPTIONS + " -k an_option_is",
+    ),
+    Mutant(
+        "a function that a class declares is called with the saga",
+        "        return found.__func__\n    return found\n\n\ndef _takes",
+        "        return found\n    return found\n\n\ndef _takes",
+        OPTIONS + " -k an_option_is",
+    ),
+    Mutant(
+        "an option of a made saga is set, and has no effect",
+        '        if "_draft" in self.__dict__ and not',
+        "        if False and not",
+        OPTIONS + " -k made_saga",
+    ),
+    Mutant(
+        "a store, a logger and a codec of a step of another saga are ignored",
+        "_OUTERMOST: Final = sorted(OPTIONS - {",
+        '_OUTERMOST: Final = sorted({"timeout"} - {',
+        OPTIONS + " -k a_step_of_another",
+    ),
+    Mutant(
+        "a misspelt attribute of a class is ignored",
+        "        if self._misspelt is not None:",
+        "        if False:",
+        OPTIONS + " -k nearly_an_option",
+    ),
+    Mutant(
+        "a step of a saga may not be called nearly as an option is",
+        '    of_its_own = isinstance(value, FunctionType | Composing | type) or hasattr(value, "__get__")',
+        "    of_its_own = False",
+        OPTIONS + " -k what_a_class_has_of_its_own",
+    ),
+    # -- what is no observer ------------------------------------------------------------------------------------------
+    Mutant(
+        "a logger of one parameter is taken, and logs nothing",
+        "inspect.signature(observer).bind(None, None)",
+        "inspect.signature(observer)",
+        "tests/unit/test_definition -k what_cannot_be_called_with",
+    ),
+    Mutant(
+        "a logger's class is taken for a logger",
+        "    if isinstance(observer, type):",
+        "    if False:",
+        "tests/unit/test_definition -k a_class_is_no_observer",
+    ),
+    # -- what is no store ---------------------------------------------------------------------------------------------
+    Mutant(
+        "a connection string of libpq's becomes a file with the password in its name",
+        r'if re.match(r"\s*\w+\s*=", text):',
+        "if False:",
+        NO_STORE + " -k what_is_no_store",
+    ),
+    Mutant(
+        "what libpq says of a password is in the error",
+        "        return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)\n    raise StorageError(",
+        "        return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)\n    raise StorageError(conninfo +",
+        NO_STORE + " -k that_cannot_be_reached",
+    ),
+    Mutant(
+        "a URL for asyncio is taken",
+        "    if asynchronous:\n        name = parsed",
+        "    if False:\n        name = parsed",
+        NO_STORE + " -k that_cannot_be_reached",
+    ),
+]
