@@ -83,6 +83,12 @@ def mariadb_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def pooler_url(postgres_url: str) -> Iterator[str]:
+    with servers.pgbouncer(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def redis_port() -> Iterator[int]:
     with servers.redis() as port:
         yield port

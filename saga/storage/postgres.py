@@ -17,10 +17,10 @@ import psycopg
 from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage.postgres_crowd import AppendTurns
-from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of
+from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of, without_values
 from saga.storage.postgres_sql import Statements, migrate, together
 from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
-from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created
+from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
 
 __all__ = ["PostgresStore"]
 
@@ -170,11 +170,13 @@ class PostgresStore(Store):
 
     def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
         rules.check_number("lease_seconds", lease_seconds)
-        if not leases:
-            return []
-        saga_ids, epochs = [lease.saga_id for lease in leases], [lease.epoch for lease in leases]
-        rows = self._read(self._sql.renew, (lease_seconds, lease_seconds, saga_ids, epochs, owner))
-        return [Beat(*row) for row in rows]
+
+        def renew(some: Sequence[Lease]) -> Sequence[tuple[Any, ...]]:
+            saga_ids, epochs = [lease.saga_id for lease in some], [lease.epoch for lease in some]
+            values = (saga_ids, epochs, owner, lease_seconds, lease_seconds, saga_ids, epochs, owner)
+            return self._read(self._sql.renew, values)
+
+        return renewed(renew, leases)
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         rules.check_number("delay", delay)
@@ -277,14 +279,9 @@ class PostgresStore(Store):
                 connection = pool.lend()
                 return work(connection, again)
             except psycopg.Error as error:
-                if not may_pass(error, connection):
-                    raise StorageError(f"PostgreSQL: {error}") from error
-                if trying.ends():
-                    raise StorageError(f"PostgreSQL did not answer{trying.lasted}: {error}") from error
-                again = True
-                pool.close_idle()
+                fault, passes = without_values(error), may_pass(error, connection)
             except UnicodeEncodeError as error:
-                raise StorageError(f"PostgreSQL: {error}; nothing was stored") from error
+                fault, passes = psycopg.DataError(f"{error}; nothing was stored"), False
             except Exception:
                 raise
             except BaseException:
@@ -295,6 +292,13 @@ class PostgresStore(Store):
             finally:
                 if connection is not None:
                     pool.take_back(connection)
+            # Here, as what is raised where an error is handled knows that error, and the values in it.
+            if not passes:
+                raise StorageError(f"PostgreSQL: {fault}") from fault
+            if trying.ends():
+                raise StorageError(f"PostgreSQL did not answer{trying.lasted}: {fault}") from fault
+            again = True
+            pool.close_idle()
             trying.wait()
 
     def _new_pool(self) -> Pool:

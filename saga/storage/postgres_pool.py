@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from collections import deque
+from collections.abc import Generator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -14,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from saga.errors import StorageError
 from saga.storage.postgres_crowd import AppendTurns
 
-__all__ = ["Connection", "Pool", "may_pass", "parameters_of"]
+__all__ = ["Connection", "Pool", "may_pass", "parameters_of", "without_values"]
 
 # A dead server is noticed within a minute; what the connection string says comes before these.
 CONNECTION_DEFAULTS = {
@@ -23,7 +25,12 @@ CONNECTION_DEFAULTS = {
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    # While something that was sent is not acknowledged, nothing keeps alive. In milliseconds.
+    "tcp_user_timeout": 20_000,
 }
+
+SILENCE: Final = 10.0
+"""Seconds without an answer, after which a server is asked whether it is there at all; and those that this may take."""
 
 PASSING = {
     "40001",  # serialization failure
@@ -51,10 +58,62 @@ def parameters_of(conninfo: str) -> dict[str, Any]:
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose statements share one cursor, as making one takes a tenth of a commit's time.
 
-    A result is to be read before the next statement.
+    A result is to be read before the next statement. One that takes long may wait for a row that somebody has locked, or for
+    a server that is gone, or stopped, and acknowledges whatever it is sent: which of both is asked with another connection.
     """
 
     _cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
+    _parameters: dict[str, Any]
+
+    @classmethod
+    def opened(cls, parameters: dict[str, Any]) -> Connection:
+        """Open one.
+
+        :raises psycopg.Error: it could not be opened.
+        """
+        connection: Connection = cls.connect(**parameters, autocommit=True)
+        connection._parameters = parameters
+        try:
+            # A pooler (PgBouncer) gives out a number of its own. What is prepared through it may be left on a connection of its
+            # own that another client has next, under the same name.
+            if connection.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
+                connection.prepare_threshold = None
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **more: Any) -> Any:
+        return super().wait(self._watched(gen), *args, **more)
+
+    def _watched(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Yield what ``gen`` does; where nothing comes, see from time to time that the server is there.
+
+        :raises psycopg.OperationalError: it is not.
+        """
+        patient_until = 0.0
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready:
+                    now = time.monotonic()
+                    if not patient_until:
+                        patient_until = now + SILENCE
+                    elif now >= patient_until:
+                        self._see_that_it_answers()
+                        patient_until = 0.0
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+    def _see_that_it_answers(self) -> None:
+        try:
+            psycopg.connect(**{**self._parameters, "connect_timeout": max(2, int(SILENCE))}).close()
+        except psycopg.OperationalError as error:
+            if "FATAL" not in str(error):  # else it answers, though it takes no more connections
+                self.close()
+                raise psycopg.OperationalError(f"no answer for {SILENCE:g} seconds, and nobody is there: {error}") from None
 
     def execute(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
@@ -62,6 +121,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         if self._cursor is None:
             self._cursor = self.cursor()
         return self._cursor.execute(query, params, prepare=prepare, binary=binary)
+
+
+def without_values(error: psycopg.Error) -> psycopg.Error:
+    """Return the error without the server's details, which quote what was sent: nobody expects inputs and results in a log."""
+    return type(error)(error.diag.message_primary or str(error))
 
 
 def may_pass(error: psycopg.Error, connection: Connection | None) -> bool:
@@ -98,7 +162,7 @@ class Pool:
             while connection := self._pop():
                 if not connection.closed:
                     return connection
-            return Connection.connect(**self._parameters, autocommit=True)
+            return Connection.opened(self._parameters)
         except BaseException:
             self._places.put(None)
             raise

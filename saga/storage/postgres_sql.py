@@ -84,23 +84,22 @@ def migrate(connection: psycopg.Connection[tuple[Any, ...]], sql: Statements) ->
     steps = migrations(sql.schema, sql.prefix)
     if _version(connection, sql, len(steps)) == len(steps):
         return
-    # Locked before the transaction begins: what another has made meanwhile is seen by a transaction that begins later.
-    lock = (f"saga-tasks {sql.schema} {sql.prefix}",)
-    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", lock)
-    try:
-        with connection.transaction():
-            version = _version(connection, sql, len(steps))
-            if sql.schema and connection.execute("SELECT to_regnamespace(%s)", (f'"{sql.schema}"',)).fetchone() == (None,):
-                connection.execute(f'CREATE SCHEMA "{sql.schema}"'.encode())
-            connection.execute(sql.make_version)
-            for statements in steps[version:]:
-                for statement in statements:
-                    connection.execute(statement.encode())
-            connection.execute(sql.forget_version)
-            connection.execute(sql.set_version, (len(steps),))
-    finally:
-        if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
+    with connection.transaction():
+        # The lock is the transaction's: a pooler (PgBouncer) would leave a session's on whichever connection of its own had it.
+        # What another has made meanwhile is seen by each statement anew, and known by name once one has opened a table.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        lock = (f"saga-tasks {sql.schema} {sql.prefix}",)
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", lock)
+        connection.execute("SELECT 1 FROM pg_catalog.pg_class LIMIT 1")
+        version = _version(connection, sql, len(steps))
+        if sql.schema and connection.execute("SELECT to_regnamespace(%s)", (f'"{sql.schema}"',)).fetchone() == (None,):
+            connection.execute(f'CREATE SCHEMA "{sql.schema}"'.encode())
+        connection.execute(sql.make_version)
+        for statements in steps[version:]:
+            for statement in statements:
+                connection.execute(statement.encode())
+        connection.execute(sql.forget_version)
+        connection.execute(sql.set_version, (len(steps),))
 
 
 def _version(connection: psycopg.Connection[tuple[Any, ...]], sql: Statements, known: int) -> int:
@@ -210,12 +209,16 @@ class Statements:
 
     def _leases(self) -> None:
         saga, inbox = self._names["saga"], self._names["inbox"]
-        #: Gives the id of each execution whose lease holds, and whether it has messages.
+        held = f"unnest(%s::text[], %s::bigint[]) AS lease (id, epoch) JOIN {saga} s"
+        held += " ON s.id = lease.id AND s.epoch = lease.epoch AND s.owner = %s"
+        #: Gives the id of each execution whose lease holds, whether it has messages, and whether the lease was renewed: not
+        #: where somebody has locked the row.
         self.renew = (
-            f"UPDATE {saga} s SET lease_until = {NOW} + %s::float8, due = {NOW} + %s::float8, updated = {NOW}"
-            " FROM unnest(%s::text[], %s::bigint[]) AS lease (id, epoch)"
-            " WHERE s.id = lease.id AND s.epoch = lease.epoch AND s.owner = %s"
-            f" RETURNING s.id, EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id)"
+            f"WITH free AS MATERIALIZED (SELECT s.id FROM {held} FOR NO KEY UPDATE OF s SKIP LOCKED), renewed AS"
+            f" (UPDATE {saga} s SET lease_until = {NOW} + %s::float8, due = {NOW} + %s::float8, updated = {NOW} FROM free"
+            " WHERE s.id = free.id RETURNING s.id)"
+            f" SELECT s.id, EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id), s.id IN (SELECT id FROM renewed)"
+            f" FROM {held}"
         ).encode()
         self.release = (
             f"UPDATE {saga} SET owner = NULL, lease_until = 0, due = {NOW} + %s::float8, updated = {NOW},"

@@ -6,15 +6,19 @@ No database and no driver is known here: a store says which faults may pass, and
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from saga.storage.protocol import Entry, Lease, NewExecution, StoredExecution
+from saga.storage.protocol import Beat, Entry, Lease, NewExecution, StoredExecution
 
-__all__ = ["Patience", "has_entries", "is_as_appended", "is_as_created"]
+__all__ = ["Patience", "has_entries", "is_as_appended", "is_as_created", "renewed"]
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 """Seconds between two attempts."""
+
+LOCKED_FOR = (0.01, 0.05, 0.1)
+"""Seconds after each of which a locked row is looked at again: where it is written to, it is locked for a commit's time."""
 
 
 class Patience:
@@ -46,6 +50,26 @@ class Patience:
         """Wait until the next attempt."""
         time.sleep(self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+
+def renewed(renew: Callable[[Sequence[Lease]], Sequence[tuple[Any, ...]]], leases: Sequence[Lease]) -> list[Beat]:
+    """Return a beat for each lease that holds, renewed or not: somebody may have locked an execution's row for long.
+
+    :param renew: renews what nobody has locked, of some leases. Returns for each that holds the execution's id, whether that
+        has messages, and whether the lease was renewed.
+    """
+    beats: dict[str, Beat] = {}
+    for pause in (0.0, *LOCKED_FOR):
+        if not leases:
+            break
+        time.sleep(pause)
+        for lease in leases:
+            beats.pop(lease.saga_id, None)
+        rows = renew(leases)
+        beats |= {saga_id: Beat(saga_id, mail) for saga_id, mail, _ in rows}
+        locked = {saga_id for saga_id, _, done in rows if not done}
+        leases = [lease for lease in leases if lease.saga_id in locked]
+    return list(beats.values())
 
 
 def is_as_created(stored: StoredExecution, new: NewExecution, owner: str) -> bool:

@@ -16,8 +16,8 @@ from sqlalchemy import exc
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
 from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
-from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created
-from saga.storage.sqlalchemy_dialects import engine_of, may_pass
+from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
+from saga.storage.sqlalchemy_dialects import engine_of, may_pass, without_values
 from saga.storage.sqlalchemy_sql import ENTRY, Statements, batches
 from saga.storage.sqlalchemy_tables import Tables, migrate
 
@@ -43,20 +43,23 @@ class SQLAlchemyStore(Store):
         self._closed = False
         self._pid = os.getpid()
         self._engine = engine_of(url, options)
+        fault: Exception | None = None
         try:
             # The kind of server is known from the first connection on.
             self._engine.connect().close()
             self._tables = Tables(prefix, self._engine.dialect)
             migrate(self._engine, self._tables)
         except exc.SQLAlchemyError as error:
-            self._engine.dispose()
-            raise StorageError(f"{self._engine.url}: {error}") from error
+            fault = without_values(error)
         except TypeError as error:  # of the driver, which is called with what stands behind the question mark
             self._engine.dispose()
             raise StorageError(f"{self._engine.url}: its driver does not know an option of the URL: {error}") from error
         except BaseException:
             self._engine.dispose()
             raise
+        if fault is not None:
+            self._engine.dispose()
+            raise StorageError(f"{self._engine.url}: {fault}") from fault
         self._sql = Statements(self._tables, self._engine.dialect)
 
     def now(self) -> float:
@@ -189,17 +192,20 @@ class SQLAlchemyStore(Store):
         saga, inbox = self._tables.saga, self._tables.inbox
         mail = sa.exists().where(inbox.c.saga_id == saga.c.id).label("mail")
 
-        def work(connection: sa.Connection, again: bool) -> list[Beat]:
-            beats = []
+        def renew(some: Sequence[Lease], connection: sa.Connection) -> list[tuple[str, bool, bool]]:
+            rows: list[tuple[str, bool, bool]] = []
             until = self._sql.now() + lease_seconds
-            # In the order of their ids, so that two who renew the same do not wait for each other.
-            for batch in batches(sorted((lease.saga_id, lease.epoch) for lease in leases)):
-                held = (saga.c.owner == owner, sa.tuple_(saga.c.id, saga.c.epoch).in_(batch))
-                connection.execute(saga.update().where(*held).values(lease_until=until, due=until, updated=self._sql.now()))
-                beats += [Beat(row.id, bool(row.mail)) for row in connection.execute(sa.select(saga.c.id, mail).where(*held))]
-            return beats
+            free = {lease.saga_id for lease in self._holding(connection, some, skip_locked=True)}
+            for ids in batches(sorted(free)):
+                change = saga.update().where(saga.c.id.in_(ids)).values(lease_until=until, due=until, updated=self._sql.now())
+                connection.execute(change)
+            for batch in batches([(lease.saga_id, lease.epoch) for lease in some]):
+                held = sa.select(saga.c.id, mail).where(saga.c.owner == owner, sa.tuple_(saga.c.id, saga.c.epoch).in_(batch))
+                rows += [(row.id, bool(row.mail), row.id in free) for row in connection.execute(held)]
+            return rows
 
-        return self._run(work) if leases else []
+        leases = [Lease(lease.saga_id, owner, lease.epoch) for lease in leases]
+        return renewed(lambda some: self._run(lambda connection, again: renew(some, connection)), leases)
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         rules.check_number("delay", delay)
@@ -323,19 +329,23 @@ class SQLAlchemyStore(Store):
         while True:
             self._check_usable()
             connection: sa.Connection | None = None
+            conflict = passes = False
             try:
                 with self._engine.connect() as connection, connection.begin():
                     return work(connection, again)
-            except exc.IntegrityError as error:
-                raise _Conflict(str(error)) from error
-            except exc.DBAPIError as error:
-                if not may_pass(error, connection):
-                    raise StorageError(f"{self._engine.url}: {error}") from error
-                if trying.ends():
-                    raise StorageError(f"{self._engine.url} failed{trying.lasted}: {error}") from error
-                again = True
-            except (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
-                raise StorageError(f"{self._engine.url}: {error}; nothing was stored") from error
+            except exc.SQLAlchemyError as error:
+                fault, conflict = without_values(error), isinstance(error, exc.IntegrityError)
+                passes = isinstance(error, exc.DBAPIError) and may_pass(error, connection)
+            except (UnicodeEncodeError, OverflowError) as error:
+                fault = ValueError(str(error))
+            # Here, as what is raised where an error is handled knows that error, and the values in it.
+            if conflict:
+                raise _Conflict(str(fault)) from fault
+            if not passes:
+                raise StorageError(f"{self._engine.url}: {fault}; nothing was stored") from fault
+            if trying.ends():
+                raise StorageError(f"{self._engine.url} failed{trying.lasted}: {fault}") from fault
+            again = True
             trying.wait()
 
     def _check_usable(self) -> None:

@@ -5,7 +5,9 @@ No table and no store lives here.
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,10 +16,21 @@ from sqlalchemy import exc
 
 from saga.errors import StorageError
 
-__all__ = ["clock", "collation", "engine_of", "is_mysql", "may_pass", "skips_locked"]
+__all__ = ["clock", "collation", "engine_of", "is_mysql", "may_pass", "skips_locked", "without_values"]
 
 # MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock.
 PASSING = {1205, 1213, "40001", "40P01"}
+
+SILENCE = 70
+"""Seconds without an answer, after which a server of MySQL's is taken to be gone: more than it waits itself for a lock."""
+
+CONNECTION_DEFAULTS: dict[str, dict[str, Any]] = {
+    "pymysql": {"connect_timeout": 10, "read_timeout": SILENCE, "write_timeout": SILENCE},
+    "mysqldb": {"connect_timeout": 10, "read_timeout": SILENCE, "write_timeout": SILENCE},
+    "psycopg": {"connect_timeout": 10, "tcp_user_timeout": 20_000},
+    "psycopg2": {"connect_timeout": 10, "tcp_user_timeout": 20_000},
+}
+"""By the driver's name. What the URL says comes before these."""
 
 
 def is_mysql(dialect: sa.Dialect) -> bool:
@@ -114,13 +127,18 @@ def _how_to_install(module: str) -> str:
 
 def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
     name = parsed.get_backend_name()
-    defaults: dict[str, Any] = {"pool_size": 16, "max_overflow": 16}
+    # What a statement was to store is nobody's business who reads of its failure.
+    defaults: dict[str, Any] = {"pool_size": 16, "max_overflow": 16, "hide_parameters": True}
+    connecting = CONNECTION_DEFAULTS.get(parsed.get_dialect().driver, {})
+    defaults["connect_args"] = {key: value for key, value in connecting.items() if key not in parsed.query}
     if name != "sqlite":
         # In MySQL, the default locks gaps between rows, over which those who work on different rows would deadlock.
         defaults["isolation_level"] = "READ COMMITTED"
     engine = sa.create_engine(parsed, **(defaults | options))
     if is_mysql(engine.dialect):
         sa.event.listen(engine, "connect", _prepare_mysql)
+    elif name == "postgresql":
+        sa.event.listen(engine, "connect", _prepare_postgresql)
     elif name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -131,6 +149,15 @@ def _prepare_mysql(connection: Any, record: object) -> None:
     with connection.cursor() as cursor:
         # Times are seconds; with a time zone in between, an hour in autumn would come twice.
         cursor.execute("SET time_zone = '+00:00', sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+
+
+def _prepare_postgresql(connection: Any, record: object) -> None:
+    if hasattr(connection, "prepare_threshold"):  # psycopg's, which prepares what is executed often
+        with connection.cursor() as cursor:
+            pid = cursor.execute("SELECT pg_backend_pid()").fetchone()[0]
+        connection.rollback()
+        if pid != connection.info.backend_pid:  # a pooler: see saga.storage.postgres_pool
+            connection.prepare_threshold = None
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
@@ -145,3 +172,46 @@ def may_pass(error: exc.DBAPIError, connection: sa.Connection | None) -> bool:
     """Whether a fault may be over when the same is tried again: the connection broke, could not be opened, or a deadlock."""
     code = getattr(error.orig, "sqlstate", None) or next(iter(getattr(error.orig, "args", ())), None)
     return connection is None or error.connection_invalidated or code in PASSING
+
+
+def without_values(error: exc.SQLAlchemyError) -> Exception:
+    """Return the driver's error without the values that were sent, where it quotes some.
+
+    Nobody expects inputs and results in a log.
+    """
+    cause = getattr(error, "orig", None)
+    if not isinstance(cause, Exception):
+        return error
+    told = getattr(getattr(cause, "diag", None), "message_primary", None)  # PostgreSQL's details are left out
+    sent = sorted((one for one in _flat(getattr(error, "params", None)) if isinstance(one, str)), key=len, reverse=True)
+
+    def bare(part: Any) -> Any:
+        if not isinstance(part, str):
+            return part
+        for value in sent:
+            if len(value) > 3:  # else it may be part of any word
+                part = part.replace(value, "...")
+        return _QUOTED.sub(lambda found: _unless_sent(found[0], sent), part)
+
+    with suppress(Exception):  # of a driver that makes its errors in another way
+        return type(cause)(*((bare(told),) if told is not None else map(bare, cause.args)))
+    return RuntimeError(type(cause).__name__)
+
+
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|\((?:[^()]|\([^()]*\))*\)""", re.DOTALL)
+
+
+def _unless_sent(quoted: str, sent: list[str]) -> str:
+    inner = quoted[1:-1]
+    return f"{quoted[0]}...{quoted[-1]}" if "\\" in inner or any(inner in value for value in sent) else quoted
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """Yield the values of a statement's parameters, however a driver takes them."""
+    if isinstance(values, dict):
+        yield from values.values()
+    elif isinstance(values, list | tuple):
+        for one in values:
+            yield from _flat(one)
+    else:
+        yield values

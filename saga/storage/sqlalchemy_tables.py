@@ -127,10 +127,9 @@ def _locked(connection: sa.Connection, prefix: str) -> Iterator[None]:
     name = {"name": f"saga-tasks {prefix}"}
     if is_mysql(connection.dialect):
         take, give = "SELECT GET_LOCK(:name, 60)", "SELECT RELEASE_LOCK(:name)"
-    elif connection.dialect.name == "postgresql":
-        take = "SELECT 1 FROM (SELECT pg_advisory_lock(hashtextextended(:name, 0))) AS taken"
-        give = "SELECT pg_advisory_unlock(hashtextextended(:name, 0))"
     else:
+        if connection.dialect.name == "postgresql":  # until the transaction ends, which reads whatever is committed
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), name)
         yield
         return
     if not connection.execute(sa.text(take), name).scalar():

@@ -257,8 +257,12 @@ class SqliteStore(Store):
             if error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
                 raise rules.already_stored(saga_id, entries) from error
             raise StorageError(f"{self._file.path}: {error}; nothing was stored") from error
-        except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise StorageError(f"{self._file.path}: {error}; nothing was stored") from error
+        except UnicodeEncodeError as error:
+            fault = str(error)
+        # Here, as what is raised where an error is handled knows that error, and this one the value.
+        raise StorageError(f"{self._file.path}: {fault}; nothing was stored")
 
     def _read_many(self, statement: Callable[[int], str], saga_ids: Collection[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of statements for up to so many ids."""

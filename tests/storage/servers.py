@@ -14,8 +14,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -176,6 +177,41 @@ def redis() -> Iterator[int]:
                             pytest.fail("redis-server did not start")
                         time.sleep(0.05)
             yield port
+        finally:
+            process.kill()
+            process.wait(30)
+
+
+@contextmanager
+def pgbouncer(server: str) -> Iterator[str]:
+    """Run PgBouncer in transaction mode, before 1.21 or as if it were, in front of a PostgreSQL server; give its URL."""
+    (program,) = programs("pgbouncer", "pgbouncer")
+    [socket_folder] = parse_qs(urlsplit(server).query)["host"]
+    with folder_of_a_server("saga-bouncer-") as folder:
+        port = free_port()
+        (folder / "users").write_text('"postgres" ""\n')
+        (folder / "ini").write_text(
+            f"[databases]\npostgres = host={socket_folder} dbname=postgres user=postgres\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = any\nauth_file = {folder / 'users'}\n"
+            "pool_mode = transaction\ndefault_pool_size = 4\n"
+        )
+        user: list[str] = []
+        if os.geteuid() == 0:  # as which it does not run
+            user = ["-u", "nobody"]
+            for one in (folder, Path(socket_folder)):
+                one.chmod(0o755)
+        with (folder / "log").open("wb") as output:
+            process = subprocess.Popen([program, *user, str(folder / "ini")], stdout=output, stderr=output)
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"pgbouncer did not start:\n{(folder / 'log').read_text(errors='replace')[-3000:]}")
+                time.sleep(0.05)
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
         finally:
             process.kill()
             process.wait(30)

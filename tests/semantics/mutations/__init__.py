@@ -11,16 +11,20 @@ __all__ = [
     "DOUBT",
     "DRIVERS",
     "DURABLE",
+    "FAULTS",
     "FRONT_DOORS",
     "GROUP_COMMIT",
     "IN_MEMORY",
     "IN_SQLITE",
     "JOURNAL",
     "LEASES",
+    "LOCKED_ROWS",
+    "POOLER",
     "PROPERTIES",
     "RECOVERY",
     "SEMANTICS",
     "SEVERAL",
+    "SILENT_SERVER",
     "START_ONCE",
     "TURNS",
     "UNDO",
@@ -35,6 +39,8 @@ JOURNAL, VALUES, LEASES = DURABLE + "journal", DURABLE + "values", DURABLE + "le
 RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_several", DURABLE + "start_once"
 DOUBT, ACROSS, UNDO = DURABLE + "doubt", DURABLE + "died_anywhere", DURABLE + "interrupted_undo"
 CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"
+LOCKED_ROWS, SILENT_SERVER = "tests/storage/test_locked_rows", "tests/storage/test_silent_server"
+POOLER, FAULTS = "tests/storage/test_pooler", "tests/storage/test_faults_tell_no_values"
 CROWD, TURNS = "tests/storage/test_postgres_crowd", "tests/storage/test_turns"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from . import CONTRACT, CROWD, GROUP_COMMIT, IN_MEMORY, IN_SQLITE, JOURNAL, TURNS, Mutant
+from . import (
+    CONTRACT,
+    CROWD,
+    FAULTS,
+    GROUP_COMMIT,
+    IN_MEMORY,
+    IN_SQLITE,
+    JOURNAL,
+    LOCKED_ROWS,
+    POOLER,
+    SILENT_SERVER,
+    TURNS,
+    Mutant,
+)
 
 __all__ = ["OF_STORAGE"]
 
@@ -117,5 +130,59 @@ OF_STORAGE = [
         "if existing := self.get(new.saga_id):",
         "if False:",
         CONTRACT + " -k a_taken_id_returns" + IN_MEMORY,
+    ),
+    Mutant(
+        "to PostgreSQL, everything is older than NaN",
+        "not -END_OF_TIME <= value <= END_OF_TIME:",
+        "abs(value) > END_OF_TIME:",
+        CONTRACT + "_numbers -k what_is_no_finite_number" + IN_MEMORY,
+    ),
+    Mutant(
+        "postgres: one locked row holds up all leases",
+        "FOR NO KEY UPDATE OF s SKIP LOCKED), renewed AS",
+        "FOR NO KEY UPDATE OF s), renewed AS",
+        LOCKED_ROWS + " -k the_leases_of_others_are_renewed and postgres and not sqlalchemy",
+    ),
+    Mutant(
+        "sqlalchemy: one locked row holds up all leases",
+        "self._holding(connection, some, skip_locked=True)",
+        "self._holding(connection, some)",
+        LOCKED_ROWS + " -k the_leases_of_others_are_renewed and mariadb",
+    ),
+    Mutant(
+        "a lease that could not be renewed is lost",
+        "beats |= {saga_id: Beat(saga_id, mail) for saga_id, mail, _ in rows}",
+        "beats |= {saga_id: Beat(saga_id, mail) for saga_id, mail, done in rows if done}",
+        LOCKED_ROWS + " -k the_leases_of_others_are_renewed and postgres and not sqlalchemy",
+    ),
+    Mutant(
+        "postgres: a silent server is waited for",
+        "        return super().wait(self._watched(gen), *args, **more)",
+        "        return super().wait(gen, *args, **more)",
+        SILENT_SERVER + " -k a_server_that_falls_silent",
+    ),
+    Mutant(
+        "postgres: what waits for a lock is cut off",
+        'if "FATAL" not in str(error):',
+        "if True:",
+        SILENT_SERVER + " -k a_server_that_refuses_a_connection",
+    ),
+    Mutant(
+        "postgres: a pooler's connections are prepared for",
+        "connection.prepare_threshold = None\n        except",
+        "pass\n        except",
+        POOLER + " -k only_through_a_pooler",
+    ),
+    Mutant(
+        "postgres: details of the server quote what was sent",
+        "return type(error)(error.diag.message_primary or str(error))",
+        "return type(error)(str(error))",
+        FAULTS + " -k no_fault_tells_the_values and postgres and not sqlalchemy",
+    ),
+    Mutant(
+        "sqlalchemy: a driver quotes what was sent",
+        "fault, conflict = without_values(error), isinstance(error, exc.IntegrityError)",
+        "fault, conflict = error, isinstance(error, exc.IntegrityError)",
+        FAULTS + " -k no_fault_tells_the_values and sqlalchemy",
     ),
 ]

@@ -1,0 +1,131 @@
+"""A PostgreSQL server that says nothing any more, though its connections stand: stopped, or behind a broken network."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+
+from saga.errors import StorageError
+from saga.storage import postgres_pool
+from saga.storage.postgres import PostgresStore
+from tests.kit import background, until, within
+
+
+class Relay:
+    """Passes on what a client and a server on a socket of this machine say to each other, until it is told not to.
+
+    :ivar silent: it passes nothing on any more, and takes whatever comes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listening]
+        self.port = self._listening.getsockname()[1]
+        self.silent = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._path)
+                self._open += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                if not self.silent.is_set():
+                    other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.fixture
+def relay(postgres_url) -> Iterator[Relay]:
+    relay = Relay(f"{parse_qs(urlsplit(postgres_url).query)['host'][0]}/.s.PGSQL.5432")
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def store(relay, prefix, monkeypatch) -> Iterator[PostgresStore]:
+    monkeypatch.setattr(postgres_pool, "SILENCE", 0.2)
+    url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres?connect_timeout=2"
+    with PostgresStore(url, prefix=prefix, patience=0.1) as store:
+        yield store
+
+
+def test_a_server_that_falls_silent_is_an_error(store, stored, relay):
+    lease = stored.create(store, "x")
+    relay.silent.set()
+    for use in (
+        lambda: store.append(lease, stored.entries(2)),
+        lambda: store.renew("a", [lease], 60.0),
+    ):
+        with pytest.raises(StorageError, match=r"PostgreSQL did not answer for 0\.1 seconds"):
+            within(30, use)
+
+
+def test_a_statement_that_was_sent_before_is_an_error_too(store, stored, relay, admin, prefix):
+    lease = stored.create(store, "x")
+    with admin.transaction():
+        admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")
+        ended = background(lambda: store.append(lease, stored.entries(2)))
+        until(lambda: admin.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+        relay.silent.set()
+        with pytest.raises(StorageError, match="did not answer"):
+            ended()
+
+
+def test_a_statement_that_waits_for_a_lock_is_waited_for(store, stored, admin, prefix, monkeypatch):
+    asked = []
+    see = postgres_pool.Connection._see_that_it_answers
+    monkeypatch.setattr(postgres_pool.Connection, "_see_that_it_answers", lambda self: asked.append(see(self)))
+    lease = stored.create(store, "x")
+    with admin.transaction():
+        admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")
+        ended = background(lambda: store.append(lease, stored.entries(2)))
+        until(lambda: len(asked) >= 3)
+    ended()
+    assert store.journal("x") == stored.entries(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        ("connection failed: Connection refused", True),
+        ("connection timeout expired", True),
+        ("connection failed: FATAL:  sorry, too many clients already", False),
+    ],
+)
+def test_a_server_that_refuses_a_connection_is_there(store, monkeypatch, error, gone):
+    def connect(**parameters):
+        raise psycopg.OperationalError(error)
+
+    connection = store._pool.lend()
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with pytest.raises(psycopg.OperationalError, match="nobody is there") if gone else nullcontext():
+        connection._see_that_it_answers()
+    assert connection.closed is gone
+    store._pool.take_back(connection)
+
+
+def test_what_is_sent_and_not_acknowledged_ends_the_connection(store):
+    assert store._parameters["tcp_user_timeout"] == 20_000
+    assert postgres_pool.parameters_of("postgresql://x/y?tcp_user_timeout=5")["tcp_user_timeout"] == "5"
