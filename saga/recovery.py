@@ -6,14 +6,16 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Final
 
 from saga.definition import Definition
 from saga.drivers.aio import AsyncExecution
-from saga.drivers.results import raised_or
+from saga.drivers.interrupts import is_ctrl_c
+from saga.drivers.results import raised_or, result_of
 from saga.drivers.threads import Execution
 from saga.durable.entries import made_progress, write_entries
 from saga.durable.journal import Journal
@@ -38,6 +40,11 @@ __all__ = ["Recovery"]
 _logger: Final = logging.getLogger("saga")
 _BATCH: Final = 16
 _BACKOFF: Final = ExponentialBackoff(1.0, cap=300.0)
+_MOST_FAULTS: Final = 10_000
+"""Executions of which it is known how often the store failed them, at most."""
+
+
+_Takes = Callable[[SagaResult], object]
 
 
 class _Claimed:
@@ -74,7 +81,10 @@ class Recovery:
     :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
     :param sagas: the definitions to finish executions by; several versions of one saga may be among them.
     :param transactions: the names of blocks to undo: see :func:`saga.transaction`; :param codec: theirs.
-    :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act.
+    Whatever a task or an observer raises, the recovery logs it and goes on with others; a Ctrl-C in the main thread ends it.
+
+    :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act. Those
+        that the store's faults ended do not count.
     :param backoff: seconds to wait after a recovery that failed, or a :class:`~saga.Backoff`.
     :param workers: executions recovered at the same time, each in a thread.
     :raises SagaDefinitionError: a saga is wrong, or two are the same.
@@ -110,19 +120,18 @@ class Recovery:
         self.max_attempts = max_attempts
         self._retry = Retry(max_attempts, backoff)
         self.workers = workers
+        self._faults: dict[str, int] = {}  # by execution: how often in a row the store has failed it
 
     def run_once(self) -> list[SagaResult]:
         """Finish everything that is there to be finished now. Return how it ended, but for what was parked as stuck.
 
-        An interrupt that a call raises is raised again; all that is not finished then is left to another recovery.
+        A Ctrl-C is raised again; all that is not finished then is left to another recovery.
 
         :raises StorageError: the store cannot be asked.
         """
-        if self.workers == 1:
-            return self._work()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="saga recovery") as pool:
-            parts = [pool.submit(self._work) for _ in range(self.workers)]
-            return [result for part in parts for result in part.result()]
+        results: list[SagaResult] = []
+        self._recover(results.append)
+        return results
 
     def run(self, stop: threading.Event | None = None, *, interval: float = 5.0) -> None:
         """Go on recovering until ``stop`` is set.
@@ -132,22 +141,33 @@ class Recovery:
         stop = stop or threading.Event()
         while not stop.is_set():
             try:
-                self.run_once()
-            except StorageError as error:
-                _logger.error("recovery: %s; trying again in %g s", error, interval)
+                self._recover(_forget)
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
+                known = isinstance(error, StorageError)
+                _logger.error("recovery: %s; trying again in %g s", error, interval, exc_info=not known)
             stop.wait(interval)
 
-    def _work(self) -> list[SagaResult]:
+    def _recover(self, take: _Takes) -> None:
+        with ThreadPoolExecutor(max(1, self.workers - 1), thread_name_prefix="saga recovery") as pool:
+            others = []
+            with suppress(RuntimeError):  # no thread is to be had: those there are do it all
+                for _ in range(self.workers - 1):
+                    others.append(pool.submit(self._work, take))
+            self._work(take)
+            for other in others:
+                other.result()
+
+    def _work(self, take: _Takes) -> None:
         lease = min(one.lease for known in self._definitions.values() for one in known)
-        results: list[SagaResult] = []
         while rows := self.store.claim(owner(), lease, names=list(self._definitions), limit=_BATCH):
             batch = [_Claimed(row) for row in rows]
             # One that was tried in vain may have killed its process, with all that waited for it: they change places.
             batch.sort(key=lambda one: random.random() if one.row.recoveries > 1 else 0.0)
-            self._finish(batch, lease, results)
-        return results
+            self._finish(batch, lease, take)
 
-    def _finish(self, batch: list[_Claimed], lease: float, results: list[SagaResult]) -> None:
+    def _finish(self, batch: list[_Claimed], lease: float, take: _Takes) -> None:
         """Finish executions one after the other. What one stores last goes into one commit with what the next stores first."""
         keeper = keeper_of(self.store)
         ended: _Claimed | None = None  # its end is not stored yet: no task runs before it is
@@ -160,7 +180,7 @@ class Recovery:
                 if ended is not None:
                     if one.execution is not None:
                         commit_each(self.store, [ended.unstored(), one.unstored()])
-                    self._end(ended, results)
+                    self._end(ended, take)
                     ended = None
                 if one.execution is None:
                     continue
@@ -169,7 +189,7 @@ class Recovery:
                 if not one.done and one.execution.end_deferred and one.execution.interrupt is None:
                     ended = one
                 else:
-                    self._end(one, results)
+                    self._end(one, take)
         finally:
             self._give_back([one for one in batch if not one.done])
 
@@ -213,47 +233,92 @@ class Recovery:
                 execution: Execution | AsyncExecution = take_up(definition, _driver_of, row, self.store, entries)
                 if one.mail or one.entries is None:
                     execution.notify()
-                execution.park = True
+                execution.recovers = True
                 one.execution = execution
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
         except (LeaseLostError, UnknownExecutionError) as error:
             keeper_of(self.store).drop(lease)
             _logger.info("recovery of saga %s is left to another: %s", row.saga_id, error)
-        except Exception as error:
-            if row.recoveries >= self.max_attempts:
-                self._park(row, lease, f"recovery failed {row.recoveries} times, at last with: {error}")
-            else:
-                delay = self._retry.delay(row.recoveries, 0.5)
-                _logger.exception("recovery of saga %s failed; trying again in %g s", row.saga_id, delay)
-                keeper_of(self.store).give_back(lease, delay=delay)
+        except StorageError as error:
+            delay = self._after_fault(row)
+            _logger.error("saga %s cannot be read: %s; trying again in %g s", row.saga_id, error, delay)
+            keeper_of(self.store).give_back(lease, delay=delay, untried=True)
+        except BaseException as error:
+            self._fail(one, error)
         one.entries = None
         one.done = one.execution is None
 
     def _run(self, one: _Claimed, defers_end: bool) -> None:
         """Run an execution. It is done where it could not be stored."""
-        execution = one.execution
+        execution, saga_id = one.execution, one.row.saga_id
         assert execution is not None
+        assert isinstance(execution.journal, Journal)
+        execution.journal.backoff = self._delay(self._faults.get(saga_id, 0) + 1)
         try:
             if isinstance(execution, AsyncExecution):
                 _run_async(execution)
             else:
                 execution.defers_end = defers_end
                 execution.run()
+            self._faults.pop(saga_id, None)
         except StorageError as error:  # the execution has given its lease back
             one.done = True
-            _logger.error("recovery of saga %s stopped: %s", one.row.saga_id, error)
-            if execution.interrupt is not None:
+            if isinstance(error, LeaseLostError):
+                _logger.error("recovery of saga %s stopped: %s", saga_id, error)
+            else:
+                delay = self._after_fault(one.row)
+                _logger.error("recovery of saga %s stopped: %s; trying again in %g s", saga_id, error, delay)
+            if execution.interrupt is not None and is_ctrl_c(execution.interrupt):
                 raise execution.interrupt from error
+        except BaseException as error:
+            one.done = not is_ctrl_c(error)
+            self._fail(one, error)
 
-    def _end(self, one: _Claimed, results: list[SagaResult]) -> None:
+    def _end(self, one: _Claimed, take: _Takes) -> None:
         """Store an execution's end, where that was held back, and take its result."""
-        assert one.execution is not None
-        if not one.done and one.execution.end_deferred:
+        execution = one.execution
+        assert execution is not None
+        if not one.done and execution.end_deferred:
             self._run(one, defers_end=False)
         if not one.done:
             one.done = True
-            results.append(raised_or(one.execution))
+            raised = execution.interrupt
+            if raised is not None and is_ctrl_c(raised):
+                raised_or(execution)
+            if raised is not None:
+                _logger.error("recovery of saga %s: %r was raised in it; others are not kept back", one.row.saga_id, raised)
+            if not execution.abandoned:
+                take(result_of(execution))
+        one.execution = None
+
+    def _fail(self, one: _Claimed, error: BaseException) -> None:
+        """Leave an execution to a later recovery, or to a person where that was tried often."""
+        if is_ctrl_c(error):
+            raise error
+        row = one.row
+        if row.recoveries >= self.max_attempts:
+            self._park(row, one.lease, f"recovery failed {row.recoveries} times, at last with: {error}")
+        else:
+            delay = self._delay(row.recoveries)
+            _logger.error("recovery of saga %s failed; trying again in %g s", row.saga_id, delay, exc_info=error)
+            keeper_of(self.store).give_back(one.lease, delay=delay)
+
+    def _after_fault(self, row: StoredExecution) -> float:
+        """Return the seconds to wait after the store has failed an execution once more: it is not the execution's fault."""
+        faults = self._faults[row.saga_id] = self._faults.pop(row.saga_id, 0) + 1
+        if len(self._faults) > _MOST_FAULTS:
+            del self._faults[next(iter(self._faults))]
+        return self._delay(faults)
+
+    def _delay(self, attempt: int) -> float:
+        try:
+            return self._retry.delay(attempt, 0.5)
+        except BaseException as error:  # the user's own backoff
+            if is_ctrl_c(error):
+                raise
+            _logger.error("recovery: the backoff %r raised", self._retry.backoff, exc_info=error)
+            return _BACKOFF.delay(attempt, 0.5)
 
     def _definition(self, row: StoredExecution) -> Definition:
         """Return the definition to finish an execution by: the one it began with, or one that says it is compatible."""
@@ -274,9 +339,11 @@ class Recovery:
             stuck = SagaStuck(reason, self.store.now())
             entries = write_entries([stuck], len(journal), {}, codec_of(self._definitions[row.name][-1]))
             self.store.append(lease, entries, status="stuck", release=True)
+            keeper_of(self.store).drop(lease)
         except StorageError as error:
-            _logger.error("that saga %s is stuck could not be stored: %s", row.saga_id, error)
-        keeper_of(self.store).drop(lease)
+            delay = self._after_fault(row)
+            _logger.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)
+            keeper_of(self.store).give_back(lease, delay=delay, untried=True)
 
 
 def _driver_of(plan: Plan) -> type[Execution | AsyncExecution]:
@@ -287,7 +354,20 @@ def _run_async(execution: AsyncExecution) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(execution.run())
+        with suppress(asyncio.CancelledError):  # whatever cancelled it is the execution's interrupt
+            asyncio.run(_told_of_ctrl_c(execution))
     else:  # an event loop runs in this thread: use another
         with ThreadPoolExecutor(1, thread_name_prefix="saga recovery") as pool:
             pool.submit(asyncio.run, execution.run()).result()
+
+
+async def _told_of_ctrl_c(execution: AsyncExecution) -> None:
+    """Run an execution. A Ctrl-C, of which asyncio makes a cancellation of this task, is one again in the end."""
+    await execution.run()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _forget(result: SagaResult) -> None:
+    """Keep no result: there is no end of them where a recovery goes on for ever."""

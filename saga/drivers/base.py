@@ -106,7 +106,7 @@ class Driver(Outcomes):
     left: Machine | None = None
     unstored: StorageError | None = None
     mail = False  # set from outside: the journal's inbox holds something
-    park = False  # leave an execution that waits to the store: a recovery goes on with others meanwhile
+    recovers = False  # a recovery runs it: what waits is left to the store, and nobody is there to raise an interrupt to
     parked = False
     defers_end = False
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
@@ -315,7 +315,7 @@ class Driver(Outcomes):
         """
         if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
             return 0.0 if not self.machine.plan.open else None
-        if not self.park or self.beside or self.machine.ended or self.mail:
+        if not self.recovers or self.beside or self.machine.ended or self.mail:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None

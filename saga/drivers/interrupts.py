@@ -8,6 +8,7 @@ What struck a compensation whose intent is stored, and a journal that cannot be 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from saga.machine.failures import wait_again
 if TYPE_CHECKING:
     from saga.drivers.base import CallBeside, Driver
 
-__all__ = ["AbandonedError", "call_off", "cuts_short", "is_taken", "put_straight"]
+__all__ = ["AbandonedError", "call_off", "cuts_short", "is_ctrl_c", "is_taken", "put_straight"]
 
 
 class AbandonedError(BaseException):
@@ -63,10 +64,22 @@ def put_straight(driver: Driver, error: BaseException) -> None:
 def cuts_short(driver: Driver, call: Call, error: BaseException) -> bool:
     """Take that a call of the undo raised what a recovery has to see to. Return whether it is one."""
     undoes = call.phase is COMPENSATE or driver.machine.status is not RUNNING
-    if driver.journal is None or not undoes or isinstance(error, Exception) or struck_here(error):
+    if not undoes or not _stops(driver, error) or struck_here(error):
         return False
     cut_short(driver, call, error)
     return True
+
+
+def _stops(driver: Driver, error: BaseException) -> bool:
+    """Whether a recovery can see to what the error cut off. One that runs it already takes a task's own as a failure."""
+    if driver.journal is None or isinstance(error, Exception):
+        return False
+    return not driver.recovers or is_ctrl_c(error)
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether it is what a person's Ctrl-C raises, and nothing that a task says of itself."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def cut_short(driver: Driver, call: Call, error: BaseException) -> None:
@@ -156,9 +169,9 @@ def _resume(driver: Driver, machine: Machine, error: BaseException, at: float, p
             if phase is VERIFY:
                 machine.send(VerificationFailed(steps[index].name, attempt, at, 0.0, error))
                 continue
-            if driver.journal is None or isinstance(error, Exception):
-                machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
-            else:
+            if _stops(driver, error):
                 cut_short(driver, inline, error)
+            else:
+                machine.send(CompensationFailed(steps[index].name, attempt, at, 0.0, error))
         elif not any(command.step.index == index for command in machine.commands if isinstance(command, Call | Wait)):
             machine.commands.append(Call(steps[index], attempt, phase))

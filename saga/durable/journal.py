@@ -27,7 +27,12 @@ class Journal:
     """Writes one execution's events to a store, under a lease: what a driver knows as its journal.
 
     :ivar written: how many of the machine's events are stored.
+    :ivar backoff: seconds for which a recovery leaves the execution alone where the store has failed it; ``None`` where it is
+        no recovery that runs it.
     """
+
+    backoff: float | None = None
+    _failed = False
 
     def __init__(self, store: Store, codec: Codec, lease: Lease, status: e.Status) -> None:
         self.store = store
@@ -53,7 +58,12 @@ class Journal:
         :raises StorageError: it cannot be read.
         """
         found = []
-        for message in self.store.inbox(self.lease.saga_id):
+        try:
+            messages = self.store.inbox(self.lease.saga_id)
+        except Exception:
+            self._failed = True
+            raise
+        for message in messages:
             if message.id not in self.taken:
                 self.taken.append(message.id)
                 found.append(read_message(message.body, self.codec))
@@ -87,7 +97,10 @@ class Journal:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
         self._keeper.drop(self.lease)
         with suppress(Exception):  # of a store with a fault, too
-            self.store.release(self.lease)
+            if self._failed and self.backoff is not None:
+                self.store.release(self.lease, delay=self.backoff, untried=True)
+            else:
+                self.store.release(self.lease)
 
     def commit(self, machine: Machine) -> None:
         """Store the events that are not stored yet. They are durable when this returns.
@@ -102,13 +115,15 @@ class Journal:
         status = machine.state.status
         try:
             self._append(entries, status)
-        except StorageError:
+        except Exception:
             # An interrupt may have struck after the commit and before it was noted here.
+            self._failed = True
             stored = self._stored_already(entries)
             if not stored:
                 raise
             if stored < len(entries):
                 self._append(entries[stored:], status)
+            self._failed = False
         self.take_stored(len(entries), status)
 
     def commit_shared(self, machine: Machine) -> Future[None]:
@@ -147,7 +162,7 @@ class Journal:
     def _stored_already(self, entries: Sequence[Entry]) -> int:
         try:
             stored = self.store.journal(self.lease.saga_id)[self.written :]
-        except StorageError:
+        except Exception:
             return 0
         count = 0
         for mine, theirs in zip(entries, stored, strict=False):

@@ -129,15 +129,28 @@ def test_an_interrupted_attempt_is_an_attempt(calls: Calls, store: Store) -> Non
 
 
 def test_a_compensation_that_always_interrupts_is_given_up_in_the_end(plain: Calls, store: Store) -> None:
-    saga = saga_of(step(lambda: 0, plain.function("-a", SystemExit()), name="a"), plain.step("bad", ValueError()), store=store)
-    with pytest.raises(SystemExit):
+    undo = plain.function("-a", KeyboardInterrupt())
+    saga = saga_of(step(lambda: 0, undo, name="a"), plain.step("bad", ValueError()), store=store)
+    with pytest.raises(KeyboardInterrupt):
         saga.execute(saga_id="o-1")
     for _ in range(2):
-        with pytest.raises(SystemExit):
+        with pytest.raises(KeyboardInterrupt):
             Recovery(store, [saga], max_attempts=2).run_once()
         is_left(store)
     Recovery(store, [saga], max_attempts=2).run_once()
     assert is_left(store, status="stuck")[-1] == "SagaStuck"
+
+
+@pytest.mark.parametrize("retry", [None, Retry(4, 0.001)])
+def test_one_that_exits_in_a_recovery_has_failed(calls: Calls, store: Store, retry: Retry | None) -> None:
+    undo = calls.function("-a", SystemExit("not a program"))
+    saga = saga_of(step(lambda: 0, undo, name="a", compensation_retry=retry), calls.step("bad", ValueError()))
+    with pytest.raises(SystemExit):
+        calls.run(saga, saga_id="o-1", store=store)
+    (result,) = Recovery(store, [saga]).run_once()
+    assert result.status is Status.STUCK
+    assert [(one.step, type(one.error)) for one in result.compensation_errors] == [("a", SystemExit)]
+    assert calls.log == ["bad", "-a", "-a"]  # which no policy repeats
 
 
 def test_a_recovery_does_not_go_forward_after_it(calls: Calls, store: Store) -> None:
@@ -329,18 +342,15 @@ def test_in_the_compensation_of_a_straggler(calls: Calls, store: Store, gate: Ga
 # -- in a recovery and in a block -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_a_recovery_that_is_interrupted_in_one_leaves_that_and_the_others(
-    calls: Calls, store: Store, kind: type[BaseException]
-) -> None:
-    stops: list[BaseException] = [kind(n) for n in range(3)]
+def test_a_recovery_that_is_interrupted_in_one_leaves_that_and_the_others(calls: Calls, store: Store) -> None:
+    stops: list[BaseException] = [KeyboardInterrupt(n) for n in range(3)]
     saga = flow_of(calls, lambda: raise_last(stops), store)
     for n in range(3):
-        with pytest.raises(kind):
+        with pytest.raises(KeyboardInterrupt):
             calls.run(saga, saga_id=f"o-{n}")
-    stops.append(kind("in the recovery"))
+    stops.append(KeyboardInterrupt("in the recovery"))
     calls.log.clear()
-    with pytest.raises(kind) as caught:
+    with pytest.raises(KeyboardInterrupt) as caught:
         Recovery(store, [saga]).run_once()
     assert caught.value.args == ("in the recovery",)
     assert calls.log == ["-b"]

@@ -93,20 +93,20 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupted compensation of a stored execution has failed",
-        "    if driver.journal is None or not undoes or isinstance(error, Exception) or struck_here(error):\n",
+        "    if not undoes or not _stops(driver, error) or struck_here(error):\n",
         "    if True:\n",
         UNDO,
     ),
     Mutant(
         "an interrupt in a compensation stops an execution that nobody can take up",
-        "    if driver.journal is None or not undoes or isinstance(error, Exception) or struck_here(error):\n",
-        "    if not undoes or isinstance(error, Exception) or struck_here(error):\n",
+        "    if driver.journal is None or isinstance(error, Exception):\n",
+        "    if isinstance(error, Exception):\n",
         UNDO + " -k without_a_store",
     ),
     Mutant(
         "an interrupt in the user's code around a compensation makes that fail",
-        "            if driver.journal is None or isinstance(error, Exception):\n",
-        "            if True:\n",
+        "            if _stops(driver, error):\n                cut_short",
+        "            if False:\n                cut_short",
         UNDO + " -k in_the_users_code_around",
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ACROSS, DOUBT, DRIVERS, DURABLE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
+from . import ACROSS, DOUBT, DRIVERS, DURABLE, GOES_ON, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, UNDO, VALUES, Mutant
 
 __all__ = ["OF_DURABLE"]
 
@@ -41,7 +41,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "a commit for every entry",
-        "            self._append(entries, status)\n        except StorageError:",
+        "            self._append(entries, status)\n        except Exception:",
         "            for entry in entries[:-1]:\n                self._append([entry], self._status)\n"
         "            self._append(entries[-1:], status)\n        except StorageError:",
         JOURNAL + " -k each_commit_has_an_outcome_and_the_next_intent",
@@ -191,9 +191,9 @@ OF_DURABLE = [
     # -- 11: stores that fail -----------------------------------------------------------------------------------------
     Mutant(
         "what is not stored counts as stored",
-        "            self._append(entries, status)\n        except StorageError:",
+        "            self._append(entries, status)\n        except Exception:",
         "            self.written += len(entries)\n            self._append(entries, status)\n"
-        "            self.written -= len(entries)\n        except StorageError:",
+        "            self.written -= len(entries)\n        except Exception:",
         LEASES + " -k an_interrupt_in_any_write",
     ),
     Mutant(
@@ -337,5 +337,53 @@ OF_DURABLE = [
         "row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts)",
         "row.recoveries > self.max_attempts",
         RECOVERY + " -k an_execution_that_gets_on",
+    ),
+    Mutant(
+        "what a task raises ends a recovery",
+        "            if raised is not None and is_ctrl_c(raised):\n",
+        "            if raised is not None:\n",
+        UNDO + " -k exits_in_a_recovery",
+    ),
+    Mutant(
+        "whatever a store raises ends a recovery",
+        "            except BaseException as error:\n                if is_ctrl_c(error):\n",
+        "            except StorageError as error:\n                if is_ctrl_c(error):\n",
+        GOES_ON + " -k what_a_store_raises",
+    ),
+    Mutant(
+        "a Ctrl-C in an event loop is an execution's own",
+        "    if task is not None and task.cancelling():\n        raise asyncio.CancelledError\n",
+        "",
+        GOES_ON + " -k a_ctrl_c",
+    ),
+    Mutant(
+        "what exits in a recovered undo is tried for ever",
+        "return not driver.recovers or is_ctrl_c(error)",
+        "return True",
+        UNDO + " -k exits_in_a_recovery",
+    ),
+    Mutant(
+        "a store's faults count as an execution's",
+        "delay=self.backoff, untried=True)",
+        "delay=self.backoff)",
+        GOES_ON + " -k stores_faults",
+    ),
+    Mutant(
+        "a store that fails is asked again at once",
+        "self.store.release(self.lease, delay=self.backoff, untried=True)",
+        "self.store.release(self.lease, untried=True)",
+        RECOVERY + " -k a_failing_store",
+    ),
+    Mutant(
+        "a store that cannot be read counts as an execution's fault",
+        "give_back(lease, delay=delay, untried=True)\n        except BaseException",
+        "give_back(lease, delay=delay)\n        except BaseException",
+        GOES_ON + " -k cannot_be_read",
+    ),
+    Mutant(
+        "a recovery keeps what has ended",
+        "        one.execution = None\n\n    def _fail",
+        "\n    def _fail",
+        GOES_ON + " -k keeps_nothing",
     ),
 ]
