@@ -7,12 +7,11 @@ that a context's ``__dict__`` holds the user's keys alone.
 from __future__ import annotations
 
 import copy
-from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from saga.content import Copies, isolated
 from saga.errors import ContextKeyError, SagaDefinitionError, near
 from saga.task import StepInfo, Task
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from saga.machine.commands import Call
     from saga.machine.plan import Plan
 
-__all__ = ["Binding", "Context", "ContextLike", "isolated", "set_binding"]
+__all__ = ["Binding", "Context", "ContextLike", "set_binding"]
 
 T = TypeVar("T")
 
@@ -36,6 +35,7 @@ class Binding:
     :ivar call: the call that runs; :ivar deadline: seconds since the epoch when it is timed out, or ``None``.
     :ivar cancelled: tells that nobody waits for the call any more.
     :ivar recorded: each key's value and text as they are in the journal; ``None`` where the execution has no store.
+    :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """
 
     # Most views never have another value than these.
@@ -44,6 +44,7 @@ class Binding:
     deadline: float | None = None
     cancelled: Flag | None = None
     recorded: dict[str, tuple[Any, str]] | None = None
+    copies: Copies | None = None
 
     def __init__(self, plan: Plan | None, saga: str, saga_id: str) -> None:
         self.plan = plan
@@ -245,46 +246,3 @@ def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:
     context = kind.__new__(kind)
     context.__dict__.update(values)
     return context
-
-
-def isolated(value: Any, memo: dict[int, Any]) -> Any:
-    """Return a copy that changes to ``value`` do not reach: built-in containers and dataclasses are copied.
-
-    Other objects (connections, locks, models) are shared: a copy of those is seldom possible and never what was meant.
-
-    :param memo: what is copied already, by id.
-    """
-    kind = type(value)
-    if kind in ATOMS:
-        return value
-    if id(value) in memo:
-        return memo[id(value)]
-    twin: Any
-    if kind is list:
-        memo[id(value)] = twin = []
-        twin.extend(isolated(item, memo) for item in value)
-    elif kind in (dict, OrderedDict, defaultdict, Counter):
-        memo[id(value)] = twin = copy.copy(value)
-        for key, item in value.items():
-            twin[key] = isolated(item, memo)
-    elif kind is deque:
-        memo[id(value)] = twin = deque(maxlen=value.maxlen)
-        twin.extend(isolated(item, memo) for item in value)
-    elif kind is set or kind is bytearray:
-        twin = kind(value)
-    elif kind is tuple:
-        twin = tuple(isolated(item, memo) for item in value)
-    elif isinstance(value, tuple) and hasattr(kind, "_make"):  # a named tuple
-        twin = kind._make(isolated(item, memo) for item in value)
-    elif is_dataclass(value) and not isinstance(value, (type, Context)):
-        memo[id(value)] = twin = copy.copy(value)
-        for field in fields(value):
-            if hasattr(value, field.name):
-                object.__setattr__(twin, field.name, isolated(getattr(value, field.name), memo))
-    else:
-        twin = value
-    return twin
-
-
-ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
-"""Types whose values never change."""

@@ -120,7 +120,10 @@ class CircuitOpenError(SagaError):
 
 
 class MergeConflictError(SagaError):
-    """Two branches of a parallel group changed the same context key to different values."""
+    """Two branches of a parallel group changed the same context key to different values.
+
+    The text names the key, the branches and the values' types, and no values.
+    """
 
 
 class EncodingError(SagaError):

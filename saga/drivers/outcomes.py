@@ -49,6 +49,12 @@ Message = Callable[[float], OperatorActed | SignalReceived]
 class Values(Protocol):
     """What a journal does with values; drivers know no more of it here."""
 
+    def read(self, text: str) -> Any:
+        """Return the value that a text stores.
+
+        :raises EncodingError: it cannot be rebuilt.
+        """
+
     def take_result(self, step: str, view: Context, value: Any) -> tuple[Any, str]:
         """Return a result as it will be read, and the text that stores it with what its call changed in the view.
 
@@ -87,7 +93,8 @@ class Outcomes:
     def views(self) -> Views:
         """The execution's views: made when the first is asked for, because a plan that is plain has but one."""
         if self._views is None:
-            self._views = Views(self.machine.plan, self.context, self.definition.timeout is not None)
+            read = None if self.values is None else self.values.read
+            self._views = Views(self.machine.plan, self.context, self.definition.timeout is not None, read)
         return self._views
 
     def view_for(self, call: Call) -> Context:
@@ -138,11 +145,15 @@ class Outcomes:
         Return ``None`` where that cannot be stored: the step has failed then, but is done.
         """
         step = call.step
-        if not self.plain:
-            view = self.views.take_over(step, view, given_up)
         if type(value) is type(view):
             adopt(view, value)
             value = None
+        if not self.plain:
+            if self.values is None:
+                view.__binding__.results[step.name] = value  # it may be one of the view's own values
+            view = self.views.take_over(step, view, given_up)
+            if self.values is None:
+                value = view.__binding__.results[step.name]
         encoded = ""
         if self.values is not None:
             try:

@@ -8,18 +8,23 @@ which must not see what it changed before it failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from inspect import getattr_static
 from typing import Any, TypeVar
 
-from saga.context import Binding, Context, isolated, set_binding
+from saga.content import ATOMS, Copies, given_back, isolated, same
+from saga.context import Binding, Context, set_binding
 from saga.errors import MergeConflictError
 from saga.machine.plan import Group, Plan, PlannedStep
 
-__all__ = ["Views", "adopt", "bind", "fork", "merge", "share"]
+__all__ = ["Views", "adopt", "bind", "fork", "merge", "share", "take_back"]
 
 C = TypeVar("C", bound=Context)
-_MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<deleted>"})()
+Read = Callable[[str], Any]
+
+_MISSING: Any = object()
+_NONE: tuple[Any, None] = (None, None)
 
 
 class Views:
@@ -27,10 +32,12 @@ class Views:
 
     :param context: the execution's own view.
     :param limited: whether the saga has a timeout, so that every execute's time is limited.
+    :param read: rebuilds a value from its text, where the execution has a store.
     """
 
-    def __init__(self, plan: Plan, context: Context, limited: bool) -> None:
+    def __init__(self, plan: Plan, context: Context, limited: bool, read: Read | None = None) -> None:
         self.plan = plan
+        self._read = read
         self.context = context
         self._limited = limited
         self._scopes: dict[int, Context] = {0: context}
@@ -48,7 +55,7 @@ class Views:
     def for_execute(self, step: PlannedStep) -> Context:
         """Return the view for an attempt of the step's execute."""
         view = self.of(step)
-        return fork(view) if self.limits(step) or step.fallback else view
+        return fork(view, self._read) if self.limits(step) or step.fallback else view
 
     def for_compensate(self, step: PlannedStep) -> Context:
         """Return the view for the step's compensate."""
@@ -69,7 +76,7 @@ class Views:
             return view
         self._kept.pop(step.index, None)
         if scope is not view:
-            merge(scope, [(step.name, view)])
+            take_back(scope, view)
         return scope
 
     def merge(self, group: Group) -> None:
@@ -79,19 +86,15 @@ class Views:
         """
         parent = self._scope(group.scope)
         views = [self._scope(scope) for scope in group.scopes]
-        merge(parent, zip(group.names, views, strict=True))
+        results = merge(parent, zip(group.names, views, strict=True))
         self._merged.update(group.scopes)
-        parent.__binding__.previous = tuple(view.__binding__.previous for view in views)
-
-    def all(self) -> list[Context]:
-        """Return every view there is."""
-        return [*self._scopes.values(), *self._kept.values()]
+        parent.__binding__.previous = results
 
     def _scope(self, scope: int) -> Context:
         while scope in self._merged:
             scope = self._parent(scope)
         if scope not in self._scopes:
-            self._scopes[scope] = fork(self._scope(self._parent(scope)))
+            self._scopes[scope] = fork(self._scope(self._parent(scope)), self._read)
         return self._scopes[scope]
 
     def _parent(self, scope: int) -> int:
@@ -105,12 +108,25 @@ def bind(context: Context, plan: Plan, saga: str, saga_id: str) -> None:
     set_binding(context, Binding(plan, saga, saga_id))
 
 
-def fork(view: C) -> C:
-    """Return a view with the same keys, containers copied, so that changes to it are not seen here."""
+def fork(view: C, read: Read | None) -> C:
+    """Return a view with the same keys and values of its own, so that changes to it are not seen here.
+
+    They are read once more from their texts where there are such; else what :func:`~saga.content.isolated` copies is a copy.
+    """
     twin = type(view).__new__(type(view))
-    memo: dict[int, Any] = {}
-    twin.__dict__.update((key, isolated(value, memo)) for key, value in view.__dict__.items())
-    set_binding(twin, view.__binding__.forked())
+    binding = view.__binding__.forked()
+    set_binding(twin, binding)
+    recorded = binding.recorded
+    if read is None or recorded is None:
+        copies: Copies = {}
+        binding.copies = copies
+        twin.__dict__.update((key, isolated(value, copies)) for key, value in view.__dict__.items())
+        return twin
+    for key, value in view.__dict__.items():
+        text = recorded[key][1]
+        own = value if type(value) in ATOMS else read(text)
+        twin.__dict__[key] = own
+        recorded[key] = own, text
     return twin
 
 
@@ -129,70 +145,92 @@ def adopt(view: Context, returned: Context) -> None:
         view.__dict__.update(returned.__dict__)
 
 
-def merge(view: Context, branches: Iterable[tuple[str, Context]]) -> None:
+def take_back(view: Context, twin: Context) -> None:
+    """Make the view what its fork is now: the only one whose changes count, and nothing has changed here meanwhile.
+
+    Without texts the values that were copied stay the objects they are, and get what changed in their copies.
+    """
+    original, own = _Originals(twin), view.__binding__
+    now = {key: original.of(value) for key, value in twin.__dict__.items()}
+    view.__dict__.clear()
+    view.__dict__.update(now)
+    if own.recorded is not None:
+        own.recorded = twin.__binding__.recorded
+    own.previous = _take_results(own, twin, original)
+
+
+def merge(view: Context, branches: Iterable[tuple[str, Context]]) -> tuple[Any, ...]:
     """Take over, in order, what each named branch's view changed since it was forked (nothing changes here meanwhile).
+
+    Return the last result of each.
 
     :raises MergeConflictError: two views changed a key to different values; nothing is taken over then.
     """
-    changed: dict[str, tuple[str, Any]] = {}
-    results: dict[str, Any] = {}
-    recorded: dict[str, tuple[Any, str]] = {}
+    changed: dict[str, tuple[str, Context]] = {}
+    branches = list(branches)
     for name, branch in branches:
-        binding = branch.__binding__
-        for key, value in _changes(view.__dict__, branch.__dict__).items():
-            if key in changed and not _agree(changed[key][1], value):
+        for key in _changes(view, branch):
+            first, before = changed.setdefault(key, (name, branch))
+            if not _agree(before, branch, key):
+                kinds = " and ".join(_kind_at(one, key) for one in (before, branch))
                 raise MergeConflictError(
-                    f"branches {changed[key][0]!r} and {name!r} changed context key {key!r} to different values: "
-                    f"{changed[key][1]!r} and {value!r}; give each branch a key of its own"
+                    f"branches {first!r} and {name!r} changed context key {str.__repr__(key)} to different values ({kinds}); "
+                    "give each branch a key of its own"
                 )
-            changed.setdefault(key, (name, value))
-            if binding.recorded is not None and key in binding.recorded:
-                recorded[key] = binding.recorded[key]
-        results.update(binding.results)
     own = view.__binding__
-    for key, (_, value) in changed.items():
-        if value is _MISSING:
-            view.__dict__.pop(key, None)
-            if own.recorded is not None:
-                own.recorded.pop(key, None)
-        else:
-            view.__dict__[key] = value
-    if own.recorded is not None:
-        own.recorded.update(recorded)
-    own.results.update(results)
+    results = []
+    for _, branch in branches:
+        original, theirs = _Originals(branch), branch.__binding__
+        for key in [key for key, (_, first) in changed.items() if first is branch]:
+            if key in branch.__dict__:
+                view.__dict__[key] = original.of(branch.__dict__[key])
+            else:
+                view.__dict__.pop(key, None)
+            if own.recorded is not None and theirs.recorded is not None:
+                if key in theirs.recorded:
+                    own.recorded[key] = theirs.recorded[key]
+                else:
+                    own.recorded.pop(key, None)
+        results.append(_take_results(own, branch, original))
+    return tuple(results)
 
 
-def _changes(base: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    changes = {key: value for key, value in now.items() if key not in base or not _same(base[key], value)}
-    changes.update((key, _MISSING) for key in base if key not in now)
-    return changes
+class _Originals:
+    """What stands for the values of a fork in the view that it was made of: the originals get what changed in their copies."""
+
+    def __init__(self, twin: Context) -> None:
+        made = twin.__binding__.copies or {}
+        self._originals: Copies = {id(copy): (value, copy, before) for value, copy, before in made.values()}
+        self._done: dict[int, Any] = {}
+        for copy in [copy for _, copy, _ in made.values()]:  # also one that the fork does not hold any more
+            given_back(copy, self._originals, self._done)
+
+    def of(self, value: Any) -> Any:
+        return given_back(value, self._originals, self._done) if self._originals else value
 
 
-def _agree(one: Any, other: Any) -> bool:
-    try:
-        return _same(one, other) or (type(one) is type(other) and bool(one == other))
-    except Exception:  # an array has no single truth value: what cannot be compared differs
-        return False
+def _take_results(own: Binding, twin: Context, original: _Originals) -> Any:
+    """Take over the results that a fork has, and return the last."""
+    for step, result in twin.__binding__.results.items():
+        if own.results.get(step, _MISSING) is not result:
+            own.results[step] = original.of(result)
+    return original.of(twin.__binding__.previous)
 
 
-def _same(one: Any, other: Any) -> bool:
-    # Stricter than ==: who writes Decimal("1.00") over Decimal("1.0"), or [True] over [1], has changed it.
-    if one is other:
-        return True
-    kind = type(one)
-    if kind is not type(other):
-        return False
-    try:
-        if kind in (set, frozenset):
-            return bool(one == other)
-        if is_dataclass(one):
-            return all(_same(getattr(one, f.name, None), getattr(other, f.name, None)) for f in fields(one)) and one == other
-        if isinstance(one, list | tuple):  # [1] == [True], and yet it was changed
-            return len(one) == len(other) and all(map(_same, one, other))
-        if isinstance(one, dict):
-            return list(one) == list(other) and all(map(_same, one.values(), other.values()))
-        return bool(one == other) and repr(one) == repr(other)
-    except RecursionError:  # a container that holds itself
-        return repr(one) == repr(other)
-    except Exception:  # an array has no single truth value: what cannot be compared counts as changed
-        return False
+def _changes(view: Context, branch: Context) -> list[str]:
+    """Return the keys that a branch set, changed or deleted: told by their texts where they have such."""
+    keys = {**view.__dict__, **branch.__dict__}
+    changed = [key for key in keys if not _agree(view, branch, key)]
+    # What a cached_property keeps is no key of anybody's: it is worked out again from what is merged.
+    return [key for key in changed if not isinstance(getattr_static(type(view), key, None), cached_property)]
+
+
+def _agree(one: Context, other: Context, key: str) -> bool:
+    texts, others = one.__binding__.recorded, other.__binding__.recorded
+    if texts is not None and others is not None:
+        return texts.get(key, _NONE)[1] == others.get(key, _NONE)[1]
+    return same(one.__dict__.get(key, _MISSING), other.__dict__.get(key, _MISSING))
+
+
+def _kind_at(view: Context, key: str) -> str:
+    return type(view.__dict__[key]).__name__ if key in view.__dict__ else "deleted"

@@ -44,6 +44,10 @@ class Journal:
         self._status = status
         self._keeper: Keeper = keeper_of(store)
 
+    def read(self, text: str) -> Any:
+        """Return the value that a text stores: see :meth:`saga.durable.codec.Codec.decode`."""
+        return self.codec.decode(text)
+
     def take_result(self, step: str, view: Context, value: Any) -> tuple[Any, str]:
         """Encode what a step returned and what it changed: see :func:`saga.durable.values.encode_result`."""
         return encode_result(self.codec, step, view, value)

@@ -15,7 +15,7 @@ from saga.durable.entries import Errors, Recorded, read_entries
 from saga.durable.importable import read_step
 from saga.durable.journal import Journal
 from saga.durable.leases import owner
-from saga.durable.values import rebuild_context, remember_recorded
+from saga.durable.values import apply_changes, rebuild_context, remember_recorded
 from saga.errors import DefinitionChangedError, UnknownExecutionError
 from saga.machine import Machine, OpenPlan, Plan, recover
 from saga.result import SagaResult
@@ -76,24 +76,23 @@ def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entr
         raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")
     context = rebuild_context(recorded[0], codec)
     bind(context, plan, row.name, row.saga_id)
-    views = Views(plan, context, definition.timeout is not None)
+    remember_recorded(context, codec)
+    views = Views(plan, context, definition.timeout is not None, codec.decode)
     try:
         for one in recorded:
             if isinstance(plan, OpenPlan) and isinstance(one.event, e.StepStarted) and "task" in one.more:
                 plan.extend(read_step(one.event.step, one.more["task"]))
-            _replay(views, machine, one)
+            _replay(views, machine, one, codec)
             machine.record(one.event)
     except KeyError as error:
         raise DefinitionChangedError(
             f"execution {row.saga_id!r} of saga {row.name!r} has a step {error.args[0]!r}, which version "
             f"{definition.version!r} lacks"
         ) from error
-    for view in views.all():
-        remember_recorded(view, codec)
     return Rebuilt(machine, views, len(recorded), errors)
 
 
-def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
+def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) -> None:
     """Do to the views what the driver did when the event happened, before the machine folds it."""
     event = recorded.event
     steps, state = machine.plan.by_name, machine.state
@@ -101,7 +100,7 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         step = steps[event.step]
         given_up = state.gave_up_on(step)
         view = views.take_over(step, views.for_compensate(step) if given_up else views.of(step), given_up)
-        recorded.apply(view)
+        apply_changes(view, recorded, codec)
         view.__binding__.take_result(step.name, event.result)
     elif isinstance(event, e.StepFailed):
         step = steps[event.step]
@@ -110,12 +109,12 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
         else:
             view = views.for_compensate(step) if step.index in state.stragglers else views.for_execute(step)
             views.keep(step, view)
-        recorded.apply(view)
+        apply_changes(view, recorded, codec)
     elif isinstance(event, e.StepTimedOut):
         step = steps[event.step]
         view = views.for_execute(step)
         views.keep(step, view)
-        recorded.apply(view)  # what was cancelled has ended, and its changes are known
+        apply_changes(view, recorded, codec)  # what was cancelled has ended, and its changes are known
     elif isinstance(event, e.StepVerified) and event.done:
         step = steps[event.step]
         view = views.for_compensate(step)
@@ -123,10 +122,10 @@ def _replay(views: Views, machine: Machine, recorded: Recorded) -> None:
             views.keep(step, view)
         else:
             view = views.take_over(step, view, False)
-        recorded.apply(view)
+        apply_changes(view, recorded, codec)
         view.__binding__.take_result(step.name, event.result)
     elif isinstance(event, e.CompensationSucceeded | e.CompensationFailed | e.StepVerified | e.VerificationFailed):
-        recorded.apply(views.for_compensate(steps[event.step]))
+        apply_changes(views.for_compensate(steps[event.step]), recorded, codec)
     elif isinstance(event, e.GroupMerged):
         views.merge(machine.plan.groups[event.group])
 

@@ -13,12 +13,14 @@ from dataclasses import MISSING, fields, is_dataclass
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
-from saga.context import ATOMS, Context
+from saga.content import ATOMS
+from saga.context import Context
 from saga.durable.codec import Codec
 from saga.durable.entries import Recorded, changes_text, start_text
 from saga.errors import EncodingError
 
 __all__ = [
+    "apply_changes",
     "digest_of",
     "encode_changes",
     "encode_input",
@@ -103,6 +105,17 @@ def _revert(codec: Codec, view: Context) -> None:
 def remember_recorded(view: Context, codec: Codec) -> None:
     """Note how the view's keys are recorded, so that only later changes are recorded again."""
     view.__binding__.recorded = {key: (value, codec.encode(value, f"context.{key}")) for key, value in view.__dict__.items()}
+
+
+def apply_changes(view: Context, recorded: Recorded, codec: Codec) -> None:
+    """Change the view as a recorded call did, and note that so it is recorded."""
+    recorded.apply(view)
+    texts = view.__binding__.recorded
+    assert texts is not None
+    for key, value in recorded.changes.items():
+        texts[key] = value, codec.encode(value, f"context.{key}")
+    for key in recorded.removed:
+        texts.pop(key, None)
 
 
 # -- the input --------------------------------------------------------------------------------------------------------

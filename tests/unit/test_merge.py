@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,24 +61,49 @@ def test_changes_that_agree_are_taken_over(changes: tuple[Change, ...], after: d
 
 
 @pytest.mark.parametrize(
-    ("changes", "values"),
+    ("changes", "types"),
     [
-        ((put(a=2), put(a=3)), "2 and 3"),
-        ((put(a=2), put(a=2.0)), "2 and 2.0"),
-        ((put(a=0), put(a=False)), "0 and False"),
-        ((put(a=2), delete("a")), "2 and <deleted>"),
-        ((delete("a"), put(a=2)), "<deleted> and 2"),
+        ((put(a=2), put(a=3)), "int and int"),
+        ((put(a=2), put(a=2.0)), "int and float"),
+        ((put(a=0), put(a=False)), "int and bool"),
+        ((put(a=2), delete("a")), "int and deleted"),
+        ((delete("a"), put(a=2)), "deleted and int"),
     ],
 )
-def test_changes_that_disagree_are_undone(changes: tuple[Change, ...], values: str) -> None:
+def test_changes_that_disagree_are_undone(changes: tuple[Change, ...], types: str) -> None:
     result = branches(*changes, a=1)
     assert isinstance(result.error, MergeConflictError)
     assert str(result.error) == (
-        f"branches 'b0' and 'b1' changed context key 'a' to different values: {values}; give each branch a key of its own"
+        f"branches 'b0' and 'b1' changed context key 'a' to different values ({types}); give each branch a key of its own"
     )
     assert (result.status, result.failed_step) == (Status.COMPENSATED, None)
     assert {str(record.status) for record in result.history} == {"compensated"}
     assert dict(result.context) == {"a": 1}
+
+
+class Secret:
+    def __repr__(self) -> str:
+        raise AssertionError("nobody is to see this")
+
+    __str__ = __eq__ = __repr__  # type: ignore[assignment]
+
+
+class OddKey(str):
+    __repr__ = Secret.__repr__
+
+
+@pytest.mark.parametrize("made", [Secret, lambda: [Secret()], lambda: 10**5000])
+def test_a_conflict_names_no_values(made: Callable[[], Any]) -> None:
+    numbers = itertools.count()
+    changes = [put(**{OddKey("card"): [next(numbers), made()]}) for _ in range(2)]
+    error = branches(*changes).error
+    told = (
+        "branches 'b0' and 'b1' changed context key 'card' to different values (list and list); give each branch a key of its "
+        "own"
+    )
+    assert (str(error), repr(error)) == (told, f"MergeConflictError({told!r})")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (MergeConflictError, told)
 
 
 def test_values_that_cannot_be_compared_count_as_different() -> None:

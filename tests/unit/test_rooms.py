@@ -19,6 +19,7 @@ CONTRIBUTING: Final = Path(__file__).parents[2] / "docs" / "contributing.rst"
 
 _INSIDE: Final = {
     "composing",
+    "content",
     "errors",
     "events",
     "policy",
@@ -43,7 +44,8 @@ ROOMS: Final[dict[str, set[str]]] = {
     "policy": {"composing", "errors"},
     "lost_answers": set(),
     "task": {"composing", "policy"},
-    "context": {"errors", "task"},
+    "content": set(),
+    "context": {"content", "errors", "task"},
     # what decides: no driver, journal, store or clock
     "flow": {"composing", "errors", "names", "policy", "task"},
     "machine": {"errors", "events", "flow", "lost_answers", "names", "policy", "task"},

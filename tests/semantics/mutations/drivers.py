@@ -6,6 +6,7 @@ from . import DRIVERS, FRONT_DOORS, LEASES, PROPERTIES, SEMANTICS, UNDO, Mutant
 
 __all__ = ["OF_DRIVERS"]
 
+OWN_VIEWS = DRIVERS + "own_views"
 LEFT = "        except BaseException as error:\n            self._leave(entered, error)\n            raise\n"
 SWALLOWED = (
     "        except BaseException as error:\n"
@@ -210,20 +211,20 @@ OF_DRIVERS = [
     ),
     Mutant(
         "branches share a view",
-        "self._scopes[scope] = fork(self._scope(self._parent(scope)))",
+        "self._scopes[scope] = fork(self._scope(self._parent(scope)), self._read)",
         "self._scopes[scope] = self._scope(self._parent(scope))",
         SEMANTICS + "parallel",
     ),
     Mutant(
         "branches share containers",
-        "twin.__dict__.update((key, isolated(value, memo)) for key, value in view.__dict__.items())",
+        "twin.__dict__.update((key, isolated(value, copies)) for key, value in view.__dict__.items())",
         "twin.__dict__.update(view.__dict__)",
         SEMANTICS + "parallel",
     ),
     Mutant(
         "no conflict is one",
-        "if key in changed and not _agree(changed[key][1], value):",
-        "if False:",
+        "            if not _agree(before, branch, key):",
+        "            if False:",
         SEMANTICS + "parallel",
     ),
     Mutant(
@@ -234,9 +235,63 @@ OF_DRIVERS = [
     ),
     Mutant(
         "removed keys come back",
-        "changes.update((key, _MISSING) for key in base if key not in now)",
-        "pass",
+        "keys = {**view.__dict__, **branch.__dict__}",
+        "keys = branch.__dict__",
         PROPERTIES + "context_views",
+    ),
+    Mutant(
+        "what is one whole is compared with ==",
+        "    if shape is None:\n        return False\n    met = ",
+        "    if shape is None:\n        return bool(one == other)\n    met = ",
+        "tests/unit/test_content -k something_else",
+    ),
+    Mutant(
+        "attributes beside a dataclass's fields are lost in a view",
+        "list(attributes(value).values())",
+        "[item for name, item in attributes(value).items() if name in kind.__dataclass_fields__]",
+        OWN_VIEWS + " -k attribute",
+    ),
+    Mutant(
+        "what a mapper takes note of is copied",
+        'return not any(hasattr(one, "__set__")',
+        'return True or not any(hasattr(one, "__set__")',
+        OWN_VIEWS + " -k holds",
+    ),
+    Mutant(
+        "who holds an object does not see what a step did to its copy",
+        "    if changed:\n        shape.fill(original, value, inside)\n",
+        "    original = value\n",
+        OWN_VIEWS + " -k holds",
+    ),
+    Mutant(
+        "a copy that was not changed is written over what somebody else made of its original",
+        "changed = before is None or not",
+        "changed = True or not",
+        "tests/unit/test_content -k given_back",
+    ),
+    Mutant(
+        "an object that a step dropped after it had changed it is not given back",
+        "        for copy in [copy for _, copy, _ in made.values()]:",
+        "        for copy in []:",
+        OWN_VIEWS + " -k holds",
+    ),
+    Mutant(
+        "stored values are compared as objects",
+        "    if texts is not None and others is not None:\n        return",
+        "    if False:\n        return",
+        OWN_VIEWS + " -k alike",
+    ),
+    Mutant(
+        "branches share what is registered",
+        "own = value if type(value) in ATOMS else read(text)",
+        "own = isolated(value, {})",
+        OWN_VIEWS + " -k registered",
+    ),
+    Mutant(
+        "a conflict tells the values",
+        "return type(view.__dict__[key]).__name__ if",
+        "return repr(view.__dict__[key]) if",
+        "tests/unit/test_merge -k conflict",
     ),
     # -- timers -------------------------------------------------------------------------------------------------------
     Mutant(

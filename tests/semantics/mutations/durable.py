@@ -147,8 +147,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "what a recovered step changes is stored with all the rest",
-        "        remember_recorded(view, codec)\n    return Rebuilt",
-        "        view.__binding__.recorded = {}\n    return Rebuilt",
+        "    for key, value in recorded.changes.items():\n        texts[key] = ",
+        "    for key, value in ():\n        texts[key] = ",
         VALUES + " -k what_a_recovered_step_changes",
     ),
     # -- 9: one owner -------------------------------------------------------------------------------------------------
