@@ -114,9 +114,10 @@ def step(
 ) -> Step:
     """Return a step from a function, or from a task with other policies than its own.
 
-    A function's parameter named ``context`` gets the context. A required positional parameter that ``args`` and
-    ``kwargs`` leave open gets the previous step's result (for a group, the tuple of its branches' last results); in a
-    compensation it gets its own step's result, ``None`` where that is in doubt.
+    A function's parameter that is named ``context``, or annotated as a :class:`~saga.Context`, gets the context. ``args`` fill
+    the others from the left, and the one required positional parameter that ``args`` and ``kwargs`` leave open gets the
+    previous step's result (for a group, the tuple of its branches' last results). A compensation's first other parameter gets
+    its own step's result, ``None`` where that is in doubt, whether it has no default or ``None``; ``compensate_args`` follow.
 
     :param action: a callable, a task or a task class.
     :param compensate: the callable that undoes ``action``.

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from typing import Any, Protocol
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow.functions import FunctionTask, is_coroutine_function
+from saga.flow.functions import FunctionTask
+from saga.flow.signatures import is_coroutine_function
 from saga.task import Task
 
 __all__ = ["Breaker", "Resolver", "WrappedTask", "are_async", "compensates", "guarded", "resolved", "verifies"]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.functions import function_name
 from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.policy import InDoubt, OnError, Retry, UnknownOn, is_seconds, unknown_on
@@ -58,6 +59,7 @@ class OpenPlan(Plan):
         :raises SagaDefinitionError: the flow is wrong; the plan is as it was.
         """
         steps, groups, parents = len(self.steps), len(self.groups), len(self.parents)
+        follows = self._compiler.follows
         try:
             part = self._compiler.add(flow, "", 0)
             added = self.steps[steps:]
@@ -70,7 +72,7 @@ class OpenPlan(Plan):
             for step in self.steps[steps:]:
                 del self.by_name[step.name]
             del self.steps[steps:], self.groups[groups:], self.parents[parents:]
-            self._compiler.inside = ()
+            self._compiler.inside, self._compiler.follows = (), follows
             raise
         for leaving in part.exits:
             leaving.then = ()
@@ -102,6 +104,7 @@ class _Compiler:
         self.resolver = resolver
         self.inside: tuple[tuple[Group, int], ...] = ()
         self.unknown_on: UnknownOn | None = None
+        self.follows = False  # whether there is a step before, whose result the next one can get
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
         if isinstance(flow, Step):
@@ -130,6 +133,9 @@ class _Compiler:
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise
+        if not self.follows and isinstance(flow.task, FunctionTask):
+            self._check_first(name, flow.task)
+        self.follows = True
         step = PlannedStep(len(plan.steps), name, task, scope, policies)
         if pause is not None:
             step.pause = pause
@@ -145,6 +151,15 @@ class _Compiler:
         rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, pause and pause.signal)
         return _Part((step,), (step,), f"{name!r}{rules}")
 
+    def _check_first(self, name: str, task: FunctionTask) -> None:
+        for function in (task.action, task.verification):
+            if function is not None and function.result is not None:
+                called = function_name(function.function)
+                raise SagaDefinitionError(
+                    f"saga {self.saga!r}: step {name!r}: {called} needs {function.result!r}, which would be the result of the "
+                    "step before, and there is none; give it with args= or kwargs="
+                )
+
     def _check_pivot(self, step: PlannedStep) -> None:
         wrong = None
         if self.inside:
@@ -156,7 +171,9 @@ class _Compiler:
 
     def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
         assert isinstance(flow.primary, Step), "method steps are bound before they are compiled"
+        follows = self.follows
         primary = self.add_step(flow.primary, prefix, scope)
+        self.follows = follows
         alternative = self.add(flow.alternative, prefix, scope)
         (step,) = primary.entry
         step.fallback = alternative.entry
@@ -190,8 +207,9 @@ class _Compiler:
         parts, scopes = [], []
         group = Group(len(plan.groups), scope, (), (), flow.compensate_together)
         plan.groups.append(group)
-        outside = self.inside
+        outside, follows = self.inside, self.follows
         for number, child in enumerate(flow.children):
+            self.follows = follows
             scopes.append(len(plan.parents))
             plan.parents.append(scope)
             self.inside = (*outside, (group, number))

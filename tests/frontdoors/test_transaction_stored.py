@@ -33,11 +33,15 @@ def book(folder: str, name: str, dies: str = "") -> str:
     return f"{name} is booked"
 
 
-def unbook(folder: str, name: str, dies: str = "") -> None:
+def unbook(folder: str, name: str) -> None:
+    Path(folder, name).unlink(missing_ok=True)
+
+
+def unbook_or_die(folder: str, name: str, dies: str) -> None:
     if Path(folder, "dies once").exists() and dies:
         Path(folder, "dies once").unlink()
         os._exit(7)
-    Path(folder, name).unlink(missing_ok=True)
+    unbook(folder, name)
 
 
 def unbook_result(result: str | None, folder: str, name: str) -> None:
@@ -137,7 +141,7 @@ def test_a_process_that_dies_in_the_undo_is_followed_by_another(tmp_path: Path, 
     def work() -> None:
         with transaction("trip", saga_id="t-1", store=SqliteStore(tmp_path / "saga.db"), lease=0.3) as tx:
             for name, dies in (("a", ""), ("b", "yes"), ("c", "")):
-                tx.step(book, unbook, name=name, args=(str(folder), name), compensate_args=(str(folder), name, dies))
+                tx.step(book, unbook_or_die, name=name, args=(str(folder), name), compensate_args=(str(folder), name, dies))
             raise ValueError
 
     assert in_a_child(work) == 7

@@ -100,8 +100,8 @@ def probe(name: str, world: World, script: str = "", undo: str = "", **policies:
     todo, to_undo = script.split(), undo.split()
     skips = policies.get("on_error") is Skip
 
-    def execute(previous: Any, context: Context) -> Any:
-        number = world.enter(name, context, previous)
+    def execute(context: Context) -> Any:
+        number = world.enter(name, context, context.__binding__.previous_result())  # a first step may not ask for one
         what = todo[number] if number < len(todo) else "ok"
         context[f"did_{name}"] = number
         context.pop(f"temporary_{name}", None)

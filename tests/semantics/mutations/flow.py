@@ -6,7 +6,7 @@ from . import Mutant
 
 __all__ = ["OF_FLOW"]
 
-NAMES = "tests/unit/test_names"
+NAMES, SIGNATURES = "tests/unit/test_names", "tests/unit/flow/test_signatures"
 
 OF_FLOW = [
     # -- names --------------------------------------------------------------------------------------------------------
@@ -23,5 +23,43 @@ OF_FLOW = [
         "if saga_id is None else checked_name(saga_id, named)",
         "if saga_id is None else saga_id",
         NAMES,
+    ),
+    # -- functions as steps -------------------------------------------------------------------------------------------
+    Mutant(
+        "the result before pushes args aside",
+        "return required[0] if undoes else required[args]",
+        "return required[0]",
+        SIGNATURES,
+    ),
+    Mutant(
+        "a compensation with a default gets no result",
+        "    return None if args else own\n",
+        "    return None\n",
+        SIGNATURES,
+    ),
+    Mutant(
+        "a default of its own is taken for a result to come",
+        "if not args and own.default is not None:",
+        "if False:",
+        SIGNATURES,
+    ),
+    Mutant("what partial has given is given again", "first = undoes and not fixed and", "first = undoes and", SIGNATURES),
+    Mutant(
+        "an annotation says nothing",
+        'if p.name == "context" or _says_context(p, function)]',
+        'if p.name == "context"]',
+        SIGNATURES,
+    ),
+    Mutant(
+        "a first step asks for the result before",
+        "if not self.follows and isinstance",
+        "if False and isinstance",
+        SIGNATURES,
+    ),
+    Mutant(
+        "a branch has the result of its sibling before it",
+        "            self.follows = follows\n            scopes",
+        "            scopes",
+        SIGNATURES,
     ),
 ]

@@ -66,7 +66,7 @@ def refused(build: Any) -> str:
 )
 def test_a_step_is_named_after_what_it_calls(flow: Step, name: str) -> None:
     assert flow.name == name
-    assert Saga("s").add_task(flow).plan.names == (name,)
+    assert Saga("s").add_task(step(noop, name="first")).add_task(flow).plan.names == ("first", name)
 
 
 def test_a_nested_saga_prefixes_its_steps() -> None:
