@@ -11,6 +11,6 @@ database is. No storage, engine or pickle is known here.
 
 from saga.durable.codec.codec import Codec
 from saga.durable.codec.errors import decode_error, encode_error
-from saga.durable.codec.refusals import MAX_DEPTH
+from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE
 
-__all__ = ["MAX_DEPTH", "Codec", "decode_error", "encode_error"]
+__all__ = ["MAX_DEPTH", "MAX_SIZE", "Codec", "decode_error", "encode_error"]

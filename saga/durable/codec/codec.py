@@ -9,7 +9,17 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from saga.context import Context
 from saga.durable.codec.classes import KINDS, find_class, kind_of, read_dataclass, read_enum, read_named_tuple
-from saga.durable.codec.refusals import REGISTER, RefusedError, brief, printed_name, stored_name, text_of
+from saga.durable.codec.refusals import (
+    MAX_DEPTH,
+    MAX_SIZE,
+    REGISTER,
+    RefusedError,
+    TooLargeError,
+    brief,
+    printed_name,
+    stored_name,
+    text_of,
+)
 from saga.durable.codec.scalars import SCALAR_READERS, Reader
 from saga.durable.codec.writers import Writers
 from saga.errors import EncodingError, SagaDefinitionError
@@ -28,11 +38,21 @@ class Codec:
 
     A dataclass is rebuilt without ``__init__``: a field the text lacks takes its default, a field that only the text has is
     an error. Attributes beside the fields are kept, values of a ``cached_property`` are not.
+
+    A part that stands in several places is written out in each, and several parts are read back: equal ones, and not the same
+    one. That one value holds another at all is what is limited: to 100 levels, and to a length of the text.
+
+    :param max_size: how many characters the text of a value may have; a larger one is refused. What is larger belongs in a file
+        or a bucket, and its key in the context: it is written anew when it changes, and read by each recovery.
+    :raises SagaDefinitionError: ``max_size`` is no number of characters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_size: int = MAX_SIZE) -> None:
+        if not isinstance(max_size, int) or max_size < 1:
+            raise SagaDefinitionError(f"Codec: max_size is {max_size!r}; give a number of characters, such as {MAX_SIZE:_}")
+        self._max_size = max_size
         self._aliases: dict[str, type] = {}
-        self._writers = Writers(self._aliases)
+        self._writers = Writers(self._aliases, max_size)
         self._readers: dict[str, Reader] = SCALAR_READERS | {
             "$tuple": tuple,
             "$set": set,
@@ -94,10 +114,13 @@ class Codec:
         """Return ``value`` as JSON text: ASCII, no spaces, the same for the same elements of a set in any order.
 
         :param path: what to call the value in an error, such as "context.order".
-        :raises EncodingError: it cannot be stored; the text names the key path and type.
+        :raises EncodingError: it cannot be stored; the text names the key path and type, or the limit it exceeds.
         """
         try:
-            return self._writers[type(value)](value, 1)
+            text = self._writers[type(value)](value, 1)
+            if len(text) > self._max_size:
+                raise TooLargeError(self._max_size)
+            return text
         except RefusedError as refused:
             raise EncodingError(refused.message(path)) from refused.__cause__
         except Exception as error:  # changed by another thread meanwhile, no stack left, ...
@@ -112,6 +135,10 @@ class Codec:
             return (self._decoder if '"$' in text else self._plain_decoder).decode(text)
         except EncodingError:
             raise
+        except RecursionError as error:
+            raise EncodingError(
+                f"a value that is nested too deep to be read; no more than {MAX_DEPTH} levels are written: {brief(text)}"
+            ) from error
         except Exception as error:
             raise EncodingError(f"not JSON: {text_of(error)}: {brief(text)}") from error
 

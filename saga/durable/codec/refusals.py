@@ -7,9 +7,11 @@ from typing import NoReturn, Self
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_SIZE",
     "REGISTER",
     "TEXT_CHARACTERS",
     "RefusedError",
+    "TooLargeError",
     "brief",
     "printed_name",
     "refusal",
@@ -21,6 +23,8 @@ __all__ = [
 
 MAX_DEPTH = 100
 """How many containers may stand inside each other. One level is up to four of JSON, and a reader recurses for each."""
+MAX_SIZE = 10_000_000
+"""How many characters a value's text may have, unless its codec says otherwise: less than databases take as they are set up."""
 REGISTER = "register it with Codec.register(...)"
 TEXT_CHARACTERS = 20_000
 """How much is kept of an error's text."""
@@ -46,6 +50,19 @@ class RefusedError(Exception):
                 return f"{_short(path)}: cannot store a value that holds itself: this is {_short(seen[id(container)])} again"
             seen[id(container)] = path
             path += place
+        return f"{_short(path)}: {self}"
+
+
+class TooLargeError(RefusedError):
+    """Why a value cannot be stored: its text would be too long. Where in it the last character was is of no interest."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"cannot store a value whose text has more than {limit:,} characters, with each part written out as often as it "
+            "stands there; store a key of it instead, or give a codec with more room: Codec(max_size=...)"
+        )
+
+    def message(self, path: str) -> str:
         return f"{_short(path)}: {self}"
 
 

@@ -16,6 +16,7 @@ from saga.durable.codec.refusals import (
     MAX_DEPTH,
     REGISTER,
     RefusedError,
+    TooLargeError,
     brief,
     refusal,
     refuse,
@@ -31,11 +32,16 @@ __all__ = ["Writers"]
 class Writers(dict[type, Writer]):
     """The writer of each type. One for a class not met before is made, so that a type met before costs one look-up.
 
+    Each container looks at how long its text becomes, while it does: a part that stands in many places makes it grow without
+    end, and nothing else would end that.
+
     :param aliases: the classes that names stand for, other than those found under them.
+    :param max_size: how many characters a text may have.
     """
 
-    def __init__(self, aliases: Mapping[str, type]) -> None:
+    def __init__(self, aliases: Mapping[str, type], max_size: int) -> None:
         super().__init__(SCALAR_WRITERS)
+        self.max_size = max_size
         self.update(
             {
                 list: self._write_list,
@@ -60,10 +66,15 @@ class Writers(dict[type, Writer]):
         if depth > MAX_DEPTH:
             refuse_depth()
         parts: list[str] = []
+        room = self.max_size
         depth += 1
         try:
             for item in value:
-                parts.append(self[type(item)](item, depth))
+                text = self[type(item)](item, depth)
+                room -= len(text)
+                if room < 0:
+                    raise TooLargeError(self.max_size)
+                parts.append(text)
         except RefusedError as refused:
             raise refused.inside(value, f"[{len(parts)}]") from refused.__cause__
         return f"[{','.join(parts)}]"
@@ -71,10 +82,18 @@ class Writers(dict[type, Writer]):
     def _write_set(self, value: Iterable[Any], depth: int) -> str:
         if depth > MAX_DEPTH:
             refuse_depth()
+        parts: list[str] = []
+        room = self.max_size
         try:
-            return ",".join(sorted([self[type(item)](item, depth + 1) for item in value]))
+            for item in value:
+                text = self[type(item)](item, depth + 1)
+                room -= len(text)
+                if room < 0:
+                    raise TooLargeError(self.max_size)
+                parts.append(text)
         except RefusedError as refused:
             raise refused.inside(value, ".<element>") from refused.__cause__
+        return ",".join(sorted(parts))
 
     def _write_dict(self, value: dict[Any, Any], depth: int) -> str:
         if depth > MAX_DEPTH:
@@ -86,10 +105,15 @@ class Writers(dict[type, Writer]):
         if len(value) == 1 and key.startswith("$"):
             return f'{{"$dict":{self._write_pairs(value, depth)}}}'
         parts: list[str] = []
+        room = self.max_size
         depth += 1
         try:
             for key, item in value.items():
-                parts.append(f"{quote(key)}:{self[type(item)](item, depth)}")
+                text = f"{quote(key)}:{self[type(item)](item, depth)}"
+                room -= len(text)
+                if room < 0:
+                    raise TooLargeError(self.max_size)
+                parts.append(text)
         except RefusedError as refused:
             raise refused.inside(value, f"[{brief(key)}]") from refused.__cause__
         return f"{{{','.join(parts)}}}"
@@ -98,13 +122,18 @@ class Writers(dict[type, Writer]):
         if depth > MAX_DEPTH:
             refuse_depth()
         parts: list[str] = []
+        room = self.max_size
         place = ""
         try:
             for key, item in value.items():
                 place = ".<key>"
                 left = self[type(key)](key, depth + 1)
                 place = f"[{brief(key)}]"
-                parts.append(f"[{left},{self[type(item)](item, depth + 1)}]")
+                text = f"[{left},{self[type(item)](item, depth + 1)}]"
+                room -= len(text)
+                if room < 0:
+                    raise TooLargeError(self.max_size)
+                parts.append(text)
         except RefusedError as refused:
             raise refused.inside(value, place) from refused.__cause__
         return f"[{','.join(parts)}]"
@@ -157,14 +186,23 @@ class Writers(dict[type, Writer]):
             parts: list[str] = []
             others: list[str] = []
             name = ""
+            room = self.max_size
             depth += 1
             try:
                 for name, key in keys:
                     item = getattr(value, name)
-                    parts.append(key + self[type(item)](item, depth))
+                    text = key + self[type(item)](item, depth)
+                    room -= len(text)
+                    if room < 0:
+                        raise TooLargeError(self.max_size)
+                    parts.append(text)
                 if has_dict and not known.issuperset(value.__dict__):
                     for name, item in other_attributes(value, known):
-                        others.append(f"[{quote(name)},{self[type(item)](item, depth)}]")
+                        text = f"[{quote(name)},{self[type(item)](item, depth)}]"
+                        room -= len(text)
+                        if room < 0:
+                            raise TooLargeError(self.max_size)
+                        others.append(text)
             except RefusedError as refused:
                 raise refused.inside(value, f".{name}") from refused.__cause__
             except AttributeError as error:

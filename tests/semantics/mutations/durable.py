@@ -151,6 +151,18 @@ OF_DURABLE = [
         "    for key, value in ():\n        texts[key] = ",
         VALUES + " -k what_a_recovered_step_changes",
     ),
+    Mutant(
+        "a list's text grows without end",
+        "                text = self[type(item)](item, depth)\n                room -= len(text)\n",
+        "                text = self[type(item)](item, depth)\n",
+        "tests/unit/codec/test_refusals -k no_more_parts",
+    ),
+    Mutant(
+        "a text is as long as it likes",
+        "            if len(text) > self._max_size:\n",
+        "            if False:\n",
+        "tests/unit/codec/test_refusals -k as_long_as",
+    ),
     # -- 9: one owner -------------------------------------------------------------------------------------------------
     Mutant(
         "no lease is kept",

@@ -8,6 +8,7 @@ import pathlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ import pytest
 
 from saga import Context
 from saga.durable.codec import MAX_DEPTH, Codec
+from saga.errors import SagaDefinitionError
 from tests.unit.codec.conftest import (
     Computed,
     Failing,
@@ -132,6 +134,80 @@ def test_a_loop_further_in_is_named_where_it_closes() -> None:
 
 class Endless:
     pass
+
+
+def beside(one: Any, other: Any) -> Plain:
+    value = Plain()
+    value.more = [one, other]  # type: ignore[attr-defined]
+    return value
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        lambda value: [value, value],
+        lambda value: (value, value),
+        lambda value: [[value], [value]],
+        lambda value: deque([value, value]),
+        lambda value: {"a": value, "b": value},
+        lambda value: {1: value, 2: value},
+        lambda value: OrderedDict(a=value, b=value),
+        lambda value: Point(value, value),
+        lambda value: Plain(value, value),
+        lambda value: beside(value, value),
+        lambda value: Money([value, value]),
+        lambda value: frozenset([Frozen("", value), (value,)]),
+    ],
+)
+def test_a_value_whose_parts_stand_in_many_places_is_refused_when_its_text_is_too_long(twice: Callable[[Any], Any]) -> None:
+    value: Any = frozenset("x")
+    for _ in range(45):  # written out to its end it would fill every disk there is
+        value = twice(value)
+    codec = Codec(max_size=10_000).register(Money, lambda money: money.cents, Money)
+    assert refusal(value, "context.rows", codec) == (
+        "context.rows: cannot store a value whose text has more than 10,000 characters, with each part written out as often as "
+        "it stands there; store a key of it instead, or give a codec with more room: Codec(max_size=...)"
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 8, b"x" * 80, 10**10, [1] * 5, {"a": 1234}, {1}, Point(1, 2), Plain(1, 2), frozenset([1, 2, 3])], ids=repr
+)
+def test_a_text_may_be_as_long_as_the_codec_says_and_no_longer(value: Any) -> None:
+    size = len(Codec().encode(value))
+    assert len(Codec(max_size=size).encode(value)) == size
+    assert f"more than {size - 1:,} characters" in refusal(value, codec=Codec(max_size=size - 1))
+
+
+@dataclass(frozen=True)
+class Keyed:
+    number: int
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        lambda part: [part] * 1000,
+        lambda part: deque([part] * 1000),
+        lambda part: dict.fromkeys(map(str, range(1000)), part),
+        lambda part: dict.fromkeys(range(1000), part),
+        lambda part: {Keyed(number) for number in range(1000)},
+        lambda part: Point(part, [part] * 1000),
+    ],
+)
+def test_no_more_parts_are_written_than_there_is_room_for(many: Callable[[Any], Any]) -> None:
+    written: list[Any] = []
+    codec = Codec(max_size=1000)
+    for kind in (Money, Keyed):
+        codec.register(kind, lambda value: written.append(value) or "x" * 100, Money)
+    assert "more than 1,000 characters" in refusal(many(Money(1)), codec=codec)
+    assert len(written) <= 10
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "10", None])
+def test_a_limit_is_a_number_of_characters(size: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match=r"^Codec: max_size is .*; give a number of characters, such as 10_000_000$"):
+        Codec(max_size=size)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import reprlib
-import sys
 from typing import Any
 from unittest import mock
 
@@ -16,9 +15,6 @@ from hypothesis import strategies as st
 from saga.durable.codec import Codec
 from saga.errors import EncodingError
 from tests.unit.codec.conftest import HERE, Money, unreadable
-
-# What json says of a text nested too deep: newer Pythons watch the stack itself.
-TOO_DEEP = "Stack overflow" if sys.version_info >= (3, 14) else "maximum recursion depth"
 
 
 def told_of_a_long_int() -> str:
@@ -38,7 +34,7 @@ def told_of_a_long_int() -> str:
         ("NaN", "NaN is no JSON"),
         ("[-Infinity]", "-Infinity is no JSON"),
         ("9" * 5000, "not JSON: Exceeds the limit"),
-        ("[" * 100_000, f"not JSON: {TOO_DEEP}"),
+        ("[" * 100_000, "a value that is nested too deep to be read; no more than 100 levels are written: "),
         ('{"$what":1}', "unknown tag '$what': the text comes from a newer version of saga"),
         ('{"$decimal":1}', "cannot rebuild $decimal from 1: TypeError: $decimal holds text"),
         ('{"$decimal":"x"}', "cannot rebuild $decimal"),
