@@ -82,9 +82,10 @@ class Declared(Composing):
         if self.resolver is not None and not callable(self.resolver):
             raise SagaDefinitionError(f"{where}: resolver is {self.resolver!r}; give a function of a task class")
         if self.store is not None:
-            from saga.storage.opened import check_store
+            from saga.storage.opened import check_store, pinned
 
             check_store(self.store, f"{where}: store")
+            self.store = pinned(self.store)
         checked_unknown_on(self.unknown_on, where)
         draft = Definition(
             name=self.name,

@@ -318,4 +318,9 @@ def transaction(
     """
     observers = observers_of(name, logger, observers)
     definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease)
+    if store is not None:
+        from saga.storage.opened import check_store, pinned
+
+        check_store(store, f"transaction {name!r}: store")
+        store = pinned(store)
     return Transaction(definition, context, saga_id, store)

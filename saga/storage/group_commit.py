@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from saga.errors import StorageError
+from saga.storage.sqlite_place import Place
 from saga.storage.turns import Turns, Waiting
 
 __all__ = ["GroupCommit", "Write", "all_of", "is_own_fault"]
@@ -48,14 +49,19 @@ class GroupCommit(Turns[Write]):
 
     :param connect: opens the connection, at the first write and after a fork.
     :param insert: writes rows that come from many writes, all their values in a row, and returns how many it has written.
+    :param place: where the file is: it is looked at after each commit, which may be in a file that nobody will find.
     """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], insert: Callable[[sqlite3.Connection, Sequence[Any]], int]
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        insert: Callable[[sqlite3.Connection, Sequence[Any]], int],
+        place: Place,
     ) -> None:
         super().__init__()
         self._connect = connect
         self._insert = insert
+        self._place = place
         self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()
 
@@ -75,6 +81,7 @@ class GroupCommit(Turns[Write]):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+            self._place.forget_beside()
 
     def restart_in_child(self) -> None:
         """Forget the parent's threads and locks. Only where there was no open connection when the process forked."""
@@ -99,10 +106,12 @@ class GroupCommit(Turns[Write]):
         connection = self._connection or self._new_connection()
         try:
             if write.single:
-                return write.apply(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            result = write.apply(connection)
-            connection.execute("COMMIT")
+                result = write.apply(connection)
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                result = write.apply(connection)
+                connection.execute("COMMIT")
+            self._place.check()
             return result
         except BaseException:
             self._roll_back()
@@ -120,6 +129,7 @@ class GroupCommit(Turns[Write]):
                     _write_one(connection, write)
             committing = True
             connection.execute("COMMIT")
+            self._place.check()
             for write in group:
                 write.done = True
         except Exception as error:

@@ -7,12 +7,13 @@ import os
 import re
 import threading
 import weakref
+from pathlib import Path
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage.protocol import Store
 
-__all__ = ["check_store", "open_store", "store_of"]
+__all__ = ["check_store", "open_store", "pinned", "store_of"]
 
 _opened: dict[str, Store] = {}
 _lock = threading.Lock()
@@ -75,6 +76,21 @@ def _wrong_text(value: str | os.PathLike[Any]) -> str | None:
 _SCHEME: Final = re.compile(r"([A-Za-z][\w+.-]*)://")
 
 
+_IN_FILE: Final = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)", re.DOTALL)
+
+
+def pinned(value: Store | str | os.PathLike[str]) -> Store | str | os.PathLike[str]:
+    """Return a path, or a URL that has one, as it is from the root on: it means the same file wherever this process goes."""
+    if not isinstance(value, str | os.PathLike):
+        return value
+    if isinstance(value, os.PathLike):
+        return Path(value).absolute()
+    if _SCHEME.match(value) is None:
+        return str(Path(value).absolute())
+    found = _IN_FILE.fullmatch(value)
+    return value if found is None else f"{found[1]}{Path(found[2]).absolute()}{found[3]}"
+
+
 def open_store(value: Store | str | os.PathLike[str]) -> Store:
     """Return a store, which is its caller's to close.
 
@@ -119,8 +135,8 @@ def store_of(value: Store | str | os.PathLike[str]) -> Store:
     check_store(value)
     if not isinstance(value, str | os.PathLike):
         return value
-    text = os.fspath(value)
-    key = text if "://" in text else os.path.abspath(text)
+    value = pinned(value)
+    key = os.fspath(value)  # type: ignore[arg-type]
     with _lock:
         if key not in _opened:
             if not _opened:

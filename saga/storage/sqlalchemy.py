@@ -17,7 +17,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
 from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
-from saga.storage.sqlalchemy_dialects import engine_of, may_pass, without_values
+from saga.storage.sqlalchemy_dialects import engine_of, may_pass, place_of, without_values
 from saga.storage.sqlalchemy_sql import ENTRY, Statements, batches
 from saga.storage.sqlalchemy_tables import Tables, migrate
 
@@ -43,12 +43,17 @@ class SQLAlchemyStore(Store):
         self._closed = False
         self._pid = os.getpid()
         self._engine = engine_of(url, options)
+        self._place = place_of(self._engine)
         fault: Exception | None = None
         try:
+            if self._place is not None:
+                self._place.make()
             # The kind of server is known from the first connection on.
             self._engine.connect().close()
             self._tables = Tables(prefix, self._engine.dialect)
             migrate(self._engine, self._tables)
+            if self._place is not None:
+                self._place.remember()
         except exc.SQLAlchemyError as error:
             fault = without_values(error)
         except TypeError as error:  # of the driver, which is called with what stands behind the question mark
@@ -332,7 +337,10 @@ class SQLAlchemyStore(Store):
             conflict = passes = False
             try:
                 with self._engine.connect() as connection, connection.begin():
-                    return work(connection, again)
+                    result = work(connection, again)
+                if self._place is not None:
+                    self._place.check()
+                return result
             except exc.SQLAlchemyError as error:
                 fault, conflict = without_values(error), isinstance(error, exc.IntegrityError)
                 passes = isinstance(error, exc.DBAPIError) and may_pass(error, connection)
@@ -351,6 +359,8 @@ class SQLAlchemyStore(Store):
     def _check_usable(self) -> None:
         if self._closed:
             raise rules.closed(type(self).__name__)
+        if self._place is not None:
+            self._place.check()  # else SQLite would make another
         if self._pid != os.getpid():
             # After a fork: the parent goes on using the old connections.
             self._engine.dispose(close=False)

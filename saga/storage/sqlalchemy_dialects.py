@@ -9,14 +9,16 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from saga.errors import StorageError
+from saga.storage.sqlite_place import Place
 
-__all__ = ["clock", "collation", "engine_of", "is_mysql", "may_pass", "skips_locked", "without_values"]
+__all__ = ["clock", "collation", "engine_of", "is_mysql", "may_pass", "place_of", "skips_locked", "without_values"]
 
 # MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock.
 PASSING = {1205, 1213, "40001", "40P01"}
@@ -127,6 +129,8 @@ def _how_to_install(module: str) -> str:
 
 def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
     name = parsed.get_backend_name()
+    if name == "sqlite" and _is_path(parsed.database):  # each connection looks for it anew
+        parsed = parsed.set(database=str(Path(parsed.database).absolute()))
     # What a statement was to store is nobody's business who reads of its failure.
     defaults: dict[str, Any] = {"pool_size": 16, "max_overflow": 16, "hide_parameters": True}
     connecting = CONNECTION_DEFAULTS.get(parsed.get_dialect().driver, {})
@@ -143,6 +147,17 @@ def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _is_path(database: str | None) -> TypeGuard[str]:
+    """Whether what a URL of SQLite's names is a path: not what is in memory, or has options of SQLite's own."""
+    return database is not None and database not in ("", ":memory:") and not database.startswith("file:")
+
+
+def place_of(engine: sa.Engine) -> Place | None:
+    """Return where the file of an SQLite database is; ``None`` for all else."""
+    database = engine.url.database
+    return Place(database) if engine.dialect.name == "sqlite" and _is_path(database) else None
 
 
 def _prepare_mysql(connection: Any, record: object) -> None:

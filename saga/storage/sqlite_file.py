@@ -19,6 +19,7 @@ from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage import sqlite_sql as sql
 from saga.storage.group_commit import GroupCommit, Write
+from saga.storage.sqlite_place import Place
 
 __all__ = ["SqliteFile", "Synchronous"]
 
@@ -43,12 +44,14 @@ class SqliteFile:
         if sqlite3.sqlite_version_info < (3, 35):
             raise StorageError(f"SqliteStore needs SQLite 3.35 or later; this Python has {sqlite3.sqlite_version}")
         self.path = _checked(path)
+        self._place = Place(self.path)
+        self._place.make()
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._closed = False
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
-        self._commits = GroupCommit(self._connect_to_write, sql.insert_entries)
+        self._commits = GroupCommit(self._connect_to_write, sql.insert_entries, self._place)
         with self._storage_errors():
             self._commits.write(Write(lambda connection: None))
         _files.add(self)
@@ -75,7 +78,9 @@ class SqliteFile:
             if self._reader is None:
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
-            return self._reader.execute(statement, values).fetchall()
+            rows = self._reader.execute(statement, values).fetchall()
+            self._place.check()
+            return rows
 
     def close(self) -> None:
         """Close both connections, once the write that runs has ended. Whoever waits in the queue finds the file closed."""
@@ -101,6 +106,7 @@ class SqliteFile:
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
             raise rules.closed("SqliteStore")
+        self._place.check()  # else SQLite would make another
         return sqlite3.connect(
             self.path,
             timeout=self._busy_timeout,
@@ -117,6 +123,7 @@ class SqliteFile:
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             sql.migrate(connection, self.path)
+            self._place.remember(beside=True)
         except BaseException:
             connection.close()
             raise

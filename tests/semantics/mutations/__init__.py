@@ -20,6 +20,7 @@ __all__ = [
     "JOURNAL",
     "LEASES",
     "LOCKED_ROWS",
+    "PLACE",
     "POOLER",
     "PROPERTIES",
     "RECOVERY",
@@ -42,6 +43,7 @@ RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_sev
 DOUBT, ACROSS, UNDO = DURABLE + "doubt", DURABLE + "died_anywhere", DURABLE + "interrupted_undo"
 CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"
 LOCKED_ROWS, SILENT_SERVER = "tests/storage/test_locked_rows", "tests/storage/test_silent_server"
+PLACE = "tests/storage/test_sqlite_place"
 POOLER, FAULTS = "tests/storage/test_pooler", "tests/storage/test_faults_tell_no_values"
 CROWD, TURNS = "tests/storage/test_postgres_crowd", "tests/storage/test_turns"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"

@@ -11,6 +11,7 @@ from . import (
     IN_SQLITE,
     JOURNAL,
     LOCKED_ROWS,
+    PLACE,
     POOLER,
     SILENT_SERVER,
     TURNS,
@@ -22,11 +23,11 @@ __all__ = ["OF_STORAGE"]
 OF_STORAGE = [
     Mutant(
         "a transaction is open while user code runs",
-        '            connection.execute("BEGIN IMMEDIATE")\n            result = write.apply(connection)\n'
-        '            connection.execute("COMMIT")\n',
-        '            if not connection.in_transaction:\n                connection.execute("BEGIN IMMEDIATE")\n'
-        '            result = write.apply(connection)\n            connection.execute("COMMIT")\n'
-        '            connection.execute("BEGIN IMMEDIATE")\n',
+        '                connection.execute("BEGIN IMMEDIATE")\n                result = write.apply(connection)\n'
+        '                connection.execute("COMMIT")\n',
+        '                if not connection.in_transaction:\n                    connection.execute("BEGIN IMMEDIATE")\n'
+        '                result = write.apply(connection)\n                connection.execute("COMMIT")\n'
+        '                connection.execute("BEGIN IMMEDIATE")\n',
         JOURNAL + " -k no_transaction_is_open",
     ),
     Mutant(
@@ -184,5 +185,41 @@ OF_STORAGE = [
         "fault, conflict = without_values(error), isinstance(error, exc.IntegrityError)",
         "fault, conflict = error, isinstance(error, exc.IntegrityError)",
         FAULTS + " -k no_fault_tells_the_values and sqlalchemy",
+    ),
+    Mutant(
+        "a saga looks for its file anew at each execution",
+        "            self.store = pinned(self.store)\n",
+        "",
+        PLACE + " -k a_path_means_the_same_file",
+    ),
+    Mutant(
+        "a block looks for its file when it is entered",
+        "        store = pinned(store)\n",
+        "",
+        PLACE + " -k a_path_means_the_same_file",
+    ),
+    Mutant(
+        "sqlite: what is written to a deleted file is taken for stored",
+        "            self._place.check()\n            return result",
+        "            return result",
+        PLACE + " -k every_use_of_a_file_that_is_gone",
+    ),
+    Mutant(
+        "sqlite: what many write to a deleted file is taken for stored",
+        "            self._place.check()\n            for write in group:",
+        "            for write in group:",
+        PLACE + " -k those_who_share_a_commit",
+    ),
+    Mutant(
+        "sqlite: a file is made anew where it was deleted",
+        "        self._place.check()  # else SQLite would make another\n        return sqlite3.connect(",
+        "        return sqlite3.connect(",
+        PLACE + " -k a_file_that_is_gone_when_its_connections",
+    ),
+    Mutant(
+        "sqlite: everybody reads the file",
+        "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600",
+        "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644",
+        PLACE + " -k a_file_that_is_made_is_its_owners",
     ),
 ]
