@@ -53,7 +53,7 @@ class _Claimed:
     :ivar done: nothing is left to do for it here.
     """
 
-    __slots__ = ("done", "entries", "execution", "lease", "mail", "row")
+    __slots__ = ("__weakref__", "done", "entries", "execution", "lease", "mail", "row")
 
     def __init__(self, row: StoredExecution) -> None:
         self.row = row
@@ -63,8 +63,11 @@ class _Claimed:
         self.execution: Execution | AsyncExecution | None = None
         self.done = False
 
-    def on_mail(self) -> None:
+    def notify(self) -> None:
         self.mail = True
+
+    def vouches(self) -> bool:
+        return False  # it waits until it is taken
 
     def unstored(self) -> tuple[Journal, Machine]:
         assert self.execution is not None
@@ -173,7 +176,7 @@ class Recovery:
         ended: _Claimed | None = None  # its end is not stored yet: no task runs before it is
         try:
             for one in batch:
-                keeper.hold(one.lease, lease, one.on_mail, waits=True)
+                keeper.hold(one.lease, lease, one, waits=True)
             self._read(batch)
             for one, following in zip(batch, [*batch[1:], None], strict=True):
                 self._take_up(one)

@@ -79,7 +79,17 @@ class Transaction:
     # -- the block ----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._execution = self._enter(Execution)
+        execution: Any = None
+        try:
+            execution = self._execution = self._enter(Execution)
+            execution.begin()
+        except BaseException as struck:
+            if execution is None:
+                raise
+            execution.leave(struck)
+        if execution.interrupt is not None:  # it struck as the block began
+            execution.run()
+            self._exit(execution, None)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -94,17 +104,20 @@ class Transaction:
         self._exit(execution, error)
 
     async def __aenter__(self) -> Self:
-        from saga.drivers.aio import AsyncExecution, in_thread
+        from saga.drivers.aio import AsyncExecution
+        from saga.drivers.to_the_end import in_thread
 
         if self._store is None:
             self._execution = self._enter(AsyncExecution)
             return self
         struck: list[BaseException] = []
         execution = self._execution = await in_thread(partial(self._enter, AsyncExecution), struck.append)
+        execution.begin()
         if struck:
             await execution.leave(struck[0])
-            self.result = result_of(execution)
-            raise struck[0]
+        if execution.interrupt is not None:  # it struck as the block began
+            await execution.run()
+            self._exit(execution, None)
         return self
 
     async def __aexit__(

@@ -12,7 +12,6 @@ cancellation ends as it likes, and nothing follows it but the undo: the caller's
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import heapq
 import logging
 import threading
@@ -23,13 +22,14 @@ from typing import Any, TypeVar
 from saga.context import Context, set_binding
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, clock
 from saga.drivers.calls import Made, make_async
-from saga.drivers.interrupts import AbandonedError, call_off, put_straight
+from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.outcomes import Message
+from saga.drivers.to_the_end import in_thread, thread_for, to_the_end
 from saga.events import RUNNING
 from saga.machine import Call, Merge
 from saga.machine.commands import COMPENSATE, EXECUTE
 
-__all__ = ["AsyncExecution", "in_thread"]
+__all__ = ["AsyncExecution"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,9 @@ class AsyncExecution(Driver):
 
     _cancelling: Callable[[], int] = int  # how often the caller's task was cancelled
     _cancels = 0  # and had been when the loop was exposed to that
+    _struck: BaseException | None = None  # what is to be put straight
+    _strikes = 0  # in a row, without anything happening in between
+    _reached = -1
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -49,37 +52,44 @@ class AsyncExecution(Driver):
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, struck: BaseException | None = None) -> None:
         """Run until the execution is terminal, or nothing is left but stragglers, which a task then sees to.
 
+        :param struck: an interrupt that struck since it ran last.
         :raises StorageError: as :meth:`advance`.
         """
-        await self.advance()
+        await self.advance(struck)
         if not (self.machine.ended or self.parked or self.abandoned):
             self.ended, self.left = threading.Event(), self.machine.replayed()
             self._exposed = False
             self.background = asyncio.create_task(self._see_to_stragglers())
 
-    async def advance(self) -> None:
+    async def advance(self, struck: BaseException | None = None) -> None:
         """Run until the execution is terminal or at rest, or abandoned.
 
+        :param struck: an interrupt that struck since it ran last: it is given up.
         :raises StorageError: as :meth:`saga.drivers.threads.Execution.advance`.
         """
         self._loop = asyncio.get_running_loop()
+        if struck is not None:
+            self._strike(struck)
         try:
             more = not self.abandoned
             self._exposed = self.machine.status is RUNNING
             if self._exposed:
                 self._look_out(self._loop)
-            while more and self.machine.status is RUNNING:
+            while more and self.machine.status is RUNNING and self.machine.halt is None:
                 more = await self._guarded_turn()
             self._cancelling, self._cancels = int, 0  # an error's traceback knows this, and the task knows the error
             if more:
                 self._exposed = False
-                await _to_the_end(self._finish, self._also)
+                await to_the_end(self._finish, self._also)
         except AbandonedError as abandoned:
             await self._abandon()
             abandoned.tell()
+        except BaseException:
+            self.abandoned = self._exposed  # as a coroutine that is closed; else the undo goes on in a task of its own
+            raise
 
     async def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -91,7 +101,7 @@ class AsyncExecution(Driver):
                 going = await self._guarded_turn(one=True)
                 self._cancelling, self._cancels = int, 0
                 return going
-            return await _to_the_end(partial(self._guarded_turn, one=True), self._also)
+            return await to_the_end(partial(self._guarded_turn, one=True), self._also)
         except AbandonedError as abandoned:
             await self._abandon()
             abandoned.tell()
@@ -99,8 +109,7 @@ class AsyncExecution(Driver):
 
     async def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
-        put_straight(self, reason)
-        await self.run()
+        await self.run(reason)
 
     def _look_out(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look out for cancellations of the caller's task that calls swallow."""
@@ -114,27 +123,41 @@ class AsyncExecution(Driver):
             pass
 
     async def _guarded_turn(self, one: bool = False) -> bool:
-        try:
-            going = await self._turn(one)
-            if one and self._heard:
-                await self._publish()  # before anybody hears of it
-            return going
-        except AbandonedError:
-            raise
-        except BaseException as error:
+        while True:
+            if self._strikes > MOST_STRIKES and self._struck is not None:  # not even stopping succeeds
+                self.abandoned = True
+                raise self._struck
             try:
-                put_straight(self, error)
-            except BaseException:
-                put_straight(self, error)
-            for beside in self.beside.values():
-                if beside.task is not None and beside.call.phase is EXECUTE:
-                    beside.task.cancel()
-            return True
+                try:
+                    if self._struck is not None:
+                        self._put_straight(self._struck)
+                        return True
+                    going = await self._turn(one)
+                    if one and self._heard:
+                        await self._publish()  # before anybody hears of it
+                    return going
+                except (AbandonedError, GeneratorExit):
+                    raise
+                except BaseException as error:
+                    self._strike(error)
+            except (AbandonedError, GeneratorExit):
+                raise
+            except BaseException as error:  # another one, in these lines
+                self._strike(error)
 
-    def _also(self, error: BaseException) -> None:
-        """The caller was cancelled while nothing may be cut off: the cancellation is raised in the end."""
-        if self.interrupt is None:
-            self.interrupt = error
+    def _strike(self, error: BaseException) -> None:
+        self._struck, self._strikes = error, self._strikes + 1
+
+    def _put_straight(self, struck: BaseException) -> None:
+        if self.progress() != self._reached:
+            self._strikes = 1
+        self._reached = self.progress()
+        stop_in_vain(self, struck, self._strikes)
+        put_straight(self, struck)
+        self._struck, self._reached = None, self.progress()
+        for beside in self.beside.values():
+            if beside.task is not None and beside.call.phase is EXECUTE:
+                beside.task.cancel()
 
     async def _see_to_stragglers(self) -> None:
         assert self.ended is not None
@@ -145,7 +168,7 @@ class AsyncExecution(Driver):
                 except asyncio.CancelledError:
                     continue  # the event loop is closing, and waits for this: what has happened must be undone
                 except Exception as error:
-                    put_straight(self, error)
+                    self._strike(error)
                 await self._finish()
         except AbandonedError as abandoned:
             self.unstored = abandoned.error
@@ -162,23 +185,19 @@ class AsyncExecution(Driver):
         self.abandoned = True
         self._cancelling, self._cancels = int, 0
         call_off(self)
-        if any(beside.outcome is None for beside in self.beside.values()):
-            self.background = asyncio.get_running_loop().create_task(self._give_back())
-        else:
-            await self._give_back()
-
-    async def _give_back(self) -> None:
-        while any(beside.outcome is None for beside in self.beside.values()):
-            try:
-                self._came.clear()
-                await self._came.wait()  # not self._wait: what has arrived and the mail stay where they are
-            except asyncio.CancelledError:
-                continue
-        assert self.journal is not None
+        if self.journal is None or self._calls_run():  # the last of them gives the lease back
+            return
         try:
             await in_thread(self.journal.give_back, self._also)
         except RuntimeError:  # the event loop begins no thread any more
             self.journal.give_back()
+
+    def vouches(self) -> bool | None:
+        """As :meth:`Driver.vouches`: an event loop that is closed, or does not run, runs nothing."""
+        loop = self._loop
+        if loop is not None and loop.is_closed():
+            return any(one.outcome is None and one.task is None for one in list(self.beside.values()))
+        return super().vouches() and (True if loop is None or loop.is_running() else None)
 
     async def _turn(self, one: bool) -> bool:
         """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
@@ -187,8 +206,8 @@ class AsyncExecution(Driver):
         """
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
-        if not self._started:
-            self._start()
+        if not self.begun:
+            self.begin()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands and not self.cut_short:
             if self._exposed and self.machine.status is not RUNNING:
@@ -226,7 +245,7 @@ class AsyncExecution(Driver):
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
-                await self._stored(partial(_thread_for, partial(self.journal.park, delay)))
+                await self._stored(partial(thread_for, partial(self.journal.park, delay)))
                 self.parked = True
                 return False
         if self.machine.halt is not None and self.machine.halted:
@@ -244,7 +263,7 @@ class AsyncExecution(Driver):
             try:
                 await self._wait(self._timers[0][0] if self._timers else None)
             except TimeoutError:
-                if self._timers[0][0] <= clock():
+                if self._timers and self._timers[0][0] <= clock():
                     due = self._timer_due()
                     if self.mail:
                         await self._read_mail()
@@ -264,10 +283,11 @@ class AsyncExecution(Driver):
         self._came.clear()
         if self._arrived or self.mail:
             return
-        if due is None:
+        if due is None and self.beside:
             await self._came.wait()
-        else:
-            async with asyncio.timeout(min(max(0.0, due - clock()), LONGEST_WAIT)):
+        else:  # where nothing is under way, either: a task that waits for what is its own only is not kept by the event loop
+            due = due - clock() if due is not None else LONGEST_WAIT
+            async with asyncio.timeout(min(max(0.0, due), LONGEST_WAIT)):
                 await self._came.wait()
 
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -316,6 +336,8 @@ class AsyncExecution(Driver):
         made = (beside.call, False, asyncio.CancelledError(), clock() - started) if cancelled else task.result()
         self._arrive(beside, made)
         self._came.set()
+        if self.abandoned and self.journal is not None and not self._calls_run():
+            thread_for(self.journal.give_back)
 
     def _wake(self) -> None:
         if self._loop is None:
@@ -332,7 +354,7 @@ class AsyncExecution(Driver):
             return
         self.mail = False
         # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
-        await self._stored(partial(_thread_for, self.journal.read_messages), self._obey_messages)
+        await self._stored(partial(thread_for, self.journal.read_messages), self._obey_messages)
 
     def _obey_messages(self, messages: Sequence[Message]) -> None:
         self.take_messages(messages, self.now())
@@ -362,36 +384,9 @@ class AsyncExecution(Driver):
             struck()
 
         try:
-            result = await _to_the_end(begin, strike)
+            result = await to_the_end(begin, strike)
         except Exception as error:
             raise AbandonedError(error) from error
         then(result)
         if interrupts and self.ended is None:  # else the event loop is closing, as in _see_to_stragglers
             raise interrupts[0]
-
-
-async def _to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None]) -> T:
-    """Await what ``begin`` returns, beside the caller, to its end. Each cancellation meanwhile is given to ``struck``.
-
-    The event loop's end cancels every task, one that has not begun too: then it is begun again.
-    """
-    work = asyncio.ensure_future(begin())
-    while True:
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError as error:
-            struck(error)
-            if work.cancelled():
-                work = asyncio.ensure_future(begin())
-            elif work.done():
-                return work.result()
-
-
-async def in_thread(work: Callable[[], T], struck: Callable[[BaseException], None]) -> T:
-    """Do ``work`` in a thread, to its end. Each cancellation that strikes meanwhile is given to ``struck``."""
-    return await _to_the_end(partial(_thread_for, work), struck)
-
-
-def _thread_for(work: Callable[[], T]) -> asyncio.Future[T]:
-    # Unlike a task, a future of an executor is not cancelled by the event loop's end.
-    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)

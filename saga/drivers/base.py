@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, clock, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
-from saga.drivers.outcomes import Message, Outcomes, Values
+from saga.drivers.journal import Journal
+from saga.drivers.outcomes import Outcomes
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import StepTimedOut
@@ -27,9 +28,6 @@ from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wai
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
-
-if TYPE_CHECKING:
-    from asyncio import Future
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
@@ -40,34 +38,7 @@ STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "CallBeside", "Driver", "Journal", "clock"]
-
-
-class Journal(Values, Protocol):
-    """What a driver knows of its journal. Every method that stores or reads raises ``StorageError`` where it cannot.
-
-    :ivar written: how many of the machine's events are stored.
-    """
-
-    written: int
-
-    def commit(self, machine: Machine) -> None:
-        """Store the events that are not stored yet. They are durable when this returns."""
-
-    def commit_shared(self, machine: Machine) -> Future[None]:
-        """Begin :meth:`commit`, together with those of the running event loop's other executions."""
-
-    def go_on(self) -> None:
-        """See to it that shared commits which an interrupt cut off are made."""
-
-    def read_messages(self) -> Sequence[Message]:
-        """Return what is in the inbox. It leaves the inbox with the next commit."""
-
-    def park(self, delay: float) -> None:
-        """Give the lease back until ``delay`` seconds have passed or a message comes."""
-
-    def give_back(self) -> None:
-        """Give the lease back, for a recovery to take the execution up at once."""
+__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "CallBeside", "Driver", "clock"]
 
 
 class CallBeside:
@@ -110,11 +81,12 @@ class Driver(Outcomes):
     parked = False
     defers_end = False
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
-    abandoned = False  # left to a recovery
+    abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
     surroundings: Surroundings | None = None
+    begun = False  # whoever made it has come to run it
     _observers: Sequence[Observer] = ()
-    _started = False
+    _shown = 0
     _tickets = 0
 
     def __init__(
@@ -175,14 +147,14 @@ class Driver(Outcomes):
 
     # -- commands and timers ------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def begin(self) -> None:
         """Start the machine and the timer of the saga's timeout, where that is not done yet."""
         if not self.machine.log.entries:
             self.machine.start(clock() + self._epoch)
         timeout = self.definition.timeout
         if timeout is not None:
             self._at(self.machine.events[0].at + timeout - self._epoch, None)
-        self._started = True
+        self.begun = True
 
     def _obey(self, command: Command) -> None:
         """Do what is commanded, where it is not a call."""
@@ -254,14 +226,25 @@ class Driver(Outcomes):
         return beside
 
     def _start_thread(self, beside: CallBeside) -> None:
-        """Make a call in a thread of its own, which is no daemon: what it does may still have to be undone."""
+        """Make a call in a thread of its own, which is no daemon: what it does may still have to be undone.
+
+        :raises RuntimeError: no thread is to be had. A call that settles something is made here, then.
+        """
         name = f"saga step {beside.call.step.name}"
-        threading.Thread(target=contextvars.copy_context().run, args=(self._work, beside), name=name).start()
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(self._work, beside), name=name)
+        try:
+            thread.start()
+        except RuntimeError:
+            if beside.call.phase is EXECUTE:
+                raise
+            self._work(beside)
 
     def _work(self, beside: CallBeside) -> None:
         if beside.turn.acquire(blocking=False):  # else an interrupt struck before this thread got its turn
             self._arrive(beside, make(beside.call, beside.view, self.surroundings))
             self._wake()
+            if self.abandoned and self.journal is not None and not self._calls_run():
+                self.journal.give_back()
 
     def _at(self, due: float, what: Wait | CallBeside | None) -> None:
         self._tickets += 1  # keeps the heap from comparing what is due at the same time
@@ -349,12 +332,29 @@ class Driver(Outcomes):
         elif call.phase is EXECUTE or not cuts_short(self, call, value):
             self.raised(call, beside.view, value, elapsed, at)
 
+    def _also(self, error: BaseException) -> None:
+        """Take an interrupt that struck where nothing may be cut off: it is raised in the end."""
+        if self.interrupt is None:
+            self.interrupt = error
+
     # -- observers and messages ---------------------------------------------------------------------------------------
 
     def notify(self) -> None:
         """Say, from any thread, that the inbox holds something."""
         self.mail = True
         self._wake()
+
+    def vouches(self) -> bool | None:
+        """Whether somebody runs the execution, or a call of it; ``None``: nobody does now, but that may change."""
+        return (self.begun and not self.abandoned) or self._calls_run()
+
+    def _calls_run(self) -> bool:
+        return any(one.outcome is None for one in list(self.beside.values()))
+
+    def progress(self) -> int:
+        """Return a number that grows with whatever happens: what strikes again while it does not grow strikes in vain."""
+        stored = self.journal.written if self.journal is not None else 0
+        return len(self.machine.log.entries) + stored + self._shown
 
     def _wake(self) -> None:
         """Make the loop go on, where it waits for an outcome or a message."""

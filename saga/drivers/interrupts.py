@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from saga.drivers.outcomes import struck_here
 from saga.errors import StorageError
@@ -22,7 +22,10 @@ from saga.machine.failures import wait_again
 if TYPE_CHECKING:
     from saga.drivers.base import CallBeside, Driver
 
-__all__ = ["AbandonedError", "call_off", "cuts_short", "is_ctrl_c", "is_taken", "put_straight"]
+__all__ = ["MOST_STRIKES", "AbandonedError", "call_off", "cuts_short", "is_ctrl_c", "is_taken", "put_straight", "stop_in_vain"]
+
+MOST_STRIKES: Final = 12
+"""How often in a row something may strike a driver without anything happening in between."""
 
 
 class AbandonedError(BaseException):
@@ -42,6 +45,23 @@ class AbandonedError(BaseException):
         """Raise why the journal could not be written. An interrupt is raised where the execution's result would be returned."""
         if self.error is not None:
             raise self.error from self.error.__cause__
+
+
+def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
+    """Stop what only goes round: the same fault strikes again although things were put straight.
+
+    :param strikes: how often in a row something struck without anything happening in between.
+    :raises AbandonedError: it is such a fault, or something that does not let up.
+    """
+    if strikes < (2 if isinstance(error, Exception) else MOST_STRIKES):
+        return
+    if driver.interrupt is None:
+        driver.interrupt = error
+    saga_id, kind = driver.machine.saga_id, type(error).__name__
+    logging.getLogger("saga").error(
+        "saga %s stops here, and is not undone: %s struck %d times in a row", saga_id, kind, strikes
+    )
+    raise AbandonedError(None)
 
 
 def put_straight(driver: Driver, error: BaseException) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from saga.context import set_binding
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
-from saga.drivers.interrupts import AbandonedError, call_off, put_straight
+from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.errors import StorageError
 from saga.machine import Call, Merge
 
@@ -39,45 +39,73 @@ def take(wakes: queue.SimpleQueue[None], timeout: float | None) -> None:
 class Execution(Driver):
     """One run of an execution in the caller's thread. Parameters as :class:`~saga.drivers.base.Driver`'s."""
 
+    _handing_over: threading.Lock  # taken by who sees to the stragglers
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # one item for each outcome or message that has come
 
-    def run(self) -> None:
+    def run(self, struck: BaseException | None = None) -> None:
         """Run until the execution is terminal, or nothing is left but stragglers, which a thread then sees to.
 
+        :param struck: an interrupt that struck since it ran last.
         :raises StorageError: as :meth:`advance`.
         """
-        self.advance()
-        if not (self.machine.ended or self.parked or self.abandoned):
-            self.defers_end = False
-            self.ended, self.left = threading.Event(), self.machine.replayed()
-            threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
+        while True:
+            try:
+                self.advance(struck=struck)
+                if not (self.machine.ended or self.parked or self.abandoned):
+                    self._hand_over()
+                return
+            except StorageError:
+                raise
+            except BaseException as error:  # between the lines above
+                if self.abandoned:
+                    raise
+                if self.ended is not None and not self._handing_over.acquire(blocking=False):
+                    self._also(error)
+                    return
+                struck, self.ended = error, None
 
-    def advance(self, wait: bool = False) -> None:
+    def advance(self, wait: bool = False, struck: BaseException | None = None) -> None:
         """Run until the execution is terminal or at rest, or abandoned.
 
         :param wait: wait for an outcome first.
+        :param struck: an interrupt that struck since it ran last: it is given up.
         :raises StorageError: something could not be stored, and no more user code has run since. What was under way is in
             doubt in the journal, for a recovery to find.
         """
-        struck: BaseException | None = None
+        stopped: AbandonedError | None = None
+        strikes, reached = 0, -1
         while not self.abandoned:
+            if strikes > MOST_STRIKES:  # not even stopping succeeds, as at the end of the stack
+                self.abandoned = True
+                assert struck is not None
+                raise struck
             try:
-                if struck is not None:  # within the try: another interrupt may strike here
-                    put_straight(self, struck)
-                    struck = None
-                elif wait:
-                    self._await_one()
-                wait = False
-                while self._turn():
-                    pass
-                return
-            except AbandonedError as abandoned:
-                self._abandon()
-                abandoned.tell()
-            except BaseException as error:
-                struck = error
+                try:
+                    if struck is not None:  # within the try: another interrupt may strike here
+                        strikes, reached = (strikes if self.progress() == reached else 1), self.progress()
+                        stop_in_vain(self, struck, strikes)
+                        put_straight(self, struck)
+                        struck, reached = None, self.progress()
+                    elif wait:
+                        self._await_one()
+                    wait = False
+                    while self._turn():
+                        pass
+                    return
+                except AbandonedError as abandoned:
+                    stopped = abandoned
+                    self._abandon()
+                except BaseException as error:
+                    struck, strikes = error, strikes + 1
+            except BaseException as error:  # another one, in these lines
+                struck, strikes = error, strikes + 1
+        if struck is not None:
+            self._also(struck)
+        if stopped is not None:
+            stopped.tell()
 
     def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
@@ -96,13 +124,26 @@ class Execution(Driver):
     def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
         try:
-            put_straight(self, reason)
-        except BaseException:
-            put_straight(self, reason)
-        self.run()
+            self.run(reason)
+        except StorageError:
+            raise
+        except BaseException as another:  # before it came to run
+            self.run(another)
+
+    def _hand_over(self) -> None:
+        """Let a thread see to the stragglers; where none is to be had, see to them here."""
+        self.defers_end = False
+        self._handing_over = threading.Lock()
+        self.ended, self.left = threading.Event(), self.machine.replayed()
+        try:
+            threading.Thread(target=self._see_to_stragglers, name=f"saga {self.machine.saga_id} stragglers").start()
+        except RuntimeError:
+            self._see_to_stragglers()
 
     def _see_to_stragglers(self) -> None:
         assert self.ended is not None
+        if not self._handing_over.acquire(blocking=False):  # an interrupt struck before this thread got its turn
+            return
         try:
             while not (self.machine.ended or self.parked or self.abandoned):
                 self.advance(wait=True)
@@ -114,27 +155,17 @@ class Execution(Driver):
 
     def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
-        try:
-            self._hand_over()
-        except BaseException as error:  # an interrupt, which must not keep the lease
-            if self.interrupt is None:
-                self.interrupt = error
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        assert self.journal is not None
         self.abandoned = True
-        call_off(self)
-        if any(beside.outcome is None for beside in self.beside.values()):
-            threading.Thread(target=self._give_back, name=f"saga {self.machine.saga_id} abandoned").start()
-        else:
-            self.journal.give_back()
+        try:
+            self._let_go()
+        except BaseException as error:  # another interrupt, which must not keep the lease
+            self._also(error)
+            self._let_go()
 
-    def _give_back(self) -> None:
-        assert self.journal is not None
-        while any(beside.outcome is None for beside in self.beside.values()):
-            self._wakes.get()
-        self.journal.give_back()
+    def _let_go(self) -> None:
+        call_off(self)
+        if self.journal is not None and not self._calls_run():  # else the last of them gives the lease back
+            self.journal.give_back()
 
     def _turn(self, one: bool = False) -> bool:
         """Do all that is commanded, then wait for one outcome or timer. Return whether anything is left to do here.
@@ -143,8 +174,8 @@ class Execution(Driver):
         """
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
-        if not self._started:
-            self._start()
+        if not self.begun:
+            self.begin()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands and not self.cut_short:
             if self._heard and type(commands[0]) not in STORED_WITH_WHAT_FOLLOWS:

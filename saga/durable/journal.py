@@ -83,9 +83,22 @@ class Journal:
             self.written = len(events)
         return existing
 
+    def has_begun(self, machine: Machine, error: BaseException) -> bool:
+        """Whether the execution is stored although ``error`` came out of :meth:`create`, or out of what followed it."""
+        if self.written or isinstance(error, Exception):
+            return self.written > 0
+        with suppress(Exception):  # of a store with a fault; an execution that is there then has nobody, and its lease runs out
+            mine = self._entries(machine.events)
+            if self.store.journal(self.lease.saga_id)[: len(mine)] == mine:  # else it is another one that has the id
+                self.written = len(mine)
+        return self.written > 0
+
     def keep_lease(self, seconds: float, driver: Any) -> None:
-        """Keep the lease until the execution is terminal or cannot be stored any more. The driver is told of messages."""
-        self._keeper.hold(self.lease, seconds, driver.notify)
+        """Keep the lease until the execution is terminal or cannot be stored any more. The driver is told of messages.
+
+        :raises RuntimeError: no thread is to be had.
+        """
+        self._keeper.hold(self.lease, seconds, driver)
 
     def park(self, delay: float) -> None:
         """Give the lease back until ``delay`` seconds have passed or a message comes."""

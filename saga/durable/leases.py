@@ -1,4 +1,8 @@
-"""Heartbeats: one thread per store renews the leases of this process's live executions and looks into their inboxes."""
+"""Heartbeats: one thread per store renews the leases of this process's live executions and looks into their inboxes.
+
+A lease is renewed only as long as what it is held for is there and vouches for it. What nobody runs any more, whatever it was
+that ended it, is given back.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,42 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
-from saga.errors import StorageError
 from saga.storage.protocol import Lease, Store
 
-__all__ = ["Keeper", "keeper_of", "owner"]
+__all__ = ["Holder", "Keeper", "keeper_of", "owner"]
 
 #: The longest time between two looks into the inboxes, in seconds: how long an operator waits for a live execution to listen.
 BEAT = 2.0
+
+
+class Holder(Protocol):
+    """What a lease is held for. Both are called from other threads."""
+
+    def notify(self) -> None:
+        """Take that the inbox holds something."""
+
+    def vouches(self) -> bool | None:
+        """Whether somebody runs the execution; ``None``: nobody does now, but that may change."""
 
 
 @dataclass(slots=True)
 class _Held:
     lease: Lease
     seconds: float
-    on_mail: Callable[[], None]
-    until: float  # when it is given back, if nothing has been done with it by then
+    holder: weakref.ref[Holder]
+    waits: bool
+    until: float  # its holder is not asked before then: it is about to run
+
+    def to_be_renewed(self, now: float) -> bool | None:
+        """Whether the lease is to be renewed; ``False``: it is to be given back."""
+        holder = self.holder()
+        if holder is None:
+            return False
+        return now < self.until or holder.vouches()
 
 
 class Keeper:
@@ -41,35 +62,37 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._interval = BEAT
 
-    def hold(self, lease: Lease, seconds: float, on_mail: Callable[[], None], *, waits: bool = False) -> None:
-        """Renew the lease from now on. ``on_mail`` is called, from another thread, when the inbox holds something.
+    def hold(self, lease: Lease, seconds: float, holder: Holder, *, waits: bool = False) -> None:
+        """Renew the lease from now on, for as long as its holder lives and, after a moment to begin in, vouches for it.
 
-        :param waits: it waits for others: it is given back where :meth:`take` is not called soon.
+        :param waits: it waits for others: where :meth:`take` is not called soon, nothing has been done with it.
+        :raises RuntimeError: no thread is to be had; the lease is not held.
         """
+        key = lease.saga_id, lease.epoch
         with self._lock:
-            until = time.monotonic() + BEAT if waits else math.inf
-            self._held[lease.saga_id, lease.epoch] = _Held(lease, seconds, on_mail, until)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
+                self._thread.start()
+            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, time.monotonic() + BEAT)
             if seconds / 3 < self._interval:
                 self._interval = seconds / 3
                 self._sooner.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
-                self._thread.start()
 
     def take(self, lease: Lease) -> bool:
         """Return whether a lease that waited is still held. It waits no more, then."""
         with self._lock:
             held = self._held.get((lease.saga_id, lease.epoch))
             if held is not None:
-                held.until = math.inf
+                held.waits, held.until = False, math.inf
             return held is not None
 
     def look(self, saga_id: str) -> None:
         """Let the execution look into its inbox now, if it lives here."""
         with self._lock:
-            held = [one for one in self._held.values() if one.lease.saga_id == saga_id]
-        for one in held:
-            one.on_mail()
+            holders = [one.holder() for one in self._held.values() if one.lease.saga_id == saga_id]
+        for holder in holders:
+            if holder is not None:
+                holder.notify()
 
     def drop(self, lease: Lease) -> None:
         """Renew the lease no more."""
@@ -81,7 +104,7 @@ class Keeper:
         self.drop(lease)
         store = self._store()
         if store is not None:
-            with suppress(StorageError):
+            with suppress(Exception):  # of a store with a fault, too
                 store.release(lease, delay=delay, untried=untried)
 
     def _beat(self) -> None:
@@ -90,32 +113,38 @@ class Keeper:
             self._sooner.clear()
             with self._lock:
                 store = self._store()
-                now = time.monotonic()
-                late = [self._held.pop(key) for key, one in list(self._held.items()) if one.until < now]
-                held = list(self._held.values())
-                if store is None or not (held or late):
+                if store is None or not self._held:
                     self._thread = None
                     self._interval = BEAT
                     return
-            for one in late:
-                self.give_back(one.lease, untried=True)
+                now = time.monotonic()
+                asked = [(one, one.to_be_renewed(now)) for one in self._held.values()]
+            held = [one for one, renewed in asked if renewed]
+            for one, renewed in asked:
+                if renewed is False:
+                    self._leave(one)
             for seconds in {one.seconds for one in held}:
                 self._renew(store, [one for one in held if one.seconds == seconds], seconds)
             del store
 
+    def _leave(self, one: _Held) -> None:
+        if not one.waits:
+            logging.getLogger("saga").error("saga %s is left to a recovery: nobody runs it any more", one.lease.saga_id)
+        self.give_back(one.lease, untried=one.waits)
+
     def _renew(self, store: Store, held: list[_Held], seconds: float) -> None:
         try:
             beats = {beat.saga_id: beat.mail for beat in store.renew(held[0].lease.owner, [one.lease for one in held], seconds)}
-        except StorageError as error:
+        except BaseException as error:  # of a store with a fault, too: nobody else would renew them
             # The leases last for two more beats; whoever loses one finds out at its next write.
             logging.getLogger("saga").warning("leases could not be renewed: %s", error)
             return
         for one in held:
-            mail = beats.get(one.lease.saga_id)
+            mail, holder = beats.get(one.lease.saga_id), one.holder()
             if mail is None:
                 self.drop(one.lease)
-            elif mail:
-                one.on_mail()
+            elif mail and holder is not None:
+                holder.notify()
 
 
 _keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()

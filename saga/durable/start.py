@@ -12,6 +12,7 @@ from saga import events as e
 from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.base import Driver
+from saga.drivers.interrupts import put_straight
 from saga.drivers.results import raised_or
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
@@ -46,7 +47,8 @@ async def astart(
     """As :func:`start`, in the running event loop. What was created when a cancellation strikes is undone at once."""
     import asyncio
 
-    from saga.drivers.aio import AsyncExecution, in_thread
+    from saga.drivers.aio import AsyncExecution
+    from saga.drivers.to_the_end import in_thread
 
     struck: list[BaseException] = []
     # What is open already needs no thread.
@@ -54,9 +56,8 @@ async def astart(
     found: AsyncExecution | StoredExecution | SagaResult | None = None
     if not struck:
         machine = definition.machine(saga_id)
-        journal, new = _new(definition, machine, context, opened)
-        existing = await in_thread(partial(journal.create, new, machine, definition.lease), struck.append)
-        found = _created(definition, AsyncExecution, machine, context, journal, new, existing)
+        execution, journal, new = _new(definition, AsyncExecution, machine, context, opened)
+        found = await in_thread(partial(_begin, execution, journal, new), struck.append)
     pauses = _pauses()
     while not struck:
         if isinstance(found, (AsyncExecution, SagaResult)):
@@ -73,16 +74,18 @@ async def astart(
 def create(definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store) -> D | StoredExecution:
     """Store a new execution and return what runs it, or return the execution that has its id already.
 
+    Where an interrupt struck in between, what is returned is to be run all the same: it is given up, and raises that.
+
     :raises EncodingError: the input cannot be stored; nothing is.
     :raises SagaIdTakenError: the id belongs to another saga or another input.
     """
-    journal, new = _new(definition, machine, context, store)
-    existing = journal.create(new, machine, definition.lease)
-    return _created(definition, driver, machine, context, journal, new, existing)
+    return _begin(*_new(definition, driver, machine, context, store))
 
 
-def _new(definition: Definition, machine: Machine, context: Context, store: Store) -> tuple[Journal, NewExecution]:
-    """Return what is to be stored of a new execution.
+def _new(
+    definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store
+) -> tuple[D, Journal, NewExecution]:
+    """Return what is to run a new execution, its journal, and what is to be stored of it.
 
     :raises EncodingError: the input cannot be stored.
     """
@@ -92,32 +95,31 @@ def _new(definition: Definition, machine: Machine, context: Context, store: Stor
     journal = Journal(store, codec, Lease(saga_id, owner(), 1), e.Status.RUNNING)
     fingerprint = machine.plan.fingerprint
     new = NewExecution(saga_id, definition.name, definition.version, fingerprint, digest, str(e.Status.RUNNING))
-    return journal, new
+    return driver(definition, machine, context, journal), journal, new
 
 
-def _created(
-    definition: Definition,
-    driver: type[D],
-    machine: Machine,
-    context: Context,
-    journal: Journal,
-    new: NewExecution,
-    existing: StoredExecution | None,
-) -> D | StoredExecution:
-    """Return what runs a new execution that is stored, or the one that has its id already: see :func:`create`."""
-    saga_id, name = new.saga_id, definition.name
-    if existing is not None:
-        if existing.name != name:
-            raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
-        if existing.digest != new.digest:
-            raise SagaIdTakenError(
-                f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
-                "same execution, so give another id, or the same input to get its outcome"
-            )
-        return existing
-    execution = driver(definition, machine, context, journal)
-    journal.keep_lease(definition.lease, execution)
-    return execution
+def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecution:
+    """Store a new execution and keep its lease, or return the one that has its id already: see :func:`create`."""
+    machine, lease = execution.machine, execution.definition.lease
+    try:
+        existing = journal.create(new, machine, lease)
+        if existing is None:
+            journal.keep_lease(lease, execution)
+            return execution
+    except BaseException as error:
+        if not journal.has_begun(machine, error):
+            raise
+        put_straight(execution, error)
+        return execution
+    saga_id, name = new.saga_id, new.name
+    if existing.name != name:
+        raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
+    if existing.digest != new.digest:
+        raise SagaIdTakenError(
+            f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
+            "same execution, so give another id, or the same input to get its outcome"
+        )
+    return existing
 
 
 def _join(definition: Definition, driver: type[D], saga_id: str, store: Store) -> D | SagaResult:

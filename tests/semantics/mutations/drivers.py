@@ -15,6 +15,7 @@ SWALLOWED = (
 )
 ANOTHER = "# the task executed another saga with it\n            set_binding(view, binding)\n"
 IN_A_SERIES = "        if note is None or (value is not None and "
+STRUCK = "                    struck, strikes = error, strikes + 1\n"
 
 OF_DRIVERS = [
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -88,8 +89,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupt ends the driver",
-        "                struck = error\n",
-        "                raise\n",
+        "                    self._abandon()\n                except BaseException as error:\n" + STRUCK,
+        "                    self._abandon()\n                except BaseException as error:\n                    raise\n",
         SEMANTICS + "ctrl_c",
     ),
     Mutant(
@@ -136,7 +137,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a second interrupt keeps the lease of an execution that is left to a recovery",
-        "        except BaseException as error:  # an interrupt, which must not keep the lease\n",
+        "        except BaseException as error:  # another interrupt, which must not keep the lease\n",
         "        except ZeroDivisionError as error:\n",
         UNDO + " -k another_interrupt_while_the_lease",
     ),
@@ -151,6 +152,43 @@ OF_DRIVERS = [
         " and (not execution.abandoned or error is interrupt):",
         " and not execution.abandoned:",
         UNDO + " -k in_a_block",
+    ),
+    # -- what only goes round -----------------------------------------------------------------------------------------
+    Mutant(
+        "a fault that does not let up strikes for ever",
+        "    if strikes < (2 if isinstance(error, Exception) else MOST_STRIKES):\n",
+        "    if True:\n",
+        DRIVERS + "in_vain -k does_not_let_up",
+    ),
+    Mutant(
+        "what strikes where nothing can be called strikes for ever",
+        "            if strikes > MOST_STRIKES:  # not even stopping succeeds, as at the end of the stack\n",
+        "            if False:\n",
+        DRIVERS + "in_vain -k wherever_the_stack",
+    ),
+    Mutant(
+        "no thread, no undo",
+        "            if beside.call.phase is EXECUTE:\n                raise\n",
+        "            raise\n",
+        DRIVERS + "in_vain -k plain_undo_of_an_event_loop",
+    ),
+    Mutant(
+        "nobody sees to a straggler where no thread is to be had",
+        "        except RuntimeError:\n            self._see_to_stragglers()\n",
+        "        except ZeroDivisionError:\n            self._see_to_stragglers()\n",
+        DRIVERS + "in_vain -k a_straggler_is_seen_to_here",
+    ),
+    Mutant(
+        "a scope of anyio cancels at every turn",
+        '    anyio = sys.modules.get("anyio")\n',
+        "    anyio = None\n",
+        DRIVERS + "in_vain -k scope",
+    ),
+    Mutant(
+        "an execution past its pivot is exposed to cancellations for ever",
+        "self.machine.status is RUNNING and self.machine.halt is None:",
+        "self.machine.status is RUNNING:",
+        DRIVERS + "in_vain -k scope",
     ),
     # -- cancellations that a call swallows ---------------------------------------------------------------------------
     Mutant(
@@ -335,14 +373,14 @@ OF_DRIVERS = [
     ),
     Mutant(
         "the lease is kept after a failure",
-        "        else:\n            self.journal.give_back()",
-        "        else:\n            pass",
+        "        if self.journal is not None and not self._calls_run():  # else the last of them gives the lease back\n",
+        "        if False:\n",
         LEASES + " -k a_store_that_fails_at_any_write",
     ),
     Mutant(
         "the lease is given back while a branch runs",
-        "        while any(beside.outcome is None for beside in self.beside.values()):\n            self._wakes.get()\n",
-        "",
+        "        if self.journal is not None and not self._calls_run():  # else the last of them gives the lease back\n",
+        "        if self.journal is not None:\n",
         LEASES + " -k a_lease_is_not_given_back_while_a_branch_runs",
     ),
     Mutant(
@@ -354,8 +392,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "who lost the lease begins its other branches",
-        "        self.abandoned = True\n        call_off(self)\n        if any(",
-        "        self.abandoned = True\n        if any(",
+        "    def _let_go(self) -> None:\n        call_off(self)\n",
+        "    def _let_go(self) -> None:\n",
         "tests/crash/test_storage_failures -k a_branch_that_has_not_begun",
     ),
     # -- definitions and doors ----------------------------------------------------------------------------------------

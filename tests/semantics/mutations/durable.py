@@ -6,6 +6,8 @@ from . import ACROSS, DOUBT, DRIVERS, DURABLE, GOES_ON, JOURNAL, LEASES, RECOVER
 
 __all__ = ["OF_DURABLE"]
 
+NOBODY = "tests/durable/test_leases_of_nobody"
+
 OF_DURABLE = [
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(
@@ -178,9 +180,57 @@ OF_DURABLE = [
     ),
     Mutant(
         "the leases of those that wait are not kept",
-        "held = list(self._held.values())\n                if",
-        "held = [one for one in self._held.values() if one.until == math.inf]\n                if",
+        "            held = [one for one, renewed in asked if renewed]\n",
+        "            held = [one for one, renewed in asked if renewed and not one.waits]\n",
         LEASES + " -k a_slow_recovered_step_keeps_its_lease",
+    ),
+    Mutant(
+        "leases are kept for who does not live any more",
+        "        if holder is None:\n            return False\n",
+        "        if holder is None:\n            return True\n",
+        NOBODY + " -k nobody_runs",
+    ),
+    Mutant(
+        "leases are kept for who does not vouch for them",
+        "        return now < self.until or holder.vouches()\n",
+        "        return True\n",
+        NOBODY + " -k nobody_runs",
+    ),
+    Mutant(
+        "a closed event loop vouches",
+        "        if loop is not None and loop.is_closed():\n",
+        "        if False:\n",
+        NOBODY + " -k nobody_runs",
+    ),
+    Mutant(
+        "an event loop that does not run vouches",
+        "(True if loop is None or loop.is_running() else None)",
+        "True",
+        NOBODY + " -k does_not_run_now",
+    ),
+    Mutant(
+        "a heartbeat that could not begin once never does",
+        "self._thread is None or not self._thread.is_alive():",
+        "self._thread is None:",
+        NOBODY + " -k begins_again",
+    ),
+    Mutant(
+        "a renewal that raises is the last one",
+        "        except BaseException as error:  # of a store with a fault, too: nobody else would renew them\n",
+        "        except ZeroDivisionError as error:\n",
+        NOBODY + " -k whatever_a_renewal_raises",
+    ),
+    Mutant(
+        "an interrupt as an execution begins leaves it",
+        "        if not journal.has_begun(machine, error):\n            raise\n",
+        "        raise\n",
+        NOBODY + " -k nobody_runs",
+    ),
+    Mutant(
+        "an interrupt as an execution begins ends another one that has its id",
+        "[: len(mine)] == mine:",
+        "[: len(mine)]:",
+        NOBODY + " -k another_that_has_the_id",
     ),
     Mutant(
         "the heartbeat is as slow as ever",
@@ -316,8 +366,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "executions wait for a slow one for ever",
-        "until = time.monotonic() + BEAT if waits else math.inf",
-        "until = math.inf",
+        "waits, time.monotonic() + BEAT)",
+        "waits, math.inf)",
         SEVERAL + " -k what_waits_behind_a_slow_step",
     ),
     Mutant(
@@ -328,14 +378,14 @@ OF_DURABLE = [
     ),
     Mutant(
         "a claim with which nothing was tried counts",
-        "self.give_back(one.lease, untried=True)",
+        "self.give_back(one.lease, untried=one.waits)",
         "self.give_back(one.lease)",
         SEVERAL + " -k what_waits_behind_a_slow_step",
     ),
     Mutant(
         "a message to an execution that waits for others is lost",
-        "        self.mail = True\n\n    def unstored",
-        "        pass\n\n    def unstored",
+        "        self.mail = True\n\n    def vouches",
+        "        pass\n\n    def vouches",
         SEVERAL + " -k a_message_to_one_that_waits",
     ),
     Mutant(

@@ -1,0 +1,41 @@
+"""What a driver knows of its journal: a protocol, so that nothing here depends on how events are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from saga.drivers.outcomes import Message, Values
+from saga.machine import Machine
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+__all__ = ["Journal"]
+
+
+class Journal(Values, Protocol):
+    """What a driver knows of its journal. Every method that stores or reads raises ``StorageError`` where it cannot.
+
+    :ivar written: how many of the machine's events are stored.
+    """
+
+    written: int
+
+    def commit(self, machine: Machine) -> None:
+        """Store the events that are not stored yet. They are durable when this returns."""
+
+    def commit_shared(self, machine: Machine) -> Future[None]:
+        """Begin :meth:`commit`, together with those of the running event loop's other executions."""
+
+    def go_on(self) -> None:
+        """See to it that shared commits which an interrupt cut off are made."""
+
+    def read_messages(self) -> Sequence[Message]:
+        """Return what is in the inbox. It leaves the inbox with the next commit."""
+
+    def park(self, delay: float) -> None:
+        """Give the lease back until ``delay`` seconds have passed or a message comes."""
+
+    def give_back(self) -> None:
+        """Give the lease back, for a recovery to take the execution up at once."""

@@ -1,0 +1,59 @@
+"""Waiting in an event loop for what is not to be cut off, however often the one who waits is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+__all__ = ["in_thread", "thread_for", "to_the_end"]
+
+T = TypeVar("T")
+
+
+async def to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None]) -> T:
+    """Await what ``begin`` returns, beside the caller, to its end. Each cancellation meanwhile is given to ``struck``.
+
+    The event loop's end cancels every task, one that has not begun too: then it is begun again.
+    """
+    work = asyncio.ensure_future(begin())
+    shield: Any = None
+    try:
+        while True:
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError as error:
+                struck(error)
+                if work.cancelled():
+                    work = asyncio.ensure_future(begin())
+                elif work.done():
+                    return work.result()
+                shield = shield or _shield_of_anyio()
+    finally:
+        if shield is not None:
+            shield.__exit__(None, None, None)
+
+
+def _shield_of_anyio() -> Any:
+    """Enter and return what keeps a cancel scope of anyio, where there may be one, from cancelling at each turn of the loop."""
+    anyio = sys.modules.get("anyio")
+    try:
+        shield = anyio.CancelScope(shield=True) if anyio is not None else None
+        if shield is not None:
+            shield.__enter__()
+    except Exception:  # it does not know this event loop
+        return None
+    return shield
+
+
+async def in_thread(work: Callable[[], T], struck: Callable[[BaseException], None]) -> T:
+    """Do ``work`` in a thread, to its end. Each cancellation that strikes meanwhile is given to ``struck``."""
+    return await to_the_end(partial(thread_for, work), struck)
+
+
+def thread_for(work: Callable[[], T]) -> asyncio.Future[T]:
+    # Unlike a task, a future of an executor is not cancelled by the event loop's end.
+    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
