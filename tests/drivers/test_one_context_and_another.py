@@ -232,7 +232,7 @@ def test_the_undo_of_a_skipped_step_and_the_step_beside_it_have_each_its_own_ste
     kit = Kit(*KITS[name])
     pair = Pair(kit)
     skipped = step(of(kit, fail), pair.call("-a"), name="a", on_error=Skip, compensate_on_failure=True)
-    group = parallel(skipped, step(pair.call("b"), name="b"))
+    group = parallel(skipped, step(pair.call("b"), name="b", args=(None,)))
     result = within(PATIENCE, lambda: kit.run(Saga("s").add_task(group)))
     assert sorted((name, at) for name, _, at in pair.log) == [("-a", "a"), ("b", "b")]
     assert result.status is Status.COMPLETED
