@@ -8,15 +8,18 @@ from collections.abc import Iterator
 
 from saga import events as e
 from saga.diagram import shape
-from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, boxes, duration, printable, shortened
+from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, boxes, duration
 from saga.events import StepStatus
 from saga.machine import PlannedStep
+from saga.plain import one_line, shortened
+from saga.result import error_line
 
 __all__ = ["flowchart", "sequence_diagram"]
 
 _LONGEST = 80  # characters of an error, or of a name
-# All but plain signs; the word that ends a block; what Markdown takes for an item of a list.
-_UNSAFE = re.compile(r"[^\w .,/()'·…↶-]|\bend\b|_{2,}|-{2,}|^\s*(?:\d+[.)]|-)", re.IGNORECASE)
+# All but plain signs; the word that ends a block, and the one whose line is a statement wherever it stands; what Markdown takes
+# for an item of a list.
+_UNSAFE = re.compile(r"[^\w .,/()'·…↶-]|\bend\b|direction(?=\s)|_{2,}|-{2,}|^\s*(?:\d+[.)]|-)", re.IGNORECASE)
 _MARKS = {
     StepStatus.PENDING: "·",
     StepStatus.RUNNING: "▶",
@@ -50,7 +53,7 @@ _CLASS_OF = {
 
 def escaped(text: str, most: int = _LONGEST) -> str:
     """Return text that Mermaid shows as it is, wherever it stands."""
-    shown = _UNSAFE.sub(lambda found: "".join(f"#{ord(one)};" for one in found[0]), shortened(printable(text), most))
+    shown = _UNSAFE.sub(lambda found: "".join(f"#{ord(one)};" for one in found[0]), shortened(one_line(text), most))
     return shown.strip() or "#32;"
 
 
@@ -206,7 +209,7 @@ def _happened(picture: Picture) -> Iterator[str]:
         elif step is not None:
             yield from _called(f"s{step.index}", event)
         elif isinstance(event, e.SagaCompensating):
-            yield f"Note over saga: {escaped(f'gives up: {shape.error_line(event.error)}')}"
+            yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"
         elif isinstance(event, e.SignalReceived):
             yield f"Note over saga: {escaped(f'signal {event.name!r} came')}"
         elif isinstance(event, e.SagaRecovered):
@@ -227,7 +230,7 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
             yield f"{name}-->>saga: done in {escaped(duration(event.elapsed))}"
         case e.StepFailed():
             doubt = "in doubt, " if event.in_doubt else ""
-            yield f"{name}--xsaga: {doubt}{escaped(shape.error_line(event.error))}"
+            yield f"{name}--xsaga: {doubt}{escaped(error_line(event.error))}"
         case e.StepTimedOut():
             yield f"Note over {name}: timed out{', and still runs' if event.running else ''}"
         case e.StepSkipped():
@@ -237,19 +240,19 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
         case e.RetryScheduled():
             yield f"Note over saga: waits {escaped(duration(event.delay))} for attempt {event.attempt}"
         case e.SagaCompensating():
-            yield f"Note over saga: {escaped(f'gives up: {shape.error_line(event.error)}')}"
+            yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"
         case e.VerificationStarted():
             yield f"saga->>{name}: verify{_attempt(event.attempt)}"
         case e.StepVerified():
             yield f"{name}-->>saga: {'it was done' if event.done else 'it was not done'}"
         case e.VerificationFailed():
-            yield f"{name}--xsaga: still in doubt, {escaped(shape.error_line(event.error))}"
+            yield f"{name}--xsaga: still in doubt, {escaped(error_line(event.error))}"
         case e.CompensationStarted():
             yield f"saga->>{name}: compensate{_attempt(event.attempt)}"
         case e.CompensationSucceeded():
             yield f"{name}-->>saga: undone in {escaped(duration(event.elapsed))}"
         case e.CompensationFailed():
-            yield f"{name}--xsaga: {escaped(shape.error_line(event.error))}"
+            yield f"{name}--xsaga: {escaped(error_line(event.error))}"
         case e.OperatorActed():
             yield f"Note over {name}: {escaped(f'{event.who}: {event.action} ({event.why})')}"
 
@@ -266,8 +269,8 @@ def _waited(step: PlannedStep, event: e.Event) -> Iterator[str]:
         case e.StepSucceeded():
             yield f"Note over saga: {escaped(f'{step.name}: waited {duration(event.elapsed)}')}"
         case e.StepFailed() | e.StepTimedOut():
-            yield f"Note over saga: {escaped(f'{step.name}: {shape.error_line(event.error)}')}"
+            yield f"Note over saga: {escaped(f'{step.name}: {error_line(event.error)}')}"
         case e.StepSkipped():
             yield "Note over saga: goes on without it"
         case e.SagaCompensating():
-            yield f"Note over saga: {escaped(f'gives up: {shape.error_line(event.error)}')}"
+            yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from saga.errors import RecordedError, SagaDefinitionError
+from saga.errors import SagaDefinitionError
 from saga.events import CompensationSucceeded, FallbackChosen, StepStatus
 from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.machine import Plan, PlannedStep
 from saga.policy import InDoubt, OnError
-from saga.result import StepRecord, told_besides
+from saga.result import StepRecord, error_line, told_besides
 
 if TYPE_CHECKING:
     from saga.definition import Definition
     from saga.result import SagaResult
 
-__all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of", "printable", "shortened"]
+__all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def picture_of(definition: Definition, result: SagaResult | None) -> Picture:
     undone: dict[str, int] = {}
     fell_back: set[str] = set()
     if result is not None:
-        if result._plan.fingerprint != plan.fingerprint:
+        if result._fingerprint != plan.fingerprint:
             raise SagaDefinitionError(
                 f"{result!r} is not a result of saga {definition.name!r} as it is now; draw it with the saga that was executed"
             )
@@ -215,17 +213,6 @@ def outcome(box: Box) -> list[str]:
     return lines
 
 
-def error_line(error: BaseException) -> str:
-    """Return an exception's class and text."""
-    if isinstance(error, RecordedError):
-        return str(error)
-    try:
-        text = str(error)
-    except Exception:
-        text = "<its text could not be made>"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def summary(picture: Picture) -> list[str]:
     """Return what is said of the whole."""
     definition, result = picture.definition, picture.result
@@ -268,27 +255,3 @@ def duration(seconds: float) -> str:
     if left:
         parts.append(f"{left} s")
     return " ".join(parts[:2])
-
-
-_HIDDEN = re.compile("[\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufffe\uffff]")
-
-
-def printable(text: Any) -> str:
-    """Return text that shows as it is: line breaks and other controls, which may hide or reorder text, as signs for them."""
-    made = []
-    for character in str(text):
-        code = ord(character)
-        if code < 0x20:
-            made.append(chr(0x2400 + code))
-        elif code == 0x7F:
-            made.append("\u2421")
-        elif _HIDDEN.match(character) or unicodedata.category(character) in ("Cc", "Cs", "Cn", "Co"):
-            made.append("\ufffd")
-        else:
-            made.append(character)
-    return "".join(made)
-
-
-def shortened(text: str, most: int) -> str:
-    """Return at most ``most`` characters."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -11,8 +11,8 @@ import unicodedata
 from typing import Final
 from xml.sax.saxutils import escape
 
-from saga.diagram.shape import printable
 from saga.events import Status, StepStatus
+from saga.plain import one_line
 
 __all__ = [
     "ENDS",
@@ -182,7 +182,7 @@ class Sheet:
 
     def text(self, x: float, y: float, text: str, kind: str = "", *, below: bool = False, middle: bool = False) -> None:
         """Write a line of text; ``y`` is its base line."""
-        shown = printable(text)
+        shown = one_line(text)
         fit = ""
         if any(ord(one) >= 0x250 and unicodedata.category(one) not in ("Po", "Pd") for one in shown):
             # Nobody knows how wide these are; a few are as wide as a sentence.

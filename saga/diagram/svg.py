@@ -9,7 +9,7 @@ from __future__ import annotations
 from xml.sax.saxutils import escape, quoteattr
 
 from saga.diagram import shape
-from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, printable, reached, shortened
+from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, reached
 from saga.diagram.sheet import (
     ENDS,
     MARKS,
@@ -25,6 +25,7 @@ from saga.diagram.sheet import (
     wrapped,
 )
 from saga.events import Status
+from saga.plain import one_line, shortened
 
 __all__ = ["draw"]
 
@@ -55,9 +56,9 @@ class _Card(_Part):
     def __init__(self, box: Box) -> None:
         self.box = box
         self.reached = reached(box)
-        self.names = wrapped(printable(box.label))
+        self.names = wrapped(one_line(box.label))
         details = _in_lines(shape.policies(box.step)) if box.record is None else shape.outcome(box)
-        self.details = [shortened(printable(line), _DETAILS) for line in details]
+        self.details = [shortened(one_line(line), _DETAILS) for line in details]
         if box.record is not None and box.step.pivot:
             self.details.append("pivot: nothing is undone after it")
         self.undoable = box.record is None and box.undoable
@@ -74,7 +75,7 @@ class _Card(_Part):
         kind = "card" if self.reached and not box.step.pause else "card off"
         if record is not None and self.reached:
             kind += f" of-{MARKS[record.status][0]}"
-        full = printable(box.step.name)
+        full = one_line(box.step.name)
         status = "" if record is None else f" data-status={quoteattr(str(record.status))}"
         sheet.above.append(f'<g class="step" data-step={quoteattr(full)}{status}><title>{escape(full)}</title>')
         size = f'width="{pixels(self.width)}" height="{pixels(self.height)}"'
@@ -114,7 +115,7 @@ class _Column(_Part):
     def __init__(self, chain: Chain) -> None:
         self.parts = [_part(child) for child in chain.children]
         self.reached = any(part.reached for part in self.parts)
-        self.title = shortened(printable(chain.title), 40) if chain.title is not None else None
+        self.title = shortened(one_line(chain.title), 40) if chain.title is not None else None
         self.axis = max(part.axis for part in self.parts)
         self.width = self.axis + max(part.width - part.axis for part in self.parts)
         self.height = sum(part.height for part in self.parts) + _GAP * (len(self.parts) - 1)
@@ -180,7 +181,7 @@ class _Aside(_Part):
         self.primary = _Card(detour.primary)
         self.instead = _part(detour.alternative)
         self.reached = self.primary.reached
-        self.caption = shortened(printable(f"on {detour.on}"), 40)
+        self.caption = shortened(one_line(f"on {detour.on}"), 40)
         self.between = max(28.0, text_width(self.caption, SMALL) + 22 - self.instead.axis)
         self.drop = self.primary.height / 2 + 26
         self.axis = self.primary.axis
@@ -215,8 +216,8 @@ def _part(node: Node) -> _Part:
 def draw(picture: Picture) -> str:
     """Return an SVG document."""
     body = _column(picture.root)
-    title = shortened(printable(picture.definition.name), 60)
-    summary = [shortened(printable(line), 70) for line in shape.summary(picture)]
+    title = shortened(one_line(picture.definition.name), 60)
+    summary = [shortened(one_line(line), 70) for line in shape.summary(picture)]
     undoable = picture.result is None and any(box.undoable for box in shape.boxes(picture.root))
     legend = "has a compensation: undone, last first, when a later step fails"
     indent = 0.0 if picture.result is None else 22.0
