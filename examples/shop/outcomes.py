@@ -13,7 +13,6 @@ from orders import Order
 from tasks import CardDeclined, OutOfStock
 
 from saga import Effect, Saga
-from saga.errors import RecordedError
 from saga.operations import Operations
 from saga.storage import Store
 
@@ -47,8 +46,8 @@ def read_outcomes(saga: Saga, store: Store) -> dict[str, Outcome]:
 
 
 def _reason(error: BaseException | None) -> str | None:
-    """Say why an order failed. The error may be another process's, of which the store has the name and the text."""
-    if not isinstance(error, RecordedError):
+    """Say why an order failed. An error of another process is of its own class here too, where that can be."""
+    if error is None:
         return None
-    name = error.type_name.rpartition(":")[2]
-    return REASONS.get(name, f"unexpected {name}: {error.text}")
+    name = type(error).__name__
+    return REASONS.get(name, f"unexpected {name}: {error}")

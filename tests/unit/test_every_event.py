@@ -79,11 +79,11 @@ def test_the_machine_folds_it(kind: type) -> None:
 
 
 def told(event: Any) -> dict[str, Any]:
-    """Return what an event says, errors by their class and text: another process has no more of them."""
+    """Return what an event says, errors by their class and arguments."""
     fields = {name: getattr(event, name) for name in event.__match_args__}
     if "error" in fields:
         error = fields["error"]
-        fields["error"] = str(error) if error is not ERROR else f"ValueError: {error}"
+        fields["error"] = type(error), error.args
     return fields
 
 

@@ -18,9 +18,10 @@ from typing import Any
 from uuid import UUID
 
 from saga.context import Context
-from saga.durable.codec.refusals import REGISTER, refuse, text_of
+from saga.durable.codec.refusals import REGISTER, refuse
 from saga.durable.codec.scalars import quote
 from saga.errors import EncodingError
+from saga.plain import text_of
 
 __all__ = [
     "KINDS",

@@ -9,20 +9,12 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from saga.context import Context
 from saga.durable.codec.classes import KINDS, find_class, kind_of, read_dataclass, read_enum, read_named_tuple
-from saga.durable.codec.refusals import (
-    MAX_DEPTH,
-    MAX_SIZE,
-    REGISTER,
-    RefusedError,
-    TooLargeError,
-    brief,
-    printed_name,
-    stored_name,
-    text_of,
-)
+from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE, REGISTER, RefusedError, TooLargeError, brief
 from saga.durable.codec.scalars import SCALAR_READERS, Reader
 from saga.durable.codec.writers import Writers
 from saga.errors import EncodingError, SagaDefinitionError
+from saga.plain import printed_name, text_of
+from saga.recorded import stored_name
 
 __all__ = ["Codec"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
-from saga.durable.codec.refusals import TEXT_CHARACTERS, brief, stored_name, text_of
+from saga.durable.codec.refusals import brief
 from saga.errors import EncodingError, RecordedError
+from saga.plain import TEXT_CHARACTERS, text_of
+from saga.recorded import made_again, plain_parts, stored_name, traceback_of
 
 __all__ = ["decode_error", "encode_error"]
 
@@ -17,27 +18,28 @@ def encode_error(error: BaseException) -> dict[str, Any]:
     """Return what is worth keeping of an exception as plain JSON values; never raises an Exception.
 
     :return: ``type`` ("module:qualname"), ``text`` and ``traceback`` (at most 20,000 characters each, of the traceback the
-        last), ``notes`` (a list of texts).
+        last), ``notes`` (a list of texts); and where it can be made again of plain values, its ``args`` and its ``attributes``
+        (pairs of a name and a value).
     """
     if isinstance(error, RecordedError):  # recorded again: still the first one's story
-        kind, text, trace = error.type_name, error.text, error.traceback_text
+        kind, text = error.type_name, error.text
     else:
         kind, text = stored_name(type(error)), text_of(error)
-        try:
-            trace = "".join(traceback.format_exception(error))
-        except Exception as failure:
-            trace = f"<no traceback: formatting it raised {type(failure).__name__}>\n"
+    trace = traceback_of(error)
     if len(trace) > TEXT_CHARACTERS:
         trace = f"[...]\n{trace[-TEXT_CHARACTERS:]}"
     try:
         notes = [text_of(note) for note in getattr(error, "__notes__", [])[:_NOTES]]
     except Exception:  # it is an attribute like any other, so it may hold or do anything
         notes = []
-    return {"type": kind, "text": text, "traceback": trace, "notes": notes}
+    return {"type": kind, "text": text, "traceback": trace, "notes": notes, **plain_parts(error, text)}
 
 
-def decode_error(recorded: Any) -> RecordedError:
+def decode_error(recorded: Any) -> BaseException:
     """Return the exception that :func:`encode_error` made ``recorded`` of, with its notes.
+
+    It is one of its own class where that is imported here and can be made again; else a
+    :class:`~saga.errors.RecordedError`.
 
     :raises EncodingError: it is no such dict.
     """
@@ -45,9 +47,10 @@ def decode_error(recorded: Any) -> RecordedError:
         kind, text, trace, notes = (recorded[key] for key in ("type", "text", "traceback", "notes"))
         if not all(isinstance(part, str) for part in (kind, text, trace, *notes)):
             raise TypeError("text expected")
+        parts = (recorded["args"], recorded["attributes"]) if "args" in recorded else None
     except Exception as failure:
         raise EncodingError(f"not a recorded error: {brief(recorded)}; it has type, text, traceback and notes") from failure
-    error = RecordedError(kind, text, trace)
+    error = made_again(kind, parts, text, trace)
     for note in notes:
-        error.add_note(note)
+        BaseException.add_note(error, note)
     return error

@@ -5,20 +5,18 @@ from __future__ import annotations
 import reprlib
 from typing import NoReturn, Self
 
+from saga.plain import printed_name
+
 __all__ = [
     "MAX_DEPTH",
     "MAX_SIZE",
     "REGISTER",
-    "TEXT_CHARACTERS",
     "RefusedError",
     "TooLargeError",
     "brief",
-    "printed_name",
     "refusal",
     "refuse",
     "refuse_depth",
-    "stored_name",
-    "text_of",
 ]
 
 MAX_DEPTH = 100
@@ -26,8 +24,6 @@ MAX_DEPTH = 100
 MAX_SIZE = 10_000_000
 """How many characters a value's text may have, unless its codec says otherwise: less than databases take as they are set up."""
 REGISTER = "register it with Codec.register(...)"
-TEXT_CHARACTERS = 20_000
-"""How much is kept of an error's text."""
 
 
 class RefusedError(Exception):
@@ -78,14 +74,6 @@ def refuse_depth() -> NoReturn:
     raise RefusedError(f"cannot store values nested more than {MAX_DEPTH} deep; flatten them, or store a key instead")
 
 
-def printed_name(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def stored_name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
 def _short(path: str) -> str:
     return path if len(path) <= 300 else f"{path[:150]} ... {path[-150:]}"
 
@@ -95,11 +83,3 @@ def brief(value: object) -> str:
         return reprlib.repr(value)
     except Exception:  # an int of more digits than may be printed
         return f"<{printed_name(type(value))}>"
-
-
-def text_of(value: object) -> str:
-    """Return ``str(value)`` as exactly a str of bounded length; never raises an Exception."""
-    try:
-        return str.__str__(str(value))[:TEXT_CHARACTERS]
-    except Exception as error:
-        return f"<{printed_name(type(value))} whose str() raised {type(error).__name__}>"

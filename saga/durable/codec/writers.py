@@ -21,10 +21,10 @@ from saga.durable.codec.refusals import (
     refusal,
     refuse,
     refuse_depth,
-    stored_name,
-    text_of,
 )
 from saga.durable.codec.scalars import SCALAR_WRITERS, SURROGATES, Writer, is_iso, quote
+from saga.plain import text_of
+from saga.recorded import stored_name
 
 __all__ = ["Writers"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
 
 from saga.durable.codec import Codec, decode_error, encode_error
-from saga.errors import EncodingError, RecordedError, SagaError
+from saga.errors import ContextKeyError, EncodingError, RecordedError, StepTimeoutError
 from tests.unit.codec.conftest import HERE, MyStr, Silent, raising
 
 
@@ -26,16 +28,132 @@ def test_an_error_is_recorded_with_its_text_traceback_and_notes() -> None:
     assert (recorded["text"], recorded["notes"]) == ("'sku'", ["in warehouse 3"])
     assert "raise error" in recorded["traceback"]
     assert Codec().decode(Codec().encode(recorded)) == recorded
-    read = decode_error(recorded)
-    assert isinstance(read, SagaError)
-    assert (read.type_name, read.text, read.traceback_text) == ("builtins:KeyError", "'sku'", recorded["traceback"])
-    assert (str(read), read.__notes__) == ("KeyError: 'sku'", ["in warehouse 3"])
-    assert str(decode_error(encode_error(ValueError()))) == "ValueError"
+    read = decode_error({**recorded, "type": "shop:NoSuchSku"})
+    assert isinstance(read, RecordedError)
+    assert (read.type_name, read.text, read.traceback_text) == ("shop:NoSuchSku", "'sku'", recorded["traceback"])
+    assert (str(read), read.__notes__) == ("NoSuchSku: 'sku'", ["in warehouse 3"])
+    assert str(RecordedError("builtins:ValueError", "")) == "ValueError"
 
 
-def test_an_error_recorded_twice_is_still_the_first_one() -> None:
+@pytest.mark.parametrize("found", [True, False])
+def test_an_error_recorded_twice_is_still_the_first_one(found: bool) -> None:
     recorded = encode_error(raised(ValueError("x")))
-    assert encode_error(raised(decode_error(recorded))) == {**recorded, "notes": []}
+    if not found:
+        recorded = {"type": "shop:Gone", "text": "x", "traceback": "Traceback ...", "notes": []}
+    assert encode_error(raised(decode_error(recorded))) == recorded
+
+
+class Declined(Exception):
+    """Has an attribute, a text that is not its arguments, and an ``__init__`` that nobody else is to call."""
+
+    made = 0
+
+    def __init__(self, code: str) -> None:
+        type(self).made += 1
+        super().__init__(f"declined: {code}")
+        self.code = code
+
+
+class Coded(Exception):
+    """Says itself how it is made again."""
+
+    def __init__(self, code: int, *, at: str) -> None:
+        super().__init__(f"code {code} at {at}")
+        self.parts = (code, at)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _coded_again, self.parts
+
+
+def _coded_again(code: int, at: str) -> Coded:
+    return Coded(code, at=at)
+
+
+class Whole(Exception):
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Whole, (self.code,)
+
+
+class Frozen(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("frozen")
+
+
+class Own(Exception):
+    def __new__(cls, *args: Any) -> Own:
+        return super().__new__(cls, *args)
+
+
+def _unicode() -> Exception:
+    return UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no stock"),
+        ValueError(),
+        ValueError("a", 1, None, 2.5, True),
+        KeyError("sku"),
+        OSError(2, "No such file"),
+        OSError(2, "No such file", "a.txt"),
+        ConnectionRefusedError("busy"),
+        Declined("X1"),
+        Whole(7),
+        Frozen("no"),
+        StepTimeoutError("step 'a' took longer"),
+        ContextKeyError(missing="totl", known=("total",)),
+    ],
+    ids=repr,
+)
+def test_an_error_of_plain_values_is_made_again(error: Exception) -> None:
+    Declined.made = 0
+    recorded = json.loads(json.dumps(encode_error(error)))
+    read = decode_error(recorded)
+    assert type(read) is type(error)
+    assert (str(read), read.args) == (str(error), error.args if not isinstance(error, ContextKeyError) else (str(error),))
+    assert getattr(read, "code", None) == getattr(error, "code", None)
+    assert Declined.made == 0
+    assert encode_error(read) == recorded
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(["a", "list"]),
+        ValueError(float("nan")),
+        ValueError(10**30),
+        Coded(7, at="here"),
+        Own("no"),
+        _unicode(),
+        ExceptionGroup("two", [ValueError(), KeyError()]),
+        KeyboardInterrupt(),
+        SystemExit(3),
+        type("Nowhere", (Exception,), {})("gone"),
+        type("Slow", (Exception,), {"__module__": HERE})("made in a function"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_cannot_be_made_again_is_told_by_its_class_and_text(error: BaseException) -> None:
+    recorded = json.loads(json.dumps(encode_error(error)))
+    read = decode_error(recorded)
+    assert isinstance(read, RecordedError)
+    assert (read.type_name, read.text) == (recorded["type"], recorded["text"])
+    assert type(error).__name__ in str(read)
+
+
+def test_a_class_that_nobody_has_imported_is_not_imported() -> None:
+    recorded = encode_error(ValueError("x"))
+    assert isinstance(decode_error({**recorded, "type": "this:Error"}), RecordedError)
+    assert "this" not in sys.modules
+    assert isinstance(decode_error({**recorded, "type": "builtins:print"}), RecordedError)
+    assert isinstance(decode_error({**recorded, "type": "builtins:int"}), RecordedError)
+    assert isinstance(decode_error({**recorded, "args": 5}), RecordedError)
+    assert isinstance(decode_error({**recorded, "attributes": [1]}), RecordedError)
 
 
 def test_recording_an_error_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,159 @@
+"""Exceptions taken apart and made again: what is kept of one for another process. No text of a report lives here.
+
+An exception is made again without calling its class's own ``__init__``: of its ``args`` and its attributes, as they were. It
+counts as the same only where its text is the same; anything else stays a :class:`~saga.errors.RecordedError`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from types import BuiltinMethodType, MethodDescriptorType, WrapperDescriptorType
+from typing import Any, Final
+
+from saga.errors import RecordedError, SagaExecutionException
+from saga.plain import TEXT_CHARACTERS, text_of
+
+__all__ = [
+    "made_again",
+    "makes_itself",
+    "plain_parts",
+    "recalled",
+    "remember_traceback",
+    "stored_name",
+    "taken_apart",
+    "traceback_of",
+]
+
+_TRACEBACK: Final = "__traceback_text__"  # beside Python's own __notes__ in an exception's __dict__, which none can refuse
+_OURS: Final = (_TRACEBACK, "__notes__")
+
+Parts = tuple[tuple[Any, ...], dict[str, Any]]
+"""What an exception is made again of: its ``args``, and its attributes."""
+
+
+def stored_name(cls: type) -> str:
+    """Return the name that a class is found again by."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Return an exception's ``__dict__``, whatever its class does about attributes."""
+    found: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    return found
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback as text, with those of its causes: the one it was recorded with, where it was."""
+    if isinstance(error, RecordedError):
+        return error.traceback_text
+    recorded = attributes_of(error).get(_TRACEBACK)
+    if isinstance(recorded, str):
+        return recorded
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as failure:
+        return f"<no traceback: formatting it raised {type(failure).__name__}>\n"
+
+
+def recalled(error: BaseException) -> str | None:
+    """Return the traceback that an exception of another process was recorded with, or ``None``: it is one of this process."""
+    if isinstance(error, RecordedError):
+        return error.traceback_text
+    found = attributes_of(error).get(_TRACEBACK)
+    return found if isinstance(found, str) else None
+
+
+# -- apart ------------------------------------------------------------------------------------------------------------
+
+
+def makes_itself(cls: type) -> bool:
+    """Whether a class says by a ``__reduce__`` of its own how it is made again."""
+    return not all(isinstance(getattr(cls, name), MethodDescriptorType) for name in ("__reduce__", "__reduce_ex__"))
+
+
+def taken_apart(error: BaseException) -> Parts | None:
+    """Return what an exception is made again of; ``None`` where it cannot be."""
+    if isinstance(error, RecordedError):
+        return None
+    try:
+        reduced: Any = error.__reduce_ex__(2)
+        made_by, args, *more = reduced
+        attributes = dict(more[0] or {}) if more else {}
+        if made_by is type(error) and isinstance(args, tuple) and all(part is None for part in more[1:]):
+            return args, attributes
+    except Exception:  # its __reduce__ is a user's
+        return None
+    return None
+
+
+def plain_parts(error: BaseException, text: str) -> dict[str, Any]:
+    """Return ``args`` and ``attributes`` as plain JSON values, or nothing: they have others, or more than is worth keeping."""
+    if isinstance(error, SagaExecutionException):  # its result is stored where its own saga is
+        return {"args": [text], "attributes": [["message", text]]}
+    parts = taken_apart(error)
+    if parts is None:
+        return {}
+    args, attributes = parts[0], {name: value for name, value in parts[1].items() if name not in _OURS}
+    if not all(map(_is_plain, (*args, *attributes.values()))):
+        return {}
+    return {"args": list(args), "attributes": list(map(list, attributes.items()))}
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    if isinstance(value, str | int | float) and kind in (str, int, float):
+        return len(value) <= TEXT_CHARACTERS if isinstance(value, str) else -(2**63) <= value < 2**63
+    return value is None or kind is bool
+
+
+# -- and again --------------------------------------------------------------------------------------------------------
+
+
+def _class_of(type_name: str) -> type[Exception] | None:
+    """Return the class of that name, where it is imported here: nobody can ask for one who has not imported it."""
+    module, _, path = type_name.partition(":")
+    found: object = sys.modules.get(module)
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
+
+
+def made_again(
+    type_name: str, parts: tuple[Any, Any] | None, text: str, trace: str, cls: type[BaseException] | None = None
+) -> BaseException:
+    """Return an exception of another process: of its class where that can be, else a :class:`~saga.errors.RecordedError`.
+
+    :param parts: its args, and what makes a dict of its attributes; :param cls: its class, where it is known already.
+    """
+    error: BaseException | None = None
+    if parts is not None:
+        try:
+            found = cls or _class_of(type_name)
+            if found is not None:
+                error = _made(found, tuple(parts[0]), dict(parts[1]))
+        except Exception:
+            error = None
+    if error is None or text_of(error) != text:
+        return RecordedError(type_name, text, trace)
+    return remember_traceback(error, trace)
+
+
+def remember_traceback(error: BaseException, trace: str) -> BaseException:
+    """Return the exception, with the traceback that it had elsewhere."""
+    attributes_of(error).setdefault(_TRACEBACK, trace)
+    return error
+
+
+def _made(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException | None:
+    if makes_itself(cls):
+        error: Any = cls(*args)
+    elif not isinstance(cls.__new__, BuiltinMethodType):
+        return None
+    else:
+        error = cls.__new__(cls, *args)
+        builtin = (vars(base).get("__init__") for base in cls.__mro__)
+        next(init for init in builtin if isinstance(init, WrapperDescriptorType))(error, *args)
+    attributes_of(error).update(attributes)
+    return error  # type: ignore[no-any-return]
