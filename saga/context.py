@@ -34,6 +34,7 @@ class Binding:
     :ivar results: what the steps returned, by name; :ivar previous: the result of the step before.
     :ivar call: the call that runs; :ivar deadline: seconds since the epoch when it is timed out, or ``None``.
     :ivar cancelled: tells that nobody waits for the call any more.
+    :ivar made: the tasks that a resolver made last, by their steps' names; all views of an execution share it.
     :ivar recorded: each key's value and text as they are in the journal; ``None`` where the execution has no store.
     :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """
@@ -43,6 +44,7 @@ class Binding:
     call: Call | None = None
     deadline: float | None = None
     cancelled: Flag | None = None
+    made: dict[str, Any] | None = None
     recorded: dict[str, tuple[Any, str]] | None = None
     copies: Copies | None = None
 
@@ -61,6 +63,12 @@ class Binding:
         """Take note of what a step returned."""
         self.results[step] = value
         self.previous = value
+
+    def take_made(self, task: Any) -> None:
+        """Take note of the task that a resolver has made for the running call."""
+        if self.call is not None:
+            self.made = {} if self.made is None else self.made
+            self.made[self.call.step.name] = task
 
     def step_info(self) -> StepInfo:
         """Return what the running call may know about itself.
@@ -111,6 +119,7 @@ class Binding:
         """Return the binding of one more call on the view, at the same time: with a call of its own."""
         twin = Binding(self.plan, self.saga, self.saga_id)
         twin.results, twin.previous, twin.recorded = self.results, self.previous, self.recorded
+        twin.made = self.made = {} if self.made is None else self.made
         return twin
 
 

@@ -86,6 +86,9 @@ class ContextKeyError(SagaError, KeyError, AttributeError):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self),)
+
 
 def near(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean ...?``, or nothing where no known word is near."""
@@ -131,7 +134,9 @@ class EncodingError(SagaError):
 
 
 class RecordedError(SagaError):
-    """An exception of another process, as it was recorded.
+    """An exception of another process, as it was recorded, where it could not be made again.
+
+    It can be where its class is imported here, and its ``args`` and attributes are plain values: text, numbers, ``None``.
 
     :ivar type_name: its class, as "module:qualname"; :ivar text: its ``str()``; :ivar traceback_text: the formatted traceback.
     """
@@ -145,6 +150,9 @@ class RecordedError(SagaError):
     def __str__(self) -> str:
         name = self.type_name.rpartition(":")[2]
         return f"{name}: {self.text}" if self.text else name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
@@ -183,12 +191,17 @@ class ActionRefusedError(SagaError, ValueError):
 
 
 class SagaExecutionException(SagaError):
-    """An execution failed. The text is a report of every step with tracebacks.
+    """An execution failed. ``str()`` of it is short: see :meth:`~saga.SagaResult.summary`; ``report()`` has the tracebacks.
 
-    The engine raises it with all attributes set; a task may raise one itself, with a message only.
+    The engine raises it with all attributes set; a task may raise one itself, with a message only. It can be pickled and
+    copied, whatever was raised: an exception within that cannot be pickled is a :class:`RecordedError` then.
 
-    :ivar result: the :class:`~saga.result.SagaResult`, or ``None`` where a task raised this itself.
+    :ivar message: what happened in one line; ``args`` has it too.
+    :ivar result: the :class:`~saga.result.SagaResult`, or ``None`` where a task raised this itself, or another process did.
     """
+
+    message: str = ""
+    result: SagaResult | None = None
 
     def __init__(self, message: str = "", *, result: SagaResult | None = None) -> None:
         super().__init__(message)
@@ -198,25 +211,29 @@ class SagaExecutionException(SagaError):
     @property
     def failed_task(self) -> Task[Any] | None:
         """The task that failed; ``None`` for the saga's timeout or an interrupt between steps."""
-        return self.result.failed_task if self.result else None
+        return self.result.failed_task if self.result is not None else None
 
     @property
     def cause(self) -> BaseException | None:
         """The exception that made the execution fail."""
-        return self.result.error if self.result else self.__cause__
+        return self.result.error if self.result is not None else self.__cause__
 
     @property
     def compensation_errors(self) -> tuple[CompensationError, ...]:
         """Each compensation that failed, in the order tried."""
-        return self.result.compensation_errors if self.result else ()
+        return self.result.compensation_errors if self.result is not None else ()
 
     @property
     def in_doubt(self) -> tuple[str, ...]:
         """The names of steps whose effect may or may not have happened, and that are not undone yet."""
-        return self.result.in_doubt if self.result else ()
+        return self.result.in_doubt if self.result is not None else ()
+
+    def report(self) -> str:
+        """Return every step with what became of it, and each error with its traceback: :meth:`saga.SagaResult.report`."""
+        return self.result.report() if self.result is not None else self.message
 
     def __str__(self) -> str:
-        return self.result.report() if self.result else self.message
+        return self.result.summary() if self.result is not None else self.message
 
 
 class SagaCompensationError(SagaExecutionException):

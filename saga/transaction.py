@@ -302,7 +302,7 @@ class Transaction:
         elif error is not self._failure and (not execution.abandoned or error is interrupt):
             if result.compensation_errors and isinstance(error, Exception):
                 raise SagaCompensationError(result=result) from error
-            error.add_note(result.report())
+            error.add_note(result.summary())
         self._failure = None  # its traceback knows this block
 
 
@@ -322,7 +322,7 @@ def transaction(
 
     ``with transaction("place-order") as tx:`` and then ``order = tx.step(create_order, cancel_order, args=("A1",))``; or
     ``async with`` and ``await tx.astep(...)``. An exception in the block, between steps too, undoes the steps and is raised
-    again, with the report as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`.
+    again, with the summary as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`.
 
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
         them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;

@@ -27,7 +27,7 @@ def result_of(execution: Driver) -> SagaResult:
             raise execution.unstored
         result = SagaResult(execution.machine.plan, execution.machine.log, execution.context)
         if execution.interrupt is not None and execution.interrupt is not raised:
-            execution.interrupt.add_note(result.report())
+            execution.interrupt.add_note(result.summary())
             raise execution.interrupt
         return result
 
@@ -35,9 +35,9 @@ def result_of(execution: Driver) -> SagaResult:
 
 
 def raised_or(execution: Driver) -> SagaResult:
-    """Return the result of an execution that has run, or raise the interrupt that struck it, with the report as a note."""
+    """Return the result of an execution that has run, or raise the interrupt that struck it, with the summary as a note."""
     result = result_of(execution)
     if execution.interrupt is not None:
-        execution.interrupt.add_note(result.report())
+        execution.interrupt.add_note(result.summary())
         raise execution.interrupt
     return result

@@ -126,9 +126,10 @@ def _awaiting(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
     """Return a task that is made anew by the resolver for each call, in a scope of its own."""
 
-    def method_of(made: Any, method: str) -> Any:
+    def method_of(made: Any, method: str, context: Any) -> Any:
         if not callable(getattr(made, method, None)):
             raise SagaDefinitionError(f"the resolver gives {made!r} for {kind.__name__}, which has no {method}()")
+        context.__binding__.take_made(made)
         return getattr(made, method)
 
     def call(method: str, context: Any) -> Any:
@@ -141,7 +142,7 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
                     f"the resolver gives an async context manager for {kind.__name__}, whose {method} is a plain function; "
                     f"give a plain context manager, or make {method} an async def"
                 )
-            return method_of(made, method)(context)
+            return method_of(made, method, context)(context)
 
     async def acall(method: str, context: Any) -> Any:
         async with AsyncExitStack() as scope:
@@ -150,7 +151,7 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
                 made = await scope.enter_async_context(made)
             elif isinstance(made, AbstractContextManager):
                 made = scope.enter_context(made)
-            return await method_of(made, method)(context)
+            return await method_of(made, method, context)(context)
 
     wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate, kind.verify is not Task.verify)
     for method in ("execute", "compensate", "verify"):

@@ -126,7 +126,7 @@ file             what it has
 from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import OpenPlan, check_timeout, compile_flow
 from saga.machine.decide import Machine
-from saga.machine.operators import ACTIONS, Standing, act, check, standing_of
+from saga.machine.operators import ACTIONS, Standing, act, check, choices, standing_of
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
@@ -148,6 +148,7 @@ __all__ = [
     "act",
     "check",
     "check_timeout",
+    "choices",
     "compile_flow",
     "recover",
     "standing_of",

@@ -7,6 +7,7 @@ tells (:class:`Standing`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from saga.machine import failures
 from saga.machine.decide import Machine
 from saga.machine.state import State
 
-__all__ = ["ACTIONS", "Standing", "act", "check", "obey", "obey_cancel", "standing_of"]
+__all__ = ["ACTIONS", "Standing", "act", "check", "choices", "obey", "obey_cancel", "standing_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,16 @@ def check(action: str, step: str | None, standing: Standing) -> None:
     refusal = ACTIONS[action](action, standing, step)
     if refusal is not None:
         raise ActionRefusedError(refusal)
+
+
+def choices(standing: Standing) -> list[str]:
+    """Return the actions that fit, but for ``skip``, which is one of a step: the one that changes least first."""
+    fitting = []
+    for action in ("retry", "resume", "compensate", "cancel"):
+        with suppress(ActionRefusedError):
+            check(action, None, standing)
+            fitting.append(action)
+    return fitting
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------

@@ -1,81 +1,35 @@
-"""How an execution ended, and how it is told: pure data folded from events."""
+"""A result: a snapshot of an execution, and what it is raised as. How it is told lives in :mod:`saga.result.report`."""
 
 from __future__ import annotations
 
-import traceback
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from saga.context import Context
-from saga.errors import RecordedError, SagaCompensationError, SagaExecutionException
+from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import (
     CompensationFailed,
-    CompensationStarted,
     CompensationSucceeded,
     Effect,
     Event,
     OperatorActed,
-    RetryScheduled,
-    SagaCompensating,
     SagaStuck,
     Status,
-    StepFailed,
-    StepSkipped,
-    StepStarted,
-    StepStatus,
     StepSucceeded,
-    StepTimedOut,
     StepVerified,
-    VerificationFailed,
-    VerificationStarted,
 )
-from saga.machine import Plan, PlannedStep, State
+from saga.machine import Plan, Standing, State, standing_of
 from saga.machine.folds import fold
 from saga.machine.log import Log
+from saga.plain import one_line
+from saga.result import report
+from saga.result.carried import Carrier
+from saga.result.history import CompensationError, StepRecord, fold_history
 from saga.task import Task
 
-__all__ = ["CompensationError", "SagaResult", "StepRecord"]
-
-
-@dataclass(frozen=True, slots=True)
-class CompensationError:
-    """A compensation that failed for good: the step's name, its task and what it raised (with its traceback)."""
-
-    step: str
-    task: Task[Any]
-    error: BaseException
-
-
-@dataclass(slots=True)
-class StepRecord:
-    """What became of a step.
-
-    :ivar name: the step's name.
-    :ivar status: see :class:`~saga.events.StepStatus`; :ivar effect: see :class:`~saga.events.Effect`.
-    :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that.
-    :ivar verified: what ``verify`` said last: that it was done, or that it was not; ``None`` where it was not asked, or did not
-        know. :ivar verification_error: why it told nothing.
-    :ivar attempts: calls of ``execute``.
-    :ivar elapsed: seconds in all attempts of ``execute``.
-    :ivar result: what ``execute`` returned.
-    :ivar error: what the last failed attempt raised.
-    :ivar compensation_attempts: calls of ``compensate``; :ivar compensation_error: what the last failed one raised.
-    """
-
-    name: str
-    status: StepStatus = StepStatus.PENDING
-    effect: Effect = Effect.NONE
-    in_doubt: bool = False
-    attempts: int = 0
-    elapsed: float = 0.0
-    result: Any = None
-    error: BaseException | None = None
-    verified: bool | None = None
-    verification_error: BaseException | None = None
-    compensation_attempts: int = 0
-    compensation_error: BaseException | None = None
+__all__ = ["SagaResult", "failure_of", "ok"]
 
 
 class SagaResult:
@@ -92,6 +46,7 @@ class SagaResult:
 
     error: BaseException | None = None
     failed_step: str | None = None
+    _stored = False  # whether there is a store, where operators can act on it
 
     def __init__(
         self,
@@ -115,6 +70,7 @@ class SagaResult:
         if failed is not None:
             self.failed_step = failed.name
         self.status = end or log.state().status
+        self._stored = context.__binding__.recorded is not None
         if end is None:  # the log goes on
             self.events = tuple(log.events)
 
@@ -128,10 +84,14 @@ class SagaResult:
         """Whether the execution completed."""
         return self.status is Status.COMPLETED
 
-    @property
+    @cached_property
     def failed_task(self) -> Task[Any] | None:
-        """The task that failed."""
-        return self._plan.by_name[self.failed_step].task if self.failed_step is not None else None
+        """The task that failed, as it was added; where a resolver makes tasks, the one that it made last."""
+        return self._task_of(self.failed_step) if self.failed_step is not None else None
+
+    def _task_of(self, name: str) -> Task[Any]:
+        made = self.context.__binding__.made
+        return (made or {}).get(name) or self._plan.by_name[name].inner_task
 
     @cached_property
     def history(self) -> tuple[StepRecord, ...]:
@@ -154,7 +114,7 @@ class SagaResult:
         """Seconds from the first event to the last."""
         return self.events[-1].at - self.events[0].at
 
-    @property
+    @cached_property
     def compensation_errors(self) -> tuple[CompensationError, ...]:
         """Each compensation that failed for good, in the order tried."""
         last: dict[str, BaseException] = {}
@@ -163,7 +123,7 @@ class SagaResult:
                 last[event.step] = event.error
             elif isinstance(event, CompensationSucceeded) or (isinstance(event, OperatorActed) and event.action == "skip"):
                 last.pop(event.step or "", None)
-        return tuple(CompensationError(name, self._plan.by_name[name].task, error) for name, error in last.items())
+        return tuple(CompensationError(name, self._task_of(name), error) for name, error in last.items())
 
     @property
     def in_doubt(self) -> tuple[str, ...]:
@@ -178,6 +138,17 @@ class SagaResult:
         """Why the execution is stuck, or ``None``."""
         last = self.events[-1]
         return last.reason if isinstance(last, SagaStuck) else None
+
+    @cached_property
+    def _standing(self) -> Standing:
+        state = State(self._plan)
+        for event in self.events:
+            fold(state, event)
+        return standing_of(state)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self._plan.fingerprint
 
     def join(self, timeout: float | None = None) -> SagaResult:
         """Wait until the execution is terminal, and return its result then.
@@ -205,158 +176,63 @@ class SagaResult:
 
     def _ended(self, found: SagaResult | None, timeout: float | None) -> SagaResult:
         if found is None:
-            raise TimeoutError(f"saga {self.saga!r} ({self.saga_id}) is not terminal after {timeout} s")
+            raise TimeoutError(f"saga {self.saga!r} ({one_line(self.saga_id)}) is not terminal after {timeout} s")
         return found
 
+    def summary(self) -> str:
+        """Return in a few lines how the execution stands: the headline, each step, each error in a line.
+
+        Of more than 50 steps, those that are alike are counted. ``str()`` of the exception says this.
+        """
+        return report.summary(self)
+
     def report(self) -> str:
-        """Return every step with what became of it, and each error with its traceback."""
-        failed = f" at step {self.failed_step!r}" if self.failed_step else ""
-        cause = f": {_one_line(self.error)}" if self.error else ""
-        lines = [f"saga {self.saga!r} ({self.saga_id}) {_WORDS[self.status]}{failed}{cause}"]
-        if self.reason:
-            lines.append(f"a person must act: {self.reason}")
-        if self.in_doubt:
-            lines.append(f"in doubt: {', '.join(self.in_doubt)}")
-        width = max((len(record.name) for record in self.history), default=0)
-        lines.append("steps:")
-        lines.extend(f"  {record.name:<{width}}  {_line(record)}" for record in self.history)
-        if self.error is not None:
-            lines += ["", f"failure{failed}:", _indented(self.error)]
-        for failure in self.compensation_errors:
-            lines += ["", f"compensation of step {failure.step!r} failed:", _indented(failure.error)]
-        return "\n".join(lines)
+        """Return every step with what became of it, and each error with its traceback: once, with those of its causes.
+
+        So it has the errors of attempts that were made again, of steps skipped or replaced, and of sagas within steps.
+        """
+        return report.report(self)
 
     def __repr__(self) -> str:
-        return f"<SagaResult {self.saga!r} {self.saga_id} {self.status}>"
+        return f"<SagaResult {self.saga!r} {one_line(self.saga_id)} {self.status}>"
+
+    # -- copies -------------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> SagaResult:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SagaResult:
+        """Return a copy with a context of its own. What happened is what happened: events and errors are shared."""
+        twin = memo[id(self)] = self.__copy__()
+        twin.context = self.context.__copy__()
+        for key, value in self.context.__dict__.items():
+            try:
+                twin.context.__dict__[key] = copy.deepcopy(value, memo)
+            except Exception:  # a lock, a connection: it is shared
+                continue
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        carrier = Carrier()
+        facts: dict[str, Any] = {name: carrier.value(getattr(self, name)) for name in _FACTS}
+        facts["context"] = carrier.context(self.context)
+        for name in ("events", "history", "compensation_errors"):
+            facts[name] = tuple(map(carrier.record, getattr(self, name)))
+        return _unpickled, (facts,)
 
 
-_WORDS = {
-    Status.RUNNING: "still runs",
-    Status.COMPENSATING: "failed and is not wholly undone yet",
-    Status.COMPLETED: "completed",
-    Status.COMPENSATED: "failed and was undone",
-    Status.STUCK: "is stuck",
-}
+_FACTS = (
+    *("saga", "saga_id", "status", "error", "failed_step", "failed_task"),
+    *("_stored", "_standing", "_fingerprint"),
+)
 
 
-def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
-    """Return a record of each step of ``plan``, by name."""
-    records = {name: StepRecord(name) for name in plan.names}
-    state = State(plan)
-    for event in events:
-        fold(state, event)
-        if not hasattr(event, "step") or event.step is None:
-            continue
-        record = records[event.step]
-        match event:
-            case StepStarted():
-                record.status, record.attempts = StepStatus.RUNNING, event.attempt
-            case StepSucceeded():
-                record.elapsed += event.elapsed
-                _done(record, event.result)
-            case VerificationStarted():
-                if record.status is not StepStatus.SKIPPED:
-                    record.status = StepStatus.IN_DOUBT
-            case StepVerified():
-                record.verified, record.verification_error = event.done, None
-                if event.done:
-                    _done(record, event.result)
-                else:
-                    _failed(record, plan.by_name[event.step])
-            case VerificationFailed():
-                record.verified, record.verification_error = None, event.error
-            case StepFailed():
-                record.elapsed += event.elapsed
-                record.error = event.error
-                if event.executed:
-                    record.effect = Effect.STANDS
-                _failed(record, plan.by_name[event.step])
-                if plan.by_name[event.step].index in state.in_doubt:
-                    record.status = StepStatus.IN_DOUBT
-            case StepTimedOut():
-                record.error, record.status = event.error, StepStatus.TIMED_OUT
-                if not event.running:
-                    record.elapsed += event.elapsed
-            case StepSkipped():
-                record.status = StepStatus.SKIPPED
-            case RetryScheduled():
-                record.status = _WAITING[event.phase]
-            case CompensationStarted():
-                record.status, record.compensation_attempts = StepStatus.COMPENSATING, event.attempt
-                record.effect = Effect.UNKNOWN  # until one ends well: one that failed may have undone a part
-            case CompensationSucceeded():
-                record.status, record.compensation_error, record.effect = StepStatus.COMPENSATED, None, Effect.UNDONE
-            case OperatorActed(action="skip"):  # a person has seen to it
-                record.status, record.compensation_error = StepStatus.SKIPPED, None
-                record.effect = Effect.UNKNOWN if state.cause is None else Effect.UNDONE
-            case CompensationFailed():
-                record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
-    if any(isinstance(event, SagaCompensating) for event in events):
-        for record in records.values():
-            if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
-                record.status = StepStatus.FAILED
-    for step in plan.steps:
-        record = records[step.name]
-        if step.pause is not None:  # a wait leaves nothing
-            record.effect = Effect.NONE
-            continue
-        record.in_doubt = step.index in state.in_doubt or step.index in state.stragglers
-        if record.in_doubt or step.index in state.executing:
-            record.effect = Effect.UNKNOWN
-    return records
-
-
-_WAITING = {"execute": StepStatus.WAITING, "verify": StepStatus.IN_DOUBT, "compensate": StepStatus.COMPENSATING}
-
-
-def _done(record: StepRecord, result: Any) -> None:
-    record.result, record.effect = result, Effect.STANDS
-    if record.status is not StepStatus.SKIPPED:
-        record.status = StepStatus.SUCCEEDED
-
-
-def _failed(record: StepRecord, step: PlannedStep) -> None:
-    if record.status is not StepStatus.SKIPPED:
-        record.status = StepStatus.FAILED
-    if record.effect is Effect.NONE and step.compensates and step.compensate_on_failure:
-        record.effect = Effect.UNKNOWN  # until it is undone: it says that it may have done a part
-
-
-def _line(record: StepRecord) -> str:
-    text = ", ".join([str(record.status).replace("_", " "), *told_besides(record)])
-    if record.attempts:
-        text += f" ({record.attempts} attempt{'s' if record.attempts > 1 else ''}, {record.elapsed * 1000:.1f} ms)"
-    if record.error is not None:
-        text += f"  {_one_line(record.error)}"
-    if record.verification_error is not None:
-        text += f"  verification: {_one_line(record.verification_error)}"
-    if record.compensation_error is not None:
-        text += f"  compensation: {_one_line(record.compensation_error)}"
-    return text
-
-
-def told_besides(record: StepRecord) -> list[str]:
-    """Return what a step's status does not tell: that it is in doubt, was verified, or was undone before it was skipped."""
-    told = []
-    if record.in_doubt and record.status not in (StepStatus.IN_DOUBT, StepStatus.TIMED_OUT):
-        told.append("in doubt")
-    if record.status is StepStatus.SKIPPED and record.effect is Effect.UNDONE:
-        told.append("undone")
-    if record.verified is not None:
-        told.append("verified: done" if record.verified else "verified: not done")
-    return told
-
-
-def _one_line(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip().partition("\n")[0]
-
-
-def _indented(error: BaseException) -> str:
-    if isinstance(error, RecordedError) and error.traceback_text:  # another process's, or this one's of long ago
-        text = error.traceback_text.rstrip()
-    else:
-        text = "".join(traceback.format_exception(error)).rstrip()
-    return "\n".join(f"  {line}" for line in text.splitlines())
+def _unpickled(facts: dict[str, Any]) -> SagaResult:
+    result = object.__new__(SagaResult)
+    result.__dict__.update(facts, _later=None)
+    return result
 
 
 def ok(result: SagaResult) -> SagaResult:
@@ -372,6 +248,6 @@ def ok(result: SagaResult) -> SagaResult:
 def failure_of(result: SagaResult) -> SagaExecutionException:
     """Return the exception that tells of an execution that failed."""
     kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
-    failure = kind(result=result)
+    failure = kind(report.headline(result), result=result)
     failure.__cause__ = result.error
     return failure

@@ -54,7 +54,7 @@ def test_every_failure_and_every_failed_undo_is_told_with_its_cause(
         assert record.attempts == (i <= failing)
         assert record.compensation_attempts == (i < failing)
 
-    text = str(error)
+    text = error.report()
     assert f"failed at step 's{failing}'" in text or f"at step 's{failing}'" in text
     assert "ValueError: the cause" in text
     for i in range(count):

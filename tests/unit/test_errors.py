@@ -87,7 +87,8 @@ def test_an_execution_that_failed_raises_its_result() -> None:
     assert error.failed_task is task
     assert error.cause is error.__cause__ is error.result.error
     assert (error.compensation_errors, error.in_doubt) == ((), ())
-    assert str(error) == error.result.report()
+    assert str(error) == error.result.summary()
+    assert error.args == (str(error).partition("\n")[0],)
     assert str(error).startswith("saga 's' (x1) failed and was undone at step 'Broken': ValueError: no stock\n")
 
 

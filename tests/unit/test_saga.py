@@ -97,7 +97,7 @@ def test_a_failure_carries_task_cause_and_every_compensation_error() -> None:
     assert isinstance(error.cause, ValueError)
     assert error.__cause__ is error.cause
     assert [str(e.error) for e in error.compensation_errors] == ["gone"]
-    text = str(error)
+    text = error.report()
     for part in ("no stock", "gone", "Traceback", "compensation of step 'a' failed", "a person must act"):
         assert part in text
 

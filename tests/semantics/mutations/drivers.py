@@ -83,8 +83,8 @@ OF_DRIVERS = [
     # -- interrupts ---------------------------------------------------------------------------------------------------
     Mutant(
         "swallow an interrupt",
-        "    if execution.interrupt is not None:\n        execution.interrupt.add_note(result.report())",
-        "    if False:\n        execution.interrupt.add_note(result.report())",
+        "    if execution.interrupt is not None:\n        execution.interrupt.add_note(result.summary())",
+        "    if False:\n        execution.interrupt.add_note(result.summary())",
         SEMANTICS + "interrupts",
     ),
     Mutant(

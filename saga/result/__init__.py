@@ -1,0 +1,22 @@
+"""How an execution ended, and how it is told: pure data folded from events.
+
+``history`` has what became of each step, ``snapshot`` the result, ``report`` the words for it, and ``carried`` what of it is
+pickled.
+"""
+
+from saga.result.carried import NotPickled
+from saga.result.history import CompensationError, StepRecord, fold_history
+from saga.result.report import error_line, told_besides
+from saga.result.snapshot import SagaResult, failure_of, ok
+
+__all__ = [
+    "CompensationError",
+    "NotPickled",
+    "SagaResult",
+    "StepRecord",
+    "error_line",
+    "failure_of",
+    "fold_history",
+    "ok",
+    "told_besides",
+]
