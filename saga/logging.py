@@ -1,6 +1,7 @@
 """SagaLogger: events become log records of the standard library. Importing this configures nothing.
 
 One line per event, a message and then ``key=value`` pairs, from the logger ``saga``. A library's user decides where it goes.
+What a line says is in the record's fields too, for formatters that write JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga import events as e
 from saga.errors import SagaDefinitionError
+from saga.plain import one_line, repr_of, text_of
+from saga.shown_keys import ShownKeys
 
 if TYPE_CHECKING:
     from saga.definition import ExecutionInfo
@@ -53,29 +56,39 @@ class SagaLogger:
     Each method is called as ``method(event, info)``. Override one to change what is written for its event, or
     :meth:`write` for all.
 
-    :param logger: a logger, or the name of one.
-    :param show: context keys to add to the lines that begin and end an execution; :param mask: those of them whose value
-        is written as ``***``.
+    A record has fields: ``saga``, ``saga_id``, ``saga_event`` (the message), and the line's other pairs by their names with
+    ``saga_`` before: ``saga_step``, ``saga_attempt``, ``saga_status``, ``saga_elapsed_ms``, ``saga_reason`` and so on. A field
+    has the text or number itself, unquoted. The record's template (``msg``) has the saga's name in it, so that what groups
+    records by that keeps sagas apart.
+
+    :param logger: a logger of :mod:`logging`, an adapter of one, or the name of one.
+    :param show: context keys to add to the lines that begin and end an execution, ``"order.id"`` for one within a value;
+        :param mask: those of them, or those within their values (``"order.card"``), that are written as ``***``. Where one
+        within a value is not found, all of that value is hidden, and that is said once.
+    :raises SagaDefinitionError: one of ``mask`` hides nothing that is shown, or ``logger`` is none.
     """
 
     def __init__(self, logger: logging.Logger | str = "saga", *, show: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
-        self.show = _keys("show", show)
-        self.mask = frozenset(_keys("mask", mask))
-        self._methods = {kind: getattr(self, name) for kind, name in _METHODS.items()}
-        own = ("__call__", "write", *_METHODS.values())
-        self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in own)
+        if not all(callable(getattr(self.logger, name, None)) for name in ("log", "isEnabledFor")) or isinstance(logger, type):
+            raise SagaDefinitionError(
+                f"SagaLogger: logger is {logger!r}, which is no logger of the standard library; give logging.getLogger(...), "
+                "or a name; for another library's, give a function of (event, info) as the saga's logger"
+            )
+        self._shown = ShownKeys(show, mask)
+        self._told: set[str] = set()
+        self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in _OWN)
 
     def __call__(self, event: e.Event, info: ExecutionInfo) -> None:
-        self._methods[type(event)](event, info)
+        getattr(self, _METHODS[type(event)])(event, info)
 
     def listening(self) -> bool:
         """Return whether an event can have any effect here now: an execution leaves out a logger that does not listen.
 
         It is false where the logger would not even write ``CRITICAL``. It is always true where a subclass overrides a
-        method, because that may do more than log.
+        method, or one is replaced on this object, because that may do more than log.
         """
-        return self._overridden or self.logger.isEnabledFor(logging.CRITICAL)
+        return self._overridden or self.logger.isEnabledFor(logging.CRITICAL) or not _OWN.isdisjoint(vars(self))
 
     def write(
         self, level: int, info: ExecutionInfo, message: str, *, exc_info: BaseException | None = None, **pairs: Any
@@ -85,12 +98,21 @@ class SagaLogger:
         :param exc_info: the exception whose traceback the record carries.
         """
         if self.logger.isEnabledFor(level):
-            named = {"saga": info.saga, "id": info.saga_id, **pairs}
-            line = " ".join(f"{key}={_quoted(value)}" for key, value in named.items() if value is not None)
-            self.logger.log(level, "%s %s", message, line, exc_info=exc_info)
+            named = {"id": info.saga_id, **{key: value for key, value in pairs.items() if value is not None}}
+            template = [_literal(f"{message} saga={_quoted(info.saga)}"), *(f"{_literal(key)}=%s" for key in named)]
+            values = [_quoted(_rounded(key, value)) for key, value in named.items()]
+            fields = {f"saga_{key}": _field(value) for key, value in named.items()}
+            fields |= {"saga": info.saga, "saga_event": message}
+            self.logger.log(level, " ".join(template), *values, exc_info=exc_info, extra=fields)
 
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:
-        return {f"context.{key}": "***" if key in self.mask else info.context[key] for key in self.show if key in info.context}
+        found = {}
+        for key, value, missed in self._shown.of(info.context):
+            found[f"context.{key}"] = value
+            if missed is not None and missed not in self._told:
+                self._told.add(missed)
+                self.logger.warning("SagaLogger: mask %r is not found in context.%s, so all of that is hidden", missed, key)
+        return found
 
     def saga_started(self, event: e.SagaStarted, info: ExecutionInfo) -> None:
         """The execution began."""
@@ -167,7 +189,7 @@ class SagaLogger:
             step=event.step,
             attempt=event.attempt,
             status="waiting",
-            delay_ms=f"{event.delay * 1000:.1f}",
+            delay_ms=event.delay * 1000,
         )
 
     def group_merged(self, event: e.GroupMerged, info: ExecutionInfo) -> None:
@@ -209,7 +231,7 @@ class SagaLogger:
         status: str,
         **more: Any,
     ) -> None:
-        elapsed = f"{event.elapsed * 1000:.3f}"
+        elapsed = event.elapsed * 1000
         self.write(level, info, message, step=event.step, attempt=event.attempt, status=status, elapsed_ms=elapsed, **more)
 
 
@@ -244,17 +266,28 @@ _RETRIES: Final = {
 }
 
 
-def _keys(parameter: str, keys: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(keys, str):  # its letters are surely not what was meant, and a mask must not miss
-        raise SagaDefinitionError(f"SagaLogger: {parameter} is {keys!r}; give several keys, such as ({keys!r},)")
-    return tuple(keys)
+_OWN: Final = frozenset({"__call__", "write", *_METHODS.values()})
+_DIGITS: Final = {"elapsed_ms": 3, "delay_ms": 1}
+
+
+def _literal(text: str) -> str:
+    return one_line(text).replace("%", "%%")
+
+
+def _rounded(key: str, value: Any) -> Any:
+    return f"{value:.{_DIGITS[key]}f}" if key in _DIGITS and isinstance(value, float) else value
+
+
+def _field(value: Any) -> Any:
+    """Return a value as a record's field: what a formatter, a queue or another process can take."""
+    if type(value) in (str, int, float, bool):
+        return value
+    return repr_of(value) if isinstance(value, BaseException) else text_of(value)
 
 
 def _quoted(value: Any) -> str:
-    text = repr(value) if isinstance(value, BaseException) else str(value)
+    text = repr_of(value) if isinstance(value, BaseException) else text_of(value)
     if text.isprintable() and text and not any(c in text for c in ' ="\\'):
         return text
     text = text.replace("\\", "\\\\").replace('"', '\\"')
-    if not text.isprintable():  # a line break in a value must not begin another line of the log
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{text}"'
+    return f'"{one_line(text)}"'  # a line break in a value must not begin another line of the log

@@ -16,8 +16,9 @@ from saga.durable.entries import action_message, details_of, write_entries
 from saga.durable.leases import owner
 from saga.durable.rebuild import rebuild
 from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError
-from saga.events import OperatorActed, SagaCompensating, Status
+from saga.events import OperatorActed, SagaCompensating, SagaStuck, Status
 from saga.machine import ACTIONS, Standing, check, standing_of, status_after
+from saga.plain import one_line
 from saga.storage.opened import store_of
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
 from saga.storage.rules import check_number
@@ -30,7 +31,10 @@ __all__ = ["ExecutionView", "JournalLine", "Operations"]
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
-    """A journal entry as it is shown: ``details`` is the payload, with values as they are stored."""
+    """A journal entry as it is shown: ``details`` is the payload, with values as they are stored.
+
+    ``str()`` of it is one line, whatever is in it: long values are cut there, but for what says why.
+    """
 
     seq: int
     at: float
@@ -40,21 +44,33 @@ class JournalLine:
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
-        details = " ".join(f"{key}={_short(value)}" for key, value in self.details.items())
-        return f"{self.seq:>4}  {when}  {self.kind:<22} {self.step or '':<20} {details}".rstrip()
+        details = " ".join(f"{one_line(key)}={_short(key, value)}" for key, value in self.details.items())
+        return f"{self.seq:>4}  {when}  {one_line(self.kind):<22} {one_line(self.step or ''):<20} {details}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
-    """An execution, its journal, and the messages it has not read yet."""
+    """An execution, its journal, and the messages it has not read yet. ``str()`` says how it stands, and has the timeline."""
 
     execution: StoredExecution
     journal: tuple[JournalLine, ...]
     inbox: tuple[dict[str, Any], ...]
 
+    @property
+    def reason(self) -> str | None:
+        """Why the execution is stuck, or ``None``."""
+        if self.execution.status != Status.STUCK:
+            return None
+        return next((line.details.get("reason") for line in reversed(self.journal) if line.kind == SagaStuck.__name__), None)
+
     def timeline(self) -> str:
         """Return the journal as text, a line for each entry."""
         return "\n".join(map(str, self.journal))
+
+    def __str__(self) -> str:
+        row = self.execution
+        why = f": {one_line(self.reason)}" if self.reason is not None else ""
+        return f"saga {row.name!r} ({one_line(row.saga_id)}) is {one_line(row.status)}{why}\n{self.timeline()}"
 
 
 class Operations:
@@ -214,8 +230,8 @@ def _line(entry: Entry, details: dict[str, Any]) -> JournalLine:
     return JournalLine(entry.seq, entry.at, entry.kind, entry.step, details)
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, dict) and value.keys() == {"type", "text", "traceback", "notes"} and isinstance(value["type"], str):
-        return f"{value['type'].rpartition(':')[2]}: {value['text']}"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _short(key: str, value: Any) -> str:
+    if key == "error" and isinstance(value, dict) and {"type", "text"} <= value.keys() and isinstance(value["type"], str):
+        return one_line(f"{value['type'].rpartition(':')[2]}: {value['text']}")
+    text = one_line(value if isinstance(value, str) else json.dumps(value))
+    return text if len(text) <= 80 or key in ("reason", "why") else text[:77] + "..."

@@ -181,7 +181,11 @@ class Alarm(SagaLogger):
 
 
 observer: Observer = observe
-loggers: list[Observer] = [observer, SagaLogger(), SagaLogger(logging.getLogger("shop"), show=["order_id"], mask={"card"})]
+loggers: list[Observer] = [
+    observer,
+    SagaLogger(),
+    SagaLogger(logging.getLogger("shop"), show=["order_id", "card"], mask={"card"}),
+]
 Saga("a", logger=observe)
 Saga("b", logger=Alarm("shop"))
 watched = Saga("c", logger=[*loggers, Alarm()]).add_task(Reserve).add_task(Charge)

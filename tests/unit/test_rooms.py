@@ -21,6 +21,8 @@ _INSIDE: Final = {
     "composing",
     "content",
     "errors",
+    "plain",
+    "recorded",
     "events",
     "policy",
     "task",
@@ -50,14 +52,17 @@ ROOMS: Final[dict[str, set[str]]] = {
     "flow": {"composing", "context", "errors", "names", "policy", "task"},
     "machine": {"errors", "events", "flow", "lost_answers", "names", "policy", "task"},
     # what is told
-    "result": {"context", "errors", "events", "machine", "task"},
+    "plain": set(),
+    "recorded": {"errors", "plain"},
+    "result": {"context", "errors", "events", "machine", "plain", "recorded", "task"},
     "definition": {"context", "errors", "events", "machine", "names"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE,
     "storage": {"errors", "names"},
     "durable": _INSIDE | {"drivers", "storage"},
     "diagram": _INSIDE,
-    "logging": {"errors", "events"},
+    "shown_keys": {"errors", "plain"},
+    "logging": {"errors", "events", "plain", "shown_keys"},
     # the doors
     "declared": _INSIDE | {"storage"},
     "saga": _INSIDE | {"declared", "drivers", "durable", "storage", "diagram"},
