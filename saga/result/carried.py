@@ -11,7 +11,8 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from saga.context import ATOMS, Context
+from saga.content import ATOMS
+from saga.context import Context
 from saga.plain import printed_name, text_of
 from saga.recorded import made_again, makes_itself, remember_traceback, stored_name, taken_apart, traceback_of
 

@@ -54,7 +54,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     # what is told
     "plain": set(),
     "recorded": {"errors", "plain"},
-    "result": {"context", "errors", "events", "machine", "plain", "recorded", "task"},
+    "result": {"content", "context", "errors", "events", "machine", "plain", "recorded", "task"},
     "definition": {"context", "errors", "events", "machine", "names"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE,
