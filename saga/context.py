@@ -7,9 +7,12 @@ that a context's ``__dict__`` holds the user's keys alone.
 from __future__ import annotations
 
 import copy
+import inspect
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from saga.content import Copies, isolated
 from saga.errors import ContextKeyError, SagaDefinitionError, near
@@ -98,6 +101,10 @@ class Binding:
         if not names:
             known = plan.names if plan else ()
             wanted = _name_of(step)
+            if isinstance(step, type) and wanted in known:
+                raise ContextKeyError(
+                    f"no step is of class {wanted}: the step of that name has another; ask by name: {wanted!r}"
+                )
             raise ContextKeyError(f"no step matches {wanted}{near(wanted, known)}; steps: {', '.join(known) or 'none'}")
         if names[0] not in self.results:
             raise ContextKeyError(f"step {names[0]!r} has no result: it has not succeeded (yet)")
@@ -146,17 +153,23 @@ class Context(_Slots, MutableMapping[str, Any]):
     ``step`` and ``result_of`` cannot be keys.
     """
 
+    __finished__: ClassVar[bool]  #: of a subclass: its objects have the keys that it names
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__dict__.get("__slots__"):
             raise SagaDefinitionError(f"{cls.__name__}: a context keeps its keys in __dict__; leave out slots")
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> Self:
+        if cls is not Context and "__finished__" not in cls.__dict__:
+            _refuse_unfinished(cls)
         self = super().__new__(cls)
         set_binding(self, _UNBOUND)
         return self
 
     def __init__(self, values: Mapping[str, Any] | None = None, /, **keys: Any) -> None:
+        if values is not None and not isinstance(values, Mapping):
+            raise SagaDefinitionError(f"Context: values is {values!r} ({type(values).__name__}); give a mapping, or key=value")
         if values or keys:
             self.update(values or {}, **keys)
 
@@ -249,6 +262,27 @@ ContextLike = Context | Mapping[str, Any] | None
 """What an execution can be given as its context."""
 
 _RESERVED = frozenset(name for name in dir(Context) if not name.startswith("_")) | {"__binding__"}
+
+
+def _refuse_unfinished(cls: type[Context]) -> None:
+    """Refuse a class that names keys and does nothing with them: what stands in a class alone is in no context and no store.
+
+    :raises SagaDefinitionError: it lacks ``@dataclass``.
+    """
+    for kind in cls.__mro__:
+        if issubclass(kind, Context) and not {"__dataclass_fields__", "__init__"} & vars(kind).keys():
+            keys = ", ".join(key for key, hint in _annotations_of(kind).items() if "ClassVar" not in str(hint))
+            if keys:
+                raise SagaDefinitionError(f"{kind.__name__} names keys ({keys}) and is no dataclass; write @dataclass above it")
+    cls.__finished__ = True
+
+
+def _annotations_of(kind: type) -> dict[str, Any]:
+    if sys.version_info < (3, 14):
+        return inspect.get_annotations(kind)
+    library: Any = import_module("annotationlib")
+    found: dict[str, Any] = library.get_annotations(kind, format=library.Format.STRING)  # no name in them need be there
+    return found
 
 
 def _rebuild(kind: type[Context], values: dict[str, Any]) -> Context:

@@ -12,7 +12,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.composing import Composing
-from saga.definition import NO_PLAN, Definition, observers_of
+from saga.definition import NO_PLAN, Definition, check_callable, observers_of
 from saga.errors import SagaDefinitionError
 from saga.names import several
 from saga.policy import checked_unknown_on
@@ -75,12 +75,8 @@ class Declared(Composing):
             raise SagaDefinitionError(f"the saga's name is {self.name!r}; give a context to execute(...), and here a str")
         if isinstance(self.name, Composing | type):
             raise SagaDefinitionError(f"the saga's name is {self.name!r}; give tasks to add_task(...), and here a str")
-        if not isinstance(self.stop_on_compensation_failure, bool):
-            raise SagaDefinitionError(
-                f"{where}: stop_on_compensation_failure is {self.stop_on_compensation_failure!r}; give a bool"
-            )
-        if self.resolver is not None and not callable(self.resolver):
-            raise SagaDefinitionError(f"{where}: resolver is {self.resolver!r}; give a function of a task class")
+        if self.resolver is not None:
+            check_callable(self.resolver, f"{where}: resolver", "a task class", 1)
         if self.store is not None:
             from saga.storage.opened import check_store, pinned
 

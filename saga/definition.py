@@ -14,7 +14,7 @@ from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
 from saga.machine import Machine, Plan, PlannedStep, check_timeout
-from saga.names import checked_name
+from saga.names import checked_name, several
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
@@ -28,6 +28,9 @@ __all__ = [
     "Definition",
     "ExecutionInfo",
     "Observer",
+    "check_callable",
+    "check_codec",
+    "definitions_of",
     "inputs",
     "observers_of",
 ]
@@ -115,11 +118,14 @@ class Definition:
         for attribute, plain in (("name", name), ("version", version), ("compatible_with", compatible)):
             object.__setattr__(self, attribute, plain)
         check_timeout(self.timeout, f"saga {name!r}: timeout")
-        check_timeout(self.lease, f"saga {name!r}: lease")
-        if self.on_compensation_failure is not None and not callable(self.on_compensation_failure):
-            raise SagaDefinitionError(
-                f"saga {name!r}: on_compensation_failure is {self.on_compensation_failure!r}; give a function of "
-                "(context, step name, error)"
+        check_timeout(self.lease, f"saga {name!r}: lease", needed=True)
+        if not isinstance(self.stop_on_compensation_failure, bool):
+            given = self.stop_on_compensation_failure
+            raise SagaDefinitionError(f"saga {name!r}: stop_on_compensation_failure is {given!r}; give a bool")
+        check_codec(self.codec, f"saga {name!r}: codec")
+        if self.on_compensation_failure is not None:
+            check_callable(
+                self.on_compensation_failure, f"saga {name!r}: on_compensation_failure", "(context, step name, error)", 3
             )
 
     def machine(self, saga_id: str) -> Machine:
@@ -129,6 +135,47 @@ class Definition:
 
     def __repr__(self) -> str:
         return f"<definition of saga {self.name!r}, version {self.version!r}>"
+
+
+def check_codec(codec: object, what: str) -> None:
+    """Refuse what is neither ``None`` nor a codec.
+
+    :raises SagaDefinitionError: with ``what`` in the text.
+    """
+    methods = (getattr(codec, name, None) for name in ("encode", "decode"))
+    if codec is not None and (isinstance(codec, type) or not all(map(callable, methods))):
+        raise SagaDefinitionError(f"{what} is {codec!r}; give a Codec(), of saga.durable.codec")
+
+
+def check_callable(function: object, what: str, of: str, count: int) -> None:
+    """Refuse what cannot be called with ``count`` arguments.
+
+    :param of: what the arguments are, for the error.
+    :raises SagaDefinitionError: with ``what`` in the text.
+    """
+    if not callable(function):
+        raise SagaDefinitionError(f"{what} is {function!r}; give a function of {of}")
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError as error:
+        raise SagaDefinitionError(f"{what} is {function!r}, which cannot be called with {of}: {error}") from None
+    except ValueError:
+        pass  # some built-ins tell no signature
+
+
+def definitions_of(sagas: object, what: str) -> list[Definition]:
+    """Return the definitions of some sagas.
+
+    :param what: what they are given as, for the error.
+    :raises SagaDefinitionError: one is no saga, or is wrong.
+    """
+    found = []
+    for saga in several(sagas, what):
+        if isinstance(saga, type) or not hasattr(type(saga), "definition"):
+            instead = f"give an object of it, {saga.__name__}()" if isinstance(saga, type) else "give sagas"
+            raise SagaDefinitionError(f"{what} has {saga!r}, which is no saga; {instead}")
+        found.append(saga.definition)
+    return found
 
 
 def observers_of(
@@ -145,31 +192,21 @@ def observers_of(
         one = callable(given) or isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
         observers = cast(tuple[Observer, ...], (given,) if one else tuple(cast(Iterable[Observer], given)))
         for observer in observers:
-            wrong = _wrong_observer(observer)
-            if wrong is not None:
-                raise SagaDefinitionError(f"saga {saga!r}: {what} has {observer!r}{wrong}")
+            _check_observer(observer, f"saga {saga!r}: {what}")
         found += observers
     return tuple(found)
 
 
-def _wrong_observer(observer: object) -> str | None:
-    """Return what is to be said of an observer that is none, or ``None``."""
+def _check_observer(observer: object, what: str) -> None:
     if isinstance(observer, type):
-        return f", a class; give an object of it, {observer.__name__}(...)"
+        raise SagaDefinitionError(f"{what} has {observer!r}, a class; give an object of it, {observer.__name__}(...)")
     if not callable(observer):
         logger = "SagaLogger(...) of it," if callable(getattr(observer, "log", None)) else "a SagaLogger"
-        return f"; give {logger} or a function of (event, info)"
+        raise SagaDefinitionError(f"{what} has {observer!r}; give {logger} or a function of (event, info)")
     code = getattr(observer if isinstance(observer, FunctionType) else type(observer).__call__, "__code__", None)
     taken = 2 if isinstance(observer, FunctionType) else 3
-    if code is not None and code.co_argcount == taken and not code.co_kwonlyargcount:
-        return None  # nearly all of them
-    try:
-        inspect.signature(observer).bind(None, None)
-    except TypeError as error:
-        return f", which cannot be called with (event, info): {error}"
-    except ValueError:
-        pass  # some built-ins tell no signature
-    return None
+    if code is None or code.co_argcount != taken or code.co_kwonlyargcount:  # which is so of nearly none
+        check_callable(observer, what, "(event, info)", 2)
 
 
 def inputs(
@@ -183,9 +220,9 @@ def inputs(
         context = object.__new__(Context)  # its binding follows
     elif not isinstance(context, Context):
         if not isinstance(context, Mapping):
-            raise SagaDefinitionError(
-                f"saga {definition.name!r}: the context is {context!r} ({type(context).__name__}); give a Context or a mapping"
-            )
+            given = f"the class {context.__name__}" if isinstance(context, type) else f"{context!r} ({type(context).__name__})"
+            instead = f"an object of it, {context.__name__}(...)" if isinstance(context, type) else "a Context or a mapping"
+            raise SagaDefinitionError(f"saga {definition.name!r}: the context is {given}; give {instead}")
         context = Context(context)
     named = f"saga {definition.name!r}: saga_id"
     saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, named)

@@ -81,13 +81,20 @@ class ContextKeyError(SagaError, KeyError, AttributeError):
         if self._missing is None:
             return str(self.args[0])
         keys = ", ".join(map(str, self._known)) or "none"
-        return f"the context has no key {self._missing!r}{near(self._missing, self._known)}; keys: {keys}"
+        hint = f"; write {_WRITTEN[self._missing]}" if self._missing in _WRITTEN else near(self._missing, self._known)
+        return f"the context has no key {self._missing!r}{hint}; keys: {keys}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self),)
+
+
+_SET, _RESULT, _DICT = "context.key = value", "context.result_of(step)", "dict(context)"
+_WRITTEN = {"set": _SET, "put": _SET, "add": _SET, "result": _RESULT, "results": _RESULT, "get_result": _RESULT}
+_WRITTEN |= {"to_dict": _DICT, "as_dict": _DICT, "asdict": _DICT, "dict": _DICT}
+"""What is written here for what other libraries' contexts have methods for."""
 
 
 def near(word: str, known: Iterable[str]) -> str:

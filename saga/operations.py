@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,15 +12,17 @@ from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from saga.definition import definitions_of
 from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, write_entries
 from saga.durable.leases import owner
 from saga.durable.rebuild import rebuild
-from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError
+from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError, near
 from saga.events import OperatorActed, SagaCompensating, SagaStuck, Status
 from saga.machine import ACTIONS, Standing, check, standing_of, status_after
+from saga.names import checked_name, several
 from saga.plain import one_line
-from saga.storage.opened import store_of
+from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
 from saga.storage.rules import check_number
 
@@ -86,11 +89,12 @@ class Operations:
     """
 
     def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga] = ()) -> None:
-        if not isinstance(who, str) or not who.strip():
+        if not _is_said(who):
             raise ValueError(f"who is {who!r}; give the name of the person who acts")
-        self.store = store_of(store)
+        check_store(store, "Operations: store")
         self.who = who
-        self._definitions = [saga.definition for saga in sagas]
+        self._definitions = definitions_of(sagas, "Operations: sagas")
+        self.store = store_of(store)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -117,7 +121,7 @@ class Operations:
         now = self.store.now()
         return self.store.list(
             status=None if status is None else _statuses(status),
-            name=name,
+            name=None if name is None else checked_name(name, "name"),
             created_before=None if older_than is None else now - older_than,
             created_after=None if newer_than is None else now - newer_than,
             limit=limit,
@@ -168,7 +172,7 @@ class Operations:
 
     def skip(self, saga_id: str, step: str, why: str) -> None:
         """Let a stuck execution go on without a step that is in doubt, or whose compensation failed: a person saw to it."""
-        self._act("skip", saga_id, step, why)
+        self._act("skip", saga_id, checked_name(step, "step"), why)
 
     def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
         """Delete ended executions last written at least ``older_than`` seconds ago. Return how many.
@@ -185,7 +189,7 @@ class Operations:
 
     def _act(self, action: str, saga_id: str, step: str | None, why: str) -> None:
         assert action in ACTIONS
-        if not isinstance(why, str) or not why.strip():
+        if not _is_said(why):
             raise ValueError(f"why is {why!r}; give the reason, for those who read the journal later")
         row = self._row(saga_id)
         check(action, step, self._standing(row, self.store.journal(saga_id)))
@@ -216,14 +220,23 @@ class Operations:
         return Standing(Status(row.status), gave_up)
 
     def _row(self, saga_id: str) -> StoredExecution:
-        row = self.store.get(saga_id)
+        row = self.store.get(checked_name(saga_id, "saga_id"))
         if row is None:
             raise UnknownExecutionError(f"there is no execution {saga_id!r}")
         return row
 
 
+def _is_said(text: object) -> bool:
+    """Return whether it is a text, and not a blank one, that every store can keep."""
+    return isinstance(text, str) and bool(text.strip()) and not re.search("[\0\ud800-\udfff]", text)
+
+
 def _statuses(status: Collection[str] | str) -> list[str]:
-    return [str(Status(one)) for one in ([status] if isinstance(status, str) else status)]
+    statuses = (status,) if isinstance(status, str) else several(status, "status")
+    for one in statuses:
+        if one not in list(Status):
+            raise ValueError(f"status has {one!r}{near(one, Status)}; a status is one of {', '.join(Status)}")
+    return [str(Status(one)) for one in statuses]
 
 
 def _line(entry: Entry, details: dict[str, Any]) -> JournalLine:

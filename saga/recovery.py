@@ -12,7 +12,7 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Final
 
-from saga.definition import Definition
+from saga.definition import Definition, check_codec, definitions_of
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.interrupts import is_ctrl_c
 from saga.drivers.results import raised_or, result_of
@@ -24,10 +24,11 @@ from saga.durable.rebuild import codec_of, take_up
 from saga.durable.shared_commits import commit_each
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.events import SagaStuck
-from saga.machine import Machine, Plan
+from saga.machine import Machine, Plan, check_timeout
+from saga.names import checked_name, several
 from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.result import SagaResult
-from saga.storage.opened import store_of
+from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 from saga.transaction import block_definition
 
@@ -104,10 +105,14 @@ class Recovery:
         backoff: float | Backoff = _BACKOFF,
         workers: int = 1,
     ) -> None:
-        self.store = store_of(store)
+        check_store(store, "Recovery: store")
         self._definitions: dict[str, list[Definition]] = {}
-        blocks = [block_definition(name, codec=codec) for name in transactions]
-        for definition in (*(saga.definition for saga in sagas), *blocks):  # which raises where a definition is wrong
+        names = [
+            checked_name(name, "Recovery: one of transactions") for name in several(transactions, "Recovery: transactions")
+        ]
+        check_codec(codec, "Recovery: codec")
+        blocks = [block_definition(name, codec=codec) for name in names]
+        for definition in (*definitions_of(sagas, "Recovery: sagas"), *blocks):
             known = self._definitions.setdefault(definition.name, [])
             if any(other.version == definition.version for other in known):
                 raise SagaDefinitionError(
@@ -124,6 +129,7 @@ class Recovery:
         self._retry = Retry(max_attempts, backoff)
         self.workers = workers
         self._faults: dict[str, int] = {}  # by execution: how often in a row the store has failed it
+        self.store = store_of(store)
 
     def run_once(self) -> list[SagaResult]:
         """Finish everything that is there to be finished now. Return how it ended, but for what was parked as stuck.
@@ -141,7 +147,10 @@ class Recovery:
 
         :param interval: seconds between looks into the store.
         """
-        stop = stop or threading.Event()
+        check_timeout(interval, "Recovery.run(): interval", needed=True)
+        if not (stop is None or callable(getattr(stop, "is_set", None))) or isinstance(stop, type):
+            raise SagaDefinitionError(f"Recovery.run(): stop is {stop!r}; give a threading.Event()")
+        stop = threading.Event() if stop is None else stop
         while not stop.is_set():
             try:
                 self._recover(_forget)

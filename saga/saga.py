@@ -29,6 +29,7 @@ from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
+from saga.names import checked_name
 from saga.policy import UnknownOn
 from saga.result import SagaResult, StepRecord, fold_history, ok
 
@@ -284,7 +285,7 @@ class Saga(Declared):
         refuse_unmade(self)
         from saga.durable.rebuild import load
 
-        return load(self.definition, saga_id, self._opened(store))
+        return load(self.definition, checked_name(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store))
 
     def _opened(self, store: StoreLike | None) -> Store:
         chosen = self.store if store is None else store
@@ -311,6 +312,7 @@ class Saga(Declared):
         from saga.durable.leases import keeper_of
         from saga.durable.rebuild import codec_of
 
+        saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
         opened = self._opened(store)
         opened.post(saga_id, signal_message(name, value, codec_of(self.definition)))
         keeper_of(opened).look(saga_id)

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError, near
+from saga.names import several
 from saga.plain import printed_name
 
 __all__ = ["HIDDEN", "ShownKeys"]
@@ -57,9 +58,7 @@ class ShownKeys:
 
 
 def _keys(parameter: str, keys: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(keys, str):  # its letters are surely not what was meant, and a mask must not miss
-        raise SagaDefinitionError(f"SagaLogger: {parameter} is {keys!r}; give several keys, such as ({keys!r},)")
-    found = tuple(keys)
+    found = several(keys, f"SagaLogger: {parameter}")  # a mask must not miss
     for key in found:
         if not isinstance(key, str):
             raise SagaDefinitionError(

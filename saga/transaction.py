@@ -329,6 +329,10 @@ def transaction(
         anything else is refused before it is called.
     :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
     """
+    if store is not None:
+        from saga.storage.opened import check_store
+
+        check_store(store, f"transaction {name!r}: store")
     observers = observers_of(name, logger, observers)
     definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease)
     if store is not None:

@@ -11,11 +11,10 @@ from saga.events import CompensationSucceeded, FallbackChosen, StepStatus
 from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.machine import Plan, PlannedStep
 from saga.policy import InDoubt, OnError
-from saga.result import StepRecord, error_line, told_besides
+from saga.result import SagaResult, StepRecord, error_line, told_besides
 
 if TYPE_CHECKING:
     from saga.definition import Definition
-    from saga.result import SagaResult
 
 __all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
 
@@ -80,13 +79,17 @@ def picture_of(definition: Definition, result: SagaResult | None) -> Picture:
 
     :raises SagaDefinitionError: the result is not one of it as it is now.
     """
-    plan = definition.plan
+    plan = getattr(definition, "plan", None)
+    if not isinstance(plan, Plan):
+        raise SagaDefinitionError(f"Diagram: definition is {definition!r}; give that of a saga, or write saga.diagram()")
     if plan.open:
         raise SagaDefinitionError(f"{definition!r} stands for blocks, which have no flow to draw")
     records: dict[str, StepRecord] = {}
     undone: dict[str, int] = {}
     fell_back: set[str] = set()
     if result is not None:
+        if not isinstance(result, SagaResult):
+            raise SagaDefinitionError(f"diagram(): result is {result!r}; give a SagaResult of saga {definition.name!r}")
         if result._fingerprint != plan.fingerprint:
             raise SagaDefinitionError(
                 f"{result!r} is not a result of saga {definition.name!r} as it is now; draw it with the saga that was executed"

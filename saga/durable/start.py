@@ -21,7 +21,7 @@ from saga.durable.values import encode_input
 from saga.errors import SagaIdTakenError, UnknownExecutionError
 from saga.machine import Machine
 from saga.result import SagaResult
-from saga.storage.opened import store_of
+from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ async def astart(
     from saga.drivers.to_the_end import in_thread
 
     struck: list[BaseException] = []
+    check_store(store)
     # What is open already needs no thread.
     opened = await in_thread(partial(store_of, store), struck.append) if isinstance(store, str | os.PathLike) else store
     found: AsyncExecution | StoredExecution | SagaResult | None = None

@@ -6,6 +6,7 @@ import inspect
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MethodType
 from typing import Any, Final
 
@@ -184,8 +185,8 @@ class _Compiler:
 
     def add_sequence(self, flow: Sequence, prefix: str, scope: int) -> _Part:
         if not flow.children:
-            what = f"saga {flow.name or self.saga!r}" if flow.name or not self.plan.steps else "a sequence"
-            raise SagaDefinitionError(f"saga {self.saga!r}: {what} has no steps; add at least one task")
+            what = f": saga {flow.name!r}" if flow.name else "" if not self.plan.steps else ": a sequence"
+            raise SagaDefinitionError(f"saga {self.saga!r}{what} has no steps; add at least one task")
         if flow.name is not None:
             prefix = f"{prefix}{flow.name}/"
         outside = self.unknown_on
@@ -340,12 +341,15 @@ def _refuse_uncallable(call: Any, where: str) -> None:
         pass  # some built-ins tell no signature
 
 
-def check_timeout(seconds: Any, where: str) -> None:
-    """Refuse anything but ``None`` or a positive, finite number of seconds.
+def check_timeout(seconds: Any, where: str, *, needed: bool = False) -> None:
+    """Refuse anything but a positive, finite number of seconds, or, where it is not needed, ``None``.
 
     :raises SagaDefinitionError: with ``where`` in the text.
     """
-    if seconds is None:
+    if seconds is None and not needed:
         return
     if not is_seconds(seconds) or seconds == 0:
-        raise SagaDefinitionError(f"{where} is {seconds!r}; give seconds as a number above 0, or None for no limit")
+        number = "a number above 0" if not isinstance(seconds, timedelta) else "a number above 0: .total_seconds() of it"
+        raise SagaDefinitionError(
+            f"{where} is {seconds!r}; give seconds as {number}{'' if needed else ', or None for no limit'}"
+        )

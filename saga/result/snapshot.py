@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from saga.context import Context
-from saga.errors import SagaCompensationError, SagaExecutionException
+from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
@@ -24,6 +24,7 @@ from saga.machine import Plan, Standing, State, standing_of
 from saga.machine.folds import fold
 from saga.machine.log import Log
 from saga.plain import one_line
+from saga.policy import is_seconds
 from saga.result import report
 from saga.result.carried import Carrier
 from saga.result.history import CompensationError, StepRecord, fold_history
@@ -157,12 +158,14 @@ class SagaResult:
         :raises TimeoutError: it is not terminal by then.
         :raises BaseException: an interrupt that a step raised meanwhile.
         """
+        _check_patience(timeout)
         return self._ended(self._later(timeout), timeout) if self._later is not None else self
 
     async def ajoin(self, timeout: float | None = None) -> SagaResult:
         """Wait as :meth:`join` does, without blocking the event loop."""
         import asyncio
 
+        _check_patience(timeout)
         if self._later is None:
             return self
         clock = asyncio.get_running_loop().time
@@ -251,3 +254,8 @@ def failure_of(result: SagaResult) -> SagaExecutionException:
     failure = kind(report.headline(result), result=result)
     failure.__cause__ = result.error
     return failure
+
+
+def _check_patience(timeout: float | None) -> None:
+    if timeout is not None and not is_seconds(timeout):
+        raise SagaDefinitionError(f"join(): timeout is {timeout!r}; give seconds, 0 or more, or None for no limit")

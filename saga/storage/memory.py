@@ -19,6 +19,7 @@ class MemoryStore(Store):
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        rules.check_clock(clock)
         self._clock = clock
         self._lock = threading.RLock()
         self._executions: dict[str, StoredExecution] = {}

@@ -13,7 +13,7 @@ from typing import Any, Final
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage.protocol import Store
 
-__all__ = ["check_store", "open_store", "pinned", "store_of"]
+__all__ = ["check_path", "check_store", "open_store", "pinned", "store_of"]
 
 _opened: dict[str, Store] = {}
 _lock = threading.Lock()
@@ -40,18 +40,32 @@ def check_store(value: object, what: str = "the store") -> None:
     :param what: what it is given as, for the error: ``saga 'order': store``.
     :raises SagaDefinitionError: it is none of these; the text says what to write instead.
     """
+    if type(value) in _stores:
+        return
     if isinstance(value, str | os.PathLike):
         wrong = _wrong_text(value)
         if wrong is not None:
             raise SagaDefinitionError(f"{what} {wrong}")
     elif isinstance(value, type):
         raise SagaDefinitionError(f"{what} is the class {value.__name__}; give an object of it, {value.__name__}(...)")
-    elif type(value) not in _stores:
-        if not all(callable(getattr(value, method, None)) for method in _METHODS):
-            kind = type(value)
-            instead = _INSTEAD.get(kind.__name__) or _INSTEAD.get(kind.__module__.partition(".")[0], _GIVE)
-            raise SagaDefinitionError(f"{what} is an object of class {kind.__qualname__}, which is no store; {instead}")
+    elif not all(callable(getattr(value, method, None)) for method in _METHODS):
+        kind = type(value)
+        instead = _INSTEAD.get(kind.__name__) or _INSTEAD.get(kind.__module__.partition(".")[0], _GIVE)
+        raise SagaDefinitionError(f"{what} is an object of class {kind.__qualname__}, which is no store; {instead}")
+    else:
         _stores.add(type(value))
+
+
+def check_path(value: object, what: str) -> None:
+    """Refuse what is no path of a file.
+
+    :raises SagaDefinitionError: with ``what`` in the text, and no text of the path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise SagaDefinitionError(f"{what} is an object of class {type(value).__qualname__}; give the path of an SQLite file")
+    wrong = "is a URL; open_store(...) takes it" if isinstance(value, str) and "://" in value else _wrong_text(value)
+    if wrong is not None:
+        raise SagaDefinitionError(f"{what} {wrong}")
 
 
 def _wrong_text(value: str | os.PathLike[Any]) -> str | None:
@@ -59,7 +73,7 @@ def _wrong_text(value: str | os.PathLike[Any]) -> str | None:
     text = os.fspath(value)
     if not isinstance(text, str):
         return "is a path of bytes; give one of str: os.fsdecode(...) of it"
-    if not text or "\0" in text:
+    if not text or re.search("[\0\ud800-\udfff]", text):
         return f"is {text!r}, which no file is called; {_GIVE}"
     if isinstance(value, os.PathLike):
         return None
@@ -122,7 +136,7 @@ def open_store(value: Store | str | os.PathLike[str]) -> Store:
 def _sqlite(path: str) -> Store:
     from saga.storage import SqliteStore
 
-    return SqliteStore(path)
+    return SqliteStore(Path(path))
 
 
 def store_of(value: Store | str | os.PathLike[str]) -> Store:
@@ -130,8 +144,6 @@ def store_of(value: Store | str | os.PathLike[str]) -> Store:
 
     :raises SagaDefinitionError, StorageError: as :func:`open_store`.
     """
-    if type(value) in _stores:
-        return value  # type: ignore[return-value]
     check_store(value)
     if not isinstance(value, str | os.PathLike):
         return value

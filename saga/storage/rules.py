@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import json
 import math
 from collections.abc import Collection, Sequence
@@ -114,6 +115,15 @@ def check_new(new: NewExecution, owner: str, lease_seconds: float) -> str:
     return status
 
 
+def check_clock(clock: object) -> None:
+    """Check what tells a store's time.
+
+    :raises ValueError: it cannot be called, or not without being awaited.
+    """
+    if not callable(clock) or isinstance(clock, type) or inspect.iscoroutinefunction(clock):
+        raise ValueError(f"clock is {clock!r}; give a function that returns seconds since the epoch")
+
+
 def check_claim(owner: str, lease_seconds: float, limit: int) -> None:
     """Check who claims, for how long, and how many.
 
@@ -193,9 +203,9 @@ def bound_of(after: str | None, created_before: float | None) -> tuple[float, st
             raise ValueError(after)
         created, saga_id = json.loads(base64.b64decode(after, altchars=b"-_", validate=True))
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise ValueError(f"not a cursor of a page: {after!r}") from None
+        raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one") from None
     if not isinstance(created, float) or not math.isfinite(created) or not is_id(saga_id):
-        raise ValueError(f"not a cursor of a page: {after!r}")
+        raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one")
     return min(bound, (created, saga_id))
 
 

@@ -44,6 +44,7 @@ class SqliteStore(Store):
         busy_timeout: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        rules.check_clock(clock)
         self._file = SqliteFile(path, synchronous, busy_timeout)
         self._clock = clock
 

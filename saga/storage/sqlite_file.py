@@ -19,6 +19,7 @@ from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage import sqlite_sql as sql
 from saga.storage.group_commit import GroupCommit, Write
+from saga.storage.opened import check_path
 from saga.storage.sqlite_place import Place
 
 __all__ = ["SqliteFile", "Synchronous"]
@@ -174,9 +175,10 @@ class SqliteFile:
 
 
 def _checked(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    if not text or ":memory:" in text or "\0" in text:
+    text = path if not isinstance(path, os.PathLike) else os.fspath(path)
+    if isinstance(text, str) and (not text or ":memory:" in text or "\0" in text):
         raise StorageError(f"{text!r} is not a file's path: saga.storage.MemoryStore keeps executions in memory")
+    check_path(path, "SqliteStore: path")
     full = Path(text).absolute()
     if not full.parent.is_dir():
         raise StorageError(f"{full}: there is no folder {full.parent}; make it first")

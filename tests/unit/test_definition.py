@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 from dataclasses import FrozenInstanceError, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
@@ -40,8 +41,16 @@ def definition(**parts: Any) -> Definition:
         ({"timeout": -1.0}, "saga 's': timeout is -1.0; give seconds as a number above 0, or None for no limit"),
         ({"timeout": True}, "saga 's': timeout is True; give seconds as a number above 0, or None for no limit"),
         ({"timeout": float("nan")}, "saga 's': timeout is nan; give seconds as a number above 0, or None for no limit"),
-        ({"lease": 0}, "saga 's': lease is 0; give seconds as a number above 0, or None for no limit"),
-        ({"lease": "30"}, "saga 's': lease is '30'; give seconds as a number above 0, or None for no limit"),
+        ({"lease": 0}, "saga 's': lease is 0; give seconds as a number above 0"),
+        ({"lease": None}, "saga 's': lease is None; give seconds as a number above 0"),
+        (
+            {"timeout": timedelta(seconds=5)},
+            "saga 's': timeout is datetime.timedelta(seconds=5); give seconds as a number above 0: .total_seconds() of it, "
+            "or None for no limit",
+        ),
+        ({"stop_on_compensation_failure": "no"}, "saga 's': stop_on_compensation_failure is 'no'; give a bool"),
+        ({"codec": 3}, "saga 's': codec is 3; give a Codec(), of saga.durable.codec"),
+        ({"lease": "30"}, "saga 's': lease is '30'; give seconds as a number above 0"),
         (
             {"on_compensation_failure": 3},
             "saga 's': on_compensation_failure is 3; give a function of (context, step name, error)",
@@ -194,7 +203,7 @@ class OneParameter:
     ],
 )
 def test_what_cannot_be_called_with_an_event_is_no_observer(wrong: Any) -> None:
-    with pytest.raises(SagaDefinitionError, match=r"^saga 's': logger has .*, which cannot be called with \(event, info\): "):
+    with pytest.raises(SagaDefinitionError, match=r"^saga 's': logger is .*, which cannot be called with \(event, info\): "):
         observers_of("s", wrong, ())
 
 

@@ -54,14 +54,14 @@ ROOMS: Final[dict[str, set[str]]] = {
     # what is told
     "plain": set(),
     "recorded": {"errors", "plain"},
-    "result": {"content", "context", "errors", "events", "machine", "plain", "recorded", "task"},
+    "result": {"content", "context", "errors", "events", "machine", "plain", "policy", "recorded", "task"},
     "definition": {"context", "errors", "events", "machine", "names"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE,
     "storage": {"errors", "names"},
     "durable": _INSIDE | {"drivers", "storage"},
     "diagram": _INSIDE,
-    "shown_keys": {"errors", "plain"},
+    "shown_keys": {"errors", "names", "plain"},
     "logging": {"errors", "events", "plain", "shown_keys"},
     # the doors
     "declared": _INSIDE | {"storage"},

@@ -7,6 +7,7 @@ from . import FRONT_DOORS, Mutant
 __all__ = ["OF_FACADE"]
 
 OPTIONS = FRONT_DOORS + "declared_options"
+MISTAKES = FRONT_DOORS + "mistakes"
 NO_STORE = "tests/storage/test_what_is_no_store"
 
 OF_FACADE = [
@@ -50,8 +51,8 @@ OF_FACADE = [
     # -- what is no observer ------------------------------------------------------------------------------------------
     Mutant(
         "a logger of one parameter is taken, and logs nothing",
-        "inspect.signature(observer).bind(None, None)",
-        "inspect.signature(observer)",
+        "inspect.signature(function).bind(*[None] * count)\n    except TypeError as",
+        "inspect.signature(function)\n    except TypeError as",
         "tests/unit/test_definition -k what_cannot_be_called_with",
     ),
     Mutant(
@@ -59,6 +60,37 @@ OF_FACADE = [
         "    if isinstance(observer, type):",
         "    if False:",
         "tests/unit/test_definition -k a_class_is_no_observer",
+    ),
+    # -- what is none of what it is given as --------------------------------------------------------------------------
+    Mutant(
+        "the letters of a name are taken for names",
+        "if isinstance(given, str | bytes) or not isinstance(given, Iterable):",
+        "if not isinstance(given, Iterable):",
+        MISTAKES + " -k a_mistake_is_told",
+    ),
+    Mutant(
+        "a class of contexts names keys that no context has",
+        '            if keys:\n                raise SagaDefinitionError(f"{kind.__name__} names',
+        '            if False:\n                raise SagaDefinitionError(f"{kind.__name__} names',
+        MISTAKES + " -k a_mistake_is_told",
+    ),
+    Mutant(
+        "a lease of no length is taken",
+        'lease", needed=True)',
+        'lease")',
+        MISTAKES + " -k a_mistake_is_told",
+    ),
+    Mutant(
+        "an action on a step that cannot be is taken",
+        'checked_name(step, "step"), why)',
+        "step, why)",
+        FRONT_DOORS + "misuse -k before_anything_runs and skip",
+    ),
+    Mutant(
+        "what is no store begins in an event loop",
+        "    check_store(store)\n    # What is open",
+        "    # What is open",
+        FRONT_DOORS + "misuse -k before_anything_runs and aexecute",
     ),
     # -- what is no store ---------------------------------------------------------------------------------------------
     Mutant(

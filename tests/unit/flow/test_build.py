@@ -125,7 +125,7 @@ def test_flows_compose() -> None:
             f"sequence(): {Saga!r} (type) is not a task; give an object of it: Saga()",
         ),
         (lambda: sequence([Charge, 3]), "sequence(): 3 (int) is not a task; give a Task, a flow or a saga"),
-        (lambda: Saga("s").plan, "saga 's': saga 's' has no steps; add at least one task"),
+        (lambda: Saga("s").plan, "saga 's' has no steps; add at least one task"),
         (lambda: Saga("s").add_task(Saga("i")).plan, "saga 's': saga 'i' has no steps; add at least one task"),
         (
             lambda: Saga("s").add_task(Charge).add_task(sequence()).plan,

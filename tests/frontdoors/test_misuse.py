@@ -1,0 +1,227 @@
+"""Every parameter of every public call, given what is wrong for it: it is refused by name, before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from saga import Saga, Task, receive, step, transaction
+from saga.diagram import Diagram
+from saga.logging import SagaLogger
+from saga.operations import Operations
+from saga.recovery import Recovery
+from saga.storage import Entry, MemoryStore, NewExecution, SqliteStore, open_store
+from tests.kit.misuse import Call, misuse, public_calls, tried
+
+MODULES: Final = ["saga", "saga.recovery", "saga.operations", "saga.storage", "saga.logging", "saga.diagram"]
+
+ELSEWHERE: Final = {
+    "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
+        Retry Retry.allows Retry.delay Task Task.compensate Task.execute Task.verify Transaction.aparallel Transaction.astep
+        Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
+    "made by the engine, and given to users": """ExecutionInfo ExecutionInfo.step ExecutionView ExecutionView.timeline
+        JournalLine SagaResult SagaResult.report SagaResult.summary StepInfo StepRecord
+        Transaction Effect InDoubt OnError Status StepStatus""",
+    "called by the engine": "Append Beat Entry Lease Message NewExecution Page Store StoredExecution",
+    "without parameters": "Diagram.mermaid Diagram.sequence Diagram.svg Recovery.run_once",
+    "takes keys and steps of any kind": "Context Context.result_of",
+    "needs a server: see test_what_is_no_store.py": "PostgresStore SQLAlchemyStore",
+    "hands its filters on": "Operations.all",
+}
+
+
+class Noted(Task[int]):
+    """A task that nobody is to call."""
+
+    calls: Final[list[str]] = []
+
+    def execute(self, context: Any) -> int:
+        self.calls.append("execute")
+        return 1
+
+
+def saga(**options: Any) -> Saga:
+    return Saga(options.pop("name", "s"), **options).add_task(Noted())
+
+
+def executing(method: str) -> Call:
+    """Return how a method that executes a saga is called, to its end."""
+    bound = getattr(saga(), method)
+
+    @wraps(bound)
+    def call(*arguments: Any, **named: Any) -> None:
+        started = bound(*arguments, **named)
+        if method == "stream":
+            list(started)
+        elif method == "astream":
+            asyncio.run(ended(started))
+        elif method.startswith("a"):
+            asyncio.run(started)
+
+    return Call(call, {}, {"context": A_CONTEXT, "saga_id": AN_ID, "store": A_STORE})
+
+
+async def ended(stream: AsyncIterator[Any]) -> None:
+    async for _ in stream:
+        pass
+
+
+@wraps(transaction)
+def block(*arguments: Any, **named: Any) -> None:
+    with transaction(*arguments, **named):
+        pass
+
+
+def recovering() -> Call:
+    """Return how a recovery is run, but for one that would not end."""
+    run = Recovery(store(), [saga()]).run
+    return Call(wraps(run)(lambda stop, **named: stop is None or run(stop, **named)), {"stop": Stopped()}, {"stop": ["None"]})
+
+
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+class Stopped:
+    """It is set."""
+
+    def is_set(self) -> bool:
+        return True
+
+
+def stored(status: str = "running") -> MemoryStore:
+    """Return a store that has an execution: one that has ended, or whose process is gone."""
+    kept = store()
+    if status == "running":
+        first = [Entry(1, "SagaStarted", None, "{}", 0.0)]
+        kept.create(NewExecution("x", "s", "1", "fingerprint", "digest", status), first, "who died", 0.0)
+    else:
+        saga(store=kept).execute(saga_id="x")
+    return kept
+
+
+def joining() -> Call:
+    ajoin = saga().execute().ajoin
+    return Call(wraps(ajoin)(lambda **named: asyncio.run(ajoin(**named))), {}, {"timeout": ["None", "0"]})
+
+
+def acting(action: str) -> Call:
+    """Return how an operator acts on an execution that is stuck."""
+    kept = store()
+    if action == "cancel":
+        kept = stored()
+    else:
+        Saga("s", store=kept).add_task(step(lambda: 1, fail, name="x")).add_task(step(fail)).try_execute(saga_id="x")
+    right = {"saga_id": "x", "why": "so", **({"step": "x"} if action == "skip" else {})}
+    return Call(getattr(Operations(kept, "ann"), action), right, dict.fromkeys(right, A_NAME))
+
+
+def fail() -> None:
+    raise ValueError
+
+
+def looking(method: str, **takes: Any) -> Call:
+    """Return how an operator looks for executions."""
+    return Call(getattr(Operations(store(), "ann"), method), {"older_than": 5.0}, takes)
+
+
+A_NAME: Final = ["'x'"]
+AN_ID: Final = ["None", "'x'"]
+A_STORE: Final = ["None", "'x'"]
+AN_OBSERVER: Final = ["None", "[]"]
+A_CONTEXT: Final = ["None", "{}"]
+A_VALUE: Final = ["None", "0", "-1", "True", "nan", "inf", "''", "'x'", "surrogate", "b'x'", "[]", "[5]", "{}", "timedelta"]
+THERE: Final = {"store": ["store", "no execution 'x'"]}
+NAMES: Final = ["[]", "{}"]
+AGES: Final = ["0", "-1"]
+OPTIONS: Final = {
+    "name": AN_ID,
+    "logger": AN_OBSERVER,
+    "observers": AN_OBSERVER,
+    "timeout": ["None"],
+    "stop_on_compensation_failure": ["None", "True"],
+    "on_compensation_failure": ["None"],
+    "store": A_STORE,
+    "codec": ["None"],
+    "resolver": ["None"],
+    "version": AN_ID,
+    "compatible_with": ["None", *NAMES],
+    "unknown_on": ["None"],
+    "lease": ["None"],
+}
+OF_A_BLOCK: Final = {**OPTIONS, "name": A_NAME, "context": A_CONTEXT, "saga_id": AN_ID, "lease": []}
+
+#: How each public call is made.
+CALLS: Final[dict[str, Callable[[], Call]]] = {
+    "Saga": lambda: Call(Saga, {}, OPTIONS),
+    "Saga.add_task": lambda: Call(lambda task: saga().add_task(task).plan),
+    "Saga.execute": lambda: executing("execute"),
+    "Saga.try_execute": lambda: executing("try_execute"),
+    "Saga.aexecute": lambda: executing("aexecute"),
+    "Saga.atry_execute": lambda: executing("atry_execute"),
+    "Saga.stream": lambda: executing("stream"),
+    "Saga.astream": lambda: executing("astream"),
+    "Saga.load": lambda: Call(
+        saga(store=stored("completed")).load, {"saga_id": "x"}, {"saga_id": A_NAME, "store": ["None"]}, THERE
+    ),
+    "Saga.signal": lambda: Call(
+        Saga("s", store=stored()).add_task(receive("paid")).signal,
+        {"saga_id": "x", "name": "paid"},
+        {"saga_id": A_NAME, "store": ["None"], "value": A_VALUE},
+        {"name": ["signal"], **THERE},
+    ),
+    "Saga.diagram": lambda: Call(saga().diagram, {}, {"result": ["None"]}),
+    "transaction": lambda: Call(block, {}, OF_A_BLOCK),
+    "Recovery": lambda: Call(
+        Recovery,
+        {"store": store(), "sagas": [saga()]},
+        {"store": A_NAME, "codec": ["None"], "backoff": ["0"], "transactions": NAMES},
+    ),
+    "Recovery.run": recovering,
+    "Operations": lambda: Call(Operations, {"store": store(), "who": "ann"}, {"store": A_NAME, "who": A_NAME, "sagas": NAMES}),
+    "Operations.list": lambda: looking(
+        "list", status=["None", *NAMES], name=AN_ID, older_than=["None", *AGES], newer_than=["None", *AGES], after=["None"]
+    ),
+    "Operations.purge": lambda: looking("purge", older_than=["0"], status=NAMES),
+    "Operations.show": lambda: Call(Operations(stored(), "ann").show, {}, {"saga_id": A_NAME}),
+    "Operations.cancel": lambda: acting("cancel"),
+    "Operations.compensate": lambda: acting("compensate"),
+    "Operations.resume": lambda: acting("resume"),
+    "Operations.retry": lambda: acting("retry"),
+    "Operations.skip": lambda: acting("skip"),
+    "SagaResult.join": lambda: Call(saga().execute().join, {}, {"timeout": ["None", "0"]}),
+    "SagaResult.ajoin": lambda: joining(),
+    "MemoryStore": lambda: Call(MemoryStore, {}, {"clock": ["lambda"]}),
+    "SqliteStore": lambda: Call(SqliteStore, {"path": "a.db"}, {"path": A_NAME, "busy_timeout": ["0"], "clock": ["lambda"]}),
+    "open_store": lambda: Call(open_store, {}, {"value": A_NAME}, {"value": ["store"]}),
+    "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": ["''", "'x'", "surrogate"], "show": NAMES, "mask": NAMES}),
+    "Diagram": lambda: Call(Diagram, {"definition": saga()}, {"result": ["None"]}),
+}
+
+
+def test_every_public_call_is_tried_here_or_said_to_be_elsewhere() -> None:
+    elsewhere = set(" ".join(ELSEWHERE.values()).split())
+    public = public_calls(*map(importlib.import_module, MODULES))
+    events = {name for name in public if name.startswith("SagaLogger.")}  # a method for each event, which the engine calls
+    stores = {name for name in public if name.partition(".")[0].endswith("Store") and "." in name}  # which the engine calls
+    assert public - events - stores == (CALLS.keys() | elsewhere) & public
+    assert not CALLS.keys() & elsewhere
+
+
+@pytest.mark.parametrize(("name", "parameter", "value"), misuse(CALLS, lambda name: CALLS[name]()))
+def test_what_is_wrong_for_a_parameter_is_refused_by_its_name_before_anything_runs(
+    name: str, parameter: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = CALLS[name]()
+    Noted.calls.clear()
+    assert tried(call, parameter, value) is None
+    if value not in call.takes.get(parameter, ()) and parameter not in call.called:
+        assert not Noted.calls
+        assert not list(tmp_path.iterdir())
