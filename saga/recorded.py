@@ -7,7 +7,6 @@ counts as the same only where its text is the same; anything else stays a :class
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Mapping
 from types import BuiltinMethodType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any, Final
@@ -23,7 +22,6 @@ __all__ = [
     "remember_traceback",
     "stored_name",
     "taken_apart",
-    "traceback_of",
 ]
 
 _TRACEBACK: Final = "__traceback_text__"  # beside Python's own __notes__ in an exception's __dict__, which none can refuse
@@ -42,19 +40,6 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
     """Return an exception's ``__dict__``, whatever its class does about attributes."""
     found: dict[str, Any] = object.__getattribute__(error, "__dict__")
     return found
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return an exception's traceback as text, with those of its causes: the one it was recorded with, where it was."""
-    if isinstance(error, RecordedError):
-        return error.traceback_text
-    recorded = attributes_of(error).get(_TRACEBACK)
-    if isinstance(recorded, str):
-        return recorded
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception as failure:
-        return f"<no traceback: formatting it raised {type(failure).__name__}>\n"
 
 
 def recalled(error: BaseException) -> str | None:

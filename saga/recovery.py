@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 from collections.abc import Callable, Iterable
@@ -26,6 +25,7 @@ from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionEr
 from saga.events import SagaStuck
 from saga.machine import Machine, Plan, check_timeout
 from saga.names import checked_name, several
+from saga.own_log import LOG
 from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.result import SagaResult
 from saga.storage.opened import check_store, store_of
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recovery"]
 
-_logger: Final = logging.getLogger("saga")
 _BATCH: Final = 16
 _BACKOFF: Final = ExponentialBackoff(1.0, cap=300.0)
 _MOST_FAULTS: Final = 10_000
@@ -158,7 +157,7 @@ class Recovery:
                 if is_ctrl_c(error):
                     raise
                 known = isinstance(error, StorageError)
-                _logger.error("recovery: %s; trying again in %g s", error, interval, exc_info=not known)
+                LOG.error("recovery: %s; trying again in %g s", error, interval, exc_info=not known)
             stop.wait(interval)
 
     def _recover(self, take: _Takes) -> None:
@@ -234,7 +233,7 @@ class Recovery:
         row, lease = one.row, one.lease
         if not keeper_of(self.store).take(lease):
             # The heartbeat is about to give it back. It is not done: it is given back here too, before more is claimed.
-            _logger.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
+            LOG.info("recovery of saga %s is left to another: those before it took long", row.saga_id)
             return
         try:
             definition = self._definition(row)
@@ -251,10 +250,10 @@ class Recovery:
             self._park(row, lease, str(error))
         except (LeaseLostError, UnknownExecutionError) as error:
             keeper_of(self.store).drop(lease)
-            _logger.info("recovery of saga %s is left to another: %s", row.saga_id, error)
+            LOG.info("recovery of saga %s is left to another: %s", row.saga_id, error)
         except StorageError as error:
             delay = self._after_fault(row)
-            _logger.error("saga %s cannot be read: %s; trying again in %g s", row.saga_id, error, delay)
+            LOG.error("saga %s cannot be read: %s; trying again in %g s", row.saga_id, error, delay)
             keeper_of(self.store).give_back(lease, delay=delay, untried=True)
         except BaseException as error:
             self._fail(one, error)
@@ -277,10 +276,10 @@ class Recovery:
         except StorageError as error:  # the execution has given its lease back
             one.done = True
             if isinstance(error, LeaseLostError):
-                _logger.error("recovery of saga %s stopped: %s", saga_id, error)
+                LOG.error("recovery of saga %s stopped: %s", saga_id, error)
             else:
                 delay = self._after_fault(one.row)
-                _logger.error("recovery of saga %s stopped: %s; trying again in %g s", saga_id, error, delay)
+                LOG.error("recovery of saga %s stopped: %s; trying again in %g s", saga_id, error, delay)
             if execution.interrupt is not None and is_ctrl_c(execution.interrupt):
                 raise execution.interrupt from error
         except BaseException as error:
@@ -299,7 +298,7 @@ class Recovery:
             if raised is not None and is_ctrl_c(raised):
                 raised_or(execution)
             if raised is not None:
-                _logger.error("recovery of saga %s: %r was raised in it; others are not kept back", one.row.saga_id, raised)
+                LOG.error("recovery of saga %s: %r was raised in it; others are not kept back", one.row.saga_id, raised)
             if not execution.abandoned:
                 take(result_of(execution))
         one.execution = None
@@ -313,7 +312,7 @@ class Recovery:
             self._park(row, one.lease, f"recovery failed {row.recoveries} times, at last with: {error}")
         else:
             delay = self._delay(row.recoveries)
-            _logger.error("recovery of saga %s failed; trying again in %g s", row.saga_id, delay, exc_info=error)
+            LOG.error("recovery of saga %s failed; trying again in %g s", row.saga_id, delay, exc_info=error)
             keeper_of(self.store).give_back(one.lease, delay=delay)
 
     def _after_fault(self, row: StoredExecution) -> float:
@@ -329,7 +328,7 @@ class Recovery:
         except BaseException as error:  # the user's own backoff
             if is_ctrl_c(error):
                 raise
-            _logger.error("recovery: the backoff %r raised", self._retry.backoff, exc_info=error)
+            LOG.error("recovery: the backoff %r raised", self._retry.backoff, exc_info=error)
             return _BACKOFF.delay(attempt, 0.5)
 
     def _definition(self, row: StoredExecution) -> Definition:
@@ -345,7 +344,7 @@ class Recovery:
 
     def _park(self, row: StoredExecution, lease: Lease, reason: str) -> None:
         """End the execution as stuck, for a person to act."""
-        _logger.critical("saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
+        LOG.critical("saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
         try:
             journal = self.store.journal(row.saga_id)
             stuck = SagaStuck(reason, self.store.now())
@@ -354,7 +353,7 @@ class Recovery:
             keeper_of(self.store).drop(lease)
         except StorageError as error:
             delay = self._after_fault(row)
-            _logger.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)
+            LOG.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)
             keeper_of(self.store).give_back(lease, delay=delay, untried=True)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from saga.drivers.to_the_end import in_thread, thread_for, to_the_end
 from saga.events import RUNNING
 from saga.machine import Call, Merge
 from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.own_log import LOG
 
 __all__ = ["AsyncExecution"]
 
@@ -174,9 +174,7 @@ class AsyncExecution(Driver):
             self.unstored = abandoned.error
             await self._abandon()
             if self.unstored is not None:
-                logging.getLogger("saga").error(
-                    "saga %s is left to a recovery: %s", self.machine.saga_id, self.unstored, exc_info=self.unstored
-                )
+                LOG.error("saga %s is left to a recovery: %s", self.machine.saga_id, self.unstored, exc_info=self.unstored)
         finally:
             self.ended.set()
 
@@ -345,7 +343,7 @@ class AsyncExecution(Driver):
         try:
             self._loop.call_soon_threadsafe(self._came.set)
         except RuntimeError:  # somebody closed the event loop without waiting for its tasks
-            logging.getLogger("saga").error("saga %s: the event loop was closed while a step ran", self.machine.saga_id)
+            LOG.error("saga %s: the event loop was closed while a step ran", self.machine.saga_id)
 
     # -- journal and observers ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextvars
 import heapq
-import logging
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wai
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
+from saga.own_log import LOG
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
@@ -372,7 +372,7 @@ class Driver(Outcomes):
                 except Exception:
                     if id(observer) not in self._reported:
                         self._reported.add(id(observer))
-                        logging.getLogger("saga").exception(
+                        LOG.exception(
                             "observer %r raised on %s of saga %s; the saga goes on, and this is reported once",
                             observer,
                             type(event).__name__,

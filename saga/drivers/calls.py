@@ -9,7 +9,6 @@ What follows a call stands in both colours on purpose: a function shared by them
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from saga.context import Context, set_binding
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
+from saga.own_log import LOG
 
 __all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "clock", "make", "make_async"]
 
@@ -201,4 +201,4 @@ class Surroundings:
     def _report(self, what: Any) -> None:
         if id(what) not in self._reported:
             self._reported.add(id(what))
-            logging.getLogger("saga").exception("%r raised around a call; the call goes on, and this is reported once", what)
+            LOG.exception("%r raised around a call; the call goes on, and this is reported once", what)

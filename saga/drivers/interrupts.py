@@ -7,7 +7,6 @@ What struck a compensation whose intent is stored, and a journal that cannot be 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted
 from saga.machine import Call, Machine, State, Wait
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.failures import wait_again
+from saga.own_log import LOG
 
 if TYPE_CHECKING:
     from saga.drivers.base import CallBeside, Driver
@@ -58,9 +58,7 @@ def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
     if driver.interrupt is None:
         driver.interrupt = error
     saga_id, kind = driver.machine.saga_id, type(error).__name__
-    logging.getLogger("saga").error(
-        "saga %s stops here, and is not undone: %s struck %d times in a row", saga_id, kind, strikes
-    )
+    LOG.error("saga %s stops here, and is not undone: %s struck %d times in a row", saga_id, kind, strikes)
     raise AbandonedError(None)
 
 
@@ -110,7 +108,7 @@ def cut_short(driver: Driver, call: Call, error: BaseException) -> None:
     machine = driver.machine
     if machine.status is RUNNING:  # the recovery is not to go forward
         machine.give_up(error, driver.now())
-    logging.getLogger("saga").warning(
+    LOG.warning(
         "saga %s is left to a recovery: %s of step %r was interrupted: %r", machine.saga_id, call.phase, call.step.name, error
     )
 

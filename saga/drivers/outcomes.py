@@ -6,7 +6,6 @@ the journal has to keep of it, and the machine takes it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any, Final, Protocol
@@ -36,6 +35,7 @@ from saga.events import (
 )
 from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.own_log import LOG
 from saga.task import Done, NotDone
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
@@ -213,7 +213,7 @@ class Outcomes:
             try:
                 handler(view, step.name, error)
             except Exception:
-                logging.getLogger("saga").exception("the handler of failed compensations raised at step %r", step.name)
+                LOG.exception("the handler of failed compensations raised at step %r", step.name)
 
     def cut_off(self, call: Call, view: Context, error: Exception, elapsed: float, at: float) -> None:
         """Take that a call whose time was up has ended."""
@@ -247,7 +247,7 @@ class Outcomes:
             try:
                 act(self.machine, event)
             except ActionRefusedError as error:
-                logging.getLogger("saga").warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
+                LOG.warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""
@@ -263,7 +263,7 @@ def _leaves_doubt(step: PlannedStep, error: Any) -> bool:
     try:
         return bool(step.unknown_on(error))
     except Exception:
-        logging.getLogger("saga").exception("unknown_on of step %r raised on %s", step.name, type(error).__name__)
+        LOG.exception("unknown_on of step %r raised on %s", step.name, type(error).__name__)
         return True  # it is not known
 
 

@@ -8,7 +8,6 @@ outlived its timeout still has to be undone.
 from __future__ import annotations
 
 import heapq
-import logging
 import queue
 import threading
 from typing import Any
@@ -19,6 +18,7 @@ from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.errors import StorageError
 from saga.machine import Call, Merge
+from saga.own_log import LOG
 
 __all__ = ["Execution"]
 
@@ -149,7 +149,7 @@ class Execution(Driver):
                 self.advance(wait=True)
         except StorageError as error:
             self.unstored = error
-            logging.getLogger("saga").error("saga %s is left to a recovery: %s", self.machine.saga_id, error, exc_info=error)
+            LOG.error("saga %s is left to a recovery: %s", self.machine.saga_id, error, exc_info=error)
         finally:
             self.ended.set()
 

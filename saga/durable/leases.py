@@ -6,7 +6,6 @@ that ended it, is given back.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import socket
@@ -17,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from saga.own_log import LOG
 from saga.storage.protocol import Lease, Store
 
 __all__ = ["Holder", "Keeper", "keeper_of", "owner"]
@@ -129,7 +129,7 @@ class Keeper:
 
     def _leave(self, one: _Held) -> None:
         if not one.waits:
-            logging.getLogger("saga").error("saga %s is left to a recovery: nobody runs it any more", one.lease.saga_id)
+            LOG.error("saga %s is left to a recovery: nobody runs it any more", one.lease.saga_id)
         self.give_back(one.lease, untried=one.waits)
 
     def _renew(self, store: Store, held: list[_Held], seconds: float) -> None:
@@ -137,7 +137,7 @@ class Keeper:
             beats = {beat.saga_id: beat.mail for beat in store.renew(held[0].lease.owner, [one.lease for one in held], seconds)}
         except BaseException as error:  # of a store with a fault, too: nobody else would renew them
             # The leases last for two more beats; whoever loses one finds out at its next write.
-            logging.getLogger("saga").warning("leases could not be renewed: %s", error)
+            LOG.warning("leases could not be renewed: %s", error)
             return
         for one in held:
             mail, holder = beats.get(one.lease.saga_id), one.holder()

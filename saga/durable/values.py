@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from dataclasses import MISSING, fields, is_dataclass
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
@@ -18,6 +17,7 @@ from saga.context import Context
 from saga.durable.codec import Codec
 from saga.durable.entries import Recorded, changes_text, start_text
 from saga.errors import EncodingError
+from saga.own_log import LOG
 
 __all__ = [
     "apply_changes",
@@ -60,9 +60,7 @@ def encode_changes(codec: Codec, view: Context) -> str:
         return _changes(codec, view)
     except EncodingError as error:
         _revert(codec, view)
-        logging.getLogger("saga").warning(
-            "changes to the context of saga %s are taken back: %s", view.__binding__.saga_id, error
-        )
+        LOG.warning("changes to the context of saga %s are taken back: %s", view.__binding__.saga_id, error)
         return ""
 
 

@@ -6,7 +6,7 @@ pickled.
 
 from saga.result.carried import NotPickled
 from saga.result.history import CompensationError, StepRecord, fold_history
-from saga.result.report import error_line, told_besides
+from saga.result.report import error_line, told_besides, tracebacks
 from saga.result.snapshot import SagaResult, failure_of, ok
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "fold_history",
     "ok",
     "told_besides",
+    "tracebacks",
 ]

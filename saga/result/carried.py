@@ -14,7 +14,8 @@ from typing import Any
 from saga.content import ATOMS
 from saga.context import Context
 from saga.plain import printed_name, text_of
-from saga.recorded import made_again, makes_itself, remember_traceback, stored_name, taken_apart, traceback_of
+from saga.recorded import made_again, makes_itself, remember_traceback, stored_name, taken_apart
+from saga.result.report import tracebacks
 
 __all__ = ["Carrier", "NotPickled"]
 
@@ -103,7 +104,7 @@ def _value(data: bytes | None, kind: str) -> Any:
 def _of_error(error: BaseException) -> _Pickled:
     parts = None if makes_itself(type(error)) else taken_apart(error)
     data = _dumped(error if parts is None else (type(error), *parts))
-    return _Pickled(_error, data, stored_name(type(error)), text_of(error), traceback_of(error))
+    return _Pickled(_error, data, stored_name(type(error)), text_of(error), tracebacks(error))
 
 
 def _error(data: bytes | None, kind: str, text: str, trace: str) -> BaseException:

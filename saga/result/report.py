@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 from saga.errors import RecordedError, SagaExecutionException
 from saga.events import CompensationFailed, Effect, Status, StepFailed, StepStatus, StepTimedOut, VerificationFailed
 from saga.machine import choices
-from saga.plain import one_line, shortened, text_of
+from saga.plain import one_line, printed_name, shortened, text_of
 from saga.recorded import recalled
 from saga.result.history import StepRecord
 
 if TYPE_CHECKING:
     from saga.result.snapshot import SagaResult
 
-__all__ = ["error_line", "headline", "report", "summary", "told_besides"]
+__all__ = ["error_line", "headline", "report", "summary", "told_besides", "tracebacks"]
 
 _LONGEST: Final = 500  # characters of an error's text within a line
 _ROWS: Final = 50  # of a summary's table; runs of steps that are alike are counted where it has more
@@ -205,6 +205,11 @@ def report(result: SagaResult) -> str:
     return "\n\n".join([summary(result, most=len(result.history)), *parts])
 
 
+def tracebacks(error: BaseException) -> str:
+    """Return an exception's traceback, those of its causes, and of a saga's failure all that failed there; each once."""
+    return "\n".join(_story(error, {})) + "\n"
+
+
 def _failures(result: SagaResult) -> Iterator[tuple[str, BaseException]]:
     """Yield every error of an execution, what it gave up for first, with what it is told under."""
     if result.error is not None:
@@ -263,6 +268,6 @@ def _lines_of(error: BaseException) -> list[str]:
         text = recalled(error)
         if text is None:
             text = "".join(traceback.format_exception(error, chain=isinstance(error, BaseExceptionGroup)))
-    except Exception:  # what it is made of is a user's
-        text = ""
+    except Exception as failure:  # what it is made of is a user's
+        text = f"<no traceback: formatting it raised {printed_name(type(failure))}>"
     return [one_line(line) for line in text.rstrip().split("\n")] if text.strip() else [error_line(error)]

@@ -53,13 +53,14 @@ ROOMS: Final[dict[str, set[str]]] = {
     "machine": {"errors", "events", "flow", "lost_answers", "names", "policy", "task"},
     # what is told
     "plain": set(),
+    "own_log": {"plain"},
     "recorded": {"errors", "plain"},
     "result": {"content", "context", "errors", "events", "machine", "plain", "policy", "recorded", "task"},
     "definition": {"context", "errors", "events", "machine", "names"},
     # what acts: a driver knows its journal as a Protocol
-    "drivers": _INSIDE,
+    "drivers": _INSIDE | {"own_log"},
     "storage": {"errors", "names"},
-    "durable": _INSIDE | {"drivers", "storage"},
+    "durable": _INSIDE | {"own_log", "drivers", "storage"},
     "diagram": _INSIDE,
     "shown_keys": {"errors", "names", "plain"},
     "logging": {"errors", "events", "plain", "shown_keys"},
@@ -67,7 +68,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "declared": _INSIDE | {"storage"},
     "saga": _INSIDE | {"declared", "drivers", "durable", "storage", "diagram"},
     "transaction": _INSIDE | {"drivers", "durable", "storage", "saga"},
-    "recovery": _INSIDE | {"drivers", "durable", "storage", "transaction"},
+    "recovery": _INSIDE | {"own_log", "drivers", "durable", "storage", "transaction"},
     "operations": _INSIDE | {"durable", "storage"},
     "__init__": _INSIDE | {"saga", "transaction"},
 }
@@ -136,6 +137,15 @@ def test_imports_point_inward(path: Path) -> None:
             assert top in STANDARD or top in allowed, f"{place}, which is not of the standard library"
             assert top != "time" or room in CLOCKS, f"{place}: times come into {room}, it reads no clock"
             assert room not in PURE or top not in _ACTING, f"{place}: nothing runs in {room}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if room_of(path) not in ("logging", "own_log")], ids=lambda path: path.name
+)
+def test_lines_of_the_packages_own_are_written_in_one_way(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)]
+    loggers = [node.lineno for node in calls if node.attr in ("getLogger", "warn", "print_exc")]
+    assert not loggers, f"{path.relative_to(HOUSE.parent)}:{loggers} writes what may be several lines; use saga.own_log.LOG"
 
 
 def test_no_room_imports_one_that_imports_it() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from saga.durable.codec.refusals import brief
 from saga.errors import EncodingError, RecordedError
 from saga.plain import TEXT_CHARACTERS, text_of
-from saga.recorded import made_again, plain_parts, stored_name, traceback_of
+from saga.recorded import made_again, plain_parts, stored_name
+from saga.result import tracebacks
 
 __all__ = ["decode_error", "encode_error"]
 
@@ -25,7 +26,7 @@ def encode_error(error: BaseException) -> dict[str, Any]:
         kind, text = error.type_name, error.text
     else:
         kind, text = stored_name(type(error)), text_of(error)
-    trace = traceback_of(error)
+    trace = error.traceback_text if isinstance(error, RecordedError) else tracebacks(error)
     if len(trace) > TEXT_CHARACTERS:
         trace = f"[...]\n{trace[-TEXT_CHARACTERS:]}"
     try:

@@ -165,7 +165,7 @@ def test_recording_an_error_never_fails(monkeypatch: pytest.MonkeyPatch) -> None
     assert encode_error(odd)["notes"] == []
     odd.__notes__ = [Silent()]  # type: ignore[list-item]
     assert encode_error(odd)["notes"] == [f"<{HERE}.Silent whose str() raised ValueError>"]
-    monkeypatch.setattr("traceback.format_exception", raising)
+    monkeypatch.setattr("traceback.format_exception", lambda *given, **more: raising(given))
     assert encode_error(odd)["traceback"] == "<no traceback: formatting it raised ValueError>\n"
 
 
