@@ -6,7 +6,8 @@ Whatever stands in a line is written as :mod:`saga.plain` writes it.
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from functools import partialmethod
+from typing import Final
 
 from saga.plain import one_line, repr_of
 
@@ -26,10 +27,18 @@ class _Shown:
         return one_line(repr_of(self._value))
 
 
-class _OwnLog(logging.LoggerAdapter[logging.Logger]):
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        kwargs.setdefault("stacklevel", 2)  # who calls this
-        super().log(level, msg, *(arg if type(arg) in (int, float) else _Shown(arg) for arg in args), **kwargs)
+class _OwnLog:
+    def log(self, level: int, text: str, *args: object, exc_info: BaseException | bool | None = None) -> None:
+        """Write a line, with ``args`` in it."""
+        shown = (arg if type(arg) in (int, float) else _Shown(arg) for arg in args)
+        # Asked for here, because importing this package makes no logger; the line is that of whoever calls this.
+        logging.getLogger("saga").log(level, text, *shown, exc_info=exc_info, stacklevel=2)
+
+    info = partialmethod(log, logging.INFO)
+    warning = partialmethod(log, logging.WARNING)
+    error = partialmethod(log, logging.ERROR)
+    critical = partialmethod(log, logging.CRITICAL)
+    exception = partialmethod(log, logging.ERROR, exc_info=True)
 
 
-LOG: Final = _OwnLog(logging.getLogger("saga"), {})
+LOG: Final = _OwnLog()

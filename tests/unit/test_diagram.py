@@ -423,7 +423,14 @@ def test_a_sequence_diagram_is_made_of_known_lines_whatever_the_names_are(make: 
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("end", "#101;#110;#100;"), ("1. a", "#49;#46; a"), ("a--b", "a#45;#45;b"), (" ", "#32;")]
+    ("text", "shown"),
+    [
+        ("end", "#101;#110;#100;"),
+        ("1. a", "#49;#46; a"),
+        ("a--b", "a#45;#45;b"),
+        (" ", "#32;"),
+        ("redirection LR", "re#100;#105;#114;#101;#99;#116;#105;#111;#110; LR"),
+    ],
 )
 def test_what_mermaid_would_take_for_its_own_is_escaped(text: str, shown: str) -> None:
     assert escaped(text) == shown

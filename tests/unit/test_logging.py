@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -220,6 +223,157 @@ def test_a_masked_value_is_never_turned_into_text(caplog: pytest.LogCaptureFixtu
     info = ExecutionInfo("s", "1", Context(card=Secret()))
     SagaLogger(show=["card"], mask=["card"])(e.SagaCompleted(1.0), info)
     assert lines(caplog) == ["saga completed saga=s id=1 status=completed context.card=***"]
+
+
+class Address:
+    street = "Main Street 1"
+
+    @property
+    def city(self) -> str:
+        raise RuntimeError("not bound to a session")
+
+
+@dataclass
+class Customer:
+    name: str
+    card: dict[str, str]
+
+
+ORDER = Context(
+    order={"id": "A1", "card": {"number": "4242", "kind": "debit"}},
+    lines=[{"sku": "apple", "price": 3}, {"sku": "pear", "price": 4}],
+    customer=Customer("Ann", {"number": "4242"}),
+    address=Address(),
+    card="4242",
+)
+
+
+@pytest.mark.parametrize(
+    ("show", "mask", "written"),
+    [
+        (["order.id"], [], "context.order.id=A1"),
+        (["order.card.kind"], [], "context.order.card.kind=debit"),
+        (["address.street"], [], 'context.address.street="Main Street 1"'),
+        (["address.city"], [], 'context.address.city="<city raised RuntimeError>"'),
+        (["customer.name"], [], "context.customer.name=Ann"),
+        (["absent", "order.absent", "card.absent"], [], ""),
+        (["card"], ["card"], "context.card=***"),
+        (["order.id"], ["order"], "context.order.id=***"),
+        (["order.card.number"], ["order.card"], "context.order.card.number=***"),
+        (["order"], ["order.card"], "context.order=\"{'id': 'A1', 'card': '***'}\""),
+        (["order"], ["order.card.number"], "context.order=\"{'id': 'A1', 'card': {'number': '***', 'kind': 'debit'}}\""),
+        (["order.card"], ["order.card.number"], "context.order.card=\"{'number': '***', 'kind': 'debit'}\""),
+        (["lines"], ["lines.price"], "context.lines=\"[{'sku': 'apple', 'price': '***'}, {'sku': 'pear', 'price': '***'}]\""),
+        (["customer"], ["customer.card"], "context.customer=\"{'name': 'Ann', 'card': '***'}\""),
+    ],
+)
+def test_keys_within_values_are_shown_and_hidden(
+    caplog: pytest.LogCaptureFixture, show: list[str], mask: list[str], written: str
+) -> None:
+    SagaLogger(show=show, mask=mask)(e.SagaCompleted(1.0), ExecutionInfo("s", "1", ORDER))
+    assert lines(caplog) == [f"saga completed saga=s id=1 status=completed {written}".strip()]
+    assert not mask or "4242" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("show", "mask"),
+    [
+        (["order"], ["order.crad"]),
+        (["order"], ["order.card.nummer"]),
+        (["card"], ["card.number"]),
+        (["customer"], ["customer.crad"]),
+        (["address"], ["address.street"]),
+    ],
+)
+def test_what_a_mask_does_not_find_is_hidden_with_all_that_is_there_and_said_once(
+    caplog: pytest.LogCaptureFixture, show: list[str], mask: list[str]
+) -> None:
+    logger = SagaLogger(show=show, mask=mask)
+    for _ in range(2):
+        logger(e.SagaCompleted(1.0), ExecutionInfo("s", "1", ORDER))
+    line = f"saga completed saga=s id=1 status=completed context.{show[0]}=***"
+    said = f"SagaLogger: mask {mask[0]!r} is not found in context.{show[0]}, so all of that is hidden"
+    assert lines(caplog) == [said, line, line]
+
+
+@pytest.mark.parametrize(
+    ("show", "mask", "near"),
+    [
+        (["card"], ["crad"], "'card'"),
+        ([], ["card"], "nothing"),
+        (["order.id"], ["order.card"], "order.id"),
+        (["orders"], ["order.card"], ""),
+    ],
+)
+def test_a_mask_that_hides_nothing_is_refused(show: list[str], mask: list[str], near: str) -> None:
+    with pytest.raises(SagaDefinitionError, match=rf"mask has '{mask[0]}', which hides nothing.*{near}"):
+        SagaLogger(show=show, mask=mask)
+
+
+@pytest.mark.parametrize("given", [object(), 5, None, SagaLogger, logging.Logger, print])
+def test_what_is_no_logger_is_refused(given: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match=r"which is no logger of the standard library; give logging\.getLogger"):
+        SagaLogger(given)
+
+
+def test_an_adapter_is_a_logger(caplog: pytest.LogCaptureFixture) -> None:
+    SagaLogger(logging.LoggerAdapter(logging.getLogger("saga"), {}))(e.SagaCompleted(1.0), INFO)  # type: ignore[arg-type]
+    assert lines(caplog) == ["saga completed saga=place-order id=a1 status=completed"]
+
+
+@pytest.mark.parametrize(("event", "level", "line"), LINES, ids=lambda value: type(value).__name__)
+def test_a_record_has_fields_and_a_template_of_its_saga(
+    caplog: pytest.LogCaptureFixture, event: e.Event, level: str, line: str
+) -> None:
+    SagaLogger()(event, INFO)
+    (record,) = caplog.records
+    fields: Any = vars(record)
+    assert (fields["saga"], fields["saga_id"]) == ("place-order", "a1")
+    assert record.msg.startswith(f"{fields['saga_event']} saga=place-order id=%s")
+    for name in ("step", "attempt", "reason", "owner", "epoch", "why", "who"):
+        assert fields.get(f"saga_{name}") == getattr(event, name, None)
+    error = getattr(event, "error", None)
+    assert fields.get("saga_error") == (repr(error) if error is not None else None)
+    if hasattr(event, "elapsed"):
+        assert fields["saga_elapsed_ms"] == event.elapsed * 1000
+    pickle.dumps({name: value for name, value in fields.items() if name.startswith("saga")})
+
+
+def test_a_field_has_the_value_itself_and_a_line_never_breaks_its_template(caplog: pytest.LogCaptureFixture) -> None:
+    info = ExecutionInfo("50 %s\n", "1\n2", Context({"a%d b": "x y", "n": 5}))
+    SagaLogger(show=["a%d b", "n"])(e.SagaCompleted(1.0), info)
+    (record,) = caplog.records
+    assert record.getMessage() == ('saga completed saga="50 %s\\n" id="1\\n2" status=completed context.a%d b="x y" context.n=5')
+    fields: Any = vars(record)
+    assert (fields["saga"], fields["saga_id"]) == ("50 %s\n", "1\n2")
+    assert (fields["saga_context.a%d b"], fields["saga_context.n"]) == ("x y", 5)
+
+
+def test_a_value_whose_text_cannot_be_made_costs_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    info = ExecutionInfo("s", "1", ORDER)
+    logger = SagaLogger(show=["address"])
+
+    def raising(self: object) -> str:
+        raise RuntimeError
+
+    Address.__str__ = raising  # type: ignore[method-assign]
+    logger(e.SagaStuck("why", 1.0), info)
+    (line,) = lines(caplog)
+    assert line.startswith("saga stuck saga=s id=1 status=stuck reason=why context.address=")
+    assert "whose str() raised RuntimeError" in line
+
+
+def test_a_method_that_is_replaced_on_the_object_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ERROR
+
+    for level in (logging.DEBUG, logging.CRITICAL + 1):
+        caplog.set_level(level, "saga")
+        logger = SagaLogger()
+        with patch.object(logger, "step_failed") as patched:
+            Saga("s", logger=logger).add_task(step(fail)).try_execute()
+        assert patched.call_count == 1
+    assert not logger.listening()
 
 
 @pytest.mark.parametrize("parameter", ["show", "mask"])

@@ -131,8 +131,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "nobody is told that an interrupted compensation is left to a recovery",
-        '    logging.getLogger("saga").warning(\n        "saga %s is left',
-        '    logging.getLogger("saga").debug(\n        "saga %s is left',
+        '    LOG.warning(\n        "saga %s is left',
+        '    LOG.info(\n        "saga %s is left',
         UNDO + " -k it_is_raised_at_once",
     ),
     Mutant(

@@ -125,8 +125,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "what a failing step leaves stays in the context",
-        "        _revert(codec, view)\n        logging",
-        "        logging",
+        "        _revert(codec, view)\n        LOG",
+        "        LOG",
         VALUES + " -k what_a_failing_step_leaves_that_cannot_be_stored",
     ),
     Mutant(
@@ -240,7 +240,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "a failing heartbeat ends all",
-        '            logging.getLogger("saga").warning("leases could not be renewed: %s", error)\n            return',
+        '            LOG.warning("leases could not be renewed: %s", error)\n            return',
         "            raise",
         LEASES + " -k heartbeats_that_fail_are_tried_again",
     ),

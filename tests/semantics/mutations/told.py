@@ -1,0 +1,185 @@
+"""What is told broken: texts that leave, errors that are made again, results that are pickled, reports, log records."""
+
+from __future__ import annotations
+
+from . import START_ONCE, Mutant
+
+__all__ = ["OF_WHAT_IS_TOLD"]
+
+UNIT = "tests/unit/test_"
+CODEC_ERRORS = "tests/unit/codec/test_errors"
+
+OF_WHAT_IS_TOLD = [
+    # -- one line -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "a text leaves as it is",
+        'return text if text.isprintable() else "".join(map(_shown, text))',
+        "return text",
+        UNIT + "hostile_texts",
+    ),
+    Mutant(
+        "only line breaks are escaped",
+        'return text if text.isprintable() else "".join(map(_shown, text))',
+        'return text.replace("\\n", "\\\\n")',
+        UNIT + "plain -k no_character",
+    ),
+    Mutant(
+        "whatever raises in a text costs what it is in",
+        "    try:\n        return str.__str__(str(value))[:TEXT_CHARACTERS]\n    except Exception as error:\n",
+        "    try:\n        return str.__str__(str(value))[:TEXT_CHARACTERS]\n    except ImportError as error:\n",
+        UNIT + "plain -k whatever_an_object",
+    ),
+    Mutant(
+        "the package's own lines have texts as they are",
+        "        return one_line(self._value)\n",
+        "        return str(self._value)\n",
+        UNIT + "plain -k own_lines",
+    ),
+    Mutant(
+        "a timeline has values as they are",
+        "    text = one_line(value if isinstance(value, str) else json.dumps(value))\n",
+        "    text = value if isinstance(value, str) else json.dumps(value)\n",
+        UNIT + "hostile_texts -k timeline",
+    ),
+    Mutant(
+        "a timeline cuts the reason",
+        ' or key in ("reason", "why")',
+        "",
+        UNIT + "report -k recovery_gave_up",
+    ),
+    Mutant(
+        "a word of a label turns the picture",
+        r"|direction(?=\s)",
+        "",
+        UNIT + "diagram -k mermaid_would",
+    ),
+    # -- reports ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a cause is told again",
+        "        if id(following) in told:\n",
+        "        if False:\n",
+        UNIT + "report -k circle",
+    ),
+    Mutant(
+        "an error is told again where another step had it",
+        "        if id(error) not in told:\n            titles",
+        "        if True:\n            titles",
+        UNIT + "report -k every_traceback",
+    ),
+    Mutant(
+        "only the first failure has its traceback",
+        "    for event in result.events:\n        if isinstance(event, StepFailed | StepTimedOut):\n            title",
+        "    for event in ():\n        if isinstance(event, StepFailed | StepTimedOut):\n            title",
+        UNIT + "report -k every_traceback",
+    ),
+    Mutant(
+        "what failed in a saga within is told by its cause alone",
+        "        if inner is not None:\n            for title, failure",
+        "        if False:\n            for title, failure",
+        UNIT + "report -k every_traceback",
+    ),
+    Mutant(
+        "each saga around a saga says all that the inner one says",
+        "_headline(inner, _first_error(inner)) if inner is not None",
+        "headline(inner) if inner is not None",
+        UNIT + "report -k add_as_much",
+    ),
+    Mutant(
+        "a stuck saga counts the attempts of execute",
+        "{_tried(record.compensation_attempts)}",
+        "{_tried(record.attempts)}",
+        UNIT + "report -k stuck_saga",
+    ),
+    Mutant(
+        "a person is offered what does not fit",
+        "            check(action, None, standing)\n            fitting",
+        "            fitting",
+        UNIT + "report -k what_fits",
+    ),
+    # -- in another process -------------------------------------------------------------------------------------------
+    Mutant(
+        "a value that cannot be pickled costs the result",
+        "    except Exception:  # a user's __reduce__ may raise anything\n        return None\n",
+        "    except ImportError:  # a user's __reduce__ may raise anything\n        return None\n",
+        UNIT + "carried -k failure_is",
+    ),
+    Mutant(
+        "a value that cannot be read again costs the result",
+        "    except Exception:  # its class is not here, or its __setstate__ raised\n",
+        "    except ImportError:  # its class is not here, or its __setstate__ raised\n",
+        UNIT + "carried -k result_says",
+    ),
+    Mutant(
+        "what was one error is several afterwards",
+        "        if id(value) not in self._known:\n",
+        "        if True:\n",
+        UNIT + "carried -k keeps_its_class",
+    ),
+    Mutant(
+        "a failure's text is all that is pickled of it",
+        "        super().__init__(message)\n        self.message = message\n        self.result = result\n",
+        "        super().__init__()\n        self.message = message\n        self.result = result\n",
+        UNIT + "carried -k failure_is",
+    ),
+    Mutant(
+        "an error of another text counts as made again",
+        "    if error is None or text_of(error) != text:\n",
+        "    if error is None:\n",
+        CODEC_ERRORS + " -k cannot_be_made",
+    ),
+    Mutant(
+        "an error is made again by its class's own __init__",
+        "    if makes_itself(cls):\n        error: Any",
+        "    if True:\n        error: Any",
+        CODEC_ERRORS + " -k plain_values",
+    ),
+    Mutant(
+        "an error is made again without its attributes",
+        "    attributes_of(error).update(attributes)\n",
+        "",
+        CODEC_ERRORS + " -k plain_values",
+    ),
+    Mutant(
+        "no error is made again",
+        '    parts = (recorded["args"], recorded["attributes"]) if "args" in recorded else None\n',
+        "    parts = None\n",
+        START_ONCE + " -k fails_again",
+    ),
+    # -- records and tasks --------------------------------------------------------------------------------------------
+    Mutant(
+        "a mask that hides nothing is taken",
+        "            if not any(path == key or _is_within(path, key) or _is_within(key, path) for key in self.show):\n",
+        "            if False:\n",
+        UNIT + "logging -k hides_nothing",
+    ),
+    Mutant(
+        "a mask that is not found lets the value through",
+        "                    yield key, HIDDEN, path\n",
+        "                    yield key, value, path\n",
+        UNIT + "logging -k does_not_find",
+    ),
+    Mutant(
+        "a saga's name is no part of its records' template",
+        '_literal(f"{message} saga={_quoted(info.saga)}")',
+        "_literal(message)",
+        UNIT + "logging -k fields_and_a_template",
+    ),
+    Mutant(
+        "a method replaced on a logger is not called",
+        "        getattr(self, _METHODS[type(event)])(event, info)\n",
+        "        getattr(type(self), _METHODS[type(event)])(self, event, info)\n",
+        UNIT + "logging -k replaced_on_the_object",
+    ),
+    Mutant(
+        "the failed task is what calls the user's",
+        "self._plan.by_name[name].inner_task\n",
+        "self._plan.by_name[name].task\n",
+        "tests/frontdoors/test_failed_task -k that_was_added",
+    ),
+    Mutant(
+        "what a resolver makes in a branch is not known outside",
+        "        twin.made = self.made = {} if self.made is None else self.made\n",
+        "",
+        "tests/frontdoors/test_failed_task -k made_of_it",
+    ),
+]
