@@ -47,8 +47,9 @@ def parameters_of(conninfo: str) -> dict[str, Any]:
 
     :raises StorageError: it is none. No text of it is in the error: it may be the password's.
     """
-    with suppress(psycopg.Error, TypeError, ValueError):  # which would be the context of what is raised within an except
-        return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)
+    with suppress(psycopg.Error, ValueError):  # which would be the context of what is raised within an except
+        if isinstance(conninfo, str):
+            return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)
     raise StorageError(
         "PostgresStore: conninfo is no connection string of libpq's; write postgresql://user:password@host:port/database, "
         "with urllib.parse.quote(..., safe='') of user and password"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +66,9 @@ def _names(schema: str | None, prefix: str) -> dict[str, str]:
 
     :raises ValueError: a name is not a plain identifier.
     """
-    for name in (schema, prefix):
-        # Room is left for "_listed_by_name" within PostgreSQL's 63 bytes.
-        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,46}", name):
-            raise ValueError(f"a schema or prefix has up to 47 letters, digits and underscores, unlike {name!r}")
+    if schema is not None:
+        rules.check_table_name("schema", schema)
+    rules.check_table_name("prefix", prefix)
     where = f'"{schema}".' if schema else ""
     tables = {"saga": prefix} | {table: f"{prefix}_{table}" for table in ("journal", "inbox", "schema")}
     return {table: f'{where}"{name}"' for table, name in tables.items()}

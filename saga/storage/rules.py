@@ -7,6 +7,7 @@ import binascii
 import inspect
 import json
 import math
+import re
 from collections.abc import Collection, Sequence
 
 from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
@@ -113,6 +114,15 @@ def check_new(new: NewExecution, owner: str, lease_seconds: float) -> str:
         if fault := _fault(text, empty=key in others):
             raise StorageError(f"{key} {fault}: {text!r}")
     return status
+
+
+def check_table_name(parameter: str, name: object) -> None:
+    """Check what tables, or the schema they are in, are called after. Room is left within the 63 bytes that names have.
+
+    :raises ValueError: it is no plain name.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,46}", name):
+        raise ValueError(f"{parameter} must be up to 47 letters, digits and underscores, not {name!r}")
 
 
 def check_clock(clock: object) -> None:

@@ -42,6 +42,7 @@ class SQLAlchemyStore(Store):
         self._patience = patience
         self._closed = False
         self._pid = os.getpid()
+        rules.check_table_name("prefix", prefix)
         self._engine = engine_of(url, options)
         self._place = place_of(self._engine)
         fault: Exception | None = None

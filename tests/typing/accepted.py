@@ -145,6 +145,22 @@ class PlaceOrder(Saga):
     pass
 
 
+class DeclaredOrder(Saga):
+    name = "place-order"
+    version = "2"
+    flow = step(lambda: 1)
+    store = "orders.db"
+    timeout = 60.0
+    lease = 5
+    logger = SagaLogger()
+    observers = (SagaLogger(),)
+    compatible_with = "1", "2"
+    unknown_on = ValueError
+    stop_on_compensation_failure = True
+
+    def on_compensation_failure(self, context: Context, name: str, error: BaseException) -> None: ...
+
+
 def on_failure(context: Context, name: str, error: BaseException) -> None: ...
 
 

@@ -101,8 +101,8 @@ OF_FACADE = [
     ),
     Mutant(
         "what libpq says of a password is in the error",
-        "        return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)\n    raise StorageError(",
-        "        return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)\n    raise StorageError(conninfo +",
+        "    return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)\n    raise StorageError(",
+        "    return CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)\n    raise StorageError(conninfo +",
         NO_STORE + " -k that_cannot_be_reached",
     ),
     Mutant(
