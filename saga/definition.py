@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
-from saga.machine import Machine, Plan, PlannedStep, check_timeout
+from saga.machine import Machine, Plan, PlannedStep
 from saga.names import checked_name, several
+from saga.policy import check_timeout
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec

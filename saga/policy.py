@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -24,6 +25,7 @@ __all__ = [
     "Retry",
     "Skip",
     "UnknownOn",
+    "check_timeout",
     "checked_unknown_on",
     "unknown_on",
 ]
@@ -123,9 +125,25 @@ def is_seconds(value: object) -> bool:
         return False
 
 
+def check_timeout(seconds: Any, where: str, *, needed: bool = False) -> None:
+    """Refuse anything but a positive, finite number of seconds, or, where it is not needed, ``None``.
+
+    :raises SagaDefinitionError: with ``where`` in the text.
+    """
+    if seconds is None and not needed:
+        return
+    if not is_seconds(seconds) or seconds == 0:
+        hint = f"give seconds as a number above 0{_of(seconds)}{'' if needed else ', or None for no limit'}"
+        raise SagaDefinitionError(f"{where} is {seconds!r}; {hint}")
+
+
+def _of(given: Any) -> str:
+    return ": .total_seconds() of it" if isinstance(given, timedelta) else ""
+
+
 def _check_seconds(owner: str, name: str, value: float) -> None:
     if not is_seconds(value):
-        raise SagaDefinitionError(f"{owner}: {name} is {value!r}; give seconds as a finite number of 0 or more")
+        raise SagaDefinitionError(f"{owner}: {name} is {value!r}; give seconds as a finite number of 0 or more{_of(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +166,8 @@ class ExponentialBackoff:
         _check_seconds("ExponentialBackoff", "initial", self.initial)
         _check_seconds("ExponentialBackoff", "factor", self.factor)
         _check_seconds("ExponentialBackoff", "cap", self.cap)
+        if not isinstance(self.jitter, bool):
+            raise SagaDefinitionError(f"ExponentialBackoff: jitter is {self.jitter!r}; give a bool")
         if self.factor < 1:
             raise SagaDefinitionError(f"ExponentialBackoff: factor is {self.factor!r}; give 1 or more")
 
@@ -179,17 +199,17 @@ class Retry:
             raise SagaDefinitionError(f"Retry: max_attempts is {self.max_attempts!r}; give a whole number of 1 or more")
         if isinstance(self.backoff, (int, float)):
             _check_seconds("Retry", "backoff", self.backoff)
-        elif not isinstance(self.backoff, Backoff):
+        elif isinstance(self.backoff, type | Retry) or not callable(getattr(self.backoff, "delay", None)):
             raise SagaDefinitionError(
-                f"Retry: backoff is {self.backoff!r}; give seconds, ExponentialBackoff or an object with "
+                f"Retry: backoff is {self.backoff!r}; give seconds{_of(self.backoff)}, ExponentialBackoff or an object with "
                 "delay(attempt, fraction)"
             )
         kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise SagaDefinitionError(
-                    f"Retry: retry_on has {kind!r}; give Exception classes (an interrupt such as KeyboardInterrupt is "
-                    "never retried)"
+                    f"Retry: retry_on has {kind!r}; give Exception classes (an interrupt such as "
+                    "KeyboardInterrupt is never retried)"
                 )
         object.__setattr__(self, "retry_on", kinds)
         if not isinstance(self.then, OnError):

@@ -23,10 +23,10 @@ from saga.durable.rebuild import codec_of, take_up
 from saga.durable.shared_commits import commit_each
 from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.events import SagaStuck
-from saga.machine import Machine, Plan, check_timeout
+from saga.machine import Machine, Plan
 from saga.names import checked_name, several
 from saga.own_log import LOG
-from saga.policy import Backoff, ExponentialBackoff, Retry
+from saga.policy import Backoff, ExponentialBackoff, Retry, check_timeout
 from saga.result import SagaResult
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution

@@ -136,13 +136,12 @@ class Transaction:
     # -- steps --------------------------------------------------------------------------------------------------------
 
     @overload
-    def step(self, action: Task[T] | type[Task[T]], /, *, name: str | None = None, **policies: Unpack[Policies]) -> T: ...
+    def step(self, action: Task[T] | type[Task[T]], *, name: str | None = None, **policies: Unpack[Policies]) -> T: ...
     @overload
     def step(
         self,
         action: Callable[..., T],
         compensate: Callable[..., Any] | None = None,
-        /,
         *,
         verify: Callable[..., Any] | None = None,
         name: str | None = None,
@@ -152,7 +151,7 @@ class Transaction:
         compensate_kwargs: Mapping[str, Any] | None = None,
         **policies: Unpack[Policies],
     ) -> T: ...
-    def step(self, action: Any, compensate: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    def step(self, action: Any, compensate: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Execute a step now and return its result. Parameters as :func:`saga.step`'s.
 
         :raises SagaExecutionException: it failed for good; everything before it is undone already.
@@ -162,14 +161,13 @@ class Transaction:
 
     @overload
     def astep(
-        self, action: Task[T] | type[Task[T]], /, *, name: str | None = None, **policies: Unpack[Policies]
+        self, action: Task[T] | type[Task[T]], *, name: str | None = None, **policies: Unpack[Policies]
     ) -> Awaitable[T]: ...
     @overload
     def astep(
         self,
         action: Callable[..., Awaitable[T]],
         compensate: Callable[..., Any] | None = None,
-        /,
         *,
         verify: Callable[..., Any] | None = None,
         name: str | None = None,
@@ -184,7 +182,6 @@ class Transaction:
         self,
         action: Callable[..., T],
         compensate: Callable[..., Any] | None = None,
-        /,
         *,
         verify: Callable[..., Any] | None = None,
         name: str | None = None,
@@ -194,7 +191,7 @@ class Transaction:
         compensate_kwargs: Mapping[str, Any] | None = None,
         **policies: Unpack[Policies],
     ) -> Awaitable[T]: ...
-    def astep(self, action: Any, compensate: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    def astep(self, action: Any, compensate: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Execute a step in an ``async with`` block; await it for its result. As :meth:`step`."""
         return self._arun(self._made(action, compensate, name, options))
 

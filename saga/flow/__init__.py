@@ -6,7 +6,8 @@ Compiling a flow is :mod:`saga.machine.compile`'s work.
 from saga.flow.build import FlowLike, as_flow, fallback, parallel, receive, sequence, step, timer
 from saga.flow.functions import FunctionTask
 from saga.flow.methods import MethodStep, bind, saga_step
-from saga.flow.nodes import POLICIES, Fallback, Flow, Parallel, Pause, PauseTask, Policies, Sequence, Step
+from saga.flow.nodes import Fallback, Flow, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.policies import POLICIES, Policies
 from saga.flow.wrapped import Breaker
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import Any, Protocol, Unpack
@@ -11,10 +11,11 @@ from saga.composing import operators
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name
 from saga.flow.methods import MethodStep
-from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Policies, Sequence, Step, check_policies
+from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Sequence, Step
+from saga.flow.policies import Policies, check_policies
 from saga.flow.wrapped import Breaker
 from saga.names import checked_name
-from saga.policy import Compensate, InDoubt, OnError, Retry, is_seconds
+from saga.policy import Compensate, InDoubt, OnError, Retry, check_timeout
 from saga.task import Task
 
 __all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "receive", "sequence", "step", "timer"]
@@ -38,7 +39,13 @@ def parallel(*flows: FlowLike, compensate_together: bool = False) -> Parallel:
     """Return the flows at the same time, each in a thread of its own and with its own view of the context.
 
     :param compensate_together: undo the branches at the same time too, each in reverse order.
+    :raises SagaDefinitionError: one is no flow, or all are given as one list.
     """
+    if len(flows) == 1 and isinstance(flows[0], list | tuple):
+        kind = type(flows[0]).__name__
+        raise SagaDefinitionError(f"parallel(): one {kind} is a sequence; give the branches themselves, as parallel(*branches)")
+    if not isinstance(compensate_together, bool):
+        raise SagaDefinitionError(f"parallel(): compensate_together is {compensate_together!r}; give a bool")
     return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), compensate_together)
 
 
@@ -65,11 +72,11 @@ def fallback(
     if not isinstance(first, Step | MethodStep):
         raise SagaDefinitionError(f"fallback(): the primary is {primary!r}; give one step (a task, a task class or step(...))")
     kinds = on if isinstance(on, tuple) else (on,)
-    for kind in kinds:
+    for kind in kinds or (on,):
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise SagaDefinitionError(f"fallback(): on has {kind!r}; give Exception classes")
+            raise SagaDefinitionError(f"fallback(): on has {kind!r}; give Exception classes, several of them as a tuple")
     if breaker is not None:
-        if not callable(getattr(breaker, "calling", None)):
+        if isinstance(breaker, type) or not callable(getattr(breaker, "calling", None)):
             raise SagaDefinitionError(
                 f"fallback(): breaker is {breaker!r}, which has no calling(); give a pybreaker.CircuitBreaker, or an object "
                 "whose calling() returns a context manager for the call"
@@ -80,8 +87,7 @@ def fallback(
 
 def timer(seconds: float, *, name: str | None = None) -> Pause:
     """Return a step that lets ``seconds`` pass. With a store it goes on across restarts."""
-    if not is_seconds(seconds) or seconds == 0:
-        raise SagaDefinitionError(f"timer(): seconds is {seconds!r}; give a number above 0")
+    check_timeout(seconds, "timer(): seconds", needed=True)
     return Pause(_pause_name(name, "timer()", f"timer {seconds:g} s"), float(seconds))
 
 
@@ -91,8 +97,7 @@ def receive(signal: str, *, name: str | None = None, timeout: float | None = Non
     :param signal: its name; :param timeout: seconds to wait; :param on_error: what follows when it does not come in time.
     """
     signal = checked_name(signal, "receive(): signal")
-    if timeout is not None and (not is_seconds(timeout) or timeout == 0):
-        raise SagaDefinitionError(f"receive(): timeout is {timeout!r}; give seconds above 0, or None for no limit")
+    check_policies("receive()", {"timeout": timeout, "on_error": on_error})
     return Pause(_pause_name(name, "receive()", signal), timeout, signal, {"on_error": on_error})
 
 
@@ -142,7 +147,7 @@ def step(
     :raises SagaDefinitionError: the step cannot be called this way.
     """
     if policies:
-        check_policies("step()", policies)
+        check_policies(f"step {name if name is not None else default_name(action)!r}", policies)
     if isinstance(action, Task) or (isinstance(action, type) and issubclass(action, Task)):
         if compensate is not None or verify is not None or args or kwargs or compensate_args or compensate_kwargs:
             raise SagaDefinitionError(
@@ -150,7 +155,15 @@ def step(
             )
         return Step(action, name if name is not None else _name_of(action), policies)
     else:
-        task = FunctionTask(action, compensate, args, kwargs or {}, compensate_args, compensate_kwargs or {}, verify)
+        task = FunctionTask(
+            action,
+            compensate,
+            args,
+            {} if kwargs is None else kwargs,
+            compensate_args,
+            {} if compensate_kwargs is None else compensate_kwargs,
+            verify,
+        )
     return Step(task, name if name is not None else _name_of(task), policies)
 
 
@@ -172,6 +185,8 @@ def as_flow(value: Any, where: str) -> Flow:
         hint = f"give an object of it: {value.__name__}()"
     else:
         hint = "wrap a function as step(function, compensate=...)" if callable(value) else "give a Task, a flow or a saga"
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+            hint = "give what is in it, as *flows"
     raise SagaDefinitionError(f"{where}: {value!r} ({type(value).__name__}) is not a task; {hint}")
 
 

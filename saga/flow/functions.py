@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import FunctionType, MappingProxyType
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
 from saga.flow.signatures import facts_of
+from saga.names import several
 from saga.task import Task
 
-__all__ = ["AdaptedFunction", "FunctionTask", "function_name"]
+__all__ = ["AdaptedFunction", "FunctionTask", "function_name", "is_function"]
 
 _NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -38,8 +39,8 @@ class FunctionTask(Task[Any]):
         self.action = AdaptedFunction(action, args, kwargs, name, "action")
         if compensation is not None:
             self.compensation = AdaptedFunction(compensation, compensate_args, compensate_kwargs, name, "compensation")
-        elif compensate_args or compensate_kwargs:
-            raise SagaDefinitionError(f"step {self.name!r}: arguments for a compensation, but no compensate=")
+        elif any(_arguments(compensate_args, compensate_kwargs, f"step {name!r}: compensate_")):
+            raise SagaDefinitionError(f"step {name!r}: compensate_args or compensate_kwargs, but no compensate=")
         if verification is not None:  # asked about the same work, so it gets the same
             self.verification = AdaptedFunction(verification, args, kwargs, name, "verification")
 
@@ -68,6 +69,12 @@ class FunctionTask(Task[Any]):
         return f"<function task {self.name!r}>"
 
 
+def is_function(given: Any) -> bool:
+    """Whether it can be called for what it does: of a task's class or a saga's, that would make one, and run nothing."""
+    makes_a_flow = isinstance(given, type) and (issubclass(given, Task) or hasattr(given, "__saga_flow__"))
+    return callable(given) and not makes_a_flow
+
+
 def function_name(action: Any) -> str:
     """Return what a step of the function is called."""
     if type(action) is FunctionType:
@@ -76,19 +83,35 @@ def function_name(action: Any) -> str:
     return getattr(inner, "__name__", None) or type(inner).__name__
 
 
+def _arguments(args: Any, kwargs: Any, which: str) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return arguments as a tuple and a mapping.
+
+    :raises SagaDefinitionError: they are neither.
+    """
+    if isinstance(args, Mapping | Set):
+        raise SagaDefinitionError(f"{which}args is {args!r}, which is in no order; give a tuple")
+    args = several(args, f"{which}args")
+    if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+        raise SagaDefinitionError(f"{which}kwargs is {kwargs!r}; give a dict of names and values")
+    return args, kwargs
+
+
 class AdaptedFunction:
     """A function made callable the one way in which steps are called: with the context and a result."""
 
     def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], step: str, role: str) -> None:
-        if not callable(function):
+        if not is_function(function):
             raise SagaDefinitionError(
-                f"step {step!r}: {role} is {function!r} ({type(function).__name__}), which cannot be called"
+                f"step {step!r}: {role} is {function!r} ({type(function).__name__}), which cannot be called; give a function"
             )
         self.function = function
-        self.args = tuple(args)
+        undoes = role == "compensation"
+        if type(args) is not tuple or (type(kwargs) is not dict and kwargs is not _NO_KEYWORDS):
+            args, kwargs = _arguments(args, kwargs, f"step {step!r}: {'compensate_' if undoes else ''}")
+        self.args = args
         self.kwargs: Mapping[str, Any] = dict(kwargs) if kwargs else _NO_KEYWORDS
         try:
-            facts = facts_of(function, len(self.args), tuple(kwargs) if kwargs else (), role == "compensation")
+            facts = facts_of(function, len(self.args), tuple(kwargs) if kwargs else (), undoes)
         except TypeError as error:
             raise SagaDefinitionError(f"step {step!r}: {role} {function_name(function)} {error}") from None
         self.result, self.result_at, self.context, self.context_at, self.asynchronous, self.yields = facts

@@ -8,8 +8,9 @@ from types import FunctionType
 from typing import Any, Final, Unpack, overload
 
 from saga.errors import SagaDefinitionError
-from saga.flow.functions import FunctionTask, function_name
-from saga.flow.nodes import Fallback, Flow, Parallel, Policies, Sequence, Step, check_policies
+from saga.flow.functions import FunctionTask, function_name, is_function
+from saga.flow.nodes import Fallback, Flow, Parallel, Sequence, Step
+from saga.flow.policies import Policies, check_policies
 from saga.names import checked_name
 
 __all__ = ["MethodStep", "bind", "saga_step"]
@@ -30,6 +31,9 @@ class MethodStep(Flow):
         saga: Any = None,
         verification_function: Callable[..., Any] | None = None,
     ) -> None:
+        for role, given in (("function", function), ("compensate", compensation_function), ("verify", verification_function)):
+            if not is_function(given) and (given is not None or role == "function"):
+                raise SagaDefinitionError(f"saga_step(): {role} is {given!r}, which cannot be called; give a function")
         self.function = function
         self.compensation_function = _function_of(compensation_function)
         self.verification_function = _function_of(verification_function)

@@ -7,32 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict
+from typing import Any
 
 from saga.composing import Flow
-from saga.errors import SagaDefinitionError
+from saga.flow.functions import FunctionTask
+from saga.flow.tasks import check_task
 from saga.names import checked_name
-from saga.policy import InDoubt, OnError, Retry, UnknownOn
+from saga.policy import UnknownOn
 from saga.task import Task
 
-__all__ = ["POLICIES", "Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Policies", "Sequence", "Step", "check_policies"]
-
-
-class Policies(TypedDict, total=False):
-    """How a step behaves when it fails, takes long or is left in doubt: see the attributes of :class:`~saga.task.Task`."""
-
-    retry: Retry | None
-    timeout: float | None
-    on_error: OnError | Retry
-    compensation_retry: Retry | None
-    compensate_on_failure: bool
-    in_doubt: InDoubt
-    pivot: bool
-    unknown_on: UnknownOn | None
-    verification_retry: Retry | None
-
-
-POLICIES: Final = tuple(Policies.__annotations__)
+__all__ = ["Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +29,8 @@ class Step(Flow):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", checked_name(self.name, "the step's name", self.task))
+        if not isinstance(self.task, FunctionTask | PauseTask):  # which are right when they are made
+            check_task(self.task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +78,3 @@ class Pause(Flow):
 
 class PauseTask(Task[Any]):
     """Stands for a wait, which the machine makes and nobody calls."""
-
-
-def check_policies(where: str, policies: Mapping[str, Any]) -> None:
-    """Refuse what is no policy of a step.
-
-    :raises SagaDefinitionError: with ``where`` in the text.
-    """
-    unknown = sorted(set(policies) - set(POLICIES))
-    if unknown:
-        raise SagaDefinitionError(f"{where} knows no {', '.join(unknown)}; policies are {', '.join(POLICIES)}")

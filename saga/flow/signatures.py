@@ -108,7 +108,9 @@ def _worked_out(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool)
     try:
         signature.bind(*places, **dict.fromkeys((*kwargs, *by_name)))
     except TypeError as error:
-        raise TypeError(f"cannot be called: {error}") from None
+        which = "compensate_" if undoes else ""
+        given = f" with these {which}args and {which}kwargs" if args or kwargs else ""
+        raise TypeError(f"cannot be called{given}: {error}") from None
     without_context = [one for one in places if one is not context]
     return Facts(
         result.name if result is not None else None,

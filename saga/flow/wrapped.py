@@ -59,7 +59,7 @@ def compensates(task: Task[Any]) -> bool:
         return task.compensates
     if isinstance(task, FunctionTask):
         return task.compensation is not None
-    return getattr(task.compensate, "__func__", None) is not Task.compensate
+    return _has(task, "compensate")
 
 
 def verifies(task: Task[Any]) -> bool:
@@ -68,7 +68,13 @@ def verifies(task: Task[Any]) -> bool:
         return task.verifies
     if isinstance(task, FunctionTask):
         return task.verification is not None
-    return getattr(task.verify, "__func__", None) is not Task.verify
+    return _has(task, "verify")
+
+
+def _has(task: Task[Any] | type[Task[Any]], method: str) -> bool:
+    """Whether a task or its class has a method that may be left out: written, and not ``None``."""
+    found = getattr(task, method)
+    return found is not None and getattr(found, "__func__", found) is not getattr(Task, method)
 
 
 def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
@@ -153,7 +159,7 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
                 made = scope.enter_context(made)
             return await method_of(made, method, context)(context)
 
-    wrapped = WrappedTask(kind, None, kind.compensate is not Task.compensate, kind.verify is not Task.verify)
+    wrapped = WrappedTask(kind, None, _has(kind, "compensate"), _has(kind, "verify"))
     for method in ("execute", "compensate", "verify"):
         setattr(wrapped, method, functools.partial(acall if is_coroutine_function(getattr(kind, method)) else call, method))
     return wrapped

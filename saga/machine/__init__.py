@@ -124,7 +124,7 @@ file             what it has
 """
 
 from saga.machine.commands import Call, Command, Finish, Merge, Wait
-from saga.machine.compile import OpenPlan, check_timeout, compile_flow
+from saga.machine.compile import OpenPlan, compile_flow
 from saga.machine.decide import Machine
 from saga.machine.operators import ACTIONS, Standing, act, check, choices, standing_of
 from saga.machine.plan import Group, Plan, PlannedStep
@@ -147,7 +147,6 @@ __all__ = [
     "Wait",
     "act",
     "check",
-    "check_timeout",
     "choices",
     "compile_flow",
     "recover",

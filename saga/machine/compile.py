@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from types import MethodType
-from typing import Any, Final
+from typing import Any
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow import POLICIES, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow import Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.functions import function_name
+from saga.flow.policies import policies_of
+from saga.flow.tasks import check_task
 from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.policy import InDoubt, OnError, Retry, UnknownOn, is_seconds, unknown_on
+from saga.policy import UnknownOn, unknown_on
 from saga.task import Task
 
-__all__ = ["OpenPlan", "Resolver", "check_timeout", "compile_flow"]
+__all__ = ["OpenPlan", "Resolver", "compile_flow"]
 
 
 def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Plan:
@@ -232,8 +231,6 @@ def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] 
 
 # -- tasks and their policies -----------------------------------------------------------------------------------------
 
-_DEFAULTS: Final = {policy: getattr(Task, policy) for policy in POLICIES}
-
 
 def _policies_of(flow: Step, resolver: Resolver | None, unknown: UnknownOn | None) -> tuple[Task[Any], dict[str, Any]]:
     """Return a step's task, as it is called, and what is not the default of a :class:`PlannedStep`.
@@ -249,7 +246,7 @@ def _policies_of(flow: Step, resolver: Resolver | None, unknown: UnknownOn | Non
         given = dict(flow.policies)
         breaker = given.pop("breaker", None)
         source = task.kind if isinstance(task, WrappedTask) else task
-        policies = _checked({policy: getattr(source, policy) for policy in POLICIES} | _own_unknown_on(source) | given)
+        policies = policies_of(source, given)
         if breaker is not None:
             task = guarded(task, breaker)
     if "unknown_on" not in policies and unknown is not None:
@@ -263,43 +260,6 @@ def _policies_of(flow: Step, resolver: Resolver | None, unknown: UnknownOn | Non
         policies["asynchronous"] = True
         policies |= {"async_execute": async_execute, "async_compensate": async_compensate, "async_verify": async_verify}
     return task, policies
-
-
-def _own_unknown_on(task: Any) -> dict[str, Any]:
-    """Return a task's ``unknown_on`` where it is a function of the error that stands in the class, and is no method."""
-    found = getattr(task, "unknown_on", None)
-    if not isinstance(found, MethodType) or inspect.signature(found).parameters:
-        return {}
-    return {"unknown_on": found.__func__}
-
-
-def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the policies that are not the default, as a :class:`PlannedStep` has them.
-
-    :raises SagaDefinitionError: one is wrong.
-    """
-    policies = {policy: value for policy, value in given.items() if value is not _DEFAULTS[policy]}
-    if not policies:
-        return policies
-    for policy in ("retry", "compensation_retry", "verification_retry"):
-        if policy in policies and not isinstance(policies[policy], Retry):
-            raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give Retry(max_attempts, ...)")
-    on_error = policies.get("on_error")
-    if isinstance(on_error, Retry):
-        if "retry" in policies:
-            raise SagaDefinitionError("give retry= or on_error=Retry(...), not both")
-        policies["retry"], policies["on_error"] = on_error, on_error.then
-    elif "on_error" in policies and not isinstance(on_error, OnError):
-        raise SagaDefinitionError(f"on_error is {on_error!r}; give Compensate, Skip or Retry(..., then=...)")
-    if "in_doubt" in policies and not isinstance(policies["in_doubt"], InDoubt):
-        raise SagaDefinitionError(f"in_doubt is {policies['in_doubt']!r}; give InDoubt.RERUN, COMPENSATE or ASK")
-    if "unknown_on" in policies:
-        policies["unknown_on"] = unknown_on(policies["unknown_on"])
-    for policy in ("compensate_on_failure", "pivot"):
-        if not isinstance(policies.get(policy, False), bool):
-            raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give a bool")
-    check_timeout(policies.get("timeout"), "timeout")
-    return policies
 
 
 def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
@@ -319,37 +279,7 @@ def _refuse_unrunnable(task: Task[Any]) -> None:
             if function is not None and function.yields:
                 raise SagaDefinitionError(f"{function.function.__qualname__} yields; a task returns its result")
         return
-    kind = task.kind if isinstance(task, WrappedTask) else type(task)
-    if kind.execute is Task.execute:
-        raise SagaDefinitionError(f"{kind.__name__} has no execute(context); write one")
-    if kind.verify is not Task.verify:
-        _refuse_uncallable(task.verify, f"{kind.__name__}.verify")
+    check_task(task.kind if isinstance(task, WrappedTask) else task)
     for call in (task.execute, task.compensate, task.verify):
         if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
             raise SagaDefinitionError(f"{call.__qualname__} yields; a task returns its result")
-
-
-def _refuse_uncallable(call: Any, where: str) -> None:
-    """Refuse what cannot be called with a context alone: nobody would notice before the day on which it is needed."""
-    if not callable(call):
-        raise SagaDefinitionError(f"{where} is {call!r}; write a method verify(self, context), or leave it out")
-    try:
-        inspect.signature(call).bind(None)
-    except TypeError as error:
-        raise SagaDefinitionError(f"{where} cannot be called with the context: {error}") from None
-    except ValueError:
-        pass  # some built-ins tell no signature
-
-
-def check_timeout(seconds: Any, where: str, *, needed: bool = False) -> None:
-    """Refuse anything but a positive, finite number of seconds, or, where it is not needed, ``None``.
-
-    :raises SagaDefinitionError: with ``where`` in the text.
-    """
-    if seconds is None and not needed:
-        return
-    if not is_seconds(seconds) or seconds == 0:
-        number = "a number above 0" if not isinstance(seconds, timedelta) else "a number above 0: .total_seconds() of it"
-        raise SagaDefinitionError(
-            f"{where} is {seconds!r}; give seconds as {number}{'' if needed else ', or None for no limit'}"
-        )

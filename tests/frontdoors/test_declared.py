@@ -308,7 +308,7 @@ def test_a_step_has_one_compensation() -> None:
 
 
 def test_policies_nobody_knows_are_refused_at_once() -> None:
-    with pytest.raises(SagaDefinitionError, match="knows no retries"):
+    with pytest.raises(SagaDefinitionError, match="knows no 'retries'"):
         saga_step(retries=3)  # type: ignore[call-overload]
 
 

@@ -277,13 +277,13 @@ def generator() -> Any:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: step(print, verify=3), "verification is 3 (int), which cannot be called"),
+        (lambda: step(print, verify=3), "verification is 3 (int), which cannot be called; give a function"),
         (lambda: step(Charge, verify=print), "a task brings its own compensate, verify and arguments"),
         (lambda: saga_of(step(lambda: 1, name="a", verify=generator)).plan, "generator yields"),
         (lambda: saga_of(step(lambda: 1, verify=lambda a, b: None)).plan, "verification"),
         (lambda: saga_of(made(lambda self: None)).plan, "Asked.verify cannot be called with the context"),
         (lambda: saga_of(made(lambda self, context, why: None)).plan, "Asked.verify cannot be called with the context"),
-        (lambda: saga_of(made(None)).plan, "Asked.verify is None; write a method verify(self, context), or leave it out"),
+        (lambda: saga_of(made(False)).plan, "Asked.verify is False; write def verify(self, context), or leave it out"),
         (lambda: saga_of(step(lambda: 1, unknown_on=is_key_later)).plan, "unknown_on is <function is_key_later"),
         (lambda: saga_of(step(lambda: 1, unknown_on=lambda: True)).plan, "unknown_on is"),
         (lambda: saga_of(step(lambda: 1, unknown_on="KeyError")).plan, "unknown_on is 'KeyError'"),

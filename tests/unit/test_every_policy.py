@@ -75,7 +75,7 @@ def test_a_task_has_it_as_an_attribute(policy: str) -> None:
 
 def test_a_task_has_no_attribute_that_is_no_policy() -> None:
     other = set(inspect.get_annotations(Task)) - {"name", *POLICIES}
-    assert not other, f"saga/flow/nodes.py: Policies lacks {other}, which Task has"
+    assert not other, f"saga/flow/policies.py: Policies lacks {other}, which Task has"
 
 
 @every
@@ -94,7 +94,7 @@ def test_a_wrong_value_is_refused(policy: str) -> None:
         planned(**{policy: object()})
     except SagaDefinitionError as refused:
         why = str(refused)
-    assert f"{policy} is <object" in why, f"saga/machine/compile.py: _checked takes anything as {policy}"
+    assert f"{policy} is <object" in why, f"saga/flow/policies.py: checked takes anything as {policy}"
 
 
 @every

@@ -163,8 +163,10 @@ def noop() -> None:
     ],
 )
 def test_a_wrong_policy_is_refused_with_its_step(policies: dict[str, Any], text: str) -> None:
-    assert refused(lambda: Saga("s").add_task(step(noop, **policies)).plan) == f"saga 's': step 'noop': {text}"
+    assert refused(lambda: step(noop, **policies)) == f"step 'noop': {text}"
     task = type("noop", (Task,), {"execute": lambda self, context: None, **policies})
+    assert refused(lambda: Saga("s").add_task(task)) == refused(lambda: Saga("s").add_task(task())) == f"noop: {text}"
+    task = type("noop", (Task,), {"execute": lambda self, context: None, "__init__": lambda self: vars(self).update(policies)})
     assert refused(lambda: Saga("s").add_task(task()).plan) == f"saga 's': step 'noop': {text}"
 
 

@@ -56,7 +56,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "own_log": {"plain"},
     "recorded": {"errors", "plain"},
     "result": {"content", "context", "errors", "events", "machine", "plain", "policy", "recorded", "task"},
-    "definition": {"context", "errors", "events", "machine", "names"},
+    "definition": {"context", "errors", "events", "machine", "names", "policy"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE | {"own_log"},
     "storage": {"errors", "names"},

@@ -7,6 +7,7 @@ from . import Mutant
 __all__ = ["OF_FLOW"]
 
 NAMES, SIGNATURES = "tests/unit/test_names", "tests/unit/flow/test_signatures"
+TASKS, MISUSE = "tests/unit/flow/test_tasks", "tests/unit/flow/test_misuse"
 
 OF_FLOW = [
     # -- names --------------------------------------------------------------------------------------------------------
@@ -62,4 +63,20 @@ OF_FLOW = [
         "            scopes",
         SIGNATURES,
     ),
+    # -- tasks --------------------------------------------------------------------------------------------------------
+    Mutant("a task is first looked at when it is called", "            check_task(self.task)\n", "            pass\n", TASKS),
+    Mutant("an undo that is no method is none", "if call is None and name", "if not call and name", TASKS),
+    Mutant(
+        "a user's own method is taken for a misspelt one",
+        "    missing = [name for name in CALLS if inspect",
+        "    missing = [name for name in CALLS if True or inspect",
+        TASKS,
+    ),
+    Mutant("a field is taken for a misspelt policy", "and name not in own:", ":", TASKS),
+    Mutant("None undoes something", "    return found is not None and getattr", "    return getattr", TASKS),
+    # -- what builders are given --------------------------------------------------------------------------------------
+    Mutant("a text is taken for arguments", 'args = several(args, f"{which}args")', "args = tuple(args)", MISUSE),
+    Mutant("a wrong policy waits for the saga", "        checked(policies)\n", "        pass\n", MISUSE),
+    Mutant("a class is taken for a backoff", "isinstance(self.backoff, type | Retry) or", "", MISUSE),
+    Mutant("a task class undoes", "callable(given) and not makes_a_flow", "callable(given)", MISUSE),
 ]

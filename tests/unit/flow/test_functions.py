@@ -195,6 +195,7 @@ def needs_keyword(*, key: int) -> None:
     """Cannot be called without its keyword."""
 
 
+UNDOES_NOTHING = "step 'noop': compensate_args or compensate_kwargs, but no compensate="
 FROM_THE_FLOW = (
     "but only one comes from the flow (the previous step's result, or the step's own in a compensation); give the others "
     "with args= or kwargs="
@@ -204,26 +205,33 @@ FROM_THE_FLOW = (
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (lambda: step(3), "step 'int': action is 3 (int), which cannot be called"),
-        (lambda: step(None), "step 'NoneType': action is None (NoneType), which cannot be called"),
-        (lambda: step(noop, 3), "step 'noop': compensation is 3 (int), which cannot be called"),
+        (lambda: step(3), "step 'int': action is 3 (int), which cannot be called; give a function"),
+        (lambda: step(None), "step 'NoneType': action is None (NoneType), which cannot be called; give a function"),
+        (lambda: step(noop, 3), "step 'noop': compensation is 3 (int), which cannot be called; give a function"),
         (lambda: step(needs_two), f"step 'needs_two': action needs_two needs 'a', 'b', {FROM_THE_FLOW}"),
         (lambda: step(noop, needs_two), f"step 'noop': compensation needs_two needs 'a', 'b', {FROM_THE_FLOW}"),
-        (lambda: step(noop, args=(1,)), "step 'noop': action noop cannot be called: too many positional arguments"),
+        (
+            lambda: step(noop, args=(1,)),
+            "step 'noop': action noop cannot be called with these args and kwargs: too many positional arguments",
+        ),
         (
             lambda: step(noop, kwargs={"b": 1}),
-            "step 'noop': action noop cannot be called: got an unexpected keyword argument 'b'",
+            "step 'noop': action noop cannot be called with these args and kwargs: got an unexpected keyword argument 'b'",
         ),
         (
             lambda: step(needs_two, args=(1,), kwargs={"a": 1}),
-            "step 'needs_two': action needs_two cannot be called: multiple values for argument 'a'",
+            "step 'needs_two': action needs_two cannot be called with these args and kwargs: multiple values for argument 'a'",
         ),
         (
             lambda: step(noop, noop, compensate_args=(1,)),
-            "step 'noop': compensation noop cannot be called: too many positional arguments",
+            "step 'noop': compensation noop cannot be called with these compensate_args and compensate_kwargs: too many "
+            "positional arguments",
         ),
-        (lambda: step(noop, compensate_args=(1,)), "step 'noop': arguments for a compensation, but no compensate="),
-        (lambda: step(noop, compensate_kwargs={"a": 1}), "step 'noop': arguments for a compensation, but no compensate="),
+        (lambda: step(noop, compensate_args=(1,)), "step 'noop': compensate_args or compensate_kwargs, but no compensate="),
+        (
+            lambda: step(noop, compensate_kwargs={"a": 1}),
+            "step 'noop': compensate_args or compensate_kwargs, but no compensate=",
+        ),
     ],
 )
 def test_a_function_that_cannot_be_called_is_refused_with_this_text(build: Any, text: str) -> None:
