@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -203,17 +204,19 @@ class SagaExecutionException(SagaError):
     The engine raises it with all attributes set; a task may raise one itself, with a message only. It can be pickled and
     copied, whatever was raised: an exception within that cannot be pickled is a :class:`RecordedError` then.
 
-    :ivar message: what happened in one line; ``args`` has it too.
     :ivar result: the :class:`~saga.result.SagaResult`, or ``None`` where a task raised this itself, or another process did.
     """
 
-    message: str = ""
     result: SagaResult | None = None
 
     def __init__(self, message: str = "", *, result: SagaResult | None = None) -> None:
         super().__init__(message)
-        self.message = message
         self.result = result
+
+    @cached_property
+    def message(self) -> str:
+        """What happened, in one line; ``args`` has it too."""
+        return str(self.args[0]) if self.args else ""
 
     @property
     def failed_task(self) -> Task[Any] | None:

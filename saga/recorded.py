@@ -17,6 +17,7 @@ from saga.plain import TEXT_CHARACTERS, text_of
 __all__ = [
     "made_again",
     "makes_itself",
+    "parts_of",
     "plain_parts",
     "recalled",
     "remember_traceback",
@@ -74,16 +75,28 @@ def taken_apart(error: BaseException) -> Parts | None:
 
 
 def plain_parts(error: BaseException, text: str) -> dict[str, Any]:
-    """Return ``args`` and ``attributes`` as plain JSON values, or nothing: they have others, or more than is worth keeping."""
+    """Return ``args`` and ``attributes`` as plain JSON values, or nothing: they have others, or more than is worth keeping.
+
+    ``args`` of ``None`` is the text alone, which is so of most; attributes are pairs, and left out where there are none.
+    """
     if isinstance(error, SagaExecutionException):  # its result is stored where its own saga is
-        return {"args": [text], "attributes": [["message", text]]}
+        return {"args": None}
     parts = taken_apart(error)
     if parts is None:
         return {}
     args, attributes = parts[0], {name: value for name, value in parts[1].items() if name not in _OURS}
     if not all(map(_is_plain, (*args, *attributes.values()))):
         return {}
-    return {"args": list(args), "attributes": list(map(list, attributes.items()))}
+    found: dict[str, Any] = {"args": None if args == (text,) else list(args)}
+    return found | {"attributes": list(map(list, attributes.items()))} if attributes else found
+
+
+def parts_of(recorded: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """Return what :func:`plain_parts` has put into ``recorded``, as it is made again of."""
+    if "args" not in recorded:
+        return None
+    args = recorded["args"]
+    return (recorded["text"],) if args is None else args, recorded.get("attributes", ())
 
 
 def _is_plain(value: object) -> bool:

@@ -20,7 +20,7 @@ from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.drivers.views import bind
-from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.errors import SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
@@ -298,7 +298,7 @@ class Transaction:
             ok(result)
         elif error is not self._failure and (not execution.abandoned or error is interrupt):
             if result.compensation_errors and isinstance(error, Exception):
-                raise SagaCompensationError(result=result) from error
+                raise failure_of(result) from error
             error.add_note(result.summary())
         self._failure = None  # its traceback knows this block
 

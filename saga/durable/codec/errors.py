@@ -7,7 +7,7 @@ from typing import Any
 from saga.durable.codec.refusals import brief
 from saga.errors import EncodingError, RecordedError
 from saga.plain import TEXT_CHARACTERS, text_of
-from saga.recorded import made_again, plain_parts, stored_name
+from saga.recorded import made_again, parts_of, plain_parts, stored_name
 from saga.result import tracebacks
 
 __all__ = ["decode_error", "encode_error"]
@@ -19,8 +19,8 @@ def encode_error(error: BaseException) -> dict[str, Any]:
     """Return what is worth keeping of an exception as plain JSON values; never raises an Exception.
 
     :return: ``type`` ("module:qualname"), ``text`` and ``traceback`` (at most 20,000 characters each, of the traceback the
-        last), ``notes`` (a list of texts); and where it can be made again of plain values, its ``args`` and its ``attributes``
-        (pairs of a name and a value).
+        last), ``notes`` (a list of texts); and where it can be made again of plain values, its ``args`` (``None`` for the text
+        alone) and its ``attributes`` (pairs of a name and a value).
     """
     if isinstance(error, RecordedError):  # recorded again: still the first one's story
         kind, text = error.type_name, error.text
@@ -48,7 +48,7 @@ def decode_error(recorded: Any) -> BaseException:
         kind, text, trace, notes = (recorded[key] for key in ("type", "text", "traceback", "notes"))
         if not all(isinstance(part, str) for part in (kind, text, trace, *notes)):
             raise TypeError("text expected")
-        parts = (recorded["args"], recorded["attributes"]) if "args" in recorded else None
+        parts = parts_of(recorded)
     except Exception as failure:
         raise EncodingError(f"not a recorded error: {brief(recorded)}; it has type, text, traceback and notes") from failure
     error = made_again(kind, parts, text, trace)

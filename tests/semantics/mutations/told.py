@@ -117,8 +117,8 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "a failure's text is all that is pickled of it",
-        "        super().__init__(message)\n        self.message = message\n        self.result = result\n",
-        "        super().__init__()\n        self.message = message\n        self.result = result\n",
+        "        super().__init__(message)\n        self.result = result\n",
+        "        super().__init__()\n        self.result = result\n",
         UNIT + "carried -k failure_is",
     ),
     Mutant(
@@ -141,8 +141,8 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "no error is made again",
-        '    parts = (recorded["args"], recorded["attributes"]) if "args" in recorded else None\n',
-        "    parts = None\n",
+        "        parts = parts_of(recorded)\n",
+        "        parts = None\n",
         START_ONCE + " -k fails_again",
     ),
     # -- records and tasks --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from saga.durable.codec import Codec, decode_error, encode_error
-from saga.errors import ContextKeyError, EncodingError, RecordedError, StepTimeoutError
+from saga.errors import ContextKeyError, EncodingError, RecordedError, SagaExecutionException, StepTimeoutError
 from tests.unit.codec.conftest import HERE, MyStr, Silent, raising
 
 
@@ -106,6 +106,7 @@ def _unicode() -> Exception:
         Whole(7),
         Frozen("no"),
         StepTimeoutError("step 'a' took longer"),
+        SagaExecutionException("by hand"),
         ContextKeyError(missing="totl", known=("total",)),
     ],
     ids=repr,
@@ -144,6 +145,13 @@ def test_an_error_that_cannot_be_made_again_is_told_by_its_class_and_text(error:
     assert isinstance(read, RecordedError)
     assert (read.type_name, read.text) == (recorded["type"], recorded["text"])
     assert type(error).__name__ in str(read)
+
+
+def test_a_text_is_recorded_once() -> None:
+    text = "a text that is long enough to be found again"
+    for error in (ValueError(text), SagaExecutionException(text)):
+        assert json.dumps({**encode_error(error), "traceback": ""}).count(text) == 1
+        assert decode_error(encode_error(error)).args == (text,)
 
 
 def test_a_class_that_nobody_has_imported_is_not_imported() -> None:
