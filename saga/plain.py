@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-__all__ = ["TEXT_CHARACTERS", "one_line", "printed_name", "repr_of", "shortened", "text_of"]
+__all__ = ["TEXT_CHARACTERS", "names_of", "one_line", "printed_name", "repr_of", "shortened", "text_of"]
 
 TEXT_CHARACTERS: Final = 20_000
 """How much is kept of a text."""
@@ -46,8 +46,14 @@ def repr_of(value: object) -> str:
 
 def printed_name(cls: type) -> str:
     """Return a class's name as it is written, with its module's where it is no built-in one."""
-    module, name = type.__getattribute__(cls, "__module__"), type.__getattribute__(cls, "__qualname__")
+    module, name = names_of(cls)
     return name if module == "builtins" else f"{module}.{name}"
+
+
+def names_of(cls: type) -> tuple[str, str]:
+    """Return a class's ``__module__`` and ``__qualname__``, whatever its metaclass says they are."""
+    module, name = (type.__dict__[attribute].__get__(cls) for attribute in ("__module__", "__qualname__"))
+    return str(module), str(name)
 
 
 def shortened(text: str, most: int) -> str:

@@ -12,7 +12,7 @@ from types import BuiltinMethodType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any, Final
 
 from saga.errors import RecordedError, SagaExecutionException
-from saga.plain import TEXT_CHARACTERS, text_of
+from saga.plain import TEXT_CHARACTERS, names_of, text_of
 
 __all__ = [
     "made_again",
@@ -34,7 +34,7 @@ Parts = tuple[tuple[Any, ...], dict[str, Any]]
 
 def stored_name(cls: type) -> str:
     """Return the name that a class is found again by."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    return ":".join(names_of(cls))
 
 
 def attributes_of(error: BaseException) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from saga.errors import RecordedError, SagaExecutionException
 from saga.events import CompensationFailed, Effect, Status, StepFailed, StepStatus, StepTimedOut, VerificationFailed
 from saga.machine import choices
-from saga.plain import one_line, printed_name, shortened, text_of
+from saga.plain import names_of, one_line, printed_name, shortened, text_of
 from saga.recorded import recalled
 from saga.result.history import StepRecord
 
@@ -42,7 +42,7 @@ def error_line(error: BaseException) -> str:
     if isinstance(error, RecordedError):
         name, text = error.type_name.rpartition(":")[2], text_of(error.text)
     else:
-        name = type(error).__qualname__
+        name = names_of(type(error))[1]
         inner = _result_within(error)
         text = _headline(inner, _first_error(inner)) if inner is not None else text_of(error)
     first = shortened(one_line(text.strip().partition("\n")[0]), _LONGEST)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from saga.own_log import LOG
-from saga.plain import TEXT_CHARACTERS, one_line, repr_of, text_of
+from saga.plain import TEXT_CHARACTERS, names_of, one_line, printed_name, repr_of, text_of
 
 HIDING = [
     character
@@ -64,6 +64,20 @@ def test_whatever_an_object_does_there_is_a_text() -> None:
     assert repr_of(Odd()) == f"<{__name__}.Odd whose repr() raised RuntimeError>"
     assert one_line(Lying("a\nb")) == "a\\nb"
     assert len(text_of("x" * 100_000)) == TEXT_CHARACTERS
+
+
+class Named(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError
+
+    __module__ = __name__  # type: ignore[assignment]
+
+
+def test_a_class_has_the_name_it_was_made_with() -> None:
+    cls = Named("Shop", (), {})
+    assert names_of(cls) == (__name__, "Shop")
+    assert printed_name(cls) == f"{__name__}.Shop"
 
 
 def test_the_packages_own_lines_are_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
