@@ -342,8 +342,10 @@ class AsyncExecution(Driver):
             return
         try:
             self._loop.call_soon_threadsafe(self._came.set)
-        except RuntimeError:  # somebody closed the event loop without waiting for its tasks
-            LOG.error("saga %s: the event loop was closed while a step ran", self.machine.saga_id)
+        except RuntimeError:
+            machine = getattr(self, "machine", None)  # none where it has taken what came, and ended, before it was woken
+            if machine is not None and not machine.ended:  # somebody closed the event loop without waiting for its tasks
+                LOG.error("saga %s: the event loop was closed while a step ran", machine.saga_id)
 
     # -- journal and observers ----------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from saga import Context, Saga, Status, parallel, step
+from saga.drivers.aio import AsyncExecution
 from saga.errors import SagaDefinitionError, SagaExecutionException, StorageError
 from saga.events import CompensationSucceeded
 from saga.recovery import Recovery
@@ -440,3 +441,21 @@ def test_ctrl_c_waits_for_a_plain_task_and_undoes_the_saga() -> None:
 def test_a_second_ctrl_c_cuts_one_undo_off_and_not_the_rest() -> None:
     said = interrupted("Slow", "slow", "-a")
     assert said[:-1] == ["first", "a", "slow", "-slow", "-a", "-first"]
+
+
+def test_a_thread_that_wakes_a_loop_which_has_taken_what_it_came_with_and_closed_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    woken: list[AsyncExecution] = []
+    wake = AsyncExecution._wake
+
+    def noting(self: AsyncExecution) -> None:
+        woken.append(self)
+        wake(self)
+
+    monkeypatch.setattr(AsyncExecution, "_wake", noting)
+    assert asyncio.run(Saga("s").add_task(step(lambda: 1, name="a")).aexecute()).ok
+    assert woken
+    for execution in woken:
+        wake(execution)
+    assert caplog.records == []
