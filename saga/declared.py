@@ -151,7 +151,9 @@ _MEANT: Final = {"steps": "flow", "tasks": "flow", "flows": "flow", "deadline": 
 
 def _declared(saga: Declared, option: str) -> Any:
     """Return what a class says of an option. A function there that takes no ``self`` is no method."""
-    found = getattr(saga, option, None)
+    if option == "name" and not hasattr(type(saga), option) and option not in vars(saga):
+        return None
+    found = getattr(saga, option)  # no default: the error of a property is the class's own
     if isinstance(found, MethodType) and option in _ARGUMENTS and not _takes(found, _ARGUMENTS[option]):
         return found.__func__
     return found

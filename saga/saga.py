@@ -146,6 +146,7 @@ class Saga(Declared):
         return self.definition.plan
 
     def __saga_flow__(self) -> Flow:
+        refuse_unmade(self)
         self._refuse_what_is_the_outer_sagas()
         return self._whole(self.name)
 
@@ -358,7 +359,7 @@ class Saga(Declared):
         return await astart(definition, context, saga_id, store)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
+        return f"<{type(self).__name__} {vars(self).get('name')!r}>"
 
 
 _RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepVerified, StepSkipped, CompensationSucceeded, CompensationFailed)

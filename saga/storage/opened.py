@@ -82,7 +82,7 @@ def _wrong_text(value: str | os.PathLike[Any]) -> str | None:
             "is a list of key=value, which would become a file with the password in its name; write the URL "
             "postgresql://user:password@host/database, PostgresStore(...), or Path(...) for a file that is called so"
         )
-    if "://" in text and not _SCHEME.match(text):
+    if ("://" in text or re.match(r"[A-Za-z][\w+.-]+:", text)) and not _SCHEME.match(text):  # C:\\ is a drive
         return "is no URL, which begins with its scheme; write postgresql://..., or Path(...) for a file that is called so"
     return None
 

@@ -143,6 +143,23 @@ def test_a_method_is_given_its_saga_and_a_function_is_not() -> None:
     assert saga.definition.observers == (PlaceOrder.logger,)
 
 
+def test_a_property_may_be_an_option_and_its_error_is_its_own() -> None:
+    class Settings(Saga):
+        flow = Nothing
+
+        @property
+        def timeout(self) -> float:
+            return self.seconds  # type: ignore[attr-defined,no-any-return]
+
+        def __init__(self, **settings: float) -> None:
+            vars(self).update(settings)
+            super().__init__()
+
+    assert Settings(seconds=3.0).definition.timeout == 3.0
+    with pytest.raises(AttributeError, match="seconds"):
+        Settings()
+
+
 def test_what_a_saga_sets_before_it_is_made_is_as_declared() -> None:
     class PlaceOrder(Saga):
         def __init__(self, seconds: float) -> None:
@@ -279,12 +296,13 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "load": lambda of, first: of.load(*first, "A1"),
     "signal": lambda of, first: of.signal(*first, "A1", "paid"),
     "diagram": lambda of, first: of.diagram(*first),
+    "__saga_flow__": lambda of, first: of.__saga_flow__(*first),
 }
 
 
 def test_every_method_is_tried_here() -> None:
     public = {name for name, value in vars(Saga).items() if callable(value) and not name.startswith("_")}
-    assert CALLS.keys() == public
+    assert CALLS.keys() == public | {"__saga_flow__"}  # which every flow asks a saga for
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -305,6 +323,7 @@ def test_a_saga_whose_init_was_not_called_says_so(call: str) -> None:
 
     with pytest.raises(SagaDefinitionError, match=r"^NoInit: its __init__ does not call super\(\).__init__\(\)"):
         CALLS[call](NoInit(), ()) if call in CALLS else getattr(NoInit(), call)
+    assert repr(NoInit()) == "<NoInit None>"
 
 
 def test_an_attribute_error_of_the_users_is_the_users() -> None:

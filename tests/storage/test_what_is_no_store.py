@@ -87,6 +87,9 @@ WRONG: Final[dict[str, tuple[Callable[[], Any], str]]] = {
     "spaced": (lambda: " password = s3cret dbname=shop", "list of key=value"),
     "jdbc": (lambda: "jdbc:postgresql://localhost/shop?password=s3cret", "no URL, which begins with its scheme"),
     "scheme": (lambda: "://bob:s3cret@localhost", "no URL, which begins with its scheme"),
+    "uri": (lambda: "file:s3cret.db?mode=ro", "no URL, which begins with its scheme"),
+    "no scheme": (lambda: "bob:s3cret@localhost/shop", "no URL, which begins with its scheme"),
+    "host": (lambda: "localhost:5432/s3cret", "no URL, which begins with its scheme"),
     "empty": (lambda: "", "'', which no file is called"),
     "empty path": (lambda: Path("a\0b"), r"'a\\x00b', which no file"),
 }
@@ -124,7 +127,7 @@ def test_a_stand_in_is_a_store() -> None:
 
 def test_a_path_may_be_called_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("host=shop", "a b.db"):
+    for name in ("host=shop", "a b.db", "orders:1.db"):
         open_store(Path(name)).close()
         assert (tmp_path / name).exists()
 
