@@ -10,12 +10,13 @@ import hashlib
 import json
 from dataclasses import MISSING, fields, is_dataclass
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any
+from typing import Any, Final
 
 from saga.content import ATOMS
 from saga.context import Context
 from saga.durable.codec import Codec
 from saga.durable.entries import Recorded, changes_text, start_text
+from saga.durable.found_again import warn_of_main
 from saga.errors import EncodingError
 from saga.own_log import LOG
 
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Texts = dict[str, tuple[Any, str]]
+_UNORDERED: Final = {"$dict", "$set", "$frozenset"}
 
 
 # -- what calls did ---------------------------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ def encode_input(context: Context, codec: Codec, version: str) -> tuple[str, str
     name = f"{kind.__module__}:{kind.__qualname__}"
     if kind is not Context and codec.context_class(name) is not kind:
         raise EncodingError(f"another class is found as {name!r}, the class of the context; give it a name of its own")
+    warn_of_main(kind)
     recorded = {key: (value, codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}
     for key, (value, text) in recorded.items():
         if type(value) not in ATOMS:
@@ -146,9 +149,16 @@ def digest_of(texts: dict[str, str]) -> str:
     for key in sorted(texts):
         text = texts[key]
         if "{" in text:
-            text = json.dumps(json.loads(text), sort_keys=True)
+            text = json.dumps(json.loads(text, object_hook=_in_order if '"$' in text else None), sort_keys=True)
         digest.update(f"{quote(key)}:{text},".encode())
     return digest.hexdigest()
+
+
+def _in_order(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object as it is, or, where it is written as a list and has no order of its own, with that sorted."""
+    for tag in _UNORDERED & found.keys():
+        found[tag] = sorted(found[tag], key=lambda item: json.dumps(item, sort_keys=True))
+    return found
 
 
 def rebuild_context(started: Recorded, codec: Codec) -> Context:

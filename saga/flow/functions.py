@@ -7,7 +7,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
-from saga.flow.signatures import facts_of
+from saga.flow.signatures import CONTEXT, NOTHING, RESULT, facts_of
 from saga.names import several
 from saga.task import Task
 
@@ -39,8 +39,8 @@ class FunctionTask(Task[Any]):
         self.action = AdaptedFunction(action, args, kwargs, name, "action")
         if compensation is not None:
             self.compensation = AdaptedFunction(compensation, compensate_args, compensate_kwargs, name, "compensation")
-        elif any(_arguments(compensate_args, compensate_kwargs, f"step {name!r}: compensate_")):
-            raise SagaDefinitionError(f"step {name!r}: compensate_args or compensate_kwargs, but no compensate=")
+        elif compensate_args or compensate_kwargs or type(compensate_args) is not tuple:
+            _refuse_arguments(compensate_args, compensate_kwargs, name)
         if verification is not None:  # asked about the same work, so it gets the same
             self.verification = AdaptedFunction(verification, args, kwargs, name, "verification")
 
@@ -51,19 +51,19 @@ class FunctionTask(Task[Any]):
 
     def execute(self, context: Any) -> Any:
         action = self.action
-        return action(context, context.__binding__.previous_result() if action.wants_result else None)
+        return action(context, context.__binding__.previous_result() if action.result is not None else None)
 
     def compensate(self, context: Any) -> None:
         compensation = self.compensation
         if compensation is not None:
             # A coroutine, where the function is a coroutine function: the asynchronous driver awaits it.
-            result = context.__binding__.own_result() if compensation.wants_result else None
+            result = context.__binding__.own_result() if compensation.result is not None else None
             return compensation(context, result)  # type: ignore[no-any-return]
 
     def verify(self, context: Any) -> Any:
         verification = self.verification
         if verification is not None:
-            return verification(context, context.__binding__.previous_result() if verification.wants_result else None)
+            return verification(context, context.__binding__.previous_result() if verification.result is not None else None)
 
     def __repr__(self) -> str:
         return f"<function task {self.name!r}>"
@@ -96,6 +96,11 @@ def _arguments(args: Any, kwargs: Any, which: str) -> tuple[tuple[Any, ...], Map
     return args, kwargs
 
 
+def _refuse_arguments(args: Any, kwargs: Any, step: str) -> None:
+    if any(_arguments(args, kwargs, f"step {step!r}: compensate_")):
+        raise SagaDefinitionError(f"step {step!r}: compensate_args or compensate_kwargs, but no compensate=")
+
+
 class AdaptedFunction:
     """A function made callable the one way in which steps are called: with the context and a result."""
 
@@ -109,22 +114,28 @@ class AdaptedFunction:
         if type(args) is not tuple or (type(kwargs) is not dict and kwargs is not _NO_KEYWORDS):
             args, kwargs = _arguments(args, kwargs, f"step {step!r}: {'compensate_' if undoes else ''}")
         self.args = args
-        self.kwargs: Mapping[str, Any] = dict(kwargs) if kwargs else _NO_KEYWORDS
+        self.kwargs = dict(kwargs) if kwargs else _NO_KEYWORDS
         try:
-            facts = facts_of(function, len(self.args), tuple(kwargs) if kwargs else (), undoes)
+            facts = facts_of(function, len(args), tuple(kwargs) if kwargs else (), undoes)
         except TypeError as error:
             raise SagaDefinitionError(f"step {step!r}: {role} {function_name(function)} {error}") from None
-        self.result, self.result_at, self.context, self.context_at, self.asynchronous, self.yields = facts
-        self.wants_result = self.result is not None
-        self.by_name = facts.by_name
+        self.result, self.result_at, self.context, self.context_at, self.asynchronous, self.yields, self.by_name, alone = facts
+        self.alone = alone
 
     def __call__(self, context: Any, result: Any) -> Any:
+        alone = self.alone
+        if alone is CONTEXT:
+            return self.function(context)
+        if alone is RESULT:
+            return self.function(result)
+        if alone is NOTHING:
+            return self.function()
         values: Sequence[Any] = self.args
         if self.result_at is not None:
-            values = (*values[: self.result_at], result, *values[self.result_at :]) if values else (result,)
+            values = (*values[: self.result_at], result, *values[self.result_at :])
         if self.context_at is not None:
             values = (*values[: self.context_at], context, *values[self.context_at :])
-        if self.by_name:
-            given = {self.context: context, self.result: result}
-            return self.function(*values, **self.kwargs, **{name: given[name] for name in self.by_name})
-        return self.function(*values, **self.kwargs) if self.kwargs else self.function(*values)
+        if not self.by_name:
+            return self.function(*values, **self.kwargs)
+        given = {self.context: context, self.result: result}
+        return self.function(*values, **self.kwargs, **{name: given[name] for name in self.by_name})

@@ -28,8 +28,11 @@ class Step(Flow):
     policies: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", checked_name(self.name, "the step's name", self.task))
-        if not isinstance(self.task, FunctionTask | PauseTask):  # which are right when they are made
+        name = checked_name(self.name, "the step's name", self.task)
+        if name is not self.name:
+            object.__setattr__(self, "name", name)
+        kind = type(self.task)
+        if kind is not FunctionTask and kind is not PauseTask:  # which are right when they are made
             check_task(self.task)
 
 

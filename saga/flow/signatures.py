@@ -14,7 +14,11 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, 
 
 from saga.context import Context
 
-__all__ = ["Facts", "facts_of", "is_coroutine_function"]
+__all__ = ["CONTEXT", "NOTHING", "RESULT", "Facts", "facts_of", "is_coroutine_function"]
+
+CONTEXT: Final = "context"
+RESULT: Final = "result"
+NOTHING: Final = "nothing"
 
 
 class Facts(NamedTuple):
@@ -23,7 +27,8 @@ class Facts(NamedTuple):
     ``result``: the parameter that gets the previous step's result, or in a compensation the step's own. ``result_at``: how many
     of the arguments stand before it; ``None``: it is given by name. ``context``: the parameter that gets the context.
     ``context_at``: where that stands among the arguments and the result; ``None``: it is given by name.
-    ``asynchronous``: it is a coroutine function. ``yields``: it is a generator's.
+    ``asynchronous``: it is a coroutine function. ``yields``: it is a generator's. ``by_name``: what the flow gives it by name.
+    ``alone``: where it gets the context or the result by place, or nothing, and no more: ``CONTEXT``, ``RESULT``, ``NOTHING``.
     """
 
     result: str | None
@@ -32,12 +37,8 @@ class Facts(NamedTuple):
     context_at: int | None
     asynchronous: bool
     yields: bool
-
-    @property
-    def by_name(self) -> tuple[str, ...]:
-        """The parameters that get something from the flow by name."""
-        found = (self.result, self.result_at), (self.context, self.context_at)
-        return tuple(name for name, place in found if name is not None and place is None)
+    by_name: tuple[str, ...]
+    alone: str | None
 
 
 _Parameter = inspect.Parameter | None
@@ -66,11 +67,13 @@ def facts_of(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool) ->
     """
     if type(function) is not FunctionType or function.__dict__ or function.__kwdefaults__:
         return _worked_out(function, args, kwargs, undoes)
-    code = function.__code__
+    code, defaults = function.__code__, function.__defaults__
+    own = ()
     try:
-        # A function within another may have other annotations each time, with the same code.
-        own = tuple(function.__annotations__.values()) if "<locals>" in code.co_qualname else ()
-        key = (id(code), tuple(default is None for default in function.__defaults__ or ()), own, args, kwargs, undoes)
+        if "<locals>" in code.co_qualname:  # within another, it may have other annotations each time, with the same code
+            own = tuple(function.__annotations__.values())
+        nones = tuple([default is None for default in defaults]) if defaults else ()
+        key = (id(code), nones, own, args, kwargs, undoes)
         found = _known.get(key)
     except (NameError, TypeError):  # annotations that are not known yet, or cannot be hashed
         return _worked_out(function, args, kwargs, undoes)
@@ -89,7 +92,7 @@ def _worked_out(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool)
     except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone
         if isinstance(function, MethodType):
             raise TypeError("is a method, and takes no self") from None
-        return Facts(None, None, None, None, asynchronous, yields)
+        return Facts(None, None, None, None, asynchronous, yields, (), None if args or kwargs else NOTHING)
     parameters = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     context = _gets_context([p for p in parameters if p.name not in kwargs], function)
     positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p is not context]
@@ -112,6 +115,9 @@ def _worked_out(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool)
         given = f" with these {which}args and {which}kwargs" if args or kwargs else ""
         raise TypeError(f"cannot be called{given}: {error}") from None
     without_context = [one for one in places if one is not context]
+    alone = None
+    if not (args or kwargs or by_name) and len(places) < 2:
+        alone = NOTHING if not places else CONTEXT if places[0] is context else RESULT
     return Facts(
         result.name if result is not None else None,
         without_context.index(result) if result in places else None,
@@ -119,6 +125,8 @@ def _worked_out(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool)
         places.index(context) if context in places else None,
         asynchronous,
         yields,
+        tuple(by_name),
+        alone,
     )
 
 

@@ -6,6 +6,8 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,55 @@ def test_keys_in_another_order_and_sets_in_another_order_are_the_same_input(stor
     order.saga().execute({"a": 1, "b": {"x", "y", "z"}}, saga_id="A1", store=store)
     assert order.saga().execute({"b": {"z", "y", "x"}, "a": 1}, saga_id="A1", store=store).ok
     assert order.calls["reserve"] == 1
+
+
+@dataclass(frozen=True)
+class Line:
+    parts: Any
+
+
+def in_two_orders(items: list[Any]) -> list[tuple[Any, Any]]:
+    """Return containers of the items, each with an equal one that was filled in the other order."""
+    back = items[::-1]
+    pairs = [
+        (dict.fromkeys(items, 1), dict.fromkeys(back, 1)),
+        ({item: dict.fromkeys(items, 1) for item in items}, {item: dict.fromkeys(back, 1) for item in back}),
+        (set(items), set(back)),
+    ]
+    nested = [(kind(one), kind(two)) for one, two in pairs for kind in (lambda held: [held], lambda held: (held,), Line)]
+    return [*pairs, *nested, ({1: set(items), "a": 1}, {"a": 1, 1: set(back)})]
+
+
+ITEMS: list[list[Any]] = [
+    ["a", "b"],
+    [1, 2],
+    [("a",), ("b", 1)],
+    [None, 1.5, "x"],
+    ["$a", "$b", "$c"],
+    [date(2026, 1, 1), date(2025, 1, 1)],
+]
+ORDERED = [([1, 2], [2, 1]), ((1, 2), (2, 1)), ({1: 2, 3: 4}, {1: 4, 3: 2}), ({1: [1, 2]}, {1: [2, 1]})]
+
+
+@pytest.mark.parametrize("items", ITEMS, ids=str)
+def test_equal_values_in_another_order_are_the_same_input(items: list[Any]) -> None:
+    memory = MemoryStore()
+    for number, (one, two) in enumerate(in_two_orders(items)):
+        assert one == two
+        order = Order()
+        order.saga().execute({"lines": one}, saga_id=f"A{number}", store=memory)
+        assert order.saga().execute({"lines": two}, saga_id=f"A{number}", store=memory).ok
+        assert order.calls["reserve"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [([1, 2], [2, 1]), ((1, 2), (2, 1)), ({1: 2, 3: 4}, {1: 4, 3: 2}), ({1: [1, 2]}, {1: [2, 1]})]
+)
+def test_values_that_have_an_order_are_another_input_in_another(one: Any, two: Any) -> None:
+    memory = MemoryStore()
+    Order().saga().execute({"lines": one}, saga_id="A1", store=memory)
+    with pytest.raises(SagaIdTakenError, match="with another input"):
+        Order().saga().execute({"lines": two}, saga_id="A1", store=memory)
 
 
 def test_another_saga_is_refused(store: Store) -> None:

@@ -23,6 +23,7 @@ from saga.durable.codec.refusals import (
     refuse_depth,
 )
 from saga.durable.codec.scalars import SCALAR_WRITERS, SURROGATES, Writer, is_iso, quote
+from saga.durable.found_again import warn_of_main
 from saga.plain import text_of
 from saga.recorded import stored_name
 
@@ -159,6 +160,7 @@ class Writers(dict[type, Writer]):
         if not kind.startswith("$"):
             refuse(cls, *kind.split("; ", 1))
         name = stored_name(cls)
+        warn_of_main(cls)
         if "<locals>" in name:
             refuse(cls, "it is defined in a function, where nothing finds it again", f"move it to module level or {REGISTER}")
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import Mutant
+from . import DURABLE, START_ONCE, Mutant
 
 __all__ = ["OF_FLOW"]
 
@@ -75,6 +75,13 @@ OF_FLOW = [
     Mutant("a field is taken for a misspelt policy", "and name not in own:", ":", TASKS),
     Mutant("None undoes something", "    return found is not None and getattr", "    return getattr", TASKS),
     # -- what builders are given --------------------------------------------------------------------------------------
+    Mutant("equal inputs in another order are others", "for tag in _UNORDERED & found.keys():", "for tag in ():", START_ONCE),
+    Mutant(
+        "what another program does not find is stored in silence",
+        'if cls.__module__ == "__main__" and',
+        "if False and",
+        DURABLE + "found_again -k classes",
+    ),
     Mutant("a text is taken for arguments", 'args = several(args, f"{which}args")', "args = tuple(args)", MISUSE),
     Mutant("a wrong policy waits for the saga", "        checked(policies)\n", "        pass\n", MISUSE),
     Mutant("a class is taken for a backoff", "isinstance(self.backoff, type | Retry) or", "", MISUSE),
