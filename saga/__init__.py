@@ -1,6 +1,6 @@
 """saga: work that spans several systems and has no shared transaction, undone truthfully when it fails."""
 
-from saga.context import Context
+from saga.context import ClosedContext, Context
 from saga.definition import ExecutionInfo, Observer
 from saga.errors import OutcomeUnknownError
 from saga.events import Effect, Status, StepStatus
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LOST_ANSWERS",
     "Backoff",
+    "ClosedContext",
     "Compensate",
     "Context",
     "Done",

@@ -10,6 +10,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from saga.machine.commands import Call
     from saga.machine.plan import Plan
 
-__all__ = ["Binding", "Context", "ContextLike", "set_binding"]
+__all__ = ["Binding", "ClosedContext", "Context", "ContextLike", "Ctx", "Ctx_co", "set_binding"]
 
 T = TypeVar("T")
 
@@ -258,8 +259,47 @@ class Context(_Slots, MutableMapping[str, Any]):
         return self.__binding__.result_of(step)
 
 
+class ClosedContext(Context):
+    """A context whose keys are its fields: a ``@dataclass`` subclass has those that it names, and takes no others.
+
+    What is misspelt is found by a type checker, where it is read and where it is written; and where it is written, when it is
+    executed: :class:`~saga.errors.ContextKeyError`. In a plain :class:`Context`, any name is a key.
+    """
+
+    if TYPE_CHECKING:
+        __getattr__: None  # type: ignore[misc, assignment]  # so that a checker knows no attribute but those declared
+        __setattr__: None  # type: ignore[misc, assignment]
+    else:
+
+        def __setattr__(self, key: str, value: Any) -> None:
+            _check_declared(type(self), key)
+            super().__setattr__(key, value)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        _check_declared(type(self), key)
+        super().__setitem__(key, value)
+
+
+def _check_declared(kind: type, key: object) -> None:
+    if not is_dataclass(kind):
+        raise SagaDefinitionError(f"{kind.__name__} is a ClosedContext, whose keys are its fields; decorate it with @dataclass")
+    known = [field.name for field in fields(kind)]
+    if key not in known:
+        fault = f"{kind.__name__} has no field {key!r}{near(str(key), known)}"
+        raise ContextKeyError(f"{fault}; fields: {', '.join(known) or 'none'}")
+
+
 ContextLike = Context | Mapping[str, Any] | None
 """What an execution can be given as its context."""
+
+if TYPE_CHECKING:  # a checker knows what a default is before every Python does: ``Saga`` is ``Saga[Context]``
+    import typing_extensions
+
+    Ctx = typing_extensions.TypeVar("Ctx", bound=Context, default=Context)
+    Ctx_co = typing_extensions.TypeVar("Ctx_co", bound=Context, default=Context, covariant=True)
+else:
+    Ctx = TypeVar("Ctx", bound=Context)
+    Ctx_co = TypeVar("Ctx_co", bound=Context, covariant=True)
 
 _RESERVED = frozenset(name for name in dir(Context) if not name.startswith("_")) | {"__binding__"}
 

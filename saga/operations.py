@@ -88,7 +88,7 @@ class Operations:
         execution.
     """
 
-    def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga] = ()) -> None:
+    def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga[Any]] = ()) -> None:
         if not _is_said(who):
             raise ValueError(f"who is {who!r}; give the name of the person who acts")
         check_store(store, "Operations: store")

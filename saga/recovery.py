@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from os import PathLike
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.definition import Definition, check_codec, definitions_of
 from saga.drivers.aio import AsyncExecution
@@ -96,7 +96,7 @@ class Recovery:
     def __init__(
         self,
         store: Store | str | PathLike[str],
-        sagas: Iterable[Saga] = (),
+        sagas: Iterable[Saga[Any]] = (),
         *,
         transactions: Iterable[str] = (),
         codec: Codec | None = None,

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
-from saga.context import ContextLike
+from saga.context import Context, ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, CompensationFailureHandler, Definition, Observer, inputs
-from saga.drivers.base import Driver
-from saga.drivers.results import raised_or
+from saga.drivers.results import ended_records, new_records, raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
-from saga.events import (
-    CompensationFailed,
-    CompensationSucceeded,
-    StepFailed,
-    StepSkipped,
-    StepStatus,
-    StepSucceeded,
-    StepTimedOut,
-    StepVerified,
-)
 from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
 from saga.names import checked_name
 from saga.policy import UnknownOn
-from saga.result import SagaResult, StepRecord, fold_history, ok
+from saga.result import SagaResult, StepRecord, ok
 
 if TYPE_CHECKING:
     from saga.diagram import Diagram
@@ -42,13 +31,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Saga"]
 
+C = TypeVar("C", bound=Context)
 
-class Saga(Declared):
+
+class Where(TypedDict, total=False):
+    """What tells an execution from others, and where it is remembered."""
+
+    saga_id: str | None
+    store: StoreLike | None
+
+
+class Saga(Declared, Generic[Ctx]):
     """A named flow of tasks that can be executed, many times and from many threads at once.
 
     Build one with :meth:`add_task`, or declare one: a subclass with ``flow``, a flow, a tuple of flows or a method that
     returns one, of tasks and of its own methods that are :func:`~saga.saga_step`. Each of these parameters may be a class
-    attribute there; one that is given, and is not ``None``, comes first.
+    attribute there; one that is given, and is not ``None``, comes first. A type checker knows the context of a result by what
+    was given; ``Saga[OrderContext]`` is given no other.
 
     :param name: what logs and reports call it; the class's name where not given.
     :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
@@ -156,7 +155,13 @@ class Saga(Declared):
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
         return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self.unknown_on)
 
-    def execute(self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult:
+    @overload
+    def execute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
+    @overload
+    def execute(self, context: Ctx, **where: Unpack[Where]) -> SagaResult[Ctx]: ...
+    @overload
+    def execute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
+    def execute(self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult[Any]:
         """Execute the saga and return its result.
 
         :param context: what the tasks share; empty where not given.
@@ -173,9 +178,15 @@ class Saga(Declared):
             refuse_unmade(self)
             raise
 
+    @overload
+    def try_execute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
+    @overload
+    def try_execute(self, context: Ctx, **where: Unpack[Where]) -> SagaResult[Ctx]: ...
+    @overload
+    def try_execute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
     def try_execute(
-        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
-    ) -> SagaResult:
+        self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None
+    ) -> SagaResult[Any]:
         """Execute the saga and return its result, failed or not.
 
         An interrupt (``KeyboardInterrupt``, ``SystemExit``, ...) is raised again after the undo. One that strikes a
@@ -194,9 +205,15 @@ class Saga(Declared):
         execution.run()
         return raised_or(execution)
 
+    @overload
+    async def aexecute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
+    @overload
+    async def aexecute(self, context: Ctx, **where: Unpack[Where]) -> SagaResult[Ctx]: ...
+    @overload
+    async def aexecute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
     async def aexecute(
-        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
-    ) -> SagaResult:
+        self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None
+    ) -> SagaResult[Any]:
         """Execute the saga in the running event loop: as :meth:`execute`.
 
         ``async def`` tasks are awaited, plain ones run in threads beside them. Cancelling this cancels the executes that run
@@ -205,9 +222,15 @@ class Saga(Declared):
         refuse_unmade(self)
         return ok(await self.atry_execute(context, saga_id=saga_id, store=store))  # no local: see saga.drivers.results
 
+    @overload
+    async def atry_execute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
+    @overload
+    async def atry_execute(self, context: Ctx, **where: Unpack[Where]) -> SagaResult[Ctx]: ...
+    @overload
+    async def atry_execute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
     async def atry_execute(
-        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
-    ) -> SagaResult:
+        self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None
+    ) -> SagaResult[Any]:
         """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
         refuse_unmade(self)
         execution = await self._aprepare(context, saga_id, store)
@@ -218,12 +241,12 @@ class Saga(Declared):
 
     async def astream(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
-    ) -> AsyncIterator[StepRecord]:
+    ) -> AsyncGenerator[StepRecord, None]:
         """Execute the saga in the running event loop and yield records: as :meth:`stream`."""
         refuse_unmade(self)
         execution = await self._aprepare(context, saga_id, store)
         if isinstance(execution, SagaResult):  # another process has executed it
-            for record in _ended_records(execution):
+            for record in ended_records(execution):
                 yield record
             return
         seen = 0
@@ -231,7 +254,7 @@ class Saga(Declared):
         try:
             while going:
                 going = await execution.run_one()
-                for record in _records(execution, seen):
+                for record in new_records(execution, seen):
                     seen = len(execution.machine.events)
                     yield record
                 seen = len(execution.machine.events)
@@ -244,7 +267,7 @@ class Saga(Declared):
 
     def stream(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
-    ) -> Iterator[StepRecord]:
+    ) -> Generator[StepRecord, None, None]:
         """Execute the saga and yield a step's record each time one has ended, been skipped or been compensated.
 
         Steps run as the records are asked for. Leaving the loop early undoes what has happened.
@@ -256,16 +279,16 @@ class Saga(Declared):
             raise SagaDefinitionError(f"saga {self.name!r} has async tasks: use `async for record in saga.astream(...)`")
         return self._stream(self._prepare(context, saga_id, store))
 
-    def _stream(self, execution: Execution | SagaResult) -> Iterator[StepRecord]:
+    def _stream(self, execution: Execution | SagaResult) -> Generator[StepRecord, None, None]:
         if isinstance(execution, SagaResult):  # another process has executed it
-            yield from _ended_records(execution)
+            yield from ended_records(execution)
             return
         seen = 0
         going = True
         try:
             while going:
                 going = execution.run_one()
-                for record in _records(execution, seen):
+                for record in new_records(execution, seen):
                     seen = len(execution.machine.events)
                     yield record
                 seen = len(execution.machine.events)
@@ -276,7 +299,7 @@ class Saga(Declared):
         execution.run()
         ok(raised_or(execution))
 
-    def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult:
+    def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
         """Return a stored execution as it stands now, ended or not, with its context and history.
 
         :raises UnknownExecutionError: there is no such execution of this saga.
@@ -362,15 +385,7 @@ class Saga(Declared):
         return f"<{type(self).__name__} {vars(self).get('name')!r}>"
 
 
-_RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepVerified, StepSkipped, CompensationSucceeded, CompensationFailed)
-
-
-def _ended_records(result: SagaResult) -> Iterator[StepRecord]:
-    yield from (record for record in result.history if record.status is not StepStatus.PENDING)
-    ok(result)
-
-
-def _run_async(saga: Saga, work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
+def _run_async(saga: Saga[Any], work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
     import asyncio
 
     try:
@@ -381,11 +396,3 @@ def _run_async(saga: Saga, work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
         work.close()
         raise SagaDefinitionError(f"saga {saga.name!r} has async tasks and an event loop runs: use `await saga.aexecute(...)`")
     return asyncio.run(work)
-
-
-def _records(execution: Driver, since: int) -> list[StepRecord]:
-    machine = execution.machine
-    events = list(machine.events)
-    names = [event.step for event in events[since:] if isinstance(event, _RECORDED)]
-    records = fold_history(machine.plan, events) if names else {}
-    return [records[name] for name in dict.fromkeys(names)]

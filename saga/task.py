@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from threading import Event as Flag
 from typing import Any, Generic, TypeVar
 
@@ -69,11 +70,11 @@ class Task(Composing, Generic[T_co]):
     unknown_on: UnknownOn | None = None
     verification_retry: Retry | None = None
 
-    def execute(self, context: Any) -> T_co:
+    def execute(self, context: Any) -> T_co | Coroutine[Any, Any, T_co]:
         """Do the work and return its result."""
         raise NotImplementedError(f"{type(self).__name__} has no execute(context); write one")
 
-    def verify(self, context: Any) -> Done[T_co] | NotDone | None:
+    def verify(self, context: Any) -> Coroutine[Any, Any, Done[T_co] | NotDone | None] | Done[T_co] | NotDone | None:
         """Say whether the work was done, where nobody knows: ``Done(result)``, ``NotDone()``, or ``None`` for "still unknown".
 
         Optional. Asked before anything else is decided of a step in doubt: ask the other system under
@@ -81,7 +82,7 @@ class Task(Composing, Generic[T_co]):
         """
         return None
 
-    def compensate(self, context: Any) -> None:
+    def compensate(self, context: Any) -> Coroutine[Any, Any, None] | None:
         """Undo the work. May run when ``execute`` is in doubt, so it must tolerate that nothing happened."""
 
     def __repr__(self) -> str:

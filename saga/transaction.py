@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -162,7 +162,7 @@ class Transaction:
     @overload
     def astep(
         self, action: Task[T] | type[Task[T]], *, name: str | None = None, **policies: Unpack[Policies]
-    ) -> Awaitable[T]: ...
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def astep(
         self,
@@ -176,7 +176,7 @@ class Transaction:
         compensate_args: Sequence[Any] = (),
         compensate_kwargs: Mapping[str, Any] | None = None,
         **policies: Unpack[Policies],
-    ) -> Awaitable[T]: ...
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def astep(
         self,
@@ -190,7 +190,7 @@ class Transaction:
         compensate_args: Sequence[Any] = (),
         compensate_kwargs: Mapping[str, Any] | None = None,
         **policies: Unpack[Policies],
-    ) -> Awaitable[T]: ...
+    ) -> Coroutine[Any, Any, T]: ...
     def astep(self, action: Any, compensate: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Execute a step in an ``async with`` block; await it for its result. As :meth:`step`."""
         return self._arun(self._made(action, compensate, name, options))

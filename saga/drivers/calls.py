@@ -55,7 +55,7 @@ def make(
                 if call.phase is EXECUTE:
                     value = step.task.execute(view)
                 elif call.phase is COMPENSATE:
-                    value = step.task.compensate(view)  # type: ignore[func-returns-value]
+                    value = step.task.compensate(view)
                 else:
                     value = step.task.verify(view)
             else:

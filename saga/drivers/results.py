@@ -1,11 +1,23 @@
-"""What an execution that has run comes to: its result, or the interrupt that struck it."""
+"""What an execution that has run comes to: its result, its steps' records, or the interrupt that struck it."""
 
 from __future__ import annotations
 
-from saga.drivers.base import Driver
-from saga.result import SagaResult
+from collections.abc import Iterator
 
-__all__ = ["raised_or", "result_of"]
+from saga.drivers.base import Driver
+from saga.events import (
+    CompensationFailed,
+    CompensationSucceeded,
+    StepFailed,
+    StepSkipped,
+    StepStatus,
+    StepSucceeded,
+    StepTimedOut,
+    StepVerified,
+)
+from saga.result import SagaResult, StepRecord, fold_history, ok
+
+__all__ = ["ended_records", "new_records", "raised_or", "result_of"]
 
 
 def result_of(execution: Driver) -> SagaResult:
@@ -41,3 +53,21 @@ def raised_or(execution: Driver) -> SagaResult:
         execution.interrupt.add_note(result.summary())
         raise execution.interrupt
     return result
+
+
+_RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepVerified, StepSkipped, CompensationSucceeded, CompensationFailed)
+
+
+def ended_records(result: SagaResult) -> Iterator[StepRecord]:
+    """Yield the steps' records of an execution that another process has run, then raise what it raised."""
+    yield from (record for record in result.history if record.status is not StepStatus.PENDING)
+    ok(result)
+
+
+def new_records(execution: Driver, since: int) -> list[StepRecord]:
+    """Return the records of the steps to which something has happened since so many events."""
+    machine = execution.machine
+    events = list(machine.events)
+    names = [event.step for event in events[since:] if isinstance(event, _RECORDED)]
+    records = fold_history(machine.plan, events) if names else {}
+    return [records[name] for name in dict.fromkeys(names)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from saga import events as e
 from saga.definition import Definition
@@ -130,7 +130,7 @@ def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) ->
         views.merge(machine.plan.groups[event.group])
 
 
-def load(definition: Definition, saga_id: str, store: Store) -> SagaResult:
+def load(definition: Definition, saga_id: str, store: Store) -> SagaResult[Any]:
     """Return a stored execution as it stands now.
 
     :raises UnknownExecutionError: there is none.

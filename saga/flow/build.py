@@ -202,7 +202,7 @@ def _name_of(task: Task[Any] | type[Task[Any]]) -> str:
     return task.__name__ if isinstance(task, type) else type(task).__name__
 
 
-def _changed(flow: Step | MethodStep, **changes: Any) -> Step | MethodStep:
+def _changed(flow: Step | MethodStep[..., Any], **changes: Any) -> Step | MethodStep[..., Any]:
     return flow.with_(**changes) if isinstance(flow, MethodStep) else replace(flow, **changes)
 
 

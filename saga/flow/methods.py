@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FunctionType
-from typing import Any, Final, Unpack, overload
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name, is_function
@@ -15,16 +15,19 @@ from saga.names import checked_name
 
 __all__ = ["MethodStep", "bind", "saga_step"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _BESIDE: Final = ("compensation_function", "verification_function")
 
 
-class MethodStep(Flow):
+class MethodStep(Flow, Generic[P, T]):
     """A step that is a method of a :class:`~saga.saga.Saga` subclass: see :func:`~saga.flow.saga_step`."""
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., T],
         compensation_function: Callable[..., Any] | None = None,
         name: str | None = None,
         policies: Mapping[str, Any] | None = None,
@@ -42,14 +45,14 @@ class MethodStep(Flow):
         self.saga = saga
         self.__doc__ = function.__doc__
 
-    def __get__(self, saga: Any, owner: Any = None) -> MethodStep:
+    def __get__(self, saga: Any, owner: Any = None) -> MethodStep[P, T]:
         return self if saga is None else self.with_(saga=saga)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the method itself, as a test of it does."""
         return self.function(*args, **kwargs) if self.saga is None else self.function(self.saga, *args, **kwargs)
 
-    def compensation(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compensation(self, function: F) -> F:
         """Decorate the method that undoes this one."""
         if self.compensation_function is not None:
             raise SagaDefinitionError(
@@ -58,7 +61,7 @@ class MethodStep(Flow):
         self.compensation_function = function
         return function
 
-    def verification(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def verification(self, function: F) -> F:
         """Decorate the method that says what came of this one, where nobody knows."""
         if self.verification_function is not None:
             raise SagaDefinitionError(
@@ -67,7 +70,7 @@ class MethodStep(Flow):
         self.verification_function = function
         return function
 
-    def with_(self, **changes: Any) -> MethodStep:
+    def with_(self, **changes: Any) -> MethodStep[P, T]:
         """Return a copy with other attributes."""
         known = {key: getattr(self, key) for key in ("function", *_BESIDE, "name", "policies", "saga")}
         return MethodStep(**{**known, **changes})
@@ -126,7 +129,7 @@ def _class_of(function: Any) -> tuple[str, str]:
 
 
 @overload
-def saga_step(function: Callable[..., Any], /) -> MethodStep: ...
+def saga_step(function: Callable[Concatenate[Any, P], T], /) -> MethodStep[P, T]: ...
 @overload
 def saga_step(
     *,
@@ -134,7 +137,7 @@ def saga_step(
     verify: Callable[..., Any] | None = None,
     name: str | None = None,
     **policies: Unpack[Policies],
-) -> Callable[[Callable[..., Any]], MethodStep]: ...
+) -> Callable[[Callable[Concatenate[Any, P], T]], MethodStep[P, T]]: ...
 def saga_step(
     function: Callable[..., Any] | None = None,
     /,
@@ -143,7 +146,7 @@ def saga_step(
     verify: Callable[..., Any] | None = None,
     name: str | None = None,
     **policies: Unpack[Policies],
-) -> MethodStep | Callable[[Callable[..., Any]], MethodStep]:
+) -> Any:
     """Make a method of a :class:`~saga.saga.Saga` subclass a step, which its ``flow`` composes.
 
     The method's parameters get what :func:`~saga.flow.step` says. ``@reserve.compensation`` decorates the method that undoes

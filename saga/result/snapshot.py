@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic
 
-from saga.context import Context
+from saga.context import Ctx, Ctx_co
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException
 from saga.events import (
     CompensationFailed,
@@ -33,7 +33,7 @@ from saga.task import Task
 __all__ = ["SagaResult", "failure_of", "ok"]
 
 
-class SagaResult:
+class SagaResult(Generic[Ctx_co]):
     """A snapshot of an execution.
 
     :param plan: what was executed; :param events: what happened; :param context: the execution's context.
@@ -53,13 +53,13 @@ class SagaResult:
         self,
         plan: Plan,
         events: Log | Sequence[Event],
-        context: Context,
-        later: Callable[[float | None], SagaResult | None] | None = None,
+        context: Ctx_co,
+        later: Callable[[float | None], SagaResult[Ctx_co] | None] | None = None,
     ) -> None:
         self._plan = plan
         self._log = log = events if isinstance(events, Log) else Log.of(plan, events)
         self._later = later
-        self.context = context
+        self.context: Ctx_co = context
         started: Any = log.entries[0]
         self.saga: str = started.saga
         self.saga_id: str = started.saga_id
@@ -151,7 +151,7 @@ class SagaResult:
     def _fingerprint(self) -> str:
         return self._plan.fingerprint
 
-    def join(self, timeout: float | None = None) -> SagaResult:
+    def join(self, timeout: float | None = None) -> SagaResult[Ctx_co]:
         """Wait until the execution is terminal, and return its result then.
 
         :param timeout: seconds.
@@ -161,7 +161,7 @@ class SagaResult:
         _check_patience(timeout)
         return self._ended(self._later(timeout), timeout) if self._later is not None else self
 
-    async def ajoin(self, timeout: float | None = None) -> SagaResult:
+    async def ajoin(self, timeout: float | None = None) -> SagaResult[Ctx_co]:
         """Wait as :meth:`join` does, without blocking the event loop."""
         import asyncio
 
@@ -177,7 +177,7 @@ class SagaResult:
             pause = min(0.1, pause * 1.5)
         return self._ended(found, timeout)
 
-    def _ended(self, found: SagaResult | None, timeout: float | None) -> SagaResult:
+    def _ended(self, found: SagaResult[Any] | None, timeout: float | None) -> SagaResult[Any]:
         if found is None:
             raise TimeoutError(f"saga {self.saga!r} ({one_line(self.saga_id)}) is not terminal after {timeout} s")
         return found
@@ -201,12 +201,12 @@ class SagaResult:
 
     # -- copies -------------------------------------------------------------------------------------------------------
 
-    def __copy__(self) -> SagaResult:
+    def __copy__(self) -> SagaResult[Ctx_co]:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SagaResult:
+    def __deepcopy__(self, memo: dict[int, Any]) -> SagaResult[Ctx_co]:
         """Return a copy with a context of its own. What happened is what happened: events and errors are shared."""
         twin = memo[id(self)] = self.__copy__()
         twin.context = self.context.__copy__()
@@ -238,7 +238,7 @@ def _unpickled(facts: dict[str, Any]) -> SagaResult:
     return result
 
 
-def ok(result: SagaResult) -> SagaResult:
+def ok(result: SagaResult[Ctx]) -> SagaResult[Ctx]:
     """Return the result of an execution that ended well, or goes on beside a straggler nobody waits for.
 
     :raises SagaExecutionException: it failed.

@@ -179,7 +179,7 @@ def test_between_two_records_of_a_stream_its_context_is_given_to_another_saga(ki
             INNER.execute(context)
 
     async def astream() -> None:
-        async with aclosing(saga.astream(context)) as records:  # type: ignore[type-var]
+        async with aclosing(saga.astream(context)) as records:
             async for _ in records:
                 await INNER.aexecute(context)
 

@@ -194,7 +194,7 @@ def test_in_a_stream(calls: Calls, store: Store, take: int | None) -> None:
     told: list[str] = []
 
     async def work() -> None:
-        async with aclosing(saga.astream(saga_id="o-1")) as records:  # type: ignore[type-var]
+        async with aclosing(saga.astream(saga_id="o-1")) as records:
             async for record in records:
                 told.append(f"{record.name} {record.status}")
                 if len(told) == take:
@@ -204,7 +204,7 @@ def test_in_a_stream(calls: Calls, store: Store, take: int | None) -> None:
         if calls.in_loop:
             asyncio.run(work())
             return
-        with closing(saga.stream(saga_id="o-1")) as records:  # type: ignore[type-var]
+        with closing(saga.stream(saga_id="o-1")) as records:
             for record in records:
                 told.append(f"{record.name} {record.status}")
                 if len(told) == take:

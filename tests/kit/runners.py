@@ -70,7 +70,7 @@ class Runner:
         """Return the records of a stream, which is left after ``take`` of them."""
         records: list[StepRecord] = []
         if not self.in_loop:
-            with closing(saga.stream()) as stream:  # type: ignore[type-var]
+            with closing(saga.stream()) as stream:
                 for record in stream:
                     records.append(record)
                     if len(records) == take:
@@ -78,7 +78,7 @@ class Runner:
             return records
 
         async def work() -> None:
-            async with aclosing(saga.astream()) as stream:  # type: ignore[type-var]
+            async with aclosing(saga.astream()) as stream:
                 async for record in stream:
                     records.append(record)
                     if len(records) == take:

@@ -1,20 +1,25 @@
-"""User code that must type-check under ``mypy --strict``, and run."""
+"""User code that both type checkers must accept, mypy with ``--strict``, and that runs."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any, assert_type
 
 from saga import (
     Backoff,
+    ClosedContext,
     Compensate,
     Context,
+    Done,
     ExecutionInfo,
     ExponentialBackoff,
     Flow,
     InDoubt,
+    NotDone,
     Observer,
     OnError,
     Retry,
@@ -27,8 +32,10 @@ from saga import (
     StepStatus,
     Task,
     parallel,
+    saga_step,
     sequence,
     step,
+    transaction,
 )
 from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import Event, StepFailed, StepSucceeded
@@ -212,19 +219,21 @@ assert_type(Alarm().listening(), bool)
 
 def run() -> Iterator[StepRecord]:
     result = place_order.execute(OrderContext("A1"), saga_id="a1")
-    assert_type(result, SagaResult)
+    assert_type(result, SagaResult[OrderContext])
     assert_type(result.ok, bool)
     assert_type(result.status, Status)
-    assert_type(result.context, Context)
+    assert_type(result.context, OrderContext)
+    assert_type(result.context.total, int)
     assert_type(result.history, tuple[StepRecord, ...])
     assert_type(result.history[0].status, StepStatus)
     assert_type(result.error, BaseException | None)
     assert_type(result.failed_task, Task[Any] | None)
     assert_type(result.compensation_errors, tuple[CompensationError, ...])
     assert_type(result.in_doubt, tuple[str, ...])
-    assert_type(result.join(timeout=1), SagaResult)
+    assert_type(result.join(timeout=1), SagaResult[OrderContext])
     assert_type(result.report(), str)
     assert_type(place_order.try_execute({"order_id": "A2", "total": 0}), SagaResult)
+    assert_type(place_order.try_execute(), SagaResult[Context])
     try:
         Saga("empty-handed").add_task(Untyped).execute()
     except SagaCompensationError as error:
@@ -233,8 +242,125 @@ def run() -> Iterator[StepRecord]:
         assert_type(error.result, SagaResult | None)
         assert_type(error.cause, BaseException | None)
         assert_type(error.failed_task, Task[Any] | None)
-    yield from place_order.stream(OrderContext(order_id="A3"))
+    with closing(place_order.stream(OrderContext(order_id="A3"))) as records:
+        yield from records
 
 
 names = [record.name for record in run()]
 assert names == ["Reserve", "charge", "Ship"], names
+
+# A saga of one class of contexts
+
+
+@dataclass
+class ParcelContext(ClosedContext):
+    weight: float
+    label: str = ""
+
+
+class Weigh(Task[float]):
+    def execute(self, context: ParcelContext) -> float:
+        context.label = f"{context.weight} kg"
+        context["label"] = context.label.upper()
+        assert_type(context.weight, float)
+        return context.weight
+
+
+def tell(result: SagaResult) -> None:
+    assert_type(result.context, Context)
+
+
+def finish(sagas: Iterable[Saga[Any]]) -> None: ...
+
+
+class SendParcel(Saga[ParcelContext]):
+    flow = Weigh
+
+
+weigh = Saga[ParcelContext]("weigh").add_task(Weigh)
+assert_type(weigh, Saga[ParcelContext])
+assert_type(weigh.execute(ParcelContext(1.5)).context, ParcelContext)
+assert_type(SendParcel().execute(ParcelContext(1.5), saga_id="p-1").context.label, str)
+assert_type(Saga("any").add_task(Weigh).try_execute(ParcelContext(1.5)).context, ParcelContext)
+assert_type(Saga("any"), Saga[Context])
+annotated: Saga[ParcelContext] = Saga("annotated")
+assert_type(annotated.add_task(Weigh).execute(ParcelContext(2.0)).context, ParcelContext)
+tell(weigh.execute(ParcelContext(1.5)))
+finish([weigh, place_order, SendParcel()])
+Saga("outer").add_task(weigh).add_task(SendParcel())
+
+# Async tasks
+
+
+class ReserveStock(Task[str]):
+    async def execute(self, context: Context) -> str:
+        return f"3 x {context.sku}"
+
+    async def verify(self, context: Context) -> Done[str] | NotDone | None:
+        return Done("3")
+
+    async def compensate(self, context: Context) -> None:
+        assert_type(context.result_of(ReserveStock), str)
+
+
+class Mixed(Task[int]):
+    def execute(self, context: Context) -> int:
+        return 1
+
+    def verify(self, context: Context) -> Done[int]:
+        return Done(1)
+
+    async def compensate(self, context: Context) -> None:
+        pass
+
+
+async def areserve(sku: str) -> str:
+    return sku
+
+
+async def arun() -> None:
+    found = Saga("stock").add_task(ReserveStock).add_task(Mixed)
+    assert_type((await found.aexecute(Context(sku="apple"))).context, Context)
+    assert_type((await weigh.atry_execute(ParcelContext(1.5))).context, ParcelContext)
+    async with aclosing(found.astream(Context(sku="apple"))) as records:
+        async for record in records:
+            assert_type(record, StepRecord)
+    async with transaction("t", Context(sku="apple")) as tx:
+        assert_type(await tx.astep(areserve, args=("a",)), str)
+        assert_type(await tx.astep(ReserveStock), str)
+        assert_type(await tx.astep(Mixed()), int)
+        both = asyncio.create_task(tx.astep(areserve, args=("a",), name="beside"))  # a coroutine, as create_task wants one
+        assert_type(await both, str)
+
+
+asyncio.run(arun())
+
+# Steps of a block
+
+
+with transaction("block", OrderContext("A1")) as block:
+    assert_type(block.step(reserve, release, args=("apple",)), str)
+    assert_type(block.step(Charge(), name="in-a-block"), Receipt)
+
+# Methods as steps
+
+
+class Trip(Saga):
+    @saga_step
+    def train(self, context: Context) -> str:
+        return "IC 5"
+
+    @saga_step(name="a seat", retry=Retry(2))
+    def seat(self, train: str, *, window: bool = True) -> tuple[str, bool]:
+        return train, window
+
+    @train.compensation
+    def cancel(self, train: str) -> None: ...
+
+    flow = train, seat
+
+
+assert_type(Trip().train(Context()), str)
+assert_type(Trip().seat("IC 5", window=False), tuple[str, bool])
+Trip().cancel("IC 5")
+assert Trip().execute().ok

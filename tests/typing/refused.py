@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saga import Context, ExecutionInfo, ExponentialBackoff, Retry, Saga, Status, Task, parallel, sequence, step
+from saga import (
+    ClosedContext,
+    Context,
+    ExecutionInfo,
+    ExponentialBackoff,
+    Retry,
+    Saga,
+    Status,
+    Task,
+    parallel,
+    saga_step,
+    sequence,
+    step,
+    transaction,
+)
 from saga.events import Event, StepFailed, StepSucceeded
 from saga.logging import SagaLogger
 
@@ -148,5 +162,72 @@ status: int = result.status  # type: ignore[assignment]
 failed: Charge = result.failed_task  # type: ignore[assignment]
 result.error.args  # type: ignore[union-attr]  # noqa: B018
 Status("running").terminal()  # type: ignore[operator]
-Saga("a").execute(3)  # type: ignore[arg-type]
-Saga("a").execute(saga_id=3)  # type: ignore[arg-type]
+Saga("a").execute(3)  # type: ignore[call-overload]
+Saga("a").execute(saga_id=3)  # type: ignore[call-overload]
+
+# A saga of one class of contexts
+
+
+@dataclass
+class ParcelContext(ClosedContext):
+    weight: float
+
+
+class Weigh(Task[float]):
+    def execute(self, context: ParcelContext) -> float:
+        context.wieght = 3.0  # type: ignore[attr-defined]
+        return context.wieght  # type: ignore[attr-defined, no-any-return]
+
+
+weigh = Saga[ParcelContext]("weigh").add_task(Weigh)
+weigh.execute(OrderContext("A1"))  # type: ignore[arg-type]
+weigh.execute()  # type: ignore[call-arg]
+weigh.execute({"weight": 3.0})  # type: ignore[arg-type]
+weigh.execute(ParcelContext(3.0), id="p-1")  # type: ignore[call-arg]
+weigh.execute(ParcelContext(3.0)).context.wieght  # type: ignore[attr-defined]  # noqa: B018
+Saga("any").execute(ParcelContext(3.0)).context.wieght  # type: ignore[attr-defined]  # noqa: B018
+Saga[int]("numbers")  # type: ignore[type-var]
+
+# Async tasks and blocks
+
+
+class Reserve(Task[str]):
+    async def execute(self, context: Context) -> int:  # type: ignore[override]
+        return 1
+
+    async def compensate(self, context: Context) -> int:  # type: ignore[override]
+        return 1
+
+
+async def reserve(sku: str) -> str:
+    return sku
+
+
+async def run() -> None:
+    async with transaction("t") as tx:
+        tx.astep(reserve, args=("a",))  # type: ignore[unused-coroutine]
+        number: int = await tx.astep(reserve, args=("a",))  # type: ignore[arg-type]
+        print(number)
+    async with transaction("t") as tx:
+        other: int = await tx.astep(Reserve)  # type: ignore[arg-type]
+        print(other)
+
+
+with transaction("t") as block:
+    text: str = block.step(Charge)  # type: ignore[assignment]
+
+# Methods as steps
+
+
+class Trip(Saga):
+    @saga_step
+    def train(self, context: Context) -> str:
+        return "IC 5"
+
+    @saga_step  # type: ignore[arg-type]
+    def nothing() -> str:
+        return ""
+
+
+Trip().train()  # type: ignore[call-arg]
+minutes: int = Trip().train(Context())  # type: ignore[assignment]

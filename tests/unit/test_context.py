@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Mapping, MutableMapping
-from dataclasses import FrozenInstanceError, dataclass, field
-from typing import Any
+from dataclasses import FrozenInstanceError, InitVar, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
 
 import pytest
 
-from saga import Context, Saga, SagaResult, Task, step
+from saga import ClosedContext, Context, Saga, SagaResult, Task, step
 from saga.context import _RESERVED
 from saga.errors import ContextKeyError, SagaDefinitionError, SagaError
+from saga.storage import MemoryStore
 
 # -- the mapping --------------------------------------------------------------------------------------------------------
 
@@ -187,6 +189,67 @@ def test_a_dataclass_with_slots_is_refused() -> None:
         @dataclass(slots=True)
         class Slotted(Context):
             order_id: str
+
+
+@dataclass
+class Closed(ClosedContext):
+    limit: ClassVar[int] = 3
+    total: int
+    given: InitVar[int] = 0
+    rows: list[int] = field(default_factory=list)
+
+    def __post_init__(self, given: int) -> None:
+        self.total += given
+
+    @cached_property
+    def count(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class ClosedMore(Closed):
+    more: int = 0
+
+
+def set_item(context: Context, key: str) -> None:
+    context[key] = 1
+
+
+WRITES = [lambda context, key: setattr(context, key, 1), set_item, lambda context, key: context.update({key: 1})]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_closed_context_takes_its_fields_and_nothing_else(write: Any) -> None:
+    context = ClosedMore(1, 2)
+    for key in ("total", "rows", "more"):
+        write(context, key)
+    with pytest.raises(ContextKeyError) as caught:
+        write(context, "totl")
+    assert str(caught.value) == "ClosedMore has no field 'totl'; did you mean 'total'?; fields: total, rows, more"
+    for key in ("limit", "given", "other"):
+        with pytest.raises(ContextKeyError, match=f"^ClosedMore has no field '{key}'"):
+            write(context, key)
+    assert dict(context) == {"total": 1, "rows": 1, "more": 1}
+
+
+def test_a_closed_context_is_read_copied_and_run_as_any_other() -> None:
+    context = Closed(1, 2)
+    assert (context.total, context["total"], context.count) == (3, 3, 0)
+    with pytest.raises(ContextKeyError, match="did you mean 'total'"):
+        context.totl  # noqa: B018
+    again = pickle.loads(pickle.dumps(context))
+    assert again == copy.deepcopy(context) == context
+    saga = Saga("s", store=MemoryStore()).add_task(step(lambda context: setattr(context, "total", 5), timeout=60.0, name="a"))
+    result = saga.add_task(step(lambda context: context.update(totl=1), name="b")).try_execute(Closed(1), saga_id="1")
+    assert isinstance(result.error, ContextKeyError)
+    assert type(saga.load("1").context) is Closed
+    assert saga.load("1").context.total == 5
+
+
+@pytest.mark.parametrize("kind", [ClosedContext, type("Bare", (ClosedContext,), {})])
+def test_a_closed_context_without_fields_says_what_it_lacks(kind: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match="is a ClosedContext, whose keys are its fields; decorate it with @dataclass"):
+        kind(a=1)
 
 
 def test_methods_and_class_attributes_of_a_subclass_are_no_keys() -> None:
