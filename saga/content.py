@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from inspect import getattr_static
@@ -22,7 +23,7 @@ from types import MemberDescriptorType
 from typing import Any, Final
 from uuid import UUID
 
-__all__ = ["ATOMS", "MAX_DEPTH", "Copies", "given_back", "isolated", "same"]
+__all__ = ["ATOMS", "MAX_DEPTH", "Copies", "copied_within", "given_back", "isolated", "same"]
 
 ATOMS: Final = frozenset({int, float, str, bytes, bool, type(None)})
 """Types whose values never change."""
@@ -76,6 +77,15 @@ def isolated(value: Any, copies: Copies, depth: int = 0) -> Any:
     shape.fill(twin, value, [part if type(part) in ATOMS else isolated(part, copies, depth + 1) for part in parts])
     copies[id(value)] = value, twin, shape.content(twin)
     return twin
+
+
+def copied_within(value: Any, copies: Copies, found: dict[int, Any]) -> None:
+    """Find the copies of what is inside a value, and its own: ``found`` has each by the id of its original."""
+    if id(value) in copies and id(value) not in found:
+        found[id(value)] = copies[id(value)][1]
+        shape = _shape_of(type(value))
+        for part in shape.parts(value) if shape is not None else ():
+            copied_within(part, copies, found)
 
 
 def given_back(value: Any, originals: Copies, done: dict[int, Any], depth: int = 0) -> Any:
@@ -267,9 +277,9 @@ def _shape_of_class(kind: type) -> _Shape | None:
     return _shape_of_dataclass(kind) if is_dataclass(kind) and _is_plain(kind) else None
 
 
-def _is_plain(kind: type) -> bool:
+def _is_plain(kind: Any) -> bool:
     """Whether all there is of a dataclass's objects is their attributes, so that one with the same is as good."""
-    if hasattr(kind, "__del__") or hasattr(kind, "__binding__"):  # a resource; a context
+    if issubclass(kind, Enum) or hasattr(kind, "__del__") or hasattr(kind, "__binding__"):  # a member; a resource; a context
         return False
     try:
         object.__new__(kind)

@@ -13,7 +13,7 @@ from functools import cached_property
 from inspect import getattr_static
 from typing import Any, TypeVar
 
-from saga.content import ATOMS, Copies, given_back, isolated, same
+from saga.content import ATOMS, Copies, copied_within, given_back, isolated, same
 from saga.context import Binding, Context, set_binding
 from saga.errors import MergeConflictError
 from saga.machine.plan import Group, Plan, PlannedStep
@@ -88,6 +88,8 @@ class Views:
         views = [self._scope(scope) for scope in group.scopes]
         results = merge(parent, zip(group.names, views, strict=True))
         self._merged.update(group.scopes)
+        for scope in group.scopes:
+            self._scopes.pop(scope, None)
         parent.__binding__.previous = results
 
     def _scope(self, scope: int) -> Context:
@@ -122,11 +124,15 @@ def fork(view: C, read: Read | None) -> C:
         binding.copies = copies
         twin.__dict__.update((key, isolated(value, copies)) for key, value in view.__dict__.items())
         return twin
-    for key, value in view.__dict__.items():
-        text = recorded[key][1]
-        own = value if type(value) in ATOMS else read(text)
-        twin.__dict__[key] = own
-        recorded[key] = own, text
+    for key, value in [*view.__dict__.items()]:
+        known = recorded.get(key)
+        if known is None or known[0] is not value:  # whoever has the context has changed it beside the calls
+            twin.__dict__[key] = isolated(value, {})
+        elif type(value) in ATOMS:
+            twin.__dict__[key] = value
+        else:
+            own = twin.__dict__[key] = read(known[1])
+            recorded[key] = own, known[1]
     return twin
 
 
@@ -151,6 +157,7 @@ def take_back(view: Context, twin: Context) -> None:
     Without texts the values that were copied stay the objects they are, and get what changed in their copies.
     """
     original, own = _Originals(twin), view.__binding__
+    original.give_back(view.__dict__.values())
     now = {key: original.of(value) for key, value in twin.__dict__.items()}
     view.__dict__.clear()
     view.__dict__.update(now)
@@ -177,11 +184,17 @@ def merge(view: Context, branches: Iterable[tuple[str, Context]]) -> tuple[Any, 
                     f"branches {first!r} and {name!r} changed context key {str.__repr__(key)} to different values ({kinds}); "
                     "give each branch a key of its own"
                 )
+    for name, branch in branches:
+        for key in _replaced(view, branch):
+            changed.setdefault(key, (name, branch))
     own = view.__binding__
+    held = dict(view.__dict__)
     results = []
     for _, branch in branches:
         original, theirs = _Originals(branch), branch.__binding__
-        for key in [key for key, (_, first) in changed.items() if first is branch]:
+        own_keys = [key for key, (_, first) in changed.items() if first is branch]
+        original.give_back(held[key] for key in own_keys if key in held)
+        for key in own_keys:
             if key in branch.__dict__:
                 view.__dict__[key] = original.of(branch.__dict__[key])
             else:
@@ -199,11 +212,17 @@ class _Originals:
     """What stands for the values of a fork in the view that it was made of: the originals get what changed in their copies."""
 
     def __init__(self, twin: Context) -> None:
-        made = twin.__binding__.copies or {}
-        self._originals: Copies = {id(copy): (value, copy, before) for value, copy, before in made.values()}
+        self._copies: Copies = twin.__binding__.copies or {}
+        self._originals: Copies = {id(copy): (value, copy, before) for value, copy, before in self._copies.values()}
         self._done: dict[int, Any] = {}
-        for copy in [copy for _, copy, _ in made.values()]:  # also one that the fork does not hold any more
-            given_back(copy, self._originals, self._done)
+
+    def give_back(self, values: Iterable[Any]) -> None:
+        """Let the values, and what is inside, get what changed in their copies: also in one that nobody holds any more."""
+        found: dict[int, Any] = {}
+        for value in values:
+            copied_within(value, self._copies, found)
+        for copy in found.values():
+            self.of(copy)
 
     def of(self, value: Any) -> Any:
         return given_back(value, self._originals, self._done) if self._originals else value
@@ -223,6 +242,15 @@ def _changes(view: Context, branch: Context) -> list[str]:
     changed = [key for key in keys if not _agree(view, branch, key)]
     # What a cached_property keeps is no key of anybody's: it is worked out again from what is merged.
     return [key for key in changed if not isinstance(getattr_static(type(view), key, None), cached_property)]
+
+
+def _replaced(view: Context, branch: Context) -> list[str]:
+    """Return the keys where a branch has put another object in the place of one, changed or not. That is no conflict."""
+    copies = branch.__binding__.copies
+    if copies is None:
+        return []
+    found = [(key, value, view.__dict__[key]) for key, value in branch.__dict__.items() if key in view.__dict__]
+    return [key for key, value, was in found if value is not (copies[id(was)][1] if id(was) in copies else was)]
 
 
 def _agree(one: Context, other: Context, key: str) -> bool:

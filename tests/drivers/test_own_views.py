@@ -160,6 +160,14 @@ def test_a_registered_value_is_each_branchs_own(kit: Kit) -> None:
     assert seen == [2, 2]
 
 
+def test_what_is_changed_beside_the_calls_is_no_fault(kit: Kit, own: Callable[..., Flow]) -> None:
+    held: list[Context] = []
+    saga = Saga("s", store=MemoryStore()).add_task(kit.task("first", lambda context: held.append(context)))
+    saga.add_task(step(lambda: held[0].update(rows=[1], more=[2]), name="then"))
+    saga.add_task(own(kit, lambda context: context.rows.append(3)))
+    assert kit.execute(saga, Context(rows=[])).context == {"rows": [1, 3], "more": [2]}
+
+
 def test_values_that_are_stored_alike_agree(kit: Kit) -> None:
     def put(context: Context) -> None:
         context.money = [Money(1)]

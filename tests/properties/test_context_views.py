@@ -342,5 +342,4 @@ def test_a_step_with_a_view_of_its_own_leaves_the_context_as_one_without(
         alone = step(lambda: None, name="alone")
         assert left_by(lambda edit: step(edit, timeout=60)) == expected
         assert left_by(lambda edit: fallback(step(edit), alone)) == expected
-        # A branch that puts an equal value in the place of another has not changed the key.
         assert left_by(lambda edit: parallel(step(edit), alone), made_of) == left_by(step, made_of)

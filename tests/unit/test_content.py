@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -62,7 +63,7 @@ class Base:
     later: list[int] = field(init=False)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Slots(Base):
     more: Any = None
 
@@ -133,6 +134,15 @@ class Resource:
 @dataclass
 class Failure(Exception):
     lines: Any
+
+
+@dataclass
+class Described:
+    lines: int
+
+
+class Member(Described, Enum):
+    ONE = 1
 
 
 @dataclass
@@ -215,6 +225,7 @@ WHOLE: dict[str, Any] = {
     "dataclass with __del__": Resource([1]),
     "dataclass, exception": Failure([1]),
     "dataclass, list": Listed([1]),
+    "dataclass, member of an enum": Member.ONE,
     "frozenset": frozenset([1]),
 }
 #: Made anew each time, and the same.

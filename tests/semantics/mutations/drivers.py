@@ -309,8 +309,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an object that a step dropped after it had changed it is not given back",
-        "        for copy in [copy for _, copy, _ in made.values()]:",
-        "        for copy in []:",
+        "        for copy in found.values():",
+        "        for copy in ():",
         OWN_VIEWS + " -k holds",
     ),
     Mutant(
@@ -321,8 +321,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "branches share what is registered",
-        "own = value if type(value) in ATOMS else read(text)",
-        "own = isolated(value, {})",
+        "own = twin.__dict__[key] = read(known[1])",
+        "own = twin.__dict__[key] = isolated(value, {})",
         OWN_VIEWS + " -k registered",
     ),
     Mutant(
