@@ -116,7 +116,7 @@ class ANothing(Task[None]):
     async def execute(self, context: Context) -> None:
         pass
 
-    async def compensate(self, context: Context) -> None:  # type: ignore[override]
+    async def compensate(self, context: Context) -> None:
         pass
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+from sphinx.pycode import ModuleAnalyzer
+
 import saga
 import saga.diagram
 import saga.durable.codec
@@ -69,3 +71,7 @@ def one_field_a_line(app, what, name, obj, options, lines):
 def setup(app):
     app.connect("missing-reference", refer_to_public_name)
     app.connect("autodoc-process-docstring", one_field_a_line)
+    # A type checker is told in several signatures what a reader is told in one.
+    executing = ModuleAnalyzer.for_module("saga.saga")
+    executing.analyze()
+    executing.overloads.clear()

@@ -7,7 +7,7 @@ an option and is none is refused, in a class and on a saga that is made.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,7 @@ from saga.names import several
 from saga.policy import checked_unknown_on
 
 if TYPE_CHECKING:
-    from saga.definition import CompensationFailureHandler, Observer
+    from saga.definition import Observer
     from saga.durable.codec import Codec
     from saga.machine.compile import Resolver
     from saga.policy import UnknownOn
@@ -36,7 +36,7 @@ class Declared(Composing):
     observers: Observer | Iterable[Observer] | None = None
     timeout: float | None = None
     stop_on_compensation_failure: bool = False
-    on_compensation_failure: CompensationFailureHandler | None = None
+    on_compensation_failure: Callable[..., None] | None = None  # or a method, which takes the saga, too
     store: StoreLike | None = None
     codec: Codec | None = None
     resolver: Resolver | None = None

@@ -192,8 +192,9 @@ def merge(view: Context, branches: Iterable[tuple[str, Context]]) -> tuple[Any, 
     results = []
     for _, branch in branches:
         original, theirs = _Originals(branch), branch.__binding__
-        own_keys = [key for key, (_, first) in changed.items() if first is branch]
-        original.give_back(held[key] for key in own_keys if key in held)
+        own_keys = [key for key, (_, first) in changed.items() if first is branch] if changed else ()
+        if own_keys:
+            original.give_back(held[key] for key in own_keys if key in held)
         for key in own_keys:
             if key in branch.__dict__:
                 view.__dict__[key] = original.of(branch.__dict__[key])
@@ -213,8 +214,11 @@ class _Originals:
 
     def __init__(self, twin: Context) -> None:
         self._copies: Copies = twin.__binding__.copies or {}
-        self._originals: Copies = {id(copy): (value, copy, before) for value, copy, before in self._copies.values()}
         self._done: dict[int, Any] = {}
+
+    @cached_property
+    def _originals(self) -> Copies:
+        return {id(copy): (value, copy, before) for value, copy, before in self._copies.values()}
 
     def give_back(self, values: Iterable[Any]) -> None:
         """Let the values, and what is inside, get what changed in their copies: also in one that nobody holds any more."""
@@ -225,7 +229,7 @@ class _Originals:
             self.of(copy)
 
     def of(self, value: Any) -> Any:
-        return given_back(value, self._originals, self._done) if self._originals else value
+        return value if type(value) in ATOMS or not self._copies else given_back(value, self._originals, self._done)
 
 
 def _take_results(own: Binding, twin: Context, original: _Originals) -> Any:

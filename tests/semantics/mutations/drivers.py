@@ -326,6 +326,12 @@ OF_DRIVERS = [
         OWN_VIEWS + " -k registered",
     ),
     Mutant(
+        "a closed context takes any key",
+        "    if key not in known:\n        fault = ",
+        "    if False:\n        fault = ",
+        "tests/unit/test_context -k closed",
+    ),
+    Mutant(
         "a conflict tells the values",
         "return type(view.__dict__[key]).__name__ if",
         "return repr(view.__dict__[key]) if",
