@@ -14,15 +14,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from saga.context import Context, set_binding
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, CallBeside, Driver, clock
+from saga.drivers import forks
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
+from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
-from saga.drivers.outcomes import Message
 from saga.drivers.to_the_end import in_thread, thread_for, to_the_end
 from saga.events import RUNNING
 from saga.machine import Call, Merge
@@ -83,7 +84,7 @@ class AsyncExecution(Driver):
             self._cancelling, self._cancels = int, 0  # an error's traceback knows this, and the task knows the error
             if more:
                 self._exposed = False
-                await to_the_end(self._finish, self._also)
+                await to_the_end(self._finish, self._while_waiting)
         except AbandonedError as abandoned:
             await self._abandon()
             abandoned.tell()
@@ -101,7 +102,7 @@ class AsyncExecution(Driver):
                 going = await self._guarded_turn(one=True)
                 self._cancelling, self._cancels = int, 0
                 return going
-            return await to_the_end(partial(self._guarded_turn, one=True), self._also)
+            return await to_the_end(partial(self._guarded_turn, one=True), self._while_waiting)
         except AbandonedError as abandoned:
             await self._abandon()
             abandoned.tell()
@@ -148,7 +149,12 @@ class AsyncExecution(Driver):
     def _strike(self, error: BaseException) -> None:
         self._struck, self._strikes = error, self._strikes + 1
 
+    def _while_waiting(self, error: BaseException) -> None:
+        forks.refuse(self, error)
+        self._also(error)
+
     def _put_straight(self, struck: BaseException) -> None:
+        forks.refuse(self, struck)
         if self.progress() != self._reached:
             self._strikes = 1
         self._reached = self.progress()
@@ -182,6 +188,8 @@ class AsyncExecution(Driver):
         """Leave the execution to a recovery, but not before the calls that run here have ended."""
         self.abandoned = True
         self._cancelling, self._cancels = int, 0
+        if forks.is_of_parent(self):
+            return
         call_off(self)
         if self.journal is None or self._calls_run():  # the last of them gives the lease back
             return
@@ -202,6 +210,7 @@ class AsyncExecution(Driver):
 
         :param one: return after one call, whoever made it.
         """
+        forks.refuse(self)
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
         if not self.begun:
@@ -354,10 +363,8 @@ class AsyncExecution(Driver):
             return
         self.mail = False
         # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
-        await self._stored(partial(thread_for, self.journal.read_messages), self._obey_messages)
-
-    def _obey_messages(self, messages: Sequence[Message]) -> None:
-        self.take_messages(messages, self.now())
+        read = partial(thread_for, self.journal.read_messages)
+        await self._stored(read, lambda messages: self.take_messages(messages, self.now()))
 
     async def _publish(self) -> None:
         """Store the new events, then show them to the observers."""
@@ -380,6 +387,7 @@ class AsyncExecution(Driver):
         interrupts: list[BaseException] = []
 
         def strike(error: BaseException) -> None:
+            forks.refuse(self, error)
             interrupts.append(error)
             struck()
 

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
+from saga.drivers import forks
+from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, clock, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
@@ -38,22 +40,7 @@ STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 _PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "CallBeside", "Driver", "clock"]
-
-
-class CallBeside:
-    """A call that is under way beside the loop."""
-
-    __slots__ = ("call", "cancelled", "outcome", "overdue", "task", "turn", "view")
-
-    def __init__(self, call: Call, view: Context) -> None:
-        self.call = call
-        self.view = view
-        self.cancelled = threading.Event()
-        self.turn = threading.Lock()  # taken by the thread before it makes the call, or by who prevents it
-        self.outcome: Made | None = None
-        self.overdue: Exception | None = None  # why it was cancelled: its step's timeout or the saga's has come
-        self.task: Any = None  # the asyncio task, where it is one
+__all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "Driver", "clock"]
 
 
 class Driver(Outcomes):
@@ -99,6 +86,7 @@ class Driver(Outcomes):
     ) -> None:
         super().__init__(definition, machine, context, journal, views)
         self.journal = journal
+        self.process = forks.process
         self._binding = context.__binding__
         self._epoch = time.time() - clock()
         self._timers: list[tuple[float, int, Wait | CallBeside | None]] = []
@@ -203,6 +191,8 @@ class Driver(Outcomes):
     def _take(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that the loop itself made."""
         call, returned, value, elapsed = made
+        if self.process is not forks.process:
+            forks.refuse(self, None if returned else value)
         if not returned:
             if call.phase is EXECUTE or not cuts_short(self, call, value):
                 self.raised(call, view, value, elapsed, clock() + self._epoch)

@@ -20,7 +20,8 @@ from saga.machine.failures import wait_again
 from saga.own_log import LOG
 
 if TYPE_CHECKING:
-    from saga.drivers.base import CallBeside, Driver
+    from saga.drivers.base import Driver
+    from saga.drivers.beside import CallBeside
 
 __all__ = ["MOST_STRIKES", "AbandonedError", "call_off", "cuts_short", "is_ctrl_c", "is_taken", "put_straight", "stop_in_vain"]
 

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from saga.context import set_binding
+from saga.drivers import forks
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
@@ -85,6 +86,7 @@ class Execution(Driver):
             try:
                 try:
                     if struck is not None:  # within the try: another interrupt may strike here
+                        forks.refuse(self, struck)
                         strikes, reached = (strikes if self.progress() == reached else 1), self.progress()
                         stop_in_vain(self, struck, strikes)
                         put_straight(self, struck)
@@ -163,6 +165,8 @@ class Execution(Driver):
             self._let_go()
 
     def _let_go(self) -> None:
+        if forks.is_of_parent(self):
+            return
         call_off(self)
         if self.journal is not None and not self._calls_run():  # else the last of them gives the lease back
             self.journal.give_back()
@@ -172,6 +176,7 @@ class Execution(Driver):
 
         :param one: return after one call, whoever made it.
         """
+        forks.refuse(self)
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
         if not self.begun:

@@ -112,6 +112,8 @@ class Journal:
 
     def give_back(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
+        if self._keeper.of_parent:
+            return
         self._keeper.drop(self.lease)
         with suppress(Exception):  # of a store with a fault, too
             if self._failed and self.backoff is not None:
@@ -189,4 +191,8 @@ class Journal:
         return 0 if len(stored) > len(entries) else count
 
     def _entries(self, events: Sequence[e.Event]) -> list[Entry]:
+        if self._keeper.of_parent:
+            raise StorageError(
+                f"execution {self.lease.saga_id!r} is its parent process's, which forked this one meanwhile; nothing was stored"
+            )
         return write_entries(events[self.written :], self.written, self.errors, self.codec)

@@ -52,7 +52,12 @@ class _Held:
 
 
 class Keeper:
-    """Renews leases on one store until they are dropped. Its thread ends when there has been nothing to renew for a while."""
+    """Renews leases on one store until they are dropped. Its thread ends when there has been nothing to renew for a while.
+
+    :ivar of_parent: this process was forked meanwhile: the leases are its parent's, and nothing is done with them here.
+    """
+
+    of_parent = False
 
     def __init__(self, store: Store) -> None:
         self._store = weakref.ref(store)
@@ -103,7 +108,7 @@ class Keeper:
         """Renew the lease no more and give it back, as :meth:`Store.release` does; if that fails, it runs out."""
         self.drop(lease)
         store = self._store()
-        if store is not None:
+        if store is not None and lease.owner == owner():  # else this is a child, and the lease its parent's
             with suppress(Exception):  # of a store with a fault, too
                 store.release(lease, delay=delay, untried=untried)
 
@@ -174,6 +179,8 @@ def owner() -> str:
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
+    for keeper in _keepers.values():
+        keeper.of_parent = True
     _keepers.clear()  # the parent's threads do not live here
 
 

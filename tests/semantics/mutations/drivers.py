@@ -190,6 +190,25 @@ OF_DRIVERS = [
         "self.machine.status is RUNNING:",
         DRIVERS + "in_vain -k scope",
     ),
+    # -- forks --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a child undoes what its parent has done",
+        "        if self.process is not forks.process:\n            forks.refuse(self, None if returned else value)\n",
+        "",
+        DRIVERS + "forks -k goes_on_with_nothing",
+    ),
+    Mutant(
+        "a child goes on with its parent's series",
+        '            frame.f_locals["binding"].__class__ = _OfParent\n',
+        "            pass\n",
+        DRIVERS + "forks -k goes_on_with_nothing",
+    ),
+    Mutant(
+        "a child leaves a block of its parent's by the undo",
+        "    if driver.process is process:\n        return\n    driver.abandoned = True\n",
+        "    if True:\n        return\n    driver.abandoned = True\n",
+        DRIVERS + "forks -k goes_on_with_nothing",
+    ),
     # -- cancellations that a call swallows ---------------------------------------------------------------------------
     Mutant(
         "a cancellation that a call swallows is lost",
@@ -398,8 +417,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "who lost the lease begins its other branches",
-        "    def _let_go(self) -> None:\n        call_off(self)\n",
-        "    def _let_go(self) -> None:\n",
+        "        call_off(self)\n        if self.journal is not None and",
+        "        if self.journal is not None and",
         "tests/crash/test_storage_failures -k a_branch_that_has_not_begun",
     ),
     # -- definitions and doors ----------------------------------------------------------------------------------------
