@@ -26,6 +26,7 @@ from tests.kit import PATIENCE, SHORT, Calls, Gate, Odd, saga_of, until, within
 AT_THE_END_OF_THE_STACK = """
 import sys
 from saga import Saga, step
+from saga.errors import StorageError
 from saga.storage import MemoryStore
 sys.setrecursionlimit(150)
 stored = sys.argv[1] == "stored"
@@ -44,8 +45,8 @@ for frames in range(10, 150):
     try:
         result = down(frames, lambda: saga.try_execute(store=MemoryStore() if stored else None))
         outcomes.add(f"{result.status} {done}")
-    except RecursionError:
-        outcomes.add("RecursionError")
+    except (RecursionError, StorageError):  # the end of the stack may lie in the store's part
+        outcomes.add("raised")
 print(sorted(outcomes))
 """
 
@@ -55,7 +56,7 @@ def test_it_ends_wherever_the_stack_does(where: str) -> None:
     command = [sys.executable, "-c", AT_THE_END_OF_THE_STACK, where]
     home = str(Path(package.__file__).parents[1])
     ran = subprocess.run(command, env={"PYTHONPATH": home}, capture_output=True, text=True, timeout=4 * PATIENCE)
-    assert ran.stdout.strip() == "['RecursionError', 'compensated []']", ran.stderr
+    assert ran.stdout.strip() == "['compensated []', 'raised']", ran.stderr
 
 
 class Faulty(MemoryStore):
