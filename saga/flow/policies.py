@@ -37,6 +37,8 @@ MEANT: Final = {
     **dict.fromkeys(("retries", "max_retries", "max_attempts", "attempts", "retry_policy", "retry_count", "tries"), "retry"),
     **dict.fromkeys(("deadline", "time_limit", "timeout_seconds", "timeout_s", "max_time"), "timeout"),
     **dict.fromkeys(("on_failure", "error_policy"), "on_error"),
+    **dict.fromkeys(("compensation", "compensator", "undo", "rollback", "roll_back", "revert"), "compensate"),
+    "verification": "verify",
 }
 
 
@@ -47,7 +49,8 @@ def check_policies(where: str, policies: Mapping[str, Any]) -> None:
     """
     for policy in policies:
         if policy not in POLICIES:
-            meant = f"; did you mean {MEANT[policy]!r}?" if policy in MEANT else near(policy, POLICIES)
+            known = (*POLICIES, "name", "compensate", "verify")
+            meant = f"; did you mean {MEANT[policy]!r}?" if policy in MEANT else near(policy, known)
             raise SagaDefinitionError(f"{where} knows no {policy!r}{meant}; policies are {', '.join(POLICIES)}")
     try:
         checked(policies)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -23,9 +24,6 @@ from saga.task import Task
 __all__ = ["CALLS", "check_task"]
 
 CALLS: Final = ("execute", "compensate", "verify")
-_MEANT: Final = dict.fromkeys(("compensation", "compensator", "undo", "rollback", "roll_back", "revert"), "compensate") | {
-    "verification": "verify"
-}
 _EXECUTES: Final = ("run", "invoke", "action", "perform", "handle")
 _NEAR: Final = 0.8
 """How near two words are, by difflib: "compansate" is near, and so is "executor", which is no method that takes a context."""
@@ -54,6 +52,8 @@ def _check_class(kind: Any) -> None:
             call = call.__func__
         elif isinstance(call, FunctionType | classmethod):
             call = MethodType(call.__func__ if isinstance(call, classmethod) else call, kind)
+        elif isinstance(call, partial):
+            call = MethodType(call, kind) if sys.version_info >= (3, 14) else call
         elif hasattr(type(call), "__get__"):
             continue  # a descriptor says what it is when there is an object
         _check_call(kind, name, call)
@@ -96,7 +96,7 @@ def _misspelt(kind: type) -> Iterator[tuple[str, str]]:
     missing = [name for name in CALLS if inspect.getattr_static(kind, name) is getattr(Task, name)]
     for name in _methods(kind):
         for meant in missing:
-            if _MEANT.get(name) == meant or _is_near(name, meant):
+            if MEANT.get(name) == meant or _is_near(name, meant):
                 yield name, meant
     default = [policy for policy in POLICIES if getattr(kind, policy) is getattr(Task, policy)]
     for name, value in _values(kind):

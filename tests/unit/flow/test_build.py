@@ -102,6 +102,10 @@ def test_flows_compose() -> None:
             f"step 'noop' knows no 'retries'; did you mean 'retry'?; policies are {', '.join(POLICIES)}",
         ),
         (
+            lambda: step(noop, undo=noop),
+            f"step 'noop' knows no 'undo'; did you mean 'compensate'?; policies are {', '.join(POLICIES)}",
+        ),
+        (
             lambda: step(Charge, noop),
             f"step({Charge!r}): a task brings its own compensate, verify and arguments; give these only with a function",
         ),
