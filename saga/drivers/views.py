@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from saga.content import ATOMS, Copies, copied_within, given_back, isolated, same
 from saga.context import Binding, Context, set_binding
-from saga.errors import MergeConflictError
+from saga.errors import EncodingError, MergeConflictError
 from saga.machine.plan import Group, Plan, PlannedStep
 
 __all__ = ["Views", "adopt", "bind", "fork", "merge", "share", "take_back"]
@@ -131,7 +131,11 @@ def fork(view: C, read: Read | None) -> C:
         elif type(value) in ATOMS:
             twin.__dict__[key] = value
         else:
-            own = twin.__dict__[key] = read(known[1])
+            try:
+                own = read(known[1])
+            except EncodingError:  # a decode function that has read it before
+                own = isolated(value, {})
+            twin.__dict__[key] = own
             recorded[key] = own, known[1]
     return twin
 

@@ -168,6 +168,22 @@ def test_what_is_changed_beside_the_calls_is_no_fault(kit: Kit, own: Callable[..
     assert kit.execute(saga, Context(rows=[])).context == {"rows": [1, 3], "more": [2]}
 
 
+def test_a_decode_function_that_raises_for_what_it_has_read_is_no_fault(kit: Kit, own: Callable[..., Flow]) -> None:
+    reads = 0
+
+    def decode(cents: int) -> Money:
+        nonlocal reads
+        reads += 1
+        if reads > 1:
+            raise ValueError("not now")
+        return Money(cents)
+
+    flaky = Codec().register(Money, lambda money: money.cents, decode)
+    saga = Saga("s", store=MemoryStore(), codec=flaky).add_task(own(kit, lambda context: context.update(new=1)))
+    assert kit.execute(saga, Context(money=[Money(1)])).context.new == 1
+    assert reads > 1
+
+
 def test_values_that_are_stored_alike_agree(kit: Kit) -> None:
     def put(context: Context) -> None:
         context.money = [Money(1)]

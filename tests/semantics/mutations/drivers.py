@@ -340,8 +340,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "branches share what is registered",
-        "own = twin.__dict__[key] = read(known[1])",
-        "own = twin.__dict__[key] = isolated(value, {})",
+        "                own = read(known[1])\n",
+        "                own = isolated(value, {})\n",
         OWN_VIEWS + " -k registered",
     ),
     Mutant(
