@@ -116,10 +116,10 @@ OF_WHAT_IS_TOLD = [
         UNIT + "carried -k keeps_its_class",
     ),
     Mutant(
-        "a failure's text is all that is pickled of it",
+        "a failure's arguments are empty",
         "        super().__init__(message)\n        self.result = result\n",
         "        super().__init__()\n        self.result = result\n",
-        UNIT + "carried -k failure_is",
+        UNIT + "errors -k failed_raises_its_result",
     ),
     Mutant(
         "an error of another text counts as made again",

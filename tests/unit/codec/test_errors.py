@@ -83,6 +83,19 @@ class Frozen(Exception):
         raise AttributeError("frozen")
 
 
+class Slotted(Exception):
+    """Says what is in no ``__dict__``."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"code {self.code}"
+
+
 class Own(Exception):
     def __new__(cls, *args: Any) -> Own:
         return super().__new__(cls, *args)
@@ -130,6 +143,7 @@ def test_an_error_of_plain_values_is_made_again(error: Exception) -> None:
         ValueError(10**30),
         Coded(7, at="here"),
         Own("no"),
+        Slotted(7),
         _unicode(),
         ExceptionGroup("two", [ValueError(), KeyError()]),
         KeyboardInterrupt(),
