@@ -198,6 +198,9 @@ class ActionRefusedError(SagaError, ValueError):
     """What a person wants done does not fit where the execution stands; the text says why. Nothing is recorded."""
 
 
+_ARGS: Any = vars(BaseException)["args"]
+
+
 class SagaExecutionException(SagaError):
     """An execution failed. ``str()`` of it is short: see :meth:`~saga.SagaResult.summary`; ``report()`` has the tracebacks.
 
@@ -213,10 +216,25 @@ class SagaExecutionException(SagaError):
         super().__init__(message)
         self.result = result
 
+    # The line is made when somebody reads it: most failures are caught unread.
     @cached_property
     def message(self) -> str:
         """What happened, in one line; ``args`` has it too."""
-        return str(self.args[0]) if self.args else ""
+        given: tuple[Any, ...] = _ARGS.__get__(self)
+        return self.result.headline() if self.result is not None and given in ((), ("",)) else "".join(map(str, given[:1]))
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The message."""
+        given: tuple[Any, ...] = _ARGS.__get__(self)
+        return given if self.result is None else (self.message, *given[1:])
+
+    @args.setter
+    def args(self, given: tuple[Any, ...]) -> None:
+        _ARGS.__set__(self, given)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.args))})"
 
     @property
     def failed_task(self) -> Task[Any] | None:

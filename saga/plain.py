@@ -13,6 +13,7 @@ __all__ = ["TEXT_CHARACTERS", "names_of", "one_line", "printed_name", "repr_of",
 
 TEXT_CHARACTERS: Final = 20_000
 """How much is kept of a text."""
+_module, _qualname = type.__dict__["__module__"].__get__, type.__dict__["__qualname__"].__get__
 _JOINERS: Final = "\u200c\u200d"  # of scripts and emoji: they join what is seen, and hide nothing
 
 
@@ -52,8 +53,7 @@ def printed_name(cls: type) -> str:
 
 def names_of(cls: type) -> tuple[str, str]:
     """Return a class's ``__module__`` and ``__qualname__``, whatever its metaclass says they are."""
-    module, name = (type.__dict__[attribute].__get__(cls) for attribute in ("__module__", "__qualname__"))
-    return str(module), str(name)
+    return str(_module(cls)), str(_qualname(cls))
 
 
 def shortened(text: str, most: int) -> str:

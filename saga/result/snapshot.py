@@ -182,6 +182,10 @@ class SagaResult(Generic[Ctx_co]):
             raise TimeoutError(f"saga {self.saga!r} ({one_line(self.saga_id)}) is not terminal after {timeout} s")
         return found
 
+    def headline(self) -> str:
+        """Return in one line how the execution stands, and why. ``args`` of the exception has this."""
+        return report.headline(self)
+
     def summary(self) -> str:
         """Return in a few lines how the execution stands: the headline, each step, each error in a line.
 
@@ -251,7 +255,7 @@ def ok(result: SagaResult[Ctx]) -> SagaResult[Ctx]:
 def failure_of(result: SagaResult) -> SagaExecutionException:
     """Return the exception that tells of an execution that failed."""
     kind = SagaCompensationError if result.compensation_errors else SagaExecutionException
-    failure = kind(report.headline(result), result=result)
+    failure = kind(result=result)
     failure.__cause__ = result.error
     return failure
 

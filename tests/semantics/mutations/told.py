@@ -117,8 +117,8 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "a failure's arguments are empty",
-        "        super().__init__(message)\n        self.result = result\n",
-        "        super().__init__()\n        self.result = result\n",
+        "        return given if self.result is None else (self.message, *given[1:])\n",
+        "        return given\n",
         UNIT + "errors -k failed_raises_its_result",
     ),
     Mutant(
