@@ -21,6 +21,7 @@
         ├── UnknownExecutionError      it has no execution with this id
         ├── SagaIdTakenError           it has another execution with this id
         ├── LeaseLostError             another process has taken the execution over
+        ├── UnreadableJournalError     (EncodingError) an execution's journal is damaged, or cannot be read here
         └── DefinitionChangedError     the execution began under another definition
 """
 
@@ -56,6 +57,7 @@ __all__ = [
     "StepTimeoutError",
     "StorageError",
     "UnknownExecutionError",
+    "UnreadableJournalError",
 ]
 
 
@@ -180,6 +182,20 @@ class StorageError(SagaError):
 
 class LeaseLostError(StorageError):
     """Another process has taken the execution over; this one touches nothing more."""
+
+
+class UnreadableJournalError(StorageError, EncodingError):
+    """A stored execution's journal lacks an entry, has one that cannot be read, or contradicts itself. The text says where.
+
+    :ivar entry: the number of the entry; ``None`` where it is none.
+    :ivar may_pass: whether another process may be able to read it: a class of a value is not found here, or a later version
+        of this package wrote it.
+    """
+
+    def __init__(self, text: str = "", *, entry: int | None = None, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.entry = entry
+        self.may_pass = may_pass
 
 
 class UnknownExecutionError(StorageError):

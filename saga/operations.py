@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from saga.definition import definitions_of
 from saga.durable.codec import Codec
-from saga.durable.entries import action_message, details_of, write_entries
+from saga.durable.entries import action_message, details_of, details_of_message, write_entries
 from saga.durable.leases import owner
-from saga.durable.rebuild import rebuild
+from saga.durable.rebuild import rebuild, status_of
 from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError, near
 from saga.events import OperatorActed, SagaCompensating, SagaStuck, Status
 from saga.machine import ACTIONS, Standing, check, standing_of, status_after
@@ -46,7 +46,10 @@ class JournalLine:
     details: dict[str, Any]
 
     def __str__(self) -> str:
-        when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
+        try:
+            when = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
+        except (ValueError, OverflowError, OSError, TypeError):  # no time that there is
+            when = str(self.at)
         details = " ".join(f"{one_line(key)}={_short(key, value)}" for key, value in self.details.items())
         return f"{self.seq:>4}  {when}  {one_line(self.kind):<22} {one_line(self.step or ''):<20} {details}".rstrip()
 
@@ -139,14 +142,14 @@ class Operations:
                 return
 
     def show(self, saga_id: str) -> ExecutionView:
-        """Return an execution and its journal.
+        """Return an execution and its journal. Of what is damaged there, what can be read is shown.
 
         :raises StorageError: there is none.
         """
         row = self._row(saga_id)
         journal = self.store.journal(saga_id)
         lines = tuple(map(_line, journal, details_of(journal)))
-        return ExecutionView(row, lines, tuple(json.loads(message.body) for message in self.store.inbox(saga_id)))
+        return ExecutionView(row, lines, tuple(details_of_message(message.body) for message in self.store.inbox(saga_id)))
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -194,7 +197,7 @@ class Operations:
         row = self._row(saga_id)
         check(action, step, self._standing(row, self.store.journal(saga_id)))
         claimed = self.store.claim(owner(), 10.0, saga_id=saga_id)
-        if not claimed and Status(self._row(saga_id).status).terminal:  # whoever holds what has ended reads no messages
+        if not claimed and status_of(self._row(saga_id)).terminal:  # whoever holds what has ended reads no messages
             raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
         if not claimed:  # somebody owns it
             self.store.post(saga_id, action_message(action, step, self.who, why))
@@ -206,7 +209,8 @@ class Operations:
             check(action, step, standing)
             acted = OperatorActed(action, step, self.who, why, time.time())
             status = status_after(standing.status, OperatorActed, bool(standing.gave_up))
-            self.store.append(lease, write_entries([acted], len(journal), {}, Codec()), status=str(status))
+            written = max((entry.seq for entry in journal), default=0)
+            self.store.append(lease, write_entries([acted], written, {}, Codec()), status=str(status))
         finally:
             self.store.release(lease, got_on=True)
 
@@ -217,7 +221,7 @@ class Operations:
                 with suppress(DefinitionChangedError):
                     return standing_of(rebuild(definition, row, journal).machine.state)
         gave_up = any(entry.kind == SagaCompensating.__name__ for entry in journal)
-        return Standing(Status(row.status), gave_up)
+        return Standing(status_of(row), gave_up)
 
     def _row(self, saga_id: str) -> StoredExecution:
         row = self.store.get(checked_name(saga_id, "saga_id"))

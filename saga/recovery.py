@@ -19,9 +19,16 @@ from saga.drivers.threads import Execution
 from saga.durable.entries import made_progress, write_entries
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
-from saga.durable.rebuild import codec_of, take_up
+from saga.durable.rebuild import codec_of, entries_of, take_up
 from saga.durable.shared_commits import commit_each
-from saga.errors import DefinitionChangedError, LeaseLostError, SagaDefinitionError, StorageError, UnknownExecutionError
+from saga.errors import (
+    DefinitionChangedError,
+    LeaseLostError,
+    SagaDefinitionError,
+    StorageError,
+    UnknownExecutionError,
+    UnreadableJournalError,
+)
 from saga.events import SagaStuck
 from saga.machine import Machine, Plan
 from saga.names import checked_name, several
@@ -237,7 +244,7 @@ class Recovery:
             return
         try:
             definition = self._definition(row)
-            entries = self.store.journal(row.saga_id) if one.entries is None else one.entries
+            entries = one.entries or entries_of(self.store, row.saga_id)
             if row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts):
                 self._park(row, lease, f"recovery was tried {self.max_attempts} times and got no further")
             else:
@@ -246,6 +253,11 @@ class Recovery:
                     execution.notify()
                 execution.recovers = True
                 one.execution = execution
+        except UnreadableJournalError as error:
+            if error.may_pass:
+                self._fail(one, error)
+            else:
+                self._park(row, lease, str(error))
         except DefinitionChangedError as error:
             self._park(row, lease, str(error))
         except (LeaseLostError, UnknownExecutionError) as error:
@@ -346,9 +358,9 @@ class Recovery:
         """End the execution as stuck, for a person to act."""
         LOG.critical("saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
         try:
-            journal = self.store.journal(row.saga_id)
+            written = max((entry.seq for entry in self.store.journal(row.saga_id)), default=0)  # some may be missing
             stuck = SagaStuck(reason, self.store.now())
-            entries = write_entries([stuck], len(journal), {}, codec_of(self._definitions[row.name][-1]))
+            entries = write_entries([stuck], written, {}, codec_of(self._definitions[row.name][-1]))
             self.store.append(lease, entries, status="stuck", release=True)
             keeper_of(self.store).drop(lease)
         except StorageError as error:

@@ -261,7 +261,10 @@ class AsyncExecution(Driver):
                 await self._publish()
         if self.machine.ended or self.machine.at_rest:
             return False
-        await self._await_one()
+        if self.machine.stranded:
+            self.machine.strand(self.now())
+        else:
+            await self._await_one()
         return True
 
     async def _await_one(self) -> None:

@@ -288,7 +288,7 @@ class Driver(Outcomes):
         """
         if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
             return 0.0 if not self.machine.plan.open else None
-        if not self.recovers or self.beside or self.machine.ended or self.mail:
+        if not self.recovers or self.beside or self.machine.ended or self.mail or self.machine.stranded:
             return None
         delay = self._timers[0][0] - clock() if self._timers else _FOREVER
         return delay if delay > _PARK_AFTER else None

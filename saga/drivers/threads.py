@@ -218,7 +218,10 @@ class Execution(Driver):
                 self._publish()
         if self.machine.ended or self.machine.at_rest:
             return False
-        self._await_one()
+        if self.machine.stranded:
+            self.machine.strand(self.now())
+        else:
+            self._await_one()
         return True
 
     def _await_one(self) -> None:

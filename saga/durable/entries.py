@@ -10,8 +10,9 @@ number, and still reads the older ones.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from functools import partial
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final
@@ -19,7 +20,8 @@ from typing import Any, Final
 from saga import events as e
 from saga.context import Context
 from saga.durable.codec import Codec, decode_error, encode_error
-from saga.errors import EncodingError
+from saga.errors import EncodingError, UnreadableJournalError
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.storage.protocol import Entry
 
 __all__ = [
@@ -29,11 +31,13 @@ __all__ = [
     "action_message",
     "changes_text",
     "details_of",
+    "details_of_message",
     "made_progress",
     "read_entries",
     "read_message",
     "signal_message",
     "start_text",
+    "unreadable",
     "write_entries",
 ]
 
@@ -153,53 +157,141 @@ class Recorded:
 def read_entries(entries: Sequence[Entry], codec: Codec) -> tuple[list[Recorded], Errors]:
     """Return what a journal says, and the errors it has.
 
-    :raises EncodingError: it cannot be read: an entry is missing, a class in it is gone, or a later version of this package
+    :raises UnreadableJournalError: an entry is missing or damaged, a class in it is gone, or a later version of this package
         wrote it.
     """
     recorded: list[Recorded] = []
     errors: Errors = {}
     for number, entry in enumerate(entries, 1):
         if entry.seq != number:
-            raise EncodingError(f"entry {number} of the journal is missing")
-        one = _read(entry, codec, recorded)
+            raise UnreadableJournalError(f"entry {number} of the journal is missing", entry=number)
+        try:
+            one = _read(entry, codec, recorded)
+        except UnreadableJournalError:
+            raise
+        except Exception as error:  # whatever is wrong with it
+            gone = isinstance(error, EncodingError) and _is_object(entry.payload)
+            raise unreadable(entry, str(error) if isinstance(error, EncodingError) else repr(error), gone) from error
         recorded.append(one)
-        error = getattr(one.event, "error", None)
-        if error is not None:
-            errors.setdefault(id(error), (error, entry.seq))
+        failure = getattr(one.event, "error", None)
+        if failure is not None:
+            errors.setdefault(id(failure), (failure, entry.seq))
     return recorded, errors
+
+
+def unreadable(entry: Entry, why: str, may_pass: bool = False) -> UnreadableJournalError:
+    """Return the error of an entry that cannot be read, or cannot be."""
+    return UnreadableJournalError(f"entry {entry.seq} ({entry.kind}): {why}", entry=entry.seq, may_pass=may_pass)
 
 
 def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
     kind = _KINDS.get(entry.kind)
     if kind is None:
-        raise EncodingError(f"entry {entry.seq} is a {entry.kind!r}, which this version does not know; upgrade the package")
+        raise UnreadableJournalError(
+            f"entry {entry.seq} is a {entry.kind!r}, which this version does not know; upgrade the package",
+            entry=entry.seq,
+            may_pass=True,
+        )
+    if not entry.payload.isascii():
+        raise unreadable(entry, "its payload is not as it was written")
     payload: dict[str, Any] = codec.decode(entry.payload)
+    if not isinstance(payload, dict):
+        raise unreadable(entry, "its payload is no JSON object")
     if payload.pop("format", FORMAT) > FORMAT:
-        raise EncodingError(f"entry {entry.seq} says that a later version of this package wrote the journal; upgrade it")
+        raise UnreadableJournalError(
+            f"entry {entry.seq} says that a later version of this package wrote the journal; upgrade it",
+            entry=entry.seq,
+            may_pass=True,
+        )
     known: dict[str, Any] = {"at": entry.at}
     for name in kind.__match_args__:
         if name == "step":
             known["step"] = entry.step
-        elif name == "error":
-            at = payload.pop("error_at", None)
-            known["error"] = decode_error(payload.pop("error")) if at is None else before[at - 1].event.error
+        elif name == "error" and "error_at" in payload:
+            known["error"] = _error_at(payload.pop("error_at"), before)
         elif name in payload:
-            known[name] = payload.pop(name)
-    changes = dict(payload.pop("changes", ()))
-    return Recorded(kind(**known), changes, payload.pop("removed", ()), payload)
+            known[name] = decode_error(payload.pop(name)) if name == "error" else payload.pop(name)
+        elif name != "at" and kind.__dataclass_fields__[name].default is MISSING:
+            raise unreadable(entry, f"it has no {name}")
+    for name, value in known.items():
+        if name in _MAY_BE and not _MAY_BE[name](value) and not (name == "step" and value is None and kind in _WITHOUT_STEP):
+            raise unreadable(entry, f"its {name} cannot be {value!r}")
+    changes, removed = payload.pop("changes", []), payload.pop("removed", [])
+    if not isinstance(changes, list) or not all(isinstance(one, list) and len(one) == 2 for one in changes):
+        raise unreadable(entry, "its changes are no pairs of key and value")
+    if not isinstance(removed, list) or not all(isinstance(key, str) for key in (*[key for key, _ in changes], *removed)):
+        raise unreadable(entry, "the keys that it changes are no texts")
+    return Recorded(kind(**known), dict(changes), removed, payload)
+
+
+def _error_at(number: Any, before: Sequence[Recorded]) -> Any:
+    """Return the error that an earlier entry has."""
+    if not _is_count(number) or number > len(before):
+        raise EncodingError(f"no entry {number!r} with its error comes before it")
+    return getattr(before[number - 1].event, "error", None)
+
+
+def _is_object(payload: str) -> bool:
+    """Whether a payload is JSON as it should be, so that what cannot be read is what a value says."""
+    try:
+        return isinstance(json.loads(payload, parse_constant=float.fromhex), dict)
+    except Exception:
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+#: What the fields of events may be.
+_MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
+    "at": _is_number,
+    "elapsed": _is_number,
+    "delay": _is_number,
+    "attempt": _is_count,
+    "epoch": _is_count,
+    "group": lambda value: value == 0 or _is_count(value),
+    "phase": lambda value: value in (EXECUTE, VERIFY, COMPENSATE),
+    "error": _is(BaseException),
+    **dict.fromkeys(("running", "in_doubt", "executed", "done"), _is(bool)),
+    **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "action", "who", "why"), _is(str)),
+}
+_WITHOUT_STEP: Final = (e.SagaCompensating, e.OperatorActed)
 
 
 def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return each entry's payload as it is shown: values as they are stored, each error where it matters."""
-    found: list[dict[str, Any]] = []
+    """Return each entry's payload as it is shown: values as they are stored, each error where it matters.
+
+    Of one that cannot be read, the text of its payload.
+    """
+    found: dict[int, dict[str, Any]] = {}
     for entry in entries:
-        details = json.loads(entry.payload)
-        if "changes" in details:
-            details["changes"] = dict(details["changes"])
-        if "error_at" in details:
-            details["error"] = found[details.pop("error_at") - 1]["error"]
-        found.append(details)
-    return found
+        try:
+            details: dict[str, Any] = {**json.loads(entry.payload)}
+            if "changes" in details:
+                details["changes"] = dict(details["changes"])
+            if "error_at" in details:
+                details["error"] = found[details.pop("error_at")]["error"]
+            found[entry.seq] = details
+        except Exception:
+            found[entry.seq] = {"unreadable": entry.payload}
+    return list(found.values())
+
+
+def details_of_message(body: str) -> dict[str, Any]:
+    """Return a message as it is shown; of one that cannot be read, its text."""
+    try:
+        return {**json.loads(body)}
+    except Exception:
+        return {"unreadable": body}
 
 
 def made_progress(entries: Sequence[Entry], recoveries: int) -> bool:

@@ -7,21 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from saga import events as e
+from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.views import Views, bind
 from saga.durable.codec import Codec
-from saga.durable.entries import Errors, Recorded, read_entries
+from saga.durable.entries import Errors, Recorded, read_entries, unreadable
 from saga.durable.importable import read_step
 from saga.durable.journal import Journal
 from saga.durable.leases import owner
 from saga.durable.values import apply_changes, rebuild_context, remember_recorded
-from saga.errors import DefinitionChangedError, UnknownExecutionError
-from saga.machine import Machine, OpenPlan, Plan, recover
+from saga.errors import DefinitionChangedError, EncodingError, StorageError, UnknownExecutionError, UnreadableJournalError
+from saga.machine import Machine, OpenPlan, Plan, check_order, contradiction, recover
 from saga.result import SagaResult
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 
-__all__ = ["Rebuilt", "codec_of", "load", "rebuild", "take_up"]
+__all__ = ["Rebuilt", "codec_of", "entries_of", "load", "rebuild", "status_of", "take_up"]
 
 D = TypeVar("D", bound=Driver)
 
@@ -60,36 +61,81 @@ def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entr
     """Return what an execution's journal leads to.
 
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
-    :raises EncodingError: an entry cannot be read.
-    :raises UnknownExecutionError: there are no entries: it was purged.
+    :raises UnreadableJournalError: an entry is missing, cannot be read, or contradicts what comes before it.
     """
-    machine = definition.machine(row.saga_id)
-    plan, codec = machine.plan, codec_of(definition)
+    plan = definition.plan
     if row.fingerprint != plan.fingerprint and row.version not in definition.compatible_with:
         raise DefinitionChangedError(
             f"execution {row.saga_id!r} was begun by version {row.version!r} of saga {row.name!r}, whose steps or policies "
             f"differ from those of version {definition.version!r} here; register the old definition beside the new one, or, if "
             f"the new one can finish what the old one began, say compatible_with=[{row.version!r}]"
         )
+    try:
+        return _rebuilt(definition, row, entries)
+    except UnreadableJournalError as error:
+        text = f"execution {row.saga_id!r} of saga {row.name!r}: {error}"
+        raise UnreadableJournalError(text, entry=error.entry, may_pass=error.may_pass) from error.__cause__
+
+
+def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Entry]) -> Rebuilt:
+    machine = definition.machine(row.saga_id)
+    plan, codec = machine.plan, codec_of(definition)
     recorded, errors = read_entries(entries, codec)
     if not recorded:
-        raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")
-    context = rebuild_context(recorded[0], codec)
-    bind(context, plan, row.name, row.saga_id)
-    remember_recorded(context, codec)
+        raise UnreadableJournalError("its journal has no entries")
+    same = row.fingerprint == definition.plan.fingerprint
+    context = _context(recorded[0], entries[0], row, plan, codec)
     views = Views(plan, context, definition.timeout is not None, codec.decode)
-    try:
-        for one in recorded:
+    begun: set[str] = set()
+    for entry, one in zip(entries, recorded, strict=True):
+        try:
             if isinstance(plan, OpenPlan) and isinstance(one.event, e.StepStarted) and "task" in one.more:
                 plan.extend(read_step(one.event.step, one.more["task"]))
+            if entry.seq > 1:
+                # A flow of another shape may have led to what this one could not.
+                wrong = contradiction(machine.state, begun, one.event) if same else None
+                if wrong is not None or isinstance(one.event, e.SagaStarted):
+                    raise unreadable(entry, f"it contradicts those before it: {wrong or 'the execution had begun'}")
             _replay(views, machine, one, codec)
             machine.record(one.event)
-    except KeyError as error:
-        raise DefinitionChangedError(
-            f"execution {row.saga_id!r} of saga {row.name!r} has a step {error.args[0]!r}, which version "
-            f"{definition.version!r} lacks"
-        ) from error
+        except UnreadableJournalError:
+            raise
+        except KeyError as error:
+            if same and not plan.open:
+                raise unreadable(entry, f"the saga has no step {error.args[0]!r}") from error
+            raise DefinitionChangedError(
+                f"execution {row.saga_id!r} of saga {row.name!r} has a step {error.args[0]!r}, which version "
+                f"{definition.version!r} lacks"
+            ) from error
+        except EncodingError as error:  # what a block calls is gone
+            raise unreadable(entry, str(error), may_pass=True) from error
+        except Exception as error:
+            raise unreadable(entry, f"it does not follow from those before it: {error!r}") from error
+        if isinstance(one.event, e.StepStarted):
+            begun.add(one.event.step)
+    if row.status in (e.Status.COMPLETED, e.Status.COMPENSATED) and row.status != machine.status:
+        raise unreadable(entries[-1], f"the execution is said to be {row.status}, and its journal ends otherwise")
     return Rebuilt(machine, views, len(recorded), errors)
+
+
+def _context(first: Recorded, entry: Entry, row: StoredExecution, plan: Plan, codec: Codec) -> Context:
+    """Return the context an execution began with."""
+    event = first.event
+    if not isinstance(event, e.SagaStarted):
+        raise unreadable(entry, "a journal begins with SagaStarted")
+    if (event.saga, event.saga_id) != (row.name, row.saga_id):
+        raise unreadable(entry, f"it is one of execution {event.saga_id!r} of saga {event.saga!r}")
+    if not isinstance(first.more.get("context"), str):
+        raise unreadable(entry, "it has no context")
+    try:
+        context = rebuild_context(first, codec)
+        bind(context, plan, row.name, row.saga_id)
+        remember_recorded(context, codec)
+        return context
+    except EncodingError as error:
+        raise unreadable(entry, str(error), may_pass=True) from error
+    except Exception as error:
+        raise unreadable(entry, f"its context cannot be made: {error!r}") from error
 
 
 def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) -> None:
@@ -130,16 +176,39 @@ def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) ->
         views.merge(machine.plan.groups[event.group])
 
 
+def status_of(row: StoredExecution) -> e.Status:
+    """Return an execution's status.
+
+    :raises StorageError: its row has one that there is not.
+    """
+    try:
+        return e.Status(row.status)
+    except ValueError:
+        raise StorageError(f"execution {row.saga_id!r} is stored with a status that there is not: {row.status!r}") from None
+
+
 def load(definition: Definition, saga_id: str, store: Store) -> SagaResult[Any]:
     """Return a stored execution as it stands now.
 
     :raises UnknownExecutionError: there is none.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+    :raises UnreadableJournalError: its journal is damaged.
     """
     row = store.get(saga_id)
     if row is None or row.name != definition.name:
         raise UnknownExecutionError(f"there is no execution {saga_id!r} of saga {definition.name!r}")
-    return rebuild(definition, row, store.journal(saga_id)).result()
+    return rebuild(definition, row, entries_of(store, saga_id)).result()
+
+
+def entries_of(store: Store, saga_id: str) -> list[Entry]:
+    """Return an execution's entries, none where its journal is gone.
+
+    :raises UnknownExecutionError: it was purged.
+    """
+    entries = store.journal(saga_id)
+    if not entries and store.get(saga_id) is None:
+        raise UnknownExecutionError(f"execution {saga_id!r} was purged")
+    return entries
 
 
 def take_up(
@@ -150,11 +219,13 @@ def take_up(
     :param drivers: chooses the driver by the plan: that of a block is known only when its journal is read.
     :param entries: its journal, read since it was claimed.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
-    :raises EncodingError: its journal cannot be read.
+    :raises UnreadableJournalError: its journal cannot be read.
     """
     rebuilt = rebuild(definition, row, entries)
     machine = rebuilt.machine
-    journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), e.Status(row.status))
+    if machine.status is e.Status.RUNNING and not machine.plan.open:
+        check_order(machine.plan, machine.events)
+    journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
     journal.written, journal.errors = rebuilt.written, rebuilt.errors
     recover(machine, owner(), row.epoch, time.time())
     execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)

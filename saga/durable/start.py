@@ -16,7 +16,7 @@ from saga.drivers.interrupts import put_straight
 from saga.drivers.results import raised_or
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
-from saga.durable.rebuild import codec_of, rebuild, take_up
+from saga.durable.rebuild import codec_of, entries_of, rebuild, status_of, take_up
 from saga.durable.values import encode_input
 from saga.errors import SagaIdTakenError, UnknownExecutionError
 from saga.machine import Machine
@@ -147,14 +147,14 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store) -
     row = store.get(saga_id)
     if row is None:
         raise UnknownExecutionError(f"execution {saga_id!r} was purged")
-    if e.Status(row.status).terminal:
-        return rebuild(definition, row, store.journal(saga_id)).result()
+    if status_of(row).terminal:
+        return rebuild(definition, row, entries_of(store, saga_id)).result()
     if row.lease_until <= store.now():
         for claimed in store.claim(owner(), definition.lease, saga_id=row.saga_id):
             lease = Lease(row.saga_id, owner(), claimed.epoch)
             try:
-                if not e.Status(claimed.status).terminal:
-                    execution = take_up(definition, lambda plan: driver, claimed, store, store.journal(saga_id))
+                if not status_of(claimed).terminal:
+                    execution = take_up(definition, lambda plan: driver, claimed, store, entries_of(store, saga_id))
                     if store.inbox(saga_id):
                         execution.notify()
                     return execution

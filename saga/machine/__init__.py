@@ -105,26 +105,28 @@ Who may do what
 
 Files
 -----
-===============  ==========================================================================================================
-file             what it has
-===============  ==========================================================================================================
-``plan``         a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
-``compile``      a flow into a plan, which checks it; open plans
-``commands``     what is commanded
-``state``        the state, the transitions
-``folds``        what each kind of event does to the state
-``decide``       the machine: facts in, what follows from each
-``failures``     what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
-``waits``        steps that wait for a time or a signal
-``undo``         which step is compensated next; why a person must act
-``resume``       going on from a journal
-``operators``    what a person may do, and what follows
-``log``          the events, and the notes that stand for some of them until somebody looks
-===============  ==========================================================================================================
+==================  ==========================================================================================================
+file                what it has
+==================  ==========================================================================================================
+``plan``            a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
+``compile``         a flow into a plan, which checks it; open plans
+``commands``        what is commanded
+``state``           the state, the transitions
+``folds``           what each kind of event does to the state
+``decide``          the machine: facts in, what follows from each
+``failures``        what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
+``waits``           steps that wait for a time or a signal
+``undo``            which step is compensated next; why a person must act
+``resume``          going on from a journal
+``operators``       what a person may do, and what follows
+``contradictions``  what cannot follow from what a journal says before it
+``log``             the events, and the notes that stand for some of them until somebody looks
+==================  ==========================================================================================================
 """
 
 from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import OpenPlan, compile_flow
+from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
 from saga.machine.operators import ACTIONS, Standing, act, check, choices, standing_of
 from saga.machine.plan import Group, Plan, PlannedStep
@@ -147,8 +149,10 @@ __all__ = [
     "Wait",
     "act",
     "check",
+    "check_order",
     "choices",
     "compile_flow",
+    "contradiction",
     "recover",
     "standing_of",
     "status_after",

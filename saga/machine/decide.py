@@ -38,6 +38,11 @@ from saga.machine.undo import next_to_compensate, reason_to_ask
 __all__ = ["Machine"]
 
 
+_STRANDED: Final = (
+    "nothing is left to do, and this is not the end: the journal lost an entry, or another flow began it; compensate undoes it"
+)
+
+
 class Machine:
     """One execution: what has happened, what that makes of it, and what to do next.
 
@@ -176,6 +181,18 @@ class Machine:
         if state.status is RUNNING and not (state.past_end or self.closed):
             return self.plan.open and not (state.retries or state.falling_back or state.stragglers - state.skipped)
         return bool(state.stragglers)
+
+    @property
+    def stranded(self) -> bool:
+        """Whether nothing is left to do, or to wait for, though this is not the end."""
+        state = self.state
+        if state.status.terminal or self.commands or state.calls_under_way():
+            return False
+        return not (self.plan.open and state.status is RUNNING)  # which may grow
+
+    def strand(self, at: float) -> None:
+        """End a stranded execution: nobody would ever go on with it."""
+        self.record(SagaStuck(_STRANDED, at))
 
     # -- forward ------------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import methodcaller
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from saga.errors import StorageError
 from saga.storage import rules
@@ -25,6 +26,9 @@ from saga.storage.sqlite_place import Place
 __all__ = ["SqliteFile", "Synchronous"]
 
 Synchronous = Literal["EXTRA", "FULL", "NORMAL", "OFF"]
+
+#: Text that is none, in a damaged row, is read too: whoever knows what it should say tells which entry is damaged.
+_DAMAGED_TOO: Final = methodcaller("decode", "utf-8", "surrogateescape")
 
 
 class SqliteFile:
@@ -79,6 +83,7 @@ class SqliteFile:
             if self._reader is None:
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
+                self._reader.text_factory = _DAMAGED_TOO
             rows = self._reader.execute(statement, values).fetchall()
             self._place.check()
             return rows

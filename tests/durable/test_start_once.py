@@ -316,6 +316,9 @@ def test_who_joins_one_that_was_purged_is_told(store: Store) -> None:
 def test_one_that_is_purged_while_it_is_read_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     saga = Order().saga()
     saga.execute(saga_id="A1", store=store)
+    row = store.get("A1")
+    rows = [row, None]
+    monkeypatch.setattr(store, "get", lambda saga_id: rows.pop(0))
     monkeypatch.setattr(store, "journal", lambda saga_id: [])
     with pytest.raises(UnknownExecutionError, match="execution 'A1' was purged"):
         saga.load("A1", store=store)

@@ -29,11 +29,22 @@ from mutations.durable import OF_DURABLE
 from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
 from mutations.machine import OF_MACHINE
+from mutations.recovery import OF_RECOVERY
 from mutations.storage import OF_STORAGE
 from mutations.told import OF_WHAT_IS_TOLD
 
 HOME = Path(__file__).resolve().parents[2]
-MUTANTS = [*OF_FLOW, *OF_MACHINE, *OF_DOUBT, *OF_DRIVERS, *OF_DURABLE, *OF_STORAGE, *OF_FACADE, *OF_WHAT_IS_TOLD]
+MUTANTS = [
+    *OF_FLOW,
+    *OF_MACHINE,
+    *OF_DOUBT,
+    *OF_DRIVERS,
+    *OF_DURABLE,
+    *OF_RECOVERY,
+    *OF_STORAGE,
+    *OF_FACADE,
+    *OF_WHAT_IS_TOLD,
+]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang
 
 

@@ -13,7 +13,6 @@ __all__ = [
     "DURABLE",
     "FAULTS",
     "FRONT_DOORS",
-    "GOES_ON",
     "GROUP_COMMIT",
     "IN_MEMORY",
     "IN_SQLITE",
@@ -38,7 +37,6 @@ SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
 DRIVERS, FRONT_DOORS = "tests/drivers/test_", "tests/frontdoors/test_"
 DURABLE = "tests/durable/test_"
 JOURNAL, VALUES, LEASES = DURABLE + "journal", DURABLE + "values", DURABLE + "leases"
-GOES_ON = DURABLE + "recovery_goes_on"
 RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_several", DURABLE + "start_once"
 DOUBT, ACROSS, UNDO = DURABLE + "doubt", DURABLE + "died_anywhere", DURABLE + "interrupted_undo"
 CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ACROSS, DOUBT, DRIVERS, DURABLE, GOES_ON, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, UNDO, VALUES, Mutant
+from . import ACROSS, DOUBT, DRIVERS, DURABLE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
 
 __all__ = ["OF_DURABLE"]
 
@@ -70,19 +70,19 @@ OF_DURABLE = [
     ),
     Mutant(
         "an error that is stored already is stored again by a recovery",
-        "errors.setdefault(id(error), (error, entry.seq))",
+        "errors.setdefault(id(failure), (failure, entry.seq))",
         "pass",
         JOURNAL + " -k an_error_is_stored_once",
     ),
     Mutant(
         "where an error is stored is not looked up",
-        "before[at - 1].event.error",
-        'EncodingError(f"the error of entry {at}")',
+        'return getattr(before[number - 1].event, "error", None)',
+        'return EncodingError(f"the error of entry {number}")',
         JOURNAL + " -k an_error_is_stored_once",
     ),
     Mutant(
         "where an error is stored is not looked up for who looks on",
-        'details["error"] = found[details.pop("error_at") - 1]["error"]',
+        'details["error"] = found[details.pop("error_at")]["error"]',
         'details.pop("error_at")',
         DURABLE + "operations_looking -k a_timeline_has_an_error",
     ),
@@ -297,8 +297,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "who waits for what was purged is told of a fault",
-        'raise UnknownExecutionError(f"execution {saga_id!r} was purged")\n    if e.Status',
-        'raise LookupError(f"execution {saga_id!r} was purged")\n    if e.Status',
+        'raise UnknownExecutionError(f"execution {saga_id!r} was purged")\n    if status_of',
+        'raise LookupError(f"execution {saga_id!r} was purged")\n    if status_of',
         START_ONCE + " -k one_that_is_purged_while_waited_for",
     ),
     # -- rebuilding ---------------------------------------------------------------------------------------------------
@@ -315,9 +315,9 @@ OF_DURABLE = [
         DOUBT + " -k idempotency_key",
     ),
     Mutant(
-        "an execution without entries is rebuilt",
-        '    if not recorded:\n        raise UnknownExecutionError(f"execution {row.saga_id!r} was purged")\n',
-        "",
+        "an execution that was purged is damaged",
+        "    if not entries and store.get(saga_id) is None:\n",
+        "    if False:\n",
         START_ONCE + " -k purged",
     ),
     Mutant(
@@ -399,53 +399,5 @@ OF_DURABLE = [
         "row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts)",
         "row.recoveries > self.max_attempts",
         RECOVERY + " -k an_execution_that_gets_on",
-    ),
-    Mutant(
-        "what a task raises ends a recovery",
-        "            if raised is not None and is_ctrl_c(raised):\n",
-        "            if raised is not None:\n",
-        UNDO + " -k exits_in_a_recovery",
-    ),
-    Mutant(
-        "whatever a store raises ends a recovery",
-        "            except BaseException as error:\n                if is_ctrl_c(error):\n",
-        "            except StorageError as error:\n                if is_ctrl_c(error):\n",
-        GOES_ON + " -k what_a_store_raises",
-    ),
-    Mutant(
-        "a Ctrl-C in an event loop is an execution's own",
-        "    if task is not None and task.cancelling():\n        raise asyncio.CancelledError\n",
-        "",
-        GOES_ON + " -k a_ctrl_c",
-    ),
-    Mutant(
-        "what exits in a recovered undo is tried for ever",
-        "return not driver.recovers or is_ctrl_c(error)",
-        "return True",
-        UNDO + " -k exits_in_a_recovery",
-    ),
-    Mutant(
-        "a store's faults count as an execution's",
-        "delay=self.backoff, untried=True)",
-        "delay=self.backoff)",
-        GOES_ON + " -k stores_faults",
-    ),
-    Mutant(
-        "a store that fails is asked again at once",
-        "self.store.release(self.lease, delay=self.backoff, untried=True)",
-        "self.store.release(self.lease, untried=True)",
-        RECOVERY + " -k a_failing_store",
-    ),
-    Mutant(
-        "a store that cannot be read counts as an execution's fault",
-        "give_back(lease, delay=delay, untried=True)\n        except BaseException",
-        "give_back(lease, delay=delay)\n        except BaseException",
-        GOES_ON + " -k cannot_be_read",
-    ),
-    Mutant(
-        "a recovery keeps what has ended",
-        "        one.execution = None\n\n    def _fail",
-        "\n    def _fail",
-        GOES_ON + " -k keeps_nothing",
     ),
 ]

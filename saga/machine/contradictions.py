@@ -1,0 +1,223 @@
+"""What cannot follow from what an execution's journal says before it: read from the state, which stays as it is.
+
+A machine records no such event. Where a journal has one, it was changed, or was never one machine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from saga.errors import DefinitionChangedError
+from saga.events import (
+    COMPENSATED,
+    COMPENSATING,
+    COMPLETED,
+    RUNNING,
+    CompensationFailed,
+    CompensationStarted,
+    CompensationSucceeded,
+    Event,
+    FallbackChosen,
+    GroupMerged,
+    OperatorActed,
+    RetryScheduled,
+    SagaCompensated,
+    SagaCompensating,
+    SagaCompleted,
+    SagaStuck,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepTimedOut,
+    StepVerified,
+    VerificationFailed,
+    VerificationStarted,
+)
+from saga.machine.commands import EXECUTE
+from saga.machine.operators import ACTIONS
+from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.state import State
+
+__all__ = ["check_order", "contradiction"]
+
+
+def contradiction(state: State, begun: set[str], event: Event) -> str | None:
+    """Say why an event cannot follow, or return ``None``.
+
+    :param begun: the steps that have been started before.
+    :raises KeyError: it is of a step that the plan lacks.
+    """
+    rule = _RULES.get(type(event))
+    return None if rule is None else rule(state, begun, event)
+
+
+def _under_way(state: State, begun: set[str], event: Any) -> str | None:
+    """An execute ended."""
+    step = state.plan.by_name[event.step]
+    index = step.index
+    if index not in state.executing and index not in state.stragglers:
+        if not (isinstance(event, StepFailed) and event.executed and index in state.verifying):
+            return f"step {event.step!r} was not under way"
+    elif event.attempt != state.attempt(index) and step.pause is None:
+        return f"attempt {event.attempt} of step {event.step!r} was not under way"
+    signal = step.pause.signal if step.pause is not None else None
+    if isinstance(event, StepSucceeded) and signal is not None and not state.signals.get(signal):
+        return f"signal {signal!r} had not come"
+    return None
+
+
+def _started(state: State, begun: set[str], event: StepStarted) -> str | None:
+    index = state.plan.by_name[event.step].index
+    if state.status is not RUNNING:
+        return f"the execution did not go forward ({state.status})"
+    if event.attempt == 1:
+        return f"step {event.step!r} had been started before" if event.step in begun else None
+    if event.step not in begun or index in state.executing or event.attempt != state.attempt(index) + 1:
+        return f"attempt {event.attempt} of step {event.step!r} was not the next"
+    return None
+
+
+def _given_up(state: State, begun: set[str], event: StepSkipped | FallbackChosen) -> str | None:
+    if event.step not in begun or state.plan.by_name[event.step].index in state.skipped:
+        return f"step {event.step!r} had not failed"
+    return None
+
+
+def _scheduled(state: State, begun: set[str], event: RetryScheduled) -> str | None:
+    index = state.plan.by_name[event.step].index
+    if event.step not in begun or (event.phase == EXECUTE and index in state.executing):
+        return f"step {event.step!r} had not failed"
+    return None
+
+
+def _verifies(state: State, begun: set[str], event: VerificationStarted) -> str | None:
+    index = state.plan.by_name[event.step].index
+    if index not in state.in_doubt:
+        return f"step {event.step!r} was not in doubt"
+    if index in state.verifying and event.attempt != state.verification_attempts.get(index, 1) + 1:
+        return f"step {event.step!r} was verified"
+    return None
+
+
+def _verified(state: State, begun: set[str], event: StepVerified | VerificationFailed) -> str | None:
+    return None if state.plan.by_name[event.step].index in state.verifying else f"step {event.step!r} was not verified"
+
+
+def _merged(state: State, begun: set[str], event: GroupMerged) -> str | None:
+    groups, number = state.plan.groups, event.group
+    if not 0 <= number < len(groups):
+        return f"the flow has no group {number}"
+    if number in state.merged or state.branches_ended.get(number) != len(groups[number].scopes):
+        return f"group {number} had not ended"
+    return None
+
+
+def _compensates(state: State, begun: set[str], event: CompensationStarted) -> str | None:
+    index = state.plan.by_name[event.step].index
+    if event.attempt == 1:
+        return None if index in state.to_compensate else f"step {event.step!r} was not to be compensated"
+    if index not in state.to_compensate and index not in state.compensating:
+        return f"step {event.step!r} was not to be compensated"
+    if event.attempt != state.compensation_attempts.get(index, 1) + 1:
+        return f"attempt {event.attempt} of compensating step {event.step!r} was not the next"
+    return None
+
+
+def _compensated(state: State, begun: set[str], event: CompensationSucceeded | CompensationFailed) -> str | None:
+    index = state.plan.by_name[event.step].index
+    if index not in state.compensating or event.attempt != state.compensation_attempts.get(index, 1):
+        return f"attempt {event.attempt} of compensating step {event.step!r} was not under way"
+    return None
+
+
+def _gives_up(state: State, begun: set[str], event: SagaCompensating) -> str | None:
+    if event.step is not None:
+        state.plan.by_name[event.step]
+    return None if state.status is RUNNING else f"the execution did not go forward ({state.status})"
+
+
+def _completed(state: State, begun: set[str], event: SagaCompleted) -> str | None:
+    return None if state.status is RUNNING and not state.executing else "the execution was not at its end"
+
+
+def _undone(state: State, begun: set[str], event: SagaCompensated) -> str | None:
+    left = state.executing or state.compensating or state.to_compensate
+    return None if state.status is COMPENSATING and not left else "the execution was not undone"
+
+
+def _stuck(state: State, begun: set[str], event: SagaStuck) -> str | None:
+    return f"the execution had ended ({state.status})" if state.status in (COMPLETED, COMPENSATED) else None
+
+
+def _acted(state: State, begun: set[str], event: OperatorActed) -> str | None:
+    if event.action not in ACTIONS:
+        return f"there is no action {event.action!r}"
+    if event.action == "skip" and event.step is not None:
+        state.plan.by_name[event.step]
+    return None
+
+
+_RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
+    StepStarted: _started,
+    StepSucceeded: _under_way,
+    StepFailed: _under_way,
+    StepTimedOut: _under_way,
+    StepSkipped: _given_up,
+    FallbackChosen: _given_up,
+    RetryScheduled: _scheduled,
+    VerificationStarted: _verifies,
+    StepVerified: _verified,
+    VerificationFailed: _verified,
+    GroupMerged: _merged,
+    CompensationStarted: _compensates,
+    CompensationSucceeded: _compensated,
+    CompensationFailed: _compensated,
+    SagaCompensating: _gives_up,
+    SagaCompleted: _completed,
+    SagaCompensated: _undone,
+    SagaStuck: _stuck,
+    OperatorActed: _acted,
+}
+
+
+def check_order(plan: Plan, events: Iterable[Event]) -> None:
+    """Refuse to go forward where a step was begun before one that it follows in this plan had ended.
+
+    :raises DefinitionChangedError: it began by another flow; from here steps would be executed twice, or never.
+    """
+    begun, merged, passed = set[str](), set[int](), set[str]()
+    for event in events:
+        if isinstance(event, StepStarted):
+            begun.add(event.step)
+        elif isinstance(event, GroupMerged):
+            merged.add(event.group)
+        elif isinstance(event, StepSucceeded | StepSkipped | FallbackChosen | StepVerified) and getattr(event, "done", True):
+            passed.add(event.step)
+    steps = [plan.by_name[name] for name in begun]
+    open_groups = {group for step in steps for group, _ in step.branches if group.index not in merged}
+    unfinished: list[tuple[str, Any]] = [(f"step {step.name!r}", step.then) for step in steps if step.name not in passed]
+    unfinished += [(f"the group of {', '.join(group.names)}", group.then) for group in open_groups]
+    for what, then in unfinished:
+        for follower in _following(then):
+            if follower.name in begun:
+                raise DefinitionChangedError(
+                    f"step {follower.name!r} was begun before {what} had ended, which it follows in this flow: the execution "
+                    "began by another; give the definition that began it"
+                )
+
+
+def _following(then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedStep]:
+    """Yield the steps that are started when what they follow has ended, and those after them, through the ends of groups."""
+    left, seen = [then], set[int]()
+    while left:
+        one = left.pop()
+        if isinstance(one, Group):
+            left.append(one.then)
+            continue
+        for step in one or ():
+            if step.index not in seen:
+                seen.add(step.index)
+                yield step
+                left.append(step.then)

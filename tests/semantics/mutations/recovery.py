@@ -1,0 +1,130 @@
+"""Recovery broken: whether it goes on, what it makes of a store that fails, and of journals that somebody damaged."""
+
+from __future__ import annotations
+
+from . import DURABLE, RECOVERY, UNDO, Mutant
+
+__all__ = ["OF_RECOVERY"]
+
+GOES_ON, DAMAGED = DURABLE + "recovery_goes_on", DURABLE + "damaged_journals"
+
+OF_RECOVERY = [
+    # -- for as long as it is wanted ----------------------------------------------------------------------------------
+    Mutant(
+        "what a task raises ends a recovery",
+        "            if raised is not None and is_ctrl_c(raised):\n",
+        "            if raised is not None:\n",
+        UNDO + " -k exits_in_a_recovery",
+    ),
+    Mutant(
+        "whatever a store raises ends a recovery",
+        "            except BaseException as error:\n                if is_ctrl_c(error):\n",
+        "            except StorageError as error:\n                if is_ctrl_c(error):\n",
+        GOES_ON + " -k what_a_store_raises",
+    ),
+    Mutant(
+        "a Ctrl-C in an event loop is an execution's own",
+        "    if task is not None and task.cancelling():\n        raise asyncio.CancelledError\n",
+        "",
+        GOES_ON + " -k a_ctrl_c",
+    ),
+    Mutant(
+        "what exits in a recovered undo is tried for ever",
+        "return not driver.recovers or is_ctrl_c(error)",
+        "return True",
+        UNDO + " -k exits_in_a_recovery",
+    ),
+    Mutant(
+        "a store's faults count as an execution's",
+        "delay=self.backoff, untried=True)",
+        "delay=self.backoff)",
+        GOES_ON + " -k stores_faults",
+    ),
+    Mutant(
+        "a store that fails is asked again at once",
+        "self.store.release(self.lease, delay=self.backoff, untried=True)",
+        "self.store.release(self.lease, untried=True)",
+        RECOVERY + " -k a_failing_store",
+    ),
+    Mutant(
+        "a store that cannot be read counts as an execution's fault",
+        "give_back(lease, delay=delay, untried=True)\n        except BaseException",
+        "give_back(lease, delay=delay)\n        except BaseException",
+        GOES_ON + " -k cannot_be_read",
+    ),
+    Mutant(
+        "a recovery keeps what has ended",
+        "        one.execution = None\n\n    def _fail",
+        "\n    def _fail",
+        GOES_ON + " -k keeps_nothing",
+    ),
+    # -- journals that somebody damaged -------------------------------------------------------------------------------
+    Mutant(
+        "what a journal contradicts is believed",
+        "contradiction(machine.state, begun, one.event) if same else None",
+        "None",
+        DAMAGED + " -k what_happened_once",
+    ),
+    Mutant(
+        "what a payload says is believed",
+        "if name in _MAY_BE and not _MAY_BE[name](value)",
+        "if False and not _MAY_BE[name](value)",
+        DAMAGED + " -k each_is_read_right",
+    ),
+    Mutant(
+        "a journal that begins in its middle is read",
+        "    if not isinstance(event, e.SagaStarted):\n        raise",
+        "    if False:\n        raise",
+        DAMAGED + " -k each_is_read_right",
+    ),
+    Mutant(
+        "an execution that is said to have ended is believed",
+        "if row.status in (e.Status.COMPLETED, e.Status.COMPENSATED) and row.status != machine.status:",
+        "if False:",
+        DAMAGED + " -k said_to_have_ended",
+    ),
+    Mutant(
+        "what is damaged is tried again",
+        "            if error.may_pass:\n",
+        "            if True:\n",
+        DAMAGED + " -k damaged_in_a_file",
+    ),
+    Mutant(
+        "that an execution is stuck is numbered as if no entry were missing",
+        "written = max((entry.seq for entry in self.store.journal(row.saga_id)), default=0)",
+        "written = len(self.store.journal(row.saga_id))",
+        DAMAGED + " -k damaged_in_a_file",
+    ),
+    Mutant(
+        "a file's text that is none cannot be read",
+        "                self._reader.text_factory = _DAMAGED_TOO\n",
+        "",
+        DAMAGED + " -k damaged_in_a_file",
+    ),
+    Mutant(
+        "a flow that cannot go on runs a step twice",
+        "        check_order(machine.plan, machine.events)\n",
+        "        pass\n",
+        DAMAGED + " -k a_flow_that_cannot_go_on",
+    ),
+    Mutant(
+        "one that has nothing left to do is put off for ever",
+        "self.machine.ended or self.mail or self.machine.stranded:",
+        "self.machine.ended or self.mail:",
+        DAMAGED + " -k nothing_left_to_do",
+    ),
+    Mutant(
+        "one that has nothing left to do waits for ever",
+        "        if self.machine.stranded:\n",
+        "        if False:\n",
+        DAMAGED + " -k nothing_left_to_do",
+        file="saga/drivers/threads.py",
+    ),
+    Mutant(
+        "one that has nothing left to do waits for ever in an event loop",
+        "        if self.machine.stranded:\n",
+        "        if False:\n",
+        DAMAGED + " -k nothing_left_to_do",
+        file="saga/drivers/aio.py",
+    ),
+]
