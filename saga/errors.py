@@ -21,6 +21,7 @@
         ├── UnknownExecutionError      it has no execution with this id
         ├── SagaIdTakenError           it has another execution with this id
         ├── LeaseLostError             another process has taken the execution over
+        ├── UnreadMessagesError        an execution cannot end before it has read what came
         ├── UnreadableJournalError     (EncodingError) an execution's journal is damaged, or cannot be read here
         └── DefinitionChangedError     the execution began under another definition
 """
@@ -57,6 +58,7 @@ __all__ = [
     "StepTimeoutError",
     "StorageError",
     "UnknownExecutionError",
+    "UnreadMessagesError",
     "UnreadableJournalError",
 ]
 
@@ -184,6 +186,10 @@ class LeaseLostError(StorageError):
     """Another process has taken the execution over; this one touches nothing more."""
 
 
+class UnreadMessagesError(StorageError):
+    """An execution's inbox holds what it has not read, so its end is not stored. Whoever runs it reads that, and goes on."""
+
+
 class UnreadableJournalError(StorageError, EncodingError):
     """A stored execution's journal lacks an entry, has one that cannot be read, or contradicts itself. The text says where.
 
@@ -211,7 +217,7 @@ class DefinitionChangedError(StorageError):
 
 
 class ActionRefusedError(SagaError, ValueError):
-    """What a person wants done does not fit where the execution stands; the text says why. Nothing is recorded."""
+    """What a person wants done, or a signal, does not fit where the execution stands; the text says why, and that is all."""
 
 
 _ARGS: Any = vars(BaseException)["args"]

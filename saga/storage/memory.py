@@ -73,8 +73,11 @@ class MemoryStore(Store):
             if row is None:
                 raise rules.lease_lost(lease)
             journal = self._journals[row.saga_id]
-            journal.update(_by_seq(row.saga_id, journal, entries))
+            added = _by_seq(row.saga_id, journal, entries)
             inbox = self._inboxes[row.saga_id]
+            if status in rules.ENDED and not inbox.keys() <= set(taken):
+                raise rules.unread(row.saga_id)
+            journal.update(added)
             for message in taken:
                 inbox.pop(message, None)
             now = self._clock()
@@ -138,6 +141,8 @@ class MemoryStore(Store):
             if row is not None:
                 now = self._clock()
                 recoveries = 0 if got_on else row.recoveries - untried
+                if got_on and self._inboxes[row.saga_id]:
+                    delay = 0.0
                 self._executions[row.saga_id] = row._replace(
                     owner=None, lease_until=0.0, due=now + delay, recoveries=recoveries, updated=now
                 )
@@ -147,6 +152,8 @@ class MemoryStore(Store):
             row = self.get(saga_id)
             if row is None:
                 raise rules.unknown_execution(saga_id)
+            if row.status in rules.ENDED:
+                raise rules.ended(saga_id, row.status)
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
             self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))

@@ -100,9 +100,10 @@ class PostgresStore(Store):
         taken: Sequence[int] = (),
     ) -> None:
         status = None if status is None else rules.check_status(status)
-        kind = "finish" if release else "change" if status is not None else "append"
+        ends = release and status in rules.ENDED
+        kind = "end" if ends else "finish" if release else "change" if status is not None else "append"
         statement, rest = self._sql.adding(kind, entries, taken)
-        values = (*(() if kind == "append" else (status,)), lease.saga_id, lease.owner, lease.epoch, *rest)
+        values = (*(() if kind == "append" else (status,)), *_of(lease), *([list(taken)] if ends else ()), *rest)
 
         def work(connection: Connection, again: bool) -> None:
             try:
@@ -113,7 +114,8 @@ class PostgresStore(Store):
                     return
                 raise rules.already_stored(lease.saga_id, entries) from error
             if not (again and self._was_appended(connection, lease, entries, status, release)):
-                raise rules.lease_lost(lease)
+                held = ends and connection.execute(self._sql.holds, _of(lease)).fetchone() is not None
+                raise rules.unread(lease.saga_id) if held else rules.lease_lost(lease)
 
         if taken:
             self._run(work)
@@ -180,8 +182,9 @@ class PostgresStore(Store):
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         rules.check_number("delay", delay)
-        values = (delay, got_on, int(untried), lease.saga_id, lease.owner, lease.epoch)
-        self._run(lambda connection, again: connection.execute(self._sql.release, values, prepare=True))
+        statement, counted = (self._sql.release_waiting, ()) if got_on else (self._sql.release, (int(untried),))
+        values = (delay, *counted, *_of(lease))
+        self._run(lambda connection, again: connection.execute(statement, values, prepare=True))
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
@@ -192,7 +195,8 @@ class PostgresStore(Store):
             if connection.execute(self._sql.post, (saga_id, body, token), prepare=True).rowcount:
                 return
             if not (again and connection.execute(self._sql.posted, (token,)).fetchone()):
-                raise rules.unknown_execution(saga_id)
+                row = connection.execute(self._sql.get, (saga_id,)).fetchone()
+                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, StoredExecution(*row).status)
 
         self._run(work)
 
@@ -332,3 +336,8 @@ class PostgresStore(Store):
 
 # Pools of a parent process, whose connections psycopg must not close in a child.
 _pools_of_parents: list[Pool] = []
+
+
+def _of(lease: Lease) -> tuple[str, str, int]:
+    """Return the values of the conditions that a lease holds."""
+    return lease.saga_id, lease.owner, lease.epoch

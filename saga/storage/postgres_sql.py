@@ -142,6 +142,12 @@ class Statements:
                 f"UPDATE {saga} SET status = coalesce(%s::text, status), updated = {NOW}, owner = NULL, lease_until = 0,"
                 f" due = {NOW} WHERE {HOLDS} RETURNING id"
             ),
+            # Where the inbox holds nothing but these.
+            "end": (
+                f"UPDATE {saga} s SET status = coalesce(%s::text, status), updated = {NOW}, owner = NULL, lease_until = 0,"
+                f" due = {NOW} WHERE {HOLDS} AND NOT EXISTS"
+                f" (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id AND i.id <> ALL(%s::bigint[])) RETURNING s.id"
+            ),
             "create": (
                 f"INSERT INTO {saga} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, 1,"
                 f" {NOW} + %s::float8, {NOW} + %s::float8, 0, {NOW}, {NOW}) ON CONFLICT (id) DO NOTHING RETURNING id"
@@ -160,7 +166,9 @@ class Statements:
         self.append_together = (
             "WITH held AS MATERIALIZED (SELECT s.id, lease.status, lease.ends FROM json_to_recordset(%s::json)"
             f" AS lease (id text, owner text, epoch bigint, status text, ends boolean) JOIN {saga} s"
-            " ON s.id = lease.id AND s.owner = lease.owner AND s.epoch = lease.epoch FOR NO KEY UPDATE OF s SKIP LOCKED),"
+            " ON s.id = lease.id AND s.owner = lease.owner AND s.epoch = lease.epoch"
+            " WHERE coalesce(lease.status, '') NOT IN ('completed', 'compensated')"
+            f" OR NOT EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) FOR NO KEY UPDATE OF s SKIP LOCKED),"
             f" changed AS (UPDATE {saga} s SET status = coalesce(held.status, s.status), updated = {NOW},"
             " owner = CASE WHEN ends THEN NULL ELSE owner END, lease_until = CASE WHEN ends THEN 0 ELSE lease_until END,"
             f" due = CASE WHEN ends THEN {NOW} ELSE due END FROM held"
@@ -174,9 +182,10 @@ class Statements:
         """Return the statement that adds entries, and their values, which are the last it takes.
 
         Before them it takes an execution's columns and its lease's seconds, twice, for ``create``; the status for ``change``
-        and ``finish``; and then the lease. It gives a row where it has written.
+        ``finish`` and ``end``; then the lease; and for ``end`` the messages taken. It gives a row where it has written.
 
-        :param kind: ``create``, ``append``, ``change`` (of the status) or ``finish`` (the lease is given back).
+        :param kind: ``create``, ``append``, ``change`` (of the status), ``finish`` (the lease is given back) or ``end`` (and
+            nobody reads a message any more).
         """
         if 0 < len(entries) <= MOST_ROWS and not taken:
             values = [value for one in entries for value in (one.seq, one.kind, one.step, one.payload, one.at)]
@@ -197,6 +206,7 @@ class Statements:
         saga, journal = self._names["saga"], self._names["journal"]
         self.now = b"SELECT extract(epoch FROM clock_timestamp())::float8"
         self.get = f"SELECT {COLUMNS} FROM {saga} WHERE id = %s".encode()
+        self.holds = f"SELECT 1 FROM {saga} WHERE {HOLDS}".encode()
         self.journals = (
             f"SELECT saga_id, seq, kind, step, payload, at FROM {journal} WHERE saga_id = ANY(%s::text[]) ORDER BY saga_id, seq"
         ).encode()
@@ -220,7 +230,13 @@ class Statements:
         ).encode()
         self.release = (
             f"UPDATE {saga} SET owner = NULL, lease_until = 0, due = {NOW} + %s::float8, updated = {NOW},"
-            f" recoveries = CASE WHEN %s THEN 0 ELSE recoveries - %s::int END WHERE {HOLDS}"
+            f" recoveries = recoveries - %s::int WHERE {HOLDS}"
+        ).encode()
+        # A message that came while this waited for the row is not seen in the inbox, but has made it due.
+        self.release_waiting = (
+            f"UPDATE {saga} s SET owner = NULL, lease_until = 0, updated = {NOW}, recoveries = 0, due = CASE"
+            f" WHEN due < lease_until OR EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) THEN {NOW}"
+            f" ELSE {NOW} + %s::float8 END WHERE {HOLDS}"
         ).encode()
 
     def _claims(self) -> None:
@@ -254,7 +270,8 @@ class Statements:
         self.with_mail = f"SELECT DISTINCT saga_id FROM {inbox} WHERE saga_id = ANY(%s::text[])".encode()
         # The row is locked before the message gets its number: an execution's messages are numbered as they are committed.
         self.post = (
-            f"WITH woken AS (UPDATE {saga} SET due = least(due, {NOW}) WHERE id = %s RETURNING id)"
+            f"WITH woken AS (UPDATE {saga} SET due = least(due, {NOW}) WHERE id = %s"
+            " AND status NOT IN ('completed', 'compensated') RETURNING id)"
             f" INSERT INTO {inbox} (saga_id, body, token) SELECT id, %s, %s FROM woken ON CONFLICT (token) DO NOTHING"
         ).encode()
         #: Whether the message with this token is there.

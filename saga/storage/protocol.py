@@ -143,6 +143,8 @@ class Store(Protocol):
         :param release: give the lease back with it (the execution is terminal).
         :param taken: ids of messages that these entries deal with: they leave the inbox in the same transaction.
         :raises LeaseLostError: a later epoch exists, or the execution is gone; nothing is stored.
+        :raises UnreadMessagesError: it would be completed or compensated then, and its inbox has messages that are not among
+            those taken; nothing is stored.
         :raises StorageError: it could not be stored, or one of these ``seq`` is there already; nothing is stored.
         :raises ValueError: there is no such status.
         """
@@ -198,13 +200,15 @@ class Store(Protocol):
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         """Give a lease back, unless it is lost already: the execution is due in ``delay`` seconds.
 
-        :param got_on: set ``recoveries`` back to 0. :param untried: the claim does not count among them: nothing was done.
+        :param got_on: it waits for its time or a message: ``recoveries`` are set back to 0, and where the inbox holds anything
+            it is due now. :param untried: the claim does not count among them: nothing was done.
         """
 
     def post(self, saga_id: str, body: str) -> None:
         """Put a message into an execution's inbox and make it due now.
 
         :raises UnknownExecutionError: there is no such execution.
+        :raises ActionRefusedError: it is completed or compensated.
         """
 
     def inbox(self, saga_id: str) -> list[Message]:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Sequence
 
-from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
+from saga.errors import ActionRefusedError, LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
 from saga.names import LONGEST
 from saga.storage.protocol import Entry, Lease, NewExecution, Page, StoredExecution
 
@@ -42,6 +42,8 @@ CLAIMABLE = ("running", "compensating")
 
 TERMINAL = ("completed", "compensated", "stuck")
 STATUSES = CLAIMABLE + TERMINAL
+ENDED = ("completed", "compensated")
+"""Of what nobody goes on with, so that nobody reads its messages either. What is stuck may be resumed."""
 
 MOST = 2**31 - 2
 """Executions that one call asks for, at most."""
@@ -236,6 +238,16 @@ def already_stored(saga_id: str, entries: Collection[Entry]) -> StorageError:
 def unknown_execution(saga_id: str) -> UnknownExecutionError:
     """The error of a message to an execution that is not there."""
     return UnknownExecutionError(f"there is no execution {saga_id!r} to send a message to")
+
+
+def ended(saga_id: str, status: str) -> ActionRefusedError:
+    """The error of a message to an execution that nobody goes on with."""
+    return ActionRefusedError(f"execution {saga_id!r} has ended ({status}): nobody reads a message to it any more")
+
+
+def unread(saga_id: str) -> UnreadMessagesError:
+    """The error of an end that an execution's messages forestall."""
+    return UnreadMessagesError(f"execution {saga_id!r} has messages that it has not read; nothing was stored")
 
 
 def closed(kind: str) -> StorageError:

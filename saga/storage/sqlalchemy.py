@@ -117,6 +117,8 @@ class SQLAlchemyStore(Store):
                 holds = lease in self._holding(connection, [lease])
             if not holds:
                 raise rules.lease_lost(lease)
+            if status in rules.ENDED and self._messages(connection, lease.saga_id) - set(taken):
+                raise rules.unread(lease.saga_id)
             self._add(connection, [(lease.saga_id, entries)])
             self._delete_messages(connection, lease.saga_id, taken)
 
@@ -135,13 +137,18 @@ class SQLAlchemyStore(Store):
         def work(connection: sa.Connection, again: bool) -> set[Lease]:
             # One whose row somebody has locked waits for it by itself.
             holding = self._holding(connection, [one.lease for one in appends], skip_locked=True)
-            held = [one for one in appends if one.lease in holding]
+            held = [
+                one
+                for one in appends
+                if one.lease in holding
+                and not (one.status in rules.ENDED and self._messages(connection, one.lease.saga_id) - set(one.taken))
+            ]
             self._add(connection, [(one.lease.saga_id, one.entries) for one in held])
             for one in held:
                 if one.status is not None or one.release:
                     self._change(connection, one.lease, one.status, one.release)
                 self._delete_messages(connection, one.lease.saga_id, one.taken)
-            return holding
+            return {one.lease for one in held}
 
         try:
             # What follows from a fault is for each to find out by itself: it is not tried again here.
@@ -215,8 +222,14 @@ class SQLAlchemyStore(Store):
 
     def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
         rules.check_number("delay", delay)
-        change = self._sql.release(lease, delay, got_on, untried)
-        self._run(lambda connection, again: connection.execute(change).close())
+
+        def work(connection: sa.Connection, again: bool) -> None:
+            # Whether a message came is asked when the row is locked.
+            waits = got_on and lease in self._holding(connection, [lease])
+            due_now = waits and self._messages(connection, lease.saga_id)
+            connection.execute(self._sql.release(lease, 0.0 if due_now else delay, got_on, untried)).close()
+
+        self._run(work)
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
@@ -229,7 +242,9 @@ class SQLAlchemyStore(Store):
                 return
             # The row is locked before the message gets its number: messages are numbered as they are committed.
             if connection.execute(self._sql.make_due(saga_id)).rowcount != 1:
-                raise rules.unknown_execution(saga_id)
+                column = self._tables.saga.c
+                status = connection.execute(sa.select(column.status).where(column.id == saga_id)).scalar_one_or_none()
+                raise rules.unknown_execution(saga_id) if status is None else rules.ended(saga_id, status)
             connection.execute(inbox.insert().values(saga_id=saga_id, body=body, token=token))
 
         self._run(work)
@@ -309,6 +324,11 @@ class SQLAlchemyStore(Store):
         ]
         if rows:
             connection.execute(self._tables.journal.insert(), rows)
+
+    def _messages(self, connection: sa.Connection, saga_id: str) -> set[int]:
+        """Return the ids of what is in an inbox."""
+        inbox = self._tables.inbox
+        return set(connection.execute(sa.select(inbox.c.id).where(inbox.c.saga_id == saga_id)).scalars())
 
     def _delete_messages(self, connection: sa.Connection, saga_id: str, messages: Sequence[int]) -> None:
         inbox = self._tables.inbox

@@ -122,10 +122,10 @@ class Statements:
         return saga.update().where(*self.holds(lease)).values(changes)
 
     def make_due(self, saga_id: str) -> sa.Update:
-        """Let recovery look at an execution now."""
+        """Let recovery look at an execution now, unless it has ended."""
         saga, now = self._tables.saga, self.now()
         due = sa.case((saga.c.due > now, now), else_=saga.c.due)
-        return saga.update().where(saga.c.id == saga_id).values(due=due)
+        return saga.update().where(saga.c.id == saga_id, saga.c.status.not_in(rules.ENDED)).values(due=due)
 
     def listing(
         self,

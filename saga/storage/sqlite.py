@@ -112,6 +112,8 @@ class SqliteStore(Store):
                 held = connection.execute(sql.CHECK_LEASE, holds).fetchone() is not None
             if not held:
                 raise rules.lease_lost(lease)
+            if status in rules.ENDED and {row[0] for row in connection.execute(sql.INBOX, (saga_id,))} - set(taken):
+                raise rules.unread(saga_id)
             if taken:
                 connection.executemany(sql.DELETE_MESSAGE, [(message, saga_id) for message in taken])
 
@@ -195,7 +197,8 @@ class SqliteStore(Store):
 
         def apply(connection: sqlite3.Connection) -> None:
             if connection.execute(sql.MAKE_DUE, (self._clock(), saga_id)).rowcount != 1:
-                raise rules.unknown_execution(saga_id)
+                row = connection.execute(sql.GET, (saga_id,)).fetchone()
+                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, StoredExecution(*row).status)
             connection.execute(sql.POST, (saga_id, body))
 
         self._write(apply)

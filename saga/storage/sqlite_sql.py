@@ -134,10 +134,11 @@ CHANGE_STATUS_AND_RELEASE = (
 """Set an execution's status where that is not NULL, and give the lease back with which it ended."""
 
 RELEASE = (
-    "UPDATE saga SET owner = NULL, lease_until = 0, due = ?, updated = ?,"
-    f" recoveries = CASE WHEN ? THEN 0 ELSE recoveries - ? END WHERE {HOLDS}"
+    "UPDATE saga SET owner = NULL, lease_until = 0, updated = ?2,"
+    " due = CASE WHEN ?3 AND EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id) THEN ?2 ELSE ?1 END,"
+    " recoveries = CASE WHEN ?3 THEN 0 ELSE recoveries - ?4 END WHERE id = ?5 AND epoch = ?6 AND owner = ?7"
 )
-"""Give a lease back, where it holds: whether the execution got on, and how many recoveries do not count."""
+"""Give a lease back, where it holds: until when, now, whether it got on, and how many recoveries do not count."""
 
 RENEW = (
     "UPDATE saga SET lease_until = ?, due = ?, updated = ? WHERE id = ? AND epoch = ? AND owner = ?"
@@ -145,8 +146,8 @@ RENEW = (
 )
 """Make a lease last longer, where it holds. The row says whether the execution has messages."""
 
-MAKE_DUE = "UPDATE saga SET due = min(due, ?) WHERE id = ?"
-"""Let recovery look at an execution no later than then."""
+MAKE_DUE = "UPDATE saga SET due = min(due, ?) WHERE id = ? AND status NOT IN ('completed', 'compensated')"
+"""Let recovery look at an execution no later than then, unless it has ended."""
 
 POST = "INSERT INTO saga_inbox (saga_id, body) VALUES (?, ?)"
 """Put a message into an execution's inbox."""

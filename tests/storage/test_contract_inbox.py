@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from saga.errors import StorageError, UnknownExecutionError
+from saga.errors import ActionRefusedError, LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
+from saga.storage import Append
 from tests.storage.contract import at_once, ids
 
 
@@ -80,3 +81,104 @@ def test_several_executions_are_asked_for_mail_at_once(store, stored):
         store.post(saga_id, "hello")
     assert store.with_mail([*ids, "nobody", "", "\0", "\ud800"]) == {"x1", "x3"}
     assert store.with_mail(["x0", "x2"]) == store.with_mail([]) == set()
+
+
+# -- what nobody reads any more -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["completed", "compensated"])
+def test_a_message_to_what_has_ended_is_refused(store, stored, status):
+    lease = stored.create(store, "x")
+    store.append(lease, stored.entries(2), status=status, release=True)
+    before = store.get("x")
+    with pytest.raises(ActionRefusedError, match=rf"execution 'x' has ended \({status}\): nobody reads"):
+        store.post("x", "{}")
+    assert store.inbox("x") == []
+    assert store.get("x") == before
+
+
+def test_a_message_to_what_is_stuck_waits(store, stored):
+    lease = stored.create(store, "x")
+    store.append(lease, stored.entries(2), status="stuck", release=True)
+    store.post("x", "{}")
+    assert len(store.inbox("x")) == 1
+
+
+@pytest.mark.parametrize("status", ["completed", "compensated"])
+def test_what_has_unread_messages_does_not_end(store, stored, status):
+    lease = stored.create(store, "x")
+    for body in ("1", "2"):
+        store.post("x", body)
+    first, second = store.inbox("x")
+    before = store.get("x")
+    for taken in ([], [first.id]):
+        with pytest.raises(UnreadMessagesError, match="execution 'x' has messages that it has not read; nothing was stored"):
+            store.append(lease, stored.entries(2), status=status, release=True, taken=taken)
+        assert store.append_each([Append(lease, stored.entries(2), status, True, taken)]) == [False]
+    assert (store.get("x"), len(store.inbox("x")), len(store.journal("x"))) == (before, 2, len(stored.entries(1)))
+    store.append(lease, stored.entries(2), status="compensating")  # which is no end
+    store.append(lease, stored.entries(3), status=status, release=True, taken=[first.id, second.id])
+    assert store.get("x").status == status
+    assert store.inbox("x") == []
+
+
+def test_an_end_without_its_lease_is_no_matter_of_messages(store, stored):
+    lease = stored.create(store, "x")
+    store.post("x", "1")
+    with pytest.raises(LeaseLostError):
+        store.append(lease._replace(epoch=7), stored.entries(2), status="completed", release=True)
+
+
+def test_one_with_messages_ends_beside_others_that_have_none(store, stored):
+    leases = [stored.create(store, name) for name in "xyz"]
+    store.post("y", "1")
+    ends = [Append(lease, stored.entries(2), "completed", True) for lease in leases]
+    stored_ = store.append_each(ends)
+    assert not stored_[1]
+    for one, is_stored in zip(ends, stored_, strict=True):
+        if not is_stored and one.lease.saga_id != "y":
+            store.append(one.lease, one.entries, status=one.status, release=one.release)
+    assert [store.get(name).status for name in "xyz"] == ["completed", "running", "completed"]
+
+
+def test_who_waits_is_due_now_where_a_message_came_first(store, stored):
+    """Whatever the order of the two is: a message that came while it was given back is no reason to wait."""
+    quiet, told = stored.create(store, "quiet"), stored.create(store, "told")
+    store.post("told", "{}")
+    for lease in (quiet, told):
+        store.release(lease, delay=60.0, got_on=True)
+    assert ids(store.claim("b", 60.0)) == ["told"]
+
+
+def test_a_delay_after_a_failure_is_kept_whatever_came(store, stored):
+    lease = stored.create(store, "x")
+    store.post("x", "{}")
+    store.release(lease, delay=60.0)
+    assert store.claim("b", 60.0) == []
+
+
+def test_of_messages_and_an_end_at_once_each_is_read_or_refused(store, stored):
+    lease = stored.create(store, "x")
+    accepted, refused, ended = [], [], []
+
+    def post(number):
+        try:
+            store.post("x", str(number))
+            accepted.append(number)
+        except ActionRefusedError:
+            refused.append(number)
+
+    def end():
+        for _ in range(1000):
+            taken = [message.id for message in store.inbox("x")]
+            try:
+                store.append(lease, stored.entries(2), status="completed", release=True, taken=taken)
+                ended.append(len(taken))
+                return
+            except UnreadMessagesError:
+                pass
+
+    at_once(7, lambda number: post(number) if number else end())
+    assert ended == [len(accepted)]
+    assert len(accepted) + len(refused) == 6
+    assert store.inbox("x") == []
