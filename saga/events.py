@@ -22,6 +22,7 @@ __all__ = [
     "Event",
     "FallbackChosen",
     "GroupMerged",
+    "MessageRefused",
     "OperatorActed",
     "RetryScheduled",
     "SagaCompensated",
@@ -352,6 +353,17 @@ class OperatorActed:
     at: float
 
 
+@_event
+class MessageRefused:
+    """Something came from outside that is not obeyed, because of ``reason``: an operator's action that does not fit, or what
+    cannot be read. ``message`` says what it was.
+    """
+
+    message: str
+    reason: str
+    at: float
+
+
 Event = (
     SagaStarted
     | StepStarted
@@ -372,6 +384,7 @@ Event = (
     | OperatorActed
     | FallbackChosen
     | SignalReceived
+    | MessageRefused
     | VerificationStarted
     | StepVerified
     | VerificationFailed

@@ -51,6 +51,7 @@ class SagaLogger:
     ``operator_acted``            WARNING   a person decided, and why
     ``fallback_chosen``           WARNING   a step failed and its fallback is executed instead
     ``signal_received``           INFO      a signal came from outside
+    ``message_refused``           DEBUG     what came from outside is not obeyed
     ============================  ========  ============================================================
 
     Each method is called as ``method(event, info)``. Override one to change what is written for its event, or
@@ -154,6 +155,10 @@ class SagaLogger:
         """A signal came from outside."""
         self.write(logging.INFO, info, "signal received", signal=event.name)
 
+    def message_refused(self, event: e.MessageRefused, info: ExecutionInfo) -> None:
+        """Something that came from outside is not obeyed; a warning of it is logged in any case."""
+        self.write(logging.DEBUG, info, "message refused", reason=event.reason)
+
     def operator_acted(self, event: e.OperatorActed, info: ExecutionInfo) -> None:
         """A person decided, and why."""
         action = event.action
@@ -252,6 +257,7 @@ _METHODS: Final = {
     e.SagaCompensated: "saga_compensated",
     e.SagaStuck: "saga_stuck",
     e.SagaRecovered: "saga_recovered",
+    e.MessageRefused: "message_refused",
     e.OperatorActed: "operator_acted",
     e.FallbackChosen: "fallback_chosen",
     e.SignalReceived: "signal_received",

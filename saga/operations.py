@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from saga.definition import definitions_of
 from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, details_of_message, write_entries
-from saga.durable.leases import owner
+from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
 from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError, near
 from saga.events import OperatorActed, SagaCompensating, SagaStuck, Status
@@ -201,6 +201,7 @@ class Operations:
             raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
         if not claimed:  # somebody owns it
             self.store.post(saga_id, action_message(action, step, self.who, why))
+            keeper_of(self.store).look(saga_id)
             return
         lease = Lease(saga_id, owner(), claimed[0].epoch)
         try:

@@ -212,6 +212,8 @@ def _happened(picture: Picture) -> Iterator[str]:
             yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"
         elif isinstance(event, e.SignalReceived):
             yield f"Note over saga: {escaped(f'signal {event.name!r} came')}"
+        elif isinstance(event, e.MessageRefused):
+            yield f"Note over saga: {escaped(f'a message is refused: {event.reason}')}"
         elif isinstance(event, e.SagaRecovered):
             yield "Note over saga: another process takes over"
         elif isinstance(event, e.OperatorActed):

@@ -25,6 +25,7 @@ from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.to_the_end import in_thread, thread_for, to_the_end
+from saga.errors import UnreadMessagesError
 from saga.events import RUNNING
 from saga.machine import Call, Merge
 from saga.machine.commands import COMPENSATE, EXECUTE
@@ -134,9 +135,7 @@ class AsyncExecution(Driver):
                         self._put_straight(self._struck)
                         return True
                     going = await self._turn(one)
-                    if one and self._heard:
-                        await self._publish()  # before anybody hears of it
-                    return going
+                    return (one and self._heard and not await self._publish()) or going  # before anybody hears of it
                 except (AbandonedError, GeneratorExit):
                     raise
                 except BaseException as error:
@@ -245,8 +244,8 @@ class AsyncExecution(Driver):
                     return True
             else:
                 self._spawn(command)
-        if self._heard:
-            await self._publish()
+        if self._heard and not await self._publish():
+            return True
         if self.cut_short:
             raise AbandonedError(None)
         if self.journal is not None:
@@ -257,11 +256,9 @@ class AsyncExecution(Driver):
                 return False
         if self.machine.halt is not None and self.machine.halted:
             self.machine.stop(self.now())
-            if self._heard:
-                await self._publish()
-        if self.machine.ended or self.machine.at_rest:
+        elif self.machine.ended or self.machine.at_rest:
             return False
-        if self.machine.stranded:
+        elif self.machine.stranded:
             self.machine.strand(self.now())
         else:
             await self._await_one()
@@ -369,13 +366,23 @@ class AsyncExecution(Driver):
         read = partial(thread_for, self.journal.read_messages)
         await self._stored(read, lambda messages: self.take_messages(messages, self.now()))
 
-    async def _publish(self) -> None:
-        """Store the new events, then show them to the observers."""
+    async def _publish(self) -> bool:
+        """Store the new events, then show them to the observers: as the synchronous driver does."""
         journal, machine = self.journal, self.machine
         if journal is not None and journal.written != len(machine.events):
-            await self._stored(partial(journal.commit_shared, machine), struck=journal.go_on)
+            try:
+                await self._stored(partial(journal.commit_shared, machine), struck=journal.go_on)
+            except AbandonedError as abandoned:
+                if not isinstance(abandoned.error, UnreadMessagesError):
+                    raise
+                machine.reopen()
+                self.mail = True
+                await self._read_mail()
+                machine.go_on(self.now())
+                return False
         if self._observers:
             self._show()
+        return True
 
     async def _stored(
         self,

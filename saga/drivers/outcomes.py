@@ -25,6 +25,7 @@ from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
     GroupMerged,
+    MessageRefused,
     OperatorActed,
     SignalReceived,
     StepFailed,
@@ -42,7 +43,7 @@ __all__ = ["Message", "Outcomes", "Values", "struck_here"]
 
 _MAKE_ASYNC: Final = "make the function that calls it an `async def` which awaits it"
 
-Message = Callable[[float], OperatorActed | SignalReceived]
+Message = Callable[[float], OperatorActed | SignalReceived | MessageRefused]
 """What came from outside, to be called with the time."""
 
 
@@ -244,10 +245,16 @@ class Outcomes:
             if isinstance(event, SignalReceived):
                 waits.receive(self.machine, event)
                 continue
-            try:
-                act(self.machine, event)
-            except ActionRefusedError as error:
-                LOG.warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
+            if isinstance(event, OperatorActed):
+                try:
+                    act(self.machine, event)
+                    continue
+                except ActionRefusedError as error:
+                    event = MessageRefused(f"{event.action} by {event.who}: {event.why}", str(error), at)
+                    LOG.warning("an operator's action on saga %s: %s", self.machine.saga_id, error)
+            else:
+                LOG.warning("a message to saga %s: %s", self.machine.saga_id, event.reason)
+            self.machine.record(event)
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""

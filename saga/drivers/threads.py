@@ -17,7 +17,7 @@ from saga.drivers import forks
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
-from saga.errors import StorageError
+from saga.errors import StorageError, UnreadMessagesError
 from saga.machine import Call, Merge
 from saga.own_log import LOG
 
@@ -113,8 +113,8 @@ class Execution(Driver):
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         try:
             going = self._turn(one=True)
-            if self._heard:
-                self._publish()  # before anybody hears of it
+            if self._heard and not self._publish():  # before anybody hears of it
+                return True
             return going
         except AbandonedError as abandoned:
             self._abandon()
@@ -202,8 +202,8 @@ class Execution(Driver):
                     return True
             else:
                 self._start_thread(self._begin_beside(command))
-        if self._heard:
-            self._publish()
+        if self._heard and not self._publish():
+            return True
         if self.cut_short:
             raise AbandonedError(None)
         if self.journal is not None:
@@ -214,11 +214,9 @@ class Execution(Driver):
                 return False
         if self.machine.halt is not None and self.machine.halted:
             self.machine.stop(self.now())
-            if self._heard:
-                self._publish()
-        if self.machine.ended or self.machine.at_rest:
+        elif self.machine.ended or self.machine.at_rest:
             return False
-        if self.machine.stranded:
+        elif self.machine.stranded:
             self.machine.strand(self.now())
         else:
             self._await_one()
@@ -258,14 +256,24 @@ class Execution(Driver):
             raise AbandonedError(error) from error
         self.take_messages(messages, self.now())
 
-    def _publish(self) -> None:
-        """Store the new events, then show them to the observers."""
+    def _publish(self) -> bool:
+        """Store the new events, then show them to the observers. Return whether that is done.
+
+        An end is not stored before what came from outside is obeyed: then there may be more to do.
+        """
         if self.defers_end and self.end_deferred:
-            return
+            return True
         if self.journal is not None:
             try:
                 self.journal.commit(self.machine)
+            except UnreadMessagesError:
+                self.machine.reopen()
+                self.mail = True
+                self._read_mail()
+                self.machine.go_on(self.now())
+                return False
             except Exception as error:
                 raise AbandonedError(error) from error
         if self._observers:
             self._show()
+        return True

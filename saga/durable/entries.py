@@ -262,7 +262,7 @@ _MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
     "phase": lambda value: value in (EXECUTE, VERIFY, COMPENSATE),
     "error": _is(BaseException),
     **dict.fromkeys(("running", "in_doubt", "executed", "done"), _is(bool)),
-    **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "action", "who", "why"), _is(str)),
+    **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why"), _is(str)),
 }
 _WITHOUT_STEP: Final = (e.SagaCompensating, e.OperatorActed)
 
@@ -336,9 +336,20 @@ def signal_message(name: str, value: Any, codec: Codec) -> str:
     return json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
 
 
-def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
-    """Return what a message says, to be called with the time."""
-    fields = json.loads(body)
-    if "signal" in fields:
+def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived | e.MessageRefused]:
+    """Return what a message says, to be called with the time. One that cannot be read is refused."""
+    try:
+        return _message(json.loads(body), codec)
+    except Exception as error:
+        why = str(error) if isinstance(error, EncodingError) else repr(error)
+        return partial(e.MessageRefused, body, f"it cannot be read: {why}")
+
+
+def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
+    signal = "signal" in fields
+    texts = (fields["signal"],) if signal else (fields["action"], fields["who"], fields["why"], fields["step"] or "")
+    if not all(isinstance(text, str) for text in texts):
+        raise EncodingError("its fields are no texts")
+    if signal:
         return partial(e.SignalReceived, fields["signal"], codec.decode(fields["value"]))
     return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])

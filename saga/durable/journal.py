@@ -13,7 +13,7 @@ from saga.durable.codec import Codec
 from saga.durable.entries import Errors, read_message, write_entries
 from saga.durable.leases import Keeper, keeper_of
 from saga.durable.values import encode_changes, encode_result
-from saga.errors import StorageError
+from saga.errors import StorageError, UnreadMessagesError
 from saga.machine import Machine
 from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution
 
@@ -103,12 +103,8 @@ class Journal:
     def park(self, delay: float) -> None:
         """Give the lease back until ``delay`` seconds have passed or a message comes."""
         self._keeper.drop(self.lease)
-        saga_id, owner = self.lease.saga_id, self.lease.owner
         with suppress(StorageError):  # the lease runs out, then
             self.store.release(self.lease, delay=delay, got_on=True)
-            if self.store.inbox(saga_id):  # it came before the release, which put it off
-                for row in self.store.claim(owner, 10.0, saga_id=saga_id):
-                    self.store.release(Lease(saga_id, owner, row.epoch), got_on=True)
 
     def give_back(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
@@ -125,6 +121,7 @@ class Journal:
         """Store the events that are not stored yet. They are durable when this returns.
 
         :raises LeaseLostError: another process has taken the execution over.
+        :raises UnreadMessagesError: it would end, and has messages to read first; nothing is stored.
         :raises StorageError: nothing more is stored.
         """
         events = machine.log.events
@@ -134,6 +131,8 @@ class Journal:
         status = machine.state.status
         try:
             self._append(entries, status)
+        except UnreadMessagesError:
+            raise
         except Exception:
             # An interrupt may have struck after the commit and before it was noted here.
             self._failed = True

@@ -164,6 +164,17 @@ class Machine:
         """End a halted execution that nobody can take up."""
         self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {self.halt!r}", at))
 
+    def reopen(self) -> None:
+        """Take back the end that was recorded last, and is not stored: something came before it."""
+        if self.log.end is not None:
+            self.log.take_back()
+            self.__dict__.pop("state", None)
+
+    def go_on(self, at: float) -> None:
+        """Decide what follows what came from outside, where that commands nothing itself."""
+        if not self.commands:
+            self.progress(at)
+
     @property
     def halted(self) -> bool:
         """Whether the execution was stopped past its pivot, and no call runs any more."""

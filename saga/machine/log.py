@@ -143,6 +143,11 @@ class Log:
             return None
         return COMPLETED if len(last) == _OF_EXECUTE else COMPENSATED
 
+    def take_back(self) -> None:
+        """Forget the last entry, and the state, which is made again when somebody asks for it."""
+        del self.entries[-1]
+        self._state = self.unfolded = None
+
     def started_at(self, name: str) -> float:
         """Return when the step's last attempt started."""
         for event in reversed(self.events):

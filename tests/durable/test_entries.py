@@ -69,6 +69,7 @@ EVENTS: list[e.Event] = [
     e.SagaRecovered("host:1:ab", 2, 18.0),
     e.OperatorActed("skip", NAME, "Ann", "done by hand", 19.0),
     e.OperatorActed("cancel", None, "Ann", "", 19.0),
+    e.MessageRefused('{"signal":"\u2028', "it cannot be read", 20.0),
 ]
 
 

@@ -45,6 +45,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.OperatorActed("skip", "a", "ann", "done by hand", 1.0),
     e.FallbackChosen("a", 1.0),
     e.SignalReceived("paid", 7, 1.0),
+    e.MessageRefused('{"signal":', "it cannot be read", 1.0),
     e.VerificationStarted("a", 2, 1.0),
     e.StepVerified("a", 2, 1.0, 0.5, True, 7, ',"result":7'),
     e.VerificationFailed("a", 2, 1.0, 0.5, ERROR),

@@ -379,9 +379,9 @@ OF_DRIVERS = [
     # -- stores that fail, as drivers take it -------------------------------------------------------------------------
     Mutant(
         "go on without the journal",
-        "self.journal.commit(self.machine)\n            except Exception as error:\n"
+        "return False\n            except Exception as error:\n"
         "                raise AbandonedError(error) from error",
-        "self.journal.commit(self.machine)\n            except Exception:\n                self.journal = None",
+        "return False\n            except Exception:\n                self.journal = None",
         LEASES + " -k a_store_that_fails_at_any_write",
     ),
     Mutant(
@@ -392,8 +392,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a fault of the store is the step's",
-        "                self.journal.commit(self.machine)\n            except Exception as error:",
-        "                self.journal.commit(self.machine)\n            except StorageError as error:",
+        "                return False\n            except Exception as error:",
+        "                return False\n            except StorageError as error:",
         LEASES + " -k what_a_faulty_store_raises",
     ),
     Mutant(
@@ -410,8 +410,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "who lost the lease goes on",
-        "                self.journal.commit(self.machine)\n            except Exception as error:\n                raise",
-        "                self.journal.commit(self.machine)\n            except Exception as error:\n"
+        "                return False\n            except Exception as error:\n                raise",
+        "                return False\n            except Exception as error:\n"
         "                if 'no longer held' not in str(error):\n                    raise",
         LEASES + " -k who_has_lost_the_lease_stops",
     ),

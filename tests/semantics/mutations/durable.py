@@ -43,7 +43,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "a commit for every entry",
-        "            self._append(entries, status)\n        except Exception:",
+        "            self._append(entries, status)\n        except UnreadMessagesError:",
         "            for entry in entries[:-1]:\n                self._append([entry], self._status)\n"
         "            self._append(entries[-1:], status)\n        except StorageError:",
         JOURNAL + " -k each_commit_has_an_outcome_and_the_next_intent",
@@ -253,9 +253,9 @@ OF_DURABLE = [
     # -- 11: stores that fail -----------------------------------------------------------------------------------------
     Mutant(
         "what is not stored counts as stored",
-        "            self._append(entries, status)\n        except Exception:",
+        "            self._append(entries, status)\n        except UnreadMessagesError:",
         "            self.written += len(entries)\n            self._append(entries, status)\n"
-        "            self.written -= len(entries)\n        except Exception:",
+        "            self.written -= len(entries)\n        except UnreadMessagesError:",
         LEASES + " -k an_interrupt_in_any_write",
     ),
     Mutant(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import DURABLE, RECOVERY, UNDO, Mutant
+from . import CONTRACT, DURABLE, IN_MEMORY, IN_SQLITE, RECOVERY, UNDO, Mutant
 
 __all__ = ["OF_RECOVERY"]
 
 GOES_ON, DAMAGED = DURABLE + "recovery_goes_on", DURABLE + "damaged_journals"
+MESSAGES = DURABLE + "messages"
 
 OF_RECOVERY = [
     # -- for as long as it is wanted ----------------------------------------------------------------------------------
@@ -115,16 +116,78 @@ OF_RECOVERY = [
     ),
     Mutant(
         "one that has nothing left to do waits for ever",
-        "        if self.machine.stranded:\n",
-        "        if False:\n",
+        "        elif self.machine.stranded:\n",
+        "        elif False:\n",
         DAMAGED + " -k nothing_left_to_do",
         file="saga/drivers/threads.py",
     ),
     Mutant(
         "one that has nothing left to do waits for ever in an event loop",
-        "        if self.machine.stranded:\n",
-        "        if False:\n",
+        "        elif self.machine.stranded:\n",
+        "        elif False:\n",
         DAMAGED + " -k nothing_left_to_do",
         file="saga/drivers/aio.py",
+    ),
+    # -- messages -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "an end forestalls what came before it",
+        "            except UnreadMessagesError:\n                self.machine.reopen()\n",
+        "            except UnreadMessagesError:\n",
+        MESSAGES + " -k what_comes_before_the_end_is_read and sync-cancels",
+    ),
+    Mutant(
+        "an end in an event loop forestalls what came before it",
+        "                machine.reopen()\n",
+        "",
+        MESSAGES + " -k what_comes_before_the_end_is_read and async-cancels",
+        file="saga/drivers/aio.py",
+    ),
+    Mutant(
+        "what was read before an end is no reason to end",
+        "        if not self.commands:\n            self.progress(at)\n\n    @property\n    def halted",
+        "        pass\n\n    @property\n    def halted",
+        MESSAGES + " -k what_comes_before_the_end_is_read and sync-signals",
+    ),
+    Mutant(
+        "an action that is refused leaves nothing in the journal",
+        "            self.machine.record(event)\n\n    def _changes",
+        "\n    def _changes",
+        MESSAGES + " -k end_of_an_undo",
+    ),
+    Mutant(
+        "what cannot be read stops the execution",
+        "    try:\n        return _message(json.loads(body), codec)\n    except Exception as error:\n        why",
+        "    try:\n        return _message(json.loads(body), codec)\n    except ZeroDivisionError as error:\n        why",
+        MESSAGES + " -k cannot_be_read_is_set_aside",
+    ),
+    Mutant(
+        "memory: what has ended gets messages",
+        "            if row.status in rules.ENDED:\n                raise rules.ended",
+        "            if False:\n                raise rules.ended",
+        CONTRACT + "_inbox -k to_what_has_ended" + IN_MEMORY,
+    ),
+    Mutant(
+        "memory: what has unread messages ends",
+        "if status in rules.ENDED and not inbox.keys() <= set(taken):",
+        "if False:",
+        CONTRACT + "_inbox -k unread_messages" + IN_MEMORY,
+    ),
+    Mutant(
+        "sqlite: what has unread messages ends",
+        "if status in rules.ENDED and {row[0] for row in connection.execute(sql.INBOX, (saga_id,))} - set(taken):",
+        "if False:",
+        CONTRACT + "_inbox -k unread_messages" + IN_SQLITE,
+    ),
+    Mutant(
+        "memory: who waits is put off though a message has come",
+        "                if got_on and self._inboxes[row.saga_id]:\n                    delay = 0.0\n",
+        "",
+        CONTRACT + "_inbox -k due_now_where_a_message" + IN_MEMORY,
+    ),
+    Mutant(
+        "sqlite: who waits is put off though a message has come",
+        "due = CASE WHEN ?3 AND EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id) THEN ?2 ELSE ?1 END",
+        "due = ?1",
+        CONTRACT + "_inbox -k due_now_where_a_message" + IN_SQLITE,
     ),
 ]

@@ -86,14 +86,14 @@ OF_STORAGE = [
     ),
     Mutant(
         "postgres: in a crowd an earlier epoch appends",
-        "AND s.epoch = lease.epoch FOR NO KEY UPDATE",
-        "FOR NO KEY UPDATE",
+        's.owner = lease.owner AND s.epoch = lease.epoch"\n            " WHERE coalesce',
+        's.owner = lease.owner"\n            " WHERE coalesce',
         CROWD + " -k in_a_crowd_each_finds_out_by_itself",
     ),
     Mutant(
         "postgres: a crowd waits for a locked row",
-        "lease.epoch FOR NO KEY UPDATE OF s SKIP LOCKED",
-        "lease.epoch FOR NO KEY UPDATE OF s",
+        "WHERE i.saga_id = s.id) FOR NO KEY UPDATE OF s SKIP LOCKED),",
+        "WHERE i.saga_id = s.id) FOR NO KEY UPDATE OF s),",
         CROWD + " -k a_locked_row_holds_up_its_own_writer_only",
     ),
     Mutant(
