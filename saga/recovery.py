@@ -86,13 +86,12 @@ class Recovery:
     """Finishes executions whose process is gone.
 
     What was under way there is in doubt, and each task says what is done about it (``in_doubt``). An execution that cannot be
-    finished is tried again later, and ends ``stuck`` after ``max_attempts`` times without getting on.
+    finished is tried again later, and ends ``stuck`` after ``max_attempts`` times without getting on. Whatever a task or an
+    observer raises is logged, and others are gone on with; a Ctrl-C in the main thread ends the recovery.
 
     :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
     :param sagas: the definitions to finish executions by; several versions of one saga may be among them.
     :param transactions: the names of blocks to undo: see :func:`saga.transaction`; :param codec: theirs.
-    Whatever a task or an observer raises, the recovery logs it and goes on with others; a Ctrl-C in the main thread ends it.
-
     :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act. Those
         that the store's faults ended do not count.
     :param backoff: seconds to wait after a recovery that failed, or a :class:`~saga.Backoff`.

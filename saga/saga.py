@@ -327,6 +327,7 @@ class Saga(Declared, Generic[Ctx]):
 
         :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
         :raises EncodingError: the value cannot be stored. :raises UnknownExecutionError: there is no such execution.
+        :raises ActionRefusedError: it is completed or compensated: nobody would read the signal.
         """
         refuse_unmade(self)
         known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]

@@ -49,6 +49,12 @@ def _decimal(text: str) -> Decimal:
     return Decimal(text, DecimalContext(traps=[InvalidOperation]))
 
 
+def _fraction(numerator: int, denominator: int) -> Fraction:
+    if type(numerator) is not int or type(denominator) is not int:  # a few characters of text make millions of digits
+        raise TypeError("two whole numbers expected")
+    return Fraction(numerator, denominator)
+
+
 def _write_str(value: str, depth: int = 0) -> str:
     if value.isascii() or SURROGATES.search(value) is None:
         return quote(value)
@@ -133,7 +139,7 @@ SCALAR_READERS: dict[str, Reader] = {
     "$complex": lambda held: complex(*held),
     "$timedelta": lambda held: timedelta(*held),
     "$timezone": lambda held: timezone(*held),
-    "$fraction": lambda held: Fraction(*held),
+    "$fraction": lambda held: _fraction(*held),
     "$datetime": lambda held: _moment(datetime, held),
     "$time": lambda held: _moment(time, held),
     **{tag: _text_reader(tag, from_text) for _, tag, _, from_text in _TEXTS},

@@ -379,8 +379,7 @@ OF_DRIVERS = [
     # -- stores that fail, as drivers take it -------------------------------------------------------------------------
     Mutant(
         "go on without the journal",
-        "return False\n            except Exception as error:\n"
-        "                raise AbandonedError(error) from error",
+        "return False\n            except Exception as error:\n                raise AbandonedError(error) from error",
         "return False\n            except Exception:\n                self.journal = None",
         LEASES + " -k a_store_that_fails_at_any_write",
     ),

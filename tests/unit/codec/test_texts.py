@@ -45,6 +45,7 @@ def told_of_a_long_int() -> str:
         ('{"$datetime":["2026-01-01",{"$zoneinfo":"Nowhere/At_all"},0]}', "cannot rebuild $zoneinfo from 'Nowhere/At_all'"),
         ('{"$zoneinfo":"../../etc/passwd"}', "cannot rebuild $zoneinfo"),
         ('{"$fraction":[1,0]}', "ZeroDivisionError"),
+        ('{"$fraction":["1e99999999",1]}', "two whole numbers expected"),
         ('{"$set":[[]]}', "cannot rebuild $set from [[]]: TypeError"),
         ('{"$dict":[[[],1]]}', "cannot rebuild $dict"),
         ('{"$dict":[{"$int":"' + "f" * 9000 + '"}]}', f"cannot rebuild $dict from {told_of_a_long_int()}"),
