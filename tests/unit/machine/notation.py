@@ -13,8 +13,8 @@ verification; a number at the end is the attempt, where it is not the first.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
 
 Of the whole: ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group), ``signal go 1`` (its
-value is 1), ``recovered``, ``completed``, ``compensated``, ``stuck``. What a person does: ``cancel``, ``compensate``,
-``resume``, ``retry``, ``skip a``; and ``undo``, which nobody knows.
+value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``stuck``. What a person does: ``cancel``,
+``compensate``, ``resume``, ``retry``, ``skip a``; and ``undo``, which nobody knows.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
@@ -37,6 +37,7 @@ WHOLE: Final = {
     "begins": e.SagaStarted,
     "merged": e.GroupMerged,
     "recovered": e.SagaRecovered,
+    "refused": e.MessageRefused,
     "completed": e.SagaCompleted,
     "compensated": e.SagaCompensated,
     "stuck": e.SagaStuck,
@@ -131,6 +132,7 @@ def event_of(clause: str, at: float) -> e.Event:
             "begins": ("s", "id"),
             "merged": (int(words[1]) if len(words) > 1 else 0,),
             "recovered": ("me", 2),
+            "refused": ("cancel", "too late"),
             "stuck": ("",),
         }
         made: e.Event = WHOLE[words[0]](*more.get(words[0], ()), at)

@@ -142,6 +142,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (A, "a starts, a stops, gives up on a, -a starts", "-a raises",
         {"compensating": "", "compensation_attempts": {"a": 1}, "compensations_failed": {"a": "-a"}}),  # and in doubt
     (A, "a starts", "recovered", {}),
+    (A, "a starts", "refused", {}),
     (A, "a starts", "cancel", {"cancelled": "cancel"}),
     ((P, A), "p starts, p returns, a starts", "cancel", {}),
     (A | ASK, IN_DOUBT, "compensate",
