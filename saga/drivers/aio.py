@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, cl
 from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
-from saga.drivers.to_the_end import in_thread, thread_for, to_the_end
+from saga.drivers.to_the_end import in_thread, stored, thread_for, to_the_end
 from saga.errors import UnreadMessagesError
 from saga.events import RUNNING
 from saga.machine import Call, Merge
@@ -251,7 +251,7 @@ class AsyncExecution(Driver):
         if self.journal is not None:
             delay = self._may_park()
             if delay is not None:
-                await self._stored(partial(thread_for, partial(self.journal.park, delay)))
+                await stored(self, partial(thread_for, partial(self.journal.park, delay)))
                 self.parked = True
                 return False
         if self.machine.halt is not None and self.machine.halted:
@@ -364,14 +364,14 @@ class AsyncExecution(Driver):
         self.mail = False
         # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
         read = partial(thread_for, self.journal.read_messages)
-        await self._stored(read, lambda messages: self.take_messages(messages, self.now()))
+        await stored(self, read, lambda messages: self.take_messages(messages, self.now()))
 
     async def _publish(self) -> bool:
         """Store the new events, then show them to the observers: as the synchronous driver does."""
         journal, machine = self.journal, self.machine
         if journal is not None and journal.written != len(machine.events):
             try:
-                await self._stored(partial(journal.commit_shared, machine), struck=journal.go_on)
+                await stored(self, partial(journal.commit_shared, machine), struck=journal.go_on)
             except AbandonedError as abandoned:
                 if not isinstance(abandoned.error, UnreadMessagesError):
                     raise
@@ -383,28 +383,3 @@ class AsyncExecution(Driver):
         if self._observers:
             self._show()
         return True
-
-    async def _stored(
-        self,
-        begin: Callable[[], Awaitable[T]],
-        then: Callable[[T], object] = lambda result: None,
-        struck: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Await something that is done with the store, and do ``then`` with its result.
-
-        :param struck: called where an interrupt strikes meanwhile. A cancellation takes effect when the store has done it.
-        """
-        interrupts: list[BaseException] = []
-
-        def strike(error: BaseException) -> None:
-            forks.refuse(self, error)
-            interrupts.append(error)
-            struck()
-
-        try:
-            result = await to_the_end(begin, strike)
-        except Exception as error:
-            raise AbandonedError(error) from error
-        then(result)
-        if interrupts and self.ended is None:  # else the event loop is closing, as in _see_to_stragglers
-            raise interrupts[0]

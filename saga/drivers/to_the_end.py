@@ -7,9 +7,15 @@ import contextvars
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["in_thread", "thread_for", "to_the_end"]
+from saga.drivers import forks
+from saga.drivers.interrupts import AbandonedError
+
+if TYPE_CHECKING:
+    from saga.drivers.base import Driver
+
+__all__ = ["in_thread", "stored", "thread_for", "to_the_end"]
 
 T = TypeVar("T")
 
@@ -57,3 +63,29 @@ async def in_thread(work: Callable[[], T], struck: Callable[[BaseException], Non
 def thread_for(work: Callable[[], T]) -> asyncio.Future[T]:
     # Unlike a task, a future of an executor is not cancelled by the event loop's end.
     return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
+
+
+async def stored(
+    driver: Driver,
+    begin: Callable[[], Awaitable[T]],
+    then: Callable[[T], object] = lambda result: None,
+    struck: Callable[[], None] = lambda: None,
+) -> None:
+    """Await something that is done with a driver's store, and do ``then`` with its result.
+
+    :param struck: called where an interrupt strikes meanwhile. A cancellation takes effect when the store has done it.
+    """
+    interrupts: list[BaseException] = []
+
+    def strike(error: BaseException) -> None:
+        forks.refuse(driver, error)
+        interrupts.append(error)
+        struck()
+
+    try:
+        result = await to_the_end(begin, strike)
+    except Exception as error:
+        raise AbandonedError(error) from error
+    then(result)
+    if interrupts and driver.ended is None:  # else the event loop is closing, as in _see_to_stragglers
+        raise interrupts[0]

@@ -123,8 +123,8 @@ def _context(first: Recorded, entry: Entry, row: StoredExecution, plan: Plan, co
     event = first.event
     if not isinstance(event, e.SagaStarted):
         raise unreadable(entry, "a journal begins with SagaStarted")
-    if (event.saga, event.saga_id) != (row.name, row.saga_id):
-        raise unreadable(entry, f"it is one of execution {event.saga_id!r} of saga {event.saga!r}")
+    if event.saga != row.name:
+        raise unreadable(entry, f"it is one of saga {event.saga!r}")
     if not isinstance(first.more.get("context"), str):
         raise unreadable(entry, "it has no context")
     try:

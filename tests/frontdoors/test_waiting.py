@@ -20,7 +20,14 @@ from saga import InDoubt, Saga, Skip, Status, StepStatus, parallel, receive, seq
 from saga.durable.codec import Codec
 from saga.durable.entries import signal_message
 from saga.durable.leases import keeper_of
-from saga.errors import EncodingError, SagaDefinitionError, SagaTimeoutError, StepTimeoutError, StorageError
+from saga.errors import (
+    ActionRefusedError,
+    EncodingError,
+    SagaDefinitionError,
+    SagaTimeoutError,
+    StepTimeoutError,
+    StorageError,
+)
 from saga.events import StepStarted, StepSucceeded
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -470,7 +477,8 @@ def test_an_ended_execution_takes_no_signal_and_stays_as_it_is(plain: Any) -> No
     store = MemoryStore()
     saga = saga_of(plain.step("a"), receive("paid", timeout=SHORT, on_error=Skip), store=store)
     assert plain.run(saga, saga_id="o-1").ok
-    saga.signal("o-1", "paid", 1)
+    with pytest.raises(ActionRefusedError, match="has ended"):
+        saga.signal("o-1", "paid", 1)
     assert Recovery(store, [saga]).run_once() == []
     stored = store.get("o-1")
     assert stored is not None

@@ -132,8 +132,8 @@ STALE = {
     "a lease given back": lambda store, lease: store.release(lease),
     "a lease given back with an append": lambda store, lease: store.append(lease, [], release=True),
     "a purged execution": lambda store, lease: (
-        store.append(lease, [], status="completed", release=True),
-        store.purge(updated_before=store.now() + 1, status=["completed"]),
+        store.append(lease, [], status="stuck", release=True),
+        store.purge(updated_before=store.now() + 1, status=["stuck"]),
     ),
 }
 

@@ -385,8 +385,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "go on without the journal in an event loop",
-        "            raise AbandonedError(error) from error\n        then(result)",
-        "            return\n        then(result)",
+        "        raise AbandonedError(error) from error\n    then(result)",
+        "        return\n    then(result)",
         DRIVERS + "event_loop -k a_store_that_fails_under_asyncio_run",
     ),
     Mutant(
