@@ -26,7 +26,11 @@ def checked_name(text: Any, what: str, of: object = None) -> str:
     :param what: what is named so, for the error: ``saga 'order': saga_id``; ``of``: whose that is, where there is more to say.
     :raises SagaDefinitionError: it is none; the text says what to write instead.
     """
-    if type(text) is str and text.isascii() and text.isprintable() and len(text) <= LONGEST and text.strip():
+    if (
+        type(text) is str
+        and len(text) <= LONGEST
+        and (text.isidentifier() or (text.isascii() and text.isprintable() and text.strip()))
+    ):
         return text  # nearly all of them
     if of is not None:
         what = f"{what} of {of!r}"

@@ -105,7 +105,7 @@ class AdaptedFunction:
     """A function made callable the one way in which steps are called: with the context and a result."""
 
     def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], step: str, role: str) -> None:
-        if not is_function(function):
+        if type(function) is not FunctionType and not is_function(function):
             raise SagaDefinitionError(
                 f"step {step!r}: {role} is {function!r} ({type(function).__name__}), which cannot be called; give a function"
             )
@@ -119,8 +119,8 @@ class AdaptedFunction:
             facts = facts_of(function, len(args), tuple(kwargs) if kwargs else (), undoes)
         except TypeError as error:
             raise SagaDefinitionError(f"step {step!r}: {role} {function_name(function)} {error}") from None
-        self.result, self.result_at, self.context, self.context_at, self.asynchronous, self.yields, self.by_name, alone = facts
-        self.alone = alone
+        self.facts = facts
+        self.result, self.alone = facts.result, facts.alone
 
     def __call__(self, context: Any, result: Any) -> Any:
         alone = self.alone
@@ -130,12 +130,13 @@ class AdaptedFunction:
             return self.function(result)
         if alone is NOTHING:
             return self.function()
+        facts = self.facts
         values: Sequence[Any] = self.args
-        if self.result_at is not None:
-            values = (*values[: self.result_at], result, *values[self.result_at :])
-        if self.context_at is not None:
-            values = (*values[: self.context_at], context, *values[self.context_at :])
-        if not self.by_name:
+        if facts.result_at is not None:
+            values = (*values[: facts.result_at], result, *values[facts.result_at :])
+        if facts.context_at is not None:
+            values = (*values[: facts.context_at], context, *values[facts.context_at :])
+        if not facts.by_name:
             return self.function(*values, **self.kwargs)
-        given = {self.context: context, self.result: result}
-        return self.function(*values, **self.kwargs, **{name: given[name] for name in self.by_name})
+        given = {facts.context: context, facts.result: result}
+        return self.function(*values, **self.kwargs, **{name: given[name] for name in facts.by_name})

@@ -46,9 +46,9 @@ def are_async(task: Task[Any]) -> tuple[bool, bool, bool]:
     if isinstance(task, FunctionTask):
         compensation, verification = task.compensation, task.verification
         return (
-            task.action.asynchronous,
-            compensation is not None and compensation.asynchronous,
-            verification is not None and verification.asynchronous,
+            task.action.facts.asynchronous,
+            compensation is not None and compensation.facts.asynchronous,
+            verification is not None and verification.facts.asynchronous,
         )
     return is_coroutine_function(task.execute), is_coroutine_function(task.compensate), is_coroutine_function(task.verify)
 

@@ -276,7 +276,7 @@ def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
 def _refuse_unrunnable(task: Task[Any]) -> None:
     if isinstance(task, FunctionTask):
         for function in (task.action, task.compensation, task.verification):
-            if function is not None and function.yields:
+            if function is not None and function.facts.yields:
                 raise SagaDefinitionError(f"{function.function.__qualname__} yields; a task returns its result")
         return
     check_task(task.kind if isinstance(task, WrappedTask) else task)
