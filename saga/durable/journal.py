@@ -142,6 +142,9 @@ class Journal:
             if stored < len(entries):
                 self._append(entries[stored:], status)
             self._failed = False
+        except BaseException as error:  # an interrupt, or the store's own fault: then no recovery is to come back at once
+            self._failed = not isinstance(error, KeyboardInterrupt)
+            raise
         self.take_stored(len(entries), status)
 
     def commit_shared(self, machine: Machine) -> Future[None]:
