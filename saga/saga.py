@@ -339,7 +339,7 @@ class Saga(Declared, Generic[Ctx]):
 
         saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
         opened = self._opened(store)
-        opened.post(saga_id, signal_message(name, value, codec_of(self.definition)))
+        opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened))
         keeper_of(opened).look(saga_id)
 
     def diagram(self, result: SagaResult | None = None) -> Diagram:

@@ -20,7 +20,7 @@ from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.drivers.views import bind
-from saga.errors import SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.errors import EncodingError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
@@ -245,9 +245,16 @@ class Transaction:
         if not isinstance(found, Step):
             raise SagaDefinitionError(f"transaction {name!r}: with a store, give one step at a time, not a group")
         from saga.durable.importable import write_step
+        from saga.durable.journal import Journal
+        from saga.durable.lengths import check_length
         from saga.durable.rebuild import codec_of
 
         text = write_step(found, codec_of(self._definition))
+        assert isinstance(execution.journal, Journal)
+        try:
+            check_length(text, execution.journal.store, "its arguments")
+        except EncodingError as error:
+            raise SagaDefinitionError(f"transaction {name!r}: step {found.name!r}: {error}") from error
         execution.add(self._plan.extend(found, allow_async), f',"task":{text}')
 
     def _run(self, flow: FlowLike) -> Any:

@@ -20,9 +20,10 @@ from typing import Any, Final
 from saga import events as e
 from saga.context import Context
 from saga.durable.codec import Codec, decode_error, encode_error
+from saga.durable.lengths import check_length
 from saga.errors import EncodingError, UnreadableJournalError
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
-from saga.storage.protocol import Entry
+from saga.storage.protocol import Entry, Store
 
 __all__ = [
     "FORMAT",
@@ -328,12 +329,14 @@ def action_message(action: str, step: str | None, who: str, why: str) -> str:
     return json.dumps({"action": action, "step": step, "who": who, "why": why})
 
 
-def signal_message(name: str, value: Any, codec: Codec) -> str:
+def signal_message(name: str, value: Any, codec: Codec, store: Store) -> str:
     """Return a signal as a message's body.
 
-    :raises EncodingError: its value cannot be stored.
+    :raises EncodingError: its value cannot be stored, or is too long for the store.
     """
-    return json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
+    body = json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
+    check_length(body, store, f"the value of signal {name!r}")
+    return body
 
 
 def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived | e.MessageRefused]:

@@ -50,11 +50,11 @@ class Journal:
 
     def take_result(self, step: str, view: Context, value: Any) -> tuple[Any, str]:
         """Encode what a step returned and what it changed: see :func:`saga.durable.values.encode_result`."""
-        return encode_result(self.codec, step, view, value)
+        return encode_result(self.codec, step, view, value, self.store)
 
     def take_changes(self, view: Context) -> str:
         """Encode what a call changed: see :func:`saga.durable.values.encode_changes`."""
-        return encode_changes(self.codec, view)
+        return encode_changes(self.codec, view, self.store)
 
     def read_messages(self) -> list[Message]:
         """Return what is in the inbox, each to be called with the time. It leaves the inbox with the next commit.

@@ -91,7 +91,7 @@ def _new(
     :raises EncodingError: the input cannot be stored.
     """
     saga_id, codec = machine.saga_id, codec_of(definition)
-    encoded, digest = encode_input(context, codec, definition.version)
+    encoded, digest = encode_input(context, codec, definition.version, store)
     machine.start(time.time(), encoded)
     journal = Journal(store, codec, Lease(saga_id, owner(), 1), e.Status.RUNNING)
     fingerprint = machine.plan.fingerprint

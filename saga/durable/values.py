@@ -17,8 +17,10 @@ from saga.context import Context
 from saga.durable.codec import Codec
 from saga.durable.entries import Recorded, changes_text, start_text
 from saga.durable.found_again import warn_of_main
+from saga.durable.lengths import SURELY_FITS, check_length
 from saga.errors import EncodingError
 from saga.own_log import LOG
+from saga.storage.protocol import Store
 
 __all__ = [
     "apply_changes",
@@ -37,12 +39,12 @@ _UNORDERED: Final = {"$dict", "$set", "$frozenset"}
 # -- what calls did ---------------------------------------------------------------------------------------------------
 
 
-def encode_result(codec: Codec, step: str, view: Context, value: Any) -> tuple[Any, str]:
+def encode_result(codec: Codec, step: str, view: Context, value: Any, store: Store) -> tuple[Any, str]:
     """Encode what a step returned and what it changed in its view.
 
     Return the result as it will be read, and what is encoded with its event. The view holds what will be read, too.
 
-    :raises EncodingError: something cannot be stored; the view is as it was recorded last.
+    :raises EncodingError: something cannot be stored, or is too long for the store; the view is as it was recorded last.
     """
     try:
         if type(value) in ATOMS:
@@ -50,23 +52,24 @@ def encode_result(codec: Codec, step: str, view: Context, value: Any) -> tuple[A
         else:
             text = codec.encode(value, f"the result of step {step!r}")
             value = codec.decode(text)
-        return value, f',"result":{text}{_changes(codec, view)}'
+        return value, _changes(codec, view, store, f',"result":{text}')
     except EncodingError:
         _revert(codec, view)
         raise
 
 
-def encode_changes(codec: Codec, view: Context) -> str:
+def encode_changes(codec: Codec, view: Context, store: Store) -> str:
     """Encode what a call that raised, or a compensation, changed. What cannot be stored is taken back and logged."""
     try:
-        return _changes(codec, view)
+        return _changes(codec, view, store)
     except EncodingError as error:
         _revert(codec, view)
         LOG.warning("changes to the context of saga %s are taken back: %s", view.__binding__.saga_id, error)
         return ""
 
 
-def _changes(codec: Codec, view: Context) -> str:
+def _changes(codec: Codec, view: Context, store: Store, result: str = "") -> str:
+    """Return the text of a result, given as it is encoded, and of what changed in the view."""
     recorded = view.__binding__.recorded
     assert recorded is not None
     values = view.__dict__
@@ -86,14 +89,17 @@ def _changes(codec: Codec, view: Context) -> str:
     read = {key: (codec.decode(text), text) for key, text in replaced}
     for key, (value, text) in changed.items():
         read[key] = (value if type(value) in ATOMS else codec.decode(text), text)
+    text = result
+    if changed or removed:
+        text += changes_text({key: text for key, (_, text) in changed.items()}, removed)
+    if len(text) > SURELY_FITS:
+        check_length(text, store, "what the call returned and changed")
     for key, (value, _) in read.items():
         values[key] = value
     recorded.update(read)
-    if not changed and not removed:
-        return ""
     for key in removed:
         del recorded[key]
-    return changes_text({key: text for key, (_, text) in changed.items()}, removed)
+    return text
 
 
 def _revert(codec: Codec, view: Context) -> None:
@@ -121,12 +127,13 @@ def apply_changes(view: Context, recorded: Recorded, codec: Codec) -> None:
 # -- the input --------------------------------------------------------------------------------------------------------
 
 
-def encode_input(context: Context, codec: Codec, version: str) -> tuple[str, str]:
+def encode_input(context: Context, codec: Codec, version: str, store: Store) -> tuple[str, str]:
     """Encode every key, and leave in the context what will be read back.
 
     Return what is encoded with the first event, and what stands for the input: see :func:`digest_of`.
 
-    :raises EncodingError: a value cannot be stored, or the context's class not be found again; the context is unchanged.
+    :raises EncodingError: a value cannot be stored, all are too long for the store, or the context's class is not found again;
+        the context is unchanged.
     """
     kind = type(context)
     name = f"{kind.__module__}:{kind.__qualname__}"
@@ -134,13 +141,15 @@ def encode_input(context: Context, codec: Codec, version: str) -> tuple[str, str
         raise EncodingError(f"another class is found as {name!r}, the class of the context; give it a name of its own")
     warn_of_main(kind)
     recorded = {key: (value, codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}
+    texts = {key: text for key, (_, text) in recorded.items()}
+    started = start_text(name, changes_text(texts, ()), version)
+    check_length(started, store, "the input")
     for key, (value, text) in recorded.items():
         if type(value) not in ATOMS:
             value = context.__dict__[key] = codec.decode(text)
             recorded[key] = (value, text)
     context.__binding__.recorded = recorded
-    texts = {key: text for key, (_, text) in recorded.items()}
-    return start_text(name, changes_text(texts, ()), version), digest_of(texts)
+    return started, digest_of(texts)
 
 
 def digest_of(texts: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Container, Sequence
@@ -33,6 +34,7 @@ class MemoryStore(Store):
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
+        self._check_texts(entries)
         with self._lock:
             if existing := self.get(new.saga_id):
                 return existing
@@ -68,6 +70,7 @@ class MemoryStore(Store):
         taken: Sequence[int] = (),
     ) -> None:
         status = None if status is None else rules.check_status(status)
+        self._check_texts(entries)
         with self._lock:
             row = self._held_by(lease)
             if row is None:
@@ -148,6 +151,7 @@ class MemoryStore(Store):
                 )
 
     def post(self, saga_id: str, body: str) -> None:
+        rules.check_texts([body], self.longest_text)
         with self._lock:
             row = self.get(saga_id)
             if row is None:
@@ -206,6 +210,10 @@ class MemoryStore(Store):
     def close(self) -> None:
         with self._lock:
             self._closed = True
+
+    def _check_texts(self, entries: Sequence[Entry]) -> None:
+        if self.longest_text < sys.maxsize:  # as that of a test may be
+            rules.check_texts([entry.payload for entry in entries], self.longest_text)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

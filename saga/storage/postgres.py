@@ -40,6 +40,8 @@ class PostgresStore(Store):
     :raises ValueError: ``schema`` or ``prefix`` is not a plain name, or a number none that can be.
     """
 
+    longest_text = 2**30 - 65_536  # of a value, and of what is sent at once
+
     def __init__(
         self,
         conninfo: str,
@@ -70,6 +72,7 @@ class PostgresStore(Store):
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
         statement, rest = self._sql.adding("create", entries)
         values = (*keys, lease_seconds, lease_seconds, *rest)
@@ -100,6 +103,7 @@ class PostgresStore(Store):
         taken: Sequence[int] = (),
     ) -> None:
         status = None if status is None else rules.check_status(status)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
         ends = release and status in rules.ENDED
         kind = "end" if ends else "finish" if release else "change" if status is not None else "append"
         statement, rest = self._sql.adding(kind, entries, taken)
@@ -126,7 +130,7 @@ class PostgresStore(Store):
         checked = [
             one._replace(status=None if one.status is None else rules.check_status(one.status))
             for one in appends
-            if not one.taken
+            if not one.taken and all(rules.fits(entry.payload, self.longest_text) for entry in one.entries)
         ]
         try:
             written = self._append_together(checked) if checked else set()
@@ -189,6 +193,7 @@ class PostgresStore(Store):
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
             raise rules.unknown_execution(saga_id)
+        rules.check_texts([body], self.longest_text)
         token = uuid.uuid4().hex
 
         def work(connection: Connection, again: bool) -> None:

@@ -12,6 +12,7 @@ whose clocks differ agree on whose lease has run out. A time or a number of seco
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -114,7 +115,13 @@ class Page(NamedTuple):
 
 
 class Store(Protocol):
-    """Where executions are kept."""
+    """Where executions are kept.
+
+    :ivar longest_text: how many bytes a payload or a message may have, its quotation marks and backslashes counted twice. What
+        is longer is a ``StorageError`` at once, as it is refused for good; what a step returned is looked at before.
+    """
+
+    longest_text: int = sys.maxsize
 
     def now(self) -> float:
         """Return the store's time."""

@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from saga.errors import ActionRefusedError, LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
 from saga.names import LONGEST
@@ -28,7 +28,9 @@ __all__ = [
     "check_patience",
     "check_purge",
     "check_status",
+    "check_texts",
     "closed",
+    "fits",
     "is_id",
     "lease_lost",
     "page_of",
@@ -219,6 +221,25 @@ def bound_of(after: str | None, created_before: float | None) -> tuple[float, st
     if not isinstance(created, float) or not math.isfinite(created) or not is_id(saga_id):
         raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one")
     return min(bound, (created, saga_id))
+
+
+def fits(text: str, longest: int) -> bool:
+    """Whether a text has no more than so many bytes, as it is sent to a database: what would end it is escaped there."""
+    if not isinstance(text, str) or 4 * len(text) <= longest:
+        return True  # whatever its characters are; and what is no text, a database refuses by itself
+    return len(text.encode(errors="replace")) + sum(map(text.count, "\"'\\")) <= longest
+
+
+def check_texts(texts: Iterable[str], longest: int) -> None:
+    """See that a store takes these texts.
+
+    :raises StorageError: one is too long; nothing is stored.
+    """
+    for text in texts:
+        if not fits(text, longest):
+            raise StorageError(
+                f"a text of {len(text):,} characters is more than this store takes ({longest:,} bytes); nothing was stored"
+            )
 
 
 def lease_lost(lease: Lease) -> LeaseLostError:

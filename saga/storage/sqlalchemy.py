@@ -17,7 +17,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
 from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
-from saga.storage.sqlalchemy_dialects import engine_of, may_pass, place_of, without_values
+from saga.storage.sqlalchemy_dialects import engine_of, longest_text, may_pass, place_of, without_values
 from saga.storage.sqlalchemy_sql import ENTRY, Statements, batches
 from saga.storage.sqlalchemy_tables import Tables, migrate
 
@@ -50,7 +50,8 @@ class SQLAlchemyStore(Store):
             if self._place is not None:
                 self._place.make()
             # The kind of server is known from the first connection on.
-            self._engine.connect().close()
+            with self._engine.connect() as connection:
+                self.longest_text = longest_text(connection)
             self._tables = Tables(prefix, self._engine.dialect)
             migrate(self._engine, self._tables)
             if self._place is not None:
@@ -74,6 +75,7 @@ class SQLAlchemyStore(Store):
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
         if len({entry.seq for entry in entries}) < len(entries):
             raise rules.already_stored(new.saga_id, entries)
         tried_again = False
@@ -106,6 +108,7 @@ class SQLAlchemyStore(Store):
         taken: Sequence[int] = (),
     ) -> None:
         status = None if status is None else rules.check_status(status)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
         tried_again = False
 
         def work(connection: sa.Connection, again: bool) -> None:
@@ -132,14 +135,18 @@ class SQLAlchemyStore(Store):
             raise rules.already_stored(lease.saga_id, entries) from error.__cause__
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
-        appends = [one._replace(status=None if one.status is None else rules.check_status(one.status)) for one in appends]
+        fitting = [
+            one._replace(status=None if one.status is None else rules.check_status(one.status))
+            for one in appends
+            if all(rules.fits(entry.payload, self.longest_text) for entry in one.entries)
+        ]
 
         def work(connection: sa.Connection, again: bool) -> set[Lease]:
             # One whose row somebody has locked waits for it by itself.
-            holding = self._holding(connection, [one.lease for one in appends], skip_locked=True)
+            holding = self._holding(connection, [one.lease for one in fitting], skip_locked=True)
             held = [
                 one
-                for one in appends
+                for one in fitting
                 if one.lease in holding
                 and not (one.status in rules.ENDED and self._messages(connection, one.lease.saga_id) - set(one.taken))
             ]
@@ -234,6 +241,7 @@ class SQLAlchemyStore(Store):
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
             raise rules.unknown_execution(saga_id)
+        rules.check_texts([body], self.longest_text)
         inbox = self._tables.inbox
         token = uuid.uuid4().hex
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +19,20 @@ from sqlalchemy import exc
 from saga.errors import StorageError
 from saga.storage.sqlite_place import Place
 
-__all__ = ["clock", "collation", "engine_of", "is_mysql", "may_pass", "place_of", "skips_locked", "without_values"]
+__all__ = [
+    "clock",
+    "collation",
+    "engine_of",
+    "is_mysql",
+    "longest_text",
+    "may_pass",
+    "place_of",
+    "skips_locked",
+    "without_values",
+]
 
-# MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock.
-PASSING = {1205, 1213, "40001", "40P01"}
+# MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock. SQLite: another one writes.
+PASSING = {1205, 1213, "40001", "40P01", "SQLITE_BUSY"}
 
 SILENCE = 70
 """Seconds without an answer, after which a server of MySQL's is taken to be gone: more than it waits itself for a lock."""
@@ -59,6 +70,18 @@ def clock(dialect: sa.Dialect) -> sa.ColumnElement[float] | None:
     else:
         return None
     return sa.literal_column(text, sa.Double())
+
+
+def longest_text(connection: sa.Connection) -> int:
+    """Return how many bytes a text may have: see :class:`saga.storage.Store`."""
+    longest = sys.maxsize
+    if is_mysql(connection.dialect):
+        longest = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+    elif connection.dialect.name == "postgresql":
+        longest = 2**30
+    elif connection.dialect.name == "sqlite":
+        longest = getattr(connection.connection.driver_connection, "getlimit", lambda limit: 10**9)(sqlite3.SQLITE_LIMIT_LENGTH)
+    return longest - 65_536  # the rest of a statement
 
 
 def collation(dialect: sa.Dialect) -> str | None:
@@ -185,7 +208,12 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
 
 def may_pass(error: exc.DBAPIError, connection: sa.Connection | None) -> bool:
     """Whether a fault may be over when the same is tried again: the connection broke, could not be opened, or a deadlock."""
-    code = getattr(error.orig, "sqlstate", None) or next(iter(getattr(error.orig, "args", ())), None)
+    told = (
+        getattr(error.orig, "sqlstate", None),
+        getattr(error.orig, "sqlite_errorname", None),
+        *getattr(error.orig, "args", ()),
+    )
+    code = next(filter(None, told), None)
     return connection is None or error.connection_invalidated or code in PASSING
 
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from saga.errors import StorageError
@@ -46,6 +47,7 @@ class SqliteStore(Store):
     ) -> None:
         rules.check_clock(clock)
         self._file = SqliteFile(path, synchronous, busy_timeout)
+        self.longest_text = self._file.longest_text
         self._clock = clock
 
     def now(self) -> float:
@@ -53,6 +55,7 @@ class SqliteStore(Store):
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
         values = sql.rows_of(Lease(new.saga_id, owner, 1), entries)
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
 
@@ -78,17 +81,21 @@ class SqliteStore(Store):
         self._commit(self._appending(lease, entries, status, release, taken), lease.saga_id, entries)
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
-        writes = [self._appending(*one) for one in appends]
+        writes: dict[int, Write] = {}
+        for number, one in enumerate(appends):
+            with suppress(StorageError):  # it is refused for good
+                writes[number] = self._appending(*one)
         try:
-            self._commit(all_of(writes))
+            self._commit(all_of(list(writes.values())))
         except StorageError:
-            return [False] * len(writes)
-        return [write.error is None for write in writes]
+            return [False] * len(appends)
+        return [number in writes and writes[number].error is None for number in range(len(appends))]
 
     def _appending(
         self, lease: Lease, entries: Sequence[Entry], status: str | None, release: bool, taken: Sequence[int]
     ) -> Write:
         status = None if status is None else rules.check_status(status)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
         saga_id = lease.saga_id
         holds = (saga_id, lease.epoch, lease.owner)
         rows = len(entries)
@@ -194,6 +201,7 @@ class SqliteStore(Store):
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
             raise rules.unknown_execution(saga_id)
+        rules.check_texts([body], self.longest_text)
 
         def apply(connection: sqlite3.Connection) -> None:
             if connection.execute(sql.MAKE_DUE, (self._clock(), saga_id)).rowcount != 1:

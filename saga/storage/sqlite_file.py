@@ -39,8 +39,10 @@ class SqliteFile:
     :param busy_timeout: seconds to wait for another process that writes.
     :raises StorageError: it cannot be opened, is not a database, or was written by a later release; or SQLite is too old.
     :raises ValueError: SQLite has no such setting, or ``busy_timeout`` is no finite number of at least 0.
-    :ivar path: where it is, absolute.
+    :ivar path: where it is, absolute; :ivar longest_text: how many bytes SQLite takes as one value.
     """
+
+    longest_text = 0
 
     def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout: float) -> None:
         if synchronous not in ("EXTRA", "FULL", "NORMAL", "OFF"):
@@ -130,6 +132,7 @@ class SqliteFile:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             sql.migrate(connection, self.path)
             self._place.remember(beside=True)
+            self.longest_text = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65_536
         except BaseException:
             connection.close()
             raise

@@ -330,10 +330,10 @@ def test_an_action_is_read_as_it_was_posted(step: str | None) -> None:
 
 @pytest.mark.parametrize("value", [None, "x", (1, Decimal("1.10")), {"signal": 1}], ids=repr)
 def test_a_signal_is_read_as_it_was_posted(value: Any) -> None:
-    message = read_message(signal_message(NAME, value, CODEC), CODEC)
+    message = read_message(signal_message(NAME, value, CODEC, MemoryStore()), CODEC)
     assert message(7.0) == e.SignalReceived(NAME, value, 7.0)
 
 
 def test_a_signal_that_cannot_be_stored_is_refused() -> None:
     with pytest.raises(EncodingError, match="the value of signal 'go'"):
-        signal_message("go", object(), CODEC)
+        signal_message("go", object(), CODEC, MemoryStore())

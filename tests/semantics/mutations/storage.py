@@ -222,4 +222,22 @@ OF_STORAGE = [
         "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644",
         PLACE + " -k a_file_that_is_made_is_its_owners",
     ),
+    Mutant(
+        "a result that is too long is believed",
+        '        check_length(text, store, "what the call returned and changed")\n',
+        "        pass\n",
+        CONTRACT + "_lengths -k a_result_that_is_too_long",
+    ),
+    Mutant(
+        "what is too long is sent to the server again and again",
+        "        if not fits(text, longest):\n            raise StorageError(",
+        "        if False:\n            raise StorageError(",
+        CONTRACT + "_lengths -k a_text_that_is_too_long and mariadb",
+    ),
+    Mutant(
+        "sqlite: one text that is too long fails a whole commit",
+        "            with suppress(StorageError):  # it is refused for good\n                writes[number]",
+        "            if True:\n                writes[number]",
+        CONTRACT + "_lengths -k its_neighbours_are_stored" + IN_SQLITE,
+    ),
 ]
