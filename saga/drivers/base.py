@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from saga.clocks import clock
 from saga.context import Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers import forks
 from saga.drivers.beside import CallBeside
-from saga.drivers.calls import Made, Series, Surroundings, TakesNote, clock, make
+from saga.drivers.calls import Made, Series, Surroundings, TakesNote, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
 from saga.drivers.outcomes import Outcomes
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError
 from saga.events import StepTimedOut
-from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait
+from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
@@ -141,7 +142,7 @@ class Driver(Outcomes):
             self.machine.start(clock() + self._epoch)
         timeout = self.definition.timeout
         if timeout is not None:
-            self._at(self.machine.events[0].at + timeout - self._epoch, None)
+            self._at(clock() + waits.left_of(timeout, self.machine.events[0].at, self.now()), None)
         self.begun = True
 
     def _obey(self, command: Command) -> None:

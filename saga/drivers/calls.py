@@ -9,21 +9,19 @@ What follows a call stands in both colours on purpose: a function shared by them
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import CoroutineType
 from typing import Any, Final
 
+from saga.clocks import perf_counter
 from saga.context import Context, set_binding
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
 from saga.own_log import LOG
 
-__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "clock", "make", "make_async"]
-
-clock: Final = time.perf_counter
+__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "make", "make_async"]
 
 HERE: Final = __file__
 """Frames of this file come before the user's in the traceback of what a call raised."""
@@ -42,6 +40,8 @@ def make(
     surroundings: Surroundings | None,
     series: Series = _NONE,
     note: TakesNote | None = None,
+    *,
+    clock: Callable[[], float] = perf_counter,
 ) -> Made:
     """Make a call in this thread, and those that follow it in its series, which are noted."""
     binding, kind = view.__binding__, type(view)
@@ -88,6 +88,8 @@ async def make_async(
     cancels: int = 0,
     series: Series = _NONE,
     note: TakesNote | None = None,
+    *,
+    clock: Callable[[], float] = perf_counter,
 ) -> Made:
     """Await a call in this task, and those that follow it in its series, which are noted.
 

@@ -10,12 +10,12 @@ import math
 import os
 import socket
 import threading
-import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from saga.clocks import clock
 from saga.own_log import LOG
 from saga.storage.protocol import Lease, Store
 
@@ -78,7 +78,7 @@ class Keeper:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
                 self._thread.start()
-            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, time.monotonic() + BEAT)
+            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, clock() + BEAT)
             if seconds / 3 < self._interval:
                 self._interval = seconds / 3
                 self._sooner.set()
@@ -122,7 +122,7 @@ class Keeper:
                     self._thread = None
                     self._interval = BEAT
                     return
-                now = time.monotonic()
+                now = clock()
                 asked = [(one, one.to_be_renewed(now)) for one in self._held.values()]
             held = [one for one, renewed in asked if renewed]
             for one, renewed in asked:

@@ -21,6 +21,7 @@ from saga.events import (
 )
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY, Call, Wait
 from saga.machine.plan import ONCE, PlannedStep
+from saga.machine.waits import left_of
 from saga.policy import ExponentialBackoff, InDoubt, Retry, Skip
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def retry(machine: Machine, step: PlannedStep, attempt: int, error: BaseExceptio
 
 def wait_again(machine: Machine, scheduled: RetryScheduled, at: float) -> None:
     """Wait for what is left of the time until an attempt that was scheduled."""
-    left = max(0.0, scheduled.at + scheduled.delay - at)
+    left = left_of(scheduled.delay, scheduled.at, at)
     machine.commands.append(Wait(machine.plan.by_name[scheduled.step], scheduled.attempt, left, scheduled.phase))
 
 

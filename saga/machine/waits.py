@@ -12,7 +12,7 @@ from saga.machine.plan import PlannedStep
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
 
-__all__ = ["begin", "end", "go_on", "receive"]
+__all__ = ["begin", "end", "go_on", "left_of", "receive"]
 
 
 def begin(machine: Machine, step: PlannedStep, seconds: float | None) -> None:
@@ -32,7 +32,12 @@ def go_on(machine: Machine, step: PlannedStep, at: float) -> None:
     """Let a step that waits wait for as long as is left."""
     if step.pause is not None:
         seconds = step.pause.seconds
-        begin(machine, step, None if seconds is None else max(0.0, machine.log.started_at(step.name) + seconds - at))
+        begin(machine, step, None if seconds is None else left_of(seconds, machine.log.started_at(step.name), at))
+
+
+def left_of(seconds: float, since: float, now: float) -> float:
+    """Return what is left of a time that began then: never more than all of it, though the clocks of two hosts may differ."""
+    return min(seconds, max(0.0, since + seconds - now))
 
 
 def end(machine: Machine, step: PlannedStep, at: float) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Container, Sequence
 
+from saga.clocks import time_of_day
 from saga.storage import rules
 from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 
@@ -16,10 +16,10 @@ __all__ = ["MemoryStore"]
 class MemoryStore(Store):
     """Dicts and a lock.
 
-    :param clock: returns seconds since the epoch.
+    :param clock: returns seconds since the epoch, as they go on with this process, whoever sets the time, where not given.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time_of_day) -> None:
         rules.check_clock(clock)
         self._clock = clock
         self._lock = threading.RLock()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import time
 from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from saga.clocks import clock
 from saga.errors import StorageError
 from saga.storage.postgres_crowd import AppendTurns
 
@@ -98,7 +98,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             while True:
                 ready = yield wanted
                 if not ready:
-                    now = time.monotonic()
+                    now = clock()
                     if not patient_until:
                         patient_until = now + SILENCE
                     elif now >= patient_until:

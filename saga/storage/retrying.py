@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from saga.clocks import clock
 from saga.storage.protocol import Beat, Entry, Lease, NewExecution, StoredExecution
 
 __all__ = ["Patience", "has_entries", "is_as_appended", "is_as_created", "renewed"]
@@ -41,7 +42,7 @@ class Patience:
 
     def ends(self) -> bool:
         """Whether the next attempt would come too late. Ask it after each fault."""
-        now = time.monotonic()
+        now = clock()
         if self._deadline is None:
             self._deadline = now + self.seconds
         return now + self._pause > self._deadline

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from saga.clocks import time_of_day
 from saga.storage import rules
 from saga.storage.protocol import Lease, NewExecution
 from saga.storage.sqlalchemy_dialects import clock, skips_locked
@@ -43,7 +43,7 @@ class Statements:
 
     def now(self) -> sa.ColumnElement[float]:
         """Return the server's time; ours, where the server's cannot be asked for."""
-        return sa.literal(time.time(), sa.Double()) if self.clock is None else self.clock
+        return sa.literal(time_of_day(), sa.Double()) if self.clock is None else self.clock
 
     def holds(self, lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
         """Return the conditions that a lease holds."""

@@ -16,6 +16,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from saga.clocks import BOOT, clock, since_boot
 from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage import sqlite_sql as sql
@@ -43,6 +44,7 @@ class SqliteFile:
     """
 
     longest_text = 0
+    _ahead: float | None = None
 
     def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout: float) -> None:
         if synchronous not in ("EXTRA", "FULL", "NORMAL", "OFF"):
@@ -62,6 +64,14 @@ class SqliteFile:
         with self._storage_errors():
             self._commits.write(Write(lambda connection: None))
         _files.add(self)
+
+    def now(self) -> float:
+        """Return seconds since the epoch, by a clock that all processes of the host agree on.
+
+        It was set by the first that opened the file after the host was started, and goes on whoever sets the time since. Where
+        the host cannot say when it was started, it is the time of day.
+        """
+        return time.time() if self._ahead is None else since_boot() + self._ahead
 
     def write(self, write: Write) -> Any:
         """Return what the write's ``apply`` returns, once what it wrote is committed, with what other threads write meanwhile.
@@ -131,6 +141,7 @@ class SqliteFile:
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             sql.migrate(connection, self.path)
+            self._ahead = None if BOOT is None else sql.time_at_boot(connection, BOOT, time.time() - since_boot())
             self._place.remember(beside=True)
             self.longest_text = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65_536
         except BaseException:
@@ -140,12 +151,12 @@ class SqliteFile:
 
     def _use_log(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait when two processes do this at once, whatever the timeout is.
-        deadline = time.monotonic() + self._busy_timeout
+        deadline = clock() + self._busy_timeout
         while True:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
+                if clock() > deadline:
                     raise
                 time.sleep(0.01)
             else:

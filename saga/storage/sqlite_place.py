@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import Final
 
+from saga.clocks import clock
 from saga.errors import StorageError
 
 __all__ = ["Place"]
@@ -66,11 +66,11 @@ class Place:
         """
         if self._known is not None and _identity(self.path) != self._known:
             raise _replaced(self.path)
-        if self._beside and time.monotonic() >= self._next_look:
+        if self._beside and clock() >= self._next_look:
             for path, known in self._beside:
                 if _identity(path) != known:
                     raise _replaced(path)
-            self._next_look = time.monotonic() + LOOK_BESIDE
+            self._next_look = clock() + LOOK_BESIDE
 
 
 def _identity(path: str) -> tuple[int, int]:

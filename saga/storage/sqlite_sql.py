@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from saga.clocks import since_boot
 from saga.storage import rules
 from saga.storage.protocol import Entry, Lease
 
@@ -42,6 +43,7 @@ __all__ = [
     "listing",
     "migrate",
     "rows_of",
+    "time_at_boot",
     "with_mail",
 ]
 
@@ -68,6 +70,7 @@ MIGRATIONS: list[tuple[str, ...]] = [
         "CREATE TABLE saga_inbox (id INTEGER PRIMARY KEY AUTOINCREMENT, saga_id TEXT NOT NULL, body TEXT NOT NULL)",
         "CREATE INDEX saga_inbox_of ON saga_inbox (saga_id, id)",
     ),
+    ("CREATE TABLE saga_clock (boot TEXT PRIMARY KEY, epoch REAL NOT NULL)",),
 ]
 """The statements that lead from each version of the tables to the next; the first begins with an empty file."""
 
@@ -107,6 +110,34 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         if connection.in_transaction:
             connection.rollback()
         raise
+
+
+_SET_BACK = (
+    "UPDATE saga SET lease_until = ?1 + lease_until - updated, due = ?1 + due - updated, updated = ?1"
+    " WHERE status IN ('running', 'compensating') AND updated > ?1"
+)
+
+
+def time_at_boot(connection: sqlite3.Connection, boot: str, epoch: float) -> float:
+    """Return the time at which the host was started: as the first process said that opened the file since then.
+
+    :param boot: what stands for the host's start; :param epoch: the time it was, as far as this process knows.
+    """
+    known = "SELECT epoch FROM saga_clock WHERE boot = ?"
+    found = connection.execute(known, (boot,)).fetchone()
+    if found is None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if connection.execute("INSERT INTO saga_clock VALUES (?, ?) ON CONFLICT DO NOTHING", (boot, epoch)).rowcount:
+                # Where the clock was ahead before, what is left of a lease or a wait is what was left when it was written.
+                connection.execute(_SET_BACK, (since_boot() + epoch,))
+            found = connection.execute(known, (boot,)).fetchone()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.rollback()
+            raise
+    return float(found[0])
 
 
 # -- one execution ------------------------------------------------------------------------------------------------------

@@ -214,7 +214,9 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "SagaResult.join": lambda: Call(made().execute().join, {}, {"timeout": ["None", "0"]}),
     "SagaResult.ajoin": lambda: joining(),
     "MemoryStore": lambda: Call(MemoryStore, {}, {"clock": ["lambda"]}),
-    "SqliteStore": lambda: Call(SqliteStore, {"path": "a.db"}, {"path": A_NAME, "busy_timeout": ["0"], "clock": ["lambda"]}),
+    "SqliteStore": lambda: Call(
+        SqliteStore, {"path": "a.db"}, {"path": A_NAME, "busy_timeout": ["0"], "clock": ["lambda", "None"]}
+    ),
     "PostgresStore": lambda: asking(
         "PostgresStore", {"conninfo": "postgresql://127.0.0.1:1/x"}, conninfo=["''"], schema=["None", "'x'"]
     ),

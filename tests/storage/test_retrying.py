@@ -18,7 +18,7 @@ def pauses(monkeypatch):
     """The seconds waited between attempts, on a clock that goes on by nothing else."""
     waited: list[float] = []
     monkeypatch.setattr(retrying.time, "sleep", waited.append)
-    monkeypatch.setattr(retrying.time, "monotonic", lambda: 1000.0 + sum(waited))
+    monkeypatch.setattr(retrying, "clock", lambda: 1000.0 + sum(waited))
     return waited
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from saga import Context, Status, step, transaction
-from saga.drivers.calls import Made, Surroundings, clock, make, make_async
+from saga.clocks import clock
+from saga.drivers.calls import Made, Surroundings, make, make_async
 from saga.drivers.views import bind
 from saga.machine import Call, Plan, PlannedStep
 from saga.machine.log import Log

@@ -40,6 +40,7 @@ _INSIDE: Final = {
 ROOMS: Final[dict[str, set[str]]] = {
     # the words
     "errors": set(),
+    "clocks": set(),
     "composing": set(),
     "names": {"errors"},
     "events": set(),
@@ -58,9 +59,9 @@ ROOMS: Final[dict[str, set[str]]] = {
     "result": {"content", "context", "errors", "events", "machine", "plain", "policy", "recorded", "task"},
     "definition": {"context", "errors", "events", "machine", "names", "policy"},
     # what acts: a driver knows its journal as a Protocol
-    "drivers": _INSIDE | {"own_log"},
-    "storage": {"errors", "names"},
-    "durable": _INSIDE | {"own_log", "drivers", "storage"},
+    "drivers": _INSIDE | {"clocks", "own_log"},
+    "storage": {"clocks", "errors", "names"},
+    "durable": _INSIDE | {"clocks", "own_log", "drivers", "storage"},
     "diagram": _INSIDE,
     "shown_keys": {"errors", "names", "plain"},
     "logging": {"errors", "events", "plain", "shown_keys"},
@@ -76,7 +77,7 @@ ROOMS: Final[dict[str, set[str]]] = {
 PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
-CLOCKS: Final = {"drivers", "durable", "storage", "transaction", "operations"}
+CLOCKS: Final = {"clocks", "drivers", "durable", "storage", "transaction", "operations"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from datetime import datetime, time, timezone
-from typing import Any
+from datetime import date, datetime, time, timezone
+from typing import Any, Final
 
 from saga.durable.codec.classes import find_class, kind_of, other_attributes, write_member
 from saga.durable.codec.refusals import (
@@ -28,6 +28,10 @@ from saga.plain import text_of
 from saga.recorded import stored_name
 
 __all__ = ["Writers"]
+
+# In containers: freezegun puts its own classes in the place of these two wherever a module has one.
+_MOMENTS: Final = (datetime, time)
+_STOOD_IN_FOR: Final[dict[str, type]] = {"freezegun.api.FakeDatetime": datetime, "freezegun.api.FakeDate": date}
 
 
 class Writers(dict[type, Writer]):
@@ -52,15 +56,15 @@ class Writers(dict[type, Writer]):
                 frozenset: lambda value, depth: f'{{"$frozenset":[{self._write_set(value, depth)}]}}',
                 deque: lambda value, depth: f'{{"$deque":[{self._write_list(value, depth)},{_maxlen(value)}]}}',
                 OrderedDict: self._write_ordered,
-                datetime: self._write_moment,
-                time: self._write_moment,
+                **dict.fromkeys(_MOMENTS, self._write_moment),
             }
         )
         self.built_in = frozenset(self)
         self._aliases = aliases
 
     def __missing__(self, cls: type) -> Writer:
-        writer = self[cls] = self._made_for(cls)
+        real = _STOOD_IN_FOR.get(f"{cls.__module__}.{cls.__name__}")
+        writer = self[cls] = self._made_for(cls) if real is None else self[real]
         return writer
 
     def _write_list(self, value: Iterable[Any], depth: int) -> str:
@@ -145,7 +149,7 @@ class Writers(dict[type, Writer]):
         return f'{{"$ordereddict":{self._write_pairs(value, depth)}}}'
 
     def _write_moment(self, value: datetime | time, depth: int) -> str:
-        tag, zone = type(value).__name__, value.tzinfo
+        tag, zone = "time" if isinstance(value, time) else "datetime", value.tzinfo
         if not value.fold and (zone is None or (type(zone) is timezone and is_iso(zone))):
             return f'{{"${tag}":"{value.isoformat()}"}}'
         # The clock's own reading and the zone, not an offset: the same zone comes back, whatever its rules are by then.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 __all__ = [
     "ACROSS",
+    "CLOCKS",
     "CONTRACT",
     "CROWD",
     "DOUBT",
@@ -36,6 +37,7 @@ __all__ = [
 SEMANTICS, PROPERTIES = "tests/semantics/test_", "tests/properties/test_"
 DRIVERS, FRONT_DOORS = "tests/drivers/test_", "tests/frontdoors/test_"
 DURABLE = "tests/durable/test_"
+CLOCKS = DURABLE + "clocks"
 JOURNAL, VALUES, LEASES = DURABLE + "journal", DURABLE + "values", DURABLE + "leases"
 RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_several", DURABLE + "start_once"
 DOUBT, ACROSS, UNDO = DURABLE + "doubt", DURABLE + "died_anywhere", DURABLE + "interrupted_undo"

@@ -283,7 +283,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "the wait before another attempt begins anew after a crash",
-        "left = max(0.0, scheduled.at + scheduled.delay - at)",
+        "left = left_of(scheduled.delay, scheduled.at, at)",
         "left = scheduled.delay",
         DOUBT + " -k a_wait_that_is_over_is_not_begun_again",
         file="saga/machine/failures.py",

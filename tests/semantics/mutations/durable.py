@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ACROSS, DOUBT, DRIVERS, DURABLE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
+from . import ACROSS, CLOCKS, DOUBT, DRIVERS, DURABLE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
 
 __all__ = ["OF_DURABLE"]
 
@@ -366,7 +366,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "executions wait for a slow one for ever",
-        "waits, time.monotonic() + BEAT)",
+        "waits, clock() + BEAT)",
         "waits, math.inf)",
         SEVERAL + " -k what_waits_behind_a_slow_step",
     ),
@@ -399,5 +399,29 @@ OF_DURABLE = [
         "row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts)",
         "row.recoveries > self.max_attempts",
         RECOVERY + " -k an_execution_that_gets_on",
+    ),
+    Mutant(
+        "a clock that was ahead lengthens a wait",
+        "    return min(seconds, max(0.0, since + seconds - now))",
+        "    return max(0.0, since + seconds - now)",
+        CLOCKS + " -k a_wait_is_no_longer",
+    ),
+    Mutant(
+        "sqlite: whoever sets the clock ends all leases",
+        "        return time.time() if self._ahead is None else since_boot() + self._ahead",
+        "        return time.time()",
+        CLOCKS + " -k in_sqlite_a_clock_that_is_set",
+    ),
+    Mutant(
+        "sqlite: after a start of the host with another time leases last for hours",
+        "                connection.execute(_SET_BACK, (since_boot() + epoch,))\n",
+        "                pass\n",
+        CLOCKS + " -k in_sqlite_a_host_that_was_started_again",
+    ),
+    Mutant(
+        "a test that freezes the time stops what waits",
+        "= perf_counter.__call__  # type: ignore[operator]",
+        "= perf_counter",
+        CLOCKS + " -k patience_ends_in_another_time",
     ),
 ]
