@@ -125,17 +125,23 @@ class Keeper:
                 now = clock()
                 asked = [(one, one.to_be_renewed(now)) for one in self._held.values()]
             held = [one for one, renewed in asked if renewed]
-            for one, renewed in asked:
-                if renewed is False:
-                    self._leave(one)
+            left = [one for one, renewed in asked if renewed is False]
+            for one in left:
+                self.drop(one.lease)
             for seconds in {one.seconds for one in held}:
                 self._renew(store, [one for one in held if one.seconds == seconds], seconds)
             del store
+            if left:
+                try:  # beside, as a row that somebody has locked is waited for
+                    threading.Thread(target=self._leave, args=(left,), name="saga leases left", daemon=True).start()
+                except RuntimeError:  # no thread is to be had
+                    self._leave(left)
 
-    def _leave(self, one: _Held) -> None:
-        if not one.waits:
-            LOG.error("saga %s is left to a recovery: nobody runs it any more", one.lease.saga_id)
-        self.give_back(one.lease, untried=one.waits)
+    def _leave(self, left: list[_Held]) -> None:
+        for one in left:
+            if not one.waits:
+                LOG.error("saga %s is left to a recovery: nobody runs it any more", one.lease.saga_id)
+            self.give_back(one.lease, untried=one.waits)
 
     def _renew(self, store: Store, held: list[_Held], seconds: float) -> None:
         try:

@@ -32,7 +32,7 @@ ELSEWHERE: Final = {
         Transaction Effect InDoubt OnError Status StepStatus""",
     "called by the engine": "Append Beat Entry Lease Message NewExecution Page Store StoredExecution",
     "without parameters": "Diagram.mermaid Diagram.sequence Diagram.svg Recovery.run_once",
-    "takes keys and steps of any kind": "Context Context.result_of",
+    "takes keys and steps of any kind": "ClosedContext ClosedContext.result_of Context Context.result_of",
     "hands its filters on": "Operations.all",
 }
 

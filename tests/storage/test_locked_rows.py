@@ -25,6 +25,13 @@ class Holder:
         return True
 
 
+class Gone(Holder):
+    """Runs nothing any more."""
+
+    def vouches(self) -> bool:
+        return False
+
+
 SERVERS = ("postgres", "mariadb", "sqlalchemy-postgres")
 
 
@@ -112,3 +119,18 @@ def test_the_heartbeat_goes_on_for_the_others(opener, stored):
     until(lambda: store.get("b").lease_until > min(first.values()) + 1.5)
     for lease in leases:
         keeper.drop(lease)
+
+
+def test_the_heartbeat_goes_on_while_a_lease_is_given_back(opener, stored):
+    store, other = opener(), opener()
+    keeper = keeper_of(store)
+    leases = [stored.create(store, saga_id, lease=1.0) for saga_id in "ab"]
+    holder, gone = Holder(), Gone()
+    with locked(other, "b"):
+        keeper.hold(leases[1], 1.0, gone, waits=True)
+        until(lambda: (leases[1].saga_id, 1) not in keeper._held)
+        keeper.hold(leases[0], 1.0, holder)
+        first = store.get("a").lease_until
+        until(lambda: store.get("a").lease_until > first + 1.5)
+        assert store.get("b").owner == "a"
+    keeper.drop(leases[0])
