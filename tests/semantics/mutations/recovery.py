@@ -133,20 +133,20 @@ OF_RECOVERY = [
         "an end forestalls what came before it",
         "            except UnreadMessagesError:\n                self.machine.reopen()\n",
         "            except UnreadMessagesError:\n",
-        MESSAGES + " -k what_comes_before_the_end_is_read and sync-cancels",
+        MESSAGES + " -k what_comes_before_the_end_is_read and cancels and not async",
     ),
     Mutant(
         "an end in an event loop forestalls what came before it",
         "                machine.reopen()\n",
         "",
-        MESSAGES + " -k what_comes_before_the_end_is_read and async-cancels",
+        MESSAGES + " -k what_comes_before_the_end_is_read and cancels and async",
         file="saga/drivers/aio.py",
     ),
     Mutant(
         "what was read before an end is no reason to end",
         "        if not self.commands:\n            self.progress(at)\n\n    @property\n    def halted",
         "        pass\n\n    @property\n    def halted",
-        MESSAGES + " -k what_comes_before_the_end_is_read and sync-signals",
+        MESSAGES + " -k what_comes_before_the_end_is_read and signals and not async",
     ),
     Mutant(
         "an action that is refused leaves nothing in the journal",
@@ -158,7 +158,7 @@ OF_RECOVERY = [
         "what cannot be read stops the execution",
         "    try:\n        return _message(json.loads(body), codec)\n    except Exception as error:\n        why",
         "    try:\n        return _message(json.loads(body), codec)\n    except ZeroDivisionError as error:\n        why",
-        MESSAGES + " -k cannot_be_read_is_set_aside",
+        MESSAGES + " -k what_cannot_be_read_is_shown",
     ),
     Mutant(
         "memory: what has ended gets messages",
