@@ -28,7 +28,7 @@ ELSEWHERE: Final = {
         Retry Retry.allows Retry.delay Task Task.compensate Task.execute Task.verify Transaction.aparallel Transaction.astep
         Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
     "made by the engine, and given to users": """ExecutionInfo ExecutionInfo.step ExecutionView ExecutionView.timeline
-        JournalLine SagaResult SagaResult.report SagaResult.summary StepInfo StepRecord
+        JournalLine SagaResult SagaResult.headline SagaResult.report SagaResult.summary StepInfo StepRecord
         Transaction Effect InDoubt OnError Status StepStatus""",
     "called by the engine": "Append Beat Entry Lease Message NewExecution Page Store StoredExecution",
     "without parameters": "Diagram.mermaid Diagram.sequence Diagram.svg Recovery.run_once",
