@@ -20,7 +20,7 @@ from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.drivers.views import bind
-from saga.errors import EncodingError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.errors import EncodingError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError, StorageError
 from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
@@ -83,24 +83,27 @@ class Transaction:
         try:
             execution = self._execution = self._enter(Execution)
             execution.begin()
+            if execution.interrupt is None:
+                return self
         except BaseException as struck:
             if execution is None:
                 raise
             execution.leave(struck)
-        if execution.interrupt is not None:  # it struck as the block began
+        else:  # it struck as the block began
             execution.run()
-            self._exit(execution, None)
+        self._exit(execution, None)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         execution: Any = self._execution
         try:
             self._end(error)
-        except BaseException as struck:
-            execution.leave(struck)
-        else:
             if not execution.abandoned:
                 execution.run()
+        except StorageError:
+            raise
+        except BaseException as struck:
+            execution.leave(struck)
         self._exit(execution, error)
 
     async def __aenter__(self) -> Self:

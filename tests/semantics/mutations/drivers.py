@@ -190,6 +190,14 @@ OF_DRIVERS = [
         "self.machine.status is RUNNING:",
         DRIVERS + "in_vain -k scope",
     ),
+    Mutant(
+        "an interrupt as a block's undo comes to run leaves that",
+        "            if not execution.abandoned:\n                execution.run()\n        except StorageError:\n            raise\n"
+        "        except BaseException as struck:\n            execution.leave(struck)\n",
+        "        except ZeroDivisionError as struck:\n            execution.leave(struck)\n"
+        "        if not execution.abandoned:\n            execution.run()\n",
+        SEMANTICS + "interrupts_at_every_line -k block",
+    ),
     # -- forks --------------------------------------------------------------------------------------------------------
     Mutant(
         "a child undoes what its parent has done",

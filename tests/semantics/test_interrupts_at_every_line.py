@@ -1,0 +1,121 @@
+"""Interrupts at every line of the drivers and of what begins an execution, one or two so many lines apart.
+
+Whatever line it is: the interrupt is raised, what was done is undone, here or by a recovery, no lease is renewed for an
+execution that nobody runs, and nothing waits.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import saga as package
+from saga import Saga, Status, step, transaction
+from saga.durable import leases
+from saga.durable.leases import keeper_of
+from saga.recovery import Recovery
+from saga.storage import MemoryStore
+from tests.kit import PATIENCE, until, within
+
+HOME = Path(package.__file__).parent
+# Not those whose `with` takes a lock: an error that a trace raises there, unlike an interrupt, comes before the lock is let go.
+FILES = {*(HOME / "drivers").glob("*.py"), HOME / "saga.py", HOME / "transaction.py"}
+FILES |= {HOME / "durable" / "start.py", HOME / "durable" / "journal.py"}
+
+DONE: list[str] = []
+
+
+def do() -> None:
+    DONE.append("a")
+
+
+def undo() -> None:
+    DONE[:] = []
+
+
+def fail() -> None:
+    raise ValueError
+
+
+GOOD = Saga("s").add_task(step(do, undo, name="a")).add_task(step(lambda: 0, name="b"))
+BAD = Saga("s").add_task(step(do, undo, name="a")).add_task(step(fail, name="b"))
+
+
+def executed(store: MemoryStore) -> None:
+    GOOD.execute(saga_id="x", store=store)
+
+
+def failed(store: MemoryStore) -> None:
+    BAD.try_execute(saga_id="x", store=store)
+
+
+def streamed(store: MemoryStore) -> None:
+    with closing(GOOD.stream(saga_id="x", store=store)) as records:  # type: ignore[type-var]
+        for _ in records:
+            pass
+
+
+def in_a_block(store: MemoryStore) -> None:
+    with transaction("block", saga_id="x", store=store) as tx:
+        tx.step(do, undo)
+
+
+def struck(run: Callable[[], None], positions: set[int]) -> tuple[list[str], BaseException | None]:
+    """Run it, with interrupts at these lines, counted as they come. Return the functions they struck, and what was raised."""
+    count, places = 0, []
+
+    def on_line(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count in positions:
+                places.append(frame.f_code.co_name)
+                raise KeyboardInterrupt
+        return on_line
+
+    def on_call(frame: Any, event: str, arg: Any) -> Any:
+        return on_line if Path(frame.f_code.co_filename) in FILES else None
+
+    before = sys.gettrace()
+    sys.settrace(on_call)
+    try:
+        run()
+    except BaseException as error:
+        return places, error
+    finally:
+        sys.settrace(before)
+    return places, None
+
+
+@pytest.mark.parametrize("apart", [0, 1, 3, 9])
+@pytest.mark.parametrize("way", [executed, failed, streamed, in_a_block])
+def test_wherever_interrupts_strike_the_execution_ends(
+    way: Callable[[MemoryStore], None], apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.01)
+    saga = BAD if way is failed else GOOD
+    for position in itertools.count(1):
+        now = [1000.0]
+        store = MemoryStore(clock=lambda now=now: now[0])  # type: ignore[misc]
+        DONE.clear()
+        places, error = within(PATIENCE, lambda: struck(lambda: way(store), {position, position + apart}))  # noqa: B023
+        if not places:
+            break
+        assert isinstance(error, KeyboardInterrupt), places  # and its traceback knows all that there was
+        if "__exit__" in places:  # before or behind all that it can see to: the block is given back when it is forgotten
+            error = None
+            gc.collect()
+        until(lambda: not keeper_of(store)._held)  # noqa: B023
+        now[0] += 60.0
+        within(PATIENCE, Recovery(store, [saga], transactions=["block"]).run_once)
+        row = store.get("x")
+        assert row is None or row.status in (Status.COMPLETED, Status.COMPENSATED), (position, places)
+        assert bool(DONE) == (row is not None and row.status == Status.COMPLETED), (position, places)
+    assert position > 150
