@@ -209,7 +209,8 @@ class AsyncExecution(Driver):
 
         :param one: return after one call, whoever made it.
         """
-        forks.refuse(self)
+        if self.process is not forks.process:
+            forks.refuse(self)
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
         if not self.begun:

@@ -192,11 +192,9 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupt as a block's undo comes to run leaves that",
-        "            if not execution.abandoned:\n                execution.run()\n        except StorageError:\n            raise\n"
-        "        except BaseException as struck:\n            execution.leave(struck)\n",
-        "        except ZeroDivisionError as struck:\n            execution.leave(struck)\n"
-        "        if not execution.abandoned:\n            execution.run()\n",
-        SEMANTICS + "interrupts_at_every_line -k block",
+        "        except BaseException as struck:\n            execution.leave(struck)\n        self._exit(",
+        "        except ZeroDivisionError as struck:\n            execution.leave(struck)\n        self._exit(",
+        SEMANTICS + "interrupts_at_every_line -k wherever_interrupts_strike",
     ),
     # -- forks --------------------------------------------------------------------------------------------------------
     Mutant(
