@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, overload
 
 from saga.content import Copies, isolated
 from saga.errors import ContextKeyError, SagaDefinitionError, near
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from saga.machine.commands import Call
     from saga.machine.plan import Plan
 
-__all__ = ["Binding", "ClosedContext", "Context", "ContextLike", "Ctx", "Ctx_co", "set_binding"]
+__all__ = ["ITS_OWN", "Binding", "ClosedContext", "Context", "ContextLike", "Ctx", "Ctx_co", "set_binding"]
 
 T = TypeVar("T")
+
+
+ITS_OWN: Final = object()
+"""Who uses a view that was made for its execution, or for one call of it: nobody else has it, so nobody is looked for."""
 
 
 class Binding:
@@ -40,6 +44,8 @@ class Binding:
     :ivar cancelled: tells that nobody waits for the call any more.
     :ivar made: the tasks that a resolver made last, by their steps' names; all views of an execution share it.
     :ivar recorded: each key's value and text as they are in the journal; ``None`` where the execution has no store.
+    :ivar user: who runs the execution, as long as it is not over; :ivar within: the binding that it took the place of, where
+        that one's execution is not over either: see :mod:`saga.in_use`.
     :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """
 
@@ -51,6 +57,8 @@ class Binding:
     made: dict[str, Any] | None = None
     recorded: dict[str, tuple[Any, str]] | None = None
     copies: Copies | None = None
+    user: object = None
+    within: Binding | None = None
 
     def __init__(self, plan: Plan | None, saga: str, saga_id: str) -> None:
         self.plan = plan
@@ -128,6 +136,7 @@ class Binding:
         twin = Binding(self.plan, self.saga, self.saga_id)
         twin.results, twin.previous, twin.recorded = self.results, self.previous, self.recorded
         twin.made = self.made = {} if self.made is None else self.made
+        twin.user = ITS_OWN
         return twin
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
+from saga.awaitables import refuse_unrun
 from saga.composing import Composing
 from saga.definition import NO_PLAN, Definition, check_callable, observers_of
 from saga.errors import SagaDefinitionError
@@ -77,6 +78,9 @@ class Declared(Composing):
             raise SagaDefinitionError(f"the saga's name is {self.name!r}; give tasks to add_task(...), and here a str")
         if self.resolver is not None:
             check_callable(self.resolver, f"{where}: resolver", "a task class", 1)
+        refuse_unrun(
+            self.resolver, f"{where}: resolver", "give a plain function; what it returns may be an async context manager"
+        )
         if self.store is not None:
             from saga.storage.opened import check_store, pinned
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from saga.awaitables import refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
@@ -128,6 +129,8 @@ class Definition:
             check_callable(
                 self.on_compensation_failure, f"saga {name!r}: on_compensation_failure", "(context, step name, error)", 3
             )
+        where = f"saga {name!r}: on_compensation_failure"
+        refuse_unrun(self.on_compensation_failure, where, "give a plain function of (context, step name, error)")
 
     def machine(self, saga_id: str) -> Machine:
         """Return the machine of a new execution."""
@@ -194,6 +197,8 @@ def observers_of(
         observers = cast(tuple[Observer, ...], (given,) if one else tuple(cast(Iterable[Observer], given)))
         for observer in observers:
             _check_observer(observer, f"saga {saga!r}: {what}")
+            for method in (observer, getattr(observer, "around", None), getattr(observer, "listening", None)):
+                refuse_unrun(method, f"saga {saga!r}: {what} has {method!r}, which", "give a plain function")
         found += observers
     return tuple(found)
 
@@ -212,11 +217,14 @@ def _check_observer(observer: object, what: str) -> None:
 
 def inputs(
     definition: Definition, context: ContextLike, saga_id: str | None, store: StoreLike | None
-) -> tuple[Context, str, StoreLike | None]:
-    """Return the context of a new execution, bound to it, its id, and its store.
+) -> tuple[Context, str, StoreLike | None, Binding]:
+    """Return the context of a new execution, its id, its store, and what its context is to be bound to.
+
+    A context that was made here is bound already; one that was given is not touched yet.
 
     :raises SagaDefinitionError: one is wrong.
     """
+    new = True
     if context is None:
         context = object.__new__(Context)  # its binding follows
     elif not isinstance(context, Context):
@@ -225,9 +233,13 @@ def inputs(
             instead = f"an object of it, {context.__name__}(...)" if isinstance(context, type) else "a Context or a mapping"
             raise SagaDefinitionError(f"saga {definition.name!r}: the context is {given}; give {instead}")
         context = Context(context)
+    else:
+        new = False
     named = f"saga {definition.name!r}: saga_id"
     saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, named)
     if store is None and definition.plan.receives:
         raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {GIVE_A_STORE}")
-    set_binding(context, Binding(definition.plan, definition.name, saga_id))
-    return context, saga_id, store
+    binding = Binding(definition.plan, definition.name, saga_id)
+    if new:
+        set_binding(context, binding)
+    return context, saga_id, store, binding

@@ -30,8 +30,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from saga.result import CompensationError, SagaResult
@@ -169,13 +171,53 @@ class RecordedError(SagaError):
 
 def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     """Return whether the error is one of these; of another process's, whether its class is, where that is imported here."""
-    if not isinstance(error, RecordedError):
-        return isinstance(error, kinds)
+    if type(error) is not RecordedError:
+        return issubclass(type(error), kinds)  # which an error cannot lie about
     module, _, path = error.type_name.partition(":")
     found: object = sys.modules.get(module)
     for name in path.split("."):
         found = getattr(found, name, None)
     return issubclass(found if isinstance(found, type) else Exception, kinds)
+
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+# What an error is and whence it came is read and written where Python keeps it: its class may answer otherwise, or raise.
+_TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
+
+
+def is_exception(error: BaseException) -> bool:
+    """Return whether it is an ``Exception``, and no interrupt."""
+    return issubclass(type(error), Exception)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return the error's traceback."""
+    trace: TracebackType | None = _TRACEBACK.__get__(error)
+    return trace
+
+
+def exc_info_of(error: BaseException) -> ExcInfo | None:
+    """Return what a log record has of an error: ``None`` where a handler that formats it would lose the record."""
+    import traceback  # only who logs needs it
+
+    trace = traceback_of(error)
+    try:
+        traceback.TracebackException(type(error), error, trace, limit=0)
+    except Exception:
+        return None
+    return type(error), error, trace
+
+
+def set_traceback(error: BaseException, trace: TracebackType) -> None:
+    """Give the error another traceback."""
+    _TRACEBACK.__set__(error, trace)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to the error, where it takes one."""
+    with suppress(Exception):
+        BaseException.add_note(error, note)
 
 
 class StorageError(SagaError):

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from saga import events as e
-from saga.errors import SagaDefinitionError
+from saga.awaitables import refuse_unrun
+from saga.errors import SagaDefinitionError, exc_info_of
 from saga.plain import one_line, repr_of, text_of
 from saga.shown_keys import ShownKeys
 
@@ -79,6 +80,9 @@ class SagaLogger:
         self._shown = ShownKeys(show, mask)
         self._told: set[str] = set()
         self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in _OWN)
+        if self._overridden:
+            for name in sorted(_OWN):
+                refuse_unrun(getattr(self, name), f"{type(self).__name__}.{name}", "make it a plain method")
 
     def __call__(self, event: e.Event, info: ExecutionInfo) -> None:
         getattr(self, _METHODS[type(event)])(event, info)
@@ -104,7 +108,8 @@ class SagaLogger:
             values = [_quoted(_rounded(key, value)) for key, value in named.items()]
             fields = {f"saga_{key}": _field(value) for key, value in named.items()}
             fields |= {"saga": info.saga, "saga_event": message}
-            self.logger.log(level, " ".join(template), *values, exc_info=exc_info, extra=fields)
+            told = exc_info_of(exc_info) if exc_info is not None else None
+            self.logger.log(level, " ".join(template), *values, exc_info=told, extra=fields)
 
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:
         found = {}
@@ -286,7 +291,7 @@ def _rounded(key: str, value: Any) -> Any:
 
 def _field(value: Any) -> Any:
     """Return a value as a record's field: what a formatter, a queue or another process can take."""
-    if type(value) in (str, int, float, bool):
+    if any(type(value) is kind for kind in (str, int, float, bool)):  # which a class has no say in
         return value
     return repr_of(value) if isinstance(value, BaseException) else text_of(value)
 

@@ -6,9 +6,11 @@ Whatever stands in a line is written as :mod:`saga.plain` writes it.
 from __future__ import annotations
 
 import logging
+import sys
 from functools import partialmethod
 from typing import Final
 
+from saga.errors import exc_info_of
 from saga.plain import one_line, repr_of
 
 __all__ = ["LOG"]
@@ -30,9 +32,11 @@ class _Shown:
 class _OwnLog:
     def log(self, level: int, text: str, *args: object, exc_info: BaseException | bool | None = None) -> None:
         """Write a line, with ``args`` in it."""
-        shown = (arg if type(arg) in (int, float) else _Shown(arg) for arg in args)
+        shown = (arg if type(arg) is int or type(arg) is float else _Shown(arg) for arg in args)
         # Asked for here, because importing this package makes no logger; the line is that of whoever calls this.
-        logging.getLogger("saga").log(level, text, *shown, exc_info=exc_info, stacklevel=2)
+        error = sys.exception() if exc_info is True else exc_info
+        told = exc_info_of(error) if isinstance(error, BaseException) else None
+        logging.getLogger("saga").log(level, text, *shown, exc_info=told, stacklevel=2)
 
     info = partialmethod(log, logging.INFO)
     warning = partialmethod(log, logging.WARNING)

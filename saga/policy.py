@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
 
+from saga.awaitables import answer, is_coroutine_function, is_generator_function, refuse_unrun
 from saga.composing import operators
 from saga.errors import OutcomeUnknownError, SagaDefinitionError, is_a
 
@@ -70,17 +71,20 @@ def unknown_on(given: Any) -> Callable[[Exception], bool]:
         fits = issubclass(part, Exception) if isinstance(part, type) else _says_something(part)
         if not fits:
             raise SagaDefinitionError(
-                f"unknown_on is {given!r}; give exception classes, functions of the error, or LOST_ANSWERS"
+                f"unknown_on is {given!r}; give exception classes, plain functions of the error, or LOST_ANSWERS"
             )
     kinds = (OutcomeUnknownError, *(part for part in parts if isinstance(part, type)))
     functions = [part for part in parts if not isinstance(part, type)]
-    return lambda error: isinstance(error, kinds) or any(function(error) for function in functions)
+
+    def says(function: Callable[[Exception], bool], error: Exception) -> bool:
+        return bool(answer(function(error), f"{function!r}, given as unknown_on,", "let it return a bool"))
+
+    return lambda error: issubclass(type(error), kinds) or any(says(function, error) for function in functions)
 
 
 def _says_something(function: Any) -> bool:
     """Whether it can be called with an error, and what it returns is an answer."""
-    unanswered = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
-    if not callable(function) or any(kind(function) for kind in unanswered):
+    if not callable(function) or is_coroutine_function(function) or is_generator_function(function):
         return False
     try:
         inspect.signature(function).bind(None)
@@ -204,6 +208,8 @@ class Retry:
                 f"Retry: backoff is {self.backoff!r}; give seconds{_of(self.backoff)}, ExponentialBackoff or an object with "
                 "delay(attempt, fraction)"
             )
+        if isinstance(self.backoff, Backoff):
+            refuse_unrun(self.backoff.delay, f"Retry: delay() of backoff {self.backoff!r}", "let it return seconds")
         kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
@@ -227,7 +233,7 @@ class Retry:
         """Return the seconds to wait after ``attempt`` failed (see :meth:`Backoff.delay`)."""
         if isinstance(self.backoff, (int, float)):
             return float(self.backoff)
-        delay = self.backoff.delay(attempt, fraction)
+        delay: float = answer(self.backoff.delay(attempt, fraction), f"{self.backoff!r}: delay()", "return seconds")
         if not is_seconds(delay):
             raise TypeError(f"{self.backoff!r}: delay() returned {delay!r}; return seconds as a finite number of 0 or more")
         return delay

@@ -43,10 +43,10 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def recalled(error: BaseException) -> str | None:
+def recalled(error: Any) -> str | None:
     """Return the traceback that an exception of another process was recorded with, or ``None``: it is one of this process."""
-    if isinstance(error, RecordedError):
-        return error.traceback_text
+    if issubclass(type(error), RecordedError):
+        return str(error.traceback_text)
     found = attributes_of(error).get(_TRACEBACK)
     return found if isinstance(found, str) else None
 
@@ -61,7 +61,7 @@ def makes_itself(cls: type) -> bool:
 
 def taken_apart(error: BaseException) -> Parts | None:
     """Return what an exception is made again of; ``None`` where it cannot be."""
-    if isinstance(error, RecordedError):
+    if issubclass(type(error), RecordedError):
         return None
     try:
         reduced: Any = error.__reduce_ex__(2)
@@ -79,7 +79,7 @@ def plain_parts(error: BaseException, text: str) -> dict[str, Any]:
 
     ``args`` of ``None`` is the text alone, which is so of most; attributes are pairs, and left out where there are none.
     """
-    if isinstance(error, SagaExecutionException):  # its result is stored where its own saga is
+    if issubclass(type(error), SagaExecutionException):  # its result is stored where its own saga is
         return {"args": None}
     parts = taken_apart(error)
     if parts is None:
@@ -128,7 +128,7 @@ def made_again(
     error: BaseException | None = None
     if parts is not None:
         try:
-            found = cls or _class_of(type_name)
+            found = cls if cls is not None else _class_of(type_name)
             if found is not None:
                 error = _made(found, tuple(parts[0]), dict(parts[1]))
         except Exception:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
+from saga.beginning import abegin, begin, run_in_a_loop
 from saga.context import Context, ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, CompensationFailureHandler, Definition, Observer, inputs
@@ -164,7 +165,7 @@ class Saga(Declared, Generic[Ctx]):
     def execute(self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult[Any]:
         """Execute the saga and return its result.
 
-        :param context: what the tasks share; empty where not given.
+        :param context: what the tasks share; empty where not given. No other execution may use it meanwhile.
         :param saga_id: the execution's id; 128 random bits where not given. With a store it makes starting idempotent: a
             second start with the same id and the same input returns the first one's outcome, and waits for it if need be.
         :param store: where this execution is remembered; the saga's store where not given.
@@ -198,11 +199,14 @@ class Saga(Declared, Generic[Ctx]):
             refuse_unmade(self)
             raise
         if definition.plan.asynchronous:
-            return _run_async(self, self.atry_execute(context, saga_id=saga_id, store=store))
+            return run_in_a_loop(self.name, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
             return execution
-        execution.run()
+        try:
+            execution.run()
+        finally:
+            execution.free_context()
         return raised_or(execution)
 
     @overload
@@ -236,7 +240,10 @@ class Saga(Declared, Generic[Ctx]):
         execution = await self._aprepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
             return execution
-        await execution.run()
+        try:
+            await execution.run()
+        finally:
+            execution.free_context()
         return raised_or(execution)
 
     async def astream(
@@ -262,7 +269,10 @@ class Saga(Declared, Generic[Ctx]):
             if not execution.abandoned:
                 await execution.leave(left)
             raise
-        await execution.run()
+        else:
+            await execution.run()
+        finally:
+            execution.free_context()
         ok(raised_or(execution))
 
     def stream(
@@ -277,7 +287,10 @@ class Saga(Declared, Generic[Ctx]):
         refuse_unmade(self)
         if self.plan.asynchronous:
             raise SagaDefinitionError(f"saga {self.name!r} has async tasks: use `async for record in saga.astream(...)`")
-        return self._stream(self._prepare(context, saga_id, store))
+        execution = self._prepare(context, saga_id, store)
+        if not isinstance(execution, SagaResult):
+            execution.keep_context()
+        return self._stream(execution)
 
     def _stream(self, execution: Execution | SagaResult) -> Generator[StepRecord, None, None]:
         if isinstance(execution, SagaResult):  # another process has executed it
@@ -296,7 +309,10 @@ class Saga(Declared, Generic[Ctx]):
             if not execution.abandoned:
                 execution.leave(left)
             raise
-        execution.run()
+        else:
+            execution.run()
+        finally:
+            execution.free_context()
         ok(raised_or(execution))
 
     def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
@@ -362,38 +378,13 @@ class Saga(Declared, Generic[Ctx]):
 
     def _prepare(self, context: ContextLike, saga_id: str | None, store: StoreLike | None) -> Execution | SagaResult:
         definition = self._definition or self.definition
-        context, saga_id, store = inputs(definition, context, saga_id, self.store if store is None else store)
-        if store is None:
-            return Execution(definition, definition.machine(saga_id), context)
-        from saga.durable.start import start
-
-        return start(definition, Execution, context, saga_id, store)
+        return begin(definition, *inputs(definition, context, saga_id, self.store if store is None else store))
 
     async def _aprepare(
         self, context: ContextLike, saga_id: str | None, store: StoreLike | None
     ) -> AsyncExecution | SagaResult:
-        from saga.drivers.aio import AsyncExecution
-
         definition = self._definition or self.definition
-        context, saga_id, store = inputs(definition, context, saga_id, self.store if store is None else store)
-        if store is None:
-            return AsyncExecution(definition, definition.machine(saga_id), context)
-        from saga.durable.start import astart
-
-        return await astart(definition, context, saga_id, store)
+        return await abegin(definition, *inputs(definition, context, saga_id, self.store if store is None else store))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {vars(self).get('name')!r}>"
-
-
-def _run_async(saga: Saga[Any], work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
-    import asyncio
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        work.close()
-        raise SagaDefinitionError(f"saga {saga.name!r} has async tasks and an event loop runs: use `await saga.aexecute(...)`")
-    return asyncio.run(work)

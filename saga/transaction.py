@@ -8,26 +8,36 @@ cannot go on with the block.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-from saga.context import Context
+from saga.context import Binding, Context
 from saga.definition import Definition, Observer, inputs, observers_of
 from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
-from saga.drivers.views import bind
-from saga.errors import EncodingError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError, StorageError
+from saga.errors import (
+    EncodingError,
+    SagaDefinitionError,
+    SagaExecutionException,
+    SagaIdTakenError,
+    StorageError,
+    add_note,
+    is_exception,
+)
 from saga.events import RUNNING
 from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
+from saga.in_use import INSIDE, claim, enter, let_go, running_task
 from saga.machine import OpenPlan
 from saga.policy import UnknownOn, checked_unknown_on
 from saga.result import SagaResult, failure_of, ok
 from saga.task import Task
+from saga.turn import Turn
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
@@ -67,18 +77,20 @@ class Transaction:
         store: Store | str | os.PathLike[str] | None,
     ) -> None:
         self._definition = definition
-        self.context, self.saga_id, self._store = inputs(definition, context, saga_id, store)
+        self.context, self.saga_id, self._store, self._binding = inputs(definition, context, saga_id, store)
         self.result: SagaResult | None = None
         self._machine = definition.machine(self.saga_id)
         assert isinstance(self._machine.plan, OpenPlan)
-        self._plan = self._machine.plan
+        self._plan = self._binding.plan = self._machine.plan
         self._execution: Driver | None = None
         self._failure: SagaExecutionException | None = None  # what its step raised
-        bind(self.context, self._plan, definition.name, self.saga_id)
+        self._outside: tuple[Binding, ...] | None = None
+        self._turn = Turn(definition.name)
 
     # -- the block ----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        self._claim(threading.get_ident())
         execution: Any = None
         try:
             execution = self._execution = self._enter(Execution)
@@ -87,16 +99,19 @@ class Transaction:
                 return self
         except BaseException as struck:
             if execution is None:
+                self._leave_context()
                 raise
             execution.leave(struck)
         else:  # it struck as the block began
             execution.run()
+        self._leave_context()
         self._exit(execution, None)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         execution: Any = self._execution
         try:
+            self._turn.end()
             self._end(error)
             if not execution.abandoned:
                 execution.run()
@@ -104,21 +119,29 @@ class Transaction:
             raise
         except BaseException as struck:
             execution.leave(struck)
+        finally:
+            self._leave_context()
         self._exit(execution, error)
 
     async def __aenter__(self) -> Self:
         from saga.drivers.aio import AsyncExecution
         from saga.drivers.to_the_end import in_thread
 
-        if self._store is None:
-            self._execution = self._enter(AsyncExecution)
-            return self
+        self._claim(running_task())
         struck: list[BaseException] = []
-        execution = self._execution = await in_thread(partial(self._enter, AsyncExecution), struck.append)
+        try:
+            if self._store is None:
+                self._execution = self._enter(AsyncExecution)
+                return self
+            execution = self._execution = await in_thread(partial(self._enter, AsyncExecution), struck.append)
+        except BaseException:
+            self._leave_context()
+            raise
         execution.begin()
         if struck:
             await execution.leave(struck[0])
         if execution.interrupt is not None:  # it struck as the block began
+            self._leave_context()
             await execution.run()
             self._exit(execution, None)
         return self
@@ -127,14 +150,22 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         execution: Any = self._execution
+        mistake, interrupt = await self._turn.aend()
+        if interrupt is not None and execution.interrupt is None:
+            execution.interrupt = interrupt
+        failure = mistake if error is None else error
         try:
-            self._end(error)
+            self._end(failure)
         except BaseException as struck:
             await execution.leave(struck)
         else:
             if not execution.abandoned:
                 await execution.run()
-        self._exit(execution, error)
+        finally:
+            self._leave_context()
+        self._exit(execution, failure)
+        if failure is not None and failure is not error:
+            raise failure
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -196,17 +227,16 @@ class Transaction:
     ) -> Coroutine[Any, Any, T]: ...
     def astep(self, action: Any, compensate: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Execute a step in an ``async with`` block; await it for its result. As :meth:`step`."""
-        return self._arun(self._made(action, compensate, name, options))
+        return self._to_await(self._made(action, compensate, name, options))
 
     def parallel(self, *flows: FlowLike) -> tuple[Any, ...]:
         """Execute flows at the same time and return their last results, as :func:`saga.parallel`."""
         result: tuple[Any, ...] = self._run(parallel(*flows))
         return result
 
-    async def aparallel(self, *flows: FlowLike) -> tuple[Any, ...]:
-        """Execute flows at the same time in an ``async with`` block, as :meth:`parallel`."""
-        result: tuple[Any, ...] = await self._arun(parallel(*flows))
-        return result
+    def aparallel(self, *flows: FlowLike) -> Coroutine[Any, Any, tuple[Any, ...]]:
+        """Execute flows at the same time in an ``async with`` block; await it for its result. As :meth:`parallel`."""
+        return self._to_await(parallel(*flows))
 
     # -- the execution ------------------------------------------------------------------------------------------------
 
@@ -215,10 +245,20 @@ class Transaction:
             name = self._plan.free_name(default_name(action))
         return step(action, compensate, name=name, **options)
 
+    def _claim(self, user: object) -> None:
+        """Claim the context, for what runs the block."""
+        name = self._definition.name
+        if self._machine.started:
+            raise SagaDefinitionError(f"transaction {name!r}: a block is entered once; call transaction() again")
+        claim(self.context, self._binding, user)
+        self._outside = enter(self._binding)
+
+    def _leave_context(self) -> None:
+        INSIDE.set(self._outside or ())
+        let_go(self.context, self._binding)
+
     def _enter(self, driver: type[D]) -> D:
         definition, machine = self._definition, self._machine
-        if machine.started:
-            raise SagaDefinitionError(f"transaction {definition.name!r}: a block is entered once; call transaction() again")
         if self._store is None:
             machine.start(time.time())
             return driver(definition, machine, self.context)
@@ -237,7 +277,7 @@ class Transaction:
     def _extend(self, flow: FlowLike, allow_async: bool) -> None:
         execution = self._execution
         name = self._definition.name
-        if execution is None or self.result is not None:
+        if execution is None or self._turn.over:
             raise SagaDefinitionError(f"transaction {name!r}: steps are executed within its `with` block")
         if execution.abandoned or execution.machine.status is not RUNNING:
             raise SagaDefinitionError(f"transaction {name!r} has failed: no step can follow")
@@ -266,18 +306,29 @@ class Transaction:
             raise SagaDefinitionError(
                 f"transaction {self._definition.name!r}: use `await tx.astep(...)` in an `async with` block"
             )
-        self._extend(flow, allow_async=False)
-        assert execution is not None
-        execution.advance()
-        return self._outcome(execution, flow)
+        self._turn.take(threading.get_ident())
+        try:
+            self._extend(flow, allow_async=False)
+            assert execution is not None
+            execution.advance()
+            return self._outcome(execution, flow)
+        finally:
+            self._turn.user = None
+
+    def _to_await(self, flow: FlowLike) -> Coroutine[Any, Any, Any]:
+        if isinstance(self._execution, Execution):
+            raise SagaDefinitionError(f"transaction {self._definition.name!r}: use `tx.step(...)` in a `with` block")
+        return self._turn.expect(flow.name if isinstance(flow, Step) else "a group", self._arun(flow))
 
     async def _arun(self, flow: FlowLike) -> Any:
         execution: Any = self._execution
-        if isinstance(execution, Execution):
-            raise SagaDefinitionError(f"transaction {self._definition.name!r}: use `tx.step(...)` in a `with` block")
-        self._extend(flow, allow_async=True)
-        await execution.advance()
-        return self._outcome(execution, flow)
+        self._turn.take(running_task())
+        try:
+            self._extend(flow, allow_async=True)
+            await execution.advance()
+            return self._outcome(execution, flow)
+        finally:
+            self._turn.user = None
 
     def _outcome(self, execution: Driver, flow: FlowLike) -> Any:
         if execution.machine.status is RUNNING:
@@ -307,9 +358,9 @@ class Transaction:
         if error is None:
             ok(result)
         elif error is not self._failure and (not execution.abandoned or error is interrupt):
-            if result.compensation_errors and isinstance(error, Exception):
+            if result.compensation_errors and is_exception(error):
                 raise failure_of(result) from error
-            error.add_note(result.summary())
+            add_note(error, result.summary())
         self._failure = None  # its traceback knows this block
 
 
@@ -331,15 +382,13 @@ def transaction(
     ``async with`` and ``await tx.astep(...)``. An exception in the block, between steps too, undoes the steps and is raised
     again, with the summary as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`.
 
+    A step that runs beside another, or that nobody has awaited when the block ends, is an error, and the block is undone.
+
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
         them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
         anything else is refused before it is called.
     :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
     """
-    if store is not None:
-        from saga.storage.opened import check_store
-
-        check_store(store, f"transaction {name!r}: store")
     observers = observers_of(name, logger, observers)
     definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease)
     if store is not None:

@@ -20,15 +20,16 @@ from typing import Any, TypeVar
 
 from saga.context import Context, set_binding
 from saga.drivers import forks
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
-from saga.drivers.beside import CallBeside
+from saga.drivers.aio_calls import AsyncCalls
+from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, clock
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.to_the_end import in_thread, stored, thread_for, to_the_end
-from saga.errors import UnreadMessagesError
+from saga.errors import UnreadMessagesError, is_exception
 from saga.events import RUNNING
+from saga.in_use import INSIDE, enter, running_task
 from saga.machine import Call, Merge
-from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.machine.commands import EXECUTE
 from saga.own_log import LOG
 
 __all__ = ["AsyncExecution"]
@@ -36,7 +37,7 @@ __all__ = ["AsyncExecution"]
 T = TypeVar("T")
 
 
-class AsyncExecution(Driver):
+class AsyncExecution(AsyncCalls):
     """One run of a saga in the caller's coroutine. Parameters as :class:`~saga.drivers.base.Driver`'s."""
 
     _cancelling: Callable[[], int] = int  # how often the caller's task was cancelled
@@ -48,9 +49,6 @@ class AsyncExecution(Driver):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.background: asyncio.Task[None] | None = None  # what sees to stragglers that outlive run()
-        self._came = asyncio.Event()  # an outcome or a message has come
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._exposed = True  # a cancellation of the caller strikes this loop
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -73,6 +71,7 @@ class AsyncExecution(Driver):
         :raises StorageError: as :meth:`saga.drivers.threads.Execution.advance`.
         """
         self._loop = asyncio.get_running_loop()
+        outside = enter(self._binding)
         if struck is not None:
             self._strike(struck)
         try:
@@ -92,10 +91,14 @@ class AsyncExecution(Driver):
         except BaseException:
             self.abandoned = self._exposed  # as a coroutine that is closed; else the undo goes on in a task of its own
             raise
+        finally:
+            if outside is not None:
+                INSIDE.set(outside)
 
     async def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         self._loop = asyncio.get_running_loop()
+        outside = enter(self._binding, running_task())
         try:
             self._exposed = self.machine.status is RUNNING
             if self._exposed:
@@ -108,6 +111,9 @@ class AsyncExecution(Driver):
             await self._abandon()
             abandoned.tell()
             return False
+        finally:
+            if outside is not None:
+                INSIDE.set(outside)
 
     async def leave(self, reason: BaseException) -> None:
         """Give up between two calls of :meth:`run_one`, and undo."""
@@ -235,7 +241,7 @@ class AsyncExecution(Driver):
                 if self.mail:
                     await self._read_mail()
                 cancels = self._cancelling()
-                if cancels > self._cancels and (made[1] or isinstance(made[2], Exception)):
+                if cancels > self._cancels and (made[1] or is_exception(made[2])):
                     await self._take_last(made, view)
                 else:
                     self._cancels = cancels  # the call may have taken one back
@@ -298,14 +304,6 @@ class AsyncExecution(Driver):
             async with asyncio.timeout(min(max(0.0, due), LONGEST_WAIT)):
                 await self._came.wait()
 
-    # -- calls --------------------------------------------------------------------------------------------------------
-
-    def _awaits(self, call: Call) -> bool:
-        """Whether the call is awaited here."""
-        if call.phase is COMPENSATE:
-            return call.step.async_compensate and not self._exposed and (self.plain or self._alone(call))
-        return call.step.is_async(call.phase) and (self.plain or self._alone(call))
-
     async def _take_last(self, made: Made, view: Context) -> None:
         """Feed to the machine how a call ended that swallowed the caller's cancellation, which is raised in the end.
 
@@ -322,40 +320,6 @@ class AsyncExecution(Driver):
         self._also(cancellation)
         self.machine.give_up(cancellation, self.now())  # first: then nothing follows the call
         self._take(made, view)
-
-    def _all_awaited(self, call: Call) -> bool:
-        """Whether all calls of a kind are awaited, so that any may follow in a series."""
-        plan = self.machine.plan
-        return plan.awaits_executes if call.phase is EXECUTE else plan.awaits_compensations
-
-    def _spawn(self, call: Call) -> None:
-        assert self._loop is not None
-        beside = self._begin_beside(call)
-        step = call.step
-        if step.is_async(call.phase):
-            work = make_async(call, beside.view, self.surroundings)
-            beside.task = self._loop.create_task(work, name=f"saga step {step.name}")
-            beside.task.add_done_callback(partial(self._task_ended, beside, clock()))
-        else:
-            self._start_thread(beside)
-
-    def _task_ended(self, beside: CallBeside, started: float, task: asyncio.Task[Made]) -> None:
-        cancelled = task.cancelled()
-        made = (beside.call, False, asyncio.CancelledError(), clock() - started) if cancelled else task.result()
-        self._arrive(beside, made)
-        self._came.set()
-        if self.abandoned and self.journal is not None and not self._calls_run():
-            thread_for(self.journal.give_back)
-
-    def _wake(self) -> None:
-        if self._loop is None:
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._came.set)
-        except RuntimeError:
-            machine = getattr(self, "machine", None)  # none where it has taken what came, and ended, before it was woken
-            if machine is not None and not machine.ended:  # somebody closed the event loop without waiting for its tasks
-                LOG.error("saga %s: the event loop was closed while a step ran", machine.saga_id)
 
     # -- journal and observers ----------------------------------------------------------------------------------------
 

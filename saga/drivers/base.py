@@ -9,23 +9,26 @@ import contextvars
 import heapq
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from saga.awaitables import answer
 from saga.clocks import clock
-from saga.context import Binding, Context
+from saga.context import ITS_OWN, Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers import forks
 from saga.drivers.beside import CallBeside
-from saga.drivers.calls import Made, Series, Surroundings, TakesNote, make
+from saga.drivers.calls import Made, Series, Surroundings, TakesNote, listens, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
 from saga.drivers.outcomes import Outcomes
 from saga.drivers.views import Views
-from saga.errors import StepTimeoutError, StorageError
+from saga.errors import StepTimeoutError, StorageError, is_exception
 from saga.events import StepTimedOut
+from saga.in_use import INSIDE, let_go
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
@@ -89,6 +92,8 @@ class Driver(Outcomes):
         self.journal = journal
         self.process = forks.process
         self._binding = context.__binding__
+        if self._binding.user is None:  # an execution that is taken up
+            self._binding.user = ITS_OWN
         self._epoch = time.time() - clock()
         self._timers: list[tuple[float, int, Wait | CallBeside | None]] = []
         self.beside: dict[int, CallBeside] = {}
@@ -98,7 +103,7 @@ class Driver(Outcomes):
         self._heard = bool(self._observers) or journal is not None
 
     def _observe(self, observers: Sequence[Observer]) -> None:
-        self._observers = [observer for observer in observers if _listens(observer)]
+        self._observers = [observer for observer in observers if listens(observer)]
         if not self._observers:
             return
         self._info = info = ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.machine.plan)
@@ -123,13 +128,21 @@ class Driver(Outcomes):
         self.plain = self.plain and self.machine.plan.plain
         self.machine.start_steps(entry, self.now(), encoded)
 
+    def keep_context(self) -> None:
+        """Keep the context for what has not begun to run, as long as anybody may run it."""
+        self._binding.user = weakref.ref(self)
+
+    def free_context(self) -> None:
+        """Let others have the context."""
+        let_go(self.context, self._binding)
+
     def finish(self) -> None:
         """Complete an execution whose plan grows no more."""
         self.machine.finish(self.now())
 
     def give_up(self, error: BaseException) -> None:
         """Undo an execution at rest."""
-        if isinstance(error, Exception):
+        if is_exception(error):
             self.machine.give_up(error, self.now())
         else:  # it may have struck while the plan grew
             put_straight(self, error)
@@ -231,6 +244,7 @@ class Driver(Outcomes):
             self._work(beside)
 
     def _work(self, beside: CallBeside) -> None:
+        INSIDE.set((*INSIDE.get(), self._binding))
         if beside.turn.acquire(blocking=False):  # else an interrupt struck before this thread got its turn
             self._arrive(beside, make(beside.call, beside.view, self.surroundings))
             self._wake()
@@ -359,7 +373,9 @@ class Driver(Outcomes):
             self._shown += 1
             for observer in observers:
                 try:
-                    observer(event, info)
+                    left = observer(event, info)
+                    if left is not None:
+                        answer(left, "it", "give a plain function")
                 except Exception:
                     if id(observer) not in self._reported:
                         self._reported.add(id(observer))
@@ -369,14 +385,3 @@ class Driver(Outcomes):
                             type(event).__name__,
                             self.machine.saga_id,
                         )
-
-
-def _listens(observer: Callable[..., Any]) -> bool:
-    """Ask an observer that has an answer whether it would do anything now."""
-    listening = getattr(observer, "listening", None)
-    if not callable(listening):
-        return True
-    try:
-        return bool(listening())
-    except Exception:
-        return True  # it is reported when it raises on an event

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from types import CoroutineType
 from typing import Any, Final
 
+from saga.awaitables import FINISHED, answer, is_awaitable, unrun
+from saga.clocks import clock as now
 from saga.clocks import perf_counter
 from saga.context import Context, set_binding
+from saga.errors import SagaDefinitionError, traceback_of
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
 from saga.own_log import LOG
 
-__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "make", "make_async"]
+__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "listens", "make", "make_async", "make_rest"]
 
 HERE: Final = __file__
 """Frames of this file come before the user's in the traceback of what a call raised."""
@@ -67,7 +69,7 @@ def make(
         ended = clock()
         if view.__binding__ is not binding:  # the task executed another saga with it
             set_binding(view, binding)
-        if note is None or (value is not None and (type(value) is kind or type(value) is CoroutineType)):
+        if note is None or (value is not None and (type(value) is kind or id(type(value)) not in FINISHED)):
             return call, True, value, ended - started
         following = next(series)
         if call.phase is COMPENSATE:
@@ -110,6 +112,8 @@ async def make_async(
                     value = await step.task.compensate(view)
                 else:
                     value = await step.task.verify(view)
+                if value is not None and id(type(value)) not in FINISHED:
+                    value = await awaited(value)
             else:
                 value = await surroundings.make_async(call, getattr(step.task, call.phase), view)
         except BaseException as error:
@@ -121,7 +125,7 @@ async def make_async(
             set_binding(view, binding)
         if (
             note is None
-            or (value is not None and (type(value) is kind or type(value) is CoroutineType))
+            or (value is not None and (type(value) is kind or id(type(value)) not in FINISHED))
             or cancelling() != cancels
         ):
             return call, True, value, ended - started
@@ -134,6 +138,42 @@ async def make_async(
         if following is None:
             return call, True, value, ended - started
         call, started = following, ended
+
+
+async def make_rest(made: Made, view: Context, surroundings: Surroundings | None) -> Made:
+    """Await in this task what a plain function has returned: the rest of its call."""
+    call, _, value, elapsed = made
+    binding = view.__binding__
+    started = now() - elapsed
+    try:
+        if surroundings is None:
+            value = await awaited(value)
+        else:
+            value = await surroundings.make_async(call, lambda view: awaited(value), view)
+    except BaseException as error:
+        del made, value, surroundings  # as in make()
+        return call, False, error, now() - started
+    finally:
+        set_binding(view, binding)
+    return call, True, value, now() - started
+
+
+async def awaited(value: Any) -> Any:
+    """Return what a value comes to in the end: itself, where it is no awaitable, or one that gives itself.
+
+    :raises SagaDefinitionError: there is always another awaitable.
+    """
+    for _ in range(_MOST_IN_A_ROW):
+        if unrun(value) is None or not is_awaitable(value):
+            return value
+        found = await value
+        if found is value:  # a connection, say, that is opened by awaiting it
+            return value
+        value = found
+    raise SagaDefinitionError(f"awaiting it gave another awaitable {_MOST_IN_A_ROW} times; return what it comes to")
+
+
+_MOST_IN_A_ROW: Final = 100
 
 
 _Around = Callable[[PlannedStep, int, str], AbstractContextManager[Any] | None]
@@ -167,7 +207,7 @@ class Surroundings:
         """Await the call."""
         entered = self._enter(call)
         try:
-            value = await method(view)
+            value = await awaited(await method(view))
         except BaseException as error:
             self._leave(entered, error)
             raise
@@ -178,7 +218,7 @@ class Surroundings:
         entered: _Entered = []
         for around in self._arounds:
             try:
-                manager = around(call.step, call.attempt, call.phase)
+                manager = answer(around(call.step, call.attempt, call.phase), "around()", "return a context manager")
                 if manager is not None:
                     manager.__enter__()
                     entered.append((around, manager))
@@ -195,7 +235,7 @@ class Surroundings:
                 if error is None:
                     manager.__exit__(None, None, None)
                 else:
-                    manager.__exit__(type(error), error, error.__traceback__)
+                    manager.__exit__(type(error), error, traceback_of(error))
             except Exception as other:
                 if other is not error:  # which a generator's context manager raises again
                     self._report(around)
@@ -204,3 +244,14 @@ class Surroundings:
         if id(what) not in self._reported:
             self._reported.add(id(what))
             LOG.exception("%r raised around a call; the call goes on, and this is reported once", what)
+
+
+def listens(observer: Callable[..., Any]) -> bool:
+    """Ask an observer that has an answer whether it would do anything now."""
+    listening = getattr(observer, "listening", None)
+    if not callable(listening):
+        return True
+    try:
+        return bool(answer(listening(), "listening()"))
+    except Exception:
+        return True  # it is reported when it raises on an event

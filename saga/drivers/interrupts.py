@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from saga.drivers.outcomes import struck_here
-from saga.errors import StorageError
+from saga.errors import StorageError, is_exception
 from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted, StepFailed, VerificationFailed
 from saga.machine import Call, Machine, State, Wait
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.failures import wait_again
 from saga.own_log import LOG
+from saga.plain import repr_of
 
 if TYPE_CHECKING:
     from saga.drivers.base import Driver
@@ -38,7 +39,7 @@ class AbandonedError(BaseException):
     def __init__(self, error: Exception | None) -> None:
         super().__init__(error)
         if not isinstance(error, StorageError | None):  # a fault of the store: what follows from it could not be stored either
-            fault, error = error, StorageError(f"the store failed: {error!r}")
+            fault, error = error, StorageError(f"the store failed: {repr_of(error)}")
             error.__cause__ = fault
         self.error = error
 
@@ -54,7 +55,7 @@ def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
     :param strikes: how often in a row something struck without anything happening in between.
     :raises AbandonedError: it is such a fault, or something that does not let up.
     """
-    if strikes < (2 if isinstance(error, Exception) else MOST_STRIKES):
+    if strikes < (2 if is_exception(error) else MOST_STRIKES):
         return
     if driver.interrupt is None:
         driver.interrupt = error
@@ -91,7 +92,7 @@ def cuts_short(driver: Driver, call: Call, error: BaseException) -> bool:
 
 def _stops(driver: Driver, error: BaseException) -> bool:
     """Whether a recovery can see to what the error cut off. One that runs it already takes a task's own as a failure."""
-    if driver.journal is None or isinstance(error, Exception):
+    if driver.journal is None or is_exception(error):
         return False
     return not driver.recovers or is_ctrl_c(error)
 
@@ -183,7 +184,7 @@ def _resume(driver: Driver, machine: Machine, error: BaseException, at: float, p
             inline is not None
             and inline.phase is phase
             and inline.step.index == index
-            and (isinstance(error, Exception) or not struck_here(error))  # a fault that would only come again
+            and (is_exception(error) or not struck_here(error))  # a fault that would only come again
         ):
             if phase is VERIFY:
                 machine.send(VerificationFailed(steps[index].name, attempt, at, 0.0, error))

@@ -7,9 +7,9 @@ the journal has to keep of it, and the machine takes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import CoroutineType
 from typing import Any, Final, Protocol
 
+from saga.awaitables import answer, discard, is_awaitable, unrun
 from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.calls import HERE
@@ -20,6 +20,9 @@ from saga.errors import (
     MergeConflictError,
     OutcomeUnknownError,
     SagaDefinitionError,
+    is_exception,
+    set_traceback,
+    traceback_of,
 )
 from saga.events import (
     CompensationFailed,
@@ -41,7 +44,11 @@ from saga.task import Done, NotDone
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
 
-_MAKE_ASYNC: Final = "make the function that calls it an `async def` which awaits it"
+_MAKE_ASYNC: Final = (
+    "which nobody awaits: execute the saga with aexecute(), a block as `async with`, or make the function that calls it an "
+    "`async def` which awaits it"
+)
+_DO_NOT_YIELD: Final = "of which nothing has run: do the work without `yield`, and return a list of what there is"
 
 Message = Callable[[float], OperatorActed | SignalReceived | MessageRefused]
 """What came from outside, to be called with the time."""
@@ -72,10 +79,12 @@ class Outcomes:
     :param context: the execution's own view of the context.
     :param values: what encodes values, where there is a journal.
     :param views: those of an execution that another process began.
+    :ivar awaits: whether what calls return is awaited before it comes here.
     :ivar plain: whether the execution's own view is the only one.
     :ivar interrupt: the first interrupt that a call raised, to be raised again in the end.
     """
 
+    awaits = False
     interrupt: BaseException | None = None
     _views: Views | None = None
 
@@ -118,16 +127,9 @@ class Outcomes:
     def returned(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
         """Take that a call returned."""
         step, machine = call.step, self.machine
-        if type(value) is CoroutineType:
-            value.close()
-            unawaited = SagaDefinitionError(f"step {step.name!r} returned a coroutine, which nobody awaits: {_MAKE_ASYNC}")
-            if call.phase is not EXECUTE:
-                self.raised(call, view, unawaited, elapsed, at)
-            else:  # what it did besides is not known
-                if not self.plain:
-                    view = self.views.take_over(step, view, machine.state.gave_up_on(step))
-                changes = self._changes(view)
-                machine.send(StepFailed(step.name, call.attempt, at, elapsed, unawaited, executed=True, encoded=changes))
+        what = None if value is None else unrun(value)
+        if what is not None and not (self.awaits and is_awaitable(value)):
+            self._returned_unrun(call, view, value, what, elapsed, at)
         elif call.phase is EXECUTE:
             given_up = not self.plain and machine.state.gave_up_on(step)
             taken = self._take_result(call, view, value, given_up, elapsed, at)
@@ -137,6 +139,18 @@ class Outcomes:
             machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, self._changes(view)))
         else:
             self._verified(call, view, value, elapsed, at)
+
+    def _returned_unrun(self, call: Call, view: Context, value: Any, what: str, elapsed: float, at: float) -> None:
+        """Take that a call returned what is still to be awaited or iterated: it has not done its work."""
+        step, mend = call.step, _MAKE_ASYNC if is_awaitable(value) else _DO_NOT_YIELD
+        discard(value)
+        unrun = SagaDefinitionError(f"{call.phase} of step {step.name!r} returned {what}, {mend}")
+        if call.phase is not EXECUTE:
+            self.raised(call, view, unrun, elapsed, at)
+            return
+        if not self.plain:
+            self.views.keep(step, view)
+        self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, unrun, encoded=self._changes(view)))
 
     def _take_result(
         self, call: Call, view: Context, value: Any, given_up: bool, elapsed: float, at: float
@@ -170,14 +184,18 @@ class Outcomes:
     def _verified(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
         """Take what a verification said."""
         step, machine = call.step, self.machine
-        if isinstance(value, Done):
+        if issubclass(type(value), Done) and unrun(value.result) is not None:
+            discard(value.result)
+            wrong = f"verify of step {step.name!r} returned Done of {unrun(value.result)}; return Done of the result itself"
+            self.raised(call, view, SagaDefinitionError(wrong), elapsed, at)
+        elif issubclass(type(value), Done):
             given_up = not self.plain and machine.state.goes_on_without(step)
             if given_up:
                 self.views.keep(step, view)
             taken = self._take_result(call, view, value.result, given_up, elapsed, at)
             if taken is not None:
                 machine.send(StepVerified(step.name, call.attempt, at, elapsed, True, *taken))
-        elif isinstance(value, NotDone) or value is NotDone:
+        elif issubclass(type(value), NotDone) or value is NotDone:
             machine.send(StepVerified(step.name, call.attempt, at, elapsed, False, encoded=self._changes(view)))
         elif value is None:
             self.raised(call, view, OutcomeUnknownError(f"verify of step {step.name!r} does not know"), elapsed, at)
@@ -188,10 +206,13 @@ class Outcomes:
     def raised(self, call: Call, view: Context, error: BaseException, elapsed: float, at: float) -> None:
         """Take that a call raised."""
         step, machine = call.step, self.machine
-        trace = error.__traceback__
+        trace = whole = traceback_of(error)
         while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == HERE:
-            trace = error.__traceback__ = trace.tb_next  # nobody wants to read about the lines that make the call
-        interrupt = not isinstance(error, Exception)
+            trace = trace.tb_next  # nobody wants to read about the lines that make the call
+        if trace is not None and trace is not whole:
+            set_traceback(error, trace)
+        del trace, whole
+        interrupt = not is_exception(error)
         if interrupt:
             if self.interrupt is None:
                 self.interrupt = error
@@ -212,7 +233,7 @@ class Outcomes:
         handler = self.definition.on_compensation_failure
         if handler is not None and step.index in machine.state.compensations_failed:
             try:
-                handler(view, step.name, error)
+                answer(handler(view, step.name, error), "it", "give a plain function")
             except Exception:
                 LOG.exception("the handler of failed compensations raised at step %r", step.name)
 
@@ -276,9 +297,9 @@ def _leaves_doubt(step: PlannedStep, error: Any) -> bool:
 
 def struck_here(error: BaseException) -> bool:
     """Whether an interrupt struck in this package's own lines, not in the user's."""
-    trace = error.__traceback__
+    trace = traceback_of(error)
     while trace is not None:
-        if not trace.tb_frame.f_globals.get("__name__", "").startswith("saga."):
+        if not str(trace.tb_frame.f_globals.get("__name__")).startswith("saga."):
             return False
         trace = trace.tb_next
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from saga.drivers.base import Driver
+from saga.errors import add_note
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
@@ -39,7 +40,7 @@ def result_of(execution: Driver) -> SagaResult:
             raise execution.unstored
         result = SagaResult(execution.machine.plan, execution.machine.log, execution.context)
         if execution.interrupt is not None and execution.interrupt is not raised:
-            execution.interrupt.add_note(result.summary())
+            add_note(execution.interrupt, result.summary())
             raise execution.interrupt
         return result
 
@@ -50,7 +51,7 @@ def raised_or(execution: Driver) -> SagaResult:
     """Return the result of an execution that has run, or raise the interrupt that struck it, with the summary as a note."""
     result = result_of(execution)
     if execution.interrupt is not None:
-        execution.interrupt.add_note(result.summary())
+        add_note(execution.interrupt, result.summary())
         raise execution.interrupt
     return result
 

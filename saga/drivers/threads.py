@@ -111,6 +111,7 @@ class Execution(Driver):
 
     def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
+        self._binding.user = threading.get_ident()
         try:
             going = self._turn(one=True)
             if self._heard and not self._publish():  # before anybody hears of it

@@ -13,7 +13,7 @@ from saga.durable.codec import Codec
 from saga.durable.entries import Errors, read_message, write_entries
 from saga.durable.leases import Keeper, keeper_of
 from saga.durable.values import encode_changes, encode_result
-from saga.errors import StorageError, UnreadMessagesError
+from saga.errors import StorageError, UnreadMessagesError, is_exception
 from saga.machine import Machine
 from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution
 
@@ -85,7 +85,7 @@ class Journal:
 
     def has_begun(self, machine: Machine, error: BaseException) -> bool:
         """Whether the execution is stored although ``error`` came out of :meth:`create`, or out of what followed it."""
-        if self.written or isinstance(error, Exception):
+        if self.written or is_exception(error):
             return self.written > 0
         with suppress(Exception):  # of a store with a fault; an execution that is there then has nobody, and its lease runs out
             mine = self._entries(machine.events)

@@ -7,6 +7,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import Any, Protocol, Unpack
 
+from saga.awaitables import refuse_unrun
 from saga.composing import operators
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name
@@ -81,6 +82,7 @@ def fallback(
                 f"fallback(): breaker is {breaker!r}, which has no calling(); give a pybreaker.CircuitBreaker, or an object "
                 "whose calling() returns a context manager for the call"
             )
+        refuse_unrun(breaker.calling, f"fallback(): calling() of breaker {breaker!r}", "let it return a context manager")
         first = _changed(first, policies={**first.policies, "breaker": breaker})
     return Fallback(first, as_flow(alternative, "fallback(): alternative"), kinds)
 

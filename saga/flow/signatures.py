@@ -12,9 +12,10 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType, NoneType, UnionType
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin
 
+from saga.awaitables import is_coroutine_function, is_generator_function
 from saga.context import Context
 
-__all__ = ["CONTEXT", "NOTHING", "RESULT", "Facts", "facts_of", "is_coroutine_function"]
+__all__ = ["CONTEXT", "NOTHING", "RESULT", "Facts", "facts_of"]
 
 CONTEXT: Final = "context"
 RESULT: Final = "result"
@@ -42,15 +43,6 @@ class Facts(NamedTuple):
 
 
 _Parameter = inspect.Parameter | None
-
-
-def is_coroutine_function(call: Any) -> bool:
-    """Return whether calling it gives a coroutine."""
-    if type(call) is FunctionType:
-        return bool(call.__code__.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(call)
-    while isinstance(call, partial):
-        call = call.func
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
 
 
 # In a block the same functions are made steps of again and again, and signatures take long to look at: what is known is kept by
@@ -86,7 +78,7 @@ def facts_of(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool) ->
 
 def _worked_out(function: Any, args: int, kwargs: tuple[str, ...], undoes: bool) -> Facts:
     asynchronous = is_coroutine_function(function)
-    yields = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+    yields = is_generator_function(function)
     try:
         signature = _signature(function)
     except (TypeError, ValueError):  # some built-ins tell no signature: they get the given arguments alone

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
 from typing import Any, Protocol
 
+from saga.awaitables import answer, is_coroutine_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow.functions import FunctionTask
-from saga.flow.signatures import is_coroutine_function
 from saga.task import Task
 
 __all__ = ["Breaker", "Resolver", "WrappedTask", "are_async", "compensates", "guarded", "resolved", "verifies"]
@@ -80,23 +80,32 @@ def _has(task: Task[Any] | type[Task[Any]], method: str) -> bool:
 def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
     """Return a task whose execute is called through the breaker."""
 
+    def calling() -> AbstractContextManager[Any]:
+        manager = breaker.calling()
+        if not isinstance(manager, AbstractContextManager):
+            answer(manager, f"{breaker!r}.calling()", "let it return a context manager")
+            raise SagaDefinitionError(f"{breaker!r}.calling() returned {manager!r}; let it return a context manager")
+        return manager
+
     # A breaker may raise an error of its own in place of the task's, when it opens: the task's says more.
     def execute(context: Any) -> Any:
         failure: list[BaseException] = []
         try:
-            with breaker.calling():
+            with calling():
                 try:
-                    return task.execute(context)
+                    value = task.execute(context)
                 except BaseException as error:
                     failure.append(error)
                     raise
         except Exception as error:
             raise _error_of(failure, error, task) from _cause_of(failure, error)
+        # The breaker is not around what is awaited later, so it would never see a failure.
+        return answer(value, f"execute of {task!r}, behind a circuit breaker,", "make it an `async def` which awaits it")
 
     async def aexecute(context: Any) -> Any:
         failure: list[BaseException] = []
         try:
-            with breaker.calling():
+            with calling():
                 try:
                     return await task.execute(context)
                 except BaseException as error:
@@ -115,11 +124,15 @@ def guarded(task: Task[Any], breaker: Breaker) -> WrappedTask:
 
 
 def _error_of(failure: list[BaseException], error: Exception, task: Task[Any]) -> BaseException:
-    return failure[0] if failure else CircuitOpenError(f"{task!r} was not called: {error}")
+    if failure or isinstance(error, SagaDefinitionError):
+        return failure[0] if failure else error
+    return CircuitOpenError(f"{task!r} was not called: {error}")
 
 
 def _cause_of(failure: list[BaseException], error: Exception) -> BaseException | None:
-    return failure[0].__cause__ if failure else error
+    if failure or isinstance(error, SagaDefinitionError):
+        return failure[0].__cause__ if failure else None
+    return error
 
 
 def _awaiting(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -138,12 +151,18 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
         context.__binding__.take_made(made)
         return getattr(made, method)
 
+    def make() -> Any:
+        return answer(resolver(kind), f"the resolver, asked for {kind.__name__},", "let it return an async context manager")
+
     def call(method: str, context: Any) -> Any:
         with ExitStack() as scope:
-            made = resolver(kind)
+            made = make()
             if isinstance(made, AbstractContextManager):
-                made = scope.enter_context(made)
-            elif isinstance(made, AbstractAsyncContextManager):
+                # Its scope is closed when the method returns, so nothing may be left to be awaited then.
+                method_in_scope = method_of(scope.enter_context(made), method, context)
+                where = f"{method} of {kind.__name__}, which the resolver makes in a scope,"
+                return answer(method_in_scope(context), where, "make it an `async def` which awaits it")
+            if isinstance(made, AbstractAsyncContextManager):
                 raise SagaDefinitionError(
                     f"the resolver gives an async context manager for {kind.__name__}, whose {method} is a plain function; "
                     f"give a plain context manager, or make {method} an async def"
@@ -152,7 +171,7 @@ def resolved(kind: type[Task[Any]], resolver: Resolver) -> WrappedTask:
 
     async def acall(method: str, context: Any) -> Any:
         async with AsyncExitStack() as scope:
-            made = resolver(kind)
+            made = make()
             if isinstance(made, AbstractAsyncContextManager):
                 made = await scope.enter_async_context(made)
             elif isinstance(made, AbstractContextManager):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from dataclasses import dataclass
 from typing import Any
 
+from saga.awaitables import is_generator_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.functions import function_name
@@ -277,9 +277,9 @@ def _refuse_unrunnable(task: Task[Any]) -> None:
     if isinstance(task, FunctionTask):
         for function in (task.action, task.compensation, task.verification):
             if function is not None and function.facts.yields:
-                raise SagaDefinitionError(f"{function.function.__qualname__} yields; a task returns its result")
+                raise SagaDefinitionError(f"{function_name(function.function)} yields; a task returns its result")
         return
     check_task(task.kind if isinstance(task, WrappedTask) else task)
     for call in (task.execute, task.compensate, task.verify):
-        if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
-            raise SagaDefinitionError(f"{call.__qualname__} yields; a task returns its result")
+        if is_generator_function(call):
+            raise SagaDefinitionError(f"{function_name(call)} yields; a task returns its result")

@@ -34,6 +34,7 @@ from saga.machine.log import Log
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.machine.state import State
 from saga.machine.undo import next_to_compensate, reason_to_ask
+from saga.plain import repr_of
 
 __all__ = ["Machine"]
 
@@ -155,14 +156,14 @@ class Machine:
         """
         if self.state.status is RUNNING:
             if self.state.past_pivot:
-                self.halt = self.halt or error
+                self.halt = error if self.halt is None else self.halt
                 return
             self.turn_back(step, error, at)
         self.progress(at)
 
     def stop(self, at: float) -> None:
         """End a halted execution that nobody can take up."""
-        self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {self.halt!r}", at))
+        self.record(SagaStuck(f"past its pivot the saga only goes forward, and it was stopped: {repr_of(self.halt)}", at))
 
     def reopen(self) -> None:
         """Take back the end that was recorded last, and is not stored: something came before it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from saga.errors import CrashError, is_a
+from saga.errors import CrashError, add_note, is_a, is_exception
 from saga.events import (
     RUNNING,
     CompensationFailed,
@@ -22,6 +22,7 @@ from saga.events import (
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY, Call, Wait
 from saga.machine.plan import ONCE, PlannedStep
 from saga.machine.waits import left_of
+from saga.plain import repr_of
 from saga.policy import ExponentialBackoff, InDoubt, Retry, Skip
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries 
 
 def step_failed(machine: Machine, event: StepFailed) -> None:
     step, state = machine.plan.by_name[event.step], machine.state
-    if event.in_doubt and not isinstance(event.error, Exception) and state.status is RUNNING:
+    if event.in_doubt and not is_exception(event.error) and state.status is RUNNING:
         machine.give_up(event.error, event.at, step.name)
     else:
         decide(machine, step, event, event.at)
@@ -161,7 +162,7 @@ def step_verified(machine: Machine, event: StepVerified) -> None:
 
 def verification_failed(machine: Machine, event: VerificationFailed) -> None:
     step = machine.plan.by_name[event.step]
-    if not isinstance(event.error, Exception):
+    if not is_exception(event.error):
         machine.give_up(event.error, event.at, step.name)
     elif step.verification_retry.allows(event.attempt, event.error):
         retry(machine, step, event.attempt, event.error, event.at, VERIFY)
@@ -182,7 +183,7 @@ def retry(machine: Machine, step: PlannedStep, attempt: int, error: BaseExceptio
     try:
         delay = policy.delay(attempt, fraction)
     except Exception as wrong:  # the user's own backoff
-        wrong.add_note(f"raised by the backoff of step {step.name!r}, after: {error!r}")
+        add_note(wrong, f"raised by the backoff of step {step.name!r}, after: {repr_of(error)}")
         if phase == COMPENSATE:
             machine.progress(at)
         elif phase == VERIFY:
@@ -273,7 +274,7 @@ def compensation_failed(machine: Machine, event: CompensationFailed) -> None:
     step, state = machine.plan.by_name[event.step], machine.state
     if step.compensation_retry.allows(event.attempt, event.error):
         retry(machine, step, event.attempt, event.error, event.at, COMPENSATE)
-    elif not isinstance(event.error, Exception):  # which ends the way forward
+    elif not is_exception(event.error):  # which ends the way forward
         machine.give_up(event.error, event.at, step.name)
     elif step.index in state.falling_back:
         fall_back(machine, step, event.at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.errors import RecordedError, SagaExecutionException
 from saga.events import CompensationFailed, Effect, Status, StepFailed, StepStatus, StepTimedOut, VerificationFailed
@@ -37,9 +37,9 @@ _WORDS: Final = {
 # -- errors in a line -------------------------------------------------------------------------------------------------
 
 
-def error_line(error: BaseException) -> str:
+def error_line(error: Any) -> str:
     """Return an exception's class and the first line of its text. Of a saga's failure, what that says in a line."""
-    if isinstance(error, RecordedError):
+    if issubclass(type(error), RecordedError):
         name, text = error.type_name.rpartition(":")[2], text_of(error.text)
     else:
         name = names_of(type(error))[1]
@@ -50,8 +50,8 @@ def error_line(error: BaseException) -> str:
     return f"{name}: {first}" if first else name
 
 
-def _result_within(error: BaseException | None) -> SagaResult | None:
-    return error.result if isinstance(error, SagaExecutionException) else None
+def _result_within(error: Any) -> SagaResult | None:
+    return error.result if issubclass(type(error), SagaExecutionException) else None
 
 
 def _first_error(result: SagaResult) -> str | None:
@@ -254,12 +254,15 @@ def _story(error: BaseException, told: dict[int, BaseException]) -> list[str]:
 
 def _cause_of(error: BaseException) -> tuple[BaseException | None, str]:
     """Return what an exception is told after, and Python's own words for that."""
-    if recalled(error) or isinstance(error, BaseExceptionGroup):  # told with them
-        return None, ""
-    if error.__cause__ is not None:
-        return error.__cause__, "The above exception was the direct cause of the following exception:"
-    if error.__context__ is not None and not error.__suppress_context__:
-        return error.__context__, "During handling of the above exception, another exception occurred:"
+    try:
+        if recalled(error) or isinstance(error, BaseExceptionGroup):  # told with them
+            return None, ""
+        if error.__cause__ is not None:
+            return error.__cause__, "The above exception was the direct cause of the following exception:"
+        if error.__context__ is not None and not error.__suppress_context__:
+            return error.__context__, "During handling of the above exception, another exception occurred:"
+    except Exception:  # it does not tell
+        pass
     return None, ""
 
 

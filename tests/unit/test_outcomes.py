@@ -59,15 +59,16 @@ def test_a_context_that_a_step_returned_is_taken_over() -> None:
 async def coroutine() -> None: ...
 
 
-def test_a_coroutine_that_nobody_awaits_is_closed_and_undone() -> None:
+def test_a_coroutine_that_nobody_awaits_is_closed_and_not_done() -> None:
     never = coroutine()
     engine = Engine(step(lambda: never, lambda: None, name="a"))
     engine.call()
     failed = engine.machine.events[2]
     assert isinstance(failed, e.StepFailed)
-    assert (failed.executed, failed.in_doubt) == (True, False)
+    assert (failed.executed, failed.in_doubt) == (False, False)
     assert str(failed.error) == (
-        "step 'a' returned a coroutine, which nobody awaits: make the function that calls it an `async def` which awaits it"
+        "execute of step 'a' returned a coroutine, which nobody awaits: execute the saga with aexecute(), a block as "
+        "`async with`, or make the function that calls it an `async def` which awaits it"
     )
     assert inspect.getcoroutinestate(never) == inspect.CORO_CLOSED
     engine.run()

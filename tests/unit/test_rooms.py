@@ -18,7 +18,9 @@ CONTRIBUTING: Final = Path(__file__).parents[2] / "docs" / "contributing.rst"
 
 
 _INSIDE: Final = {
+    "awaitables",
     "composing",
+    "in_use",
     "content",
     "errors",
     "plain",
@@ -44,31 +46,35 @@ ROOMS: Final[dict[str, set[str]]] = {
     "composing": set(),
     "names": {"errors"},
     "events": set(),
-    "policy": {"composing", "errors"},
+    "awaitables": {"errors"},
+    "policy": {"awaitables", "composing", "errors"},
     "lost_answers": set(),
     "task": {"composing", "policy"},
     "content": set(),
     "context": {"content", "errors", "task"},
+    "in_use": {"context", "errors"},
     # what decides: no driver, journal, store or clock
-    "flow": {"composing", "context", "errors", "names", "policy", "task"},
-    "machine": {"errors", "events", "flow", "lost_answers", "names", "policy", "task"},
+    "flow": {"awaitables", "composing", "context", "errors", "names", "policy", "task"},
+    "machine": {"awaitables", "errors", "events", "flow", "lost_answers", "names", "plain", "policy", "task"},
     # what is told
     "plain": set(),
-    "own_log": {"plain"},
+    "own_log": {"errors", "plain"},
     "recorded": {"errors", "plain"},
     "result": {"content", "context", "errors", "events", "machine", "plain", "policy", "recorded", "task"},
-    "definition": {"context", "errors", "events", "machine", "names", "policy"},
+    "definition": {"awaitables", "context", "errors", "events", "in_use", "machine", "names", "policy"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE | {"clocks", "own_log"},
     "storage": {"clocks", "errors", "names"},
     "durable": _INSIDE | {"clocks", "own_log", "drivers", "storage"},
     "diagram": _INSIDE,
     "shown_keys": {"errors", "names", "plain"},
-    "logging": {"errors", "events", "plain", "shown_keys"},
+    "logging": {"awaitables", "errors", "events", "plain", "shown_keys"},
     # the doors
     "declared": _INSIDE | {"storage"},
-    "saga": _INSIDE | {"declared", "drivers", "durable", "storage", "diagram"},
-    "transaction": _INSIDE | {"drivers", "durable", "storage", "saga"},
+    "beginning": _INSIDE | {"drivers", "durable"},
+    "saga": _INSIDE | {"beginning", "declared", "drivers", "durable", "storage", "diagram"},
+    "turn": {"errors"},
+    "transaction": _INSIDE | {"drivers", "durable", "storage", "saga", "turn"},
     "recovery": _INSIDE | {"own_log", "drivers", "durable", "storage", "transaction"},
     "operations": _INSIDE | {"durable", "storage"},
     "__init__": _INSIDE | {"saga", "transaction"},
@@ -77,7 +83,7 @@ ROOMS: Final[dict[str, set[str]]] = {
 PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
-CLOCKS: Final = {"clocks", "drivers", "durable", "storage", "transaction", "operations"}
+CLOCKS: Final = {"clocks", "drivers", "durable", "storage", "transaction", "turn", "operations"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.

@@ -22,11 +22,11 @@ def encode_error(error: BaseException) -> dict[str, Any]:
         last), ``notes`` (a list of texts); and where it can be made again of plain values, its ``args`` (``None`` for the text
         alone) and its ``attributes`` (pairs of a name and a value).
     """
-    if isinstance(error, RecordedError):  # recorded again: still the first one's story
-        kind, text = error.type_name, error.text
+    known: Any = error if issubclass(type(error), RecordedError) else None
+    if known is not None:  # recorded again: still the first one's story
+        kind, text, trace = known.type_name, known.text, known.traceback_text
     else:
-        kind, text = stored_name(type(error)), text_of(error)
-    trace = error.traceback_text if isinstance(error, RecordedError) else tracebacks(error)
+        kind, text, trace = stored_name(type(error)), text_of(error), tracebacks(error)
     if len(trace) > TEXT_CHARACTERS:
         trace = f"[...]\n{trace[-TEXT_CHARACTERS:]}"
     try:

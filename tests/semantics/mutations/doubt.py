@@ -66,7 +66,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "an interrupt of a skipped step's undo is passed over",
-        "    elif not isinstance(event.error, Exception):  # which ends",
+        "    elif not is_exception(event.error):  # which ends",
         "    elif False:  # which ends",
         SEMANTICS + "doubt -k an_interrupt_of_the_undo",
     ),

@@ -27,8 +27,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an `around` that swallows an exception makes a success of it in an event loop",
-        "            value = await method(view)\n" + LEFT,
-        "            value = await method(view)\n" + SWALLOWED,
+        "            value = await awaited(await method(view))\n" + LEFT,
+        "            value = await awaited(await method(view))\n" + SWALLOWED,
         DRIVERS + "around -k swallows",
     ),
     Mutant(
@@ -45,15 +45,45 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a series goes on after a coroutine that nobody awaits",
-        ANOTHER + IN_A_SERIES + "(type(value) is kind or type(value) is CoroutineType)",
+        ANOTHER + IN_A_SERIES + "(type(value) is kind or id(type(value)) not in FINISHED)",
         ANOTHER + IN_A_SERIES + "type(value) is kind",
         FRONT_DOORS + "not_awaited",
     ),
     Mutant(
         "a series goes on after a context that a task returned",
-        ANOTHER + IN_A_SERIES + "(type(value) is kind or type(value) is CoroutineType)",
-        ANOTHER + IN_A_SERIES + "type(value) is CoroutineType",
+        ANOTHER + IN_A_SERIES + "(type(value) is kind or id(type(value)) not in FINISHED)",
+        ANOTHER + IN_A_SERIES + "(type(value) is not kind and id(type(value)) not in FINISHED)",
         FRONT_DOORS + "declared -k context",
+    ),
+    Mutant(
+        "what a plain function returned to be awaited is taken for its result",
+        "outcome[1] and is_awaitable(outcome[2])",
+        "False",
+        FRONT_DOORS + "not_awaited -k event_loop",
+    ),
+    Mutant(
+        "a coroutine that nobody awaits is a result",
+        "        if what is not None and not (self.awaits and is_awaitable(value)):",
+        "        if what is not None and not is_awaitable(value):",
+        FRONT_DOORS + "not_awaited -k nobody",
+    ),
+    Mutant(
+        "a generator is a result",
+        '        return "a generator"\n',
+        "        return None\n",
+        FRONT_DOORS + "not_awaited -k nobody",
+    ),
+    Mutant(
+        "what is not awaited is not closed",
+        "        if _is_a(type(value), Coroutine) or _is_a(type(value), Generator):\n            value.close()",
+        "        if _is_a(type(value), Generator):\n            value.close()",
+        FRONT_DOORS + "not_awaited -k nobody",
+    ),
+    Mutant(
+        "what was not awaited may have done its work",
+        "        self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, unrun, encoded=",
+        "        self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, unrun, True, encoded=",
+        FRONT_DOORS + "not_awaited -k nobody",
     ),
     Mutant(
         "a call that raised is noted as one that returned",
@@ -70,7 +100,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a block that an interrupt leaves goes on with the state it struck",
-        "        if isinstance(error, Exception):\n            self.machine.give_up(error, self.now())\n        else:",
+        "        if is_exception(error):\n            self.machine.give_up(error, self.now())\n        else:",
         "        self.machine.give_up(error, self.now())\n        if False:",
         DRIVERS + "series",
     ),
@@ -83,8 +113,8 @@ OF_DRIVERS = [
     # -- interrupts ---------------------------------------------------------------------------------------------------
     Mutant(
         "swallow an interrupt",
-        "    if execution.interrupt is not None:\n        execution.interrupt.add_note(result.summary())",
-        "    if False:\n        execution.interrupt.add_note(result.summary())",
+        "    if execution.interrupt is not None:\n        add_note(execution.interrupt, result.summary())",
+        "    if False:\n        add_note(execution.interrupt, result.summary())",
         SEMANTICS + "interrupts",
     ),
     Mutant(
@@ -101,8 +131,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupt in a compensation stops an execution that nobody can take up",
-        "    if driver.journal is None or isinstance(error, Exception):\n",
-        "    if isinstance(error, Exception):\n",
+        "    if driver.journal is None or is_exception(error):\n",
+        "    if is_exception(error):\n",
         UNDO + " -k without_a_store",
     ),
     Mutant(
@@ -153,10 +183,84 @@ OF_DRIVERS = [
         " and not execution.abandoned:",
         UNDO + " -k in_a_block",
     ),
+    # -- one context, one execution; what nobody awaits -----------------------------------------------------------------
+    Mutant(
+        "a context in use is taken",
+        "        if holder is not None and not _is_inside(holder):",
+        "        if False:",
+        SEMANTICS + "one_context_one_execution",
+    ),
+    Mutant(
+        "a task that a call began is a stranger to its context",
+        "holder.user == threading.get_ident() or holder in INSIDE.get()",
+        "holder.user == threading.get_ident()",
+        SEMANTICS + "one_context_one_execution -k tasks_begun",
+    ),
+    Mutant(
+        "a context is kept when its execution has ended",
+        "    binding.user = None\n    if binding.within",
+        "    if binding.within",
+        SEMANTICS + "one_context_one_execution",
+    ),
+    Mutant(
+        "a task does not get its context back from the saga that it executed",
+        "    if binding.within is not None and context.__binding__ is binding:",
+        "    if False:",
+        SEMANTICS + "one_context_one_execution -k tasks_begun",
+    ),
+    Mutant(
+        "two steps of a block run at once",
+        "        if self.user is not None:  # no other thread",
+        "        if False:  # no other thread",
+        SEMANTICS + "one_context_one_execution -k beside_another",
+    ),
+    Mutant(
+        "a block ends well though nobody has awaited its step",
+        "        if awaited and not left:\n",
+        "        if True:\n",
+        SEMANTICS + "one_context_one_execution -k nobody_awaits",
+    ),
+    Mutant(
+        "a block ends while another thread executes its step",
+        "        while self.user not in (None, threading.get_ident()):\n",
+        "        while False:\n",
+        SEMANTICS + "one_context_one_execution -k in_a_thread",
+    ),
+    Mutant(
+        "an async function that nobody awaits is taken",
+        "    if is_coroutine_function(call):\n        raise SagaDefinitionError(f",
+        "    if False:\n        raise SagaDefinitionError(f",
+        FRONT_DOORS + "async_where_nobody_awaits",
+    ),
+    Mutant(
+        "what an observer left to be awaited is forgotten",
+        "                    if left is not None:\n",
+        "                    if False:\n",
+        FRONT_DOORS + "async_where_nobody_awaits -k observer",
+    ),
+    # -- odd exceptions -------------------------------------------------------------------------------------------------
+    Mutant(
+        "an exception says itself what it is",
+        "    return issubclass(type(error), Exception)\n",
+        "    return isinstance(error, Exception) and not issubclass(error.__class__, KeyboardInterrupt)\n",
+        SEMANTICS + "odd_exceptions -k like_any_other and class",
+    ),
+    Mutant(
+        "an exception's traceback is set where its class may refuse",
+        "    _TRACEBACK.__set__(error, trace)\n",
+        "    error.__traceback__ = trace\n",
+        SEMANTICS + "odd_exceptions -k like_any_other and frozen",
+    ),
+    Mutant(
+        "a record is lost with a traceback that cannot be formatted",
+        "        traceback.TracebackException(type(error), error, trace, limit=0)\n",
+        "        pass\n",
+        SEMANTICS + "odd_exceptions -k like_any_other and notes",
+    ),
     # -- what only goes round -----------------------------------------------------------------------------------------
     Mutant(
         "a fault that does not let up strikes for ever",
-        "    if strikes < (2 if isinstance(error, Exception) else MOST_STRIKES):\n",
+        "    if strikes < (2 if is_exception(error) else MOST_STRIKES):\n",
         "    if True:\n",
         DRIVERS + "in_vain -k does_not_let_up",
     ),
@@ -192,8 +296,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an interrupt as a block's undo comes to run leaves that",
-        "        except BaseException as struck:\n            execution.leave(struck)\n        self._exit(",
-        "        except ZeroDivisionError as struck:\n            execution.leave(struck)\n        self._exit(",
+        "        except BaseException as struck:\n            execution.leave(struck)\n        finally:\n",
+        "        except ZeroDivisionError as struck:\n            execution.leave(struck)\n        finally:\n",
         SEMANTICS + "interrupts_at_every_line -k wherever_interrupts_strike",
     ),
     # -- forks --------------------------------------------------------------------------------------------------------
@@ -230,7 +334,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a call that raises of its cancellation is attempted again",
-        " and (made[1] or isinstance(made[2], Exception)):",
+        " and (made[1] or is_exception(made[2])):",
         " and made[1]:",
         DRIVERS + "swallowed -k what_it_fails_with",
     ),
@@ -429,8 +533,9 @@ OF_DRIVERS = [
     # -- definitions and doors ----------------------------------------------------------------------------------------
     Mutant(
         "state on the saga",
-        "        if store is None:\n            return Execution(",
-        "        self.context = context\n        if store is None:\n            return Execution(",
+        "        return begin(definition, *inputs(definition, context, ",
+        "        self.context = context = getattr(self, 'context', context)\n"
+        "        return begin(definition, *inputs(definition, context, ",
         SEMANTICS + "one_saga_many_executions",
     ),
     Mutant(
