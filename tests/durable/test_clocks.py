@@ -247,7 +247,7 @@ def test_moments_of_another_time_are_stored(another_time):
 
 def test_patience_ends_in_another_time(another_time):
     with another_time():
-        patience = Patience(0.05)
+        patience = Patience(0.6)
         for _ in range(20):
             if patience.ends():
                 return
