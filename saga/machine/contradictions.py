@@ -117,7 +117,9 @@ def _merged(state: State, begun: set[str], event: GroupMerged) -> str | None:
 def _compensates(state: State, begun: set[str], event: CompensationStarted) -> str | None:
     index = state.plan.by_name[event.step].index
     if event.attempt == 1:
-        return None if index in state.to_compensate else f"step {event.step!r} was not to be compensated"
+        # That a block's step was to be skipped past the pivot, and undone before, is not stored with it.
+        allowed = index in state.to_compensate or (state.plan.open and state.past_pivot and event.step in begun)
+        return None if allowed else f"step {event.step!r} was not to be compensated"
     if index not in state.to_compensate and index not in state.compensating:
         return f"step {event.step!r} was not to be compensated"
     if event.attempt != state.compensation_attempts.get(index, 1) + 1:

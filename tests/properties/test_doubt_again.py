@@ -38,6 +38,15 @@ CASES: dict[str, tuple[Case, Status, dict[str, Effect]]] = {
         STUCK,
         {"p": STANDS, "a": UNKNOWN},
     ),
+    "a block's step that is undone past the pivot before it is skipped is read again": (
+        case(
+            PIVOT,
+            leaf("a", "hang done", on_error=Skip, timeout=0.002, colours=(True, False, False)),
+            front="ablock",
+        ),
+        COMPLETED,
+        {"p": STANDS, "a": UNDONE},
+    ),
     "nor what was interrupted there, when a person has acted": (
         case(PIVOT, leaf("a", "interrupt"), front="block", people=(("compensate", 0),)),
         STUCK,
