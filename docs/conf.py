@@ -1,7 +1,5 @@
 """Sphinx configuration of the saga documentation."""
 
-import re
-
 from sphinx.pycode import ModuleAnalyzer
 
 import saga
@@ -52,25 +50,8 @@ def refer_to_public_name(app, env, node, shown):
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, shown)
 
 
-FIELD = re.compile(r"[;.]? (?=:(?:param|ivar|raises)\b[^:]*: )")
-
-
-def one_field_a_line(app, what, name, obj, options, lines):
-    """Give each field its line: in the code, short ones share one."""
-    found, indent = [], None  # of the field that a line belongs to
-    for line in lines:
-        if line.lstrip().startswith((":param", ":ivar", ":raises")):
-            indent = line[: len(line) - len(line.lstrip())]
-        elif indent is not None and not line.startswith(f"{indent} "):
-            indent = None
-        first, *more = FIELD.split(line) if indent is not None else [line]
-        found += [first, *(indent + one for one in more)]
-    lines[:] = found
-
-
 def setup(app):
     app.connect("missing-reference", refer_to_public_name)
-    app.connect("autodoc-process-docstring", one_field_a_line)
     # A type checker is told in several signatures what a reader is told in one.
     executing = ModuleAnalyzer.for_module("saga.saga")
     executing.analyze()

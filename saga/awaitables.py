@@ -68,7 +68,8 @@ def _called(call: Any) -> tuple[Any, ...]:
 def refuse_unrun(call: Any, where: str, write: str) -> None:
     """Refuse a function that nobody awaits or iterates, so that it would never run; ``None`` is none.
 
-    :param where: what it was given as; :param write: what to write instead.
+    :param where: what it was given as.
+    :param write: what to write instead.
     :raises SagaDefinitionError: with both in the text.
     """
     if call is None:
@@ -131,7 +132,8 @@ def discard(value: Any) -> None:
 def answer(value: Any, where: str, write: str = "make it a plain function that does the work") -> Any:
     """Return what a function has returned that must have done its work by then.
 
-    :param where: what the function was given as; :param write: what to write instead.
+    :param where: what the function was given as.
+    :param write: what to write instead.
     :raises SagaDefinitionError: that is still to be awaited or iterated.
     """
     what = None if value is None else unrun(value)

@@ -38,7 +38,8 @@ Copies = dict[int, tuple[Any, Any, list[Any]]]
 class _Shape:
     """How the values of one type are taken apart and put together.
 
-    :ivar parts: what is inside; :ivar content: all that makes out the value, in an order of its own.
+    :ivar parts: what is inside.
+    :ivar content: all that makes out the value, in an order of its own.
     :ivar copy: of a value that can change, another one with the same parts.
     :ivar fill: ``(value, like, parts)`` makes it what ``like`` is, with these parts; of one that cannot change, another.
     """

@@ -38,13 +38,17 @@ class Binding:
     """What an execution keeps of a view of its context, beside the user's keys.
 
     :ivar plan: the compiled flow, ``None`` outside an execution.
-    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
-    :ivar results: what the steps returned, by name; :ivar previous: the result of the step before.
-    :ivar call: the call that runs; :ivar deadline: seconds since the epoch when it is timed out, or ``None``.
+    :ivar saga: the saga's name.
+    :ivar saga_id: the execution's id.
+    :ivar results: what the steps returned, by name.
+    :ivar previous: the result of the step before.
+    :ivar call: the call that runs.
+    :ivar deadline: seconds since the epoch when it is timed out, or ``None``.
     :ivar cancelled: tells that nobody waits for the call any more.
     :ivar made: the tasks that a resolver made last, by their steps' names; all views of an execution share it.
     :ivar recorded: each key's value and text as they are in the journal; ``None`` where the execution has no store.
-    :ivar user: who runs the execution, as long as it is not over; :ivar within: the binding that it took the place of, where
+    :ivar user: who runs the execution, as long as it is not over.
+    :ivar within: the binding that it took the place of, where
         that one's execution is not over either: see :mod:`saga.in_use`.
     :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """

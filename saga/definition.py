@@ -47,7 +47,8 @@ NO_PLAN: Final = Plan("")
 class ExecutionInfo:
     """Which execution an event belongs to: given to observers with each event.
 
-    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
+    :ivar saga: the saga's name.
+    :ivar saga_id: the execution's id.
     :ivar context: the execution's context, for observers that show some of its keys.
     :ivar plan: the steps that are executed; a block's grow.
     """
@@ -79,7 +80,8 @@ class Around(Protocol):
 
         Whatever it does, the call is made, and its outcome is its own: what this raises is logged, once.
 
-        :param attempt: counts from 1; :param phase: ``"execute"``, ``"verify"`` or ``"compensate"``.
+        :param attempt: counts from 1.
+        :param phase: ``"execute"``, ``"verify"`` or ``"compensate"``.
         """
 
 
@@ -87,7 +89,8 @@ class Around(Protocol):
 class Definition:
     """All that an execution is run by.
 
-    :ivar name: the saga's name; :ivar version: see :class:`saga.Saga`.
+    :ivar name: the saga's name.
+    :ivar version: see :class:`saga.Saga`.
     :ivar plan: the compiled flow.
     :ivar timeout: seconds an execution may go forward.
     :ivar stop_on_compensation_failure: a compensation that failed for good leaves the others as they are.

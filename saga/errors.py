@@ -152,7 +152,9 @@ class RecordedError(SagaError):
 
     It can be where its class is imported here, and its ``args`` and attributes are plain values: text, numbers, ``None``.
 
-    :ivar type_name: its class, as "module:qualname"; :ivar text: its ``str()``; :ivar traceback_text: the formatted traceback.
+    :ivar type_name: its class, as "module:qualname".
+    :ivar text: its ``str()``.
+    :ivar traceback_text: the formatted traceback.
     """
 
     def __init__(self, type_name: str, text: str, traceback_text: str = "") -> None:

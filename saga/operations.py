@@ -114,7 +114,8 @@ class Operations:
         """Return a page of executions, newest first.
 
         :param status: one :class:`~saga.events.Status`, or several.
-        :param older_than: only those created at least so many seconds ago; :param newer_than: at most.
+        :param older_than: only those created at least so many seconds ago.
+        :param newer_than: at most.
         :param after: the ``next`` of the page before.
         :raises ValueError: there is no such status, the cursor is wrong, or a number is no finite one.
         """

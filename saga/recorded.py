@@ -123,7 +123,8 @@ def made_again(
 ) -> BaseException:
     """Return an exception of another process: of its class where that can be, else a :class:`~saga.errors.RecordedError`.
 
-    :param parts: its args, and what makes a dict of its attributes; :param cls: its class, where it is known already.
+    :param parts: its args, and what makes a dict of its attributes.
+    :param cls: its class, where it is known already.
     """
     error: BaseException | None = None
     if parts is not None:

@@ -91,7 +91,8 @@ class Recovery:
 
     :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
     :param sagas: the definitions to finish executions by; several versions of one saga may be among them.
-    :param transactions: the names of blocks to undo: see :func:`saga.transaction`; :param codec: theirs.
+    :param transactions: the names of blocks to undo: see :func:`saga.transaction`.
+    :param codec: theirs.
     :param max_attempts: recoveries of one execution, without a step's outcome between them, before a person must act. Those
         that the store's faults ended do not count.
     :param backoff: seconds to wait after a recovery that failed, or a :class:`~saga.Backoff`.

@@ -18,7 +18,8 @@ HIDDEN: Final = "***"
 class ShownKeys:
     """Keys to show, and those of them, or within their values, to hide.
 
-    :param show: keys of a context, or of the values in it: ``"order.id"``; :param mask: the same, of what is hidden.
+    :param show: keys of a context, or of the values in it: ``"order.id"``.
+    :param mask: the same, of what is hidden.
     :raises SagaDefinitionError: one hides nothing of what is shown.
     """
 

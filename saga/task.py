@@ -92,7 +92,8 @@ class Task(Composing, Generic[T_co]):
 class StepInfo:
     """What a running call may know about itself: ``context.step``.
 
-    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
+    :ivar saga: the saga's name.
+    :ivar saga_id: the execution's id.
     :ivar name: the step's name.
     :ivar attempt: 1 for the first attempt of this call.
     :ivar deadline: seconds since the epoch when the attempt is timed out, or ``None``.

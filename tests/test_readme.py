@@ -206,3 +206,10 @@ def test_the_reference_has_nothing_from_the_inside() -> None:
     for name in re.findall(r"^\.\. (?:py:)?(?:auto)\w+:: (saga\.\S+?)(?:\(\))?$", pages, re.MULTILINE):
         room = name if name in ROOMS else name.rpartition(".")[0]
         assert room in (*ROOMS, *ROOMS_OF_DOORS, "saga.result"), f"docs/api: {name} is not what users import"
+
+
+def test_each_field_of_a_docstring_has_a_line_of_its_own() -> None:
+    sources = (PROJECT / "saga").rglob("*.py")
+    lines = [line.strip() for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
+    shared = [line for line in lines if line.startswith(":") and re.search(r"[.;] :(?:param|ivar|raises)\b", line)]
+    assert not shared, "only the first of them is one in the reference"

@@ -23,7 +23,8 @@ class Diagram:
 
     Colours never stand alone: what they say is there in words and marks too.
 
-    :param definition: what to draw; :param result: how an execution of it went, where that is to be drawn.
+    :param definition: what to draw.
+    :param result: how an execution of it went, where that is to be drawn.
     :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
     """
 

@@ -23,9 +23,11 @@ __all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "durat
 class Box:
     """A step.
 
-    :ivar label: the last part of its name; :ivar record: what became of it, where an execution is drawn.
+    :ivar label: the last part of its name.
+    :ivar record: what became of it, where an execution is drawn.
     :ivar undoable: whether it is undone when a later step fails: it has a compensation, and no pivot precedes that.
-    :ivar undone: its place among those undone, from 1; :ivar fell_back: whether its fallback was chosen.
+    :ivar undone: its place among those undone, from 1.
+    :ivar fell_back: whether its fallback was chosen.
     """
 
     step: PlannedStep

@@ -42,8 +42,10 @@ def codec_of(definition: Definition) -> Codec:
 class Rebuilt:
     """What a journal leads to.
 
-    :ivar machine: with no commands; :ivar views: what its calls saw and changed.
-    :ivar written: how many entries there are; :ivar errors: those that they have.
+    :ivar machine: with no commands.
+    :ivar views: what its calls saw and changed.
+    :ivar written: how many entries there are.
+    :ivar errors: those that they have.
     """
 
     def __init__(self, machine: Machine, views: Views, written: int, errors: Errors) -> None:

@@ -42,8 +42,10 @@ class _Commit:
 class _Group:
     """Commits that are made together.
 
-    :ivar turn: taken by the thread that makes them: none is made twice. :ivar job: what the executor says of that thread.
-    :ivar done: they have their outcomes; :ivar error: that of a group of one.
+    :ivar turn: taken by the thread that makes them: none is made twice.
+    :ivar job: what the executor says of that thread.
+    :ivar done: they have their outcomes.
+    :ivar error: that of a group of one.
     :ivar timer: sets it aside when it takes long.
     """
 

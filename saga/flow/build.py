@@ -96,7 +96,9 @@ def timer(seconds: float, *, name: str | None = None) -> Pause:
 def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError = Compensate) -> Pause:
     """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`. It needs a store.
 
-    :param signal: its name; :param timeout: seconds to wait; :param on_error: what follows when it does not come in time.
+    :param signal: its name.
+    :param timeout: seconds to wait.
+    :param on_error: what follows when it does not come in time.
     """
     signal = checked_name(signal, "receive(): signal")
     check_policies("receive()", {"timeout": timeout, "on_error": on_error})

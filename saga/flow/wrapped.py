@@ -27,8 +27,10 @@ class Breaker(Protocol):
 class WrappedTask(Task[Any]):
     """A task whose calls are made through something else.
 
-    :ivar kind: the class of the task within; :ivar inner: the task within, where it exists before a call;
-    :ivar compensates: whether that has anything to call to undo it; :ivar verifies: ... to ask what came of it.
+    :ivar kind: the class of the task within.
+    :ivar inner: the task within, where it exists before a call;
+    :ivar compensates: whether that has anything to call to undo it.
+    :ivar verifies: ... to ask what came of it.
     """
 
     def __init__(self, kind: type[Task[Any]], inner: Task[Any] | None, compensates: bool, verifies: bool) -> None:

@@ -47,9 +47,11 @@ _STRANDED: Final = (
 class Machine:
     """One execution: what has happened, what that makes of it, and what to do next.
 
-    :ivar log: what has happened; :ivar state: what that makes of it, made when it is first asked for.
+    :ivar log: what has happened.
+    :ivar state: what that makes of it, made when it is first asked for.
     :ivar commands: what the driver must do, in order; it takes them out.
-    :ivar halt: what stopped the execution past its pivot; :ivar closed: nothing more is added to its open plan. These are
+    :ivar halt: what stopped the execution past its pivot.
+    :ivar closed: nothing more is added to its open plan. These are
         not folded: whoever takes the execution up goes on, or undoes a block that died.
     """
 

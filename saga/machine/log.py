@@ -57,8 +57,10 @@ _ENDS: dict[type, Status] = {SagaCompleted: COMPLETED, SagaCompensated: COMPENSA
 class Log:
     """An execution's events, in order.
 
-    :ivar entries: events, and notes at places; :ivar note: takes a note.
-    :ivar noted: there are notes, or will be; :ivar epoch: what their times are since, in seconds.
+    :ivar entries: events, and notes at places.
+    :ivar note: takes a note.
+    :ivar noted: there are notes, or will be.
+    :ivar epoch: what their times are since, in seconds.
     :ivar unfolded: where the entries begin that the state does not know yet; ``None`` where it knows all, or is not made.
     """
 

@@ -24,8 +24,10 @@ __all__ = ["ACTIONS", "Standing", "act", "check", "choices", "obey", "obey_cance
 class Standing:
     """Where an execution stands, as far as it matters for a person's actions. What is not known refuses nothing.
 
-    :ivar gave_up: whether the undo has begun; :ivar idle: whether there is nothing under way or left to undo.
-    :ivar asking: the steps in doubt that wait for a decision; :ivar failed: those whose compensation failed for good;
+    :ivar gave_up: whether the undo has begun.
+    :ivar idle: whether there is nothing under way or left to undo.
+    :ivar asking: the steps in doubt that wait for a decision.
+    :ivar failed: those whose compensation failed for good;
     :ivar undecided: both, in the order declared.
     """
 

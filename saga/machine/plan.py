@@ -30,17 +30,24 @@ ONCE: Final = Retry(max_attempts=1)
 class PlannedStep:
     """A step of a plan, with its policies worked out: what observers get, too. Nobody changes it.
 
-    :ivar index: its place among the steps declared; :ivar name: unique within the plan.
-    :ivar task: what is called, behind its resolver and its breaker; :ivar inner_task: the user's own, where there is one.
+    :ivar index: its place among the steps declared.
+    :ivar name: unique within the plan.
+    :ivar task: what is called, behind its resolver and its breaker.
+    :ivar inner_task: the user's own, where there is one.
     :ivar scope: the view of the context it works on.
-    :ivar retry: of ``execute``; :ivar compensation_retry: of ``compensate``; :ivar verification_retry: of ``verify``.
+    :ivar retry: of ``execute``.
+    :ivar compensation_retry: of ``compensate``.
+    :ivar verification_retry: of ``verify``.
     :ivar timeout: seconds, of an ``execute``.
-    :ivar on_error: what follows when it has failed for good; :ivar in_doubt: ... when its outcome is unknown.
+    :ivar on_error: what follows when it has failed for good.
+    :ivar in_doubt: ... when its outcome is unknown.
     :ivar unknown_on: says of an error of ``execute`` whether it leaves the outcome unknown.
-    :ivar compensates: whether there is anything to call to undo it; :ivar verifies: ... to learn what came of it.
+    :ivar compensates: whether there is anything to call to undo it.
+    :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
     :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``.
-    :ivar fallback: what starts instead when it has failed; :ivar fallback_on: ... with one of these.
+    :ivar fallback: what starts instead when it has failed.
+    :ivar fallback_on: ... with one of these.
     :ivar instead_of: the step whose fallback begins with this one.
     :ivar branches: the groups it is in, and which branch of each.
     """
@@ -119,7 +126,8 @@ class Plan:
     """A compiled flow.
 
     :ivar flow: what it was compiled from; ``None`` where it grows.
-    :ivar steps: every step, in the order declared; :ivar by_name: the same by name.
+    :ivar steps: every step, in the order declared.
+    :ivar by_name: the same by name.
     :ivar entry: the steps to start first.
     :ivar groups: every parallel group.
     :ivar parents: for each scope, the scope it was forked from (``None`` for the execution's own).

@@ -46,7 +46,8 @@ class StepRecord:
     """What became of a step.
 
     :ivar name: the step's name.
-    :ivar status: see :class:`~saga.events.StepStatus`; :ivar effect: see :class:`~saga.events.Effect`.
+    :ivar status: see :class:`~saga.events.StepStatus`.
+    :ivar effect: see :class:`~saga.events.Effect`.
     :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that.
     :ivar verified: what ``verify`` said last: that it was done, or that it was not; ``None`` where it was not asked, or did not
         know. :ivar verification_error: why it told nothing.
@@ -54,7 +55,8 @@ class StepRecord:
     :ivar elapsed: seconds in all attempts of ``execute``.
     :ivar result: what ``execute`` returned.
     :ivar error: what the last failed attempt raised.
-    :ivar compensation_attempts: calls of ``compensate``; :ivar compensation_error: what the last failed one raised.
+    :ivar compensation_attempts: calls of ``compensate``.
+    :ivar compensation_error: what the last failed one raised.
     """
 
     name: str

@@ -36,9 +36,12 @@ __all__ = ["SagaResult", "failure_of", "ok"]
 class SagaResult(Generic[Ctx_co]):
     """A snapshot of an execution.
 
-    :param plan: what was executed; :param events: what happened; :param context: the execution's context.
+    :param plan: what was executed.
+    :param events: what happened.
+    :param context: the execution's context.
     :param later: where it goes on, waits so many seconds for its end and returns its result then, or ``None``.
-    :ivar saga: the saga's name; :ivar saga_id: the execution's id.
+    :ivar saga: the saga's name.
+    :ivar saga_id: the execution's id.
     :ivar status: see :class:`~saga.events.Status`. Not terminal while a step that timed out still runs: see
         :attr:`in_doubt` and :meth:`join`.
     :ivar error: what made the execution fail, or ``None``.

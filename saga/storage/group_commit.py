@@ -21,8 +21,10 @@ __all__ = ["GroupCommit", "Write", "all_of", "is_own_fault"]
 class Write(Waiting):
     """What one caller brings.
 
-    :ivar apply: runs the statements; :ivar single: it is one statement, which is a transaction by itself.
-    :ivar rows: how many rows of it can be written in one statement with those that others bring; :ivar values: theirs;
+    :ivar apply: runs the statements.
+    :ivar single: it is one statement, which is a transaction by itself.
+    :ivar rows: how many rows of it can be written in one statement with those that others bring.
+    :ivar values: theirs;
         :ivar rest: runs the other statements then, where there are any.
     """
 

@@ -139,7 +139,8 @@ class Pool:
 
     :param parameters: those of each connection.
     :param most: how many there are at most; each is opened when all the others are lent.
-    :ivar turns: its threads take turns at appending with them; :ivar pid: the process they belong to.
+    :ivar turns: its threads take turns at appending with them.
+    :ivar pid: the process they belong to.
     """
 
     def __init__(self, parameters: dict[str, Any], most: int, turns: AppendTurns) -> None:

@@ -26,7 +26,9 @@ class Entry(NamedTuple):
     """One line of a journal.
 
     :ivar seq: 1 for an execution's first; no gaps.
-    :ivar kind: the event's class name; :ivar step: the step's name, or ``None``; :ivar payload: JSON text.
+    :ivar kind: the event's class name.
+    :ivar step: the step's name, or ``None``.
+    :ivar payload: JSON text.
     """
 
     seq: int
@@ -53,7 +55,9 @@ class NewExecution(NamedTuple):
 class StoredExecution(NamedTuple):
     """An execution's row.
 
-    :ivar owner: who holds the lease, or ``None``; :ivar epoch: how often it was taken; :ivar lease_until: when it runs out.
+    :ivar owner: who holds the lease, or ``None``.
+    :ivar epoch: how often it was taken.
+    :ivar lease_until: when it runs out.
     :ivar due: recovery leaves it alone before then: when the lease runs out, or later where it was given back with a delay,
         or when a message came.
     :ivar recoveries: how often a recovery claimed it since it last got on.
@@ -237,7 +241,8 @@ class Store(Protocol):
     ) -> Page:
         """Return a page of executions, newest first (of those created at the same time, the greatest id first).
 
-        :param created_before: only those created before; :param created_after: only those created at or after.
+        :param created_before: only those created before.
+        :param created_after: only those created at or after.
         :param limit: how many at most, at least 1.
         :param after: the cursor of the page before.
         :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is no whole

@@ -137,7 +137,8 @@ class Statements:
     ) -> sa.Select[Any]:
         """Read a page and one row more: one range of an index for each status, each in order, and the newest of all.
 
-        :param statuses: at least one; :param bound: what :func:`saga.storage.rules.bound_of` returns.
+        :param statuses: at least one.
+        :param bound: what :func:`saga.storage.rules.bound_of` returns.
         """
         saga = self._tables.saga
         created, saga_id = bound

@@ -40,7 +40,8 @@ class SqliteFile:
     :param busy_timeout: seconds to wait for another process that writes.
     :raises StorageError: it cannot be opened, is not a database, or was written by a later release; or SQLite is too old.
     :raises ValueError: SQLite has no such setting, or ``busy_timeout`` is no finite number of at least 0.
-    :ivar path: where it is, absolute; :ivar longest_text: how many bytes SQLite takes as one value.
+    :ivar path: where it is, absolute.
+    :ivar longest_text: how many bytes SQLite takes as one value.
     """
 
     longest_text = 0

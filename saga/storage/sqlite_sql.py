@@ -121,7 +121,8 @@ _SET_BACK = (
 def time_at_boot(connection: sqlite3.Connection, boot: str, epoch: float) -> float:
     """Return the time at which the host was started: as the first process said that opened the file since then.
 
-    :param boot: what stands for the host's start; :param epoch: the time it was, as far as this process knows.
+    :param boot: what stands for the host's start.
+    :param epoch: the time it was, as far as this process knows.
     """
     known = "SELECT epoch FROM saga_clock WHERE boot = ?"
     found = connection.execute(known, (boot,)).fetchone()

@@ -20,7 +20,9 @@ class Waiting:
     """One caller's write, while it waits for another to write it.
 
     :ivar wake: a lock that is taken until the write is done or is to lead; there is none where it does not wait.
-    :ivar done: it has its outcome; :ivar error: which it is to raise, or else :ivar result: to return.
+    :ivar done: it has its outcome.
+    :ivar error: which it is to raise, or else.
+    :ivar result: to return.
     """
 
     __slots__ = ("done", "error", "leads", "result", "wake")

@@ -67,7 +67,8 @@ class Codec:
     ) -> Self:
         """Store values whose type is exactly ``cls`` as ``encode(value)``. Return the codec.
 
-        :param encode: returns something this codec can encode; :param decode: rebuilds the value from that.
+        :param encode: returns something this codec can encode.
+        :param decode: rebuilds the value from that.
         :param name: what stands for the class in the text; "module:qualname" if not given.
         :raises SagaDefinitionError: the class is stored already, or the name is taken.
         """
