@@ -6,7 +6,6 @@ An undo that cannot be called would show at the first failure, which is too late
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Iterator
@@ -142,4 +141,6 @@ def _could_be(value: Any, policy: str) -> bool:
 
 
 def _is_near(name: str, member: str) -> bool:
+    import difflib  # most classes have no name that it is asked about
+
     return difflib.SequenceMatcher(None, name.lower(), member).ratio() >= _NEAR
