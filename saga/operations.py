@@ -157,7 +157,8 @@ class Operations:
     def cancel(self, saga_id: str, why: str) -> None:
         """Give up a running execution: what it has done is undone.
 
-        :raises StorageError: there is none. :raises ActionRefusedError: it does not go forward.
+        :raises StorageError: there is none.
+        :raises ActionRefusedError: it does not go forward.
         :raises ValueError: ``why`` is empty.
         """
         self._act("cancel", saga_id, None, why)

@@ -342,7 +342,8 @@ class Saga(Declared, Generic[Ctx]):
         the step that asks for it.
 
         :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
-        :raises EncodingError: the value cannot be stored. :raises UnknownExecutionError: there is no such execution.
+        :raises EncodingError: the value cannot be stored.
+        :raises UnknownExecutionError: there is no such execution.
         :raises ActionRefusedError: it is completed or compensated: nobody would read the signal.
         """
         refuse_unmade(self)
