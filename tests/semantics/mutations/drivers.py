@@ -243,7 +243,7 @@ OF_DRIVERS = [
         "an exception says itself what it is",
         "    return issubclass(type(error), Exception)\n",
         "    return isinstance(error, Exception) and not issubclass(error.__class__, KeyboardInterrupt)\n",
-        SEMANTICS + "odd_exceptions -k like_any_other and class",
+        SEMANTICS + "odd_exceptions -k like_any_other and lies",
     ),
     Mutant(
         "an exception's traceback is set where its class may refuse",
