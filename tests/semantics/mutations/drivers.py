@@ -241,8 +241,8 @@ OF_DRIVERS = [
     # -- odd exceptions -------------------------------------------------------------------------------------------------
     Mutant(
         "an exception says itself what it is",
-        "    return issubclass(type(error), Exception)\n",
-        "    return isinstance(error, Exception) and not issubclass(error.__class__, KeyboardInterrupt)\n",
+        "        return issubclass(type(error), kinds)  # which",
+        "        return issubclass(error.__class__, kinds)  # which",
         SEMANTICS + "odd_exceptions -k like_any_other and lies",
     ),
     Mutant(
