@@ -30,7 +30,8 @@ def begin(
 
     :raises SagaDefinitionError: the context is in use; nothing is stored.
     """
-    claim(context, binding, threading.get_ident())
+    if context.__binding__ is not binding:  # else it was made for this execution
+        claim(context, binding, threading.get_ident())
     if store is None:
         return Execution(definition, definition.machine(saga_id), context)
     from saga.durable.start import start

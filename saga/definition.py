@@ -238,8 +238,7 @@ def inputs(
         context = Context(context)
     else:
         new = False
-    named = f"saga {definition.name!r}: saga_id"
-    saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, named)
+    saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     if store is None and definition.plan.receives:
         raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {GIVE_A_STORE}")
     binding = Binding(definition.plan, definition.name, saga_id)

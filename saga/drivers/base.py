@@ -134,7 +134,11 @@ class Driver(Outcomes):
 
     def free_context(self) -> None:
         """Let others have the context."""
-        let_go(self.context, self._binding)
+        binding = self._binding
+        if binding.within is None:
+            binding.user = None
+        else:
+            let_go(self.context, binding)
 
     def finish(self) -> None:
         """Complete an execution whose plan grows no more."""
