@@ -25,8 +25,8 @@ from uuid import UUID
 
 __all__ = ["ATOMS", "MAX_DEPTH", "Copies", "copied_within", "given_back", "isolated", "same"]
 
-ATOMS: Final = frozenset({int, float, str, bytes, bool, type(None)})
-"""Types whose values never change."""
+ATOMS: Final = frozenset(map(id, (int, float, str, bytes, bool, type(None))))
+"""Types whose values never change, by id: not every class can be hashed."""
 MAX_DEPTH: Final = 100
 """How deep inside each other containers are told apart."""
 
@@ -58,7 +58,7 @@ def isolated(value: Any, copies: Copies, depth: int = 0) -> Any:
 
     :param copies: those made already; these are added. A value in two places stays one.
     """
-    shape = None if type(value) in ATOMS or depth > MAX_DEPTH else _shape_of(type(value))
+    shape = None if id(type(value)) in ATOMS or depth > MAX_DEPTH else _shape_of(type(value))
     if shape is None:
         return value
     known = copies.get(id(value))
@@ -75,7 +75,7 @@ def isolated(value: Any, copies: Copies, depth: int = 0) -> Any:
         return twin
     twin = shape.copy(value)
     copies[id(value)] = value, twin, parts
-    shape.fill(twin, value, [part if type(part) in ATOMS else isolated(part, copies, depth + 1) for part in parts])
+    shape.fill(twin, value, [part if id(type(part)) in ATOMS else isolated(part, copies, depth + 1) for part in parts])
     copies[id(value)] = value, twin, shape.content(twin)
     return twin
 
@@ -97,7 +97,7 @@ def given_back(value: Any, originals: Copies, done: dict[int, Any], depth: int =
     :param originals: what was copied, by the ids of the copies.
     :param done: by id, what stands for the values met before.
     """
-    shape = None if type(value) in ATOMS or depth > MAX_DEPTH else _shape_of(type(value))
+    shape = None if id(type(value)) in ATOMS or depth > MAX_DEPTH else _shape_of(type(value))
     if shape is None:
         return value
     if id(value) in done:
@@ -111,7 +111,7 @@ def given_back(value: Any, originals: Copies, done: dict[int, Any], depth: int =
         return done[id(value)]
     changed = before is None or not _identical(before, shape.content(value))
     done[id(value)] = done[id(original)] = original
-    inside = [part if type(part) in ATOMS else given_back(part, originals, done, depth + 1) for part in parts]
+    inside = [part if id(type(part)) in ATOMS else given_back(part, originals, done, depth + 1) for part in parts]
     if changed:
         shape.fill(original, value, inside)
     return original
@@ -137,8 +137,9 @@ def same(one: Any, other: Any, met: set[tuple[int, int]] | None = None, depth: i
     kind = type(one)
     if kind is not type(other):
         return False
-    if kind in _SCALARS:
-        return bool(_SCALARS[kind](one) == _SCALARS[kind](other))
+    content = _SCALARS.get(id(kind))
+    if content is not None:
+        return bool(content(one) == content(other))
     if kind is set or kind is frozenset:
         return len(one) == len(other) and _elements(one) == _elements(other)
     shape = _shape_of(kind) if depth <= MAX_DEPTH else None
@@ -160,14 +161,15 @@ def _elements(found: Iterable[Any]) -> set[Any]:
 def _key_of(value: Any, depth: int) -> Any:
     """Return what stands for an element of a set: its own content, where it is a plain value."""
     kind = type(value)
-    if kind in _SCALARS:
-        return kind, _SCALARS[kind](value)
+    content = _SCALARS.get(id(kind))
+    if content is not None:
+        return id(kind), content(value)
     if kind is frozenset and depth < _ELEMENTS_DEPTH:
-        return kind, frozenset(_key_of(item, depth + 1) for item in value)
+        return id(kind), frozenset(_key_of(item, depth + 1) for item in value)
     shape = _shape_of(kind) if depth < _ELEMENTS_DEPTH else None
     if shape is None or not (shape.copy is None or kind.__dataclass_params__.frozen):
-        return kind, id(value)
-    return kind, tuple(_key_of(item, depth + 1) for item in shape.content(value))
+        return id(kind), id(value)
+    return id(kind), tuple(_key_of(item, depth + 1) for item in shape.content(value))
 
 
 _ELEMENTS_DEPTH: Final = 5
@@ -182,15 +184,15 @@ def _moment(value: datetime | time) -> Any:
     return value.replace(tzinfo=None).isoformat(), value.fold, repr(zone) if type(zone) is timezone else id(zone)
 
 
-#: What tells two values of these types apart, which hold no others.
-_SCALARS: Final[dict[type, Callable[[Any], Any]]] = {
-    **dict.fromkeys((int, str, bytes, date, timedelta, UUID), _itself),
-    **dict.fromkeys((float, complex, Decimal, Fraction, timezone), repr),
-    **dict.fromkeys((PosixPath, WindowsPath, PurePosixPath, PureWindowsPath), str),
-    datetime: _moment,
-    time: _moment,
-    bytearray: bytes,
+_TOLD_APART: Final[dict[Callable[[Any], Any], tuple[type, ...]]] = {
+    _itself: (int, str, bytes, date, timedelta, UUID),
+    repr: (float, complex, Decimal, Fraction, timezone),
+    str: (PosixPath, WindowsPath, PurePosixPath, PureWindowsPath),
+    _moment: (datetime, time),
+    bytes: (bytearray,),
 }
+_SCALARS: Final = {id(kind): content for content, kinds in _TOLD_APART.items() for kind in kinds}
+"""What tells two values of these types apart, which hold no others."""
 
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -267,7 +269,10 @@ _SHAPES: Final[dict[type, _Shape]] = {
 
 
 def _shape_of(kind: type) -> _Shape | None:
-    return _SHAPES.get(kind) or _shape_of_class(kind)
+    try:
+        return _SHAPES.get(kind) or _shape_of_class(kind)
+    except TypeError:  # a class that its own class does not let be hashed
+        return None
 
 
 @lru_cache(1000)

@@ -128,7 +128,7 @@ def fork(view: C, read: Read | None) -> C:
         known = recorded.get(key)
         if known is None or known[0] is not value:  # whoever has the context has changed it beside the calls
             twin.__dict__[key] = isolated(value, {})
-        elif type(value) in ATOMS:
+        elif id(type(value)) in ATOMS:
             twin.__dict__[key] = value
         else:
             try:
@@ -233,7 +233,7 @@ class _Originals:
             self.of(copy)
 
     def of(self, value: Any) -> Any:
-        return value if type(value) in ATOMS or not self._copies else given_back(value, self._originals, self._done)
+        return value if id(type(value)) in ATOMS or not self._copies else given_back(value, self._originals, self._done)
 
 
 def _take_results(own: Binding, twin: Context, original: _Originals) -> Any:

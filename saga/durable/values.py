@@ -47,7 +47,7 @@ def encode_result(codec: Codec, step: str, view: Context, value: Any, store: Sto
     :raises EncodingError: something cannot be stored, or is too long for the store; the view is as it was recorded last.
     """
     try:
-        if type(value) in ATOMS:
+        if id(type(value)) in ATOMS:
             text = codec.encode(value)
         else:
             text = codec.encode(value, f"the result of step {step!r}")
@@ -77,18 +77,18 @@ def _changes(codec: Codec, view: Context, store: Store, result: str = "") -> str
     replaced: list[tuple[str, str]] = []
     for key, value in values.items():
         known = recorded.get(key)
-        if known is not None and known[0] is value and type(value) in ATOMS:
+        if known is not None and known[0] is value and id(type(value)) in ATOMS:
             continue
         text = codec.encode(value, f"context.{key}")
         if known is None or known[1] != text:
             changed[key] = (value, text)
-        elif known[0] is not value and type(value) not in ATOMS:
+        elif known[0] is not value and id(type(value)) not in ATOMS:
             replaced.append((key, text))  # by an equal one, which may be another key's or the task's own too
     removed = [key for key in recorded if key not in values]
     # All is decoded before anything is believed: a registered type's decode function may raise.
     read = {key: (codec.decode(text), text) for key, text in replaced}
     for key, (value, text) in changed.items():
-        read[key] = (value if type(value) in ATOMS else codec.decode(text), text)
+        read[key] = (value if id(type(value)) in ATOMS else codec.decode(text), text)
     text = result
     if changed or removed:
         text += changes_text({key: text for key, (_, text) in changed.items()}, removed)
@@ -145,7 +145,7 @@ def encode_input(context: Context, codec: Codec, version: str, store: Store) -> 
     started = start_text(name, changes_text(texts, ()), version)
     check_length(started, store, "the input")
     for key, (value, text) in recorded.items():
-        if type(value) not in ATOMS:
+        if id(type(value)) not in ATOMS:
             value = context.__dict__[key] = codec.decode(text)
             recorded[key] = (value, text)
     context.__binding__.recorded = recorded

@@ -51,7 +51,7 @@ class Carrier:
 
     def value(self, value: Any) -> Any:
         """Return what stands for a value."""
-        if type(value) in ATOMS or isinstance(value, Enum):
+        if id(type(value)) in ATOMS or isinstance(value, Enum):
             return value
         if id(value) not in self._known:
             made = _of_error(value) if isinstance(value, BaseException) else _of_value(value)

@@ -201,3 +201,27 @@ def test_what_a_step_returns_is_what_the_context_has(kit: Kit, own: Callable[...
     saga.add_task(step(lambda context: context.rows, timeout=60.0, name="a part of it"))
     result = kit.execute(saga, Context(rows=rows))
     assert result.context.rows is result.context.copy is result.results["a part of it"] is rows
+
+
+class _Unhashable(type):
+    """Of classes that cannot be compared or looked up anywhere."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("not comparable")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Odd(metaclass=_Unhashable):
+    pass
+
+
+@pytest.mark.parametrize("make", [Odd, lambda: [Odd()], lambda: {"odd": Odd()}, lambda: {Odd()}, lambda: (Odd(), 1)])
+def test_a_value_whose_class_cannot_be_hashed_is_one_whole(kit: Kit, own: Callable[..., Flow], make: Callable[[], Any]) -> None:
+    odd = make()
+
+    def put(context: Context) -> None:
+        context.mine = odd
+
+    result = kit.execute(Saga("s").add_task(own(kit, put)), Context(given=odd))
+    assert result.context.given is result.context.mine is odd
