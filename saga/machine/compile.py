@@ -157,7 +157,7 @@ class _Compiler:
                 called = function_name(function.function)
                 raise SagaDefinitionError(
                     f"saga {self.saga!r}: step {name!r}: {called} needs {function.result!r}, which would be the result of the "
-                    "step before, and there is none; give it with args= or kwargs="
+                    "step before, and there is none; give it with args= or kwargs=, or call it context, if that is meant"
                 )
 
     def _check_pivot(self, step: PlannedStep) -> None:

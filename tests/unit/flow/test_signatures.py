@@ -358,7 +358,10 @@ TAKES = step(takes)
 )
 def test_a_first_step_cannot_ask_for_the_result_before(flow: Any) -> None:
     said = refused(lambda: Saga("s").add_task(flow).plan)
-    assert "which would be the result of the step before, and there is none; give it with args= or kwargs=" in said
+    assert (
+        "which would be the result of the step before, and there is none; give it with args= or kwargs=, or call it context"
+        in said
+    )
     assert Saga("s").add_task(step(lambda: 1, name="before")).add_task(flow).plan.steps
 
 
