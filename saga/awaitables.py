@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
 from functools import partial
-from types import FunctionType, GeneratorType
+from types import FunctionType, GeneratorType, MethodType
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
@@ -60,8 +60,8 @@ def _is_marked(call: Any) -> bool:
 
 
 def _called(call: Any) -> tuple[Any, ...]:
-    while isinstance(call, partial):
-        call = call.func
+    while isinstance(call, partial | MethodType):  # a partial in a class is a method, from Python 3.14 on
+        call = call.func if isinstance(call, partial) else call.__func__
     return (call,) if isinstance(call, FunctionType | type) else (call, getattr(type(call), "__call__", None))  # noqa: B004
 
 

@@ -89,7 +89,9 @@ def tried(call: Call, parameter: str, value: str) -> str | None:
     """Give a parameter a wrong value. Return what is wrong with what came of it, or ``None``."""
     right = value in call.takes.get(parameter, ())
     try:
-        call(**{parameter: WRONG[value]()})
+        made = call(**{parameter: WRONG[value]()})
+        if callable(close := getattr(made, "close", None)):  # of a store that was opened
+            close()
     except (SagaError, ValueError, TypeError) as error:
         if right:
             return f"{parameter}={value} is right, and was refused: {error!r}"
