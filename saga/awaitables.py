@@ -50,13 +50,18 @@ def _runs_later(call: Any) -> bool:
 
 
 def _yields(call: Any) -> bool:
-    return (inspect.isgeneratorfunction(call) and not _is_marked(call)) or inspect.isasyncgenfunction(call)
+    flags = _flags(call)
+    return bool(flags & inspect.CO_ASYNC_GENERATOR) or (bool(flags & inspect.CO_GENERATOR) and not _is_marked(call))
 
 
 def _is_marked(call: Any) -> bool:
     """Whether it is a generator function that types.coroutine() has made a coroutine function."""
-    code = getattr(getattr(call, "__func__", call), "__code__", None)
-    return bool(getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
+    return bool(_flags(call) & inspect.CO_ITERABLE_COROUTINE)
+
+
+def _flags(call: Any) -> int:
+    flags = getattr(getattr(getattr(call, "__func__", call), "__code__", None), "co_flags", 0)
+    return flags if type(flags) is int else 0  # a mock has anything for it
 
 
 def _called(call: Any) -> tuple[Any, ...]:
@@ -91,6 +96,8 @@ def unrun(value: Any) -> str | None:
     kind = type(value)
     if id(kind) in FINISHED:
         return None
+    if kind is list or kind is tuple:  # one that a comprehension has made of calls
+        return f"a {kind.__name__} of coroutines" if value and _is_a(type(value[0]), Coroutine) else None
     if _is_a(kind, Coroutine):
         return "a coroutine"
     if is_awaitable(value):
@@ -121,7 +128,10 @@ def _is_a(kind: type, what: type) -> bool:
 def discard(value: Any) -> None:
     """Close or cancel what is not going to be awaited or iterated, where that can be done. Never raises an Exception."""
     try:
-        if _is_a(type(value), Coroutine) or _is_a(type(value), Generator):
+        if type(value) is list or type(value) is tuple:
+            for one in value:
+                discard(one)
+        elif _is_a(type(value), Coroutine) or _is_a(type(value), Generator):
             value.close()
         elif hasattr(value, "_asyncio_future_blocking"):  # a future or a task, of a loop that may run in another thread
             value.get_loop().call_soon_threadsafe(value.cancel)

@@ -297,7 +297,7 @@ def _check_declared(kind: type, key: object) -> None:
     if not is_dataclass(kind):
         raise SagaDefinitionError(f"{kind.__name__} is a ClosedContext, whose keys are its fields; decorate it with @dataclass")
     known = [field.name for field in fields(kind)]
-    if key not in known:
+    if key not in known and not isinstance(inspect.getattr_static(kind, str(key), None), property):
         fault = f"{kind.__name__} has no field {key!r}{near(str(key), known)}"
         raise ContextKeyError(f"{fault}; fields: {', '.join(known) or 'none'}")
 
@@ -314,7 +314,7 @@ else:
     Ctx = TypeVar("Ctx", bound=Context)
     Ctx_co = TypeVar("Ctx_co", bound=Context, covariant=True)
 
-_RESERVED = frozenset(name for name in dir(Context) if not name.startswith("_")) | {"__binding__"}
+_RESERVED = frozenset(name for name in dir(Context) if not name.startswith("_")) | {"__binding__", "__orig_class__"}  # typing's
 
 
 def _refuse_unfinished(cls: type[Context]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -178,6 +179,19 @@ def _meant(name: str) -> str | None:
     return _MEANT.get(name) or next(iter(difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.85)), None)
 
 
+def _could_be(value: Any, name: str, option: str) -> bool:
+    """Whether a value is of an option's kind: what only has a name that is near may well be the user's own."""
+    if option in ("timeout", "lease"):
+        return isinstance(value, int | float | timedelta)
+    if option == "store":
+        return hasattr(value, "append") or (isinstance(value, str) and not value.isidentifier())
+    if option == "codec":
+        return hasattr(value, "encode") and not isinstance(value, str)
+    if option in ("name", "version"):
+        return sorted(name) == sorted(option)
+    return not isinstance(value, str | int | float) or isinstance(value, bool)
+
+
 def _misspelt(kind: type[Declared], name: str, value: Any) -> str | None:
     """Return what is wrong with an attribute of a class, or ``None``. Methods and flows have names of their own."""
     if name.startswith("_") or name in OPTIONS or name == "flow":
@@ -186,7 +200,7 @@ def _misspelt(kind: type[Declared], name: str, value: Any) -> str | None:
     if of_its_own and not name.startswith("on_") and (name not in _MEANT or kind.flow is not None):
         return None
     option = _meant(name)
-    if option is None or (option == "flow" and kind.flow is not None):
+    if option is None or (option == "flow" and kind.flow is not None) or not _could_be(value, name, option):
         return None
     return f"{kind.__name__}: a saga has no {name!r}, which would have no effect; did you mean {option!r}?"
 
@@ -201,6 +215,8 @@ def _refuse_late(saga: Declared, name: str) -> None:
     if hasattr(type(saga), name):
         return
     option = _meant(name)
+    if option == "flow" and type(saga).flow is not None:
+        return
     hint = f"; did you mean {option!r}?" if option else "; a subclass may have more"
     its_own = Declared not in type(saga).__bases__ and (option is None or name.startswith(option) or option.startswith(name))
     if not its_own:

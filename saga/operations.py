@@ -253,5 +253,5 @@ def _line(entry: Entry, details: dict[str, Any]) -> JournalLine:
 def _short(key: str, value: Any) -> str:
     if key == "error" and isinstance(value, dict) and {"type", "text"} <= value.keys() and isinstance(value["type"], str):
         return one_line(f"{value['type'].rpartition(':')[2]}: {value['text']}")
-    text = one_line(value if isinstance(value, str) else json.dumps(value))
+    text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr))
     return text if len(text) <= 80 or key in ("reason", "why") else text[:77] + "..."

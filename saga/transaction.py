@@ -255,6 +255,8 @@ class Transaction:
 
     def _leave_context(self) -> None:
         INSIDE.set(self._outside or ())
+        if self._execution is not None:
+            return self._execution.free_context()
         let_go(self.context, self._binding)
 
     def _enter(self, driver: type[D]) -> D:
@@ -380,9 +382,8 @@ def transaction(
 
     ``with transaction("place-order") as tx:`` and then ``order = tx.step(create_order, cancel_order, args=("A1",))``; or
     ``async with`` and ``await tx.astep(...)``. An exception in the block, between steps too, undoes the steps and is raised
-    again, with the summary as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`.
-
-    A step that runs beside another, or that nobody has awaited when the block ends, is an error, and the block is undone.
+    again, with the summary as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`. A step that runs
+    beside another, or that nobody has awaited when the block ends, is an error, and the block is undone.
 
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
         them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;

@@ -187,7 +187,7 @@ class AsyncExecution(AsyncCalls):
             if self.unstored is not None:
                 LOG.error("saga %s is left to a recovery: %s", self.machine.saga_id, self.unstored, exc_info=self.unstored)
         finally:
-            self.ended.set()
+            self.end_late()
 
     async def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""

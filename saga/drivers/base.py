@@ -128,14 +128,25 @@ class Driver(Outcomes):
         self.plain = self.plain and self.machine.plan.plain
         self.machine.start_steps(entry, self.now(), encoded)
 
+    def end_late(self) -> None:
+        """Say that an execution that has outlived its ``run()`` has ended."""
+        assert self.ended is not None
+        let_go(self.context, self._binding)  # before anybody hears of it
+        self.ended.set()
+        let_go(self.context, self._binding)  # and after: it may have been kept meanwhile
+
     def keep_context(self) -> None:
         """Keep the context for what has not begun to run, as long as anybody may run it."""
         self._binding.user = weakref.ref(self)
 
     def free_context(self) -> None:
-        """Let others have the context."""
+        """Let others have the context, unless a straggler is still to be undone with it."""
         binding = self._binding
-        if binding.within is None:
+        if self.ended is not None and not self.ended.is_set():
+            binding.user = weakref.ref(self)
+            if self.ended.is_set():  # just now
+                binding.user = None
+        elif binding.within is None:
             binding.user = None
         else:
             let_go(self.context, binding)

@@ -44,6 +44,7 @@ from saga.task import Done, NotDone
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
 
+_GATHER: Final = "which nobody awaits: make the function that calls them an `async def` which awaits asyncio.gather(*them)"
 _MAKE_ASYNC: Final = (
     "which nobody awaits: execute the saga with aexecute(), a block as `async with`, or make the function that calls it an "
     "`async def` which awaits it"
@@ -143,6 +144,8 @@ class Outcomes:
     def _returned_unrun(self, call: Call, view: Context, value: Any, what: str, elapsed: float, at: float) -> None:
         """Take that a call returned what is still to be awaited or iterated: it has not done its work."""
         step, mend = call.step, _MAKE_ASYNC if is_awaitable(value) else _DO_NOT_YIELD
+        if type(value) is list or type(value) is tuple:
+            mend = _GATHER
         discard(value)
         unrun = SagaDefinitionError(f"{call.phase} of step {step.name!r} returned {what}, {mend}")
         if call.phase is not EXECUTE:

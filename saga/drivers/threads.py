@@ -154,7 +154,7 @@ class Execution(Driver):
             self.unstored = error
             LOG.error("saga %s is left to a recovery: %s", self.machine.saga_id, error, exc_info=error)
         finally:
-            self.ended.set()
+            self.end_late()
 
     def _abandon(self) -> None:
         """Leave the execution to a recovery, but not before the calls that run here have ended."""

@@ -343,7 +343,9 @@ def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed |
     """Return what a message says, to be called with the time. One that cannot be read is refused."""
     try:
         return _message(json.loads(body), codec)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's decode function may raise anything
         why = str(error) if isinstance(error, EncodingError) else repr(error)
         return partial(e.MessageRefused, body, f"it cannot be read: {why}")
 

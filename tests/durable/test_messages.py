@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from saga import InDoubt, Saga, Status, receive, step, transaction
+from saga.durable.codec import Codec
 from saga.durable.entries import action_message
 from saga.durable.leases import keeper_of
 from saga.errors import ActionRefusedError, SagaExecutionException, UnknownExecutionError
@@ -212,6 +213,31 @@ def test_a_signal_to_what_is_stuck_waits_until_somebody_has_decided(store: Store
 
 
 # -- what cannot be read ----------------------------------------------------------------------------------------------
+
+
+class Price:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError, MemoryError])
+def test_a_signal_whose_decode_function_raises_anything_is_set_aside(error: type[BaseException], store: Store) -> None:
+    def decode(cents: int) -> Price:
+        if cents == 13:
+            raise error
+        return Price(cents)
+
+    codec = Codec().register(Price, lambda price: price.cents, decode)
+    saga = Saga("s", store=store, codec=codec).add_task(receive("ok"))
+    results: list[Any] = []
+    waits = threading.Thread(target=lambda: results.append(saga.try_execute(saga_id="x")))
+    waits.start()
+    until(lambda: store.get("x") is not None)
+    saga.signal("x", "ok", Price(13))
+    until(lambda: "MessageRefused" in kinds(store))
+    saga.signal("x", "ok", Price(7))
+    waits.join(PATIENCE)
+    assert results[0].ok
 
 
 POISON = {

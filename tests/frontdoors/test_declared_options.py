@@ -202,6 +202,10 @@ def test_a_flow_by_another_name_is_refused(name: str, value: Any) -> None:
 def test_what_a_class_has_of_its_own_is_its_own() -> None:
     class PlaceOrder(Saga):
         release = "1.2"
+        code = "PO-7"
+        all_names = ("Ann",)
+        inversion = "1"
+        please = "now"
         first_name = "Ann"
         lock_timeout = 5.0
         steps = (1, 2)
@@ -229,6 +233,7 @@ def test_what_a_class_has_of_its_own_is_its_own() -> None:
             self.word = word
             self.database = None
             self.names_of_all = ["Ann"]
+            self.tasks = ["reserve"]
             self.versions = [2]
 
     assert PlaceOrder("x").execute().results == {"resolve": 1, "stored": "x"}

@@ -353,3 +353,16 @@ def test_whatever_a_value_does_it_is_a_result(place: str, options: str) -> None:
         result = run(PLACES[place](lambda result: value, **OPTIONS[options]()))
         assert result.status is Status.COMPLETED
         assert result.results["inner/a" if place == "nested" else "a"] is value
+
+
+@pytest.mark.parametrize("run", [Saga.try_execute, lambda saga: asyncio.run(saga.atry_execute())], ids=["sync", "async"])
+@pytest.mark.parametrize("many", [list, tuple])
+def test_coroutines_that_a_comprehension_has_made_are_not_done(many: Any, run: Any) -> None:
+    undo = lambda result: many(coroutine(lambda: None) for _ in range(3))  # noqa: E731
+    result = run(Saga("s").add_task(step(lambda: [1, 2, 3], undo, name="a")).add_task(step(fail)))
+    assert result.status is Status.STUCK
+    (failure,) = result.compensation_errors
+    assert f"returned a {many.__name__} of coroutines, which nobody awaits" in str(failure.error)
+    assert "asyncio.gather" in str(failure.error)
+    executed = run(Saga("s").add_task(step(lambda: many(coroutine(lambda: None) for _ in range(3)), name="a")))
+    assert (executed.status, executed.failed_step) == (Status.COMPENSATED, "a")

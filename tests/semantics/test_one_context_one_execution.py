@@ -92,6 +92,44 @@ def test_a_block_has_its_context_from_its_beginning_to_its_end(use: str) -> None
     within(PATIENCE, lambda: USES[use](second, context, None))
 
 
+def slow(gate: Gate) -> Any:
+    return step(gate.hold, lambda: log.append("-slow"), name="slow", timeout=0.01)
+
+
+@pytest.mark.parametrize("use", ["saga", "block"])
+def test_an_execution_has_its_context_until_its_straggler_is_undone(use: str) -> None:
+    gate, context, other = Gate(), Context(), Saga("other").add_task(step(ran))
+    if use == "saga":
+        result: Any = Saga("s").add_task(slow(gate)).try_execute(context)
+    else:
+        tx = transaction("s", context)
+        with pytest.raises(SagaExecutionException), tx:
+            tx.parallel(slow(gate), step(ran, name="beside"))
+        result = tx.result
+    log.clear()
+    with pytest.raises(SagaDefinitionError, match="the context is in use by execution"):
+        other.execute(context)
+    gate.open()
+    assert result.join(PATIENCE).status is Status.COMPENSATED
+    assert other.execute(context).ok
+    assert log == ["-slow", "ran"]
+
+
+def test_so_has_one_in_an_event_loop() -> None:
+    gate, context, other = Gate(), Context(), Saga("other").add_task(step(ran))
+
+    async def main() -> None:
+        result = await Saga("s").add_task(slow(gate)).atry_execute(context)
+        with pytest.raises(SagaDefinitionError, match="the context is in use by execution"):
+            await other.aexecute(context)
+        gate.open()
+        assert (await result.ajoin(PATIENCE)).status is Status.COMPENSATED
+        assert (await other.aexecute(context)).ok
+
+    asyncio.run(main())
+    assert log == ["-slow", "ran"]
+
+
 def test_a_stream_has_its_context_from_the_call_to_its_end() -> None:
     context, saga = Context(), Saga("s").add_task(step(ran, name="a")).add_task(step(ran, name="b"))
     second = Saga("second").add_task(step(ran))

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Mapping, MutableMapping
 from dataclasses import FrozenInstanceError, InitVar, dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
@@ -15,6 +15,8 @@ from saga import ClosedContext, Context, Saga, SagaResult, Task, step
 from saga.context import _RESERVED
 from saga.errors import ContextKeyError, SagaDefinitionError, SagaError
 from saga.storage import MemoryStore
+
+Line = TypeVar("Line")
 
 # -- the mapping --------------------------------------------------------------------------------------------------------
 
@@ -399,3 +401,29 @@ def test_a_plain_mapping_becomes_a_context() -> None:
     result = Saga("s").add_task(step(lambda context: context.a, name="a")).execute(given)
     assert isinstance(result.context, Context)
     assert result.results == {"a": 1}
+
+
+def test_a_closed_context_may_have_properties_that_are_set() -> None:
+    @dataclass
+    class Price(ClosedContext):
+        cents: int = 0
+
+        @property
+        def euros(self) -> float:
+            return self.cents / 100
+
+        @euros.setter
+        def euros(self, euros: float) -> None:
+            self.cents = round(euros * 100)
+
+    price = Price()
+    price.euros = 2.5
+    assert dict(price) == {"cents": 250}
+
+
+def test_what_typing_leaves_on_an_object_of_a_generic_class_is_no_key() -> None:
+    @dataclass
+    class Order(Context, Generic[Line]):
+        lines: list[Line]
+
+    assert dict(Order[int]([1])) == {"lines": [1]}

@@ -75,8 +75,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "what is not awaited is not closed",
-        "        if _is_a(type(value), Coroutine) or _is_a(type(value), Generator):\n            value.close()",
-        "        if _is_a(type(value), Generator):\n            value.close()",
+        "        elif _is_a(type(value), Coroutine) or _is_a(type(value), Generator):\n            value.close()",
+        "        elif _is_a(type(value), Generator):\n            value.close()",
         FRONT_DOORS + "not_awaited -k nobody",
     ),
     Mutant(
@@ -456,8 +456,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a closed context takes any key",
-        "    if key not in known:\n        fault = ",
-        "    if False:\n        fault = ",
+        "    if key not in known and not isinstance(",
+        "    if False and not isinstance(",
         "tests/unit/test_context -k closed",
     ),
     Mutant(

@@ -37,8 +37,8 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "a timeline has values as they are",
-        "    text = one_line(value if isinstance(value, str) else json.dumps(value))\n",
-        "    text = value if isinstance(value, str) else json.dumps(value)\n",
+        "    text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr))\n",
+        "    text = value if isinstance(value, str) else json.dumps(value, default=repr)\n",
         UNIT + "hostile_texts -k timeline",
     ),
     Mutant(

@@ -49,6 +49,7 @@ CALLABLE = {
     "of C": operator.itemgetter("x"),
     "of C without a signature": max,
     "wrapped": functools.wraps(execute)(lambda *args: None),
+    "given more by a decorator": functools.wraps(lambda self, context, session: None)(lambda *args, **kwargs: None),
 }
 NOT_CALLABLE = {
     "without the context": lambda self: None,
