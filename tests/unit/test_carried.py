@@ -6,10 +6,12 @@ import asyncio
 import copy
 import multiprocessing
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,7 +241,8 @@ def tell(failure: SagaExecutionException) -> tuple[str, SagaExecutionException]:
     return str(failure), failure
 
 
-def test_a_process_pool_raises_the_failure_and_takes_it() -> None:
+def test_a_process_pool_raises_the_failure_and_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])  # which the process gets, to find work()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         with pytest.raises(SagaCompensationError, match="compensation of step 'a' failed") as caught:
             pool.submit(work, "x1").result(60)
