@@ -141,15 +141,10 @@ class Driver(Outcomes):
 
     def free_context(self) -> None:
         """Let others have the context, unless a straggler is still to be undone with it."""
-        binding = self._binding
         if self.ended is not None and not self.ended.is_set():
-            binding.user = weakref.ref(self)
-            if self.ended.is_set():  # just now
-                binding.user = None
-        elif binding.within is None:
-            binding.user = None
-        else:
-            let_go(self.context, binding)
+            self.keep_context()
+        if self.ended is None or self.ended.is_set():  # it may have ended just now
+            let_go(self.context, self._binding)
 
     def finish(self) -> None:
         """Complete an execution whose plan grows no more."""
