@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-__all__ = ["BOOT", "clock", "perf_counter", "since_boot", "time_of_day"]
+__all__ = ["boot", "clock", "perf_counter", "since_boot", "time_of_day"]
 
 clock: Final[Callable[[], float]] = perf_counter.__call__  # type: ignore[operator]
 """Seconds, for how long something takes or is waited for: ``perf_counter``, not to be found by tools that stop the time.
@@ -23,7 +24,7 @@ _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)  # which go
 
 
 def since_boot() -> float:
-    """Return the seconds since the host was started, the same for all its processes. Only where there is a :data:`BOOT`."""
+    """Return the seconds since the host was started, the same for all its processes. Only where :func:`boot` says one."""
     assert _BOOTTIME is not None
     return time.clock_gettime(_BOOTTIME)
 
@@ -33,7 +34,9 @@ def time_of_day() -> float:
     return clock() + _BEGAN
 
 
-def _boot() -> str | None:
+@cache  # and not when this is imported: only a store asks
+def boot() -> str | None:
+    """Return what stands for the host's last start, as Linux says it; ``None`` where nothing does."""
     if _BOOTTIME is None:
         return None
     try:
@@ -43,5 +46,3 @@ def _boot() -> str | None:
 
 
 _BEGAN: Final = time.time() - clock()
-BOOT: Final = _boot()
-"""What stands for the host's last start, as Linux says it; ``None`` where nothing does."""

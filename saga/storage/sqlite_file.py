@@ -16,7 +16,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from saga.clocks import BOOT, clock, since_boot
+from saga.clocks import boot, clock, since_boot
 from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage import sqlite_sql as sql
@@ -142,7 +142,8 @@ class SqliteFile:
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             sql.migrate(connection, self.path)
-            self._ahead = None if BOOT is None else sql.time_at_boot(connection, BOOT, time.time() - since_boot())
+            started = boot()
+            self._ahead = None if started is None else sql.time_at_boot(connection, started, time.time() - since_boot())
             self._place.remember(beside=True)
             self.longest_text = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65_536
         except BaseException:

@@ -95,7 +95,7 @@ def set_time(monkeypatch) -> Callable[[float], None]:
     return ahead
 
 
-@pytest.mark.skipif(sqlite_file.BOOT is None, reason="nothing says here when the host was started")
+@pytest.mark.skipif(sqlite_file.boot() is None, reason="nothing says here when the host was started")
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR])
 def test_in_sqlite_a_clock_that_is_set_ends_and_lengthens_no_lease(tmp_path, set_time, ahead):
     with SqliteStore(tmp_path / "saga.db") as one:
@@ -112,13 +112,13 @@ def test_in_sqlite_a_host_that_was_started_again_has_its_clocks_time(tmp_path, s
     started = [1000.0]
     monkeypatch.setattr(sqlite_file, "since_boot", lambda: started[0])
     monkeypatch.setattr("saga.storage.sqlite_sql.since_boot", lambda: started[0])
-    monkeypatch.setattr(sqlite_file, "BOOT", "first")
+    monkeypatch.setattr(sqlite_file, "boot", lambda: "first")
     path, leases = tmp_path / "saga.db", {}
     with SqliteStore(path) as store:
         leases = {saga_id: Stored.create(store, saga_id, lease=30.0) for saga_id in "ab"}
         store.release(leases["b"], delay=20.0)
         Stored.create(store, "ended", status="completed")
-    monkeypatch.setattr(sqlite_file, "BOOT", "second")
+    monkeypatch.setattr(sqlite_file, "boot", lambda: "second")
     started[0] = 10.0
     set_time(-HOUR)  # it was ahead
     with SqliteStore(path) as store:
@@ -132,7 +132,7 @@ def test_in_sqlite_a_host_that_was_started_again_has_its_clocks_time(tmp_path, s
 
 
 def test_in_sqlite_it_is_the_time_of_day_where_nothing_says_when_the_host_was_started(tmp_path, set_time, monkeypatch):
-    monkeypatch.setattr(sqlite_file, "BOOT", None)
+    monkeypatch.setattr(sqlite_file, "boot", lambda: None)
     with SqliteStore(tmp_path / "saga.db") as store:
         set_time(HOUR)
         assert store.now() == pytest.approx(time.time(), abs=60)

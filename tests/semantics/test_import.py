@@ -69,6 +69,22 @@ def test_importing_loads_the_standard_library_and_saga_alone(module: str) -> Non
     assert roots - {"saga"} <= sys.stdlib_module_names
 
 
+@pytest.mark.parametrize("module", ["saga", "saga.logging"])
+def test_importing_reads_nothing_but_code(module: str) -> None:
+    code = f"""
+import inspect, logging, sys  # and what these read
+def opened(event, arguments):
+    if event == "open" and not str(arguments[0]).partition(".py")[1]:
+        print(arguments[0])
+sys.addaudithook(opened)
+import {module}
+"""
+    home = str(Path(saga.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": home}
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert (child.returncode, child.stdout, child.stderr) == (0, "", "")
+
+
 def test_importing_does_not_load_what_only_some_need() -> None:
     new = set(imported("saga")["new"])
     assert not new & {"asyncio", "sqlite3", "hashlib", "difflib", "pickle", "saga.logging", "http", "ssl"}
