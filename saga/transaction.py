@@ -151,8 +151,8 @@ class Transaction:
     ) -> None:
         execution: Any = self._execution
         mistake, interrupt = await self._turn.aend()
-        if interrupt is not None and execution.interrupt is None:
-            execution.interrupt = interrupt
+        if interrupt is not None:
+            execution.interrupted(interrupt)
         failure = mistake if error is None else error
         try:
             self._end(failure)

@@ -156,7 +156,7 @@ class AsyncExecution(AsyncCalls):
 
     def _while_waiting(self, error: BaseException) -> None:
         forks.refuse(self, error)
-        self._also(error)
+        self.interrupted(error)
 
     def _put_straight(self, struck: BaseException) -> None:
         forks.refuse(self, struck)
@@ -199,7 +199,7 @@ class AsyncExecution(AsyncCalls):
         if self.journal is None or self._calls_run():  # the last of them gives the lease back
             return
         try:
-            await in_thread(self.journal.give_back, self._also)
+            await in_thread(self.journal.give_back, self.interrupted)
         except RuntimeError:  # the event loop begins no thread any more
             self.journal.give_back()
 
@@ -317,7 +317,7 @@ class AsyncExecution(AsyncCalls):
         if made[1] and made[0].step.pivot:
             self._take(made, view)
             raise cancellation
-        self._also(cancellation)
+        self.interrupted(cancellation)
         self.machine.give_up(cancellation, self.now())  # first: then nothing follows the call
         self._take(made, view)
 

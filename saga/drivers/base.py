@@ -347,11 +347,6 @@ class Driver(Outcomes):
         elif call.phase is EXECUTE or not cuts_short(self, call, value):
             self.raised(call, beside.view, value, elapsed, at)
 
-    def _also(self, error: BaseException) -> None:
-        """Take an interrupt that struck where nothing may be cut off: it is raised in the end."""
-        if self.interrupt is None:
-            self.interrupt = error
-
     # -- observers and messages ---------------------------------------------------------------------------------------
 
     def notify(self) -> None:

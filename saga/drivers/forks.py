@@ -37,13 +37,12 @@ def refuse(driver: Driver, error: BaseException | None = None) -> None:
     if driver.process is process:
         return
     driver.abandoned = True
-    if driver.interrupt is None:
-        if error is None:
-            error = SagaError(
-                f"saga {driver.definition.name!r} ({driver.machine.saga_id}) is executed by process {os.getppid()}, and this "
-                "one was forked meanwhile; end a child that a task forks with os._exit(), or start it with subprocess"
-            )
-        driver.interrupt = error
+    if error is None:
+        error = SagaError(
+            f"saga {driver.definition.name!r} ({driver.machine.saga_id}) is executed by process {os.getppid()}, and this one "
+            "was forked meanwhile; end a child that a task forks with os._exit(), or start it with subprocess"
+        )
+    driver.interrupted(error)
     raise AbandonedError(None)
 
 

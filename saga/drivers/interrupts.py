@@ -57,8 +57,7 @@ def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
     """
     if strikes < (2 if is_exception(error) else MOST_STRIKES):
         return
-    if driver.interrupt is None:
-        driver.interrupt = error
+    driver.interrupted(error)
     saga_id, kind = driver.machine.saga_id, type(error).__name__
     LOG.error("saga %s stops here, and is not undone: %s struck %d times in a row", saga_id, kind, strikes)
     raise AbandonedError(None)
@@ -66,8 +65,7 @@ def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
 
 def put_straight(driver: Driver, error: BaseException) -> None:
     """Make the machine anew, and give the execution up."""
-    if driver.interrupt is None:
-        driver.interrupt = error
+    driver.interrupted(error)
     at = driver.now()
     machine = driver.machine = driver.machine.replayed()
     for index, call in list(driver.beside.items()):
@@ -104,8 +102,7 @@ def is_ctrl_c(error: BaseException) -> bool:
 
 def cut_short(driver: Driver, call: Call, error: BaseException) -> None:
     """An interrupt struck a call of the undo whose intent is stored: a recovery makes it again, as after a crash."""
-    if driver.interrupt is None:
-        driver.interrupt = error
+    driver.interrupted(error)
     driver.cut_short = True
     machine = driver.machine
     if machine.status is RUNNING:  # the recovery is not to go forward

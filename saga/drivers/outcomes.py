@@ -123,6 +123,11 @@ class Outcomes:
         view = self.view_for(call)
         return view if call.phase is EXECUTE else share(view)
 
+    def interrupted(self, error: BaseException) -> None:
+        """Take what is to be raised again in the end: the first of several."""
+        if self.interrupt is None:
+            self.interrupt = error
+
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
     def returned(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> None:
@@ -217,8 +222,7 @@ class Outcomes:
         del trace, whole
         interrupt = not is_exception(error)
         if interrupt:
-            if self.interrupt is None:
-                self.interrupt = error
+            self.interrupted(error)
             if call.phase is COMPENSATE and struck_here(error):
                 machine.commands.insert(0, call)  # the compensation itself was not reached, or had returned
                 return

@@ -64,7 +64,7 @@ class Execution(Driver):
                 if self.abandoned:
                     raise
                 if self.ended is not None and not self._handing_over.acquire(blocking=False):
-                    self._also(error)
+                    self.interrupted(error)
                     return
                 struck, self.ended = error, None
 
@@ -105,7 +105,7 @@ class Execution(Driver):
             except BaseException as error:  # another one, in these lines
                 struck, strikes = error, strikes + 1
         if struck is not None:
-            self._also(struck)
+            self.interrupted(struck)
         if stopped is not None:
             stopped.tell()
 
@@ -162,7 +162,7 @@ class Execution(Driver):
         try:
             self._let_go()
         except BaseException as error:  # another interrupt, which must not keep the lease
-            self._also(error)
+            self.interrupted(error)
             self._let_go()
 
     def _let_go(self) -> None:
