@@ -48,7 +48,7 @@ class Saga(Declared, Generic[Ctx]):
     Build one with :meth:`add_task`, or declare one: a subclass with ``flow``, a flow, a tuple of flows or a method that
     returns one, of tasks and of its own methods that are :func:`~saga.saga_step`. Each of these parameters may be a class
     attribute there; one that is given, and is not ``None``, comes first. A type checker knows the context of a result by what
-    was given; ``Saga[OrderContext]`` is given no other.
+    was given, and refuses another where it is ``Saga[OrderContext]``.
 
     :param name: what logs and reports call it; the class's name where not given.
     :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
