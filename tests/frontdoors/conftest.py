@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,3 +33,13 @@ def left() -> Callable[..., MemoryStore]:
 @pytest.fixture
 def blocks(calls: Calls) -> Blocks:
     return Blocks(calls)
+
+
+@pytest.fixture
+def nothing_unawaited() -> Iterator[None]:
+    """What is not awaited is closed: Python finds nothing to warn of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    assert not [str(warning.message) for warning in caught if "never awaited" in str(warning.message)]

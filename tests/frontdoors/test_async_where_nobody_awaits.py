@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,6 +37,8 @@ class Callee:
 
     async def method(self, *args: Any) -> None: ...
 
+
+pytestmark = pytest.mark.usefixtures("nothing_unawaited")
 
 KINDS: dict[str, Callable[..., Any]] = {
     "coroutine function": coroutine_function,
@@ -115,15 +116,6 @@ def test_a_logger_with_an_async_method_is_refused(method: str) -> None:
 
 def returning(*_: Any) -> Any:
     return coroutine_function()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-        gc.collect()
-    assert not [str(warning.message) for warning in caught if "never awaited" in str(warning.message)]
 
 
 def reports(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import types
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +13,8 @@ from saga import Context, Done, Effect, Saga, SagaResult, Status, Task, fallback
 from saga.errors import OutcomeUnknownError, SagaDefinitionError, SagaExecutionException
 from saga.storage import MemoryStore
 from tests.kit import PATIENCE, saga_of, within
+
+pytestmark = pytest.mark.usefixtures("nothing_unawaited")
 
 LOOP: list[asyncio.AbstractEventLoop] = []  # that of the test
 
@@ -153,16 +153,6 @@ OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "limited": lambda: {"timeout": 9.0},
     "stored": lambda: {"store": MemoryStore()},
 }
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    """What is not awaited is closed: Python finds nothing to warn of."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-        gc.collect()
-    assert not [str(warning.message) for warning in caught if "never awaited" in str(warning.message)]
 
 
 def aexecute(saga: Saga) -> SagaResult:
