@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from saga.awaited import awaited
 from saga.definition import definitions_of
 from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, details_of_message, write_entries
@@ -132,15 +133,25 @@ class Operations:
             after=after,
         )
 
+    alist = awaited(list)
+
     def all(self, **filters: Any) -> Iterator[StoredExecution]:
         """Yield every execution, page after page; filters as in :meth:`list`."""
-        after: str | None = None
-        while True:
-            page = self.list(**filters, after=after)
+        page = self.list(**filters)
+        yield from page.executions
+        while page.next is not None:
+            page = self.list(**filters, after=page.next)
             yield from page.executions
-            after = page.next
-            if after is None:
+
+    async def aall(self, **filters: Any) -> AsyncGenerator[StoredExecution, None]:
+        """Yield every execution, as :meth:`all`; pages are read as by :meth:`alist`."""
+        page = await self.alist(**filters)
+        while True:
+            for execution in page.executions:
+                yield execution
+            if page.next is None:
                 return
+            page = await self.alist(**filters, after=page.next)
 
     def show(self, saga_id: str) -> ExecutionView:
         """Return an execution and its journal. Of what is damaged there, what can be read is shown.
@@ -151,6 +162,8 @@ class Operations:
         journal = self.store.journal(saga_id)
         lines = tuple(map(_line, journal, details_of(journal)))
         return ExecutionView(row, lines, tuple(details_of_message(message.body) for message in self.store.inbox(saga_id)))
+
+    ashow = awaited(show)
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -191,6 +204,13 @@ class Operations:
         while deleted := self.store.purge(updated_before=before, status=_statuses(status)):
             count += deleted
         return count
+
+    acancel = awaited(cancel)
+    acompensate = awaited(compensate)
+    aresume = awaited(resume)
+    aretry = awaited(retry)
+    askip = awaited(skip)
+    apurge = awaited(purge)
 
     def _act(self, action: str, saga_id: str, step: str | None, why: str) -> None:
         assert action in ACTIONS

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
+from saga.awaited import awaited
 from saga.beginning import abegin, begin, run_in_a_loop
 from saga.context import Context, ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
@@ -327,6 +328,8 @@ class Saga(Declared, Generic[Ctx]):
 
         return load(self.definition, checked_name(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store))
 
+    aload = awaited(load)
+
     def _opened(self, store: StoreLike | None) -> Store:
         chosen = self.store if store is None else store
         if chosen is None:
@@ -358,6 +361,8 @@ class Saga(Declared, Generic[Ctx]):
         opened = self._opened(store)
         opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened))
         keeper_of(opened).look(saga_id)
+
+    asignal = awaited(signal)
 
     def diagram(self, result: SagaResult | None = None) -> Diagram:
         """Return a picture of the saga, or of how an execution of it went: as SVG, and as text for Mermaid.

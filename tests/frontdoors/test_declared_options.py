@@ -299,7 +299,9 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "stream": lambda of, first: list(of.stream(*first)),
     "astream": lambda of, first: asyncio.run(of.astream(*first).__anext__()),
     "load": lambda of, first: of.load(*first, "A1"),
+    "aload": lambda of, first: asyncio.run(of.aload(*first, "A1")),
     "signal": lambda of, first: of.signal(*first, "A1", "paid"),
+    "asignal": lambda of, first: asyncio.run(of.asignal(*first, "A1", "paid")),
     "diagram": lambda of, first: of.diagram(*first),
     "__saga_flow__": lambda of, first: of.__saga_flow__(*first),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
-from functools import wraps
+from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ ELSEWHERE: Final = {
     "called by the engine": "Append Beat Entry Lease Message NewExecution Page Store StoredExecution",
     "without parameters": "Diagram.mermaid Diagram.sequence Diagram.svg Recovery.run_once",
     "takes keys and steps of any kind": "ClosedContext ClosedContext.result_of Context Context.result_of",
-    "hands its filters on": "Operations.all",
+    "hands its filters on": "Operations.aall Operations.all",
 }
 
 
@@ -142,6 +143,13 @@ def fail() -> None:
     raise ValueError
 
 
+def awaiting(name: str) -> Call:
+    """Return how the async twin of a method is called, which takes and refuses what the method does."""
+    call = CALLS[name]()
+    twin = getattr(call.call.__self__, f"a{call.call.__name__}")  # type: ignore[attr-defined]
+    return replace(call, call=wraps(twin)(lambda *arguments, **named: asyncio.run(twin(*arguments, **named))))
+
+
 def looking(method: str, **takes: Any) -> Call:
     """Return how an operator looks for executions."""
     return Call(getattr(Operations(store(), "ann"), method), {"older_than": 5.0}, takes)
@@ -224,6 +232,13 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "open_store": lambda: Call(open_store, {}, {"value": A_NAME}, {"value": ["store"]}),
     "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": ["''", "'x'", "surrogate"], "show": NAMES, "mask": NAMES}),
     "Diagram": lambda: Call(Diagram, {"definition": made()}, {"result": ["None"]}),
+}
+DOORS: Final = {"Saga": Saga, "Operations": Operations}
+CALLS |= {
+    f"{door}.a{method}": partial(awaiting, name)
+    for name in list(CALLS)
+    for door, _, method in [name.partition(".")]
+    if hasattr(getattr(DOORS.get(door), f"a{method}", None), "__wrapped__")
 }
 
 

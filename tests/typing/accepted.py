@@ -41,7 +41,9 @@ from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import Event, StepFailed, StepSucceeded
 from saga.flow import Step
 from saga.logging import SagaLogger
+from saga.operations import Operations
 from saga.result import CompensationError
+from saga.storage import Page, StoredExecution
 
 # Tasks and the context
 
@@ -334,6 +336,19 @@ async def arun() -> None:
 
 
 asyncio.run(arun())
+
+
+async def operate(operations: Operations, stored: Saga[OrderContext]) -> None:
+    assert_type(await operations.alist(status="stuck", limit=5), Page)
+    assert_type((await operations.ashow("A1")).timeline(), str)
+    assert_type(await operations.apurge(older_than=60.0), int)
+    await operations.askip("A1", step="Charge", why="seen to")
+    await asyncio.create_task(operations.acancel("A1", "too late"))
+    async for execution in operations.aall(name="place-order"):
+        assert_type(execution, StoredExecution)
+    assert_type((await stored.aload("A1", store="orders.db")).context, OrderContext)
+    await stored.asignal("A1", "paid", 7)
+
 
 # Steps of a block
 

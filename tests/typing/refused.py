@@ -21,6 +21,7 @@ from saga import (
 )
 from saga.events import Event, StepFailed, StepSucceeded
 from saga.logging import SagaLogger
+from saga.operations import Operations
 
 # Tasks and the context
 
@@ -211,6 +212,14 @@ async def run() -> None:
     async with transaction("t") as tx:
         other: int = await tx.astep(Reserve)  # type: ignore[arg-type]
         print(other)
+
+
+async def operate(operations: Operations, stored: Saga) -> None:
+    operations.acancel("A1", "too late")  # type: ignore[unused-coroutine]
+    await operations.acancel("A1")  # type: ignore[call-arg]
+    await operations.alist(state="stuck")  # type: ignore[call-arg]
+    await operations.askip("A1", 3, "why")  # type: ignore[arg-type]
+    await stored.aload(7)  # type: ignore[arg-type]
 
 
 with transaction("t") as block:

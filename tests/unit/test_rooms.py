@@ -70,13 +70,14 @@ ROOMS: Final[dict[str, set[str]]] = {
     "shown_keys": {"errors", "names", "plain"},
     "logging": {"awaitables", "errors", "events", "plain", "shown_keys"},
     # the doors
+    "awaited": {"drivers", "errors"},
     "declared": _INSIDE | {"storage"},
     "beginning": _INSIDE | {"drivers", "durable"},
-    "saga": _INSIDE | {"beginning", "declared", "drivers", "durable", "storage", "diagram"},
+    "saga": _INSIDE | {"awaited", "beginning", "declared", "drivers", "durable", "storage", "diagram"},
     "turn": {"errors"},
     "transaction": _INSIDE | {"drivers", "durable", "storage", "saga", "turn"},
     "recovery": _INSIDE | {"own_log", "drivers", "durable", "storage", "transaction"},
-    "operations": _INSIDE | {"durable", "storage"},
+    "operations": _INSIDE | {"awaited", "durable", "storage"},
     "__init__": _INSIDE | {"saga", "transaction"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.

@@ -1,4 +1,4 @@
-"""The facade broken: what a class declares, what is refused when a saga is made, and what is taken for a store."""
+"""The facade broken: what a class declares, what is refused when a saga is made, what is taken for a store, async twins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ __all__ = ["OF_FACADE"]
 OPTIONS = FRONT_DOORS + "declared_options"
 MISTAKES = FRONT_DOORS + "mistakes"
 NO_STORE = "tests/storage/test_what_is_no_store"
+TWINS = FRONT_DOORS + "awaited"
 
 OF_FACADE = [
     # -- what a class declares ----------------------------------------------------------------------------------------
@@ -110,5 +111,36 @@ OF_FACADE = [
         "    if asynchronous:\n        name = parsed",
         "    if False:\n        name = parsed",
         NO_STORE + " -k that_cannot_be_reached",
+    ),
+    # -- async twins ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "a twin keeps the event loop waiting",
+        "result = await in_thread(partial(method, door, *args, **named), struck.append)",
+        "result = method(door, *args, **named)",
+        TWINS + " -k in_a_thread",
+    ),
+    Mutant(
+        "a twin that is cancelled returns as if it had not been",
+        "        if struck:\n            raise _first(",
+        "        if False:\n            raise _first(",
+        TWINS + " -k is_carried_out",
+    ),
+    Mutant(
+        "a twin that is cancelled does not say what came of it",
+        "    add_note(first, note)\n",
+        "",
+        TWINS + " -k is_carried_out",
+    ),
+    Mutant(
+        "a twin that is cancelled and fails is not cancelled",
+        "            if not struck:\n                raise\n            raise _first",
+        "            if True:\n                raise\n            raise _first",
+        TWINS + " -k is_carried_out",
+    ),
+    Mutant(
+        "what struck a twin is kept by the frame that it is raised from",
+        "    first = struck[0]\n    struck.clear()\n",
+        "    first = struck[0]\n",
+        TWINS + " -k circle",
     ),
 ]

@@ -1,0 +1,232 @@
+"""What asks a store has an async twin, which does the same in a thread, to its end, while the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import inspect
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import pytest
+
+from saga import Saga, receive, step
+from saga.operations import Operations
+from saga.storage import Entry, MemoryStore, NewExecution, Store
+from tests.kit import Gate, auntil, ticks
+
+told = contextvars.ContextVar("told", default="nothing")
+
+#: Each method that has such a twin, and what it is given: ``x`` is stuck, as its undo failed, and ``y`` left by a dead process.
+CALLS: Final[dict[str, dict[str, Any]]] = {
+    "load": {"saga_id": "x"},
+    "signal": {"saga_id": "y", "name": "paid", "value": 7},
+    "list": {"status": "stuck"},
+    "show": {"saga_id": "x"},
+    "cancel": {"saga_id": "y", "why": "so"},
+    "compensate": {"saga_id": "x", "why": "so"},
+    "resume": {"saga_id": "y", "why": "refused, as it runs"},
+    "retry": {"saga_id": "x", "why": "so"},
+    "skip": {"saga_id": "x", "step": "a", "why": "so"},
+    "purge": {"older_than": 0.0, "status": "stuck"},
+}
+every = pytest.mark.parametrize("name", CALLS)
+
+
+def fail() -> None:
+    raise ValueError
+
+
+def saga_with(store: Any) -> Saga:
+    return Saga("s", store=store).add_task(step(lambda: 1, fail, name="a")).add_task(step(fail)).add_task(receive("paid"))
+
+
+class Held:
+    """A store that holds whatever is asked of it at its gate, and is never asked in the event loop's thread.
+
+    :ivar told: what the contexts said of those who asked.
+    """
+
+    loop: threading.Thread | None = None
+
+    def __init__(self) -> None:
+        self.store: Store = MemoryStore()
+        saga_with(self.store).try_execute(saga_id="x")
+        first = [Entry(1, "SagaStarted", None, "{}", 0.0)]
+        self.store.create(NewExecution("y", "s", "1", "fingerprint", "digest", "running"), first, "who died", 0.0)
+        self.gate = Gate()
+        self.told: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self.store, name)
+
+        def call(*args: Any, **named: Any) -> Any:
+            assert threading.current_thread() is not self.loop
+            self.told.add(told.get())
+            self.gate.hold()
+            return real(*args, **named)
+
+        return call
+
+    def method(self, name: str) -> Any:
+        """Return a door's method."""
+        return getattr(Operations(self, "ann") if hasattr(Operations, name) else saga_with(self), name)  # type: ignore[arg-type]
+
+    def begun(self, name: str) -> asyncio.Task[Any]:
+        """Return a task that awaits the twin."""
+        self.loop = threading.current_thread()
+        twin: Coroutine[Any, Any, Any] = self.method(f"a{name}")(**CALLS[name])
+        return asyncio.create_task(twin)
+
+    def found(self) -> Any:
+        """Return what is stored now, but for times."""
+        rows = [self.store.get(saga_id) for saga_id in "xy"]
+        lines = [[(entry.kind, entry.step) for entry in self.store.journal(saga_id)] for saga_id in "xy"]
+        bodies = [[message.body for message in self.store.inbox(saga_id)] for saga_id in "xy"]
+        return [row and (row.status, row.owner, row.epoch, row.recoveries) for row in rows], lines, bodies
+
+
+def by_hand(name: str) -> tuple[Any, Exception | None, Any]:
+    """Return what the plain method returns, or raises, and what is stored then."""
+    held = Held()
+    held.gate.open()
+    try:
+        return held.method(name)(**CALLS[name]), None, held.found()
+    except Exception as error:
+        return None, error, held.found()
+
+
+def is_twin(method: object) -> bool:
+    return inspect.iscoroutinefunction(method) and hasattr(method, "__wrapped__")
+
+
+def test_every_method_of_operations_has_its_twin() -> None:
+    public = {name for name, method in vars(Operations).items() if inspect.isfunction(method) and name[0] != "_"}
+    twins = {name for name in public if is_twin(vars(Operations)[name])} | {"aall"}
+    for name in sorted(public - twins):
+        assert f"a{name}" in twins, f"saga/operations.py: write `a{name} = awaited({name})`"
+    named = {name for door in (Saga, Operations) for name, method in vars(door).items() if is_twin(method)}
+    assert named == {f"a{name}" for name in CALLS}
+
+
+@every
+def test_a_twin_is_called_as_its_method_is(name: str) -> None:
+    door = Operations if hasattr(Operations, name) else Saga
+    method, twin = getattr(door, name), getattr(door, f"a{name}")
+    assert inspect.signature(twin) == inspect.signature(method)
+    assert (twin.__name__, twin.__qualname__) == (f"a{name}", f"{door.__name__}.a{name}")
+    assert f":meth:`{name}`" in twin.__doc__
+
+
+@every
+def test_a_twin_does_the_same_in_a_thread_while_the_event_loop_goes_on(name: str) -> None:
+    value, refused, stored = by_hand(name)
+    held = Held()
+
+    async def main() -> Any:
+        told.set("the task's")
+        task = held.begun(name)
+        await auntil(held.gate.reached.is_set)
+        held.gate.open()
+        return await task
+
+    if refused is None:
+        assert type(asyncio.run(main())) is type(value)
+    else:
+        with pytest.raises(type(refused)) as caught:
+            asyncio.run(main())
+        assert str(caught.value) == str(refused)
+    assert held.found() == stored
+    assert held.told == {"the task's"}
+
+
+@every
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_twin_that_is_cancelled_is_carried_out_and_says_so(name: str, times: int) -> None:
+    _, refused, stored = by_hand(name)
+    held = Held()
+
+    async def main() -> None:
+        task = held.begun(name)
+        await auntil(held.gate.reached.is_set)
+        for _ in range(times):
+            task.cancel("enough")
+            await ticks(3)
+            assert not task.done()
+        held.gate.open()
+        await task
+
+    with pytest.raises(asyncio.CancelledError, match="enough") as caught:
+        asyncio.run(main())
+    how = "was carried out before this took effect"
+    if refused is not None:
+        how = "failed before this took effect: its error is the cause"
+    assert caught.value.__notes__ == [f"a{name}() {how}"]
+    assert repr(caught.value.__cause__) == repr(refused)
+    assert held.found() == stored
+
+
+@every
+def test_a_twin_that_is_cancelled_before_it_begins_does_nothing(name: str) -> None:
+    held = Held()
+
+    async def main() -> None:
+        task = held.begun(name)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        asyncio.run(main())
+    assert not hasattr(caught.value, "__notes__")
+    assert not held.told
+
+
+def test_a_timeout_is_one_though_what_it_cuts_short_failed() -> None:
+    held = Held()
+    held.gate.open()
+
+    async def main() -> None:
+        async with asyncio.timeout(0):
+            await held.method("aresume")(**CALLS["resume"])
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["cancel", "resume"])
+def test_a_cancellation_leaves_no_circle_of_references(name: str) -> None:
+    async def main() -> list[object]:
+        held = Held()
+        task = held.begun(name)
+        await auntil(held.gate.reached.is_set)
+        for _ in range(2):
+            task.cancel()
+            await ticks(3)
+        held.gate.open()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        del task
+        await ticks(3)
+        return [one for one in gc.get_objects() if isinstance(one, asyncio.CancelledError)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert not asyncio.run(main())
+    finally:
+        gc.enable()
+
+
+def test_all_pages_are_read_one_after_the_other() -> None:
+    store = MemoryStore()
+    for number in range(5):
+        saga_with(store).try_execute(saga_id=f"{number}")
+    operations = Operations(store, "ann")
+
+    async def main(**filters: Any) -> list[str]:
+        return [row.saga_id async for row in operations.aall(**filters)]
+
+    for filters in ({}, {"limit": 2}, {"limit": 5}, {"status": "completed"}):
+        assert asyncio.run(main(**filters)) == [row.saga_id for row in operations.all(**filters)]
