@@ -1,8 +1,5 @@
 """The facts of an execution: small records, one class each, in the order they happened.
 
-Events are immutable by contract and to the type checker. They are not frozen at run time, because a frozen dataclass
-pays for each field on every construction and two events are made for every step.
-
 ``at`` is always seconds since the epoch; ``elapsed`` is seconds; ``attempt`` counts from 1. ``encoded`` is what belongs to an
 event in a journal beside its fields (what its call returned and changed in the context), as text that is stored with it; it is
 empty without a store, and takes no part in comparisons.
@@ -10,9 +7,10 @@ empty without a store, and takes no part in comparisons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any
+
+from saga.facts import fact
 
 __all__ = [
     "CompensationFailed",
@@ -100,30 +98,7 @@ class Effect(StrEnum):
     """It runs, is in doubt, is being compensated, its compensation failed, or a person let the saga go on without it."""
 
 
-C = TypeVar("C")
-
-
-def _equal(one: Any, other: Any) -> Any:
-    if type(one) is not type(other):
-        return NotImplemented
-    return all(getattr(one, name) == getattr(other, name) for name in one.__match_args__)
-
-
-def _shown(event: Any) -> str:
-    return f"{type(event).__name__}({', '.join(f'{name}={getattr(event, name)!r}' for name in event.__match_args__)})"
-
-
-@dataclass_transform(frozen_default=True)
-def _event(cls: type[C]) -> type[C]:
-    # A dataclass compiles each method it makes when this module is imported: all events share these two.
-    made: Any = dataclass(slots=True, eq=False, repr=False)(cls)
-    shown = tuple(name for name in made.__match_args__ if name != "encoded")
-    for name, value in {"__eq__": _equal, "__repr__": _shown, "__hash__": None, "__match_args__": shown}.items():
-        setattr(made, name, value)
-    return made  # type: ignore[no-any-return]
-
-
-@_event
+@fact
 class SagaStarted:
     """An execution began."""
 
@@ -133,7 +108,7 @@ class SagaStarted:
     encoded: str = ""
 
 
-@_event
+@fact
 class StepStarted:
     """The intent to call ``execute``: recorded before the call."""
 
@@ -143,7 +118,7 @@ class StepStarted:
     encoded: str = ""
 
 
-@_event
+@fact
 class StepSucceeded:
     """``execute`` returned ``result``."""
 
@@ -155,7 +130,7 @@ class StepSucceeded:
     encoded: str = ""
 
 
-@_event
+@fact
 class StepFailed:
     """``execute`` raised ``error``.
 
@@ -173,7 +148,7 @@ class StepFailed:
     encoded: str = ""
 
 
-@_event
+@fact
 class StepTimedOut:
     """``execute`` took longer than it may. ``running``: it cannot be killed and still runs."""
 
@@ -186,7 +161,7 @@ class StepTimedOut:
     encoded: str = ""
 
 
-@_event
+@fact
 class StepSkipped:
     """The step failed for good and the saga goes on without it."""
 
@@ -194,7 +169,7 @@ class StepSkipped:
     at: float
 
 
-@_event
+@fact
 class RetryScheduled:
     """Attempt number ``attempt`` of a call will be made ``delay`` seconds after ``at``.
 
@@ -208,7 +183,7 @@ class RetryScheduled:
     phase: str = "execute"
 
 
-@_event
+@fact
 class VerificationStarted:
     """The intent to call ``verify`` of a step that is in doubt: recorded before the call."""
 
@@ -217,7 +192,7 @@ class VerificationStarted:
     at: float
 
 
-@_event
+@fact
 class StepVerified:
     """``verify`` said what came of the step's ``execute``: that it is ``done``, with ``result``, or that it is not."""
 
@@ -230,7 +205,7 @@ class StepVerified:
     encoded: str = ""
 
 
-@_event
+@fact
 class VerificationFailed:
     """``verify`` raised ``error``, or did not know: the step stays in doubt."""
 
@@ -242,7 +217,7 @@ class VerificationFailed:
     encoded: str = ""
 
 
-@_event
+@fact
 class FallbackChosen:
     """The step failed for good and its fallback is to be executed instead, once the step has ended and is undone."""
 
@@ -250,7 +225,7 @@ class FallbackChosen:
     at: float
 
 
-@_event
+@fact
 class SignalReceived:
     """A signal came from outside, with a value."""
 
@@ -259,7 +234,7 @@ class SignalReceived:
     at: float
 
 
-@_event
+@fact
 class GroupMerged:
     """Every branch of a parallel group ended well and their changes were merged."""
 
@@ -267,7 +242,7 @@ class GroupMerged:
     at: float
 
 
-@_event
+@fact
 class SagaCompensating:
     """The execution gave up: from here nothing goes forward, and what happened is undone.
 
@@ -279,7 +254,7 @@ class SagaCompensating:
     at: float
 
 
-@_event
+@fact
 class CompensationStarted:
     """The intent to call ``compensate``: recorded before the call."""
 
@@ -288,7 +263,7 @@ class CompensationStarted:
     at: float
 
 
-@_event
+@fact
 class CompensationSucceeded:
     """``compensate`` ran to its end."""
 
@@ -299,7 +274,7 @@ class CompensationSucceeded:
     encoded: str = ""
 
 
-@_event
+@fact
 class CompensationFailed:
     """``compensate`` raised ``error``."""
 
@@ -311,21 +286,21 @@ class CompensationFailed:
     encoded: str = ""
 
 
-@_event
+@fact
 class SagaCompleted:
     """Every step ended well."""
 
     at: float
 
 
-@_event
+@fact
 class SagaCompensated:
     """The execution failed and every undo ran to its end."""
 
     at: float
 
 
-@_event
+@fact
 class SagaStuck:
     """The execution ended and a person must act: ``reason`` says on what."""
 
@@ -333,7 +308,7 @@ class SagaStuck:
     at: float
 
 
-@_event
+@fact
 class SagaRecovered:
     """Another process, ``owner``, took the execution over: whoever had it is gone, with every call it had under way."""
 
@@ -342,7 +317,7 @@ class SagaRecovered:
     at: float
 
 
-@_event
+@fact
 class OperatorActed:
     """A person decided: ``action`` is ``cancel``, ``compensate``, ``resume``, ``retry`` or ``skip`` (of ``step``)."""
 
@@ -353,7 +328,7 @@ class OperatorActed:
     at: float
 
 
-@_event
+@fact
 class MessageRefused:
     """Something came from outside that is not obeyed, because of ``reason``: an operator's action that does not fit, or what
     cannot be read. ``message`` says what it was.
