@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
-from saga import Context, NotDone, OutcomeUnknownError, Saga, Task, parallel, sequence, step
+from saga import (
+    Context,
+    InDoubt,
+    NotDone,
+    OutcomeUnknownError,
+    Retry,
+    Saga,
+    Task,
+    fallback,
+    parallel,
+    sequence,
+    step,
+    transaction,
+)
+from saga.durable.codec import Codec
 from saga.events import Event
+from saga.recovery import Recovery
+from saga.storage import MemoryStore
+from tests.kit import left_at, within
 
+GUIDE: Final = Path(__file__).parents[2] / "docs" / "guide"
 CALLER, OTHER = "the caller's thread", "a thread of its own"
 told = contextvars.ContextVar("told", default="nothing")
 
@@ -104,3 +125,142 @@ def test_of_a_saga_with_async_steps(where: Where, run: Any) -> None:
         **dict.fromkeys(["async", "-async", "observer"], f"{CALLER} and its loop"),
         **dict.fromkeys(["plain", "-plain", "verify"], OTHER),
     }
+
+
+# -- what is around a call, and what is asked between them ------------------------------------------------------------
+
+AROUND: Final = {"around", "resolver", "breaker", "execute", "compensate"}
+BETWEEN: Final = {"observer", "unknown_on", "backoff", "on_compensation_failure", "encode", "decode"}
+
+
+class Amount:
+    """A value of a registered type."""
+
+
+class Surrounded:
+    """A saga of plain tasks, every function of which notes where it is called."""
+
+    def __init__(self, where: Where, store: MemoryStore) -> None:
+        note = where.note
+
+        def asked(name: str, answer: Any) -> Any:
+            return lambda value: (note(name)(Context()), answer)[1]
+
+        @contextmanager
+        def scope(name: str, value: Any) -> Iterator[Any]:
+            note(name)(Context())
+            yield value
+
+        class Observer:
+            def __call__(self, event: Event, info: object) -> None:
+                where.observe(event, info)
+
+            def around(self, *call: Any) -> Any:
+                return scope("around", None)
+
+        class Backoff:
+            def delay(self, attempt: int, fraction: float) -> float:
+                note("backoff")(Context())
+                return 0.0
+
+        class Breaker:
+            def calling(self) -> Any:
+                return scope("breaker", None)
+
+        class Made(Task[Amount]):
+            def execute(self, context: Context) -> Amount:
+                note("execute")(context)
+                return Amount()
+
+            def compensate(self, context: Context) -> None:
+                note("compensate")(context)
+                raise ValueError
+
+        def failed(context: Context, step: str, error: BaseException) -> None:
+            note("on_compensation_failure")(context)
+
+        self.saga = Saga(
+            "s",
+            observers=Observer(),
+            resolver=lambda kind: scope("resolver", kind()),
+            unknown_on=asked("unknown_on", False),
+            on_compensation_failure=failed,
+            store=store,
+            codec=Codec().register(Amount, asked("encode", 1), asked("decode", Amount())),
+        )
+        self.saga.add_task(Made)
+        self.saga.add_task(fallback(step(lambda: 1, name="first"), step(lambda: 2, name="other"), breaker=Breaker()))
+
+        def fail() -> None:
+            raise ValueError
+
+        self.saga.add_task(step(fail, retry=Retry(2, Backoff())))
+
+
+def test_of_what_is_around_a_call_and_what_is_asked_between_them(where: Where) -> None:
+    Surrounded(where, MemoryStore()).saga.try_execute()
+    assert where.calls == dict.fromkeys(AROUND | BETWEEN, CALLER)
+
+
+def test_of_what_is_around_a_call_and_what_is_asked_between_them_in_an_event_loop(where: Where) -> None:
+    asyncio.run(Surrounded(where, MemoryStore()).saga.atry_execute())
+    assert where.calls == {**dict.fromkeys(AROUND, OTHER), **dict.fromkeys(BETWEEN, f"{CALLER} and its loop")}
+
+
+def test_of_what_reads_a_stored_value(where: Where) -> None:
+    store = MemoryStore()
+    saga = Surrounded(where, store).saga
+    saga.try_execute(saga_id="x")
+    saga.load("x")
+    assert where.calls["decode"] == CALLER
+    asyncio.run(saga.aload("x"))
+    assert where.calls["decode"] == OTHER
+
+
+# -- blocks and recoveries --------------------------------------------------------------------------------------------
+
+
+def test_of_a_block(where: Where) -> None:
+    with transaction("t", observers=where.observe) as block:
+        block.step(where.note("plain"))
+        block.step(where.note("limited"), timeout=60)
+        block.parallel(where.step("a"), where.step("b"))
+    assert where.calls == {**dict.fromkeys(["plain", "observer"], CALLER), **dict.fromkeys(["limited", "a", "b"], OTHER)}
+
+
+def test_of_a_block_in_an_event_loop(where: Where) -> None:
+    async def main() -> None:
+        async with transaction("t", observers=where.observe) as block:
+            await block.astep(where.note("plain"))
+            await block.astep(where.anote("async"))
+
+    asyncio.run(main())
+    assert where.calls == {"plain": OTHER, **dict.fromkeys(["async", "observer"], f"{CALLER} and its loop")}
+
+
+@pytest.mark.parametrize("note", ["note", "anote"])
+def test_of_a_recovery(where: Where, note: str) -> None:
+    told.set("nothing")
+
+    def build() -> Saga:
+        here_and_now = getattr(where, note)("execute")
+        return Saga("s").add_task(step(lambda: 1, name="a")).add_task(step(here_and_now, name="b", in_doubt=InDoubt.RERUN))
+
+    store = left_at(build(), "b")
+    where.calls.clear()
+
+    def recover() -> None:
+        where.caller = threading.current_thread()
+        told.set("the caller's")
+        Recovery(store, [build()]).run_once()
+
+    within(30, recover)
+    assert where.calls == {"execute": CALLER if note == "note" else f"{CALLER} and its loop"}
+
+
+def test_each_page_of_the_guide_that_calls_what_users_write_says_where() -> None:
+    pages = [page for page in GUIDE.glob("*.rst") if re.search(r"execute\(|transaction\(", page.read_text(encoding="utf-8"))]
+    silent = {page.name for page in pages if "which-thread" not in page.read_text(encoding="utf-8")}
+    assert not silent, (
+        f"docs/guide: {silent} does not say in which thread and event loop things are called (:ref:`which-thread`)"
+    )
