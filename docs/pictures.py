@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from saga import Retry, Saga, SagaResult, Skip, fallback, parallel, sequence, step
-from saga.events import COMPENSATED, COMPENSATING, COMPLETED, RUNNING, STUCK, Status
+from saga.events import COMPENSATED, COMPENSATING, COMPLETED, PAUSED, RUNNING, STUCK, SUBMITTED, Status
 from saga.machine.state import TRANSITIONS
 
 
@@ -59,40 +59,53 @@ def with_steady_times(result: SagaResult) -> SagaResult:
 _STYLE: Final = """\
 text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;font-size:12px;fill:#1f2328}
 .b{font-weight:600;font-size:14px}.m{fill:#57606a}.c{text-anchor:middle}.e{text-anchor:end}
-.panel{fill:#fff;stroke:#d1d9e0}.running{fill:#ddf4ff;stroke:#0969da}.compensating{fill:#eaeeff;stroke:#3b5bdb}
+.panel{fill:#fff;stroke:#d1d9e0}.submitted,.paused{fill:#f6f8fa;stroke:#59636e}
+.running{fill:#ddf4ff;stroke:#0969da}.compensating{fill:#eaeeff;stroke:#3b5bdb}
 .completed{fill:#e3f5ec;stroke:#1a7f5a}.compensated{fill:#eaeeff;stroke:#3b5bdb}.stuck{fill:#ffe4eb;stroke:#a3123a}
 .l{fill:none;stroke:#59636e;stroke-width:1.5}.t{fill:#59636e}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.m{fill:#a3adb8}.panel{fill:#0d1117;stroke:#3d444d}
+.submitted,.paused{fill:#151b23;stroke:#9198a1}
 .running{fill:#0c2440;stroke:#58a6ff}.compensating,.compensated{fill:#1b2144;stroke:#91a7ff}
 .completed{fill:#12291f;stroke:#3fb68b}.stuck{fill:#3a1420;stroke:#ff7b9c}.l{stroke:#9198a1}.t{fill:#9198a1}}
 """
 #: Where each status stands (its middle), and what is said of it.
 _PLACES: Final = {
-    RUNNING: (430, 96, "goes forward"),
-    COMPENSATING: (430, 304, "gave up, is undone"),
-    COMPLETED: (770, 96, "every step ended well"),
-    COMPENSATED: (770, 304, "wholly undone"),
-    STUCK: (130, 200, "a person must act"),
+    SUBMITTED: (230, 40, "nobody runs it yet"),
+    RUNNING: (530, 196, "goes forward"),
+    PAUSED: (700, 40, "a person stopped it"),
+    COMPENSATING: (530, 404, "gave up, is undone"),
+    COMPLETED: (870, 196, "every step ended well"),
+    COMPENSATED: (870, 404, "wholly undone"),
+    STUCK: (230, 300, "a person must act"),
 }
 _WIDTH, _HEIGHT = 168, 52
 #: For each change of status: its line, the tip of its arrow and which way that points, where its text stands and how.
 _LINES: Final = {
-    (RUNNING, COMPLETED): ("M514 96H681", (686, 96, "right"), (600, 86, "c")),
-    (COMPENSATING, COMPENSATED): ("M514 304H681", (686, 304, "right"), (600, 294, "c")),
-    (RUNNING, COMPENSATING): ("M430 122V273", (430, 278, "down"), (440, 204, "")),
-    (RUNNING, STUCK): ("M346 84H118Q110 84 110 92V169", (110, 174, "down"), (228, 74, "c")),
-    (COMPENSATING, STUCK): ("M346 316H118Q110 316 110 308V231", (110, 226, "up"), (228, 334, "c")),
-    (STUCK, RUNNING): ("M150 174V116Q150 108 158 108H341", (346, 108, "right"), (248, 126, "c")),
-    (STUCK, COMPENSATING): ("M150 226V284Q150 292 158 292H341", (346, 292, "right"), (248, 268, "c")),
+    (RUNNING, SUBMITTED): ("M334 110H298Q290 110 290 102V71", (290, 66, "up"), (300, 92, "")),
+    (SUBMITTED, RUNNING): ("M314 58H502Q510 58 510 66V165", (510, 170, "down"), (420, 74, "c")),
+    (SUBMITTED, COMPENSATING): (
+        "M146 40H22Q14 40 14 48V456Q14 464 22 464H522Q530 464 530 456V435",
+        (530, 430, "up"),
+        (328, 457, "c"),
+    ),
+    (SUBMITTED, STUCK): ("M190 66V269", (190, 274, "down"), (198, 146, "")),
+    (STUCK, SUBMITTED): ("M165 274V71", (165, 66, "up"), (157, 146, "e")),
+    (RUNNING, COMPLETED): ("M614 196H781", (786, 196, "right"), (700, 214, "c")),
+    (COMPENSATING, COMPENSATED): ("M614 404H781", (786, 404, "right"), (700, 394, "c")),
+    (RUNNING, COMPENSATING): ("M530 222V373", (530, 378, "down"), (540, 304, "")),
+    (RUNNING, STUCK): ("M446 184H218Q210 184 210 192V269", (210, 274, "down"), (328, 174, "c")),
+    (COMPENSATING, STUCK): ("M446 416H218Q210 416 210 408V331", (210, 326, "up"), (328, 434, "c")),
+    (STUCK, RUNNING): ("M250 274V216Q250 208 258 208H441", (446, 208, "right"), (348, 226, "c")),
+    (STUCK, COMPENSATING): ("M250 326V384Q250 392 258 392H441", (446, 392, "right"), (348, 368, "c")),
 }
 _TIPS: Final = {"right": "l-8-4.5v9Z", "down": "l-4.5-8h9Z", "up": "l-4.5 8h9Z"}
 
 
 def states() -> str:
     """Return the picture of an execution's statuses and of what changes them."""
-    parts = [f"<style>\n{_STYLE}</style>", '<rect class="panel" x="0.5" y="0.5" width="899" height="399" rx="10"/>']
-    parts += ['<circle class="t" cx="430" cy="34" r="6"/>', '<path class="l" d="M430 40V65"/>']
-    parts += [f'<path class="t" d="M430 70{_TIPS["down"]}"/>', '<text x="442" y="52">SagaStarted</text>']
+    parts = [f"<style>\n{_STYLE}</style>", '<rect class="panel" x="0.5" y="0.5" width="999" height="499" rx="10"/>']
+    parts += ['<circle class="t" cx="340" cy="110" r="6"/>', '<path class="l" d="M346 110H482Q490 110 490 118V165"/>']
+    parts += [f'<path class="t" d="M490 170{_TIPS["down"]}"/>', '<text class="c" x="410" y="126">SagaStarted</text>']
     for status, (x, y, words) in _PLACES.items():
         left, top = x - _WIDTH // 2, y - _HEIGHT // 2
         thick = 3 if status.terminal else 1.2
@@ -101,17 +114,16 @@ def states() -> str:
         parts.append(
             f'<text class="b c" x="{x}" y="{y - 3}">{status}</text><text class="m c" x="{x}" y="{y + 15}">{words}</text>'
         )
-    for before, event, after, gave_up in TRANSITIONS:
-        line, (x, y, way), (text_x, text_y, anchor) = _LINES[before, after]
+    for one in TRANSITIONS:
+        line, (x, y, way), (text_x, text_y, anchor) = _LINES[one.before, one.after]
         parts.append(f'<path class="l" d="{line}"/><path class="t" d="M{x} {y}{_TIPS[way]}"/>')
-        parts.append(f'<text class="{anchor}" x="{text_x}" y="{text_y}">{event.__name__}</text>')
-        if gave_up is not None:
-            when = "where it had given up" if gave_up else "where it had not given up"
-            parts.append(f'<text class="m {anchor}" x="{text_x}" y="{text_y + 15}">{when}</text>')
-    parts.append('<text class="m" x="20" y="382">A thick frame: nothing more happens by itself.</text>')
+        parts.append(f'<text class="{anchor}" x="{text_x}" y="{text_y}">{one.event.__name__}</text>')
+        if one.only:
+            parts.append(f'<text class="m {anchor}" x="{text_x}" y="{text_y + 15}">{one.only}</text>')
+    parts.append('<text class="m" x="30" y="486">A thick frame: nothing more happens by itself.</text>')
     known = ", ".join(Status)
     label = f"The statuses of an execution ({known}), and the events that change them"
-    size = 'width="900" height="400" viewBox="0 0 900 400"'
+    size = 'width="1000" height="500" viewBox="0 0 1000 500"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "SagaRecovered",
     "SagaStarted",
     "SagaStuck",
+    "SagaSubmitted",
     "SignalReceived",
     "Status",
     "StepFailed",
@@ -46,7 +47,11 @@ __all__ = [
 class Status(StrEnum):
     """Where an execution stands."""
 
+    SUBMITTED = "submitted"
+    """Stored, and nobody runs it yet."""
     RUNNING = "running"
+    PAUSED = "paused"
+    """A person stopped it, who may let it go on."""
     COMPENSATING = "compensating"
     COMPLETED = "completed"
     COMPENSATED = "compensated"
@@ -59,12 +64,12 @@ class Status(StrEnum):
 
 
 for _status in Status:  # an attribute, not a property: it is asked for many times in every execution
-    _status.terminal = _status in (Status.COMPLETED, Status.COMPENSATED, Status.STUCK)
+    _status.terminal = _status not in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING)
 del _status
 
 # The engine asks for these many times in every execution, and Python 3.11 takes long to find a member of an Enum.
-RUNNING, COMPENSATING = Status.RUNNING, Status.COMPENSATING
-COMPLETED, COMPENSATED, STUCK = Status.COMPLETED, Status.COMPENSATED, Status.STUCK
+SUBMITTED, RUNNING, PAUSED = Status.SUBMITTED, Status.RUNNING, Status.PAUSED
+COMPENSATING, COMPLETED, COMPENSATED, STUCK = Status.COMPENSATING, Status.COMPLETED, Status.COMPENSATED, Status.STUCK
 
 
 class StepStatus(StrEnum):
@@ -96,6 +101,16 @@ class Effect(StrEnum):
     """Its compensation ran to its end, or a person has seen to that."""
     UNKNOWN = "unknown"
     """It runs, is in doubt, is being compensated, its compensation failed, or a person let the saga go on without it."""
+
+
+@fact
+class SagaSubmitted:
+    """An execution was stored, for whoever takes it up to begin it."""
+
+    saga: str
+    saga_id: str
+    at: float
+    encoded: str = ""
 
 
 @fact
@@ -340,7 +355,8 @@ class MessageRefused:
 
 
 Event = (
-    SagaStarted
+    SagaSubmitted
+    | SagaStarted
     | StepStarted
     | StepSucceeded
     | StepFailed

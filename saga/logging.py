@@ -30,6 +30,7 @@ class SagaLogger:
     ============================  ========  ============================================================
     method and event              level     what it says
     ============================  ========  ============================================================
+    ``saga_submitted``            INFO      the execution was stored, for somebody to begin it
     ``saga_started``              INFO      the execution began
     ``step_started``              DEBUG     ``execute`` is about to be called
     ``step_succeeded``            INFO      ``execute`` returned
@@ -119,6 +120,10 @@ class SagaLogger:
                 self._told.add(missed)
                 self.logger.warning("SagaLogger: mask %r is not found in context.%s, so all of that is hidden", missed, key)
         return found
+
+    def saga_submitted(self, event: e.SagaSubmitted, info: ExecutionInfo) -> None:
+        """The execution was stored, for somebody to begin it."""
+        self.write(logging.INFO, info, "saga submitted", status="submitted", **self._context(info))
 
     def saga_started(self, event: e.SagaStarted, info: ExecutionInfo) -> None:
         """The execution began."""
@@ -246,6 +251,7 @@ class SagaLogger:
 
 
 _METHODS: Final = {
+    e.SagaSubmitted: "saga_submitted",
     e.SagaStarted: "saga_started",
     e.StepStarted: "step_started",
     e.StepSucceeded: "step_succeeded",

@@ -19,8 +19,8 @@ from saga.durable.entries import action_message, details_of, details_of_message,
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
 from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError, near
-from saga.events import OperatorActed, SagaCompensating, SagaStuck, Status
-from saga.machine import ACTIONS, Standing, check, standing_of, status_after
+from saga.events import Event, OperatorActed, SagaCompensating, SagaStarted, SagaStuck, SagaSubmitted, Status
+from saga.machine import ACTIONS, Standing, cancellation, check, standing_of, status_after
 from saga.names import checked_name, several
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
@@ -230,10 +230,9 @@ class Operations:
             journal = self.store.journal(saga_id)
             standing = self._standing(claimed[0], journal)
             check(action, step, standing)
-            acted = OperatorActed(action, step, self.who, why, time.time())
-            status = status_after(standing.status, OperatorActed, bool(standing.gave_up))
+            events, status = _acted(standing, OperatorActed(action, step, self.who, why, time.time()))
             written = max((entry.seq for entry in journal), default=0)
-            self.store.append(lease, write_entries([acted], written, {}, Codec()), status=str(status))
+            self.store.append(lease, write_entries(events, written, {}, Codec()), status=str(status))
         finally:
             self.store.release(lease, got_on=True)
 
@@ -243,14 +242,26 @@ class Operations:
             if definition.name == row.name:
                 with suppress(DefinitionChangedError):
                     return standing_of(rebuild(definition, row, journal).machine.state)
-        gave_up = any(entry.kind == SagaCompensating.__name__ for entry in journal)
-        return Standing(status_of(row), gave_up)
+        kinds = {entry.kind for entry in journal}
+        unbegun = SagaSubmitted.__name__ in kinds and SagaStarted.__name__ not in kinds
+        return Standing(status_of(row), SagaCompensating.__name__ in kinds, unbegun)
 
     def _row(self, saga_id: str) -> StoredExecution:
         row = self.store.get(checked_name(saga_id, "saga_id"))
         if row is None:
             raise UnknownExecutionError(f"there is no execution {saga_id!r}")
         return row
+
+
+def _acted(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Status]:
+    """Return the events of a person's action on an execution that nobody runs, and its status then."""
+    events: list[Event] = [acted]
+    if standing.unbegun and acted.action in ("cancel", "compensate"):  # nothing of it is to be recovered first
+        events.append(SagaCompensating(None, cancellation(acted), acted.at))
+    status = standing.status
+    for event in events:
+        status = status_after(status, type(event), bool(standing.gave_up), bool(standing.unbegun))
+    return events, status
 
 
 def _is_said(text: object) -> bool:

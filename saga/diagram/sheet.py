@@ -92,7 +92,9 @@ MARKS: Final[dict[StepStatus, tuple[str, str]]] = {
     StepStatus.COMPENSATION_FAILED: ("stuck", "M0-3.6V.6M0 3.4v.1"),
 }
 ENDS: Final = {
+    Status.SUBMITTED: MARKS[StepStatus.PENDING],
     Status.RUNNING: MARKS[StepStatus.RUNNING],
+    Status.PAUSED: MARKS[StepStatus.WAITING],
     Status.COMPENSATING: MARKS[StepStatus.COMPENSATING],
     Status.COMPLETED: MARKS[StepStatus.SUCCEEDED],
     Status.COMPENSATED: MARKS[StepStatus.COMPENSATED],

@@ -85,7 +85,7 @@ def _signalled(event: e.SignalReceived, number: int, errors: Errors, codec: Code
     return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}}}'
 
 
-def _saga_started(event: e.SagaStarted, number: int, errors: Errors, codec: Codec) -> str:
+def _first(event: e.SagaSubmitted | e.SagaStarted, number: int, errors: Errors, codec: Codec) -> str:
     return f'{{"saga":{quote(event.saga)},"saga_id":{quote(event.saga_id)},"format":{FORMAT}{event.encoded}}}'
 
 
@@ -109,7 +109,8 @@ def _other(event: Any, number: int, errors: Errors, codec: Codec) -> str:
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
-    e.SagaStarted: _saga_started,
+    e.SagaSubmitted: _first,
+    e.SagaStarted: _first,
     e.SignalReceived: _signalled,
     e.StepStarted: _started,
     e.StepSucceeded: _succeeded,

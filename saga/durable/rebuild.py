@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from saga import events as e
 from saga.context import Context
@@ -59,6 +59,9 @@ class Rebuilt:
         return SagaResult(self.machine.plan, self.machine.log, self.views.context)
 
 
+_FIRST: Final = (e.SagaSubmitted, e.SagaStarted)
+
+
 def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entry]) -> Rebuilt:
     """Return what an execution's journal leads to.
 
@@ -95,9 +98,10 @@ def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Ent
                 plan.extend(read_step(one.event.step, one.more["task"]))
             if entry.seq > 1:
                 # A flow of another shape may have led to what this one could not.
-                wrong = contradiction(machine.state, begun, one.event) if same else None
-                if wrong is not None or isinstance(one.event, e.SagaStarted):
-                    raise unreadable(entry, f"it contradicts those before it: {wrong or 'the execution had begun'}")
+                looked_at = same or isinstance(one.event, _FIRST)
+                wrong = contradiction(machine.state, begun, one.event) if looked_at else None
+                if wrong is not None:
+                    raise unreadable(entry, f"it contradicts those before it: {wrong}")
             _replay(views, machine, one, codec)
             machine.record(one.event)
         except UnreadableJournalError:
@@ -123,8 +127,8 @@ def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Ent
 def _context(first: Recorded, entry: Entry, row: StoredExecution, plan: Plan, codec: Codec) -> Context:
     """Return the context an execution began with."""
     event = first.event
-    if not isinstance(event, e.SagaStarted):
-        raise unreadable(entry, "a journal begins with SagaStarted")
+    if not isinstance(event, _FIRST):
+        raise unreadable(entry, "a journal begins with SagaStarted or SagaSubmitted")
     if event.saga != row.name:
         raise unreadable(entry, f"it is one of saga {event.saga!r}")
     if not isinstance(first.more.get("context"), str):
@@ -216,7 +220,7 @@ def entries_of(store: Store, saga_id: str) -> list[Entry]:
 def take_up(
     definition: Definition, drivers: Callable[[Plan], type[D]], row: StoredExecution, store: Store, entries: Sequence[Entry]
 ) -> D:
-    """Return what goes on with an execution that this process has claimed.
+    """Return what goes on with an execution that this process has claimed, or begins it, where it was submitted.
 
     :param drivers: chooses the driver by the plan: that of a block is known only when its journal is read.
     :param entries: its journal, read since it was claimed.
@@ -229,7 +233,10 @@ def take_up(
         check_order(machine.plan, machine.events)
     journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
     journal.written, journal.errors = rebuilt.written, rebuilt.errors
-    recover(machine, owner(), row.epoch, time.time())
+    if machine.status is e.Status.SUBMITTED:
+        machine.start(time.time())
+    else:
+        recover(machine, owner(), row.epoch, time.time())
     execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
     journal.keep_lease(definition.lease, execution)
     return execution

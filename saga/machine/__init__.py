@@ -31,17 +31,22 @@ In an undo no compensation begins while a step is verified, because what is undo
 
 Statuses
 --------
-An execution is *running* until it gives up (``SagaCompensating``); from then on nothing goes forward, ever again. What changes
-its status, and nothing else does:
+An execution that is *submitted* waits for somebody to begin it. It is *running* until it gives up (``SagaCompensating``);
+from then on nothing goes forward, ever again. What changes its status, and nothing else does:
 
 ============  ================  ============  =========================
 status        event             status then
 ============  ================  ============  =========================
+running       SagaSubmitted     submitted
+submitted     SagaStarted       running
+submitted     SagaCompensating  compensating
+submitted     SagaStuck         stuck
 running       SagaCompensating  compensating
 running       SagaCompleted     completed
 running       SagaStuck         stuck
 compensating  SagaCompensated   compensated
 compensating  SagaStuck         stuck
+stuck         OperatorActed     submitted     where it had not begun
 stuck         OperatorActed     running       where it had not given up
 stuck         OperatorActed     compensating  where it had given up
 ============  ================  ============  =========================
@@ -51,6 +56,7 @@ The state
 Steps stand for themselves by their index in the plan. Where a step is *in* one of these, this holds, after every event:
 
 * ``status``: changes as TRANSITIONS says, and in no other way.
+* ``unbegun``: it was submitted, and nobody has begun it.
 * ``cause``: why the execution gave up; None as long as it has not.
 * ``failed``: the step that raised the cause; None where no step did.
 * ``cancelled``: a person said to give up; obeyed at the next decision.
@@ -128,7 +134,7 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
-from saga.machine.operators import ACTIONS, Standing, act, check, choices, standing_of
+from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, choices, standing_of
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
@@ -148,6 +154,7 @@ __all__ = [
     "State",
     "Wait",
     "act",
+    "cancellation",
     "check",
     "check_order",
     "choices",

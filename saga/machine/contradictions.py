@@ -14,6 +14,7 @@ from saga.events import (
     COMPENSATING,
     COMPLETED,
     RUNNING,
+    SUBMITTED,
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
@@ -25,7 +26,9 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaStarted,
     SagaStuck,
+    SagaSubmitted,
     StepFailed,
     StepSkipped,
     StepStarted,
@@ -51,6 +54,10 @@ def contradiction(state: State, begun: set[str], event: Event) -> str | None:
     """
     rule = _RULES.get(type(event))
     return None if rule is None else rule(state, begun, event)
+
+
+def _begins(state: State, begun: set[str], event: SagaStarted | SagaSubmitted) -> str | None:
+    return None if state.status is SUBMITTED and isinstance(event, SagaStarted) else "the execution had begun"
 
 
 def _under_way(state: State, begun: set[str], event: Any) -> str | None:
@@ -137,7 +144,7 @@ def _compensated(state: State, begun: set[str], event: CompensationSucceeded | C
 def _gives_up(state: State, begun: set[str], event: SagaCompensating) -> str | None:
     if event.step is not None:
         state.plan.by_name[event.step]
-    return None if state.status is RUNNING else f"the execution did not go forward ({state.status})"
+    return None if state.status in (RUNNING, SUBMITTED) else f"the execution did not go forward ({state.status})"
 
 
 def _completed(state: State, begun: set[str], event: SagaCompleted) -> str | None:
@@ -162,6 +169,8 @@ def _acted(state: State, begun: set[str], event: OperatorActed) -> str | None:
 
 
 _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
+    SagaSubmitted: _begins,
+    SagaStarted: _begins,
     StepStarted: _started,
     StepSucceeded: _under_way,
     StepFailed: _under_way,

@@ -19,6 +19,7 @@ from saga.events import (
     SagaCompleted,
     SagaStarted,
     SagaStuck,
+    SagaSubmitted,
     Status,
     StepFailed,
     StepStarted,
@@ -102,8 +103,15 @@ class Machine:
         """Every event so far, in order."""
         return self.log.events
 
+    def submit(self, at: float, encoded: str = "") -> None:
+        """Leave the execution to be begun by whoever takes it up; ``encoded``: what its journal keeps of its input."""
+        self.record(SagaSubmitted(self.saga, self.saga_id, at, encoded))
+
     def start(self, at: float, encoded: str = "") -> None:
-        """Begin the execution, with its first steps; ``encoded``: what its journal keeps of its input."""
+        """Begin the execution, with its first steps.
+
+        :param encoded: what its journal keeps of its input; empty where that was submitted.
+        """
         self.record(SagaStarted(self.saga, self.saga_id, at, encoded))
         self.start_steps(self.plan.entry, at)
 

@@ -26,6 +26,7 @@ from saga.events import (
     SagaRecovered,
     SagaStarted,
     SagaStuck,
+    SagaSubmitted,
     SignalReceived,
     StepFailed,
     StepSkipped,
@@ -54,7 +55,18 @@ def _nothing(state: State, event: Event) -> None:
 
 
 def _change_status(state: State, event: Event) -> None:
-    state.status = status_after(state.status, type(event), state.cause is not None)
+    state.status = status_after(state.status, type(event), state.cause is not None, state.unbegun)
+
+
+def _saga_submitted(state: State, event: SagaSubmitted) -> None:
+    _change_status(state, event)
+    state.unbegun = True
+
+
+def _saga_started(state: State, event: SagaStarted) -> None:
+    if state.unbegun:
+        _change_status(state, event)
+        state.unbegun = False
 
 
 def _step_started(state: State, event: StepStarted) -> None:
@@ -326,7 +338,8 @@ def _try_again(state: State) -> None:
 
 
 FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
-    SagaStarted: _nothing,
+    SagaSubmitted: _saga_submitted,
+    SagaStarted: _saga_started,
     StepStarted: _step_started,
     StepSucceeded: _step_succeeded,
     StepFailed: _step_failed,

@@ -31,6 +31,7 @@ from saga.events import (
     Event,
     SagaCompensated,
     SagaCompleted,
+    SagaStarted,
     SagaStuck,
     Status,
     StepFailed,
@@ -149,6 +150,10 @@ class Log:
         """Forget the last entry, and the state, which is made again when somebody asks for it."""
         del self.entries[-1]
         self._state = self.unfolded = None
+
+    def begun_at(self) -> float | None:
+        """Return when the execution began; ``None`` where it was submitted, and nobody has begun it."""
+        return next((event.at for event in self.events if type(event) is SagaStarted), None)
 
     def started_at(self, name: str) -> float:
         """Return when the step's last attempt started."""

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from saga.errors import ActionRefusedError, SagaCancelledError
-from saga.events import COMPENSATED, COMPLETED, RUNNING, STUCK, OperatorActed, Status, StepSkipped
+from saga.events import COMPENSATED, COMPLETED, RUNNING, STUCK, SUBMITTED, OperatorActed, Status, StepSkipped
 from saga.machine import failures
 from saga.machine.decide import Machine
 from saga.machine.state import State
 
-__all__ = ["ACTIONS", "Standing", "act", "check", "choices", "obey", "obey_cancel", "standing_of"]
+__all__ = ["ACTIONS", "Standing", "act", "cancellation", "check", "choices", "obey", "obey_cancel", "standing_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Standing:
     """Where an execution stands, as far as it matters for a person's actions. What is not known refuses nothing.
 
     :ivar gave_up: whether the undo has begun.
+    :ivar unbegun: whether it was submitted, and nobody has begun it.
     :ivar idle: whether there is nothing under way or left to undo.
     :ivar asking: the steps in doubt that wait for a decision.
     :ivar failed: those whose compensation failed for good;
@@ -33,6 +34,7 @@ class Standing:
 
     status: Status
     gave_up: bool | None = None
+    unbegun: bool | None = None
     past_pivot: bool | None = None
     idle: bool | None = None
     asking: tuple[str, ...] | None = None
@@ -49,13 +51,14 @@ def standing_of(state: State) -> Standing:
     idle = not (state.executing or state.verifying or state.to_compensate or state.compensating)
     asking, failed = state.asking, set(state.compensations_failed)
     gave_up = state.cause is not None
-    return Standing(state.status, gave_up, state.past_pivot, idle, names(asking), names(failed), names(asking | failed))
+    past = state.past_pivot
+    return Standing(state.status, gave_up, state.unbegun, past, idle, names(asking), names(failed), names(asking | failed))
 
 
 def _back(action: str, standing: Standing, step: str | None) -> str | None:
     if standing.past_pivot:
         return "the saga is past its pivot: nothing is undone any more"
-    if action == "cancel" and standing.status is not RUNNING:
+    if action == "cancel" and standing.status not in (SUBMITTED, RUNNING):
         return f"the execution does not go forward ({standing.status}): there is nothing to cancel"
     return None
 
@@ -159,4 +162,9 @@ def obey_cancel(machine: Machine, at: float) -> None:
     """Give up, where a person said so."""
     state, action = machine.state, machine.state.cancelled
     if action is not None and state.status is RUNNING and not state.past_pivot:
-        machine.turn_back(None, SagaCancelledError(f"{action.action} by {action.who}: {action.why}"), at)
+        machine.turn_back(None, cancellation(action), at)
+
+
+def cancellation(action: OperatorActed) -> SagaCancelledError:
+    """Return what an execution gives up for, where a person said so."""
+    return SagaCancelledError(f"{action.action} by {action.who}: {action.why}")

@@ -13,12 +13,15 @@ from saga.events import (
     COMPLETED,
     RUNNING,
     STUCK,
+    SUBMITTED,
     OperatorActed,
     RetryScheduled,
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaStarted,
     SagaStuck,
+    SagaSubmitted,
     Status,
 )
 from saga.machine.plan import Plan, PlannedStep
@@ -60,6 +63,7 @@ class State:
         "to_rerun",
         "to_skip",
         "to_verify",
+        "unbegun",
         "verification_attempts",
         "verification_retries",
         "verifying",
@@ -68,6 +72,7 @@ class State:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.status: Status = RUNNING  #: changes as TRANSITIONS says, and in no other way
+        self.unbegun = False  #: it was submitted, and nobody has begun it
         self.cause: BaseException | None = None  #: why the execution gave up; None as long as it has not
         self.failed: PlannedStep | None = None  #: the step that raised the cause; None where no step did
         self.cancelled: OperatorActed | None = None  #: a person said to give up; obeyed at the next decision
@@ -125,29 +130,49 @@ class State:
 
 
 class Transition(NamedTuple):
-    """An execution's status ``before`` an event and ``after`` it; ``gave_up``: only where it had given up, or not."""
+    """An execution's status ``before`` an event and ``after`` it.
+
+    ``gave_up``: only where it had given up, or not; ``unbegun``: only where nobody had begun it, or somebody had.
+    """
 
     before: Status
     event: type
     after: Status
     gave_up: bool | None = None
+    unbegun: bool | None = None
+
+    @property
+    def only(self) -> str:
+        """Where it is so, in words; empty where it always is."""
+        if self.unbegun:
+            return "where it had not begun"
+        return {None: "", True: "where it had given up", False: "where it had not given up"}[self.gave_up]
 
 
 TRANSITIONS: Final = (
+    Transition(RUNNING, SagaSubmitted, SUBMITTED),
+    Transition(SUBMITTED, SagaStarted, RUNNING),
+    Transition(SUBMITTED, SagaCompensating, COMPENSATING),
+    Transition(SUBMITTED, SagaStuck, STUCK),
     Transition(RUNNING, SagaCompensating, COMPENSATING),
     Transition(RUNNING, SagaCompleted, COMPLETED),
     Transition(RUNNING, SagaStuck, STUCK),
     Transition(COMPENSATING, SagaCompensated, COMPENSATED),
     Transition(COMPENSATING, SagaStuck, STUCK),
-    Transition(STUCK, OperatorActed, RUNNING, gave_up=False),
+    Transition(STUCK, OperatorActed, SUBMITTED, gave_up=False, unbegun=True),
+    Transition(STUCK, OperatorActed, RUNNING, gave_up=False, unbegun=False),
     Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),
 )
 _BY_EVENT: Final = {one.event: [two for two in TRANSITIONS if two.event is one.event] for one in TRANSITIONS}
 
 
-def status_after(before: Status, event: type, gave_up: bool) -> Status:
-    """Return the status after an event of that kind; ``gave_up``: whether a ``SagaCompensating`` came before."""
-    for origin, _, after, only in _BY_EVENT.get(event, ()):
-        if origin is before and (only is None or only is gave_up):
+def status_after(before: Status, event: type, gave_up: bool, unbegun: bool = False) -> Status:
+    """Return the status after an event of that kind.
+
+    :param gave_up: whether a ``SagaCompensating`` came before.
+    :param unbegun: whether a ``SagaSubmitted`` came before, and no ``SagaStarted``.
+    """
+    for origin, _, after, given_up, not_begun in _BY_EVENT.get(event, ()):
+        if origin is before and given_up in (None, gave_up) and not_begun in (None, unbegun):
             return after
     return before

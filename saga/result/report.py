@@ -26,7 +26,9 @@ _LONGEST: Final = 500  # characters of an error's text within a line
 _ROWS: Final = 50  # of a summary's table; runs of steps that are alike are counted where it has more
 
 _WORDS: Final = {
+    Status.SUBMITTED: "is submitted, and nobody runs it yet",
     Status.RUNNING: "still runs",
+    Status.PAUSED: "is paused",
     Status.COMPENSATING: "failed and is not wholly undone yet",
     Status.COMPLETED: "completed",
     Status.COMPENSATED: "failed and was undone",

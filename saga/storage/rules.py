@@ -39,11 +39,11 @@ __all__ = [
     "unknown_execution",
 ]
 
-CLAIMABLE = ("running", "compensating")
+CLAIMABLE = ("submitted", "running", "compensating")
 """Statuses in which executions are claimed without their id being given."""
 
 TERMINAL = ("completed", "compensated", "stuck")
-STATUSES = CLAIMABLE + TERMINAL
+STATUSES = (*CLAIMABLE, "paused", *TERMINAL)
 ENDED = ("completed", "compensated")
 """Of what nobody goes on with, so that nobody reads its messages either. What is stuck may be resumed."""
 

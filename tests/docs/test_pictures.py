@@ -23,7 +23,7 @@ def test_the_pictures_are_up_to_date(tmp_path: Path) -> None:
 
 def test_the_statuses_are_drawn_with_all_their_transitions() -> None:
     drawn = runpy.run_path(str(DOCS / "pictures.py"))
-    changes = {(before, after) for before, _, after, _ in TRANSITIONS}
+    changes = {(one.before, one.after) for one in TRANSITIONS}
     assert changes == set(drawn["_LINES"]), "docs/pictures.py: _LINES has a line for each change of status, and no other"
     assert set(Status) == set(drawn["_PLACES"]), "docs/pictures.py: _PLACES has a place for each status"
 

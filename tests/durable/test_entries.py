@@ -34,6 +34,7 @@ ERROR = RecordedError("builtins:ValueError", 'no "stock"', "Traceback ...\n")
 ERROR.add_note("a note")
 
 EVENTS: list[e.Event] = [
+    e.SagaSubmitted("place-order", "id\n1", 1.25),
     e.SagaStarted("place-order", "id\n1", 1.25),
     e.StepStarted(NAME, 1, 2.0),
     e.StepStarted(NAME, 7, 2.0),

@@ -26,6 +26,7 @@ ERROR: Final = ValueError("no stock")
 
 #: One of each kind, with nothing left as it is by default; ``encoded`` has what the driver's journal puts there.
 SAMPLES: Final[tuple[Any, ...]] = (
+    e.SagaSubmitted("order", "o-1", 1.0),
     e.SagaStarted("order", "o-1", 1.0),
     e.StepStarted("a", 2, 1.0),
     e.StepSucceeded("a", 2, 1.0, 0.5, 7, ',"result":7'),
@@ -50,8 +51,8 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.StepVerified("a", 2, 1.0, 0.5, True, 7, ',"result":7'),
     e.VerificationFailed("a", 2, 1.0, 0.5, ERROR),
 )
-#: Kinds of which a sequence diagram says nothing: it begins with the first, and shows no joins.
-UNSAID: Final = {e.SagaStarted, e.GroupMerged}
+#: Kinds of which a sequence diagram says nothing: it begins with the first two, and shows no joins.
+UNSAID: Final = {e.SagaSubmitted, e.SagaStarted, e.GroupMerged}
 #: Kinds that name a step and leave its record as it is: the step's own failure, or doubt, has come before them.
 NO_RECORD: Final = {e.SagaCompensating, e.FallbackChosen, e.VerificationFailed}
 

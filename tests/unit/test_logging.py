@@ -34,6 +34,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 LINES = [
     (
+        e.SagaSubmitted("place-order", "a1", 1.0),
+        "INFO",
+        'saga submitted saga=place-order id=a1 status=submitted context.order_id="A 1" context.card=***',
+    ),
+    (
         e.SagaStarted("place-order", "a1", 1.0),
         "INFO",
         'saga started saga=place-order id=a1 status=running context.order_id="A 1" context.card=***',

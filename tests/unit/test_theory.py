@@ -29,8 +29,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def transitions() -> str:
     """Return the table of transitions."""
-    when = {None: "", True: "where it had given up", False: "where it had not given up"}
-    rows = [(str(before), event.__name__, str(after), when[gave_up]) for before, event, after, gave_up in TRANSITIONS]
+    rows = [(str(one.before), one.event.__name__, str(one.after), one.only) for one in TRANSITIONS]
     return table([("status", "event", "status then", ""), *rows])
 
 

@@ -6,13 +6,19 @@ from . import DOUBT, DRIVERS, DURABLE, PROPERTIES, SEMANTICS, Mutant
 
 __all__ = ["OF_MACHINE"]
 
+SUBMITTED = DURABLE + "submitted"
 TRANSITIONS = (
+    ("RUNNING", "SagaSubmitted", "SUBMITTED", SUBMITTED),
+    ("SUBMITTED", "SagaStarted", "RUNNING", SUBMITTED),
+    ("SUBMITTED", "SagaCompensating", "COMPENSATING", SUBMITTED),
+    ("SUBMITTED", "SagaStuck", "STUCK", "tests/unit/machine/test_state"),
+    ("STUCK", "OperatorActed", "SUBMITTED, gave_up=False, unbegun=True", SUBMITTED),
     ("RUNNING", "SagaCompensating", "COMPENSATING", DRIVERS + "notes"),
     ("RUNNING", "SagaCompleted", "COMPLETED", DRIVERS + "notes"),
     ("RUNNING", "SagaStuck", "STUCK", DURABLE + "operations -k branches_in_doubt_are_decided"),
     ("COMPENSATING", "SagaCompensated", "COMPENSATED", DRIVERS + "notes"),
     ("COMPENSATING", "SagaStuck", "STUCK", DRIVERS + "notes"),
-    ("STUCK", "OperatorActed", "RUNNING, gave_up=False", DURABLE + "operations"),
+    ("STUCK", "OperatorActed", "RUNNING, gave_up=False, unbegun=False", DURABLE + "operations"),
     ("STUCK", "OperatorActed", "COMPENSATING, gave_up=True", DURABLE + "operations"),
 )
 
@@ -27,6 +33,31 @@ OF_MACHINE = [
         "    Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),",
         "    Transition(STUCK, OperatorActed, RUNNING, gave_up=True),",
         DURABLE + "operations",
+    ),
+    Mutant("what was begun stays unbegun", "        state.unbegun = False\n", "", "tests/unit/machine/test_state"),
+    Mutant(
+        "what was submitted counts as begun in another step of its journal",
+        "return None if state.status is SUBMITTED and isinstance(event, SagaStarted) else",
+        "return None if isinstance(event, SagaStarted) else",
+        SUBMITTED,
+    ),
+    Mutant(
+        "a submitted execution is recovered, not begun",
+        "if machine.status is e.Status.SUBMITTED:",
+        "if False:",
+        SUBMITTED,
+    ),
+    Mutant(
+        "the timeout counts from when it was submitted",
+        "if type(event) is SagaStarted), None)",
+        "), None)",
+        SUBMITTED,
+    ),
+    Mutant(
+        "who cancels what is submitted leaves it to be begun",
+        "if standing.unbegun and acted.action in",
+        "if False and acted.action in",
+        SUBMITTED,
     ),
     Mutant(
         "compensate the failing step",

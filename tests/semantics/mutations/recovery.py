@@ -62,7 +62,7 @@ OF_RECOVERY = [
     # -- journals that somebody damaged -------------------------------------------------------------------------------
     Mutant(
         "what a journal contradicts is believed",
-        "contradiction(machine.state, begun, one.event) if same else None",
+        "contradiction(machine.state, begun, one.event) if looked_at else None",
         "None",
         DAMAGED + " -k what_happened_once",
     ),
@@ -74,7 +74,7 @@ OF_RECOVERY = [
     ),
     Mutant(
         "a journal that begins in its middle is read",
-        "    if not isinstance(event, e.SagaStarted):\n        raise",
+        "    if not isinstance(event, _FIRST):\n        raise",
         "    if False:\n        raise",
         DAMAGED + " -k each_is_read_right",
     ),

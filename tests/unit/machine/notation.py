@@ -12,9 +12,9 @@ verification; a number at the end is the attempt, where it is not the first.
 - ``a waits 2 in 5``: its second attempt is due in 5 seconds.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
 
-Of the whole: ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group), ``signal go 1`` (its
-value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``stuck``. What a person does: ``cancel``,
-``compensate``, ``resume``, ``retry``, ``skip a``; and ``undo``, which nobody knows.
+Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
+``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``stuck``. What a person does:
+``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``; and ``undo``, which nobody knows.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
@@ -34,6 +34,7 @@ from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, 
 
 NOW: Final = 10.0
 WHOLE: Final = {
+    "submitted": e.SagaSubmitted,
     "begins": e.SagaStarted,
     "merged": e.GroupMerged,
     "recovered": e.SagaRecovered,
@@ -129,6 +130,7 @@ def event_of(clause: str, at: float) -> e.Event:
         return e.OperatorActed(words[0], words[1] if len(words) > 1 else None, "me", "because", at)
     if words[0] in WHOLE:
         more = {
+            "submitted": ("s", "id"),
             "begins": ("s", "id"),
             "merged": (int(words[1]) if len(words) > 1 else 0,),
             "recovered": ("me", 2),

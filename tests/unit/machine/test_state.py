@@ -25,6 +25,12 @@ V_STUCK = "a starts, a unanswered, ?a starts, ?a raises, stuck"
 # fmt: off
 # A flow, what happened so far, an event, and all that it changes.
 FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
+    (A, "", "submitted", {"status": Status.SUBMITTED, "unbegun": True}),
+    (A, "submitted", "begins", {"status": Status.RUNNING, "unbegun": False}),
+    (A, "submitted", "gives up", {"status": Status.COMPENSATING, "cause": "given up"}),
+    (A, "submitted", "stuck", {"status": Status.STUCK}),
+    (A, "submitted, stuck", "resume", {"status": Status.SUBMITTED}),
+    (A, "submitted, stuck", "cancel", {"status": Status.SUBMITTED, "cancelled": "cancel"}),
     (A, "", "begins", {}),
     (A, "", "a starts", {"executing": "a"}),
     (A, "a starts, a raises, a waits 2", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "retries": {}}),
@@ -266,13 +272,20 @@ def test_nobody_waits_for_a_straggler_that_is_skipped_or_whose_saga_gave_up(so_f
 # -- the status ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("unbegun", [False, True])
 @pytest.mark.parametrize("gave_up", [False, True])
 @pytest.mark.parametrize("before", Status)
 @pytest.mark.parametrize("kind", FOLDS)
-def test_the_status_changes_as_the_transitions_say_and_in_no_other_way(kind: type, before: Status, gave_up: bool) -> None:
-    fitting = [one for one in TRANSITIONS if (one.before, one.event) == (before, kind) and one.gave_up in (None, gave_up)]
+def test_the_status_changes_as_the_transitions_say_and_in_no_other_way(
+    kind: type, before: Status, gave_up: bool, unbegun: bool
+) -> None:
+    fitting = [
+        one
+        for one in TRANSITIONS
+        if (one.before, one.event) == (before, kind) and one.gave_up in (None, gave_up) and one.unbegun in (None, unbegun)
+    ]
     assert len(fitting) <= 1
-    assert status_after(before, kind, gave_up) is (fitting[0].after if fitting else before)
+    assert status_after(before, kind, gave_up, unbegun) is (fitting[0].after if fitting else before)
 
 
 def test_what_has_ended_well_or_is_undone_never_changes() -> None:
