@@ -82,8 +82,8 @@ def test_names_and_owners_are_checked_like_ids(store, stored):
         store.create(stored.new("x"), [], "m\0e", 60.0)
     with pytest.raises(StorageError, match="owner must not be empty"):
         store.claim("", 60.0)
-    with pytest.raises(ValueError, match="'paused'"):
-        store.create(stored.new("x", status="paused"), [], "me", 60.0)
+    with pytest.raises(ValueError, match="'frozen'"):
+        store.create(stored.new("x", status="frozen"), [], "me", 60.0)
     store.create(stored.new("x", version="", fingerprint="", digest=""), [], "me", 60.0)
 
 
