@@ -7,6 +7,7 @@ from saga.events import Effect, Status, StepStatus
 from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
 from saga.lost_answers import LOST_ANSWERS
 from saga.policy import (
+    Ask,
     Backoff,
     Compensate,
     ExponentialBackoff,
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LOST_ANSWERS",
+    "Ask",
     "Backoff",
     "ClosedContext",
     "Compensate",

@@ -17,13 +17,13 @@ from saga.composing import Composing
 from saga.definition import NO_PLAN, Definition, check_callable, observers_of
 from saga.errors import SagaDefinitionError
 from saga.names import several
-from saga.policy import checked_unknown_on
+from saga.policy import checked_on_error, checked_unknown_on
 
 if TYPE_CHECKING:
     from saga.definition import Observer
     from saga.durable.codec import Codec
     from saga.machine.compile import Resolver
-    from saga.policy import UnknownOn
+    from saga.policy import OnError, UnknownOn
     from saga.storage.protocol import StoreLike
 
 __all__ = ["Declared", "refuse_unmade"]
@@ -45,6 +45,7 @@ class Declared(Composing):
     version: str = "1"
     compatible_with: Iterable[str] = ()
     unknown_on: UnknownOn | None = None
+    on_error: OnError | None = None
     lease: float = 30.0
 
     _misspelt: str | None = None
@@ -88,6 +89,7 @@ class Declared(Composing):
             check_store(self.store, f"{where}: store")
             self.store = pinned(self.store)
         checked_unknown_on(self.unknown_on, where)
+        checked_on_error(self.on_error, where)
         draft = Definition(
             name=self.name,
             plan=NO_PLAN,
@@ -143,9 +145,9 @@ def refuse_unmade(saga: object) -> None:
 OPTIONS: Final = frozenset(Declared.__annotations__) - {"flow", "_misspelt", "_draft", "_definition"}
 """What can be given when a saga is made, and declared by its class."""
 
-_OUTERMOST: Final = sorted(OPTIONS - {"name", "unknown_on", "version", "compatible_with", "lease"})
-"""The options that hold for a whole execution. Of a saga that is a step of another, name and ``unknown_on`` hold for its steps;
-the rest is about executions of its own."""
+_OUTERMOST: Final = sorted(OPTIONS - {"name", "unknown_on", "on_error", "version", "compatible_with", "lease"})
+"""The options that hold for a whole execution. Of a saga that is a step of another, name, ``unknown_on`` and ``on_error`` hold
+for its steps; the rest is about executions of its own."""
 
 _ARGUMENTS: Final = {"logger": 2, "observers": 2, "on_compensation_failure": 3, "resolver": 1, "unknown_on": 1}
 """With how many arguments an option that is a function is called."""

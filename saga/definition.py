@@ -239,8 +239,10 @@ def inputs(
     else:
         new = False
     saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")
-    if store is None and definition.plan.receives:
-        raise SagaDefinitionError(f"saga {definition.name!r} receives signals, which need a store: {GIVE_A_STORE}")
+    if store is None and (definition.plan.receives or definition.plan.asks is not None):
+        asks = definition.plan.asks
+        what = f"asks a person when step {asks.name!r} fails, which needs" if asks else "receives signals, which need"
+        raise SagaDefinitionError(f"saga {definition.name!r} {what} a store: {GIVE_A_STORE}")
     binding = Binding(definition.plan, definition.name, saga_id)
     if new:
         set_binding(context, binding)

@@ -22,6 +22,7 @@ __all__ = [
     "GroupMerged",
     "MessageRefused",
     "OperatorActed",
+    "PersonAsked",
     "RetryScheduled",
     "SagaCompensated",
     "SagaCompensating",
@@ -179,6 +180,14 @@ class StepTimedOut:
 @fact
 class StepSkipped:
     """The step failed for good and the saga goes on without it."""
+
+    step: str
+    at: float
+
+
+@fact
+class PersonAsked:
+    """The step failed for good and a person is to say how the saga goes on: its ``on_error`` is ``Ask``."""
 
     step: str
     at: float
@@ -362,6 +371,7 @@ Event = (
     | StepFailed
     | StepTimedOut
     | StepSkipped
+    | PersonAsked
     | RetryScheduled
     | GroupMerged
     | SagaCompensating

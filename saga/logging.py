@@ -38,6 +38,7 @@ class SagaLogger:
     ``step_timed_out``            WARNING   an attempt of ``execute`` took longer than it may
     ``retry_scheduled``           WARNING   another attempt follows, of any of the three calls
     ``step_skipped``              WARNING   the step failed for good and the saga goes on without it
+    ``person_asked``              WARNING   the step failed for good and a person is to say how the saga goes on
     ``verification_started``      DEBUG     ``verify`` is about to be called, of a step in doubt
     ``step_verified``             WARNING   ``verify`` said what came of the step
     ``verification_failed``       WARNING   an attempt of ``verify`` raised, or did not know
@@ -195,6 +196,10 @@ class SagaLogger:
         """The step failed for good and the saga goes on without it."""
         self.write(logging.WARNING, info, "step skipped", step=event.step, status="skipped")
 
+    def person_asked(self, event: e.PersonAsked, info: ExecutionInfo) -> None:
+        """The step failed for good and a person is to say how the saga goes on."""
+        self.write(logging.WARNING, info, "person asked", step=event.step, status="failed")
+
     def retry_scheduled(self, event: e.RetryScheduled, info: ExecutionInfo) -> None:
         """Another attempt, of ``execute``, ``verify`` or ``compensate``, follows."""
         self.write(
@@ -258,6 +263,7 @@ _METHODS: Final = {
     e.StepFailed: "step_failed",
     e.StepTimedOut: "step_timed_out",
     e.StepSkipped: "step_skipped",
+    e.PersonAsked: "person_asked",
     e.RetryScheduled: "retry_scheduled",
     e.GroupMerged: "group_merged",
     e.SagaCompensating: "saga_compensating",

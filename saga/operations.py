@@ -181,7 +181,7 @@ class Operations:
         self._act("compensate", saga_id, None, why)
 
     def resume(self, saga_id: str, why: str) -> None:
-        """Let a stuck execution go on: the steps a task asks about are executed again."""
+        """Let a stuck execution go on: the steps that a person is asked about are executed again."""
         self._act("resume", saga_id, None, why)
 
     def retry(self, saga_id: str, why: str) -> None:
@@ -189,7 +189,7 @@ class Operations:
         self._act("retry", saga_id, None, why)
 
     def skip(self, saga_id: str, step: str, why: str) -> None:
-        """Let a stuck execution go on without a step that is in doubt, or whose compensation failed: a person saw to it."""
+        """Let a stuck execution go on without a step that failed, is in doubt or could not be undone: a person saw to it."""
         self._act("skip", saga_id, checked_name(step, "step"), why)
 
     def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:

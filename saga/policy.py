@@ -18,6 +18,7 @@ from saga.composing import operators
 from saga.errors import OutcomeUnknownError, SagaDefinitionError, is_a
 
 __all__ = [
+    "Ask",
     "Backoff",
     "Compensate",
     "ExponentialBackoff",
@@ -27,6 +28,7 @@ __all__ = [
     "Skip",
     "UnknownOn",
     "check_timeout",
+    "checked_on_error",
     "checked_unknown_on",
     "unknown_on",
 ]
@@ -39,8 +41,11 @@ class OnError(Enum):
     """The saga gives up and everything that succeeded is undone (the default)."""
     SKIP = "skip"
     """The saga goes on without the step, which has no result."""
+    ASK = "ask"
+    """A person decides, who has mended the world: the execution ends ``stuck``, and nothing is undone. It needs a store."""
 
 
+Ask: Final = OnError.ASK
 Compensate: Final = OnError.COMPENSATE
 Skip: Final = OnError.SKIP
 
@@ -105,6 +110,17 @@ def checked_unknown_on(given: UnknownOn | None, where: str) -> UnknownOn | None:
             unknown_on(given)
         except SagaDefinitionError as error:
             raise SagaDefinitionError(f"{where}: {error}") from None
+    return given
+
+
+def checked_on_error(given: OnError | None, where: str) -> OnError | None:
+    """Return what was given as a saga's ``on_error``.
+
+    :raises SagaDefinitionError: it is wrong; ``where`` is in the text.
+    """
+    if not isinstance(given, OnError | None):
+        hint = "; a Retry is each task's" if isinstance(given, Retry) else ""
+        raise SagaDefinitionError(f"{where}: on_error is {given!r}; give Compensate, Skip or Ask{hint}")
     return given
 
 
@@ -190,13 +206,14 @@ class Retry:
     :param max_attempts: calls in all, the first one included; 1 or more.
     :param backoff: seconds between attempts, or a :class:`Backoff`.
     :param retry_on: the exceptions worth another attempt; anything else fails at once.
-    :param then: what follows when the attempts are used up, where this stands as ``on_error``.
+    :param then: what follows when the attempts are used up, where this stands as ``on_error``; what the saga says where
+        ``None``.
     """
 
     max_attempts: int = 3
     backoff: float | Backoff = 0.0
     retry_on: tuple[type[Exception], ...] | type[Exception] = (Exception,)
-    then: OnError = OnError.COMPENSATE
+    then: OnError | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
@@ -218,8 +235,8 @@ class Retry:
                     "KeyboardInterrupt is never retried)"
                 )
         object.__setattr__(self, "retry_on", kinds)
-        if not isinstance(self.then, OnError):
-            raise SagaDefinitionError(f"Retry: then is {self.then!r}; give Compensate or Skip")
+        if not isinstance(self.then, OnError | None):
+            raise SagaDefinitionError(f"Retry: then is {self.then!r}; give Compensate, Skip or Ask")
 
     def __ror__(self, flow: Any) -> Any:
         # ``TheTask | Retry(3)``: a class has an operator | of its own, which knows nothing of this.

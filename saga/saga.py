@@ -21,7 +21,7 @@ from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
 from saga.names import checked_name
-from saga.policy import UnknownOn
+from saga.policy import OnError, UnknownOn
 from saga.result import SagaResult, StepRecord, ok
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Saga(Declared, Generic[Ctx]):
         are the same, or that names their version in ``compatible_with``.
     :param unknown_on: the errors of an execute after which nobody knows whether it took effect, of tasks that say nothing
         themselves: an exception class, a function of the error, or a tuple of these; :data:`saga.LOST_ANSWERS` where not given.
+    :param on_error: what follows when a step that says nothing itself has failed for good: ``Compensate`` (where not given),
+        ``Skip`` or ``Ask``.
     :param lease: seconds after which a process that died is taken to have died.
     :raises SagaDefinitionError: a parameter is wrong.
     """
@@ -86,6 +88,7 @@ class Saga(Declared, Generic[Ctx]):
         version: str | None = None,
         compatible_with: Iterable[str] | None = None,
         unknown_on: UnknownOn | None = None,
+        on_error: OnError | None = None,
         lease: float | None = None,
     ) -> None:
         self._take_options(
@@ -102,6 +105,7 @@ class Saga(Declared, Generic[Ctx]):
                 "version": version,
                 "compatible_with": compatible_with,
                 "unknown_on": unknown_on,
+                "on_error": on_error,
                 "lease": lease,
             }
         )
@@ -155,7 +159,7 @@ class Saga(Declared, Generic[Ctx]):
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self.unknown_on)
+        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self.unknown_on, self.on_error)
 
     @overload
     def execute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...

@@ -47,7 +47,8 @@ class Task(Composing, Generic[T_co]):
     :ivar name: the step's name, unique within a saga; the class's name where ``None``.
     :ivar retry: when and how often ``execute`` is attempted again, a :class:`Retry`; once where ``None``.
     :ivar timeout: the seconds an attempt of ``execute`` may take; any where ``None``.
-    :ivar on_error: what follows when ``execute`` failed for good: ``Compensate``, ``Skip``, or ``Retry(..., then=...)``.
+    :ivar on_error: what follows when ``execute`` failed for good: ``Compensate``, ``Skip``, ``Ask``, or
+        ``Retry(..., then=...)``; what the saga says where ``None``.
     :ivar compensation_retry: when and how often ``compensate`` is attempted again.
     :ivar compensate_on_failure: whether the step is compensated too when its own ``execute`` raised.
     :ivar pivot: whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they
@@ -62,7 +63,7 @@ class Task(Composing, Generic[T_co]):
     name: str | None = None
     retry: Retry | None = None
     timeout: float | None = None
-    on_error: OnError | Retry = OnError.COMPENSATE
+    on_error: OnError | Retry | None = None
     compensation_retry: Retry | None = None
     compensate_on_failure: bool = False
     pivot: bool = False

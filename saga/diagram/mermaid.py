@@ -239,6 +239,8 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
             yield "Note over saga: goes on without it"
         case e.FallbackChosen():
             yield "Note over saga: falls back"
+        case e.PersonAsked():
+            yield "Note over saga: asks a person"
         case e.RetryScheduled():
             yield f"Note over saga: waits {escaped(duration(event.delay))} for attempt {event.attempt}"
         case e.SagaCompensating():

@@ -157,6 +157,8 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append(f"timeout {duration(step.timeout)}")
     if step.on_error is OnError.SKIP:
         phrases.append("skipped if it fails")
+    elif step.on_error is OnError.ASK:
+        phrases.append("a person is asked if it fails")
     if step.pivot:
         phrases.append("pivot: nothing is undone after it")
     if step.compensate_on_failure:

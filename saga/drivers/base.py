@@ -164,8 +164,8 @@ class Driver(Outcomes):
         if not self.machine.log.entries:
             self.machine.start(clock() + self._epoch)
         timeout = self.definition.timeout
-        if timeout is not None and (begun := self.machine.log.begun_at()) is not None:
-            self._at(clock() + waits.left_of(timeout, begun, self.now()), None)
+        if timeout is not None and (since := self.machine.log.forward_since()) is not None:
+            self._at(clock() + waits.left_of(timeout, since, self.now()), None)
         self.begun = True
 
     def _obey(self, command: Command) -> None:

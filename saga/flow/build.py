@@ -16,7 +16,7 @@ from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.flow.policies import Policies, check_policies
 from saga.flow.wrapped import Breaker
 from saga.names import checked_name
-from saga.policy import Compensate, InDoubt, OnError, Retry, check_timeout
+from saga.policy import InDoubt, OnError, Retry, check_timeout
 from saga.task import Task
 
 __all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "receive", "sequence", "step", "timer"]
@@ -93,12 +93,12 @@ def timer(seconds: float, *, name: str | None = None) -> Pause:
     return Pause(_pause_name(name, "timer()", f"timer {seconds:g} s"), float(seconds))
 
 
-def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError = Compensate) -> Pause:
+def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError | None = None) -> Pause:
     """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`. It needs a store.
 
     :param signal: its name.
     :param timeout: seconds to wait.
-    :param on_error: what follows when it does not come in time.
+    :param on_error: what follows when it does not come in time; what the saga says where ``None``.
     """
     signal = checked_name(signal, "receive(): signal")
     check_policies("receive()", {"timeout": timeout, "on_error": on_error})
@@ -141,7 +141,7 @@ def step(
 
         * ``retry``: when and how often ``action`` is attempted again, a :class:`Retry`;
         * ``timeout``: the seconds an attempt of it may take;
-        * ``on_error``: what follows when it failed for good: ``Compensate``, ``Skip``, or ``Retry(..., then=...)``;
+        * ``on_error``: what follows when it failed for good: ``Compensate``, ``Skip``, ``Ask``, or ``Retry(..., then=...)``;
         * ``compensation_retry``: when and how often ``compensate`` is attempted again;
         * ``compensate_on_failure``: whether the step is compensated too when its own ``action`` raised;
         * ``in_doubt``: what to do when nobody knows whether it took effect, an :class:`InDoubt`;
@@ -225,14 +225,14 @@ def _with_policy(flow: Any, policy: Any) -> Flow:
     where = f"{_brief(flow)} | {policy!r}"
     found = as_flow(flow, where)
     if isinstance(policy, Retry):
-        given: dict[str, Any] = {"retry": policy} if policy.then is Compensate else {"on_error": policy}
+        given: dict[str, Any] = {"retry": policy} if policy.then is None else {"on_error": policy}
     elif isinstance(policy, OnError):
         given = {"on_error": policy}
     elif isinstance(policy, InDoubt):
         given = {"in_doubt": policy}
     else:
         raise SagaDefinitionError(
-            f"{where}: {policy!r} is no policy; give Retry(...), Skip, Compensate or InDoubt.RERUN, ASK or COMPENSATE"
+            f"{where}: {policy!r} is no policy; give Retry(...), Skip, Ask, Compensate or InDoubt.RERUN, ASK or COMPENSATE"
         )
     if not isinstance(found, Step | MethodStep):
         raise SagaDefinitionError(f"{where}: {_brief(flow)} is more than one step, and a policy is a step's; give it to each")

@@ -13,7 +13,7 @@ from saga.composing import Flow
 from saga.flow.functions import FunctionTask
 from saga.flow.tasks import check_task
 from saga.names import checked_name
-from saga.policy import UnknownOn
+from saga.policy import OnError, UnknownOn
 from saga.task import Task
 
 __all__ = ["Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
@@ -40,12 +40,14 @@ class Step(Flow):
 class Sequence(Flow):
     """Flows one after the other.
 
-    ``name`` prefixes the names within, as ``name/step``; ``unknown_on`` holds for the steps within that say nothing themselves.
+    ``name`` prefixes the names within, as ``name/step``; ``unknown_on`` and ``on_error`` hold for the steps within that say
+    nothing themselves.
     """
 
     children: tuple[Flow, ...]
     name: str | None = None
     unknown_on: UnknownOn | None = None
+    on_error: OnError | None = None
 
 
 @dataclass(frozen=True, slots=True)

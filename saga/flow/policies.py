@@ -19,7 +19,7 @@ class Policies(TypedDict, total=False):
 
     retry: Retry | None
     timeout: float | None
-    on_error: OnError | Retry
+    on_error: OnError | Retry | None
     compensation_retry: Retry | None
     compensate_on_failure: bool
     in_doubt: InDoubt
@@ -89,9 +89,12 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(on_error, Retry):
         if "retry" in policies:
             raise SagaDefinitionError("give retry= or on_error=Retry(...), not both")
-        policies["retry"], policies["on_error"] = on_error, on_error.then
+        policies["retry"] = on_error
+        del policies["on_error"]
+        if on_error.then is not None:
+            policies["on_error"] = on_error.then
     elif "on_error" in policies and not isinstance(on_error, OnError):
-        raise SagaDefinitionError(f"on_error is {on_error!r}; give Compensate, Skip or Retry(..., then=...)")
+        raise SagaDefinitionError(f"on_error is {on_error!r}; give Compensate, Skip, Ask or Retry(..., then=...)")
     if "in_doubt" in policies and not isinstance(policies["in_doubt"], InDoubt):
         raise SagaDefinitionError(f"in_doubt is {policies['in_doubt']!r}; give InDoubt.RERUN, COMPENSATE or ASK")
     if "unknown_on" in policies:

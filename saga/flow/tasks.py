@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
 from saga.flow.policies import MEANT, POLICIES, checked
-from saga.policy import Retry
+from saga.policy import OnError, Retry
 from saga.task import Task
 
 __all__ = ["CALLS", "check_task"]
@@ -136,6 +136,8 @@ def _could_be(value: Any, policy: str) -> bool:
     if policy == "unknown_on":
         parts = value if isinstance(value, tuple) else (value,)
         return bool(parts) and all(isinstance(part, type) and issubclass(part, Exception) for part in parts)
+    if policy == "on_error":
+        return isinstance(value, Retry | OnError)
     default = getattr(Task, policy)
     if isinstance(default, bool):
         return isinstance(value, bool)

@@ -27,6 +27,9 @@ it. An attempt that fails and did nothing settles nothing of those before it. Wh
 3. A crash gives the saga up, unless ``in_doubt`` says otherwise. Past the pivot there is only forward: what is in doubt is
    executed again.
 
+Where ``on_error`` says Ask, a step that failed for good (``PersonAsked``) asks as one in doubt does: what runs beside it ends,
+and a person decides. Where the saga gives up meanwhile, there is nothing left to decide about it.
+
 In an undo no compensation begins while a step is verified, because what is undone next depends on it.
 
 Statuses
@@ -76,6 +79,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
   begun.
 * ``compensations_failed``: compensations that failed for good, in the order tried.
 * ``asking``: a person must decide; the execution is stuck when nothing else is under way.
+* ``exhausted``: asking, because it failed for good; until its next attempt, or the saga goes on.
 * ``to_rerun``: to be executed again: a person said so, or it was cut off past the pivot.
 * ``to_skip``: a person said to go on without it, or its policy did and it is undone first.
 * ``left_in_doubt``: a person said to undo it, and it has no compensation: nobody is asked again.

@@ -14,7 +14,7 @@ from saga.flow.policies import policies_of
 from saga.flow.tasks import check_task
 from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.policy import UnknownOn, unknown_on
+from saga.policy import Ask, OnError, UnknownOn, unknown_on
 from saga.task import Task
 
 __all__ = ["OpenPlan", "Resolver", "compile_flow"]
@@ -68,6 +68,11 @@ class OpenPlan(Plan):
                     raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
                 if step.pause is not None and step.pause.signal is not None:
                     raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
+                if step.on_error is Ask:
+                    raise SagaDefinitionError(
+                        f"step {step.name!r} has on_error=Ask, and nobody can go on with a block later; catch its exception in "
+                        "the block, or declare a saga"
+                    )
         except SagaDefinitionError:
             for step in self.steps[steps:]:
                 del self.by_name[step.name]
@@ -104,6 +109,7 @@ class _Compiler:
         self.resolver = resolver
         self.inside: tuple[tuple[Group, int], ...] = ()
         self.unknown_on: UnknownOn | None = None
+        self.on_error: OnError | None = None
         self.follows = False  # whether there is a step before, whose result the next one can get
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
@@ -129,7 +135,7 @@ class _Compiler:
                 "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
-            task, policies = _policies_of(flow, self.resolver, self.unknown_on)
+            task, policies = _policies_of(flow, self.resolver, self.unknown_on, self.on_error)
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise
@@ -188,11 +194,13 @@ class _Compiler:
             raise SagaDefinitionError(f"saga {self.saga!r}{what} has no steps; add at least one task")
         if flow.name is not None:
             prefix = f"{prefix}{flow.name}/"
-        outside = self.unknown_on
+        outside = self.unknown_on, self.on_error
         if flow.unknown_on is not None:
             self.unknown_on = flow.unknown_on
+        if flow.on_error is not None:
+            self.on_error = flow.on_error
         parts = [self.add(child, prefix, scope) for child in flow.children]
-        self.unknown_on = outside
+        self.unknown_on, self.on_error = outside
         for part, following in itertools.pairwise(parts):
             _link(part.exits, following.entry)
         return _Part(parts[0].entry, parts[-1].exits, f"({','.join(part.shape for part in parts)})")
@@ -232,10 +240,12 @@ def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] 
 # -- tasks and their policies -----------------------------------------------------------------------------------------
 
 
-def _policies_of(flow: Step, resolver: Resolver | None, unknown: UnknownOn | None) -> tuple[Task[Any], dict[str, Any]]:
+def _policies_of(
+    flow: Step, resolver: Resolver | None, unknown: UnknownOn | None, on_error: OnError | None
+) -> tuple[Task[Any], dict[str, Any]]:
     """Return a step's task, as it is called, and what is not the default of a :class:`PlannedStep`.
 
-    :param unknown: the saga's ``unknown_on``.
+    :param unknown: the saga's ``unknown_on``, and its ``on_error``.
     :raises SagaDefinitionError: a policy is wrong.
     """
     task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
@@ -251,6 +261,8 @@ def _policies_of(flow: Step, resolver: Resolver | None, unknown: UnknownOn | Non
             task = guarded(task, breaker)
     if "unknown_on" not in policies and unknown is not None:
         policies["unknown_on"] = unknown_on(unknown)
+    if on_error is not None:
+        policies.setdefault("on_error", on_error)
     if compensates(task):
         policies["compensates"] = True
     if verifies(task):

@@ -22,6 +22,7 @@ from saga.events import (
     FallbackChosen,
     GroupMerged,
     OperatorActed,
+    PersonAsked,
     RetryScheduled,
     SagaCompensated,
     SagaCompensating,
@@ -86,7 +87,7 @@ def _started(state: State, begun: set[str], event: StepStarted) -> str | None:
     return None
 
 
-def _given_up(state: State, begun: set[str], event: StepSkipped | FallbackChosen) -> str | None:
+def _given_up(state: State, begun: set[str], event: StepSkipped | FallbackChosen | PersonAsked) -> str | None:
     if event.step not in begun or state.plan.by_name[event.step].index in state.skipped:
         return f"step {event.step!r} had not failed"
     return None
@@ -177,6 +178,7 @@ _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
     StepTimedOut: _under_way,
     StepSkipped: _given_up,
     FallbackChosen: _given_up,
+    PersonAsked: _given_up,
     RetryScheduled: _scheduled,
     VerificationStarted: _verifies,
     StepVerified: _verified,

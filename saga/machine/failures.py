@@ -11,6 +11,7 @@ from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
     FallbackChosen,
+    PersonAsked,
     RetryScheduled,
     StepFailed,
     StepSkipped,
@@ -23,7 +24,7 @@ from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY, Call, Wait
 from saga.machine.plan import ONCE, PlannedStep
 from saga.machine.waits import left_of
 from saga.plain import repr_of
-from saga.policy import ExponentialBackoff, InDoubt, Retry, Skip
+from saga.policy import Ask, ExponentialBackoff, InDoubt, Retry, Skip
 
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
@@ -65,10 +66,10 @@ def step_timed_out(machine: Machine, event: StepTimedOut) -> None:
         decide(machine, step, event, event.at)
     elif state.status is not RUNNING:
         machine.progress(event.at)
-    elif not _may_retry(machine, step, event):
+    elif not (_may_retry(machine, step, event) or _asks(step, event.error)):
         _fail(machine, step, event.error, event.at)
-    # Otherwise the straggler has attempts left: another one waits until this one has ended, and if it ends well,
-    # that is the step's success.
+    # Otherwise the straggler has attempts left, or a person is to be asked: that waits until this one has ended, and if it
+    # ends well, that is the step's success.
 
 
 def decide(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedOut, at: float) -> None:
@@ -207,10 +208,18 @@ def _policy_of(step: PlannedStep, phase: str) -> Retry:
     return step.compensation_retry if phase == COMPENSATE else step.verification_retry
 
 
+def _asks(step: PlannedStep, error: BaseException) -> bool:
+    """Whether a person is asked when the step has failed for good with this error."""
+    return step.on_error is Ask and not (step.fallback and is_a(error, step.fallback_on))
+
+
 def _fail(machine: Machine, step: PlannedStep, error: BaseException, at: float) -> None:
     """The step has failed for good."""
     state = machine.state
-    if step.fallback and is_a(error, step.fallback_on):
+    if _asks(step, error):
+        machine.record(PersonAsked(step.name, at))
+        machine.progress(at)
+    elif step.fallback and is_a(error, step.fallback_on):
         machine.record(FallbackChosen(step.name, at))
         fall_back(machine, step, at)
     elif step.on_error is Skip:

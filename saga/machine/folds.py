@@ -19,6 +19,7 @@ from saga.events import (
     GroupMerged,
     MessageRefused,
     OperatorActed,
+    PersonAsked,
     RetryScheduled,
     SagaCompensated,
     SagaCompensating,
@@ -106,6 +107,7 @@ def _done(state: State, step: PlannedStep) -> None:
 def _withdraw(state: State, index: int) -> None:
     """Nothing is decided of the step any more."""
     state.asking.discard(index)
+    state.exhausted.discard(index)
     state.to_rerun.discard(index)
     state.to_verify.discard(index)
     if index in state.to_compensate:
@@ -221,6 +223,12 @@ def _step_skipped(state: State, event: StepSkipped) -> None:
     _pass(state, step.then)
 
 
+def _person_asked(state: State, event: PersonAsked) -> None:
+    index = state.plan.by_name[event.step].index
+    state.asking.add(index)
+    state.exhausted.add(index)
+
+
 def _fallback_chosen(state: State, event: FallbackChosen) -> None:
     index = state.plan.by_name[event.step].index
     state.skipped.add(index)
@@ -255,6 +263,8 @@ def _saga_compensating(state: State, event: SagaCompensating) -> None:
     state.cause = event.error
     state.failed = state.plan.by_name[event.step] if event.step is not None else None
     state.retries.clear()
+    state.asking -= state.exhausted  # there is nothing to decide about them any more
+    state.exhausted.clear()
     again = sorted(state.to_rerun & state.in_doubt)
     state.to_rerun.clear()
     for index in again:
@@ -297,25 +307,28 @@ def _operator_acted(state: State, event: OperatorActed) -> None:
             return
         state.cancelled = event
         asked_about = {i for i in state.to_verify | state.verifying if state.plan.steps[i].in_doubt is InDoubt.ASK}
-        _undo_asked(state, state.asking | state.to_rerun | asked_about)
+        _undo_asked(state, (state.asking - state.exhausted) | (state.exhausted & state.in_doubt) | state.to_rerun | asked_about)
         state.asking.clear()
+        state.exhausted.clear()
         state.to_rerun.clear()
         _try_again(state)
     elif event.action == "resume":
         if state.status is RUNNING:
             again = state.asking - state.skipped
-            state.in_doubt |= again  # done or not: what came of it could not be kept
+            state.in_doubt |= again - state.exhausted  # done or not: what came of it could not be kept
             state.to_rerun |= again
-            state.to_verify.update(index for index in again if state.plan.steps[index].verifies)
+            state.to_verify.update(index for index in again & state.in_doubt if state.plan.steps[index].verifies)
             _undo_asked(state, state.asking & state.skipped)  # the saga has gone on without these
             state.asking.clear()
+            state.exhausted.clear()
     elif event.action == "retry":
         _try_again(state)
     elif event.action == "skip" and event.step is not None:
         index = state.plan.by_name[event.step].index
         if state.status is RUNNING and index in state.asking - state.skipped:
             state.to_skip.add(index)
-        state.asking.discard(index)
+        if index in state.asking:
+            _withdraw(state, index)
         state.compensations_failed.pop(index, None)
         state.in_doubt.discard(index)
 
@@ -345,6 +358,7 @@ FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     StepFailed: _step_failed,
     StepTimedOut: _step_timed_out,
     StepSkipped: _step_skipped,
+    PersonAsked: _person_asked,
     RetryScheduled: _retry_scheduled,
     FallbackChosen: _fallback_chosen,
     SignalReceived: _signal_received,

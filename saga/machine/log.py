@@ -151,9 +151,19 @@ class Log:
         del self.entries[-1]
         self._state = self.unfolded = None
 
-    def begun_at(self) -> float | None:
-        """Return when the execution began; ``None`` where it was submitted, and nobody has begun it."""
-        return next((event.at for event in self.events if type(event) is SagaStarted), None)
+    def forward_since(self) -> float | None:
+        """Return since when the execution goes forward: since it began, or a person let it go on where it was stuck.
+
+        Return ``None`` where it was submitted, and nobody has begun it.
+        """
+        later = None
+        for event in reversed(self.events):
+            if type(event) is SagaStarted:
+                return event.at
+            if type(event) is SagaStuck and later is not None:
+                return later.at
+            later = event
+        return None
 
     def started_at(self, name: str) -> float:
         """Return when the step's last attempt started."""

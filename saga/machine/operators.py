@@ -27,7 +27,7 @@ class Standing:
     :ivar gave_up: whether the undo has begun.
     :ivar unbegun: whether it was submitted, and nobody has begun it.
     :ivar idle: whether there is nothing under way or left to undo.
-    :ivar asking: the steps in doubt that wait for a decision.
+    :ivar asking: the steps that failed for good or are in doubt, and wait for a decision.
     :ivar failed: those whose compensation failed for good;
     :ivar undecided: both, in the order declared.
     """

@@ -93,8 +93,8 @@ class PlannedStep:
 
     @property
     def gives_way(self) -> bool:
-        """Whether the saga can go on without it: it says Skip, or has a fallback."""
-        return self.on_error is OnError.SKIP or bool(self.fallback)
+        """Whether the saga need not go on with it when it fails: it says Skip or Ask, or has a fallback."""
+        return self.on_error is not OnError.COMPENSATE or bool(self.fallback)
 
     @property
     def kind(self) -> type[Task[Any]]:
@@ -134,6 +134,7 @@ class Plan:
     :ivar asynchronous: whether any task is a coroutine function.
     :ivar pivot: the step after which nothing is undone.
     :ivar receives: whether a step waits for a signal.
+    :ivar asks: the first step that asks a person when it fails.
     :ivar compensate_together: whether any group's branches are undone at the same time.
     :ivar open: whether it grows while it is executed.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
@@ -144,6 +145,7 @@ class Plan:
     pivot: PlannedStep | None = None
     plain = True
     receives = False
+    asks: PlannedStep | None = None
     compensate_together = False
     asynchronous = False
 
@@ -164,6 +166,8 @@ class Plan:
                 self.plain = False
             if step.pause is not None and step.pause.signal is not None:
                 self.receives = True
+            if step.on_error is OnError.ASK and self.asks is None:
+                self.asks = step
             if step.asynchronous:
                 self.asynchronous = True
         if self.groups:

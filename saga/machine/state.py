@@ -46,6 +46,7 @@ class State:
         "compensation_retries",
         "compensations_failed",
         "executing",
+        "exhausted",
         "failed",
         "falling_back",
         "in_doubt",
@@ -98,6 +99,7 @@ class State:
 
         # What is decided of a step that failed or is in doubt, and not done yet.
         self.asking: set[int] = set()  #: a person must decide; the execution is stuck when nothing else is under way
+        self.exhausted: set[int] = set()  #: asking, because it failed for good; until its next attempt, or the saga goes on
         self.to_rerun: set[int] = set()  #: to be executed again: a person said so, or it was cut off past the pivot
         self.to_skip: set[int] = set()  #: a person said to go on without it, or its policy did and it is undone first
         self.left_in_doubt: set[int] = set()  #: a person said to undo it, and it has no compensation: nobody is asked again

@@ -57,8 +57,11 @@ def reason_to_ask(state: State) -> str:
         if left and state.cause is not None:
             reasons.append("not compensated: " + ", ".join(reversed(left)))
     asking = [steps[i] for i in sorted(state.asking)]
-    unkept = [step.name for step in asking if state.past_pivot and step.in_doubt is not InDoubt.ASK]
-    doubtful = [step.name for step in asking if step.name not in unkept]
+    failed = [step.name for step in asking if step.index in state.exhausted]
+    unkept = [step.name for step in asking if state.past_pivot and step.in_doubt is not InDoubt.ASK and step.name not in failed]
+    doubtful = [step.name for step in asking if step.name not in (*unkept, *failed)]
+    if failed:
+        reasons.append("failed for good, and on_error says Ask: " + ", ".join(failed))
     if doubtful:
         reasons.append("in doubt, and the task says ASK: " + ", ".join(doubtful))
     if unkept:

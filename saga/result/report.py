@@ -97,7 +97,8 @@ def _stuck_on(result: SagaResult) -> Iterator[str]:
         record = records[name]
         why = f": {error_line(record.error)}" if record.error is not None else ""
         stands = record.effect is Effect.STANDS
-        how = "was done, and what came of it could not be stored" if stands else "is in doubt"
+        known = "was done, and what came of it could not be stored" if stands else "failed"
+        how = "is in doubt" if record.in_doubt else known
         yield f"step {name!r} {how}{_tried(record.attempts)}{why}"
 
 

@@ -44,7 +44,7 @@ class SagaResult(Generic[Ctx_co]):
     :ivar saga_id: the execution's id.
     :ivar status: see :class:`~saga.events.Status`. Not terminal while a step that timed out still runs: see
         :attr:`in_doubt` and :meth:`join`.
-    :ivar error: what made the execution fail, or ``None``.
+    :ivar error: what made the execution fail, or what a person is asked about; or ``None``.
     :ivar failed_step: the name of the step that failed, or ``None``.
     """
 
@@ -74,6 +74,9 @@ class SagaResult(Generic[Ctx_co]):
         if failed is not None:
             self.failed_step = failed.name
         self.status = end or log.state().status
+        if self.error is None and self.status is Status.STUCK and log.state().exhausted:
+            self.failed_step = plan.steps[min(log.state().exhausted)].name
+            self.error = log.last_failure(self.failed_step).error
         self._stored = context.__binding__.recorded is not None
         if end is None:  # the log goes on
             self.events = tuple(log.events)

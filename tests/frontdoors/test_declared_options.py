@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import LOST_ANSWERS, Context, Saga, Task, saga_step, step
+from saga import LOST_ANSWERS, Ask, Context, Saga, Skip, Task, saga_step, step
 from saga.durable.codec import Codec
 from saga.errors import SagaDefinitionError
 from saga.events import SagaStarted
@@ -69,6 +69,7 @@ OPTIONS: Final[dict[str, tuple[Any, Any, Callable[[Saga], Any]]]] = {
     "version": ("7", "8", lambda saga: saga.definition.version),
     "compatible_with": (["1", "2"], ["3"], lambda saga: sorted(saga.definition.compatible_with)),
     "unknown_on": (lost, LOST_ANSWERS, lambda saga: saga.unknown_on),
+    "on_error": (Skip, Ask, lambda saga: saga.on_error),
     "lease": (5.0, 6.0, lambda saga: saga.definition.lease),
 }
 
@@ -263,7 +264,7 @@ def test_a_flow_may_be_set_later_and_a_method_be_replaced() -> None:
 # -- a saga that is a step of another ---------------------------------------------------------------------------------
 
 #: What holds for its steps within another saga, or is about executions of its own.
-ITS_OWN: Final = {"name", "unknown_on", "version", "compatible_with", "lease"}
+ITS_OWN: Final = {"name", "unknown_on", "on_error", "version", "compatible_with", "lease"}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

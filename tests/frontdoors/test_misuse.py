@@ -177,6 +177,7 @@ OPTIONS: Final = {
     "version": AN_ID,
     "compatible_with": ["None", *NAMES],
     "unknown_on": ["None"],
+    "on_error": ["None"],
     "lease": ["None"],
 }
 OF_A_BLOCK: Final = {**OPTIONS, "name": A_NAME, "context": A_CONTEXT, "saga_id": AN_ID, "lease": []}

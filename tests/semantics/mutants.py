@@ -29,6 +29,7 @@ from mutations.durable import OF_DURABLE
 from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
 from mutations.machine import OF_MACHINE
+from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
 from mutations.storage import OF_STORAGE
 from mutations.told import OF_WHAT_IS_TOLD
@@ -38,6 +39,7 @@ MUTANTS = [
     *OF_FLOW,
     *OF_MACHINE,
     *OF_DOUBT,
+    *OF_PEOPLE,
     *OF_DRIVERS,
     *OF_DURABLE,
     *OF_RECOVERY,

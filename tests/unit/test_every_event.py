@@ -33,6 +33,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.StepFailed("a", 2, 1.0, 0.5, ERROR, in_doubt=True, executed=True),
     e.StepTimedOut("a", 2, 1.0, 0.5, ERROR, running=False),
     e.StepSkipped("a", 1.0),
+    e.PersonAsked("a", 1.0),
     e.RetryScheduled("a", 3, 1.0, 0.25, phase="compensate"),
     e.GroupMerged(3, 1.0),
     e.SagaCompensating("a", ERROR, 1.0),
@@ -54,7 +55,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
 #: Kinds of which a sequence diagram says nothing: it begins with the first two, and shows no joins.
 UNSAID: Final = {e.SagaSubmitted, e.SagaStarted, e.GroupMerged}
 #: Kinds that name a step and leave its record as it is: the step's own failure, or doubt, has come before them.
-NO_RECORD: Final = {e.SagaCompensating, e.FallbackChosen, e.VerificationFailed}
+NO_RECORD: Final = {e.SagaCompensating, e.FallbackChosen, e.PersonAsked, e.VerificationFailed}
 
 
 def every(*, but: Set[type] = frozenset()) -> Any:

@@ -54,9 +54,9 @@ def test_only_exceptions_are_retried(kind: Any) -> None:
     assert refused(lambda: Retry(retry_on=(OSError, kind))) == f"Retry: retry_on has {kind!r}; {KINDS}"
 
 
-@pytest.mark.parametrize("then", [Retry(), "skip", None, InDoubt.COMPENSATE])
-def test_what_follows_is_compensate_or_skip(then: Any) -> None:
-    assert refused(lambda: Retry(then=then)) == f"Retry: then is {then!r}; give Compensate or Skip"
+@pytest.mark.parametrize("then", [Retry(), "skip", InDoubt.COMPENSATE])
+def test_what_follows_is_compensate_skip_or_ask(then: Any) -> None:
+    assert refused(lambda: Retry(then=then)) == f"Retry: then is {then!r}; give Compensate, Skip or Ask"
 
 
 def test_one_kind_of_exception_needs_no_tuple() -> None:
@@ -152,7 +152,7 @@ def noop() -> None:
         ({"retry": 3}, "retry is 3; give Retry(max_attempts, ...)"),
         ({"compensation_retry": "3"}, "compensation_retry is '3'; give Retry(max_attempts, ...)"),
         ({"retry": Retry(), "on_error": Retry()}, "give retry= or on_error=Retry(...), not both"),
-        ({"on_error": "skip"}, "on_error is 'skip'; give Compensate, Skip or Retry(..., then=...)"),
+        ({"on_error": "skip"}, "on_error is 'skip'; give Compensate, Skip, Ask or Retry(..., then=...)"),
         ({"in_doubt": "ask"}, "in_doubt is 'ask'; give InDoubt.RERUN, COMPENSATE or ASK"),
         ({"in_doubt": Compensate}, f"in_doubt is {Compensate!r}; give InDoubt.RERUN, COMPENSATE or ASK"),
         ({"compensate_on_failure": None}, "compensate_on_failure is None; give a bool"),

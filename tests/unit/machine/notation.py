@@ -10,7 +10,8 @@ verification; a number at the end is the attempt, where it is not the first.
 - ``?a done`` and ``?a undone``: what its verification said of ``a``; ``?a raises``: it told nothing; ``?a silent``: it does not
   know.
 - ``a waits 2 in 5``: its second attempt is due in 5 seconds.
-- ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start.
+- ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start;
+  ``a asks``: it failed for good, and a person is to decide.
 
 Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
 ``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``stuck``. What a person does:
@@ -176,6 +177,7 @@ def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
         "cut": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name), running=False),
         "skipped": lambda: e.StepSkipped(step, at),
         "replaced": lambda: e.FallbackChosen(step, at),
+        "asks": lambda: e.PersonAsked(step, at),
     }[verb]()
 
 
@@ -229,6 +231,7 @@ def _verb(event: Any) -> str:
         e.CompensationSucceeded: "returns",
         e.StepSkipped: "skipped",
         e.FallbackChosen: "replaced",
+        e.PersonAsked: "asks",
         e.RetryScheduled: "waits",
     }[type(event)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import Done, Skip, Status, fallback
+from saga import Ask, Done, Skip, Status, fallback
 from saga import events as e
 from saga.machine import Plan, State, status_after
 from saga.machine.folds import FOLDS, fold
@@ -18,6 +18,7 @@ from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, L, P, R, X, c
 BACK = "a starts, a returns, b starts, b raises, gives up on b"
 FAILED = f"{BACK}, -a starts, -a raises, stuck"
 IN_DOUBT = "a starts, a stops, stuck"
+ASKED = "a starts, a raises, a asks, stuck"
 V = do("a", verify=Done)
 V_FOR_GOOD = do("a", undo=False, verify=Done)
 V_STUCK = "a starts, a unanswered, ?a starts, ?a raises, stuck"
@@ -37,6 +38,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (A, "a starts, a late", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "stragglers": ""}),
     (A, "a starts, a cut", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "to_compensate": ""}),
     (V, "a starts, a cut", "a starts 2", {"executing": "a", "attempts": {"a": 2}, "to_verify": ""}),
+    (A | Ask, ASKED, "a starts 2", {"executing": "a", "attempts": {"a": 2}, "asking": "", "exhausted": ""}),
     (A | ASK, IN_DOUBT, "a starts 2", {"executing": "a", "attempts": {"a": 2}, "asking": ""}),
     ((P, A), "p starts, p returns, a starts, a raises", "a starts 2",
         {"executing": "a", "attempts": {"a": 2}, "to_rerun": ""}),
@@ -113,6 +115,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (own(on_error=Skip), "a starts, a raises, -a starts, -a returns", "a skipped",
         {"skipped": "a", "to_skip": "", "past_end": True}),
     ((A | ASK, B), f"{IN_DOUBT}, skip a", "a skipped", {"skipped": "a", "to_skip": ""}),
+    (A | Ask, "a starts, a raises", "a asks", {"asking": "a", "exhausted": "a"}),
     (fallback(A, B), "a starts, a raises", "a replaced", {"skipped": "a", "falling_back": "a"}),
     ((P, fallback(A, B)), "p starts, p returns, a starts, a raises", "a replaced",
         {"skipped": "a", "falling_back": "a"}),
@@ -131,6 +134,8 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
         {"status": Status.COMPENSATING, "cause": "given up", "to_rerun": "", "asking": "a"}),
     (V | ASK, f"{V_STUCK}, resume, ?a starts", "gives up",
         {"status": Status.COMPENSATING, "cause": "given up", "to_rerun": ""}),  # what verify says, is decided then
+    ((A | Ask, B), "a starts, a raises, a asks", "gives up",
+        {"status": Status.COMPENSATING, "cause": "given up", "asking": "", "exhausted": ""}),
     ((A, B), BACK, "-a starts", {"to_compensate": "", "compensating": "a"}),
     (own(on_error=Skip), "a starts, a raises", "-a starts", {"to_compensate": "", "compensating": "a", "to_skip": "a"}),
     ((A | Skip, B), "a starts, a late, a skipped, a returns", "-a starts", {"to_compensate": "", "compensating": "a"}),
@@ -161,6 +166,13 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (V_FOR_GOOD | ASK, f"{V_STUCK}, compensate, gives up, ?a starts", "?a raises", {"verifying": ""}),  # nor asking
     ((A, B), FAILED, "compensate",
         {"status": Status.COMPENSATING, "cancelled": "compensate", "compensations_failed": {}, "to_compensate": "a"}),
+    (own() | Ask, ASKED, "compensate",
+        {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "exhausted": ""}),
+    (X | Ask, "x starts, x cut, x asks, stuck", "compensate",
+        {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "exhausted": "", "left_in_doubt": "x"}),
+    (A | Ask, ASKED, "resume", {"status": Status.RUNNING, "asking": "", "exhausted": "", "to_rerun": "a"}),
+    (own() | Ask, ASKED, "skip a",
+        {"status": Status.RUNNING, "asking": "", "exhausted": "", "to_skip": "a", "to_compensate": ""}),
     (A | ASK, IN_DOUBT, "resume", {"status": Status.RUNNING, "asking": "", "to_rerun": "a"}),
     ((P, A), "p starts, p returns, a starts, a unkept, stuck", "resume",
         {"status": Status.RUNNING, "asking": "", "in_doubt": "a", "to_rerun": "a"}),

@@ -1,7 +1,8 @@
 """What the machine decides, case by case: a row is what happened so far, a fact, and what follows.
 
-The rows are in ``forward``, ``back``, ``others`` and ``doubt`` beside this. Each is tried twice: on a machine that has folded
-what happened so far, as a journal is read, and on one to which it has happened, which has to have decided the same by itself.
+The rows are in ``forward``, ``back``, ``others``, ``doubt`` and ``asked`` beside this. Each is tried twice: on a machine that
+has folded what happened so far, as a journal is read, and on one to which it has happened, which has to have decided the same
+by itself.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from saga.errors import ActionRefusedError
+from tests.unit.machine.asked import ASKED
 from tests.unit.machine.back import BACK, STOPPED
 from tests.unit.machine.doubt import DOUBT
 from tests.unit.machine.forward import FORWARD
 from tests.unit.machine.notation import NOW, STOP, clauses, commanded, folded, happen, lived, plan_of, told
 from tests.unit.machine.others import OTHERS, REASONS, REFUSED
 
-ROWS = [*((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT)), *((*row, STOP) for row in STOPPED)]
+ROWS = [*((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *ASKED)), *((*row, STOP) for row in STOPPED)]
 
 
 def table(rows: list[Any]) -> Any:
