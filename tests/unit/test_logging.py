@@ -443,7 +443,7 @@ def test_overriding_write_sees_every_event_whatever_the_level(caplog: pytest.Log
     assert [(logging.getLevelName(level), message) for level, message, _, _ in told] == [
         (level, line.partition(" saga=")[0]) for _, level, line in LINES
     ]
-    (gave_up,) = [rest for _, message, *rest in told if message == "saga compensating"]
+    gave_up = next(rest for _, message, *rest in told if message == "saga compensating")
     assert gave_up == [ERROR, {"step": "charge", "status": "compensating", "error": ERROR}]
 
 

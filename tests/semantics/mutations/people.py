@@ -49,8 +49,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "past the pivot a step that asks has no end of attempts",
-        "fails: it says Skip or Ask, or has a fallback.\"\"\"\n        return self.on_error is not OnError.COMPENSATE",
-        "fails: it says Skip or Ask, or has a fallback.\"\"\"\n        return self.on_error is OnError.SKIP",
+        'fails: it says Skip or Ask, or has a fallback."""\n        return self.on_error is not OnError.COMPENSATE',
+        'fails: it says Skip or Ask, or has a fallback."""\n        return self.on_error is OnError.SKIP',
         TABLE + " -k what_follows",
     ),
     Mutant(
