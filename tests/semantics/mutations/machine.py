@@ -49,8 +49,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "the timeout counts from when it was submitted",
-        "if type(event) is SagaStarted), None)",
-        "), None)",
+        "            if type(event) is SagaStarted:\n                return event.at\n",
+        "            if event is self.events[0]:\n                return event.at\n",
         SUBMITTED,
     ),
     Mutant(

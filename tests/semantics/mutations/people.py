@@ -67,7 +67,7 @@ OF_PEOPLE = [
     ),
     Mutant(
         "the time until a person has decided is the saga's",
-        "if later is not None and isinstance(event, SagaStuck):",
+        "if type(event) is SagaStuck and later is not None:",
         "if False:",
         ASKING + " -k the_time_until",
     ),
