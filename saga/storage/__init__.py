@@ -23,6 +23,7 @@ __all__ = [
     "Store",
     "StoredExecution",
     "open_store",
+    "schema_sql",
 ]
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from saga.storage.opened import open_store
     from saga.storage.postgres import PostgresStore
     from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+    from saga.storage.schema import schema_sql
     from saga.storage.sqlalchemy import SQLAlchemyStore
     from saga.storage.sqlite import SqliteStore
 else:  # a type checker is to find every other name missing
@@ -61,6 +63,7 @@ _ROOMS = {
     "SQLAlchemyStore": "sqlalchemy",
     "SqliteStore": "sqlite",
     "open_store": "opened",
+    "schema_sql": "schema",
 }
 """Which module each name is in, where that is not the protocol."""
 

@@ -62,8 +62,10 @@ class PostgresStore(Store):
         try:
             # Nothing is gained by being patient with what may be a misspelt name.
             self._run(lambda connection, again: migrate(connection, self._sql), patience=0.0)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                raise StorageError(f"{error}; {rules.MADE_BY_ANOTHER}") from error.__cause__
             raise
 
     def now(self) -> float:

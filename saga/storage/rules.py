@@ -129,6 +129,12 @@ def check_table_name(parameter: str, name: object) -> None:
         raise ValueError(f"{parameter} must be up to 47 letters, digits and underscores, not {name!r}")
 
 
+#: What is said to who may not make the tables, or may not use them.
+MADE_BY_ANOTHER = (
+    "saga.storage.schema_sql(..., role=...) tells the SQL by which somebody who may makes the tables, and grants their use"
+)
+
+
 def check_clock(clock: object) -> None:
     """Check what tells a store's time.
 

@@ -17,7 +17,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
 from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
 from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
-from saga.storage.sqlalchemy_dialects import engine_of, longest_text, may_pass, place_of, without_values
+from saga.storage.sqlalchemy_dialects import engine_of, longest_text, may_pass, place_of, what_to_do, without_values
 from saga.storage.sqlalchemy_sql import ENTRY, Statements, batches
 from saga.storage.sqlalchemy_tables import Tables, migrate
 
@@ -66,7 +66,7 @@ class SQLAlchemyStore(Store):
             raise
         if fault is not None:
             self._engine.dispose()
-            raise StorageError(f"{self._engine.url}: {fault}") from fault
+            raise StorageError(f"{self._engine.url}: {fault}{what_to_do(fault)}") from fault
         self._sql = Statements(self._tables, self._engine.dialect)
 
     def now(self) -> float:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from saga.errors import StorageError
+from saga.storage import rules
 from saga.storage.sqlite_place import Place
 
 __all__ = [
@@ -28,11 +29,16 @@ __all__ = [
     "may_pass",
     "place_of",
     "skips_locked",
+    "url_of",
+    "what_to_do",
     "without_values",
 ]
 
 # MySQL: lock wait timeout, deadlock. PostgreSQL: serialization failure, deadlock. SQLite: another one writes.
 PASSING = {1205, 1213, "40001", "40P01", "SQLITE_BUSY"}
+
+# MySQL: no right to the database, to a table. PostgreSQL: insufficient privilege.
+NOT_ALLOWED = {1044, 1142, "42501"}
 
 SILENCE = 70
 """Seconds without an answer, after which a server of MySQL's is taken to be gone: more than it waits itself for a lock."""
@@ -97,7 +103,7 @@ def engine_of(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
     :param options: more of :func:`sqlalchemy.create_engine`'s parameters.
     :raises StorageError: its driver is not installed, or the URL is none.
     """
-    parsed = _parsed(url)
+    parsed = url_of(url)
     try:
         return _engine(parsed, options)
     except ModuleNotFoundError as error:
@@ -107,7 +113,7 @@ def engine_of(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
         raise StorageError(f"{parsed}: no database can be reached this way: {error}") from error
 
 
-def _parsed(url: str | sa.URL) -> sa.URL:
+def url_of(url: str | sa.URL) -> sa.URL:
     """Return a URL, of a driver that is called from threads. No text of it is in an error: it may be the password's."""
     if not isinstance(url, str | sa.URL):
         raise StorageError(
@@ -215,6 +221,12 @@ def may_pass(error: exc.DBAPIError, connection: sa.Connection | None) -> bool:
     )
     code = next(filter(None, told), None)
     return connection is None or error.connection_invalidated or code in PASSING
+
+
+def what_to_do(fault: Exception) -> str:
+    """Return what is to be added to a driver's error with which a store could not be opened."""
+    code = getattr(fault, "sqlstate", None) or next(iter(fault.args), None)
+    return f"; {rules.MADE_BY_ANOTHER}" if code in NOT_ALLOWED else ""
 
 
 def without_values(error: exc.SQLAlchemyError) -> Exception:

@@ -19,7 +19,7 @@ from saga.errors import StorageError
 from saga.logging import SagaLogger
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import Entry, MemoryStore, NewExecution, SqliteStore, open_store
+from saga.storage import Entry, MemoryStore, NewExecution, SqliteStore, open_store, schema_sql
 from tests.kit.misuse import Call, misuse, public_calls, tried
 
 MODULES: Final = ["saga", "saga.recovery", "saga.operations", "saga.storage", "saga.logging", "saga.diagram"]
@@ -231,6 +231,9 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     ),
     "SQLAlchemyStore": lambda: asking("SQLAlchemyStore", {"url": "mysql+pymysql://127.0.0.1:1/x"}),
     "open_store": lambda: Call(open_store, {}, {"value": A_NAME}, {"value": ["store"]}),
+    "schema_sql": lambda: Call(
+        schema_sql, {"database": "postgresql"}, {"prefix": ["'x'"], "schema": ["None", "'x'"], "role": ["None", "'x'"]}
+    ),
     "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": ["''", "'x'", "surrogate"], "show": NAMES, "mask": NAMES}),
     "Diagram": lambda: Call(Diagram, {"definition": made()}, {"result": ["None"]}),
 }

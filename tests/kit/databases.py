@@ -41,13 +41,13 @@ def _sqlite(request: pytest.FixtureRequest) -> Store:
 def _postgres(request: pytest.FixtureRequest) -> Store:
     from saga.storage.postgres import PostgresStore
 
-    return PostgresStore(request.getfixturevalue("postgres_url"), prefix="contract")
+    return PostgresStore(request.getfixturevalue("granted_postgres_url"), prefix="contract")
 
 
 def _mariadb(request: pytest.FixtureRequest) -> Store:
     from saga.storage.sqlalchemy import SQLAlchemyStore
 
-    return SQLAlchemyStore(request.getfixturevalue("mariadb_url"), prefix="contract")
+    return SQLAlchemyStore(request.getfixturevalue("granted_mariadb_url"), prefix="contract")
 
 
 def _sqlalchemy_sqlite(request: pytest.FixtureRequest) -> Store:

@@ -24,6 +24,7 @@ __all__ = [
     "POOLER",
     "PROPERTIES",
     "RECOVERY",
+    "SCHEMA",
     "SEMANTICS",
     "SEVERAL",
     "SILENT_SERVER",
@@ -45,6 +46,7 @@ CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_grou
 LOCKED_ROWS, SILENT_SERVER = "tests/storage/test_locked_rows", "tests/storage/test_silent_server"
 PLACE = "tests/storage/test_sqlite_place"
 POOLER, FAULTS = "tests/storage/test_pooler", "tests/storage/test_faults_tell_no_values"
+SCHEMA = "tests/storage/test_schema"
 CROWD, TURNS = "tests/storage/test_postgres_crowd", "tests/storage/test_turns"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
 

@@ -13,6 +13,7 @@ from . import (
     LOCKED_ROWS,
     PLACE,
     POOLER,
+    SCHEMA,
     SILENT_SERVER,
     TURNS,
     Mutant,
@@ -239,5 +240,36 @@ OF_STORAGE = [
         "            with suppress(StorageError):  # it is refused for good\n                writes[number]",
         "            if True:\n                writes[number]",
         CONTRACT + "_lengths -k its_neighbours_are_stored" + IN_SQLITE,
+    ),
+    # -- what a database administrator is told ----------------------------------------------------------------------------
+    Mutant(
+        "a role is not granted the numbers of its messages",
+        'column is not None and dialect.name == "postgresql"',
+        "False",
+        SCHEMA + " -k no_right and sqlalchemy",
+    ),
+    Mutant(
+        "a role may not purge",
+        '_CHANGED: Final = "SELECT, INSERT, UPDATE, DELETE"',
+        '_CHANGED: Final = "SELECT, INSERT, UPDATE"',
+        SCHEMA + " -k no_right",
+    ),
+    Mutant(
+        "tables that somebody else makes lack an index",
+        "            yield sql(sa.schema.CreateIndex(index))",
+        "            sql(sa.schema.CreateIndex(index))",
+        SCHEMA + " -k those_that_a_store_makes",
+    ),
+    Mutant(
+        "tables that somebody else makes have the version of none",
+        "    yield sql(tables.schema.insert().values(version=latest()))\n",
+        "",
+        SCHEMA + " -k no_right",
+    ),
+    Mutant(
+        "a role's name ends its statement",
+        """'"' + name.replace('"', '""') + '"'""",
+        """'"' + name + '"'""",
+        SCHEMA + " -k names_are_quoted",
     ),
 ]
