@@ -86,7 +86,7 @@ def create_app() -> FastAPI:
     async def events(order_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> Response:
         """Stream an order's journal after ``Last-Event-ID``: first what is there, then what comes."""
         try:
-            view = await run_in_threadpool(operations.show, order_id)
+            view = await operations.ashow(order_id)
         except StorageError as error:
             raise HTTPException(404, str(error)) from error
         if Status(view.execution.status).terminal and last_event_id >= len(view.journal):
@@ -117,7 +117,7 @@ async def follow(operations: Operations, order_id: str, seen: int) -> AsyncItera
     """Yield the journal's lines after the one numbered ``seen``, until the order has ended."""
     quiet = 0.0
     while True:
-        view = await run_in_threadpool(operations.show, order_id)  # the status first: where that is the end, all lines follow
+        view = await operations.ashow(order_id)  # the status first: where that is the end, all lines follow
         for line in view.journal[seen:]:
             yield message(line)
             seen, quiet = line.seq, 0.0

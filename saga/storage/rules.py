@@ -129,9 +129,10 @@ def check_table_name(parameter: str, name: object) -> None:
         raise ValueError(f"{parameter} must be up to 47 letters, digits and underscores, not {name!r}")
 
 
-#: What is said to who may not make the tables, or may not use them.
+#: What is said to who may not make or change the tables, or may not use them.
 MADE_BY_ANOTHER = (
-    "saga.storage.schema_sql(..., role=...) tells the SQL by which somebody who may makes the tables, and grants their use"
+    "their owner makes the tables by the SQL of saga.storage.schema_sql(..., role=...), which grants their use, and leads "
+    "those of an earlier release forward by opening a store once"
 )
 
 

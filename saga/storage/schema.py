@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.errors import StorageError
@@ -28,7 +29,8 @@ def schema_sql(
 ) -> str:
     """Return the SQL that makes the tables and indexes of a store, as this release uses them, in a database that has none.
 
-    A store that finds its tables makes none, and needs no more rights than the grants at the end give it.
+    A store that finds its tables makes none, and needs no more rights than the grants at the end give it. Those of an earlier
+    release are led forward by :func:`open_store`, called once by their owner; the grants are given again then.
 
     :param database: the path or URL that the store is to be opened with; nothing is connected to. Or the name of a dialect:
         ``sqlite``, ``postgresql``, ``mysql``, ``mariadb`` or another of SQLAlchemy's. As for :func:`open_store`, ``postgresql``
@@ -83,13 +85,18 @@ def _granting(role: str | None, quote: Callable[[str], str]) -> Callable[[str, s
 
 
 def _sqlite() -> Iterator[str]:
-    from saga.storage import sqlite_sql as sql
+    import sqlite3
 
+    from saga.storage.sqlite_sql import migrate
+
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, ":memory:")
+        named = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY rowid"
+        made = connection.execute(named).fetchall()
+        ((version,),) = connection.execute("SELECT version FROM saga_schema")
     yield "BEGIN"
-    yield sql.MAKE_VERSION
-    for statements in sql.MIGRATIONS:
-        yield from statements
-    yield sql.SET_VERSION.replace("?", str(len(sql.MIGRATIONS)))
+    yield from (statement for (statement,) in made)
+    yield f"INSERT INTO saga_schema VALUES ({version})"
     yield "COMMIT"
 
 

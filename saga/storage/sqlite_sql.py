@@ -27,7 +27,6 @@ __all__ = [
     "GET",
     "INBOX",
     "MAKE_DUE",
-    "MAKE_VERSION",
     "MIGRATIONS",
     "MOST_ROWS",
     "POST",
@@ -35,7 +34,6 @@ __all__ = [
     "PURGEABLE",
     "RELEASE",
     "RENEW",
-    "SET_VERSION",
     "batches",
     "check_version",
     "claiming",
@@ -76,9 +74,6 @@ MIGRATIONS: list[tuple[str, ...]] = [
 ]
 """The statements that lead from each version of the tables to the next; the first begins with an empty file."""
 
-MAKE_VERSION = "CREATE TABLE IF NOT EXISTS saga_schema (version INTEGER NOT NULL)"
-SET_VERSION = "INSERT INTO saga_schema VALUES (?)"
-
 
 def check_version(connection: sqlite3.Connection, path: str) -> int:
     """Return the version of the tables, 0 where there are none.
@@ -104,12 +99,12 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = check_version(connection, path)
-        connection.execute(MAKE_VERSION)
+        connection.execute("CREATE TABLE IF NOT EXISTS saga_schema (version INTEGER NOT NULL)")
         for statements in MIGRATIONS[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute("DELETE FROM saga_schema")
-        connection.execute(SET_VERSION, (len(MIGRATIONS),))
+        connection.execute("INSERT INTO saga_schema VALUES (?)", (len(MIGRATIONS),))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -111,7 +111,7 @@ def without_rights(server: Server, prefix: str) -> str:
 def test_a_store_needs_no_right_that_is_not_granted_there(on: Any, prefix: str, stored: type[Stored]) -> None:
     server, kind, database = on
     role = without_rights(server, prefix)
-    with pytest.raises(StorageError, match=r"denied.*; saga\.storage\.schema_sql\(\.\.\., role=\.\.\.\) tells the SQL"):
+    with pytest.raises(StorageError, match=r"denied.*; their owner makes the tables by the SQL of saga\.storage\.schema_sql\("):
         server.opened(kind, prefix, role)
     server.run(schema_sql(database, prefix=prefix, role=role))
     with server.opened(kind, prefix, role) as store:
