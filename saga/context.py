@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from saga.task import StepInfo, Task
 if TYPE_CHECKING:
     from threading import Event as Flag
 
+    from saga.events import OperatorActed
     from saga.machine.commands import Call
     from saga.machine.plan import Plan
 
@@ -50,6 +51,8 @@ class Binding:
     :ivar user: who runs the execution, as long as it is not over.
     :ivar within: the binding that it took the place of, where
         that one's execution is not over either: see :mod:`saga.in_use`.
+    :ivar causes: what says what a compensation undoes for; set for those alone.
+    :ivar rounds: by step: how often the saga has come to it, where what followed another step was undone on request.
     :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """
 
@@ -61,6 +64,8 @@ class Binding:
     made: dict[str, Any] | None = None
     recorded: dict[str, tuple[Any, str]] | None = None
     copies: Copies | None = None
+    causes: Callable[[Call], BaseException | OperatorActed | None] | None = None
+    rounds: dict[str, int] | None = None
     user: object = None
     within: Binding | None = None
 
@@ -93,7 +98,13 @@ class Binding:
         """
         if self.call is None:
             raise RuntimeError("context.step is there only while a task runs in a saga")
-        return StepInfo(self.saga, self.saga_id, self.call.step.name, self.call.attempt, self.deadline, self.cancelled)
+        name = self.call.step.name
+        info = StepInfo(self.saga, self.saga_id, name, self.call.attempt, self.deadline, self.cancelled)
+        if self.rounds is not None:
+            info.round = self.rounds.get(name, 1)
+        if self.call.phase == "compensate" and self.causes is not None:
+            info.cause = self.causes(self.call)
+        return info
 
     def previous_result(self) -> Any:
         """Return the result of the step before, as a caller gets it."""
@@ -139,6 +150,7 @@ class Binding:
         """Return the binding of one more call on the view, at the same time: with a call of its own."""
         twin = Binding(self.plan, self.saga, self.saga_id)
         twin.results, twin.previous, twin.recorded = self.results, self.previous, self.recorded
+        twin.causes, twin.rounds = self.causes, self.rounds
         twin.made = self.made = {} if self.made is None else self.made
         twin.user = ITS_OWN
         return twin
@@ -254,7 +266,7 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     @property
     def step(self) -> StepInfo:
-        """The running call: saga and its id, step name, attempt, idempotency key, deadline, cancelled."""
+        """The running call: saga and its id, step name, attempt, idempotency key, deadline, cancelled, cause."""
         return self.__binding__.step_info()
 
     @overload

@@ -17,7 +17,7 @@ from saga.composing import Composing
 from saga.definition import NO_PLAN, Definition, check_callable, observers_of
 from saga.errors import SagaDefinitionError
 from saga.names import several
-from saga.policy import checked_on_error, checked_unknown_on
+from saga.policy import checked_on_error, checked_unknown_on, seconds_of
 
 if TYPE_CHECKING:
     from saga.definition import Observer
@@ -44,6 +44,7 @@ class Declared(Composing):
     resolver: Resolver | None = None
     version: str = "1"
     compatible_with: Iterable[str] = ()
+    undoable_for: float | timedelta | None = None
     unknown_on: UnknownOn | None = None
     on_error: OnError | None = None
     lease: float = 30.0
@@ -101,6 +102,7 @@ class Declared(Composing):
             codec=self.codec,
             compatible_with=frozenset(several(self.compatible_with, f"{where}: compatible_with")),
             lease=self.lease,
+            undoable_for=seconds_of(self.undoable_for, f"{where}: undoable_for"),
         )
         draft.check()
         self.name, self.version = draft.name, draft.version
@@ -183,7 +185,7 @@ def _meant(name: str) -> str | None:
 
 def _could_be(value: Any, name: str, option: str) -> bool:
     """Whether a value is of an option's kind: what only has a name that is near may well be the user's own."""
-    if option in ("timeout", "lease"):
+    if option in ("timeout", "lease", "undoable_for"):
         return isinstance(value, int | float | timedelta)
     if option == "store":
         return hasattr(value, "append") or (isinstance(value, str) and not value.isidentifier())

@@ -99,6 +99,7 @@ class Definition:
     :ivar codec: how values are stored; ``None`` for the default one.
     :ivar compatible_with: the versions whose executions this one can finish, whatever their plans are.
     :ivar lease: seconds after which a process that died is taken to have died.
+    :ivar undoable_for: seconds for which a completed execution can be undone on request; ``None`` for no limit.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Definition:
     codec: Codec | None = None
     compatible_with: frozenset[str] = frozenset()
     lease: float = 30.0
+    undoable_for: float | None = None
 
     def check(self) -> None:
         """Refuse what is wrong. Names become plain strings.

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from saga.facts import fact
+from saga.step_status import Effect, StepStatus
 
 __all__ = [
     "CompensationFailed",
@@ -28,6 +29,7 @@ __all__ = [
     "SagaCompensating",
     "SagaCompleted",
     "SagaRecovered",
+    "SagaRewound",
     "SagaStarted",
     "SagaStuck",
     "SagaSubmitted",
@@ -71,37 +73,6 @@ del _status
 # The engine asks for these many times in every execution, and Python 3.11 takes long to find a member of an Enum.
 SUBMITTED, RUNNING, PAUSED = Status.SUBMITTED, Status.RUNNING, Status.PAUSED
 COMPENSATING, COMPLETED, COMPENSATED, STUCK = Status.COMPENSATING, Status.COMPLETED, Status.COMPENSATED, Status.STUCK
-
-
-class StepStatus(StrEnum):
-    """Where a step stands."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    WAITING = "waiting"
-    """Failed, and waiting for its next attempt."""
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    TIMED_OUT = "timed_out"
-    """Exceeded its timeout and still runs, or was cut off: in doubt."""
-    IN_DOUBT = "in_doubt"
-    COMPENSATING = "compensating"
-    COMPENSATED = "compensated"
-    COMPENSATION_FAILED = "compensation_failed"
-
-
-class Effect(StrEnum):
-    """What is left of a step's work."""
-
-    NONE = "none"
-    """It was never done."""
-    STANDS = "stands"
-    """It was done, and is not undone."""
-    UNDONE = "undone"
-    """Its compensation ran to its end, or a person has seen to that."""
-    UNKNOWN = "unknown"
-    """It runs, is in doubt, is being compensated, its compensation failed, or a person let the saga go on without it."""
 
 
 @fact
@@ -325,6 +296,19 @@ class SagaCompensated:
 
 
 @fact
+class SagaRewound:
+    """A person had what came after ``step`` undone, and that is done: the execution is paused, and can go forward again.
+
+    ``again``: the steps that are executed again then. ``reason`` says who and why.
+    """
+
+    step: str
+    again: list[str]
+    reason: str
+    at: float
+
+
+@fact
 class SagaStuck:
     """The execution ended and a person must act: ``reason`` says on what."""
 
@@ -343,7 +327,9 @@ class SagaRecovered:
 
 @fact
 class OperatorActed:
-    """A person decided: ``action`` is ``cancel``, ``compensate``, ``resume``, ``retry`` or ``skip`` (of ``step``)."""
+    """A person decided: ``action`` is ``cancel``, ``compensate``, ``resume``, ``retry``, ``skip`` (of ``step``) or ``undo`` (of
+    all, or back to ``step``).
+    """
 
     action: str
     step: str | None
@@ -380,6 +366,7 @@ Event = (
     | CompensationFailed
     | SagaCompleted
     | SagaCompensated
+    | SagaRewound
     | SagaStuck
     | SagaRecovered
     | OperatorActed

@@ -49,6 +49,7 @@ class SagaLogger:
     ``compensation_failed``       ERROR     an attempt of ``compensate`` raised, with its traceback
     ``saga_completed``            INFO      every step ended well
     ``saga_compensated``          WARNING   the saga failed and is wholly undone
+    ``saga_rewound``              WARNING   what came after a step is undone, as a person said; it is paused there
     ``saga_stuck``                CRITICAL  the saga ended and a person must act
     ``saga_recovered``            WARNING   another process took the execution over
     ``operator_acted``            WARNING   a person decided, and why
@@ -153,6 +154,10 @@ class SagaLogger:
     def saga_stuck(self, event: e.SagaStuck, info: ExecutionInfo) -> None:
         """The saga ended and a person must act."""
         self.write(logging.CRITICAL, info, "saga stuck", status="stuck", reason=event.reason, **self._context(info))
+
+    def saga_rewound(self, event: e.SagaRewound, info: ExecutionInfo) -> None:
+        """What came after a step is undone, as a person said: the execution is paused there."""
+        self.write(logging.WARNING, info, "saga rewound", step=event.step, status="paused", reason=event.reason)
 
     def saga_recovered(self, event: e.SagaRecovered, info: ExecutionInfo) -> None:
         """Another process took the execution over."""
@@ -272,6 +277,7 @@ _METHODS: Final = {
     e.CompensationFailed: "compensation_failed",
     e.SagaCompleted: "saga_completed",
     e.SagaCompensated: "saga_compensated",
+    e.SagaRewound: "saga_rewound",
     e.SagaStuck: "saga_stuck",
     e.SagaRecovered: "saga_recovered",
     e.MessageRefused: "message_refused",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
 
-__all__ = ["LONGEST", "checked_name", "several"]
+__all__ = ["LONGEST", "check_said", "checked_name", "several"]
 
 LONGEST: Final = 200
 """Characters in a name or an id, at most: what the columns of every store take."""
@@ -56,3 +56,18 @@ def several(given: Any, what: str) -> tuple[Any, ...]:
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise SagaDefinitionError(f"{what} is {given!r}; give several, such as [{given!r}]")
     return tuple(given)
+
+
+def check_said(who: object, why: object) -> None:
+    """Refuse who acts, or why, where it is no text that every store can keep, or a blank one.
+
+    :raises ValueError: the text says which.
+    """
+    if not _is_said(who):
+        raise ValueError(f"who is {who!r}; give the name of the person who acts")
+    if not _is_said(why):
+        raise ValueError(f"why is {why!r}; give the reason, for those who read the journal later")
+
+
+def _is_said(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and not re.search("[\0\ud800-\udfff]", text)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaited import awaited
-from saga.definition import definitions_of
+from saga.definition import Definition, definitions_of
 from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, details_of_message, write_entries
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
-from saga.errors import DefinitionChangedError, StorageError, UnknownExecutionError, near
-from saga.events import Event, OperatorActed, SagaCompensating, SagaStarted, SagaStuck, SagaSubmitted, Status
+from saga.durable.undoing import check_undo
+from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError, near
+from saga.events import Event, OperatorActed, SagaCompensating, SagaRewound, SagaStarted, SagaStuck, SagaSubmitted, Status
 from saga.machine import ACTIONS, Standing, cancellation, check, standing_of, status_after
-from saga.names import checked_name, several
+from saga.names import check_said, checked_name, several
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from saga.saga import Saga
 
 __all__ = ["ExecutionView", "JournalLine", "Operations"]
+
+
+_TELLS_WHY: Final[dict[str, str]] = {Status.STUCK: SagaStuck.__name__, Status.PAUSED: SagaRewound.__name__}
+"""By an execution's status: the kind of the entry that says why it stands so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,9 @@ class ExecutionView:
 
     @property
     def reason(self) -> str | None:
-        """Why the execution is stuck, or ``None``."""
-        if self.execution.status != Status.STUCK:
-            return None
-        return next((line.details.get("reason") for line in reversed(self.journal) if line.kind == SagaStuck.__name__), None)
+        """Why the execution is stuck, or was left paused by an undo; or ``None``."""
+        kind = _TELLS_WHY.get(self.execution.status)
+        return next((line.details.get("reason") for line in reversed(self.journal) if line.kind == kind), None)
 
     def timeline(self) -> str:
         """Return the journal as text, a line for each entry."""
@@ -93,8 +96,7 @@ class Operations:
     """
 
     def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga[Any]] = ()) -> None:
-        if not _is_said(who):
-            raise ValueError(f"who is {who!r}; give the name of the person who acts")
+        check_said(who, "it is only told so far who acts")
         check_store(store, "Operations: store")
         self.who = who
         self._definitions = definitions_of(sagas, "Operations: sagas")
@@ -192,6 +194,18 @@ class Operations:
         """Let a stuck execution go on without a step that failed, is in doubt or could not be undone: a person saw to it."""
         self._act("skip", saga_id, checked_name(step, "step"), why)
 
+    def undo(self, saga_id: str, why: str, to: str | None = None) -> None:
+        """Undo a completed execution: wholly, or back to a step. A worker or a recovery carries it out.
+
+        :param to: the name of a step that stays done: see :meth:`saga.Saga.undo`.
+        :raises UnknownExecutionError: there is none.
+        :raises ActionRefusedError: as :meth:`saga.Saga.undo`, or ``sagas`` lacks its definition, by which that is known.
+        :raises DefinitionChangedError: it was begun by a definition that is not compatible. Nothing is undone.
+        """
+        self._act("undo", saga_id, None if to is None else checked_name(to, "to"), why)
+
+    aundo = awaited(undo)
+
     def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
         """Delete ended executions last written at least ``older_than`` seconds ago. Return how many.
 
@@ -214,10 +228,9 @@ class Operations:
 
     def _act(self, action: str, saga_id: str, step: str | None, why: str) -> None:
         assert action in ACTIONS
-        if not _is_said(why):
-            raise ValueError(f"why is {why!r}; give the reason, for those who read the journal later")
+        check_said(self.who, why)
         row = self._row(saga_id)
-        check(action, step, self._standing(row, self.store.journal(saga_id)))
+        self._check(action, step, row, self.store.journal(saga_id))
         claimed = self.store.claim(owner(), 10.0, saga_id=saga_id)
         if not claimed and status_of(self._row(saga_id)).terminal:  # whoever holds what has ended reads no messages
             raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
@@ -228,13 +241,32 @@ class Operations:
         lease = Lease(saga_id, owner(), claimed[0].epoch)
         try:
             journal = self.store.journal(saga_id)
-            standing = self._standing(claimed[0], journal)
-            check(action, step, standing)
+            standing = self._check(action, step, claimed[0], journal)
             events, status = _acted(standing, OperatorActed(action, step, self.who, why, time.time()))
             written = max((entry.seq for entry in journal), default=0)
             self.store.append(lease, write_entries(events, written, {}, Codec()), status=str(status))
         finally:
             self.store.release(lease, got_on=True)
+
+    def _check(self, action: str, step: str | None, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
+        """Refuse an action that does not fit where an execution stands; return where that is."""
+        standing = self._standing(row, journal)
+        check(action, step, standing)
+        if action == "undo":
+            definition = self._definition(row)
+            check_undo(definition, rebuild(definition, row, journal).machine, step, self.store.now())
+        return standing
+
+    def _definition(self, row: StoredExecution) -> Definition:
+        """Return the definition of an execution, or the one that says what does not fit."""
+        known = [one for one in self._definitions if one.name == row.name]
+        if not known:
+            raise ActionRefusedError(
+                f"whether the execution can be undone is known by its definition; give Operations(..., sagas=[...]) that of "
+                f"saga {row.name!r}"
+            )
+        fitting = [one for one in known if one.plan.fingerprint == row.fingerprint or row.version in one.compatible_with]
+        return (fitting or known)[0]
 
     def _standing(self, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
         """Return where an execution stands, as far as that can be told here."""
@@ -242,7 +274,8 @@ class Operations:
             if definition.name == row.name:
                 with suppress(DefinitionChangedError):
                     return standing_of(rebuild(definition, row, journal).machine.state)
-        kinds = {entry.kind for entry in journal}
+        rewound = max((entry.seq for entry in journal if entry.kind == SagaRewound.__name__), default=0)
+        kinds = {entry.kind for entry in journal if entry.seq > rewound}
         unbegun = SagaSubmitted.__name__ in kinds and SagaStarted.__name__ not in kinds
         return Standing(status_of(row), SagaCompensating.__name__ in kinds, unbegun)
 
@@ -256,17 +289,13 @@ class Operations:
 def _acted(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Status]:
     """Return the events of a person's action on an execution that nobody runs, and its status then."""
     events: list[Event] = [acted]
-    if standing.unbegun and acted.action in ("cancel", "compensate"):  # nothing of it is to be recovered first
+    unbegun = standing.unbegun and acted.action in ("cancel", "compensate")
+    if unbegun or acted.action == "undo":  # nothing of it is to be recovered first
         events.append(SagaCompensating(None, cancellation(acted), acted.at))
     status = standing.status
     for event in events:
         status = status_after(status, type(event), bool(standing.gave_up), bool(standing.unbegun))
     return events, status
-
-
-def _is_said(text: object) -> bool:
-    """Return whether it is a text, and not a blank one, that every store can keep."""
-    return isinstance(text, str) and bool(text.strip()) and not re.search("[\0\ud800-\udfff]", text)
 
 
 def _statuses(status: Collection[str] | str) -> list[str]:

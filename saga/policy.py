@@ -30,6 +30,7 @@ __all__ = [
     "check_timeout",
     "checked_on_error",
     "checked_unknown_on",
+    "seconds_of",
     "unknown_on",
 ]
 
@@ -155,6 +156,17 @@ def check_timeout(seconds: Any, where: str, *, needed: bool = False) -> None:
     if not is_seconds(seconds) or seconds == 0:
         hint = f"give seconds as a number above 0{_of(seconds)}{'' if needed else ', or None for no limit'}"
         raise SagaDefinitionError(f"{where} is {seconds!r}; {hint}")
+
+
+def seconds_of(given: float | timedelta | None, where: str) -> float | None:
+    """Return a limit in seconds that may be given as a ``timedelta``; ``None`` is none.
+
+    :raises SagaDefinitionError: it is no number above 0; ``where`` is in the text.
+    """
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if seconds is not None and (not is_seconds(seconds) or seconds == 0):
+        raise SagaDefinitionError(f"{where} is {given!r}; give seconds above 0, a timedelta, or None for no limit")
+    return seconds
 
 
 def _of(given: Any) -> str:

@@ -6,14 +6,14 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 from saga.awaited import awaited
-from saga.beginning import abegin, begin, run_in_a_loop
+from saga.beginning import abegin, arun, begin, run, run_in_a_loop
 from saga.context import Context, ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, CompensationFailureHandler, Definition, Observer, inputs
-from saga.drivers.results import ended_records, new_records, raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
 from saga.flow import Flow, FlowLike, Sequence, as_flow
@@ -22,7 +22,8 @@ from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
 from saga.names import checked_name
 from saga.policy import OnError, UnknownOn
-from saga.result import SagaResult, StepRecord, ok
+from saga.result import SagaResult, StepRecord, ok, undone
+from saga.streaming import arecords_of, records_of
 
 if TYPE_CHECKING:
     from saga.diagram import Diagram
@@ -65,6 +66,8 @@ class Saga(Declared, Generic[Ctx]):
         class is called once where it is not given.
     :param version: of this definition; executions that another version began are finished by one whose steps and policies
         are the same, or that names their version in ``compatible_with``.
+    :param undoable_for: seconds, or a ``timedelta``, for which a completed execution can be undone: see :meth:`undo`. As long
+        as it is stored, where not given.
     :param unknown_on: the errors of an execute after which nobody knows whether it took effect, of tasks that say nothing
         themselves: an exception class, a function of the error, or a tuple of these; :data:`saga.LOST_ANSWERS` where not given.
     :param on_error: what follows when a step that says nothing itself has failed for good: ``Compensate`` (where not given),
@@ -87,6 +90,7 @@ class Saga(Declared, Generic[Ctx]):
         resolver: Resolver | None = None,
         version: str | None = None,
         compatible_with: Iterable[str] | None = None,
+        undoable_for: float | timedelta | None = None,
         unknown_on: UnknownOn | None = None,
         on_error: OnError | None = None,
         lease: float | None = None,
@@ -104,6 +108,7 @@ class Saga(Declared, Generic[Ctx]):
                 "resolver": resolver,
                 "version": version,
                 "compatible_with": compatible_with,
+                "undoable_for": undoable_for,
                 "unknown_on": unknown_on,
                 "on_error": on_error,
                 "lease": lease,
@@ -206,13 +211,7 @@ class Saga(Declared, Generic[Ctx]):
         if definition.plan.asynchronous:
             return run_in_a_loop(self.name, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
-        if isinstance(execution, SagaResult):
-            return execution
-        try:
-            execution.run()
-        finally:
-            execution.free_context()
-        return raised_or(execution)
+        return execution if isinstance(execution, SagaResult) else run(execution)
 
     @overload
     async def aexecute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
@@ -243,42 +242,14 @@ class Saga(Declared, Generic[Ctx]):
         """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
         refuse_unmade(self)
         execution = await self._aprepare(context, saga_id, store)
-        if isinstance(execution, SagaResult):
-            return execution
-        try:
-            await execution.run()
-        finally:
-            execution.free_context()
-        return raised_or(execution)
+        return execution if isinstance(execution, SagaResult) else await arun(execution)
 
-    async def astream(
+    def astream(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
     ) -> AsyncGenerator[StepRecord, None]:
         """Execute the saga in the running event loop and yield records: as :meth:`stream`."""
         refuse_unmade(self)
-        execution = await self._aprepare(context, saga_id, store)
-        if isinstance(execution, SagaResult):  # another process has executed it
-            for record in ended_records(execution):
-                yield record
-            return
-        seen = 0
-        going = True
-        try:
-            while going:
-                going = await execution.run_one()
-                for record in new_records(execution, seen):
-                    seen = len(execution.machine.events)
-                    yield record
-                seen = len(execution.machine.events)
-        except BaseException as left:
-            if not execution.abandoned:
-                await execution.leave(left)
-            raise
-        else:
-            await execution.run()
-        finally:
-            execution.free_context()
-        ok(raised_or(execution))
+        return arecords_of(lambda: self._aprepare(context, saga_id, store))
 
     def stream(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
@@ -295,30 +266,7 @@ class Saga(Declared, Generic[Ctx]):
         execution = self._prepare(context, saga_id, store)
         if not isinstance(execution, SagaResult):
             execution.keep_context()
-        return self._stream(execution)
-
-    def _stream(self, execution: Execution | SagaResult) -> Generator[StepRecord, None, None]:
-        if isinstance(execution, SagaResult):  # another process has executed it
-            yield from ended_records(execution)
-            return
-        seen = 0
-        going = True
-        try:
-            while going:
-                going = execution.run_one()
-                for record in new_records(execution, seen):
-                    seen = len(execution.machine.events)
-                    yield record
-                seen = len(execution.machine.events)
-        except BaseException as left:  # GeneratorExit, or an interrupt that struck between two steps
-            if not execution.abandoned:
-                execution.leave(left)
-            raise
-        else:
-            execution.run()
-        finally:
-            execution.free_context()
-        ok(raised_or(execution))
+        return records_of(execution)
 
     def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
         """Return a stored execution as it stands now, ended or not, with its context and history.
@@ -341,6 +289,43 @@ class Saga(Declared, Generic[Ctx]):
         from saga.storage.opened import store_of
 
         return store_of(chosen)
+
+    def undo(
+        self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
+    ) -> SagaResult:
+        """Undo a completed execution, here and now, and return its result: wholly, or back to a step.
+
+        The compensations see the results and the context as they were when it completed, and in ``context.step.cause`` who
+        undoes it and why. Where the process dies in it, a recovery goes on.
+
+        :param why: the reason, for those who read the journal later.
+        :param to: a step that stays done, outside parallel groups. What came after it is undone, and the execution is
+            ``paused``: ``Operations.resume`` lets it go forward again from there, and what is undone is executed again.
+        :param who: who has decided it.
+        :raises UnknownExecutionError: there is no such execution of this saga.
+        :raises ActionRefusedError: it is not completed, is past its pivot, was ``undoable_for`` a time that is over, or there
+            is no going back to that step.
+        :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+        :raises SagaCompensationError: it could not be wholly undone: it is stuck.
+        :raises StorageError: somebody else acts on it.
+        :raises SagaDefinitionError: there is no store.
+        :raises ValueError: ``why`` or ``who`` is empty.
+        """
+        refuse_unmade(self)
+        if self.plan.asynchronous:
+            return run_in_a_loop(self.name, self.aundo(saga_id, why, to, who=who, store=store))
+        from saga.durable.undoing import turn_back
+
+        return undone(run(turn_back(self.definition, Execution, saga_id, self._opened(store), who, why, to)))
+
+    async def aundo(
+        self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
+    ) -> SagaResult:
+        """Undo a completed execution in the running event loop: as :meth:`undo`."""
+        refuse_unmade(self)
+        from saga.durable.undoing import aturn_back
+
+        return undone(await arun(await aturn_back(self.definition, saga_id, lambda: self._opened(store), who, why, to)))
 
     def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
         """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.

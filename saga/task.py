@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from threading import Event as Flag
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from saga.composing import Composing
 from saga.policy import InDoubt, OnError, Retry, UnknownOn
+
+if TYPE_CHECKING:
+    from saga.events import OperatorActed
 
 __all__ = ["Done", "NotDone", "StepInfo", "Task"]
 
@@ -98,9 +101,18 @@ class StepInfo:
     :ivar name: the step's name.
     :ivar attempt: 1 for the first attempt of this call.
     :ivar deadline: seconds since the epoch when the attempt is timed out, or ``None``.
+    :ivar round: 1, and one more each time that the step was undone on request and is executed again:
+        :meth:`saga.Saga.undo`.
+    :ivar cause: what a ``compensate`` undoes for. It is the exception that the saga gave up for (a step's, a timeout, an
+        interrupt), or what a person did: a :class:`~saga.events.OperatorActed` with ``action`` (``cancel``, ``compensate``,
+        ``undo``), ``who`` and ``why``. Where the saga goes on without the step, it is the step's own exception. ``None`` in
+        other calls. After a crash, an exception that cannot be made again is a :class:`~saga.errors.RecordedError`.
     """
 
-    __slots__ = ("_cancelled", "attempt", "deadline", "name", "saga", "saga_id")
+    __slots__ = ("_cancelled", "attempt", "cause", "deadline", "name", "round", "saga", "saga_id")
+
+    round: int
+    cause: BaseException | OperatorActed | None
 
     def __init__(
         self,
@@ -117,17 +129,22 @@ class StepInfo:
         self.attempt = attempt
         self.deadline = deadline
         self._cancelled = cancelled
+        self.round = 1
+        self.cause = None
 
     @property
     def idempotency_key(self) -> str:
         """The same text for every call of this step in this execution: give it to services that deduplicate.
 
         It is ``saga/saga_id/step``, each percent-encoded as in a URL's path, so that no other step of any execution has it.
+        What is done anew after it was undone on request has another, which ends with ``#`` and the :attr:`round`: a service
+        would take it for what is undone.
         """
         from urllib.parse import quote  # not every process that imports this package asks for a key
 
         saga, saga_id = (quote(text, safe="", errors="surrogatepass") for text in (self.saga, self.saga_id))
-        return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}"
+        again = f"#{self.round}" if self.round > 1 else ""
+        return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}{again}"
 
     @property
     def compensation_key(self) -> str:

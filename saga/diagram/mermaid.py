@@ -204,7 +204,9 @@ def _happened(picture: Picture) -> Iterator[str]:
     for event in picture.result.events:
         name = getattr(event, "step", None)
         step = picture.plan.by_name[name] if name is not None else None
-        if step is not None and step.pause is not None:
+        if isinstance(event, e.SagaRewound):
+            yield f"Note over saga: {escaped(f'paused: {event.reason}')}"
+        elif step is not None and step.pause is not None:
             yield from _waited(step, event)
         elif step is not None:
             yield from _called(f"s{step.index}", event)
@@ -276,5 +278,7 @@ def _waited(step: PlannedStep, event: e.Event) -> Iterator[str]:
             yield f"Note over saga: {escaped(f'{step.name}: {error_line(event.error)}')}"
         case e.StepSkipped():
             yield "Note over saga: goes on without it"
+        case e.PersonAsked():
+            yield "Note over saga: asks a person"
         case e.SagaCompensating():
             yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"

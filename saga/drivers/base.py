@@ -189,6 +189,7 @@ class Driver(Outcomes):
         view = self.context if self.plain else self.view_for(call)
         binding = view.__binding__
         binding.call = None  # what is made ready has not begun: make() says when it does
+        self._tell_cause(call, binding)
         self.inline = binding
         return view
 

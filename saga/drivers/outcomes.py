@@ -6,11 +6,13 @@ the journal has to keep of it, and the machine takes it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from saga.awaitables import answer, discard, is_awaitable, unrun
-from saga.context import Context
+from saga.context import Binding, Context
 from saga.definition import Definition
 from saga.drivers.calls import HERE
 from saga.drivers.views import Views, adopt, share
@@ -39,6 +41,7 @@ from saga.events import (
 )
 from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.machine.undo import cause_of
 from saga.own_log import LOG
 from saga.task import Done, NotDone
 
@@ -116,7 +119,13 @@ class Outcomes:
             return self.views.for_execute(call.step)
         view = self.views.for_compensate(call.step)
         view.__binding__.limit(None, None)  # that of its execute is over
+        self._tell_cause(call, view.__binding__)
         return view
+
+    def _tell_cause(self, call: Call, binding: Binding) -> None:
+        """Let a compensation ask what it undoes for."""
+        if call.phase is COMPENSATE:
+            binding.causes = partial(_cause_of, weakref.ref(self))
 
     def view_beside(self, call: Call) -> Context:
         """Return the view that a call works on while others may work on it too."""
@@ -286,6 +295,12 @@ class Outcomes:
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""
+
+
+def _cause_of(outcomes: weakref.ref[Outcomes], call: Call) -> BaseException | OperatorActed | None:
+    # The context does not know its execution: that knows the errors, and their tracebacks know the context.
+    found = outcomes()
+    return None if found is None else cause_of(found.machine, call.step)
 
 
 def _kind_of(value: Any) -> str:

@@ -8,7 +8,7 @@ which must not see what it changed before it failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from inspect import getattr_static
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from saga.content import ATOMS, Copies, copied_within, given_back, isolated, same
 from saga.context import Binding, Context, set_binding
 from saga.errors import EncodingError, MergeConflictError
-from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.plan import Group, Plan, PlannedStep, following
 
 __all__ = ["Views", "adopt", "bind", "fork", "merge", "share", "take_back"]
 
@@ -91,6 +91,18 @@ class Views:
         for scope in group.scopes:
             self._scopes.pop(scope, None)
         parent.__binding__.previous = results
+
+    def rewind(self, to: PlannedStep, again: Collection[str]) -> None:
+        """Forget what the steps that follow ``to`` have left: those named ``again`` are undone, and executed again."""
+        binding = self.context.__binding__
+        for step in following(to.then):
+            self._kept.pop(step.index, None)
+            binding.results.pop(step.name, None)
+            for group, _ in step.branches:
+                self._merged.difference_update(group.scopes)
+        binding.previous = binding.results.get(to.name)
+        rounds = binding.rounds = binding.rounds or {}
+        rounds.update((name, rounds.get(name, 1) + 1) for name in again)
 
     def _scope(self, scope: int) -> Context:
         while scope in self._merged:

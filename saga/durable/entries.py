@@ -263,6 +263,7 @@ _MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
     "group": lambda value: value == 0 or _is_count(value),
     "phase": lambda value: value in (EXECUTE, VERIFY, COMPENSATE),
     "error": _is(BaseException),
+    "again": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     **dict.fromkeys(("running", "in_doubt", "executed", "done"), _is(bool)),
     **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why"), _is(str)),
 }

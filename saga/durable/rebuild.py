@@ -180,6 +180,8 @@ def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) ->
         apply_changes(views.for_compensate(steps[event.step]), recorded, codec)
     elif isinstance(event, e.GroupMerged):
         views.merge(machine.plan.groups[event.group])
+    elif isinstance(event, e.SagaRewound):
+        views.rewind(steps[event.step], event.again)
 
 
 def status_of(row: StoredExecution) -> e.Status:

@@ -49,10 +49,21 @@ running       SagaCompleted     completed
 running       SagaStuck         stuck
 compensating  SagaCompensated   compensated
 compensating  SagaStuck         stuck
+compensating  SagaRewound       paused
+completed     SagaCompensating  compensating
+paused        OperatorActed     running
 stuck         OperatorActed     submitted     where it had not begun
 stuck         OperatorActed     running       where it had not given up
 stuck         OperatorActed     compensating  where it had given up
 ============  ================  ============  =========================
+
+Undo on request
+---------------
+A completed execution turns back where a person says ``undo``: it gives up, as one that a person cancelled does, and its
+compensations are made in the same order. Back to a step (``undone_to``), those of steps before it are kept (``kept``), and the
+execution is paused when the others have ended (``SagaRewound``): all is then as when that step had ended. What was begun after it
+is executed again as another attempt (``again``) when the saga comes to it. Such a step stands in no parallel group, whose branches
+are merged, and has the execution's own view of the context.
 
 The state
 ---------
@@ -77,6 +88,9 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``verification_retries``: one that told nothing and is to be attempted again.
 * ``to_compensate``: what there is to undo, in order of completion: succeeded or in doubt, has a compensation, and that has not
   begun.
+* ``undone_to``: a person had what follows this step undone; None: all of it.
+* ``kept``: what an undo back to a step leaves as it is: of what there is to undo.
+* ``again``: undone so, and to be executed again when the saga comes to it.
 * ``compensations_failed``: compensations that failed for good, in the order tried.
 * ``asking``: a person must decide; the execution is stuck when nothing else is under way.
 * ``exhausted``: asking, because it failed for good; until its next attempt, or the saga goes on.
@@ -123,6 +137,7 @@ file                what it has
 ``commands``        what is commanded
 ``state``           the state, the transitions
 ``folds``           what each kind of event does to the state
+``decided``         what a person's decisions do to it
 ``decide``          the machine: facts in, what follows from each
 ``failures``        what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
 ``waits``           steps that wait for a time or a signal
@@ -138,7 +153,7 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
-from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, choices, standing_of
+from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, check_undo_to, choices, standing_of
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
@@ -161,6 +176,7 @@ __all__ = [
     "cancellation",
     "check",
     "check_order",
+    "check_undo_to",
     "choices",
     "compile_flow",
     "contradiction",

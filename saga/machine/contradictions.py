@@ -5,7 +5,7 @@ A machine records no such event. Where a journal has one, it was changed, or was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from saga.errors import DefinitionChangedError
@@ -27,6 +27,7 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaRewound,
     SagaStarted,
     SagaStuck,
     SagaSubmitted,
@@ -41,7 +42,7 @@ from saga.events import (
 )
 from saga.machine.commands import EXECUTE
 from saga.machine.operators import ACTIONS
-from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.plan import Plan, following
 from saga.machine.state import State
 
 __all__ = ["check_order", "contradiction"]
@@ -145,7 +146,8 @@ def _compensated(state: State, begun: set[str], event: CompensationSucceeded | C
 def _gives_up(state: State, begun: set[str], event: SagaCompensating) -> str | None:
     if event.step is not None:
         state.plan.by_name[event.step]
-    return None if state.status in (RUNNING, SUBMITTED) else f"the execution did not go forward ({state.status})"
+    undone = state.status is COMPLETED and state.cancelled is not None
+    return None if undone or state.status in (RUNNING, SUBMITTED) else f"the execution did not go forward ({state.status})"
 
 
 def _completed(state: State, begun: set[str], event: SagaCompleted) -> str | None:
@@ -154,7 +156,13 @@ def _completed(state: State, begun: set[str], event: SagaCompleted) -> str | Non
 
 def _undone(state: State, begun: set[str], event: SagaCompensated) -> str | None:
     left = state.executing or state.compensating or state.to_compensate
-    return None if state.status is COMPENSATING and not left else "the execution was not undone"
+    return None if state.status is COMPENSATING and not left and state.undone_to is None else "the execution was not undone"
+
+
+def _rewound(state: State, begun: set[str], event: SagaRewound) -> str | None:
+    left = state.executing or state.compensating or state.to_compensate
+    wanted = state.plan.by_name[event.step].index == state.undone_to and begun.issuperset(event.again)
+    return None if state.status is COMPENSATING and wanted and not left else f"it was not undone back to step {event.step!r}"
 
 
 def _stuck(state: State, begun: set[str], event: SagaStuck) -> str | None:
@@ -164,8 +172,10 @@ def _stuck(state: State, begun: set[str], event: SagaStuck) -> str | None:
 def _acted(state: State, begun: set[str], event: OperatorActed) -> str | None:
     if event.action not in ACTIONS:
         return f"there is no action {event.action!r}"
-    if event.action == "skip" and event.step is not None:
+    if event.action in ("skip", "undo") and event.step is not None:
         state.plan.by_name[event.step]
+    if (event.action == "undo") is not (state.status is COMPLETED) or state.status is COMPENSATED:
+        return f"{event.action} is not for an execution that is {state.status}"
     return None
 
 
@@ -190,6 +200,7 @@ _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
     SagaCompensating: _gives_up,
     SagaCompleted: _completed,
     SagaCompensated: _undone,
+    SagaRewound: _rewound,
     SagaStuck: _stuck,
     OperatorActed: _acted,
 }
@@ -213,24 +224,9 @@ def check_order(plan: Plan, events: Iterable[Event]) -> None:
     unfinished: list[tuple[str, Any]] = [(f"step {step.name!r}", step.then) for step in steps if step.name not in passed]
     unfinished += [(f"the group of {', '.join(group.names)}", group.then) for group in open_groups]
     for what, then in unfinished:
-        for follower in _following(then):
+        for follower in following(then):
             if follower.name in begun:
                 raise DefinitionChangedError(
                     f"step {follower.name!r} was begun before {what} had ended, which it follows in this flow: the execution "
                     "began by another; give the definition that began it"
                 )
-
-
-def _following(then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedStep]:
-    """Yield the steps that are started when what they follow has ended, and those after them, through the ends of groups."""
-    left, seen = [then], set[int]()
-    while left:
-        one = left.pop()
-        if isinstance(one, Group):
-            left.append(one.then)
-            continue
-        for step in one or ():
-            if step.index not in seen:
-                seen.add(step.index)
-                yield step
-                left.append(step.then)

@@ -17,6 +17,7 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaRewound,
     SagaStarted,
     SagaStuck,
     SagaSubmitted,
@@ -32,7 +33,7 @@ from saga.machine import failures, waits
 from saga.machine.commands import COMPENSATE, VERIFY, Call, Command, Merge, Wait
 from saga.machine.folds import FOLDS
 from saga.machine.log import Log
-from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.plan import Group, Plan, PlannedStep, following
 from saga.machine.state import State
 from saga.machine.undo import next_to_compensate, reason_to_ask
 from saga.plain import repr_of
@@ -235,12 +236,24 @@ class Machine:
         else:
             waits.begin(self, step, step.pause.seconds)
 
+    def follow(self, steps: tuple[PlannedStep, ...], at: float) -> None:
+        """Begin what follows something; what was undone on request is attempted again."""
+        again = self.state.again
+        if not again:
+            self.start_steps(steps, at)
+            return
+        for step in steps:
+            if step.index in again:
+                self.execute_again(step, self.state.attempt(step.index) + 1, at)
+            else:
+                self.start_steps((step,), at)
+
     def advance(self, then: tuple[PlannedStep, ...] | Group | None, at: float) -> None:
         """Something ended well: begin what follows it."""
         if self.halt is not None:
             return
         if type(then) is tuple:
-            self.start_steps(then, at)
+            self.follow(then, at)
         elif then is None:
             self.progress(at)
         else:
@@ -322,10 +335,21 @@ class Machine:
             return
         if state.compensations_failed or state.asking:
             self.record(SagaStuck(reason_to_ask(state), at))
-        elif state.status is COMPENSATING:
+        elif state.status is not COMPENSATING:
+            self.record(SagaCompleted(at))
+        elif state.undone_to is None:
             self.record(SagaCompensated(at))
         else:
-            self.record(SagaCompleted(at))
+            self.rewind(state.undone_to, at)
+
+    def rewind(self, to: int, at: float) -> None:
+        """End an undo back to a step: from there the execution can go forward again."""
+        name, action = self.plan.steps[to].name, self.state.cancelled
+        assert action is not None
+        begun = {event.step for event in self.events if isinstance(event, StepStarted)}
+        again = [step.name for step in following(self.plan.steps[to].then) if step.name in begun]
+        reason = f"undone back to step {name!r} by {action.who}: {action.why}; resume goes forward again from there"
+        self.record(SagaRewound(name, again, reason, at))
 
 
 _DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {

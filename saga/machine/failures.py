@@ -252,7 +252,7 @@ def fall_back(machine: Machine, step: PlannedStep, at: float) -> None:
     elif index in state.to_compensate:
         machine.compensate(step, at)
     else:
-        machine.start_steps(step.fallback, at)
+        machine.follow(step.fallback, at)
 
 
 def ended_late(machine: Machine, step: PlannedStep, at: float) -> None:

@@ -25,6 +25,7 @@ from saga.events import (
     SagaCompensating,
     SagaCompleted,
     SagaRecovered,
+    SagaRewound,
     SagaStarted,
     SagaStuck,
     SagaSubmitted,
@@ -39,8 +40,9 @@ from saga.events import (
     VerificationStarted,
 )
 from saga.machine.commands import COMPENSATE, VERIFY
+from saga.machine.decided import change_status, operator_acted, saga_rewound, withdraw
 from saga.machine.plan import Group, PlannedStep
-from saga.machine.state import State, status_after
+from saga.machine.state import State
 from saga.policy import InDoubt
 
 __all__ = ["FOLDS", "fold"]
@@ -55,18 +57,14 @@ def _nothing(state: State, event: Event) -> None:
     """An event that changes nothing."""
 
 
-def _change_status(state: State, event: Event) -> None:
-    state.status = status_after(state.status, type(event), state.cause is not None, state.unbegun)
-
-
 def _saga_submitted(state: State, event: SagaSubmitted) -> None:
-    _change_status(state, event)
+    change_status(state, event)
     state.unbegun = True
 
 
 def _saga_started(state: State, event: SagaStarted) -> None:
     if state.unbegun:
-        _change_status(state, event)
+        change_status(state, event)
         state.unbegun = False
 
 
@@ -80,7 +78,8 @@ def _step_started(state: State, event: StepStarted) -> None:
         state.attempts[index] = event.attempt
         state.stragglers.discard(index)
         state.retries.pop(index, None)
-        _withdraw(state, index)  # this attempt decides; where it does not end well, what is in doubt stays so
+        state.again.discard(index)
+        withdraw(state, index)  # this attempt decides; where it does not end well, what is in doubt stays so
 
 
 def _step_succeeded(state: State, event: StepSucceeded) -> None:
@@ -104,16 +103,6 @@ def _done(state: State, step: PlannedStep) -> None:
         _pass(state, step.then)
 
 
-def _withdraw(state: State, index: int) -> None:
-    """Nothing is decided of the step any more."""
-    state.asking.discard(index)
-    state.exhausted.discard(index)
-    state.to_rerun.discard(index)
-    state.to_verify.discard(index)
-    if index in state.to_compensate:
-        state.to_compensate.remove(index)
-
-
 def _pass(state: State, then: tuple[PlannedStep, ...] | Group | None) -> None:
     """Something ended well that ``then`` follows."""
     if type(then) is tuple or state.status is not RUNNING:
@@ -133,7 +122,7 @@ def _step_failed(state: State, event: StepFailed) -> None:
     if event.executed:
         state.in_doubt.discard(index)
         state.verifying.discard(index)  # which may have told what cannot be kept
-        _withdraw(state, index)
+        withdraw(state, index)
         if state.past_pivot and index not in state.skipped:  # from here there is only forward
             state.asking.add(index)  # done, and its outcome cannot be kept: another attempt would do it twice
         elif step.compensates:
@@ -201,7 +190,7 @@ def _step_verified(state: State, event: StepVerified) -> None:
     state.verifying.discard(index)
     state.in_doubt.discard(index)
     asked_for = index in state.to_rerun  # by a person
-    _withdraw(state, index)
+    withdraw(state, index)
     if event.done:
         _done(state, step)
         return
@@ -259,7 +248,7 @@ def _retry_scheduled(state: State, event: RetryScheduled) -> None:
 
 
 def _saga_compensating(state: State, event: SagaCompensating) -> None:
-    _change_status(state, event)
+    change_status(state, event)
     state.cause = event.error
     state.failed = state.plan.by_name[event.step] if event.step is not None else None
     state.retries.clear()
@@ -300,56 +289,6 @@ def _compensation_failed(state: State, event: CompensationFailed) -> None:
     state.compensations_failed[index] = event.error
 
 
-def _operator_acted(state: State, event: OperatorActed) -> None:
-    _change_status(state, event)
-    if event.action in ("cancel", "compensate"):
-        if state.past_pivot:  # who recorded it did not know; nothing is undone any more
-            return
-        state.cancelled = event
-        asked_about = {i for i in state.to_verify | state.verifying if state.plan.steps[i].in_doubt is InDoubt.ASK}
-        _undo_asked(state, (state.asking - state.exhausted) | (state.exhausted & state.in_doubt) | state.to_rerun | asked_about)
-        state.asking.clear()
-        state.exhausted.clear()
-        state.to_rerun.clear()
-        _try_again(state)
-    elif event.action == "resume":
-        if state.status is RUNNING:
-            again = state.asking - state.skipped
-            state.in_doubt |= again - state.exhausted  # done or not: what came of it could not be kept
-            state.to_rerun |= again
-            state.to_verify.update(index for index in again & state.in_doubt if state.plan.steps[index].verifies)
-            _undo_asked(state, state.asking & state.skipped)  # the saga has gone on without these
-            state.asking.clear()
-            state.exhausted.clear()
-    elif event.action == "retry":
-        _try_again(state)
-    elif event.action == "skip" and event.step is not None:
-        index = state.plan.by_name[event.step].index
-        if state.status is RUNNING and index in state.asking - state.skipped:
-            state.to_skip.add(index)
-        if index in state.asking:
-            _withdraw(state, index)
-        state.compensations_failed.pop(index, None)
-        state.in_doubt.discard(index)
-
-
-def _undo_asked(state: State, asked: set[int]) -> None:
-    """A person says that these are to be undone; what a verification says, it may be able to say by now."""
-    for index in sorted(asked):
-        step = state.plan.steps[index]
-        if step.verifies and index in state.in_doubt - state.verifying:
-            state.to_verify.add(index)
-        if not step.compensates:
-            state.left_in_doubt.add(index)
-        elif index not in state.to_compensate:
-            state.to_compensate.append(index)
-
-
-def _try_again(state: State) -> None:
-    state.to_compensate.extend(reversed(state.compensations_failed))  # they were tried last first
-    state.compensations_failed.clear()
-
-
 FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     SagaSubmitted: _saga_submitted,
     SagaStarted: _saga_started,
@@ -367,12 +306,13 @@ FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     CompensationStarted: _compensation_started,
     CompensationSucceeded: _compensation_succeeded,
     CompensationFailed: _compensation_failed,
-    SagaCompleted: _change_status,
-    SagaCompensated: _change_status,
-    SagaStuck: _change_status,
+    SagaCompleted: change_status,
+    SagaCompensated: change_status,
+    SagaRewound: saga_rewound,
+    SagaStuck: change_status,
     SagaRecovered: _nothing,
     MessageRefused: _nothing,
-    OperatorActed: _operator_acted,
+    OperatorActed: operator_acted,
     VerificationStarted: _verification_started,
     StepVerified: _step_verified,
     VerificationFailed: _verification_failed,

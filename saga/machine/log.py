@@ -31,6 +31,7 @@ from saga.events import (
     Event,
     SagaCompensated,
     SagaCompleted,
+    SagaRewound,
     SagaStarted,
     SagaStuck,
     Status,
@@ -152,7 +153,7 @@ class Log:
         self._state = self.unfolded = None
 
     def forward_since(self) -> float | None:
-        """Return since when the execution goes forward: since it began, or a person let it go on where it was stuck.
+        """Return since when the execution goes forward: since it began, or a person let it go on where it was stuck or undone.
 
         Return ``None`` where it was submitted, and nobody has begun it.
         """
@@ -160,7 +161,7 @@ class Log:
         for event in reversed(self.events):
             if type(event) is SagaStarted:
                 return event.at
-            if type(event) is SagaStuck and later is not None:
+            if type(event) in (SagaStuck, SagaRewound) and later is not None:
                 return later.at
             later = event
         return None

@@ -11,13 +11,38 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from saga.errors import ActionRefusedError, SagaCancelledError
-from saga.events import COMPENSATED, COMPLETED, RUNNING, STUCK, SUBMITTED, OperatorActed, Status, StepSkipped
+from saga.errors import ActionRefusedError, SagaCancelledError, near
+from saga.events import (
+    COMPENSATED,
+    COMPLETED,
+    PAUSED,
+    RUNNING,
+    STUCK,
+    SUBMITTED,
+    OperatorActed,
+    Status,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepVerified,
+)
 from saga.machine import failures
 from saga.machine.decide import Machine
+from saga.machine.plan import following
 from saga.machine.state import State
 
-__all__ = ["ACTIONS", "Standing", "act", "cancellation", "check", "choices", "obey", "obey_cancel", "standing_of"]
+__all__ = [
+    "ACTIONS",
+    "Standing",
+    "act",
+    "cancellation",
+    "check",
+    "check_undo_to",
+    "choices",
+    "obey",
+    "obey_cancel",
+    "standing_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +97,8 @@ def _retry(action: str, standing: Standing, step: str | None) -> str | None:
 
 
 def _resume(action: str, standing: Standing, step: str | None) -> str | None:
+    if standing.status is PAUSED:
+        return None
     if standing.status is not STUCK:
         return f"the execution is not stuck ({standing.status}): there is nothing to resume"
     if standing.failed:
@@ -90,6 +117,18 @@ def _skip(action: str, standing: Standing, step: str | None) -> str | None:
     return None
 
 
+def _undo(action: str, standing: Standing, step: str | None) -> str | None:
+    status = standing.status
+    if status is COMPENSATED:
+        return "the execution is undone already"
+    if standing.past_pivot:
+        return "the saga is past its pivot: nothing is undone any more"
+    if status is COMPLETED:
+        return None
+    instead = "cancel" if status in (SUBMITTED, RUNNING) else "compensate"
+    return f"the execution is not completed ({status}): use {instead}, which undoes what it has done"
+
+
 #: For each action, what says why it does not fit.
 ACTIONS: Final[dict[str, Callable[[str, Standing, str | None], str | None]]] = {
     "cancel": _back,
@@ -97,6 +136,7 @@ ACTIONS: Final[dict[str, Callable[[str, Standing, str | None], str | None]]] = {
     "resume": _resume,
     "retry": _retry,
     "skip": _skip,
+    "undo": _undo,
 }
 
 
@@ -107,7 +147,7 @@ def check(action: str, step: str | None, standing: Standing) -> None:
     """
     if action not in ACTIONS:
         raise ActionRefusedError(f"there is no action {action!r}; give one of {', '.join(ACTIONS)}")
-    if standing.status in (COMPLETED, COMPENSATED):
+    if standing.status in (COMPLETED, COMPENSATED) and action != "undo":
         raise ActionRefusedError(f"the execution has ended ({standing.status}); there is nothing to {action}")
     refusal = ACTIONS[action](action, standing, step)
     if refusal is not None:
@@ -133,8 +173,35 @@ def act(machine: Machine, action: OperatorActed) -> None:
     :raises ActionRefusedError: the action is not one for where the execution stands; nothing is recorded.
     """
     check(action.action, action.step, standing_of(machine.state))
+    if action.action == "undo" and action.step is not None:
+        check_undo_to(machine, action.step)
     machine.record(action)
     obey(machine, action.at)
+
+
+def check_undo_to(machine: Machine, to: str) -> None:
+    """Refuse to undo a completed execution back to a step from which it could not go forward again.
+
+    :raises ActionRefusedError: the text says why.
+    """
+    plan, done, begun = machine.plan, set[str](), set[str]()
+    for event in machine.events:
+        if isinstance(event, StepStarted):
+            begun.add(event.step)
+        elif isinstance(event, StepSucceeded) or (isinstance(event, StepVerified) and event.done):
+            done.add(event.step)
+    step = plan.by_name.get(to)
+    why = None
+    if step is None:
+        why = f"there is no step {to!r}{near(to, plan.names)}; steps: {', '.join(plan.names)}"
+    elif step.branches:
+        why = f"step {to!r} stands in a parallel group; give a step before or after the group"
+    elif to not in done or step.index in machine.state.skipped:
+        why = f"step {to!r} was not done, so nothing is undone back to it; give one that was"
+    elif not any(later.name in begun for later in following(step.then)):
+        why = f"nothing came after step {to!r}; give an earlier one, or none to undo all"
+    if why is not None:
+        raise ActionRefusedError(why)
 
 
 def obey(machine: Machine, at: float) -> None:
@@ -161,7 +228,7 @@ def obey(machine: Machine, at: float) -> None:
 def obey_cancel(machine: Machine, at: float) -> None:
     """Give up, where a person said so."""
     state, action = machine.state, machine.state.cancelled
-    if action is not None and state.status is RUNNING and not state.past_pivot:
+    if action is not None and state.status in (RUNNING, COMPLETED) and not state.past_pivot:
         machine.turn_back(None, cancellation(action), at)
 
 

@@ -21,7 +21,7 @@ from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["ONCE", "Group", "Plan", "PlannedStep"]
+__all__ = ["ONCE", "Group", "Plan", "PlannedStep", "following"]
 
 ONCE: Final = Retry(max_attempts=1)
 """The policy of a call that is given none."""
@@ -229,3 +229,18 @@ class Plan:
             return self.by_name[name]
         except KeyError:
             raise SagaDefinitionError(f"there is no step {name!r}; steps: {', '.join(self.names) or 'none'}") from None
+
+
+def following(then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedStep]:
+    """Yield the steps that can be started when what they follow has ended, and those after them, through the ends of groups."""
+    left, seen = [then], set[int]()
+    while left:
+        one = left.pop()
+        if isinstance(one, Group):
+            left.append(one.then)
+            continue
+        for step in one or ():
+            if step.index not in seen:
+                seen.add(step.index)
+                yield step
+                left += (step.then, step.fallback)

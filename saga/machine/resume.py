@@ -8,6 +8,7 @@ from saga.events import (
     FallbackChosen,
     GroupMerged,
     SagaRecovered,
+    SagaRewound,
     StepFailed,
     StepSkipped,
     StepStarted,
@@ -100,6 +101,8 @@ def _cut_short(state: State) -> set[int]:
 def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
     """Return the steps that nobody started though what they follow ended well: the saga was stopped past its pivot."""
     plan, events = machine.plan, machine.events
+    rewound = [place for place, event in enumerate(events) if isinstance(event, SagaRewound)]
+    events = events[rewound[-1] :] if rewound else events  # what came before has no part in it
     started = {event.step for event in events if isinstance(event, StepStarted)}
     fell_back = {event.step for event in events if isinstance(event, FallbackChosen)}
     owed: dict[str, PlannedStep] = {}

@@ -11,6 +11,7 @@ from saga.events import (
     COMPENSATED,
     COMPENSATING,
     COMPLETED,
+    PAUSED,
     RUNNING,
     STUCK,
     SUBMITTED,
@@ -19,6 +20,7 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaRewound,
     SagaStarted,
     SagaStuck,
     SagaSubmitted,
@@ -36,6 +38,7 @@ class State:
     """
 
     __slots__ = (
+        "again",
         "asking",
         "attempts",
         "branches_ended",
@@ -50,6 +53,7 @@ class State:
         "failed",
         "falling_back",
         "in_doubt",
+        "kept",
         "left_in_doubt",
         "merged",
         "past_end",
@@ -65,6 +69,7 @@ class State:
         "to_skip",
         "to_verify",
         "unbegun",
+        "undone_to",
         "verification_attempts",
         "verification_retries",
         "verifying",
@@ -95,6 +100,9 @@ class State:
 
         #: What there is to undo, in order of completion: succeeded or in doubt, has a compensation, and that has not begun.
         self.to_compensate: list[int] = []
+        self.undone_to: int | None = None  #: a person had what follows this step undone; None: all of it
+        self.kept: list[int] = []  #: what an undo back to a step leaves as it is: of what there is to undo
+        self.again: set[int] = set()  #: undone so, and to be executed again when the saga comes to it
         self.compensations_failed: dict[int, BaseException] = {}  #: compensations that failed for good, in the order tried
 
         # What is decided of a step that failed or is in doubt, and not done yet.
@@ -161,6 +169,9 @@ TRANSITIONS: Final = (
     Transition(RUNNING, SagaStuck, STUCK),
     Transition(COMPENSATING, SagaCompensated, COMPENSATED),
     Transition(COMPENSATING, SagaStuck, STUCK),
+    Transition(COMPENSATING, SagaRewound, PAUSED),
+    Transition(COMPLETED, SagaCompensating, COMPENSATING),
+    Transition(PAUSED, OperatorActed, RUNNING),
     Transition(STUCK, OperatorActed, SUBMITTED, gave_up=False, unbegun=True),
     Transition(STUCK, OperatorActed, RUNNING, gave_up=False, unbegun=False),
     Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from saga.events import COMPENSATING
+from saga.events import COMPENSATING, OperatorActed
 from saga.machine.commands import Call
 from saga.machine.plan import PlannedStep
 from saga.machine.state import State
 from saga.policy import InDoubt
 
-__all__ = ["compensations_after", "next_to_compensate", "reason_to_ask"]
+if TYPE_CHECKING:
+    from saga.machine.decide import Machine
+
+__all__ = ["cause_of", "compensations_after", "next_to_compensate", "reason_to_ask"]
 
 
 def next_to_compensate(state: State) -> list[PlannedStep]:
@@ -45,6 +49,17 @@ def compensations_after(state: State) -> Iterator[Call | None] | None:
     calls: list[Call | None] = [steps[index].first_compensation for index in reversed(state.to_compensate)]
     calls.append(None)
     return iter(calls)
+
+
+def cause_of(machine: Machine, step: PlannedStep) -> BaseException | OperatorActed:
+    """Return what a step's compensation undoes for: what a person did, or else what the saga gave up for.
+
+    Where the saga goes on without the step, it is what the step itself failed with.
+    """
+    state = machine.state
+    if state.cause is None:
+        return machine.log.last_failure(step.name).error
+    return state.cancelled or state.cause
 
 
 def reason_to_ask(state: State) -> str:

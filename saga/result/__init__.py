@@ -7,7 +7,7 @@ pickled.
 from saga.result.carried import NotPickled
 from saga.result.history import CompensationError, StepRecord, fold_history
 from saga.result.report import error_line, told_besides, tracebacks
-from saga.result.snapshot import SagaResult, failure_of, ok
+from saga.result.snapshot import SagaResult, failure_of, ok, undone
 
 __all__ = [
     "CompensationError",
@@ -20,4 +20,5 @@ __all__ = [
     "ok",
     "told_besides",
     "tracebacks",
+    "undone",
 ]

@@ -14,7 +14,6 @@ from saga.events import (
     Event,
     OperatorActed,
     RetryScheduled,
-    SagaCompensating,
     StepFailed,
     StepSkipped,
     StepStarted,
@@ -125,7 +124,7 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
                 record.effect = Effect.UNKNOWN if state.cause is None else Effect.UNDONE
             case CompensationFailed():
                 record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
-    if any(isinstance(event, SagaCompensating) for event in events):
+    if state.cause is not None:
         for record in records.values():
             if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
                 record.status = StepStatus.FAILED

@@ -15,6 +15,7 @@ from saga.events import (
     Effect,
     Event,
     OperatorActed,
+    SagaRewound,
     SagaStuck,
     Status,
     StepSucceeded,
@@ -30,7 +31,7 @@ from saga.result.carried import Carrier
 from saga.result.history import CompensationError, StepRecord, fold_history
 from saga.task import Task
 
-__all__ = ["SagaResult", "failure_of", "ok"]
+__all__ = ["SagaResult", "failure_of", "ok", "undone"]
 
 
 class SagaResult(Generic[Ctx_co]):
@@ -142,9 +143,9 @@ class SagaResult(Generic[Ctx_co]):
 
     @property
     def reason(self) -> str | None:
-        """Why the execution is stuck, or ``None``."""
+        """Why the execution is stuck, or was left paused by an undo; or ``None``."""
         last = self.events[-1]
-        return last.reason if isinstance(last, SagaStuck) else None
+        return last.reason if isinstance(last, SagaStuck | SagaRewound) else None
 
     @cached_property
     def _standing(self) -> Standing:
@@ -256,6 +257,16 @@ def ok(result: SagaResult[Ctx]) -> SagaResult[Ctx]:
     if result.status is Status.COMPLETED or (result.status is Status.RUNNING and result.error is None):
         return result
     raise failure_of(result)  # no local has it: see saga.drivers.results
+
+
+def undone(result: SagaResult[Ctx]) -> SagaResult[Ctx]:
+    """Return the result of an execution that was undone on request.
+
+    :raises SagaCompensationError: it is stuck.
+    """
+    if result.status is not Status.STUCK:
+        return result
+    raise failure_of(result)
 
 
 def failure_of(result: SagaResult) -> SagaExecutionException:

@@ -47,6 +47,7 @@ EVENTS: list[e.Event] = [
     e.StepTimedOut(NAME, 1, 5.0, 0.5, ERROR, running=False),
     e.StepSkipped(NAME, 6.0),
     e.PersonAsked(NAME, 6.0),
+    e.SagaRewound(NAME, [NAME, "b"], "undone", 6.0),
     e.RetryScheduled(NAME, 2, 7.0, 1.5),
     e.RetryScheduled(NAME, 2, 7.0, 0.0, phase="compensate"),
     e.RetryScheduled(NAME, 2, 7.0, 0.5, phase="verify"),

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -68,6 +69,7 @@ OPTIONS: Final[dict[str, tuple[Any, Any, Callable[[Saga], Any]]]] = {
     "resolver": (make, make_too, lambda saga: saga.resolver),
     "version": ("7", "8", lambda saga: saga.definition.version),
     "compatible_with": (["1", "2"], ["3"], lambda saga: sorted(saga.definition.compatible_with)),
+    "undoable_for": (timedelta(days=30), 60.0, lambda saga: saga.undoable_for),
     "unknown_on": (lost, LOST_ANSWERS, lambda saga: saga.unknown_on),
     "on_error": (Skip, Ask, lambda saga: saga.on_error),
     "lease": (5.0, 6.0, lambda saga: saga.definition.lease),

@@ -176,6 +176,7 @@ OPTIONS: Final = {
     "resolver": ["None"],
     "version": AN_ID,
     "compatible_with": ["None", *NAMES],
+    "undoable_for": ["None"],
     "unknown_on": ["None"],
     "on_error": ["None"],
     "lease": ["None"],

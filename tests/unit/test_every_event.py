@@ -42,6 +42,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.CompensationFailed("a", 2, 1.0, 0.5, ERROR),
     e.SagaCompleted(1.0),
     e.SagaCompensated(1.0),
+    e.SagaRewound("a", ["a"], "undone back to step 'a'", 1.0),
     e.SagaStuck("compensation failed: a", 1.0),
     e.SagaRecovered("host-2", 2, 1.0),
     e.OperatorActed("skip", "a", "ann", "done by hand", 1.0),
@@ -55,7 +56,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
 #: Kinds of which a sequence diagram says nothing: it begins with the first two, and shows no joins.
 UNSAID: Final = {e.SagaSubmitted, e.SagaStarted, e.GroupMerged}
 #: Kinds that name a step and leave its record as it is: the step's own failure, or doubt, has come before them.
-NO_RECORD: Final = {e.SagaCompensating, e.FallbackChosen, e.PersonAsked, e.VerificationFailed}
+NO_RECORD: Final = {e.SagaCompensating, e.SagaRewound, e.FallbackChosen, e.PersonAsked, e.VerificationFailed}
 
 
 def every(*, but: Set[type] = frozenset()) -> Any:

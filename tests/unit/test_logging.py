@@ -76,6 +76,11 @@ LINES = [
         "step skipped saga=place-order id=a1 step=charge status=skipped",
     ),
     (
+        e.SagaRewound("charge", ["ship"], "undone by ann", 1.0),
+        "WARNING",
+        'saga rewound saga=place-order id=a1 step=charge status=paused reason="undone by ann"',
+    ),
+    (
         e.PersonAsked("charge", 1.0),
         "WARNING",
         "person asked saga=place-order id=a1 step=charge status=failed",

@@ -67,7 +67,7 @@ OF_PEOPLE = [
     ),
     Mutant(
         "the time until a person has decided is the saga's",
-        "if type(event) is SagaStuck and later is not None:",
+        "if type(event) in (SagaStuck, SagaRewound) and later is not None:",
         "if False:",
         ASKING + " -k the_time_until",
     ),

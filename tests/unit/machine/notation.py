@@ -14,8 +14,8 @@ verification; a number at the end is the attempt, where it is not the first.
   ``a asks``: it failed for good, and a person is to decide.
 
 Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
-``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``stuck``. What a person does:
-``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``; and ``undo``, which nobody knows.
+``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``rewound a b`` (back to ``a``; ``b`` is executed again), ``stuck``. What a person does:
+``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``, ``undo`` (``undo a``: back to it); and ``whistle``, which nobody knows.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
@@ -46,7 +46,7 @@ WHOLE: Final = {
 }
 MARKS: Final = {"execute": "", "verify": "?", "compensate": "-"}
 DOUBTS: Final = {CrashError: "lost", KeyboardInterrupt: "stops"}
-ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip", "undo")
+ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip", "undo", "whistle")
 
 
 class Block:
@@ -129,6 +129,8 @@ def event_of(clause: str, at: float) -> e.Event:
         return e.SignalReceived(words[1], words[2], at)
     if words[0] in ACTIONS:
         return e.OperatorActed(words[0], words[1] if len(words) > 1 else None, "me", "because", at)
+    if words[0] == "rewound":
+        return e.SagaRewound(words[1], words[2:], "because", at)
     if words[0] in WHOLE:
         more = {
             "submitted": ("s", "id"),
@@ -197,6 +199,8 @@ def _told(event: Any) -> str:
         return f"signal {event.name} {event.value}"
     if kind is e.OperatorActed:
         return f"{event.action} {event.step}" if event.step else str(event.action)
+    if kind is e.SagaRewound:
+        return " ".join(("rewound", event.step, *event.again))
     for word, whole in WHOLE.items():
         if kind is whole:
             return f"{word} {group}" if (group := getattr(event, "group", 0)) else word

@@ -207,8 +207,8 @@ REFUSED = [
         "the undo has begun, so no step is executed again; use compensate, or skip the step in doubt"),
     ("a step that needs nobody is not skipped", (A, B), STUCK_UNDO, "skip b",
         "step 'b' waits for no decision of a person; those that do: a"),
-    ("an action that nobody knows is refused with those there are", A, "a starts", "undo",
-        "there is no action 'undo'; give one of cancel, compensate, resume, retry, skip"),
+    ("an action that nobody knows is refused with those there are", A, "a starts", "whistle",
+        "there is no action 'whistle'; give one of cancel, compensate, resume, retry, skip, undo"),
     ("skip says which step", A | ASK, STUCK_IN_DOUBT, "skip",
         "step None waits for no decision of a person; those that do: a"),
 ]

@@ -1,6 +1,6 @@
 """What the machine decides, case by case: a row is what happened so far, a fact, and what follows.
 
-The rows are in ``forward``, ``back``, ``others``, ``doubt`` and ``asked`` beside this. Each is tried twice: on a machine that
+The rows are in ``forward``, ``back``, ``others``, ``doubt``, ``asked`` and ``undone`` beside this. Each is tried twice: on a machine that
 has folded what happened so far, as a journal is read, and on one to which it has happened, which has to have decided the same
 by itself.
 """
@@ -17,9 +17,12 @@ from tests.unit.machine.back import BACK, STOPPED
 from tests.unit.machine.doubt import DOUBT
 from tests.unit.machine.forward import FORWARD
 from tests.unit.machine.notation import NOW, STOP, clauses, commanded, folded, happen, lived, plan_of, told
-from tests.unit.machine.others import OTHERS, REASONS, REFUSED
+from tests.unit.machine.others import OTHERS, REASONS
+from tests.unit.machine.others import REFUSED as REFUSED_OTHERWISE
+from tests.unit.machine.undone import REFUSED as REFUSED_UNDO
+from tests.unit.machine.undone import UNDONE
 
-ROWS = [*((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *ASKED)), *((*row, STOP) for row in STOPPED)]
+ROWS = [*((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *ASKED, *UNDONE)), *((*row, STOP) for row in STOPPED)]
 
 
 def table(rows: list[Any]) -> Any:
@@ -48,7 +51,7 @@ def test_what_follows(row: Any) -> None:
         assert {event.at for event in new} <= {NOW}
 
 
-@table(REFUSED)
+@table([*REFUSED_OTHERWISE, *REFUSED_UNDO])
 def test_what_a_person_may_not_do(row: Any) -> None:
     flow, so_far, action, text = row
     for make in folded, lived:
