@@ -186,10 +186,9 @@ class Driver(Outcomes):
 
     def _make_ready(self, call: Call) -> Context:
         """Make ready a call that the loop itself makes, and return its view."""
-        view = self.context if self.plain else self.view_for(call)
+        view = self.context if self.plain and call.phase is EXECUTE else self.view_for(call)
         binding = view.__binding__
         binding.call = None  # what is made ready has not begun: make() says when it does
-        self._tell_cause(call, binding)
         self.inline = binding
         return view
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from saga.awaitables import answer, discard, is_awaitable, unrun
-from saga.context import Binding, Context
+from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.calls import HERE
 from saga.drivers.views import Views, adopt, share
@@ -114,18 +114,15 @@ class Outcomes:
     def view_for(self, call: Call) -> Context:
         """Return the view that a call works on."""
         if self.plain:
-            return self.context
-        if call.phase is EXECUTE:
+            view = self.context
+        elif call.phase is EXECUTE:
             return self.views.for_execute(call.step)
-        view = self.views.for_compensate(call.step)
-        view.__binding__.limit(None, None)  # that of its execute is over
-        self._tell_cause(call, view.__binding__)
-        return view
-
-    def _tell_cause(self, call: Call, binding: Binding) -> None:
-        """Let a compensation ask what it undoes for."""
+        else:
+            view = self.views.for_compensate(call.step)
+            view.__binding__.limit(None, None)  # that of its execute is over
         if call.phase is COMPENSATE:
-            binding.causes = partial(_cause_of, weakref.ref(self))
+            view.__binding__.causes = partial(_cause_of, weakref.ref(self))
+        return view
 
     def view_beside(self, call: Call) -> Context:
         """Return the view that a call works on while others may work on it too."""

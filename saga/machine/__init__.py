@@ -61,9 +61,9 @@ Undo on request
 ---------------
 A completed execution turns back where a person says ``undo``: it gives up, as one that a person cancelled does, and its
 compensations are made in the same order. Back to a step (``undone_to``), those of steps before it are kept (``kept``), and the
-execution is paused when the others have ended (``SagaRewound``): all is then as when that step had ended. What was begun after it
-is executed again as another attempt (``again``) when the saga comes to it. Such a step stands in no parallel group, whose branches
-are merged, and has the execution's own view of the context.
+execution is paused when the others have ended (``SagaRewound``): all is then as when that step had ended. What was begun
+after it is executed again as another attempt (``again``) when the saga comes to it. Such a step stands in no parallel group:
+its view of the context is the execution's own, and nothing that is merged has to be parted again.
 
 The state
 ---------

@@ -14,8 +14,9 @@ verification; a number at the end is the attempt, where it is not the first.
   ``a asks``: it failed for good, and a person is to decide.
 
 Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
-``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``rewound a b`` (back to ``a``; ``b`` is executed again), ``stuck``. What a person does:
-``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``, ``undo`` (``undo a``: back to it); and ``whistle``, which nobody knows.
+``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``rewound a b`` (back to ``a``;
+``b`` is executed again), ``stuck``. What a person does: ``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``,
+``undo`` (``undo a``: back to it); and ``whistle``, which nobody knows.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its

@@ -183,8 +183,8 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
         "-b returns 2, b skipped, completed, undo a, gives up", "rewound a b",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
          "skipped": "", "compensation_attempts": {}, "attempts": {"b": 1}, "again": "b"}),
-    ((A, B & C), "a starts, a returns, b starts, c starts, b returns, c returns, merged, completed, undo a, gives up, -c starts, "
-        "-c returns, -b starts, -b returns", "rewound a b c",
+    ((A, B & C), "a starts, a returns, b starts, c starts, b returns, c returns, merged, completed, undo a, gives up, "
+        "-c starts, -c returns, -b starts, -b returns", "rewound a b c",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
          "branches_ended": {}, "merged": [], "attempts": {"b": 1, "c": 1}, "again": "b c"}),
     (own() | Ask, ASKED, "compensate",

@@ -1,8 +1,8 @@
 """What the machine decides, case by case: a row is what happened so far, a fact, and what follows.
 
-The rows are in ``forward``, ``back``, ``others``, ``doubt``, ``asked`` and ``undone`` beside this. Each is tried twice: on a machine that
-has folded what happened so far, as a journal is read, and on one to which it has happened, which has to have decided the same
-by itself.
+The rows are in ``forward``, ``back``, ``others``, ``doubt``, ``asked`` and ``undone`` beside this. Each is tried twice: on a
+machine that has folded what happened so far, as a journal is read, and on one to which it has happened, which has to have
+decided the same by itself.
 """
 
 from __future__ import annotations

@@ -1,0 +1,166 @@
+"""What a compensation undoes for: ``context.step.cause``, live, in either driver, and after a crash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, fallback, parallel
+from saga.errors import MergeConflictError, SagaTimeoutError
+from saga.events import OperatorActed
+from saga.operations import Operations
+from saga.recovery import Recovery
+from saga.storage import MemoryStore
+from tests.kit import PATIENCE, SHORT, Kit, Watched, expired, saga_of, within
+
+NO = ValueError("no stock")
+
+
+class Seen:
+    """Notes what each call is told."""
+
+    def __init__(self) -> None:
+        self.causes: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> Callable[[Context], None]:
+        def note(context: Context) -> None:
+            self.causes[name] = context.step.cause
+
+        return note
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def told(cause: Any) -> tuple[Any, ...]:
+    """Return what a cause says, whichever process has it."""
+    if isinstance(cause, OperatorActed):
+        return cause.action, cause.step, cause.who, cause.why
+    return type(cause), str(cause)
+
+
+def disagree(key: str) -> Callable[[Context], None]:
+    return lambda context: context.update(both=key)
+
+
+#: What is executed after ``a``, the options of the saga, and what the undo of ``a`` is told.
+GIVES_UP: dict[str, tuple[Callable[[Kit], Any], dict[str, Any], tuple[Any, ...]]] = {
+    "a step that failed": (lambda kit: kit.task("b", NO), {}, (ValueError, "no stock")),
+    "its last attempt": (
+        lambda kit: kit.task("b", (lambda context: context.update(n=1), NO), retry=Retry(2)),
+        {},
+        (ValueError, "no stock"),
+    ),
+    "branches that do not agree": (
+        lambda kit: parallel(kit.task("b", disagree("b")), kit.task("c", disagree("c"))),
+        {},
+        (
+            MergeConflictError,
+            "branches 'b' and 'c' changed context key 'both' to different values (str and str); give each branch a key of its "
+            "own",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("why", GIVES_UP)
+@pytest.mark.parametrize("stored", [False, True])
+def test_it_is_what_the_saga_gave_up_for(kit: Kit, seen: Seen, why: str, stored: bool) -> None:
+    build, options, cause = GIVES_UP[why]
+    saga = saga_of(kit.task("z", seen("z"), seen("-z")), kit.task("a", seen("a"), seen("-a")), build(kit), **options)
+    result = kit.run(saga, **({"store": MemoryStore()} if stored else {}))
+    assert result.status is Status.COMPENSATED
+    assert (seen.causes["z"], seen.causes["a"]) == (None, None)
+    assert told(seen.causes["-a"]) == told(seen.causes["-z"]) == cause
+    if not stored:
+        assert seen.causes["-a"] is result.error
+
+
+def test_it_is_the_timeout(kit: Kit, seen: Seen) -> None:
+    flow = kit.task("a", None, seen("-a")), kit.task("b", lambda context: seen.causes.update(b=within_time(context)))
+    kit.run_to_end(saga_of(*flow, timeout=SHORT))
+    assert type(seen.causes["-a"]) is SagaTimeoutError
+
+
+def within_time(context: Context) -> None:
+    """Take until nobody waits any more, or the saga's time is over."""
+    deadline = context.step.deadline
+    assert deadline is not None
+    while time.time() < deadline + SHORT:
+        time.sleep(0.01)
+
+
+def test_it_is_the_interrupt(kit: Kit, seen: Seen) -> None:
+    with pytest.raises(SystemExit):
+        kit.run(saga_of(kit.task("a", None, seen("-a")), kit.task("b", SystemExit(3))))
+    assert told(seen.causes["-a"]) == (SystemExit, "3")
+
+
+@pytest.mark.parametrize("way", ["skipped", "replaced"])
+def test_where_the_saga_goes_on_it_is_what_the_step_failed_with(kit: Kit, seen: Seen, way: str) -> None:
+    more: dict[str, Any] = {"on_error": Skip} if way == "skipped" else {}
+    b = kit.task("b", NO, seen("-b"), compensate_on_failure=True, **more)
+    result = kit.run(saga_of(kit.task("a"), b if way == "skipped" else fallback(b, kit.task("c"))))
+    assert result.ok
+    assert seen.causes == {"-b": NO}
+
+
+def stuck(kit: Kit, seen: Seen, store: Any) -> Saga:
+    saga = saga_of(
+        kit.task("a", None, seen("-a")), kit.task("b", NO, in_doubt=InDoubt.ASK, unknown_on=ValueError, on_error=Skip)
+    )
+    assert kit.run(saga, store=store, saga_id="o-1").status is Status.STUCK
+    return saga
+
+
+@pytest.mark.parametrize("action", ["compensate", "undo"])
+def test_it_is_what_a_person_did(kit: Kit, seen: Seen, action: str) -> None:
+    store = MemoryStore()
+    if action == "compensate":
+        saga = stuck(kit, seen, store)
+    else:
+        saga = saga_of(kit.task("a", None, seen("-a")))
+        assert kit.run(saga, store=store, saga_id="o-1").ok
+    getattr(Operations(store, "ann", sagas=[saga]), action)("o-1", "she said so")
+    within(PATIENCE, lambda: Recovery(store, [saga]).run_once())
+    assert told(seen.causes["-a"]) == (action, None, "ann", "she said so")
+
+
+def test_who_tries_again_is_not_why_it_is_undone(kit: Kit, seen: Seen) -> None:
+    store, failing = MemoryStore(), [OSError()]
+
+    def undo(context: Context) -> None:
+        seen("-a")(context)
+        if failing:
+            raise failing.pop()
+
+    saga = saga_of(kit.task("a", None, undo), kit.task("b", NO))
+    assert kit.run(saga, store=store, saga_id="o-1").status is Status.STUCK
+    Operations(store, "ann", sagas=[saga]).compensate("o-1", "the bank is open")
+    within(PATIENCE, lambda: Recovery(store, [saga]).run_once())
+    assert told(seen.causes["-a"]) == (ValueError, "no stock")
+
+
+@pytest.mark.parametrize("error", [NO, SystemExit(3)])
+def test_it_is_the_same_after_a_crash(kit: Kit, seen: Seen, error: BaseException) -> None:
+    saga = saga_of(kit.task("z", None, seen("-z")), kit.task("a", None, seen("-a")), kit.task("b", error))
+    watched = Watched(MemoryStore())
+    with suppress(SystemExit):
+        kit.run(saga, store=watched, saga_id="o-1")
+    live = told(seen.causes["-a"])
+    for after in range(3, len(watched.writes)):
+        store = MemoryStore()
+        expired(store, watched.writes[:after])
+        if "SagaCompensating" not in [entry.kind for entry in store.journal("o-1")]:
+            continue
+        seen.causes.clear()
+        within(PATIENCE, lambda store=store: Recovery(store, [saga]).run_once())  # type: ignore[misc]
+        assert "no stock" in str(seen.causes["-z"]) or "3" in str(seen.causes["-z"])
+        if isinstance(error, Exception):
+            assert told(seen.causes["-z"]) == live
