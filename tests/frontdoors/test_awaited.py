@@ -30,6 +30,7 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "resume": {"saga_id": "y", "why": "refused, as it runs"},
     "retry": {"saga_id": "x", "why": "so"},
     "skip": {"saga_id": "x", "step": "a", "why": "so"},
+    "undo": {"saga_id": "x", "why": "refused, as it is stuck"},
     "purge": {"older_than": 0.0, "status": "stuck"},
 }
 every = pytest.mark.parametrize("name", CALLS)

@@ -305,6 +305,8 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "aload": lambda of, first: asyncio.run(of.aload(*first, "A1")),
     "signal": lambda of, first: of.signal(*first, "A1", "paid"),
     "asignal": lambda of, first: asyncio.run(of.asignal(*first, "A1", "paid")),
+    "undo": lambda of, first: of.undo(*first, "A1", "so"),
+    "aundo": lambda of, first: asyncio.run(of.aundo(*first, "A1", "so")),
     "diagram": lambda of, first: of.diagram(*first),
     "__saga_flow__": lambda of, first: of.__saga_flow__(*first),
 }

@@ -139,6 +139,17 @@ def acting(action: str) -> Call:
     return Call(getattr(Operations(kept, "ann"), action), right, dict.fromkeys(right, A_NAME))
 
 
+def undoing(by: str) -> Call:
+    """Return how an execution that has completed is undone, by a method of its saga or by operations."""
+    kept = stored("completed")
+    saga = made(store=kept)
+    undo = Operations(kept, "ann", sagas=[saga]).undo if by == "operations" else saga.undo
+    twin = saga.aundo
+    call = wraps(twin)(lambda **named: asyncio.run(twin(**named))) if by == "aundo" else undo
+    takes = {"saga_id": A_NAME, "why": A_NAME, "to": ["None"], "who": A_NAME, "store": ["None"]}
+    return Call(call, {"saga_id": "x", "why": "so"}, takes, {"to": ["to is", "step"], **THERE})
+
+
 def fail() -> None:
     raise ValueError
 
@@ -176,7 +187,7 @@ OPTIONS: Final = {
     "resolver": ["None"],
     "version": AN_ID,
     "compatible_with": ["None", *NAMES],
-    "undoable_for": ["None"],
+    "undoable_for": ["None", "timedelta"],
     "unknown_on": ["None"],
     "on_error": ["None"],
     "lease": ["None"],
@@ -202,6 +213,8 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
         {"saga_id": A_NAME, "store": ["None"], "value": A_VALUE},
         {"name": ["signal"], **THERE},
     ),
+    "Saga.undo": lambda: undoing("undo"),
+    "Saga.aundo": lambda: undoing("aundo"),
     "Saga.diagram": lambda: Call(made().diagram, {}, {"result": ["None"]}),
     "transaction": lambda: Call(block, {}, OF_A_BLOCK),
     "Recovery": lambda: Call(
@@ -221,6 +234,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.resume": lambda: acting("resume"),
     "Operations.retry": lambda: acting("retry"),
     "Operations.skip": lambda: acting("skip"),
+    "Operations.undo": lambda: undoing("operations"),
     "SagaResult.join": lambda: Call(made().execute().join, {}, {"timeout": ["None", "0"]}),
     "SagaResult.ajoin": lambda: joining(),
     "MemoryStore": lambda: Call(MemoryStore, {}, {"clock": ["lambda"]}),

@@ -60,4 +60,4 @@ def stuck(action: str) -> dict[str, Any]:
 
 @every
 def test_the_fold_does_something_for_it(action: str) -> None:
-    assert stuck(action) != stuck("whistle"), f"saga/machine/folds.py: _operator_acted does nothing for {action}"
+    assert stuck(action) != stuck("whistle"), f"saga/machine/decided.py: operator_acted does nothing for {action}"
