@@ -22,7 +22,7 @@ from saga.machine import Machine, OpenPlan, Plan, check_order, contradiction, re
 from saga.result import SagaResult
 from saga.storage.protocol import Entry, Lease, Store, StoredExecution
 
-__all__ = ["Rebuilt", "codec_of", "entries_of", "load", "rebuild", "status_of", "take_up"]
+__all__ = ["Rebuilt", "codec_of", "entries_of", "load", "rebuild", "row_of", "status_of", "take_up"]
 
 D = TypeVar("D", bound=Driver)
 
@@ -202,10 +202,18 @@ def load(definition: Definition, saga_id: str, store: Store) -> SagaResult[Any]:
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
     :raises UnreadableJournalError: its journal is damaged.
     """
+    return rebuild(definition, row_of(definition, saga_id, store), entries_of(store, saga_id)).result()
+
+
+def row_of(definition: Definition, saga_id: str, store: Store) -> StoredExecution:
+    """Return the row of an execution of this definition's saga.
+
+    :raises UnknownExecutionError: there is none.
+    """
     row = store.get(saga_id)
     if row is None or row.name != definition.name:
         raise UnknownExecutionError(f"there is no execution {saga_id!r} of saga {definition.name!r}")
-    return rebuild(definition, row, entries_of(store, saga_id)).result()
+    return row
 
 
 def entries_of(store: Store, saga_id: str) -> list[Entry]:

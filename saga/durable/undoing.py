@@ -11,8 +11,8 @@ from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
-from saga.durable.rebuild import Rebuilt, codec_of, entries_of, rebuild, status_of
-from saga.errors import ActionRefusedError, StorageError, UnknownExecutionError
+from saga.durable.rebuild import Rebuilt, codec_of, entries_of, rebuild, row_of, status_of
+from saga.errors import ActionRefusedError, StorageError
 from saga.events import OperatorActed, SagaCompleted
 from saga.machine import Machine, act, check, check_undo_to, standing_of
 from saga.names import check_said, checked_name
@@ -56,10 +56,7 @@ def turn_back(definition: Definition, driver: type[D], saga_id: str, store: Stor
     saga_id = checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     check_said(who, why)
     action = OperatorActed("undo", None if to is None else checked_name(to, "to"), who, why, time.time())
-    row = store.get(saga_id)
-    if row is None or row.name != definition.name:
-        raise UnknownExecutionError(f"there is no execution {saga_id!r} of saga {definition.name!r}")
-    _checked(definition, row, store, action)
+    _checked(definition, row_of(definition, saga_id, store), store, action)
     claimed = store.claim(owner(), definition.lease, saga_id=saga_id)
     if not claimed:
         raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")

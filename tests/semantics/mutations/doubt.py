@@ -22,13 +22,13 @@ OF_DOUBT = [
     ),
     Mutant(
         "another attempt settles the doubt by beginning",
-        "        _withdraw(state, index)  # this attempt decides",
-        "        state.in_doubt.discard(index)\n        _withdraw(state, index)  # this attempt decides",
+        "        withdraw(state, index)  # this attempt decides",
+        "        state.in_doubt.discard(index)\n        withdraw(state, index)  # this attempt decides",
         SEMANTICS + "doubt -k a_later_attempt_that_does_not_succeed",
     ),
     Mutant(
         "what an attempt left in doubt is undone though a later one succeeded",
-        "        _withdraw(state, index)  # this attempt decides",
+        "        withdraw(state, index)  # this attempt decides",
         "        pass  # this attempt decides",
         SEMANTICS + "doubt -k a_later_attempt_that_succeeds",
     ),
@@ -60,8 +60,8 @@ OF_DOUBT = [
     Mutant(
         "a fallback begins beside what is in doubt",
         "    elif index in state.to_compensate:\n        machine.compensate(step, at)\n    else:\n"
-        "        machine.start_steps(step.fallback",
-        "    elif False:\n        machine.compensate(step, at)\n    else:\n        machine.start_steps(step.fallback",
+        "        machine.follow(step.fallback",
+        "    elif False:\n        machine.compensate(step, at)\n    else:\n        machine.follow(step.fallback",
         SEMANTICS + "doubt -k what_is_in_doubt_is_undone",
     ),
     Mutant(
@@ -102,8 +102,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "what verify found not done is undone where it did not know at first",
-        "    _withdraw(state, index)\n    if event.done:",
-        "    if event.done:\n        _withdraw(state, index)\n    if event.done:",
+        "    withdraw(state, index)\n    if event.done:",
+        "    if event.done:\n        withdraw(state, index)\n    if event.done:",
         SEMANTICS + "doubt -k verify_is_asked_as_often",
     ),
     Mutant(

@@ -55,8 +55,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "who cancels what is submitted leaves it to be begun",
-        "if standing.unbegun and acted.action in",
-        "if False and acted.action in",
+        "unbegun = standing.unbegun and acted.action in",
+        "unbegun = False and acted.action in",
         SUBMITTED,
     ),
     Mutant(
@@ -275,7 +275,7 @@ OF_MACHINE = [
     ),
     Mutant(
         "an action on what has ended is not refused",
-        "if standing.status in (COMPLETED, COMPENSATED):",
+        'if standing.status in (COMPLETED, COMPENSATED) and action != "undo":',
         "if False:",
         DURABLE + "operations -k what_does_not_fit",
     ),
@@ -300,7 +300,7 @@ OF_MACHINE = [
     ),
     Mutant(
         "a key of its own for every attempt",
-        """return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}\"""",
+        """return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}{again}\"""",
         """return f"{saga}/{saga_id}/{quote(self.name, safe='/', errors='surrogatepass')}/{self.attempt}\"""",
         SEMANTICS + "failures",
     ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import FRONT_DOORS, Mutant
+from . import DRIVERS, FRONT_DOORS, Mutant
 
 __all__ = ["OF_PEOPLE"]
 
 ASKING = FRONT_DOORS + "asking"
 TABLE = "tests/unit/machine/test_table"
+UNDO_ON_REQUEST, CAUSE = FRONT_DOORS + "undo_on_request", DRIVERS + "cause"
 
 OF_PEOPLE = [
     # -- on_error=Ask -------------------------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ OF_PEOPLE = [
     ),
     Mutant(
         "what a person skipped is undone all the same",
-        "        if index in state.asking:\n            _withdraw(state, index)",
+        "        if index in state.asking:\n            withdraw(state, index)",
         "        state.asking.discard(index)",
         TABLE + " -k what_follows",
     ),
@@ -70,5 +71,122 @@ OF_PEOPLE = [
         "if type(event) in (SagaStuck, SagaRewound) and later is not None:",
         "if False:",
         ASKING + " -k the_time_until",
+    ),
+    # -- undo on request ----------------------------------------------------------------------------------------------
+    Mutant(
+        "an undo back to a step undoes all",
+        "            state.kept = [index for index in everything if index not in after]\n"
+        "            state.to_compensate = [index for index in everything if index in after]",
+        "            state.kept = []",
+        UNDO_ON_REQUEST + " -k back_to_a_step_and_goes_forward",
+    ),
+    Mutant(
+        "what an undo has kept is forgotten",
+        "    state.to_compensate, state.kept = state.kept, []",
+        "    state.kept = []",
+        UNDO_ON_REQUEST + " -k back_to_a_step_and_goes_forward",
+    ),
+    Mutant(
+        "a whole undo leaves what one back to a step had kept",
+        "        state.to_compensate[:0] = state.kept\n",
+        "",
+        TABLE + " -k what_follows",
+    ),
+    Mutant(
+        "what is undone is not executed again",
+        "state.to_rerun.update(step.index for step in _entry_after(state, state.undone_to))",
+        "pass",
+        UNDO_ON_REQUEST + " -k back_to_a_step_and_goes_forward",
+    ),
+    Mutant(
+        "what is executed again counts from one",
+        "            if step.index in again:\n                self.execute_again(step, self.state.attempt(step.index) + 1, at)",
+        "            if False:\n                self.execute_again(step, self.state.attempt(step.index) + 1, at)",
+        TABLE + " -k what_follows",
+    ),
+    Mutant(
+        "branches that are begun again are merged already",
+        "            state.branches_ended.pop(group.index, None)\n            state.merged.discard(group.index)",
+        "            pass",
+        TABLE + " -k what_follows",
+    ),
+    Mutant(
+        "branches that are begun again work on the merged view",
+        "                self._merged.difference_update(group.scopes)",
+        "                pass",
+        UNDO_ON_REQUEST + " -k merged_again",
+    ),
+    Mutant(
+        "what is executed again has the key of what is undone",
+        "        rounds.update((name, rounds.get(name, 1) + 1) for name in again)",
+        "        pass",
+        UNDO_ON_REQUEST + " -k a_key_of_its_own",
+    ),
+    Mutant(
+        "the step after is given what came last",
+        "        binding.previous = binding.results.get(to.name)\n",
+        "",
+        UNDO_ON_REQUEST + " -k what_follows_is_given",
+    ),
+    Mutant(
+        "the result of what is undone is still there",
+        "            binding.results.pop(step.name, None)\n",
+        "",
+        UNDO_ON_REQUEST + " -k what_follows_is_given",
+    ),
+    Mutant(
+        "a branch is a place to go back to",
+        "    elif step.branches:\n",
+        "    elif False:\n",
+        UNDO_ON_REQUEST + " -k what_does_not_fit",
+    ),
+    Mutant(
+        "past the pivot it is undone on request",
+        '        return "the execution is undone already"\n    if standing.past_pivot:',
+        '        return "the execution is undone already"\n    if False:',
+        UNDO_ON_REQUEST + " -k what_does_not_fit",
+    ),
+    Mutant(
+        "it can be undone for ever",
+        "if definition.undoable_for is not None and completed + definition.undoable_for < now:",
+        "if False:",
+        UNDO_ON_REQUEST + " -k after_its_time",
+    ),
+    Mutant(
+        "nothing says who had it undone before it is",
+        '    if unbegun or acted.action == "undo":',
+        "    if unbegun:",
+        UNDO_ON_REQUEST + " -k it_is_wholly_undone",
+    ),
+    Mutant(
+        "a cancellation that comes before an undo keeps the execution",
+        "        await in_thread(execution.journal.give_back, struck.append)\n        raise struck[0]",
+        "        raise struck[0]",
+        UNDO_ON_REQUEST + " -k a_cancellation_before",
+    ),
+    # -- what a compensation undoes for -------------------------------------------------------------------------------
+    Mutant(
+        "a compensation that a person asked for is told an exception",
+        "    return state.cancelled or state.cause\n",
+        "    return state.cause\n",
+        CAUSE + " -k what_a_person_did",
+    ),
+    Mutant(
+        "who tries again is why it is undone",
+        "        if state.cause is None:\n            state.cancelled = event\n",
+        "        state.cancelled = event\n",
+        CAUSE + " -k who_tries_again",
+    ),
+    Mutant(
+        "a compensation before a skip is told nothing",
+        "        return machine.log.last_failure(step.name).error\n    return state.cancelled",
+        "        return state.cause\n    return state.cancelled",
+        CAUSE + " -k where_the_saga_goes_on",
+    ),
+    Mutant(
+        "a call beside the loop is told nothing",
+        "        twin.causes, twin.rounds = self.causes, self.rounds\n",
+        "        twin.rounds = self.rounds\n",
+        CAUSE + " -k what_the_saga_gave_up_for",
     ),
 ]
