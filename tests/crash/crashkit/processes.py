@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from crashkit import undone
 from crashkit.judge import Case, in_flight, judge
 from crashkit.scenarios import ALL
 from crashkit.stores import DyingInTransactions, Failing, Proxy, is_file, look, open_at
@@ -125,6 +126,23 @@ class Run:
                     return
                 time.sleep(0.02)
 
+    def undo(self, die_at: str | None) -> None:
+        """Undo what has completed: here, or leave that to a recovery."""
+        world = World(self.folder, die_at)
+        by, to = self.told["undo"]
+        with self._open(world) as store:
+            saga = self.scenario.build(world, self.name, store)
+            if by == "operations":
+                Operations(store, "tester", sagas=[saga]).undo(self.saga_id, "it has to be", to)
+            else:
+                print(saga.undo(self.saga_id, "it has to be", to).report())
+
+    def resume(self, die_at: str | None) -> None:
+        world = World(self.folder, die_at)
+        with self._open(world) as store:
+            Operations(store, "tester", sagas=[self.scenario.build(world, self.name, store)]).resume(self.saga_id, "and on")
+        self.recover(None)
+
     def operate(self, die_at: str | None) -> None:
         world = World(self.folder, die_at)
         action, step = self.told["operator"]
@@ -180,6 +198,8 @@ class Run:
     def run(self) -> dict[str, Any]:
         if "stop" in self.told:
             return self.run_stalled()
+        if "undo" in self.told:
+            return self.run_undone()
         return self.run_failing() if "failure" in self.told else self.run_killed()
 
     def run_stalled(self) -> dict[str, Any]:
@@ -237,6 +257,26 @@ class Run:
                     faults.append(f"user code ran after the failure: {line}")
         points = [read_points(self.folder, pid) for pid in self.pids]
         return {"faults": faults, "kills": 0, "raised": raised, "status": row.status if row else None, "points": points}
+
+    def run_undone(self) -> dict[str, Any]:
+        """A completed execution is undone, by processes that are killed; where it is back at a step, it goes forward again."""
+        _, to = self.told["undo"]
+        self.child(self.execute)
+        looks, hits = [self.look()], 0
+        for die_at in (*self.told["kills"], None, None):
+            died = self.child(self.undo if looks[-1][0].status == "completed" else self.recover, die_at)
+            hits += died
+            looks.append(self.look())
+            if died:
+                self.wait_for_lease(looks[-1][0])
+        lines, stood = read_log(self.folder), looks[-1]
+        if to is not None:
+            self.child(self.resume)
+            looks.append(self.look())
+        again = read_log(self.folder)[len(lines) :]
+        faults = list(undone.faults_of(self.scenario, to, lines, stood, again, looks))
+        points = [read_points(self.folder, pid) for pid in self.pids]
+        return {"faults": faults, "kills": hits, "status": stood[0].status, "points": points}
 
     def run_killed(self) -> dict[str, Any]:
         kills: list[str | None] = list(self.told["kills"])
