@@ -34,7 +34,7 @@ OF_PEOPLE = [
         "a saga that gave up still asks about a step that failed",
         "    state.asking -= state.exhausted  # there is",
         "    # there is",
-        TABLE + " -k what_follows",
+        "tests/unit/machine/test_state -k what_an_event_changes",
     ),
     Mutant(
         "a step that failed and that a person resumes is in doubt",
