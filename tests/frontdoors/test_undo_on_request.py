@@ -15,6 +15,7 @@ from saga import Context, Effect, Retry, Saga, Skip, Status, fallback, parallel,
 from saga.errors import (
     ActionRefusedError,
     DefinitionChangedError,
+    MergeConflictError,
     SagaCompensationError,
     SagaDefinitionError,
     StorageError,
@@ -183,6 +184,17 @@ def test_what_branches_did_is_merged_again(store: Store) -> None:
     saga.execute(saga_id="o-1", store=store)
     assert here(saga, store, "a").context == {"a": ["a"], "b": ["b", "undone"], "c": ["c", "undone"]}
     assert resumed(store, saga).context == {"a": ["a"], "b": ["b", "undone", "b"], "c": ["c", "undone", "c"]}
+
+
+def test_branches_that_are_begun_again_have_views_of_their_own_again(store: Store) -> None:
+    def put(value: str) -> Callable[[Context], None]:
+        return lambda context: context.update({"both": value} if context.step.attempt > 1 else {})
+
+    saga = saga_of(step(lambda: 1, name="a"), parallel(*(step(put(name), name=name) for name in "bc")))
+    saga.execute(saga_id="o-1", store=store)
+    here(saga, store, "a")
+    result = resumed(store, saga)
+    assert (result.status, type(result.error)) == (Status.COMPENSATED, MergeConflictError)
 
 
 def test_a_receiver_waits_for_another_signal(calls: Calls, store: Store) -> None:

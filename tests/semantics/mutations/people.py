@@ -114,7 +114,7 @@ OF_PEOPLE = [
         "branches that are begun again work on the merged view",
         "                self._merged.difference_update(group.scopes)",
         "                pass",
-        UNDO_ON_REQUEST + " -k merged_again",
+        UNDO_ON_REQUEST + " -k views_of_their_own_again",
     ),
     Mutant(
         "what is executed again has the key of what is undone",
