@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from saga.context import ITS_OWN, Binding, Context
 from saga.definition import Definition
@@ -18,6 +18,8 @@ from saga.result import SagaResult
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
     from saga.storage.protocol import StoreLike
+
+T = TypeVar("T")
 
 __all__ = ["abegin", "arun", "begin", "run", "run_in_a_loop"]
 
@@ -70,7 +72,7 @@ def _let_go_unless_begun(context: Context, binding: Binding, found: Driver | Sag
         let_go(context, binding)
 
 
-def run(execution: Execution) -> SagaResult:
+def run(execution: Execution) -> SagaResult[Any]:
     """Run an execution to its end, and return its result; an interrupt that struck it is raised."""
     try:
         execution.run()
@@ -79,7 +81,7 @@ def run(execution: Execution) -> SagaResult:
     return raised_or(execution)
 
 
-async def arun(execution: AsyncExecution) -> SagaResult:
+async def arun(execution: AsyncExecution) -> SagaResult[Any]:
     """As :func:`run`, in the running event loop."""
     try:
         await execution.run()
@@ -88,7 +90,7 @@ async def arun(execution: AsyncExecution) -> SagaResult:
     return raised_or(execution)
 
 
-def run_in_a_loop(saga: str, work: Coroutine[Any, Any, SagaResult]) -> SagaResult:
+def run_in_a_loop(saga: str, work: Coroutine[Any, Any, T]) -> T:
     """Run in an event loop of its own.
 
     :raises SagaDefinitionError: one runs already.

@@ -292,7 +292,7 @@ class Saga(Declared, Generic[Ctx]):
 
     def undo(
         self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
-    ) -> SagaResult:
+    ) -> SagaResult[Ctx]:
         """Undo a completed execution, here and now, and return its result: wholly, or back to a step.
 
         The compensations see the results and the context as they were when it completed, and in ``context.step.cause`` who
@@ -320,7 +320,7 @@ class Saga(Declared, Generic[Ctx]):
 
     async def aundo(
         self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
-    ) -> SagaResult:
+    ) -> SagaResult[Ctx]:
         """Undo a completed execution in the running event loop: as :meth:`undo`."""
         refuse_unmade(self)
         from saga.durable.undoing import aturn_back

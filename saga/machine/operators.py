@@ -14,6 +14,7 @@ from typing import Final
 from saga.errors import ActionRefusedError, SagaCancelledError, near
 from saga.events import (
     COMPENSATED,
+    COMPENSATING,
     COMPLETED,
     PAUSED,
     RUNNING,
@@ -121,6 +122,8 @@ def _undo(action: str, standing: Standing, step: str | None) -> str | None:
     status = standing.status
     if status is COMPENSATED:
         return "the execution is undone already"
+    if status is COMPENSATING:
+        return "the execution is being undone already"
     if standing.past_pivot:
         return "the saga is past its pivot: nothing is undone any more"
     if status is COMPLETED:

@@ -38,7 +38,7 @@ from saga import (
     transaction,
 )
 from saga.errors import SagaCompensationError, SagaExecutionException
-from saga.events import Event, StepFailed, StepSucceeded
+from saga.events import Event, OperatorActed, StepFailed, StepSucceeded
 from saga.flow import Step
 from saga.logging import SagaLogger
 from saga.operations import Operations
@@ -89,6 +89,8 @@ class Charge(Task[Receipt]):
 
     def compensate(self, context: OrderContext) -> None:
         receipt = context.result_of(Charge)
+        assert_type(context.step.cause, BaseException | OperatorActed | None)
+        assert_type(context.step.round, int)
         assert_type(receipt, Receipt)
         assert_type(receipt.cents, int)
 
@@ -347,6 +349,8 @@ async def operate(operations: Operations, stored: Saga[OrderContext]) -> None:
     async for execution in operations.aall(name="place-order"):
         assert_type(execution, StoredExecution)
     assert_type((await stored.aload("A1", store="orders.db")).context, OrderContext)
+    assert_type((await stored.aundo("A1", "so", "charge")).context, OrderContext)
+    assert_type(stored.undo("A1", why="so", who="ann").context, OrderContext)
     await stored.asignal("A1", "paid", 7)
 
 

@@ -142,8 +142,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "past the pivot it is undone on request",
-        '        return "the execution is undone already"\n    if standing.past_pivot:',
-        '        return "the execution is undone already"\n    if False:',
+        '        return "the execution is being undone already"\n    if standing.past_pivot:',
+        '        return "the execution is being undone already"\n    if False:',
         UNDO_ON_REQUEST + " -k what_does_not_fit",
     ),
     Mutant(

@@ -91,8 +91,7 @@ UNDONE = [
 NOT_COMPLETED = "the execution is not completed"
 REFUSED = [
     ("what runs is cancelled", A, "a starts", "undo", f"{NOT_COMPLETED} (running): use cancel, which undoes what it has done"),
-    ("what is being undone is being undone", ABC, BACK, "undo",
-        f"{NOT_COMPLETED} (compensating): use compensate, which undoes what it has done"),
+    ("what is being undone is being undone", ABC, BACK, "undo", "the execution is being undone already"),
     ("what is stuck is compensated", ABC, FAILED, "undo",
         f"{NOT_COMPLETED} (stuck): use compensate, which undoes what it has done"),
     ("what is paused is compensated", ABC, REWOUND, "undo",
