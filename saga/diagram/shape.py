@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from saga.errors import SagaDefinitionError
-from saga.events import CompensationSucceeded, FallbackChosen, StepStatus
+from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus
 from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.machine import Plan, PlannedStep
 from saga.policy import InDoubt, OnError
@@ -102,6 +102,9 @@ def picture_of(definition: Definition, result: SagaResult | None) -> Picture:
                 undone[event.step] = len(undone) + 1
             elif isinstance(event, FallbackChosen):
                 fell_back.add(event.step)
+            elif isinstance(event, StepStarted):  # again, where it was undone on request
+                undone.pop(event.step, None)
+                fell_back.discard(event.step)
 
     def shape(flow: Flow, prefix: str) -> Node:
         if isinstance(flow, Step | Pause):

@@ -135,7 +135,8 @@ class _Compiler:
                 "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
-            task, policies = _policies_of(flow, self.resolver, self.unknown_on, self.on_error)
+            on_error = self.on_error if pause is None or pause.signal is not None else None  # a timer cannot fail
+            task, policies = _policies_of(flow, self.resolver, self.unknown_on, on_error)
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise

@@ -11,7 +11,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.errors import RecordedError, SagaExecutionException
-from saga.events import CompensationFailed, Effect, Status, StepFailed, StepStatus, StepTimedOut, VerificationFailed
+from saga.events import (
+    CompensationFailed,
+    Effect,
+    SagaCompleted,
+    SagaRewound,
+    Status,
+    StepFailed,
+    StepStatus,
+    StepTimedOut,
+    VerificationFailed,
+)
 from saga.machine import choices
 from saga.plain import names_of, one_line, printed_name, shortened, text_of
 from saga.recorded import recalled
@@ -34,6 +44,7 @@ _WORDS: Final = {
     Status.COMPENSATED: "failed and was undone",
     Status.STUCK: "is stuck",
 }
+_ON_REQUEST: Final = {Status.COMPENSATING: "is being undone", Status.COMPENSATED: "was undone"}
 
 
 # -- errors in a line -------------------------------------------------------------------------------------------------
@@ -76,13 +87,22 @@ def headline(result: SagaResult) -> str:
 
 
 def _headline(result: SagaResult, error: str | None) -> str:
-    whose = f"saga {result.saga!r} ({one_line(result.saga_id)}) {_WORDS[result.status]}"
+    words = _ON_REQUEST if result.status in _ON_REQUEST and _had_completed(result) else _WORDS
+    whose = f"saga {result.saga!r} ({one_line(result.saga_id)}) {words[result.status]}"
     if result.status is Status.STUCK:
         what = list(_stuck_on(result)) or [one_line(result.reason)]
         more = [f"and {len(what) - 3} more"] if len(what) > 3 else []
         return f"{whose}: {'; '.join([*what[:3], *more])}"
     where = f" at step {result.failed_step!r}" if result.failed_step is not None else ""
     return f"{whose}{where}" if error is None else f"{whose}{where}: {error}"
+
+
+def _had_completed(result: SagaResult) -> bool:
+    """Whether it completed before it was undone."""
+    for event in reversed(result.events):
+        if isinstance(event, SagaCompleted | SagaRewound):
+            return isinstance(event, SagaCompleted)
+    return False
 
 
 def _stuck_on(result: SagaResult) -> Iterator[str]:

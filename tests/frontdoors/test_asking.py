@@ -8,7 +8,23 @@ from typing import Any
 
 import pytest
 
-from saga import Ask, Compensate, Context, Effect, Retry, Saga, Skip, Status, Task, fallback, parallel, step, transaction
+from saga import (
+    Ask,
+    Compensate,
+    Context,
+    Effect,
+    Retry,
+    Saga,
+    Skip,
+    Status,
+    Task,
+    fallback,
+    parallel,
+    receive,
+    step,
+    timer,
+    transaction,
+)
 from saga.errors import SagaDefinitionError, SagaExecutionException
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -125,6 +141,11 @@ def test_a_class_declares_it(store: Any) -> None:
         flow = step(lambda: [].pop(), name="b") | Retry(2)
 
     assert Print().try_execute(store=store).reason == "failed for good, and on_error says Ask: b"
+
+
+def test_a_timer_asks_nobody() -> None:
+    plan = saga_of(timer(1.0, name="t"), receive("go", name="r"), receive("on", name="s", on_error=Skip), on_error=Ask).plan
+    assert [step.on_error for step in plan.steps] == [Compensate, Ask, Skip]
 
 
 def test_an_operator_says_it() -> None:

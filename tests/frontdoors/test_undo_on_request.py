@@ -97,7 +97,7 @@ def test_it_is_wholly_undone_last_first(calls: Calls, store: Store, undo: Undo, 
     result = undo(saga, store, None)
     assert calls.log == undone.replace("|", " ").split()
     assert (result.status, result.context, result.results) == (Status.COMPENSATED, completed.context, completed.results)
-    assert "undo by ann: the customer has changed her mind" in str(result.error)
+    assert result.headline() == f"saga 's' (o-1) was undone: SagaCancelledError: undo by ann: {WHY}"
     assert saga.load("o-1", store=store).status is Status.COMPENSATED
     assert Effect.STANDS not in {effect for name, effect in result.effects.items() if f"-{name}" in calls.log}
 
@@ -195,6 +195,7 @@ def test_branches_that_are_begun_again_have_views_of_their_own_again(store: Stor
     here(saga, store, "a")
     result = resumed(store, saga)
     assert (result.status, type(result.error)) == (Status.COMPENSATED, MergeConflictError)
+    assert "(o-1) failed and was undone: MergeConflictError" in result.headline()
 
 
 def test_a_receiver_waits_for_another_signal(calls: Calls, store: Store) -> None:

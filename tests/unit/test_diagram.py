@@ -36,7 +36,9 @@ from saga.diagram.mermaid import escaped
 from saga.diagram.shape import duration
 from saga.diagram.sheet import text_width
 from saga.errors import SagaDefinitionError
+from saga.operations import Operations
 from saga.plain import one_line
+from saga.recovery import Recovery
 from saga.storage import MemoryStore
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -246,6 +248,23 @@ def test_a_failed_execution_tells_what_became_of_each_step() -> None:
     assert "2 attempts" in said["ChargeCard"][0]
     assert said["ChargeCard"][1] == "ValueError: the bank refuses the card"
     assert said["ConfirmOrder"] == ["not reached"]
+
+
+def test_an_execution_that_is_undone_on_request_tells_what_is_undone_now() -> None:
+    store = MemoryStore()
+    saga = Saga("rent", store=store).add_task(works("a")).add_task(fallback(fails("b"), works("c"))).add_task(works("d"))
+    saga.execute(saga_id="R1")
+
+    def told_now() -> list[str]:
+        return [lines[0].partition(" ·")[0] for lines in told(saga.diagram(saga.load("R1")).svg()).values()]
+
+    saga.undo("R1", "she rents another", "a")
+    assert told_now() == ["succeeded", "failed", "undone 2nd", "undone 1st"]
+    Operations(store, "ann", sagas=[saga]).resume("R1", "she does not")
+    Recovery(store, [saga]).run_once()
+    assert told_now() == ["succeeded", "failed", "succeeded", "succeeded"]
+    saga.undo("R1", "she does not come")
+    assert told_now() == ["undone 3rd", "failed", "undone 2nd", "undone 1st"]
 
 
 def test_a_stuck_execution_tells_why() -> None:
