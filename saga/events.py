@@ -58,7 +58,7 @@ class Status(StrEnum):
     COMPENSATING = "compensating"
     COMPLETED = "completed"
     COMPENSATED = "compensated"
-    """Failed, and every undo ran to its end."""
+    """Failed, or was to be undone, and every undo ran to its end."""
     STUCK = "stuck"
     """A person must act."""
 
