@@ -195,7 +195,9 @@ def check_undo_to(machine: Machine, to: str) -> None:
             done.add(event.step)
     step = plan.by_name.get(to)
     why = None
-    if step is None:
+    if plan.open:
+        why = "a block cannot go forward again; undo all of it"
+    elif step is None:
         why = f"there is no step {to!r}{near(to, plan.names)}; steps: {', '.join(plan.names)}"
     elif step.branches:
         why = f"step {to!r} stands in a parallel group; give a step before or after the group"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import Context, Effect, Retry, Saga, Skip, Status, fallback, parallel, receive, sequence, step
+from saga import Context, Effect, Retry, Saga, Skip, Status, fallback, parallel, receive, sequence, step, transaction
 from saga.errors import (
     ActionRefusedError,
     DefinitionChangedError,
@@ -205,6 +205,31 @@ def test_a_receiver_waits_for_another_signal(calls: Calls, store: Store) -> None
     assert calls.run(saga, saga_id="o-1").results["paid"] == 1
     assert here(saga, store, "a").status is Status.PAUSED
     assert resumed(store, saga).results["paid"] == 2
+
+
+def reserve() -> str:
+    return "a room"
+
+
+def give_back(result: str, context: Context) -> None:
+    GIVEN_BACK.append((result, context.step.cause))
+
+
+GIVEN_BACK: Final[list[tuple[str, Any]]] = []
+
+
+def test_a_block_is_undone_by_its_name(store: Store) -> None:
+    with transaction("rent", store=store, saga_id="o-1") as tx:
+        tx.step(reserve, give_back)
+    operations = Operations(store, "ann")
+    refused = partial(operations.undo, "o-1", WHY, "reserve")
+    left_alone(store, refused, ActionRefusedError, "a block cannot go forward again; undo all of it")
+    operations.undo("o-1", WHY)
+    (result,) = within(PATIENCE, lambda: Recovery(store, transactions=["rent"]).run_once())
+    assert result.status is Status.COMPENSATED
+    ((what, cause),) = GIVEN_BACK
+    assert (what, cause.action, cause.who) == ("a room", "undo", "ann")
+    GIVEN_BACK.clear()
 
 
 # -- what cannot be undone ----------------------------------------------------------------------------------------------

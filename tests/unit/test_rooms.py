@@ -80,7 +80,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "turn": {"errors"},
     "transaction": _INSIDE | {"drivers", "durable", "storage", "saga", "turn"},
     "recovery": _INSIDE | {"own_log", "drivers", "durable", "storage", "transaction"},
-    "operations": _INSIDE | {"awaited", "durable", "storage"},
+    "operations": _INSIDE | {"awaited", "transaction", "durable", "storage"},
     "__init__": _INSIDE | {"saga", "transaction"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.
