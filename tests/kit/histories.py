@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from saga import InDoubt, NotDone, Retry, Skip, parallel, sequence, step
+from saga import Ask, InDoubt, NotDone, Retry, Skip, parallel, sequence, step
 from saga.errors import MergeConflictError, OutcomeUnknownError, StepTimeoutError
 from saga.events import (
     CompensationFailed,
@@ -32,7 +32,7 @@ policies = st.fixed_dictionaries(
         "verification_retry": st.builds(Retry, st.integers(1, 2)),
         "retry": st.builds(Retry, st.integers(1, 3)),
         "compensation_retry": st.builds(Retry, st.integers(1, 2)),
-        "on_error": st.just(Skip),
+        "on_error": st.sampled_from([Skip, Ask]),
         "in_doubt": st.sampled_from([InDoubt.ASK, InDoubt.RERUN]),
     },
 )

@@ -11,13 +11,14 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from saga import InDoubt, Saga, Skip, Status
+from saga import Ask, InDoubt, Saga, Skip, Status
 from saga.errors import OutcomeUnknownError
 from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
     GroupMerged,
+    PersonAsked,
     RetryScheduled,
     SagaCompensated,
     SagaCompensating,
@@ -86,6 +87,7 @@ class Ledger:
         self.to_verify: set[str] = set()
         self.verifying: set[str] = set()
         self.asked: set[str] = set()
+        self.given_up: set[str] = set()  # failed for good, and a person is to say what follows
         self.skipped: set[str] = set()
         self.compensating = False
         self.end: type | None = None
@@ -103,7 +105,7 @@ class Ledger:
             assert each.attempt == self.attempts.get(name, 0) + 1
             assert each.attempt <= self.plan.by_name[name].retry.max_attempts
             assert name not in self.to_verify | self.verifying, "what verify tells comes first"
-            assert name not in self.asked, "a person is asked first"
+            assert name not in self.asked | self.given_up, "a person is asked first"
             self.attempts[name] = each.attempt
             self.running.add(name)
             self.forgive(name)
@@ -167,6 +169,11 @@ class Ledger:
                 self.undoing_late.add(name)
         elif isinstance(each, ENDS):
             self.ends(each)
+        elif isinstance(each, PersonAsked):
+            assert not self.compensating
+            assert name not in self.running | self.late, "it has ended"
+            assert self.plan.by_name[name].on_error is Ask
+            self.given_up.add(name)
         else:
             assert isinstance(each, (SagaStarted, RetryScheduled, GroupMerged))
 
@@ -237,14 +244,16 @@ class Ledger:
         assert not self.to_verify | self.verifying
         bad = [name for name, good in self.ended_undo.items() if not good]
         if isinstance(each, SagaStuck):
-            assert bad or self.asked
-            for name in (*bad, *self.asked):
+            given_up = set() if self.compensating else self.given_up
+            assert bad or self.asked or given_up
+            for name in (*bad, *self.asked, *given_up):
                 assert name in each.reason
             if self.compensating and not (self.stop and bad):
                 assert not self.owed
         else:
             assert not bad
             assert not self.asked
+            assert self.compensating or not self.given_up
             assert isinstance(each, SagaCompensated) == self.compensating
             assert not any(self.plan.by_name[name].compensates for name in self.in_doubt), "in doubt, and forgotten"
         if isinstance(each, SagaCompensated):

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga import Status, fallback, parallel, receive, sequence, timer
+from saga import Ask, Status, fallback, parallel, receive, sequence, timer
 from saga import events as e
 from saga.errors import ActionRefusedError
 from saga.machine import Call, Machine, Plan, State, Wait, act, operators, recover, standing_of, status_after, waits
@@ -292,7 +292,11 @@ def check(state: State, books: Books) -> None:
 
     # What is decided and not done yet.
     assert not (state.asking | state.to_rerun | state.to_skip) & (state.executing | state.stragglers)
-    assert not state.asking & (state.to_rerun | state.to_skip | set(state.to_compensate))
+    assert not state.asking & (state.to_rerun | state.to_skip)
+    assert not (state.asking - state.exhausted) & set(state.to_compensate)
+    assert state.exhausted <= state.asking - state.in_doubt | {i for i in state.in_doubt if steps[i].on_error is Ask}
+    asked = books.last(e.PersonAsked, e.StepStarted)
+    assert state.exhausted <= {index for index, event in asked.items() if isinstance(event, e.PersonAsked)}
     for index in books.in_doubt() - state.to_verify - set(under_way):
         decided = state.asking | state.to_rerun | set(state.to_compensate) | state.compensations_failed.keys()
         assert index in decided or not steps[index].compensates, "nothing is decided of what is in doubt"
