@@ -1,4 +1,4 @@
-"""How an execution of a saga begins and is run: its context is claimed, and what runs it is made, or found where it ran."""
+"""How an execution of a saga begins: its context is claimed, and what runs it is made, or found where it has run already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from saga.context import ITS_OWN, Binding, Context
 from saga.definition import Definition
 from saga.drivers.base import Driver
-from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
 from saga.in_use import claim, let_go, running_task
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["abegin", "arun", "begin", "run", "run_in_a_loop"]
+__all__ = ["abegin", "begin", "run_in_a_loop"]
 
 
 def begin(
@@ -70,24 +69,6 @@ def _let_go_unless_begun(context: Context, binding: Binding, found: Driver | Sag
     """Let go of a context that was claimed, where what was found for it is no new execution."""
     if not isinstance(found, Driver) or found.context is not context:
         let_go(context, binding)
-
-
-def run(execution: Execution) -> SagaResult[Any]:
-    """Run an execution to its end, and return its result; an interrupt that struck it is raised."""
-    try:
-        execution.run()
-    finally:
-        execution.free_context()
-    return raised_or(execution)
-
-
-async def arun(execution: AsyncExecution) -> SagaResult[Any]:
-    """As :func:`run`, in the running event loop."""
-    try:
-        await execution.run()
-    finally:
-        execution.free_context()
-    return raised_or(execution)
 
 
 def run_in_a_loop(saga: str, work: Coroutine[Any, Any, T]) -> T:

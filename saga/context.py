@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -21,8 +21,9 @@ from saga.task import StepInfo, Task
 
 if TYPE_CHECKING:
     from threading import Event as Flag
+    from weakref import ReferenceType
 
-    from saga.events import OperatorActed
+    from saga.drivers.outcomes import Outcomes
     from saga.machine.commands import Call
     from saga.machine.plan import Plan
 
@@ -51,7 +52,7 @@ class Binding:
     :ivar user: who runs the execution, as long as it is not over.
     :ivar within: the binding that it took the place of, where
         that one's execution is not over either: see :mod:`saga.in_use`.
-    :ivar causes: what says what a compensation undoes for; set for those alone.
+    :ivar run: of a compensation, what knows what it undoes for.
     :ivar rounds: by step: how often the saga has come to it, where what followed another step was undone on request.
     :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """
@@ -64,7 +65,7 @@ class Binding:
     made: dict[str, Any] | None = None
     recorded: dict[str, tuple[Any, str]] | None = None
     copies: Copies | None = None
-    causes: Callable[[Call], BaseException | OperatorActed | None] | None = None
+    run: ReferenceType[Outcomes] | None = None
     rounds: dict[str, int] | None = None
     user: object = None
     within: Binding | None = None
@@ -102,8 +103,8 @@ class Binding:
         info = StepInfo(self.saga, self.saga_id, name, self.call.attempt, self.deadline, self.cancelled)
         if self.rounds is not None:
             info.round = self.rounds.get(name, 1)
-        if self.call.phase == "compensate" and self.causes is not None:
-            info.cause = self.causes(self.call)
+        if self.call.phase == "compensate" and self.run is not None and (run := self.run()) is not None:
+            info.cause = run.cause_of(self.call)
         return info
 
     def previous_result(self) -> Any:
@@ -150,7 +151,7 @@ class Binding:
         """Return the binding of one more call on the view, at the same time: with a call of its own."""
         twin = Binding(self.plan, self.saga, self.saga_id)
         twin.results, twin.previous, twin.recorded = self.results, self.previous, self.recorded
-        twin.causes, twin.rounds = self.causes, self.rounds
+        twin.run, twin.rounds = self.run, self.rounds
         twin.made = self.made = {} if self.made is None else self.made
         twin.user = ITS_OWN
         return twin

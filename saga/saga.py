@@ -10,10 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 from saga.awaited import awaited
-from saga.beginning import abegin, arun, begin, run, run_in_a_loop
+from saga.beginning import abegin, begin, run_in_a_loop
 from saga.context import Context, ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, CompensationFailureHandler, Definition, Observer, inputs
+from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
 from saga.flow import Flow, FlowLike, Sequence, as_flow
@@ -22,7 +23,7 @@ from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
 from saga.names import checked_name
 from saga.policy import OnError, UnknownOn
-from saga.result import SagaResult, StepRecord, ok, undone
+from saga.result import SagaResult, StepRecord, ok
 from saga.streaming import arecords_of, records_of
 
 if TYPE_CHECKING:
@@ -211,7 +212,13 @@ class Saga(Declared, Generic[Ctx]):
         if definition.plan.asynchronous:
             return run_in_a_loop(self.name, self.atry_execute(context, saga_id=saga_id, store=store))
         execution = self._prepare(context, saga_id, store)
-        return execution if isinstance(execution, SagaResult) else run(execution)
+        if isinstance(execution, SagaResult):
+            return execution
+        try:
+            execution.run()
+        finally:
+            execution.free_context()
+        return raised_or(execution)
 
     @overload
     async def aexecute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
@@ -242,7 +249,13 @@ class Saga(Declared, Generic[Ctx]):
         """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
         refuse_unmade(self)
         execution = await self._aprepare(context, saga_id, store)
-        return execution if isinstance(execution, SagaResult) else await arun(execution)
+        if isinstance(execution, SagaResult):
+            return execution
+        try:
+            await execution.run()
+        finally:
+            execution.free_context()
+        return raised_or(execution)
 
     def astream(
         self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
@@ -314,18 +327,18 @@ class Saga(Declared, Generic[Ctx]):
         refuse_unmade(self)
         if self.plan.asynchronous:
             return run_in_a_loop(self.name, self.aundo(saga_id, why, to, who=who, store=store))
-        from saga.durable.undoing import turn_back
+        from saga.durable.undoing import carried_out, turn_back
 
-        return undone(run(turn_back(self.definition, Execution, saga_id, self._opened(store), who, why, to)))
+        return carried_out(turn_back(self.definition, Execution, saga_id, self._opened(store), who, why, to))
 
     async def aundo(
         self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
     ) -> SagaResult[Ctx]:
         """Undo a completed execution in the running event loop: as :meth:`undo`."""
         refuse_unmade(self)
-        from saga.durable.undoing import aturn_back
+        from saga.durable.undoing import acarried_out, aturn_back
 
-        return undone(await arun(await aturn_back(self.definition, saga_id, lambda: self._opened(store), who, why, to)))
+        return await acarried_out(await aturn_back(self.definition, saga_id, lambda: self._opened(store), who, why, to))
 
     def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
         """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, Protocol
 
 from saga.awaitables import answer, discard, is_awaitable, unrun
@@ -121,8 +120,12 @@ class Outcomes:
             view = self.views.for_compensate(call.step)
             view.__binding__.limit(None, None)  # that of its execute is over
         if call.phase is COMPENSATE:
-            view.__binding__.causes = partial(_cause_of, weakref.ref(self))
+            view.__binding__.run = weakref.ref(self)  # no more: it knows the errors, and their tracebacks the context
         return view
+
+    def cause_of(self, call: Call) -> BaseException | OperatorActed:
+        """Return what a compensation undoes for."""
+        return cause_of(self.machine, call.step)
 
     def view_beside(self, call: Call) -> Context:
         """Return the view that a call works on while others may work on it too."""
@@ -292,12 +295,6 @@ class Outcomes:
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""
-
-
-def _cause_of(outcomes: weakref.ref[Outcomes], call: Call) -> BaseException | OperatorActed | None:
-    # The context does not know its execution: that knows the errors, and their tracebacks know the context.
-    found = outcomes()
-    return None if found is None else cause_of(found.machine, call.step)
 
 
 def _kind_of(value: Any) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from saga.definition import Definition
 from saga.drivers.base import Driver
+from saga.drivers.results import raised_or
+from saga.drivers.threads import Execution
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import Rebuilt, codec_of, entries_of, rebuild, row_of, status_of
@@ -16,12 +18,13 @@ from saga.errors import ActionRefusedError, StorageError
 from saga.events import OperatorActed, SagaCompleted
 from saga.machine import Machine, act, check, check_undo_to, standing_of
 from saga.names import check_said, checked_name
+from saga.result import SagaResult, undone
 from saga.storage.protocol import Lease, Store, StoredExecution
 
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
 
-__all__ = ["aturn_back", "check_undo", "turn_back"]
+__all__ = ["acarried_out", "aturn_back", "carried_out", "check_undo", "turn_back"]
 
 D = TypeVar("D", bound=Driver)
 
@@ -92,6 +95,27 @@ async def aturn_back(
         await in_thread(execution.journal.give_back, struck.append)
         raise struck[0]
     return execution
+
+
+def carried_out(execution: Execution) -> SagaResult[Any]:
+    """Undo what was turned back, and return its result.
+
+    :raises SagaCompensationError: it is stuck.
+    """
+    try:
+        execution.run()
+    finally:
+        execution.free_context()
+    return undone(raised_or(execution))
+
+
+async def acarried_out(execution: AsyncExecution) -> SagaResult[Any]:
+    """As :func:`carried_out`, in the running event loop."""
+    try:
+        await execution.run()
+    finally:
+        execution.free_context()
+    return undone(raised_or(execution))
 
 
 def _checked(definition: Definition, row: StoredExecution, store: Store, action: OperatorActed) -> Rebuilt:

@@ -238,12 +238,8 @@ class Machine:
 
     def follow(self, steps: tuple[PlannedStep, ...], at: float) -> None:
         """Begin what follows something; what was undone on request is attempted again."""
-        again = self.state.again
-        if not again:
-            self.start_steps(steps, at)
-            return
         for step in steps:
-            if step.index in again:
+            if step.index in self.state.again:
                 self.execute_again(step, self.state.attempt(step.index) + 1, at)
             else:
                 self.start_steps((step,), at)
@@ -253,7 +249,10 @@ class Machine:
         if self.halt is not None:
             return
         if type(then) is tuple:
-            self.follow(then, at)
+            if self.state.again:
+                self.follow(then, at)
+            else:
+                self.start_steps(then, at)
         elif then is None:
             self.progress(at)
         else:

@@ -216,10 +216,7 @@ def _asks(step: PlannedStep, error: BaseException) -> bool:
 def _fail(machine: Machine, step: PlannedStep, error: BaseException, at: float) -> None:
     """The step has failed for good."""
     state = machine.state
-    if _asks(step, error):
-        machine.record(PersonAsked(step.name, at))
-        machine.progress(at)
-    elif step.fallback and is_a(error, step.fallback_on):
+    if step.fallback and is_a(error, step.fallback_on):
         machine.record(FallbackChosen(step.name, at))
         fall_back(machine, step, at)
     elif step.on_error is Skip:
@@ -227,6 +224,9 @@ def _fail(machine: Machine, step: PlannedStep, error: BaseException, at: float) 
             machine.compensate(step, at)
         else:
             _skip(machine, step, at)
+    elif step.on_error is Ask:
+        machine.record(PersonAsked(step.name, at))
+        machine.progress(at)
     else:
         machine.give_up(error, at, step.name)
 

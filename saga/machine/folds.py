@@ -252,8 +252,9 @@ def _saga_compensating(state: State, event: SagaCompensating) -> None:
     state.cause = event.error
     state.failed = state.plan.by_name[event.step] if event.step is not None else None
     state.retries.clear()
-    state.asking -= state.exhausted  # there is nothing to decide about them any more
-    state.exhausted.clear()
+    if state.exhausted:  # there is nothing to decide about them any more
+        state.asking -= state.exhausted
+        state.exhausted.clear()
     again = sorted(state.to_rerun & state.in_doubt)
     state.to_rerun.clear()
     for index in again:

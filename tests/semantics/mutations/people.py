@@ -14,12 +14,12 @@ OF_PEOPLE = [
     # -- on_error=Ask -------------------------------------------------------------------------------------------------
     Mutant(
         "a step that failed for good asks nobody",
-        "    return step.on_error is Ask and not",
-        "    return False and not",
+        "    elif step.on_error is Ask:\n        machine.record",
+        "    elif False:\n        machine.record",
         ASKING + " -k a_person_decides",
     ),
     Mutant(
-        "a person is asked before a fallback is tried",
+        "a straggler that has a fallback asks a person",
         "return step.on_error is Ask and not (step.fallback and is_a(error, step.fallback_on))",
         "return step.on_error is Ask",
         TABLE + " -k what_follows",
@@ -32,8 +32,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a saga that gave up still asks about a step that failed",
-        "    state.asking -= state.exhausted  # there is",
-        "    # there is",
+        "        state.asking -= state.exhausted\n",
+        "",
         "tests/unit/machine/test_state -k what_an_event_changes",
     ),
     Mutant(
@@ -100,8 +100,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "what is executed again counts from one",
-        "            if step.index in again:\n                self.execute_again(step, self.state.attempt(step.index) + 1, at)",
-        "            if False:\n                self.execute_again(step, self.state.attempt(step.index) + 1, at)",
+        "            if step.index in self.state.again:\n                self.execute_again(",
+        "            if False:\n                self.execute_again(",
         TABLE + " -k what_follows",
     ),
     Mutant(
@@ -185,7 +185,7 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a call beside the loop is told nothing",
-        "        twin.causes, twin.rounds = self.causes, self.rounds\n",
+        "        twin.run, twin.rounds = self.run, self.rounds\n",
         "        twin.rounds = self.rounds\n",
         CAUSE + " -k what_the_saga_gave_up_for",
     ),

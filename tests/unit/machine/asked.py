@@ -40,6 +40,8 @@ ASKED = [
     ("a lost answer that says ASK waits for a person, and the rest is not undone",
         (A, B | ASK | Ask), "a starts, a returns, b starts", "b unanswered", "stuck", ""),
     ("a fallback comes first", fallback(A | Ask, B), "a starts", "a raises", "a replaced, b starts", "call b"),
+    ("a fallback comes before a straggler is waited for",
+        fallback(A | Ask, B), "a starts", "a late", "a replaced", ""),
     ("a fallback that is not for this error leaves it to a person",
         fallback(A | Ask, B, on=OSError), "a starts", "a raises", "a asks, stuck", ""),
     ("a step instead of another asks too", fallback(A, B | Ask), "a starts, a raises, a replaced, b starts", "b raises",
