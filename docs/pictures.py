@@ -81,8 +81,8 @@ _PLACES: Final = {
 _WIDTH, _HEIGHT = 168, 52
 #: For each change of status: its line, the tip of its arrow and which way that points, where its text stands and how.
 _LINES: Final = {
-    (RUNNING, SUBMITTED): ("M334 110H298Q290 110 290 102V71", (290, 66, "up"), (300, 92, "")),
-    (SUBMITTED, RUNNING): ("M314 58H502Q510 58 510 66V165", (510, 170, "down"), (420, 74, "c")),
+    (RUNNING, SUBMITTED): ("M334 110H238Q230 110 230 102V71", (230, 66, "up"), (240, 125, "")),
+    (SUBMITTED, RUNNING): ("M250 66V78Q250 86 258 86H502Q510 86 510 94V165", (510, 170, "down"), (350, 82, "c")),
     (SUBMITTED, COMPENSATING): (
         "M146 40H22Q14 40 14 48V456Q14 464 22 464H522Q530 464 530 456V435",
         (530, 430, "up"),
@@ -90,18 +90,21 @@ _LINES: Final = {
     ),
     (SUBMITTED, STUCK): ("M190 66V269", (190, 274, "down"), (198, 146, "")),
     (STUCK, SUBMITTED): ("M165 274V71", (165, 66, "up"), (157, 146, "e")),
+    (SUBMITTED, PAUSED): ("M314 24H611", (616, 24, "right"), (470, 18, "c")),
+    (PAUSED, SUBMITTED): ("M616 40H319", (314, 40, "left"), (500, 54, "c")),
+    (RUNNING, PAUSED): ("M590 170V118Q590 110 598 110H632Q640 110 640 102V71", (640, 66, "up"), (586, 132, "e")),
     (RUNNING, COMPLETED): ("M614 196H781", (786, 196, "right"), (728, 214, "c")),
     (COMPENSATING, COMPENSATED): ("M614 404H781", (786, 404, "right"), (700, 422, "c")),
     (RUNNING, COMPENSATING): ("M530 222V373", (530, 378, "down"), (540, 304, "")),
     (COMPLETED, COMPENSATING): ("M850 222V352Q850 360 842 360H598Q590 360 590 368V373", (590, 378, "down"), (770, 350, "c")),
     (COMPENSATING, PAUSED): ("M614 392H660Q668 392 668 384V71", (668, 66, "up"), (676, 290, "")),
-    (PAUSED, RUNNING): ("M616 40H568Q560 40 560 48V165", (560, 170, "down"), (568, 120, "")),
+    (PAUSED, RUNNING): ("M700 66V174Q700 182 692 182H619", (614, 182, "left"), (708, 112, "")),
     (RUNNING, STUCK): ("M446 184H218Q210 184 210 192V269", (210, 274, "down"), (328, 174, "c")),
     (COMPENSATING, STUCK): ("M446 416H218Q210 416 210 408V331", (210, 326, "up"), (328, 434, "c")),
     (STUCK, RUNNING): ("M250 274V216Q250 208 258 208H441", (446, 208, "right"), (348, 226, "c")),
     (STUCK, COMPENSATING): ("M250 326V384Q250 392 258 392H441", (446, 392, "right"), (348, 368, "c")),
 }
-_TIPS: Final = {"right": "l-8-4.5v9Z", "down": "l-4.5-8h9Z", "up": "l-4.5 8h9Z"}
+_TIPS: Final = {"right": "l-8-4.5v9Z", "left": "l8-4.5v9Z", "down": "l-4.5-8h9Z", "up": "l-4.5 8h9Z"}
 
 
 def states() -> str:

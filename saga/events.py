@@ -28,6 +28,8 @@ __all__ = [
     "SagaCompensated",
     "SagaCompensating",
     "SagaCompleted",
+    "SagaHeld",
+    "SagaPaused",
     "SagaRecovered",
     "SagaRewound",
     "SagaStarted",
@@ -317,6 +319,21 @@ class SagaStuck:
 
 
 @fact
+class SagaHeld:
+    """Whoever runs the execution is to give it back: what runs ends, nothing new begins, and another goes on."""
+
+    at: float
+
+
+@fact
+class SagaPaused:
+    """The execution rests until a person lets it go on: ``reason`` says who had it paused, and why."""
+
+    reason: str
+    at: float
+
+
+@fact
 class SagaRecovered:
     """Another process, ``owner``, took the execution over: whoever had it is gone, with every call it had under way."""
 
@@ -327,8 +344,8 @@ class SagaRecovered:
 
 @fact
 class OperatorActed:
-    """A person decided: ``action`` is ``cancel``, ``compensate``, ``resume``, ``retry``, ``skip`` (of ``step``) or ``undo`` (of
-    all, or back to ``step``).
+    """A person decided: ``action`` is ``cancel``, ``compensate``, ``pause``, ``resume``, ``retry``, ``skip`` (of ``step``) or
+    ``undo`` (of all, or back to ``step``).
     """
 
     action: str
@@ -368,6 +385,8 @@ Event = (
     | SagaCompensated
     | SagaRewound
     | SagaStuck
+    | SagaHeld
+    | SagaPaused
     | SagaRecovered
     | OperatorActed
     | FallbackChosen

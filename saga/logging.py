@@ -51,6 +51,8 @@ class SagaLogger:
     ``saga_compensated``          WARNING   the saga failed and is wholly undone
     ``saga_rewound``              WARNING   what came after a step is undone, as a person said; it is paused there
     ``saga_stuck``                CRITICAL  the saga ended and a person must act
+    ``saga_held``                 INFO      what runs ends, and another process goes on
+    ``saga_paused``               WARNING   the execution rests until a person lets it go on
     ``saga_recovered``            WARNING   another process took the execution over
     ``operator_acted``            WARNING   a person decided, and why
     ``fallback_chosen``           WARNING   a step failed and its fallback is executed instead
@@ -158,6 +160,14 @@ class SagaLogger:
     def saga_rewound(self, event: e.SagaRewound, info: ExecutionInfo) -> None:
         """What came after a step is undone, as a person said: the execution is paused there."""
         self.write(logging.WARNING, info, "saga rewound", step=event.step, status="paused", reason=event.reason)
+
+    def saga_held(self, event: e.SagaHeld, info: ExecutionInfo) -> None:
+        """What runs ends, nothing new begins, and another process goes on."""
+        self.write(logging.INFO, info, "saga held")
+
+    def saga_paused(self, event: e.SagaPaused, info: ExecutionInfo) -> None:
+        """The execution rests until a person lets it go on."""
+        self.write(logging.WARNING, info, "saga paused", status="paused", reason=event.reason)
 
     def saga_recovered(self, event: e.SagaRecovered, info: ExecutionInfo) -> None:
         """Another process took the execution over."""
@@ -279,6 +289,8 @@ _METHODS: Final = {
     e.SagaCompensated: "saga_compensated",
     e.SagaRewound: "saga_rewound",
     e.SagaStuck: "saga_stuck",
+    e.SagaHeld: "saga_held",
+    e.SagaPaused: "saga_paused",
     e.SagaRecovered: "saga_recovered",
     e.MessageRefused: "message_refused",
     e.OperatorActed: "operator_acted",

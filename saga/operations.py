@@ -19,8 +19,18 @@ from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
 from saga.durable.undoing import check_undo
 from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError, near
-from saga.events import Event, OperatorActed, SagaCompensating, SagaRewound, SagaStarted, SagaStuck, SagaSubmitted, Status
-from saga.machine import ACTIONS, Standing, cancellation, check, standing_of, status_after
+from saga.events import (
+    Event,
+    OperatorActed,
+    SagaCompensating,
+    SagaPaused,
+    SagaRewound,
+    SagaStarted,
+    SagaStuck,
+    SagaSubmitted,
+    Status,
+)
+from saga.machine import ACTIONS, Standing, cancellation, check, paused_by, standing_of, status_after
 from saga.names import check_said, checked_name, several
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
@@ -33,8 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["ExecutionView", "JournalLine", "Operations"]
 
 
-_TELLS_WHY: Final[dict[str, str]] = {Status.STUCK: SagaStuck.__name__, Status.PAUSED: SagaRewound.__name__}
-"""By an execution's status: the kind of the entry that says why it stands so."""
+_TELL_WHY: Final[dict[str, tuple[str, ...]]] = {
+    Status.STUCK: (SagaStuck.__name__,),
+    Status.PAUSED: (SagaPaused.__name__, SagaRewound.__name__),
+}
+"""By an execution's status: the kinds of the entries that say why it stands so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +82,9 @@ class ExecutionView:
 
     @property
     def reason(self) -> str | None:
-        """Why the execution is stuck, or was left paused by an undo; or ``None``."""
-        kind = _TELLS_WHY.get(self.execution.status)
-        return next((line.details.get("reason") for line in reversed(self.journal) if line.kind == kind), None)
+        """Why the execution is stuck or paused, or ``None``."""
+        kinds = _TELL_WHY.get(self.execution.status, ())
+        return next((line.details.get("reason") for line in reversed(self.journal) if line.kind in kinds), None)
 
     def timeline(self) -> str:
         """Return the journal as text, a line for each entry."""
@@ -182,8 +195,18 @@ class Operations:
         """Undo an execution now, its in-doubt steps and failed compensations too."""
         self._act("compensate", saga_id, None, why)
 
+    def pause(self, saga_id: str, why: str) -> None:
+        """Let an execution that goes forward rest until a person says :meth:`resume`, or has it undone.
+
+        What runs of it ends, and nothing new begins; then it is ``paused``. Timers go on counting meanwhile, and signals are
+        kept. One that is submitted is not begun.
+
+        :raises ActionRefusedError: it does not go forward, or is a block's.
+        """
+        self._act("pause", saga_id, None, why)
+
     def resume(self, saga_id: str, why: str) -> None:
-        """Let a stuck execution go on: the steps that a person is asked about are executed again."""
+        """Let a paused execution go on, or a stuck one: the steps that a person is asked about are executed again."""
         self._act("resume", saga_id, None, why)
 
     def retry(self, saga_id: str, why: str) -> None:
@@ -221,6 +244,7 @@ class Operations:
 
     acancel = awaited(cancel)
     acompensate = awaited(compensate)
+    apause = awaited(pause)
     aresume = awaited(resume)
     aretry = awaited(retry)
     askip = awaited(skip)
@@ -296,6 +320,8 @@ def _acted(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Statu
     unbegun = standing.unbegun and acted.action in ("cancel", "compensate")
     if unbegun or acted.action == "undo":  # nothing of it is to be recovered first
         events.append(SagaCompensating(None, cancellation(acted), acted.at))
+    if acted.action == "pause":
+        events.append(SagaPaused(paused_by(acted), acted.at))
     status = standing.status
     for event in events:
         status = status_after(status, type(event), bool(standing.gave_up), bool(standing.unbegun))

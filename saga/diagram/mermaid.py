@@ -220,6 +220,10 @@ def _happened(picture: Picture) -> Iterator[str]:
             yield "Note over saga: another process takes over"
         elif isinstance(event, e.OperatorActed):
             yield f"Note over saga: {escaped(f'{event.who}: {event.action} ({event.why})')}"
+        elif isinstance(event, e.SagaHeld):
+            yield "Note over saga: is given back, and goes on elsewhere"
+        elif isinstance(event, e.SagaPaused):
+            yield f"Note over saga: {escaped(f'paused {event.reason}')}"
         elif isinstance(event, e.SagaStuck):
             yield f"Note over saga: {escaped(f'stuck: {event.reason}')}"
         elif isinstance(event, e.SagaCompleted | e.SagaCompensated):

@@ -24,6 +24,7 @@ from saga.drivers.aio_calls import AsyncCalls
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, clock
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
+from saga.drivers.parting import is_over, may_park, untouched
 from saga.drivers.to_the_end import in_thread, stored, thread_for, to_the_end
 from saga.errors import UnreadMessagesError, is_exception
 from saga.events import RUNNING
@@ -220,6 +221,8 @@ class AsyncExecution(AsyncCalls):
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
         if not self.begun:
+            if untouched(self):
+                return await self._part()
             self.begin()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands and not self.cut_short:
@@ -256,7 +259,9 @@ class AsyncExecution(AsyncCalls):
         if self.cut_short:
             raise AbandonedError(None)
         if self.journal is not None:
-            delay = self._may_park()
+            if is_over(self):
+                return self.machine.pause(self.now()) or await self._part()
+            delay = may_park(self)
             if delay is not None:
                 await stored(self, partial(thread_for, partial(self.journal.park, delay)))
                 self.parked = True
@@ -270,6 +275,13 @@ class AsyncExecution(AsyncCalls):
         else:
             await self._await_one()
         return True
+
+    async def _part(self) -> bool:
+        """Let another process go on. Return that nothing is left to do here."""
+        assert self.journal is not None
+        await stored(self, partial(thread_for, partial(self.journal.hand_back, self.recovers)))
+        self.parked = True
+        return False
 
     async def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
@@ -327,6 +339,9 @@ class AsyncExecution(AsyncCalls):
         if not self.mail or self.journal is None:
             return
         self.mail = False
+        if self.handing_back:  # who goes on reads what has come
+            self.machine.hold(self.now())
+            return
         # What is read leaves the inbox with the next commit, whatever else happens: it is obeyed first.
         read = partial(thread_for, self.journal.read_messages)
         await stored(self, read, lambda messages: self.take_messages(messages, self.now()))

@@ -41,7 +41,6 @@ LONGEST_WAIT: Final = 3600.0
 STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 """Commands that are done before the events which led to them are stored: these go into one commit with what follows."""
 
-_PARK_AFTER: Final = 1.0
 _FOREVER: Final = 365 * 24 * 3600.0
 
 __all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "Driver", "clock"]
@@ -59,6 +58,7 @@ class Driver(Outcomes):
     :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
     :ivar unstored: what ended it too early then.
     :ivar defers_end: a synchronous driver stores and shows the end only when ``run()`` is called again without this.
+    :ivar parked: it goes on elsewhere: it waits there, was handed back, or is stopped past its pivot.
     :ivar beside: the calls under way beside the loop, by their steps' index.
     :ivar inline: the binding of the view that the call works on which the loop itself makes.
     """
@@ -70,6 +70,7 @@ class Driver(Outcomes):
     mail = False  # set from outside: the journal's inbox holds something
     recovers = False  # a recovery runs it: what waits is left to the store, and nobody is there to raise an interrupt to
     parked = False
+    handing_back = False  # set from outside: another process is to go on
     defers_end = False
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
@@ -306,17 +307,9 @@ class Driver(Outcomes):
             beside.overdue = error
             beside.task.cancel()
 
-    def _may_park(self) -> float | None:
-        """Return the seconds for which there is nothing to do here, where that is long enough for others to use.
-
-        Where there is a journal: others find the execution there.
-        """
-        if self.machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
-            return 0.0 if not self.machine.plan.open else None
-        if not self.recovers or self.beside or self.machine.ended or self.mail or self.machine.stranded:
-            return None
-        delay = self._timers[0][0] - clock() if self._timers else _FOREVER
-        return delay if delay > _PARK_AFTER else None
+    def until_due(self) -> float:
+        """Return the seconds until the first timer is due."""
+        return self._timers[0][0] - clock() if self._timers else _FOREVER
 
     def _arrive(self, beside: CallBeside, outcome: Made) -> None:
         """Say, from any thread, how a call beside the loop has ended."""
@@ -353,6 +346,17 @@ class Driver(Outcomes):
         """Say, from any thread, that the inbox holds something."""
         self.mail = True
         self._wake()
+
+    def hand_back(self) -> None:
+        """Say, from any thread, that another process is to go on.
+
+        What runs here ends and its outcome is stored; nothing new begins, and ``run()`` returns with the lease given back. A
+        step whose execute outlived its timeout keeps it until that has ended. Without a journal nobody could go on, and with a
+        block nobody but its own code: then nothing changes.
+        """
+        if self.journal is not None and not self.definition.plan.open:
+            self.handing_back = True
+            self.notify()
 
     def vouches(self) -> bool | None:
         """Whether somebody runs the execution, or a call of it; ``None``: nobody does now, but that may change."""

@@ -37,5 +37,8 @@ class Journal(Values, Protocol):
     def park(self, delay: float) -> None:
         """Give the lease back until ``delay`` seconds have passed or a message comes."""
 
+    def hand_back(self, untried: bool) -> None:
+        """Give the lease back, for another to go on at once; ``untried``: that it was claimed does not count as a recovery."""
+
     def give_back(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once."""

@@ -17,6 +17,7 @@ from saga.drivers import forks
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
+from saga.drivers.parting import is_over, may_park, untouched
 from saga.errors import StorageError, UnreadMessagesError
 from saga.machine import Call, Merge
 from saga.own_log import LOG
@@ -182,6 +183,8 @@ class Execution(Driver):
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
         if not self.begun:
+            if untouched(self):
+                return self._part()
             self.begin()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame
         while commands and not self.cut_short:
@@ -209,7 +212,9 @@ class Execution(Driver):
         if self.cut_short:
             raise AbandonedError(None)
         if self.journal is not None:
-            delay = self._may_park()
+            if is_over(self):
+                return self.machine.pause(self.now()) or self._part()
+            delay = may_park(self)
             if delay is not None:
                 self.journal.park(delay)
                 self.parked = True
@@ -223,6 +228,13 @@ class Execution(Driver):
         else:
             self._await_one()
         return True
+
+    def _part(self) -> bool:
+        """Let another process go on. Return that nothing is left to do here."""
+        assert self.journal is not None
+        self.journal.hand_back(untried=self.recovers)
+        self.parked = True
+        return False
 
     def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
@@ -252,6 +264,9 @@ class Execution(Driver):
         if not self.mail or self.journal is None:
             return
         self.mail = False
+        if self.handing_back:  # who goes on reads what has come
+            self.machine.hold(self.now())
+            return
         try:
             messages = self.journal.read_messages()
         except Exception as error:

@@ -106,6 +106,10 @@ class Journal:
         with suppress(StorageError):  # the lease runs out, then
             self.store.release(self.lease, delay=delay, got_on=True)
 
+    def hand_back(self, untried: bool) -> None:
+        """Give the lease back, for another to go on at once; ``untried``: that it was claimed does not count as a recovery."""
+        self._keeper.give_back(self.lease, untried=untried)
+
     def give_back(self) -> None:
         """Give the lease back, for a recovery to take the execution up at once; if that fails, it runs out."""
         if self._keeper.of_parent:

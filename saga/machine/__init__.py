@@ -44,6 +44,10 @@ running       SagaSubmitted     submitted
 submitted     SagaStarted       running
 submitted     SagaCompensating  compensating
 submitted     SagaStuck         stuck
+submitted     SagaPaused        paused
+running       SagaPaused        paused
+paused        OperatorActed     submitted     where it had not begun
+paused        OperatorActed     running       where it had begun
 running       SagaCompensating  compensating
 running       SagaCompleted     completed
 running       SagaStuck         stuck
@@ -51,19 +55,10 @@ compensating  SagaCompensated   compensated
 compensating  SagaStuck         stuck
 compensating  SagaRewound       paused
 completed     SagaCompensating  compensating
-paused        OperatorActed     running
 stuck         OperatorActed     submitted     where it had not begun
 stuck         OperatorActed     running       where it had not given up
 stuck         OperatorActed     compensating  where it had given up
 ============  ================  ============  =========================
-
-Undo on request
----------------
-A completed execution turns back where a person says ``undo``: it gives up, as one that a person cancelled does, and its
-compensations are made in the same order. Back to a step (``undone_to``), those of steps before it are kept (``kept``), and the
-execution is paused when the others have ended (``SagaRewound``): all is then as when that step had ended. What was begun
-after it is executed again as another attempt (``again``) when the saga comes to it. Such a step stands in no parallel group:
-its view of the context is the execution's own, and nothing that is merged has to be parted again.
 
 The state
 ---------
@@ -74,6 +69,8 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``cause``: why the execution gave up; None as long as it has not.
 * ``failed``: the step that raised the cause; None where no step did.
 * ``cancelled``: a person said to give up; obeyed at the next decision.
+* ``held``: what runs ends, and nothing else is decided: that is for whoever takes the execution up.
+* ``pausing``: a person said to pause it, which it is when no call runs any more.
 * ``past_end``: the flow's end was reached, so that it completes when nothing is under way.
 * ``past_pivot``: the pivot has succeeded before the saga gave up: nothing is compensated any more.
 * ``executing``: an execute, or a wait, that the saga waits for.
@@ -157,6 +154,7 @@ from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, 
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
+from saga.machine.undo import paused_by
 
 __all__ = [
     "ACTIONS",
@@ -180,6 +178,7 @@ __all__ = [
     "choices",
     "compile_flow",
     "contradiction",
+    "paused_by",
     "recover",
     "standing_of",
     "status_after",

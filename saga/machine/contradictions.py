@@ -27,6 +27,7 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaPaused,
     SagaRewound,
     SagaStarted,
     SagaStuck,
@@ -143,6 +144,10 @@ def _compensated(state: State, begun: set[str], event: CompensationSucceeded | C
     return None
 
 
+def _paused(state: State, begun: set[str], event: SagaPaused) -> str | None:
+    return None if state.status in (RUNNING, SUBMITTED) else f"the execution did not go forward ({state.status})"
+
+
 def _gives_up(state: State, begun: set[str], event: SagaCompensating) -> str | None:
     if event.step is not None:
         state.plan.by_name[event.step]
@@ -198,6 +203,7 @@ _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
     CompensationSucceeded: _compensated,
     CompensationFailed: _compensated,
     SagaCompensating: _gives_up,
+    SagaPaused: _paused,
     SagaCompleted: _completed,
     SagaCompensated: _undone,
     SagaRewound: _rewound,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from saga.errors import SagaTimeoutError
@@ -17,6 +18,8 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaHeld,
+    SagaPaused,
     SagaRewound,
     SagaStarted,
     SagaStuck,
@@ -35,10 +38,10 @@ from saga.machine.folds import FOLDS
 from saga.machine.log import Log
 from saga.machine.plan import Group, Plan, PlannedStep, following
 from saga.machine.state import State
-from saga.machine.undo import next_to_compensate, reason_to_ask
+from saga.machine.undo import next_to_compensate, paused_by, reason_to_ask
 from saga.plain import repr_of
 
-__all__ = ["Machine"]
+__all__ = ["DECISIONS", "Machine"]
 
 
 _STRANDED: Final = (
@@ -52,12 +55,14 @@ class Machine:
     :ivar log: what has happened.
     :ivar state: what that makes of it, made when it is first asked for.
     :ivar commands: what the driver must do, in order; it takes them out.
+    :ivar undecided: outcomes that came while it was held, and of which whoever takes it up has yet to decide what follows.
     :ivar halt: what stopped the execution past its pivot.
     :ivar closed: nothing more is added to its open plan. These are
         not folded: whoever takes the execution up goes on, or undoes a block that died.
     """
 
     state: State
+    undecided: Sequence[Event] = ()
     halt: BaseException | None = None
     closed = False
 
@@ -118,12 +123,19 @@ class Machine:
 
     def send(self, event: Event) -> None:
         """Take a fact the driver saw, and decide what follows."""
-        log, kind = self.log, type(event)
+        log, state, kind = self.log, self.state, type(event)
         if log.unfolded is not None:
             log.state()
-        FOLDS[kind](self.state, event)
+        FOLDS[kind](state, event)
         log.entries.append(event)
-        _DECISIONS[kind](self, event)
+        if not state.held:
+            DECISIONS[kind](self, event)
+
+    def decide_late(self, at: float) -> None:
+        """Decide what follows what is undecided, as if it had happened now."""
+        while self.undecided:
+            first, *self.undecided = self.undecided
+            DECISIONS[type(first)](self, replace(first, at=at))
 
     def finish(self, at: float) -> None:
         """Nothing more is added to an open plan: complete, once nothing is under way."""
@@ -133,6 +145,8 @@ class Machine:
     def wake(self, wait: Wait, at: float) -> None:
         """Do what ``wait`` stood for, unless that is decided otherwise meanwhile."""
         step, state = wait.step, self.state
+        if state.held:  # who takes the execution up waits for what is left of it
+            return
         if step.pause is not None:
             waits.end(self, step, at)
         elif wait.phase == COMPENSATE:
@@ -171,6 +185,19 @@ class Machine:
                 return
             self.turn_back(step, error, at)
         self.progress(at)
+
+    def hold(self, at: float) -> None:
+        """Begin nothing new: running calls end, and whoever takes the execution up decides what follows from their outcomes."""
+        if not (self.state.held or self.ended):
+            self.record(SagaHeld(at))
+
+    def pause(self, at: float) -> bool:
+        """Let the execution rest, where a person said so and it goes forward. Return whether it does."""
+        action = self.state.pausing
+        if action is None or self.state.status is not RUNNING:
+            return False
+        self.record(SagaPaused(paused_by(action), at))
+        return True
 
     def stop(self, at: float) -> None:
         """End a halted execution that nobody can take up."""
@@ -258,9 +285,14 @@ class Machine:
         else:
             assert isinstance(then, Group)
             if self.state.branches_ended.get(then.index) == len(then.scopes):
-                self.commands.append(Merge(then))
+                self.merge(then)
             else:
                 self.progress(at)  # it may be that nothing is left but branches a person must decide about
+
+    def merge(self, group: Group) -> None:
+        """Merge the branches of a group, which have all ended; once, however many of them ended while it was held."""
+        if not any(type(command) is Merge and command.group is group for command in self.commands):
+            self.commands.append(Merge(group))
 
     def _step_succeeded(self, event: StepSucceeded) -> None:
         step, state = self.plan.by_name[event.step], self.state
@@ -305,7 +337,7 @@ class Machine:
     def progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         state = self.state
-        if state.executing or state.status.terminal:
+        if state.executing or state.status.terminal or state.held or self.undecided:
             return
         if state.to_verify and state.status is COMPENSATING:
             for index in sorted(state.to_verify):
@@ -351,7 +383,7 @@ class Machine:
         self.record(SagaRewound(name, again, reason, at))
 
 
-_DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {
+DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     StepSucceeded: Machine._step_succeeded,
     StepFailed: failures.step_failed,
     StepTimedOut: failures.step_timed_out,

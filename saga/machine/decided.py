@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga.events import RUNNING, Event, OperatorActed, SagaRewound
+from saga.events import PAUSED, RUNNING, Event, OperatorActed, SagaRewound
 from saga.machine.plan import PlannedStep, following
 from saga.machine.state import State, status_after
 from saga.policy import InDoubt
@@ -27,10 +27,15 @@ def withdraw(state: State, index: int) -> None:
 
 def operator_acted(state: State, event: OperatorActed) -> None:
     """A person decided."""
+    paused = state.status is PAUSED
+    if event.action == "pause":
+        state.held, state.pausing = True, event
+        return
     change_status(state, event)
     if event.action in ("cancel", "compensate"):
         if state.past_pivot:  # who recorded it did not know; nothing is undone any more
             return
+        state.pausing = None
         if state.cause is None:
             state.cancelled = event
         state.to_compensate[:0] = state.kept
@@ -45,7 +50,7 @@ def operator_acted(state: State, event: OperatorActed) -> None:
         if state.undone_to is not None and state.status is RUNNING:
             state.to_rerun.update(step.index for step in _entry_after(state, state.undone_to))
             state.undone_to = None
-        elif state.status is RUNNING:
+        elif state.status is RUNNING and not paused:
             again = state.asking - state.skipped
             state.in_doubt |= again - state.exhausted  # done or not: what came of it could not be kept
             state.to_rerun |= again

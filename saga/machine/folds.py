@@ -24,6 +24,8 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaHeld,
+    SagaPaused,
     SagaRecovered,
     SagaRewound,
     SagaStarted,
@@ -65,7 +67,7 @@ def _saga_submitted(state: State, event: SagaSubmitted) -> None:
 def _saga_started(state: State, event: SagaStarted) -> None:
     if state.unbegun:
         change_status(state, event)
-        state.unbegun = False
+        state.unbegun = state.held = False
 
 
 def _step_started(state: State, event: StepStarted) -> None:
@@ -290,6 +292,15 @@ def _compensation_failed(state: State, event: CompensationFailed) -> None:
     state.compensations_failed[index] = event.error
 
 
+def _held_or_not(state: State, event: SagaHeld | SagaRecovered) -> None:
+    state.held = isinstance(event, SagaHeld)
+
+
+def _saga_paused(state: State, event: SagaPaused) -> None:
+    change_status(state, event)
+    state.pausing = None
+
+
 FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     SagaSubmitted: _saga_submitted,
     SagaStarted: _saga_started,
@@ -311,7 +322,9 @@ FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     SagaCompensated: change_status,
     SagaRewound: saga_rewound,
     SagaStuck: change_status,
-    SagaRecovered: _nothing,
+    SagaHeld: _held_or_not,
+    SagaPaused: _saga_paused,
+    SagaRecovered: _held_or_not,
     MessageRefused: _nothing,
     OperatorActed: operator_acted,
     VerificationStarted: _verification_started,

@@ -25,12 +25,14 @@ from typing import Any
 from saga.events import (
     COMPENSATED,
     COMPLETED,
+    PAUSED,
     STUCK,
     CompensationStarted,
     CompensationSucceeded,
     Event,
     SagaCompensated,
     SagaCompleted,
+    SagaPaused,
     SagaRewound,
     SagaStarted,
     SagaStuck,
@@ -53,7 +55,13 @@ Note = tuple[Any, ...]
 The next call is ``None`` where the execution has ended with this; times are seconds since the log's epoch."""
 
 _OF_EXECUTE = 5
-_ENDS: dict[type, Status] = {SagaCompleted: COMPLETED, SagaCompensated: COMPENSATED, SagaStuck: STUCK}
+_ENDS: dict[type, Status] = {
+    SagaCompleted: COMPLETED,
+    SagaCompensated: COMPENSATED,
+    SagaStuck: STUCK,
+    SagaPaused: PAUSED,
+    SagaRewound: PAUSED,
+}
 
 
 class Log:

@@ -52,6 +52,8 @@ class Standing:
 
     :ivar gave_up: whether the undo has begun.
     :ivar unbegun: whether it was submitted, and nobody has begun it.
+    :ivar pausing: whether a person said to pause it, and calls still run.
+    :ivar block: whether it is a block's.
     :ivar idle: whether there is nothing under way or left to undo.
     :ivar asking: the steps that failed for good or are in doubt, and wait for a decision.
     :ivar failed: those whose compensation failed for good;
@@ -61,6 +63,8 @@ class Standing:
     status: Status
     gave_up: bool | None = None
     unbegun: bool | None = None
+    pausing: bool | None = None
+    block: bool | None = None
     past_pivot: bool | None = None
     idle: bool | None = None
     asking: tuple[str, ...] | None = None
@@ -77,15 +81,35 @@ def standing_of(state: State) -> Standing:
     idle = not (state.executing or state.verifying or state.to_compensate or state.compensating)
     asking, failed = state.asking, set(state.compensations_failed)
     gave_up = state.cause is not None
-    past = state.past_pivot
-    return Standing(state.status, gave_up, state.unbegun, past, idle, names(asking), names(failed), names(asking | failed))
+    return Standing(
+        state.status,
+        gave_up=gave_up,
+        unbegun=state.unbegun,
+        pausing=state.pausing is not None,
+        block=state.plan.open,
+        past_pivot=state.past_pivot,
+        idle=idle,
+        asking=names(asking),
+        failed=names(failed),
+        undecided=names(asking | failed),
+    )
 
 
 def _back(action: str, standing: Standing, step: str | None) -> str | None:
     if standing.past_pivot:
         return "the saga is past its pivot: nothing is undone any more"
-    if action == "cancel" and standing.status not in (SUBMITTED, RUNNING):
+    if action == "cancel" and standing.status not in (SUBMITTED, RUNNING, PAUSED):
         return f"the execution does not go forward ({standing.status}): there is nothing to cancel"
+    return None
+
+
+def _pause(action: str, standing: Standing, step: str | None) -> str | None:
+    if standing.status not in (SUBMITTED, RUNNING):
+        return f"the execution does not go forward ({standing.status}): there is nothing to pause"
+    if standing.pausing:
+        return "the execution is about to be paused: what runs of it ends first"
+    if standing.block:
+        return "a block runs in its caller's own code, which nobody can go on with elsewhere: it cannot be paused"
     return None
 
 
@@ -100,8 +124,10 @@ def _retry(action: str, standing: Standing, step: str | None) -> str | None:
 def _resume(action: str, standing: Standing, step: str | None) -> str | None:
     if standing.status is PAUSED:
         return None
+    if standing.pausing:
+        return "the execution is about to be paused: what runs of it ends first; resume it when it is paused"
     if standing.status is not STUCK:
-        return f"the execution is not stuck ({standing.status}): there is nothing to resume"
+        return f"the execution is neither stuck nor paused ({standing.status}): there is nothing to resume"
     if standing.failed:
         return "a compensation has failed; use retry, or skip the step once it is undone by hand"
     if standing.gave_up and standing.asking and standing.idle:
@@ -136,6 +162,7 @@ def _undo(action: str, standing: Standing, step: str | None) -> str | None:
 ACTIONS: Final[dict[str, Callable[[str, Standing, str | None], str | None]]] = {
     "cancel": _back,
     "compensate": _back,
+    "pause": _pause,
     "resume": _resume,
     "retry": _retry,
     "skip": _skip,
@@ -213,7 +240,7 @@ def obey(machine: Machine, at: float) -> None:
     """Do what a person decided, then go on."""
     state, steps = machine.state, machine.plan.steps
     obey_cancel(machine, at)
-    if state.status is RUNNING:
+    if state.status is RUNNING and not state.held:
         for index in sorted(state.to_verify):
             failures.verify(machine, steps[index], at)
         for index in sorted(state.skipped.intersection(state.to_compensate) - state.verifying):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from saga.errors import CrashError
 from saga.events import (
     RUNNING,
+    Event,
     FallbackChosen,
     GroupMerged,
+    OperatorActed,
+    SagaHeld,
     SagaRecovered,
     SagaRewound,
     StepFailed,
@@ -16,8 +21,8 @@ from saga.events import (
     StepVerified,
 )
 from saga.machine import operators, waits
-from saga.machine.commands import EXECUTE, Merge
-from saga.machine.decide import Machine
+from saga.machine.commands import EXECUTE
+from saga.machine.decide import DECISIONS, Machine
 from saga.machine.failures import decide, ends_the_way_forward, verify, wait_again
 from saga.machine.plan import PlannedStep
 from saga.machine.state import State
@@ -28,16 +33,22 @@ __all__ = ["recover"]
 def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
     """Go on from what the machine's events tell.
 
-    What was under way is in doubt; a compensation or a verification is made again; what waited goes on waiting.
+    What was under way is in doubt; a compensation or a verification is made again; what waited goes on waiting. Where it was
+    held, what follows the outcomes that came meanwhile is decided now; where it was about to be paused, it is.
     """
     state, steps = machine.state, machine.plan.steps
+    if machine.pause(at):
+        return
+    machine.undecided = _undecided(machine.events) if state.held else []
     machine.record(SagaRecovered(owner, epoch, at))
+    waits_on = [steps[index] for index in sorted(state.executing) if steps[index].pause is not None]
     lost = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
     asked = sorted(state.verifying - state.verification_retries.keys())
     undone = sorted(state.compensating - state.compensation_retries.keys())
     waiting = (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values())
     operators.obey_cancel(machine, at)
     _decide_doubt(machine, lost, at)
+    machine.decide_late(at)
     for index in asked:
         verify(machine, steps[index], at, state.verification_attempts.get(index, 1) + 1)
     for index in undone:
@@ -46,8 +57,26 @@ def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
         if scheduled.phase != EXECUTE or scheduled in state.retries.values():  # else the saga has given up meanwhile
             wait_again(machine, scheduled, at)
     if state.status is RUNNING:
-        _go_forward(machine, at)
+        _go_forward(machine, waits_on, at)
     operators.obey(machine, at)
+
+
+def _undecided(events: Iterable[Event]) -> list[Event]:
+    """Return the outcomes that came since the execution was held last.
+
+    Of a call that outlived its timeout another one tells, when it has ended.
+    """
+    found: list[Event] = []
+    held = False
+    for event in events:
+        if isinstance(event, SagaRecovered):
+            found.clear()
+            held = False
+        elif isinstance(event, SagaHeld) or (isinstance(event, OperatorActed) and event.action == "pause"):
+            held = True
+        elif held and type(event) in DECISIONS and not getattr(event, "running", False):
+            found.append(event)
+    return found
 
 
 def _decide_doubt(machine: Machine, lost: list[PlannedStep], at: float) -> None:
@@ -69,16 +98,14 @@ def _decide_doubt(machine: Machine, lost: list[PlannedStep], at: float) -> None:
             decide(machine, step, failure, at)
 
 
-def _go_forward(machine: Machine, at: float) -> None:
-    """Do what was decided and not begun."""
+def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> None:
+    """Do what was decided and not begun, and let the steps that wait wait on."""
     state, plan = machine.state, machine.plan
-    machine.commands.extend(
-        Merge(group)
-        for group in plan.groups
-        if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged
-    )
-    for index in sorted(state.executing):
-        waits.go_on(machine, plan.steps[index], at)
+    for group in plan.groups:
+        if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged:
+            machine.merge(group)
+    for step in waits_on:
+        waits.go_on(machine, step, at)
     if state.past_pivot:
         machine.start_steps(_owed(machine), at)
         for index in sorted(_cut_short(state)):

@@ -20,6 +20,7 @@ from saga.events import (
     SagaCompensated,
     SagaCompensating,
     SagaCompleted,
+    SagaPaused,
     SagaRewound,
     SagaStarted,
     SagaStuck,
@@ -52,12 +53,14 @@ class State:
         "exhausted",
         "failed",
         "falling_back",
+        "held",
         "in_doubt",
         "kept",
         "left_in_doubt",
         "merged",
         "past_end",
         "past_pivot",
+        "pausing",
         "plan",
         "retries",
         "signals",
@@ -82,6 +85,8 @@ class State:
         self.cause: BaseException | None = None  #: why the execution gave up; None as long as it has not
         self.failed: PlannedStep | None = None  #: the step that raised the cause; None where no step did
         self.cancelled: OperatorActed | None = None  #: a person said to give up; obeyed at the next decision
+        self.held = False  #: what runs ends, and nothing else is decided: that is for whoever takes the execution up
+        self.pausing: OperatorActed | None = None  #: a person said to pause it, which it is when no call runs any more
         self.past_end = False  #: the flow's end was reached, so that it completes when nothing is under way
         self.past_pivot = False  #: the pivot has succeeded before the saga gave up: nothing is compensated any more
 
@@ -154,9 +159,13 @@ class Transition(NamedTuple):
     @property
     def only(self) -> str:
         """Where it is so, in words; empty where it always is."""
-        if self.unbegun:
-            return "where it had not begun"
-        return {None: "", True: "where it had given up", False: "where it had not given up"}[self.gave_up]
+        if self.unbegun is not None and self.gave_up is None:
+            return "where it had not begun" if self.unbegun else "where it had begun"
+        return (
+            "where it had not begun"
+            if self.unbegun
+            else {None: "", True: "where it had given up", False: "where it had not given up"}[self.gave_up]
+        )
 
 
 TRANSITIONS: Final = (
@@ -164,6 +173,10 @@ TRANSITIONS: Final = (
     Transition(SUBMITTED, SagaStarted, RUNNING),
     Transition(SUBMITTED, SagaCompensating, COMPENSATING),
     Transition(SUBMITTED, SagaStuck, STUCK),
+    Transition(SUBMITTED, SagaPaused, PAUSED),
+    Transition(RUNNING, SagaPaused, PAUSED),
+    Transition(PAUSED, OperatorActed, SUBMITTED, unbegun=True),
+    Transition(PAUSED, OperatorActed, RUNNING, unbegun=False),
     Transition(RUNNING, SagaCompensating, COMPENSATING),
     Transition(RUNNING, SagaCompleted, COMPLETED),
     Transition(RUNNING, SagaStuck, STUCK),
@@ -171,7 +184,6 @@ TRANSITIONS: Final = (
     Transition(COMPENSATING, SagaStuck, STUCK),
     Transition(COMPENSATING, SagaRewound, PAUSED),
     Transition(COMPLETED, SagaCompensating, COMPENSATING),
-    Transition(PAUSED, OperatorActed, RUNNING),
     Transition(STUCK, OperatorActed, SUBMITTED, gave_up=False, unbegun=True),
     Transition(STUCK, OperatorActed, RUNNING, gave_up=False, unbegun=False),
     Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),

@@ -14,7 +14,7 @@ from saga.policy import InDoubt
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
 
-__all__ = ["cause_of", "compensations_after", "next_to_compensate", "reason_to_ask"]
+__all__ = ["cause_of", "compensations_after", "next_to_compensate", "paused_by", "reason_to_ask"]
 
 
 def next_to_compensate(state: State) -> list[PlannedStep]:
@@ -60,6 +60,11 @@ def cause_of(machine: Machine, step: PlannedStep) -> BaseException | OperatorAct
     if state.cause is None:
         return machine.log.last_failure(step.name).error
     return state.cancelled or state.cause
+
+
+def paused_by(action: OperatorActed) -> str:
+    """Return why an execution is paused, where a person said so."""
+    return f"by {action.who}: {action.why}"
 
 
 def reason_to_ask(state: State) -> str:

@@ -93,6 +93,8 @@ def _headline(result: SagaResult, error: str | None) -> str:
         what = list(_stuck_on(result)) or [one_line(result.reason)]
         more = [f"and {len(what) - 3} more"] if len(what) > 3 else []
         return f"{whose}: {'; '.join([*what[:3], *more])}"
+    if result.status is Status.PAUSED:
+        return f"{whose}: {one_line(result.reason or '')}"
     where = f" at step {result.failed_step!r}" if result.failed_step is not None else ""
     return f"{whose}{where}" if error is None else f"{whose}{where}: {error}"
 
@@ -152,6 +154,8 @@ def summary(result: SagaResult, *, most: int = _ROWS) -> str:
             where = f" at step {result.failed_step!r}" if result.failed_step is not None else ""
             lines.append(f"it gave up{where}: {error_line(result.error)}")
         lines.append(f"a person must act{_choices(result)}")
+    if result.status is Status.PAUSED:
+        lines.append(f"it rests until a person lets it go on{_choices(result)}")
     if result.in_doubt:
         lines.append(f"in doubt: {', '.join(map(one_line, result.in_doubt))}")
     lines += ["steps:", *_table(result.history, most)]

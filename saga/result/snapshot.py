@@ -15,6 +15,7 @@ from saga.events import (
     Effect,
     Event,
     OperatorActed,
+    SagaPaused,
     SagaRewound,
     SagaStuck,
     Status,
@@ -143,9 +144,9 @@ class SagaResult(Generic[Ctx_co]):
 
     @property
     def reason(self) -> str | None:
-        """Why the execution is stuck, or was left paused by an undo; or ``None``."""
+        """Why the execution is stuck or paused, or ``None``."""
         last = self.events[-1]
-        return last.reason if isinstance(last, SagaStuck | SagaRewound) else None
+        return last.reason if isinstance(last, SagaStuck | SagaPaused | SagaRewound) else None
 
     @cached_property
     def _standing(self) -> Standing:

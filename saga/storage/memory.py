@@ -78,7 +78,7 @@ class MemoryStore(Store):
             journal = self._journals[row.saga_id]
             added = _by_seq(row.saga_id, journal, entries)
             inbox = self._inboxes[row.saga_id]
-            if status in rules.ENDED and not inbox.keys() <= set(taken):
+            if status in rules.RESTING and not inbox.keys() <= set(taken):
                 raise rules.unread(row.saga_id)
             journal.update(added)
             for message in taken:

@@ -106,7 +106,7 @@ class PostgresStore(Store):
     ) -> None:
         status = None if status is None else rules.check_status(status)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        ends = release and status in rules.ENDED
+        ends = release and status in rules.RESTING
         kind = "end" if ends else "finish" if release else "change" if status is not None else "append"
         statement, rest = self._sql.adding(kind, entries, taken)
         values = (*(() if kind == "append" else (status,)), *_of(lease), *([list(taken)] if ends else ()), *rest)

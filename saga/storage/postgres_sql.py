@@ -167,7 +167,7 @@ class Statements:
             "WITH held AS MATERIALIZED (SELECT s.id, lease.status, lease.ends FROM json_to_recordset(%s::json)"
             f" AS lease (id text, owner text, epoch bigint, status text, ends boolean) JOIN {saga} s"
             " ON s.id = lease.id AND s.owner = lease.owner AND s.epoch = lease.epoch"
-            " WHERE coalesce(lease.status, '') NOT IN ('completed', 'compensated')"
+            " WHERE coalesce(lease.status, '') NOT IN ('completed', 'compensated', 'paused')"
             f" OR NOT EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) FOR NO KEY UPDATE OF s SKIP LOCKED),"
             f" changed AS (UPDATE {saga} s SET status = coalesce(held.status, s.status), updated = {NOW},"
             " owner = CASE WHEN ends THEN NULL ELSE owner END, lease_until = CASE WHEN ends THEN 0 ELSE lease_until END,"

@@ -154,8 +154,8 @@ class Store(Protocol):
         :param release: give the lease back with it (the execution is terminal).
         :param taken: ids of messages that these entries deal with: they leave the inbox in the same transaction.
         :raises LeaseLostError: a later epoch exists, or the execution is gone; nothing is stored.
-        :raises UnreadMessagesError: it would be completed or compensated then, and its inbox has messages that are not among
-            those taken; nothing is stored.
+        :raises UnreadMessagesError: it would be completed, compensated or paused then, and its inbox has messages that are not
+            among those taken; nothing is stored.
         :raises StorageError: it could not be stored, or one of these ``seq`` is there already; nothing is stored.
         :raises ValueError: there is no such status.
         """

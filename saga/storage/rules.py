@@ -47,6 +47,9 @@ STATUSES = (*CLAIMABLE, "paused", *TERMINAL)
 ENDED = ("completed", "compensated")
 """Of what nobody goes on with, so that nobody reads its messages either. What is stuck may be resumed."""
 
+RESTING = (*ENDED, "paused")
+"""Of what nobody looks at any more, or not for long: its messages are read before."""
+
 MOST = 2**31 - 2
 """Executions that one call asks for, at most."""
 

@@ -120,7 +120,7 @@ class SQLAlchemyStore(Store):
                 holds = lease in self._holding(connection, [lease])
             if not holds:
                 raise rules.lease_lost(lease)
-            if status in rules.ENDED and self._messages(connection, lease.saga_id) - set(taken):
+            if status in rules.RESTING and self._messages(connection, lease.saga_id) - set(taken):
                 raise rules.unread(lease.saga_id)
             self._add(connection, [(lease.saga_id, entries)])
             self._delete_messages(connection, lease.saga_id, taken)
@@ -148,7 +148,7 @@ class SQLAlchemyStore(Store):
                 one
                 for one in fitting
                 if one.lease in holding
-                and not (one.status in rules.ENDED and self._messages(connection, one.lease.saga_id) - set(one.taken))
+                and not (one.status in rules.RESTING and self._messages(connection, one.lease.saga_id) - set(one.taken))
             ]
             self._add(connection, [(one.lease.saga_id, one.entries) for one in held])
             for one in held:

@@ -120,7 +120,7 @@ class SqliteStore(Store):
                 held = connection.execute(sql.CHECK_LEASE, holds).fetchone() is not None
             if not held:
                 raise rules.lease_lost(lease)
-            if status in rules.ENDED and {row[0] for row in connection.execute(sql.INBOX, (saga_id,))} - set(taken):
+            if status in rules.RESTING and {row[0] for row in connection.execute(sql.INBOX, (saga_id,))} - set(taken):
                 raise rules.unread(saga_id)
             if taken:
                 connection.executemany(sql.DELETE_MESSAGE, [(message, saga_id) for message in taken])

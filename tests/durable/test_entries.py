@@ -69,6 +69,8 @@ EVENTS: list[e.Event] = [
     e.SagaCompleted(15.0),
     e.SagaCompensated(16.0),
     e.SagaStuck('compensation failed: "a"', 17.0),
+    e.SagaHeld(17.0),
+    e.SagaPaused('by "ann"', 17.0),
     e.SagaRecovered("host:1:ab", 2, 18.0),
     e.OperatorActed("skip", NAME, "Ann", "done by hand", 19.0),
     e.OperatorActed("cancel", None, "Ann", "", 19.0),

@@ -27,6 +27,7 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "show": {"saga_id": "x"},
     "cancel": {"saga_id": "y", "why": "so"},
     "compensate": {"saga_id": "x", "why": "so"},
+    "pause": {"saga_id": "y", "why": "so"},
     "resume": {"saga_id": "y", "why": "refused, as it runs"},
     "retry": {"saga_id": "x", "why": "so"},
     "skip": {"saga_id": "x", "step": "a", "why": "so"},

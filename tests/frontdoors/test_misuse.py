@@ -131,7 +131,7 @@ def joining() -> Call:
 def acting(action: str) -> Call:
     """Return how an operator acts on an execution that is stuck."""
     kept = store()
-    if action == "cancel":
+    if action in ("cancel", "pause"):
         kept = stored()
     else:
         Saga("s", store=kept).add_task(step(lambda: 1, fail, name="x")).add_task(step(fail)).try_execute(saga_id="x")
@@ -231,6 +231,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.show": lambda: Call(Operations(stored(), "ann").show, {}, {"saga_id": A_NAME}),
     "Operations.cancel": lambda: acting("cancel"),
     "Operations.compensate": lambda: acting("compensate"),
+    "Operations.pause": lambda: acting("pause"),
     "Operations.resume": lambda: acting("resume"),
     "Operations.retry": lambda: acting("retry"),
     "Operations.skip": lambda: acting("skip"),

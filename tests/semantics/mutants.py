@@ -28,6 +28,7 @@ from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
 from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
+from mutations.handing_over import OF_HANDING_OVER
 from mutations.machine import OF_MACHINE
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
@@ -40,6 +41,7 @@ MUTANTS = [
     *OF_MACHINE,
     *OF_DOUBT,
     *OF_PEOPLE,
+    *OF_HANDING_OVER,
     *OF_DRIVERS,
     *OF_DURABLE,
     *OF_RECOVERY,

@@ -104,7 +104,7 @@ def test_a_message_to_what_is_stuck_waits(store, stored):
     assert len(store.inbox("x")) == 1
 
 
-@pytest.mark.parametrize("status", ["completed", "compensated"])
+@pytest.mark.parametrize("status", ["completed", "compensated", "paused"])
 def test_what_has_unread_messages_does_not_end(store, stored, status):
     lease = stored.create(store, "x")
     for body in ("1", "2"):

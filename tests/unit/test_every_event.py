@@ -44,6 +44,8 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.SagaCompensated(1.0),
     e.SagaRewound("a", ["a"], "undone back to step 'a'", 1.0),
     e.SagaStuck("compensation failed: a", 1.0),
+    e.SagaHeld(1.0),
+    e.SagaPaused("by ann: look", 1.0),
     e.SagaRecovered("host-2", 2, 1.0),
     e.OperatorActed("skip", "a", "ann", "done by hand", 1.0),
     e.FallbackChosen("a", 1.0),

@@ -137,6 +137,16 @@ LINES = [
         'saga compensated saga=place-order id=a1 status=compensated context.order_id="A 1" context.card=***',
     ),
     (
+        e.SagaHeld(1.0),
+        "INFO",
+        "saga held saga=place-order id=a1",
+    ),
+    (
+        e.SagaPaused("by ann: the bank is down", 1.0),
+        "WARNING",
+        'saga paused saga=place-order id=a1 status=paused reason="by ann: the bank is down"',
+    ),
+    (
         e.SagaStuck("compensation failed: charge", 1.0),
         "CRITICAL",
         'saga stuck saga=place-order id=a1 status=stuck reason="compensation failed: charge" context.order_id="A 1" '

@@ -11,6 +11,10 @@ TRANSITIONS = (
     ("RUNNING", "SagaSubmitted", "SUBMITTED", SUBMITTED),
     ("SUBMITTED", "SagaStarted", "RUNNING", SUBMITTED),
     ("SUBMITTED", "SagaCompensating", "COMPENSATING", SUBMITTED),
+    ("SUBMITTED", "SagaPaused", "PAUSED", DURABLE + "paused"),
+    ("RUNNING", "SagaPaused", "PAUSED", DURABLE + "paused"),
+    ("PAUSED", "OperatorActed", "SUBMITTED, unbegun=True", DURABLE + "paused"),
+    ("PAUSED", "OperatorActed", "RUNNING, unbegun=False", DURABLE + "paused"),
     ("SUBMITTED", "SagaStuck", "STUCK", "tests/unit/machine/test_state"),
     ("STUCK", "OperatorActed", "SUBMITTED, gave_up=False, unbegun=True", SUBMITTED),
     ("RUNNING", "SagaCompensating", "COMPENSATING", DRIVERS + "notes"),
@@ -34,7 +38,12 @@ OF_MACHINE = [
         "    Transition(STUCK, OperatorActed, RUNNING, gave_up=True),",
         DURABLE + "operations",
     ),
-    Mutant("what was begun stays unbegun", "        state.unbegun = False\n", "", "tests/unit/machine/test_state"),
+    Mutant(
+        "what was begun stays unbegun",
+        "state.unbegun = state.held = False",
+        "state.held = False",
+        "tests/unit/machine/test_state",
+    ),
     Mutant(
         "what was submitted counts as begun in another step of its journal",
         "return None if state.status is SUBMITTED and isinstance(event, SagaStarted) else",
@@ -147,8 +156,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "undo while siblings run",
-        "if state.executing or state.status.terminal:",
-        "if state.status.terminal:",
+        "if state.executing or state.status.terminal or",
+        "if state.status.terminal or",
         SEMANTICS + "parallel",
     ),
     Mutant(

@@ -110,8 +110,8 @@ OF_RECOVERY = [
     ),
     Mutant(
         "one that has nothing left to do is put off for ever",
-        "self.machine.ended or self.mail or self.machine.stranded:",
-        "self.machine.ended or self.mail:",
+        "machine.ended or driver.mail or machine.stranded:",
+        "machine.ended or driver.mail:",
         DAMAGED + " -k nothing_left_to_do",
     ),
     Mutant(
@@ -168,13 +168,13 @@ OF_RECOVERY = [
     ),
     Mutant(
         "memory: what has unread messages ends",
-        "if status in rules.ENDED and not inbox.keys() <= set(taken):",
+        "if status in rules.RESTING and not inbox.keys() <= set(taken):",
         "if False:",
         CONTRACT + "_inbox -k unread_messages" + IN_MEMORY,
     ),
     Mutant(
         "sqlite: what has unread messages ends",
-        "if status in rules.ENDED and {row[0] for row in connection.execute(sql.INBOX, (saga_id,))} - set(taken):",
+        "if status in rules.RESTING and {row[0] for row in connection.execute(sql.INBOX, (saga_id,))} - set(taken):",
         "if False:",
         CONTRACT + "_inbox -k unread_messages" + IN_SQLITE,
     ),

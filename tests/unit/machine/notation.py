@@ -14,13 +14,14 @@ verification; a number at the end is the attempt, where it is not the first.
   ``a asks``: it failed for good, and a person is to decide.
 
 Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
-``signal go 1`` (its value is 1), ``recovered``, ``refused``, ``completed``, ``compensated``, ``rewound a b`` (back to ``a``;
-``b`` is executed again), ``stuck``. What a person does: ``cancel``, ``compensate``, ``resume``, ``retry``, ``skip a``,
-``undo`` (``undo a``: back to it); and ``whistle``, which nobody knows.
+``signal go 1`` (its value is 1), ``recovered``, ``held``, ``paused``, ``refused``, ``completed``, ``compensated``,
+``rewound a b`` (back to ``a``; ``b`` is executed again), ``stuck``. What a person does: ``cancel``, ``compensate``, ``pause``,
+``resume``, ``retry``, ``skip a``, ``undo`` (``undo a``: back to it); and ``whistle``, which nobody knows.
 
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
-pivot); ``add a`` and ``finish`` (of a block). Commands are ``call a 2``, ``wait 5 for a 2``, ``finish a with 1`` and ``merge``.
+pivot); ``hold``, and ``rest`` where a person has it paused; ``add a`` and ``finish`` (of a block). Commands are ``call a 2``,
+``wait 5 for a 2``, ``finish a with 1`` and ``merge``.
 
 What happened so far, happened at time 0; the fact comes at :data:`NOW`.
 """
@@ -40,6 +41,8 @@ WHOLE: Final = {
     "begins": e.SagaStarted,
     "merged": e.GroupMerged,
     "recovered": e.SagaRecovered,
+    "held": e.SagaHeld,
+    "paused": e.SagaPaused,
     "refused": e.MessageRefused,
     "completed": e.SagaCompleted,
     "compensated": e.SagaCompensated,
@@ -47,7 +50,7 @@ WHOLE: Final = {
 }
 MARKS: Final = {"execute": "", "verify": "?", "compensate": "-"}
 DOUBTS: Final = {CrashError: "lost", KeyboardInterrupt: "stops"}
-ACTIONS: Final = ("cancel", "compensate", "resume", "retry", "skip", "undo", "whistle")
+ACTIONS: Final = ("cancel", "compensate", "pause", "resume", "retry", "skip", "undo", "whistle")
 
 
 class Block:
@@ -140,6 +143,7 @@ def event_of(clause: str, at: float) -> e.Event:
             "recovered": ("me", 2),
             "refused": ("cancel", "too late"),
             "stuck": ("",),
+            "paused": ("",),
         }
         made: e.Event = WHOLE[words[0]](*more.get(words[0], ()), at)
         return made
@@ -266,6 +270,10 @@ def folded(plan: Plan, so_far: str, **options: Any) -> Machine:
     return machine
 
 
+#: The facts that some events come of.
+_FACTS: Final = {"begins": "begin", "gives up": "give up", "held": "hold", "paused": "rest"}
+
+
 def lived(plan: Plan, so_far: str, **options: Any) -> Machine:
     """Return the machine to which what happened so far has happened: what it decides itself has to be what is told of it."""
     machine = Machine(plan, "s", "id", **options)
@@ -274,10 +282,8 @@ def lived(plan: Plan, so_far: str, **options: Any) -> Machine:
         machine.commands.clear()
         happened = told_so_far[len(machine.events)]
         words = happened.split()
-        if happened == "begins":
-            happened = "begin"
-        elif happened == "gives up":
-            happened = "give up"
+        if happened in _FACTS:
+            happened = _FACTS[happened]
         elif happened == "recovered":  # by another process, which knows no more than the events
             machine = machine.replayed()
         elif words[1:2] == ["starts"]:  # by itself the machine has not begun it
@@ -300,6 +306,10 @@ def happen(machine: Machine, fact: str, at: float = NOW) -> e.Event | None:
     elif fact == "stop":
         assert machine.halted
         machine.stop(at)
+    elif fact == "hold":
+        machine.hold(at)
+    elif fact == "rest":
+        machine.pause(at)
     elif fact == "finish":
         machine.finish(at)
     elif words[0] == "add":

@@ -196,7 +196,8 @@ REFUSED = [
         "the saga is past its pivot: nothing is undone any more"),
     ("compensate comes too late past the pivot", (A, P, B), f"{PAST}, b unkept, stuck", "compensate",
         "the saga is past its pivot: nothing is undone any more"),
-    ("what goes forward is not resumed", A, "a starts", "resume", f"the execution is not stuck (running): {GONE} resume"),
+    ("what goes forward is not resumed",
+        A, "a starts", "resume", f"the execution is neither stuck nor paused (running): {GONE} resume"),
     ("what goes forward is not retried", A, "a starts", "retry", f"the execution is not stuck (running): {GONE} retry"),
     ("what goes forward is not skipped", A, "a starts", "skip a", f"the execution is not stuck (running): {GONE} skip"),
     ("retry is for compensations that failed", A | ASK, STUCK_IN_DOUBT, "retry",
@@ -208,7 +209,7 @@ REFUSED = [
     ("a step that needs nobody is not skipped", (A, B), STUCK_UNDO, "skip b",
         "step 'b' waits for no decision of a person; those that do: a"),
     ("an action that nobody knows is refused with those there are", A, "a starts", "whistle",
-        "there is no action 'whistle'; give one of cancel, compensate, resume, retry, skip, undo"),
+        "there is no action 'whistle'; give one of cancel, compensate, pause, resume, retry, skip, undo"),
     ("skip says which step", A | ASK, STUCK_IN_DOUBT, "skip",
         "step None waits for no decision of a person; those that do: a"),
 ]

@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 from saga import Ask, Status, fallback, parallel, receive, sequence, timer
 from saga import events as e
 from saga.errors import ActionRefusedError
-from saga.machine import Call, Machine, Plan, State, Wait, act, operators, recover, standing_of, status_after, waits
+from saga.machine import (
+    Call,
+    Machine,
+    Plan,
+    State,
+    Wait,
+    act,
+    contradiction,
+    operators,
+    recover,
+    standing_of,
+    status_after,
+    waits,
+)
 from saga.machine.folds import fold
 from tests.kit.histories import Drive, build, policies, state
 from tests.unit.machine.notation import STOP, P, plan_of
@@ -60,12 +73,12 @@ def plans(draw: Any) -> Plan:
     return plan_of(tuple(flows))
 
 
-HAPPENINGS = ("deadline", "give up", "signal", "act", "act", "die")
+HAPPENINGS = ("deadline", "give up", "signal", "act", "act", "die", "hold")
 
 
 @dataclass
 class Life(Drive):
-    """As a drive, with signals, a person's actions, and processes that die."""
+    """As a drive, with signals, a person's actions, and processes that die or hand over."""
 
     happenings: int = 6
 
@@ -80,9 +93,25 @@ class Life(Drive):
                 self.happenings -= 1
                 self.befall(self.data.draw(st.sampled_from(HAPPENINGS), label="what"))
             self.obey()
+            self.hand_over()
+
+    def go_on(self, what: Call | Wait) -> None:
+        if not (isinstance(what, Wait) and self.machine.state.held):  # else it waits on elsewhere
+            super().go_on(what)
+
+    def hand_over(self) -> None:
+        """Where it is held and no call runs, let it rest or let another process go on."""
+        machine = self.machine
+        if machine.state.held and not machine.ended and not any(isinstance(one, Call) for one in self.pool):
+            if machine.pause(self.at):
+                self.pool.clear()
+            else:
+                self.die()
 
     def obey(self) -> None:
         super().obey()
+        if self.machine.status is Status.PAUSED:  # where what was cut off is left to whoever goes on
+            return
         state, calls = self.machine.state, [one for one in self.pool if isinstance(one, Call)]
         made = sorted((call.step.index, call.phase) for call in calls)
         waiting = {(one.step.index, one.phase) for one in self.pool if isinstance(one, Wait)}
@@ -104,10 +133,12 @@ class Life(Drive):
         elif what == "signal":
             waits.receive(self.machine, e.SignalReceived("go", self.at, self.at))
         elif what == "act":
-            action = self.data.draw(st.sampled_from(["cancel", "compensate", "resume", "retry", "skip"]), label="action")
+            action = self.data.draw(
+                st.sampled_from(["cancel", "compensate", "pause", "resume", "retry", "skip"]), label="action"
+            )
             step = self.data.draw(st.sampled_from(self.machine.plan.names), label="of") if action == "skip" else None
             order = e.OperatorActed(action, step, "me", "", self.at)
-            elsewhere = self.data.draw(st.booleans(), label="elsewhere")
+            elsewhere = self.data.draw(st.booleans(), label="elsewhere") or self.machine.status is Status.PAUSED
             with suppress(ActionRefusedError):
                 if elsewhere:  # recorded first, and obeyed by who takes the execution up
                     operators.check(action, step, standing_of(self.machine.state))
@@ -115,6 +146,8 @@ class Life(Drive):
                     self.die()
                 else:
                     act(self.machine, order)
+        elif what == "hold":
+            self.machine.hold(self.at)
         elif not self.machine.status.terminal:
             self.die()
 
@@ -129,12 +162,15 @@ class Life(Drive):
     def end(self, *orders: str) -> None:
         """Let every call return from here, every signal come, and a person give these orders where one is needed."""
         machine, rounds, self.conflicts = self.machine, 0, False
-        while not (machine.ended and machine.status is not Status.STUCK):
+        while not (machine.ended and machine.status not in (Status.STUCK, Status.PAUSED)):
             rounds += 1
             assert rounds < 200, "it has no end"
             self.at += 1
             if machine.status is Status.STUCK:
                 self.decide(orders)
+            elif machine.status is Status.PAUSED:
+                machine.record(e.OperatorActed("resume", None, "me", "", self.at))
+                self.die()
             elif any(step.pause and step.pause.signal for step in map(machine.plan.steps.__getitem__, machine.state.executing)):
                 waits.receive(machine, e.SignalReceived("go", self.at, self.at))
             elif self.pool:
@@ -146,8 +182,9 @@ class Life(Drive):
             else:
                 assert machine.halted, "it waits for nothing"
                 self.die()
-                machine = self.machine
             self.obey()
+            self.hand_over()
+            machine = self.machine
 
     def decide(self, orders: Sequence[str]) -> None:
         """Do the first of these that fits; the last is done for every step that a person is asked about."""
@@ -327,8 +364,13 @@ def test_the_words_beside_the_fields_are_true_after_every_event_of_any_history(p
     life = Life(Machine(plan, "s", "id", **(STOP if stop else {})), data)
     life.live()
     folded, status = State(plan), Status.RUNNING
+    begun: set[str] = set()
     events = life.machine.events
     for number, event in enumerate(events):
+        if number:
+            assert contradiction(folded, begun, event) is None
+        if isinstance(event, e.StepStarted):
+            begun.add(event.step)
         fold(folded, event)
         status = status_after(status, type(event), folded.cause is not None and type(event) is not e.SagaCompensating)
         assert folded.status is status

@@ -16,13 +16,17 @@ from tests.unit.machine.asked import ASKED
 from tests.unit.machine.back import BACK, STOPPED
 from tests.unit.machine.doubt import DOUBT
 from tests.unit.machine.forward import FORWARD
+from tests.unit.machine.held import HELD, PAUSE_REFUSED
 from tests.unit.machine.notation import NOW, STOP, clauses, commanded, folded, happen, lived, plan_of, told
 from tests.unit.machine.others import OTHERS, REASONS
 from tests.unit.machine.others import REFUSED as REFUSED_OTHERWISE
 from tests.unit.machine.undone import REFUSED as REFUSED_UNDO
 from tests.unit.machine.undone import UNDONE
 
-ROWS = [*((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *ASKED, *UNDONE)), *((*row, STOP) for row in STOPPED)]
+ROWS = [
+    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE)),
+    *((*row, STOP) for row in STOPPED),
+]
 
 
 def table(rows: list[Any]) -> Any:
@@ -51,7 +55,7 @@ def test_what_follows(row: Any) -> None:
         assert {event.at for event in new} <= {NOW}
 
 
-@table([*REFUSED_OTHERWISE, *REFUSED_UNDO])
+@table([*REFUSED_OTHERWISE, *REFUSED_UNDO, *PAUSE_REFUSED])
 def test_what_a_person_may_not_do(row: Any) -> None:
     flow, so_far, action, text = row
     for make in folded, lived:

@@ -110,8 +110,6 @@ REFUSED = [
         "step 'b' was not done, so nothing is undone back to it; give one that was"),
     ("the last step is no place to go back to", ABC, DONE, "undo c",
         "nothing came after step 'c'; give an earlier one, or none to undo all"),
-    ("what is paused is not cancelled", ABC, REWOUND, "cancel",
-        "the execution does not go forward (paused): there is nothing to cancel"),
     ("what has completed is not compensated", ABC, DONE, "compensate",
         "the execution has ended (completed); there is nothing to compensate"),
 ]

@@ -1,0 +1,101 @@
+"""Handing over broken: what is held, handed back, or paused by a person, and who goes on with it."""
+
+from __future__ import annotations
+
+from . import DRIVERS, DURABLE, Mutant
+
+__all__ = ["OF_HANDING_OVER"]
+
+HANDED_BACK = DRIVERS + "handing_back"
+PAUSED = DURABLE + "paused"
+ROWS = "tests/unit/machine/test_table"
+
+OF_HANDING_OVER = [
+    Mutant(
+        "what is held goes on with what follows",
+        "        if not state.held:\n            DECISIONS",
+        "        if True:\n            DECISIONS",
+        HANDED_BACK,
+    ),
+    Mutant("an attempt that is due while it is held is made", "if state.held:  # who takes", "if False:  # who takes", ROWS),
+    Mutant(
+        "what is held is undone all the same", "state.status.terminal or state.held or self.undecided:", "self.undecided:", ROWS
+    ),
+    Mutant(
+        "something is undone before all is decided that came while it was held",
+        "or state.held or self.undecided:",
+        "or state.held:",
+        ROWS,
+    ),
+    Mutant("nobody decides what came while it was held", "    machine.decide_late(at)\n", "", HANDED_BACK),
+    Mutant(
+        "a step that returned late while it was held has timed out",
+        ' and not getattr(event, "running", False)',
+        "",
+        ROWS,
+    ),
+    Mutant(
+        "what was decided is decided again when it is held once more",
+        "            found.clear()\n            held = False\n",
+        "            held = False\n",
+        HANDED_BACK,
+    ),
+    Mutant(
+        "branches that ended while it was held are merged twice",
+        "if not any(type(command) is Merge and command.group is group for command in self.commands):",
+        "if True:",
+        HANDED_BACK,
+    ),
+    Mutant(
+        "what is held is handed back while a call runs",
+        "driver.machine.state.held and not driver.beside and not driver.machine.ended",
+        "driver.machine.state.held and not driver.machine.ended",
+        HANDED_BACK,
+    ),
+    Mutant(
+        "what was taken up and not begun makes a call before it is handed back",
+        "    if not driver.handing_back or driver.journal is None:",
+        "    if True:",
+        HANDED_BACK,
+    ),
+    Mutant(
+        "a block is handed back",
+        "if self.journal is not None and not self.definition.plan.open:",
+        "if self.journal is not None:",
+        HANDED_BACK,
+    ),
+    Mutant(
+        "a recovery that hands back counts as one that was tried",
+        "self._keeper.give_back(self.lease, untried=untried)",
+        "self._keeper.give_back(self.lease)",
+        HANDED_BACK,
+    ),
+    # -- paused -------------------------------------------------------------------------------------------------------
+    Mutant("a pause is forgotten when its process dies", "    if machine.pause(at):\n        return\n", "", PAUSED),
+    Mutant(
+        "what is undone is paused",
+        "if action is None or self.state.status is not RUNNING:",
+        "if action is None:",
+        ROWS,
+    ),
+    Mutant(
+        "resuming decides about what a person is asked",
+        "if state.status is RUNNING and not paused:",
+        "if state.status is RUNNING:",
+        ROWS,
+    ),
+    Mutant("a block is paused", "    if standing.block:", "    if False:", ROWS),
+    Mutant(
+        "what is paused is not given back",
+        "_status not in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING)",
+        "_status in (Status.COMPLETED, Status.COMPENSATED, Status.STUCK)",
+        PAUSED,
+    ),
+    Mutant(
+        "memory: what has unread messages rests",
+        'RESTING = (*ENDED, "paused")',
+        "RESTING = ENDED",
+        PAUSED,
+    ),
+    Mutant("who acts on what nobody runs does not pause it", 'if acted.action == "pause":', "if False:", PAUSED),
+]
