@@ -180,8 +180,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "what was done past the pivot is forgotten when a person has it executed again",
-        "            state.in_doubt |= again",
-        "            pass",
+        "            state.in_doubt |= again - state.exhausted  # done",
+        "            # done",
         PROPERTIES + "doubt_again",
     ),
     Mutant(
