@@ -38,8 +38,7 @@ from typing import Any
 
 from saga import Context, InDoubt, Saga, Task
 from saga.recovery import Recovery
-from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
-from saga.storage.sqlite_sql import COLUMNS
+from saga.storage import MemoryStore, NewExecution, SqliteStore, Store, Wanted
 
 STEPS = 10
 CONCURRENCY = (1, 8, 64)
@@ -367,16 +366,25 @@ def listing_section(folder: Path, options: Any) -> None:
         # In a thousand: 950 completed, 40 compensated, 5 stuck, 5 left by a dead process; five sagas.
         connection.execute(
             f"WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
-            f" INSERT INTO saga ({COLUMNS}) SELECT printf('%08x', (i * 2654435761) & 0xffffffff) || hex(randomblob(12)),"
+            " INSERT INTO saga (id, name, version, fingerprint, digest, status, owner, epoch, lease_until, due, recoveries,"
+            " created, updated, started, progressed, cause, tags)"
+            " SELECT printf('%08x', (i * 2654435761) & 0xffffffff) || hex(randomblob(12)),"
             " 'saga ' || (i % 5), '1', 'f', 'd', CASE WHEN i % 1000 < 950 THEN 'completed' WHEN i % 1000 < 990 THEN"
             " 'compensated' WHEN i % 1000 < 995 THEN 'stuck' ELSE 'running' END, CASE WHEN i % 1000 < 995 THEN NULL ELSE 'x'"
-            f" END, 1, 0, {now} - {count} + i, 0, {now} - {count} + i, {now} - {count} + i FROM n"
+            f" END, 1, 0, {now - count} + i, 0, {now - count} + i, {now - count} + i, {now - count} + i, {now - count} + i,"
+            " CASE WHEN i % 1000 BETWEEN 990 AND 994 THEN 'Declined' END,"
+            " json_object('order', cast(i AS TEXT), 'tenant', 'tenant ' || (i % 100)) FROM n"
+        )
+        connection.execute(
+            "INSERT INTO saga_tag SELECT key, value, created, saga.id FROM saga, json_each(tags) ORDER BY 1, 2, 3, 4"
         )
     connection.close()
     print(f"SQLite, {count:,} stored executions, {path.stat().st_size / 2**20:,.0f} MB:")
     with SqliteStore(path) as store:
         middle = store.list(created_before=now - count / 2).next
-        names = ["saga 1", "saga 2"]
+        wanted = [Wanted(name, "1", "f") for name in ("saga 1", "saga 2")]
+        limited = [Wanted("saga 3", "1", "f", limit=20_000, rate=1_000.0)]
+        day = 24 * 3600.0
         looks: dict[str, Callable[[], object]] = {
             "newest page of 50": lambda: store.list(),
             "page in the middle": lambda: store.list(after=middle),
@@ -384,7 +392,14 @@ def listing_section(folder: Path, options: Any) -> None:
             "page of one saga": lambda: store.list(name="saga 3"),
             "page of one saga's running": lambda: store.list(status=["running"], name="saga 3"),
             "claim 1": lambda: store.claim("me", 30.0),
-            "claim 16 of two sagas": lambda: store.claim("me", 30.0, names=names, limit=16),
+            "page of one order": lambda: store.list(tags={"order": str(count // 2)}),
+            "page of a tenant's stuck": lambda: store.list(tags={"tenant": "tenant 91"}, status=["stuck"]),
+            "page of what does not get on": lambda: store.list(status=["running"], progressed_before=now - day, name="saga 3"),
+            "page of one error": lambda: store.list(status=["stuck"], cause="Declined", version="1"),
+            "count of all": lambda: store.count(),
+            "count of all by error": lambda: store.count(("name", "status", "version", "cause")),
+            "claim 16 of two sagas": lambda: store.claim("me", 30.0, wanted=wanted, limit=16),
+            "claim 16 within limits": lambda: store.claim("me", 30.0, wanted=limited, limit=16),
         }
         for name, look in looks.items():
             times = []

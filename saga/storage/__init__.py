@@ -9,19 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "ANY",
     "Append",
     "Beat",
+    "Count",
     "Entry",
+    "Hold",
     "Lease",
     "MemoryStore",
     "Message",
     "NewExecution",
+    "NewWorker",
     "Page",
+    "Place",
     "PostgresStore",
     "SQLAlchemyStore",
     "SqliteStore",
     "Store",
     "StoredExecution",
+    "StoredWorker",
+    "Told",
+    "Wanted",
     "open_store",
     "schema_sql",
 ]
@@ -30,7 +38,25 @@ if TYPE_CHECKING:
     from saga.storage.memory import MemoryStore
     from saga.storage.opened import open_store
     from saga.storage.postgres import PostgresStore
-    from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+    from saga.storage.protocol import Store
+    from saga.storage.records import (
+        ANY,
+        Append,
+        Beat,
+        Count,
+        Entry,
+        Hold,
+        Lease,
+        Message,
+        NewExecution,
+        NewWorker,
+        Page,
+        Place,
+        StoredExecution,
+        StoredWorker,
+        Told,
+        Wanted,
+    )
     from saga.storage.schema import schema_sql
     from saga.storage.sqlalchemy import SQLAlchemyStore
     from saga.storage.sqlite import SqliteStore
@@ -44,7 +70,7 @@ else:  # a type checker is to find every other name missing
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'protocol')}"), name)
+            return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'records')}"), name)
         except ModuleNotFoundError as error:
             if name not in _EXTRAS:
                 raise
@@ -62,10 +88,11 @@ _ROOMS = {
     "PostgresStore": "postgres",
     "SQLAlchemyStore": "sqlalchemy",
     "SqliteStore": "sqlite",
+    "Store": "protocol",
     "open_store": "opened",
     "schema_sql": "schema",
 }
-"""Which module each name is in, where that is not the protocol."""
+"""Which module each name is in, where that is not the records."""
 
 _EXTRAS = {"PostgresStore": ("PostgreSQL", "postgres"), "SQLAlchemyStore": ("this database", "sqlalchemy")}
 """What the stores that need more than Python are in, and the extra that brings it."""

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Collection, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from typing import Any
 
 from saga.clocks import time_of_day
 from saga.storage import rules
-from saga.storage.protocol import Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.claims import opening
+from saga.storage.columns import counts_of
+from saga.storage.memory_line import Line
+from saga.storage.memory_workers import WorkersInMemory
+from saga.storage.protocol import Store
+from saga.storage.records import (
+    NO_PLACES,
+    NONE,
+    Beat,
+    Count,
+    Entry,
+    Lease,
+    Message,
+    NewExecution,
+    Page,
+    Place,
+    StoredExecution,
+    Told,
+    Wanted,
+)
+from saga.storage.watching import ring
 
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(Store):
+class MemoryStore(WorkersInMemory, Store):
     """Dicts and a lock.
 
     :param clock: returns seconds since the epoch, as they go on with this process, whoever sets the time, where not given.
@@ -21,13 +42,12 @@ class MemoryStore(Store):
 
     def __init__(self, *, clock: Callable[[], float] = time_of_day) -> None:
         rules.check_clock(clock)
-        self._clock = clock
-        self._lock = threading.RLock()
+        super().__init__(clock)
         self._executions: dict[str, StoredExecution] = {}
         self._journals: dict[str, dict[int, Entry]] = {}
         self._inboxes: dict[str, dict[int, Message]] = {}
+        self._line = Line(self._executions, self._holds)
         self._posted = 0
-        self._closed = False
 
     def now(self) -> float:
         return self._clock()
@@ -39,26 +59,59 @@ class MemoryStore(Store):
             if existing := self.get(new.saga_id):
                 return existing
             journal = _by_seq(new.saga_id, {}, entries)
-            now = self._clock()
-            until = now + lease_seconds
-            self._executions[new.saga_id] = StoredExecution(
-                saga_id=new.saga_id,
-                name=new.name,
-                version=new.version,
-                fingerprint=new.fingerprint,
-                digest=new.digest,
-                status=status,
-                owner=owner,
-                epoch=1,
-                lease_until=until,
-                due=until,
-                recoveries=0,
-                created=now,
-                updated=now,
-            )
-            self._journals[new.saga_id] = journal
-            self._inboxes[new.saga_id] = {}
+            until = self._clock() + lease_seconds
+            row = self._add(new, status, journal)
+            row = row._replace(owner=owner, epoch=1, lease_until=until, due=until, opens=0.0, started=row.created)
+            self._executions[new.saga_id] = row
         return None
+
+    def submit(
+        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
+    ) -> list[StoredExecution | None]:
+        if connection is not None:
+            raise ValueError("a store in memory has no database, and takes part in no transaction: connection must be None")
+        statuses = [rules.check_new(one) for one, _ in new]
+        for _, entries in new:
+            self._check_texts(entries)
+        found: list[StoredExecution | None] = []
+        with self._lock:
+            self._refuse_if_closed()
+            journals = [_by_seq(one.saga_id, {}, entries) for one, entries in new]
+            for (one, _), status, journal in zip(new, statuses, journals, strict=True):
+                found.append(self._executions.get(one.saga_id))
+                if found[-1] is None:
+                    self._add(one, status, journal)
+        ring(self)
+        return found
+
+    def _add(self, new: NewExecution, status: str, journal: dict[int, Entry]) -> StoredExecution:
+        """Add an execution that nobody owns."""
+        now = self._clock()
+        due, opens = opening(new, now)
+        self._journals[new.saga_id] = journal
+        self._inboxes[new.saga_id] = {}
+        row = self._executions[new.saga_id] = StoredExecution(
+            saga_id=new.saga_id,
+            name=new.name,
+            version=new.version,
+            fingerprint=new.fingerprint,
+            digest=new.digest,
+            status=status,
+            owner=None,
+            epoch=0,
+            lease_until=0.0,
+            due=due,
+            recoveries=0,
+            created=now,
+            updated=now,
+            step=new.step,
+            tags=dict(new.tags),
+            priority=new.priority,
+            exclusive=new.exclusive,
+            opens=opens,
+            progressed=now,
+        )
+        return row
 
     def append(
         self,
@@ -68,6 +121,7 @@ class MemoryStore(Store):
         status: str | None = None,
         release: bool = False,
         taken: Sequence[int] = (),
+        told: Told | None = None,
     ) -> None:
         status = None if status is None else rules.check_status(status)
         self._check_texts(entries)
@@ -84,8 +138,15 @@ class MemoryStore(Store):
             for message in taken:
                 inbox.pop(message, None)
             now = self._clock()
+            if told is not None:
+                keep = now + told.keep if told.keep else row.keep_until
+                row = row._replace(
+                    step=told.step, reason=told.reason, cause=told.cause, keep_until=keep, progressed=now, updated=now
+                )
             if status is not None:
-                row = row._replace(status=status, updated=now)
+                row = row._replace(status=status, progressed=now, updated=now)
+                if status in rules.ENDED:
+                    self._line.keys.discard(row.saga_id)
             if release:
                 row = row._replace(owner=None, lease_until=0.0, due=now, updated=now)
             self._executions[row.saga_id] = row
@@ -106,7 +167,8 @@ class MemoryStore(Store):
         owner: str,
         lease_seconds: float,
         *,
-        names: Collection[str] | None = None,
+        wanted: Collection[Wanted] | None = None,
+        submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
@@ -114,17 +176,24 @@ class MemoryStore(Store):
         with self._lock:
             self._refuse_if_closed()
             now = self._clock()
-            found = [
-                row
-                for row in self._executions.values()
-                if row.lease_until <= now
-                and (names is None or row.name in names)
-                and (row.saga_id == saga_id if saga_id is not None else row.status in rules.CLAIMABLE and row.due <= now)
-            ]
-            found.sort(key=lambda row: row.due)
-            return [self._claimed(row, owner, now, lease_seconds, recovery=saga_id is None) for row in found[:limit]]
+            if saga_id is not None:
+                row = self._executions.get(saga_id)
+                if row is None or row.lease_until > now or (row.status == "submitted" and not submitted):
+                    return []
+                if wanted is None:
+                    return [self._claimed(row, owner, now, lease_seconds, counts=False, runs=False)]
+                found = [row] if row.opens <= now else []
+            else:
+                found = self._line.due(now, submitted)
+            claimed: list[StoredExecution] = []
+            for row in found:
+                if len(claimed) < limit and self._line.may_run(row, wanted, now):
+                    claimed.append(self._claimed(row, owner, now, lease_seconds, counts=saga_id is None, runs=True))
+            return claimed
 
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+    def renew(
+        self, owner: str, leases: Sequence[Lease], lease_seconds: float, places: Mapping[str, Place] = NO_PLACES
+    ) -> list[Beat]:
         rules.check_number("lease_seconds", lease_seconds)
         beats = []
         with self._lock:
@@ -133,11 +202,16 @@ class MemoryStore(Store):
             for lease in leases:
                 row = self._held_by(Lease(lease.saga_id, owner, lease.epoch))
                 if row is not None:
-                    self._executions[row.saga_id] = row._replace(lease_until=until, due=until, updated=now)
+                    row = row._replace(lease_until=until, due=until, updated=now)
+                    if place := places.get(row.saga_id):
+                        row = row._replace(step=place.step, progressed=now - place.idle)
+                    self._executions[row.saga_id] = row
                     beats.append(Beat(row.saga_id, bool(self._inboxes[row.saga_id])))
         return beats
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+    def release(
+        self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
+    ) -> None:
         rules.check_number("delay", delay)
         with self._lock:
             row = self._held_by(lease)
@@ -147,8 +221,15 @@ class MemoryStore(Store):
                 if got_on and self._inboxes[row.saga_id]:
                     delay = 0.0
                 self._executions[row.saga_id] = row._replace(
-                    owner=None, lease_until=0.0, due=now + delay, recoveries=recoveries, updated=now
+                    owner=None,
+                    lease_until=0.0,
+                    due=now + delay,
+                    recoveries=recoveries,
+                    updated=now,
+                    step=row.step if step is None else step,
+                    progressed=now if got_on else row.progressed,
                 )
+        ring(self)
 
     def post(self, saga_id: str, body: str) -> None:
         rules.check_texts([body], self.longest_text)
@@ -161,37 +242,25 @@ class MemoryStore(Store):
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
             self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))
+        ring(self)
 
     def inbox(self, saga_id: str) -> list[Message]:
         with self._lock:
             self._refuse_if_closed()
             return list(self._inboxes.get(saga_id, {}).values())
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(created_before, created_after, limit)
-        statuses = rules.statuses_of(status)
-        bound = rules.bound_of(after, created_before)
+    def count(
+        self, by: Sequence[str] = ("name", "status"), *, status: Collection[str] | None = None, name: str | None = None
+    ) -> list[Count]:
+        columns, statuses = rules.check_count(by), rules.statuses_of(status)
         with self._lock:
             self._refuse_if_closed()
-            found = [
-                row
+            found = Counter(
+                tuple(getattr(row, column) for column in columns)
                 for row in self._executions.values()
-                if row.status in statuses
-                and (name is None or row.name == name)
-                and (created_after is None or row.created >= created_after)
-                and (row.created, row.saga_id) < bound
-            ]
-        found.sort(key=lambda row: (row.created, row.saga_id), reverse=True)
-        return rules.page_of(found, limit)
+                if row.status in statuses and name in (None, row.name)
+            )
+        return counts_of((*values, executions) for values, executions in found.items())
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)
@@ -201,11 +270,46 @@ class MemoryStore(Store):
             old = [
                 row.saga_id
                 for row in self._executions.values()
-                if row.status in statuses and row.updated < updated_before and row.lease_until <= now
+                if row.status in statuses and row.updated < updated_before and max(row.lease_until, row.keep_until) <= now
             ][:limit]
             for saga_id in old:
+                self._line.keys.discard(saga_id)
                 del self._executions[saga_id], self._journals[saga_id], self._inboxes[saga_id]
         return len(old)
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        step: str | None = None,
+        cause: str | None = None,
+        tags: Mapping[str, str] = NONE,
+        created_before: float | None = None,
+        created_after: float | None = None,
+        progressed_before: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
+        statuses = rules.statuses_of(status)
+        bound = rules.bound_of(after, created_before)
+        equal = {"name": name, "version": version, "step": step, "cause": cause}
+        with self._lock:
+            self._refuse_if_closed()
+            found = [
+                row
+                for row in self._executions.values()
+                if row.status in statuses
+                and all(value is None or getattr(row, column) == value for column, value in equal.items())
+                and tags.items() <= row.tags.items()
+                and (created_after is None or row.created >= created_after)
+                and (progressed_before is None or row.progressed < progressed_before)
+                and (row.created, row.saga_id) < bound
+            ]
+        found.sort(key=lambda row: (row.created, row.saga_id), reverse=True)
+        return rules.page_of(found, limit)
 
     def close(self) -> None:
         with self._lock:
@@ -215,23 +319,23 @@ class MemoryStore(Store):
         if self.longest_text < sys.maxsize:  # as that of a test may be
             rules.check_texts([entry.payload for entry in entries], self.longest_text)
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise rules.closed(type(self).__name__)
-
     def _held_by(self, lease: Lease) -> StoredExecution | None:
         """Return the row that this lease holds, if it still does."""
         row = self.get(lease.saga_id)
         return row if row is not None and row.owner == lease.owner and row.epoch == lease.epoch else None
 
     def _claimed(
-        self, row: StoredExecution, owner: str, now: float, lease_seconds: float, *, recovery: bool
+        self, row: StoredExecution, owner: str, now: float, lease_seconds: float, *, counts: bool, runs: bool
     ) -> StoredExecution:
         """Give an execution to a new owner. Return its row as it is then."""
         until = now + lease_seconds
         row = row._replace(owner=owner, epoch=row.epoch + 1, lease_until=until, due=until, updated=now)
-        if recovery:
+        if counts:
             row = row._replace(recoveries=row.recoveries + 1)
+        if runs:
+            row = row._replace(started=now if row.started is None else row.started)
+            if row.exclusive is not None:
+                self._line.keys.add(row.saga_id)
         self._executions[row.saga_id] = row
         return row
 

@@ -7,34 +7,51 @@ statement is written out here.
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import psycopg
 
 from saga.errors import StorageError
 from saga.storage import rules
-from saga.storage.postgres_crowd import AppendTurns
-from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of, without_values
-from saga.storage.postgres_sql import Statements, migrate, together
-from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
-from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
+from saga.storage.columns import definitions_text, row_of, tags_text
+from saga.storage.postgres_asking import Asked
+from saga.storage.postgres_claims import claimed, claimed_in_turn, is_simple
+from saga.storage.postgres_listening import Heard
+from saga.storage.postgres_pool import Connection
+from saga.storage.postgres_sql import Statements
+from saga.storage.postgres_submitting import submit
+from saga.storage.postgres_tables import migrate
+from saga.storage.postgres_writes import Change, change_of, together
+from saga.storage.records import (
+    NO_PLACES,
+    Append,
+    Beat,
+    Entry,
+    Lease,
+    NewExecution,
+    NewWorker,
+    Place,
+    StoredExecution,
+    Told,
+    Wanted,
+)
+from saga.storage.retrying import has_entries, is_as_appended, is_as_created, renewed
 
 __all__ = ["PostgresStore"]
 
-T = TypeVar("T")
 
-
-class PostgresStore(Store):
+class PostgresStore(Asked, Heard):
     """A store in a PostgreSQL database (12 or later), which makes its tables where they do not exist.
 
     :param conninfo: a URL ``postgresql://...`` or another connection string of libpq's.
     :param schema: where the tables are, instead of the first in the search path; made where it does not exist.
-    :param prefix: the tables are called ``saga``, ``saga_journal``, ``saga_inbox`` and ``saga_schema`` with "saga".
+    :param prefix: the tables are called ``saga``, ``saga_journal``, ``saga_inbox``, ``saga_tags``, ``saga_hold``,
+        ``saga_worker`` and ``saga_schema`` with "saga".
     :param max_connections: how many to open at most; each is opened when all the others are in use. Half of them append at the
-        same time; where more than a few threads wait to do so, what they append goes to the server in one statement.
+        same time; where more than a few threads wait to do so, what they append goes to the server in one statement. Each
+        :meth:`watch` has one of its own besides.
     :param patience: seconds to go on trying when the connection breaks.
     :raises StorageError: the server cannot be reached, or the tables were written by a later release.
     :raises ValueError: ``schema`` or ``prefix`` is not a plain name, or a number none that can be.
@@ -51,14 +68,7 @@ class PostgresStore(Store):
         max_connections: int = 16,
         patience: float = 10.0,
     ) -> None:
-        rules.check_patience("patience", patience)
-        self._sql = Statements(schema, prefix)
-        self._patience = patience
-        self._parameters = parameters_of(conninfo)
-        if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
-            raise ValueError(f"max_connections must be a whole number of at least 1, not {max_connections!r}")
-        self._max_connections = max_connections
-        self._pool = self._new_pool()
+        super().__init__(conninfo, Statements(schema, prefix), max_connections, patience)
         try:
             # Nothing is gained by being patient with what may be a misspelt name.
             self._run(lambda connection, again: migrate(connection, self._sql), patience=0.0)
@@ -68,16 +78,13 @@ class PostgresStore(Store):
                 raise StorageError(f"{error}; {rules.MADE_BY_ANOTHER}") from error.__cause__
             raise
 
-    def now(self) -> float:
-        now: float = self._read(self._sql.now, ())[0][0]
-        return now
-
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
-        statement, rest = self._sql.adding("create", entries)
-        values = (*keys, lease_seconds, lease_seconds, *rest)
+        keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner, lease_seconds, lease_seconds)
+        tags = (list(new.tags), list(new.tags.values())) if new.tags else ()
+        statement, rest = self._sql.writes.adding(Change(creates=True, tagged=bool(tags)), entries)
+        values = (*keys, new.step, tags_text(new.tags), new.priority, new.exclusive, *tags, *rest)
 
         def work(connection: Connection, again: bool) -> StoredExecution | None:
             while True:
@@ -89,11 +96,30 @@ class PostgresStore(Store):
                 row = connection.execute(self._sql.get, (new.saga_id,), prepare=True).fetchone()
                 # Else it was purged in between.
                 if row is not None:
-                    existing = StoredExecution(*row)
+                    existing = row_of(row)
                     ours = again and is_as_created(existing, new, owner) and self._has_entries(connection, new.saga_id, entries)
                     return None if ours else existing
 
         return self._run(work)
+
+    def submit(
+        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
+    ) -> list[StoredExecution | None]:
+        if connection is not None:
+            raise ValueError("connection must be None: a transaction of somebody else's is not taken part in")
+        for one, entries in new:
+            rules.check_new(one)
+            rules.check_texts([entry.payload for entry in entries], self.longest_text)
+
+        def work(connection: Connection, again: bool) -> list[StoredExecution | None]:
+            def ours(row: StoredExecution, one: NewExecution, entries: Sequence[Entry]) -> bool:
+                return again and row.digest == one.digest and self._has_entries(connection, row.saga_id, entries)
+
+            return submit(connection, self._sql, new, longest=self.longest_text, ours=ours)
+
+        found = self._run(work)
+        self._ring()
+        return found
 
     def append(
         self,
@@ -103,30 +129,35 @@ class PostgresStore(Store):
         status: str | None = None,
         release: bool = False,
         taken: Sequence[int] = (),
+        told: Told | None = None,
     ) -> None:
         status = None if status is None else rules.check_status(status)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        ends = release and status in rules.RESTING
-        kind = "end" if ends else "finish" if release else "change" if status is not None else "append"
-        statement, rest = self._sql.adding(kind, entries, taken)
-        values = (*(() if kind == "append" else (status,)), *_of(lease), *([list(taken)] if ends else ()), *rest)
+        change, changed = change_of(lease, status, release, told, taken)
+        statement, rest = self._sql.writes.adding(change, entries, taken)
+        values = (*changed, *rest)
 
         def work(connection: Connection, again: bool) -> None:
-            try:
-                if connection.execute(statement, values, prepare=True).rowcount:
-                    return
-            except psycopg.errors.UniqueViolation as error:
+            while True:
+                try:
+                    if connection.execute(statement, values, prepare=True).rowcount:
+                        return
+                except psycopg.errors.UniqueViolation as error:
+                    if again and self._was_appended(connection, lease, entries, status, release):
+                        return
+                    raise rules.already_stored(lease.saga_id, entries) from error
                 if again and self._was_appended(connection, lease, entries, status, release):
                     return
-                raise rules.already_stored(lease.saga_id, entries) from error
-            if not (again and self._was_appended(connection, lease, entries, status, release)):
-                held = ends and connection.execute(self._sql.holds, _of(lease)).fetchone() is not None
-                raise rules.unread(lease.saga_id) if held else rules.lease_lost(lease)
+                if not (change.rests and connection.execute(self._sql.held, lease).fetchone()):
+                    raise rules.lease_lost(lease)
+                if {row[0] for row in connection.execute(self._sql.inbox, (lease.saga_id,))} - set(taken):
+                    raise rules.unread(lease.saga_id)
+                # Else the row was written to while this waited for it.
 
         if taken:
             self._run(work)
         else:
-            self._take_turn(work, Append(lease, entries, status, release))
+            self._take_turn(work, Append(lease, entries, status, release, told=told))
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         checked = [
@@ -140,57 +171,57 @@ class PostgresStore(Store):
             written = set()
         return [one.lease.saga_id in written for one in appends]
 
-    def get(self, saga_id: str) -> StoredExecution | None:
-        rows = self._read(self._sql.get, (saga_id,)) if rules.is_id(saga_id) else ()
-        return StoredExecution(*rows[0]) if rows else None
-
-    def journal(self, saga_id: str) -> list[Entry]:
-        return self.journals([saga_id])[saga_id]
-
-    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
-        found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
-        for saga_id, *row in self._read(self._sql.journals, ([one for one in found if rules.is_id(one)],)):
-            found[saga_id].append(Entry(*row))
-        return found
-
     def claim(
         self,
         owner: str,
         lease_seconds: float,
         *,
-        names: Collection[str] | None = None,
+        wanted: Collection[Wanted] | None = None,
+        submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
         rules.check_claim(owner, lease_seconds, limit)
+        if (wanted is not None and not wanted) or (saga_id is not None and not rules.is_id(saga_id)):
+            return []
         take = (owner, lease_seconds, lease_seconds, int(saga_id is None))
-        wanted = None if names is None else sorted(set(names))
-        if saga_id is not None:
-            if not rules.is_id(saga_id):
-                return []
-            rows = self._read(self._sql.claim_one, (saga_id, wanted, wanted, *take))
-        elif wanted is None:
-            rows = self._read(self._sql.claim, (limit, *take))
+        each = None if wanted is None else list(dict.fromkeys(wanted))
+        sql = self._sql.claims
+        if each is None and saga_id is not None:
+            return [row_of(row) for row in self._read(sql.act, (*take, saga_id, submitted))]
+        if each is None or (saga_id is None and is_simple(each)):
+            statement, values = sql.claiming(each, submitted, limit)
+            rows = self._run(lambda connection, _: claimed(connection, statement, (*values, *take)))
         else:
-            rows = self._read(self._sql.claim_by_name, (wanted, limit, limit, *take))
-        # Each row begins with when it had been due.
-        return [StoredExecution(*row[1:]) for row in sorted(rows)]
+            rows = self._run(
+                lambda connection, _: claimed_in_turn(
+                    connection, sql, each, take, submitted=submitted, limit=limit, saga_id=saga_id
+                )
+            )
+        return [row_of(row) for row in rows]
 
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+    def renew(
+        self, owner: str, leases: Sequence[Lease], lease_seconds: float, places: Mapping[str, Place] = NO_PLACES
+    ) -> list[Beat]:
         rules.check_number("lease_seconds", lease_seconds)
 
         def renew(some: Sequence[Lease]) -> Sequence[tuple[Any, ...]]:
             saga_ids, epochs = [lease.saga_id for lease in some], [lease.epoch for lease in some]
-            values = (saga_ids, epochs, owner, lease_seconds, lease_seconds, saga_ids, epochs, owner)
+            known = [places.get(saga_id) for saga_id in saga_ids]
+            steps, idle = [one and one.step for one in known], [None if one is None else one.idle for one in known]
+            values = (saga_ids, epochs, steps, idle, owner, lease_seconds, lease_seconds, saga_ids, epochs, owner)
             return self._read(self._sql.renew, values)
 
         return renewed(renew, leases)
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+    def release(
+        self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
+    ) -> None:
         rules.check_number("delay", delay)
         statement, counted = (self._sql.release_waiting, ()) if got_on else (self._sql.release, (int(untried),))
-        values = (delay, *counted, *_of(lease))
-        self._run(lambda connection, again: connection.execute(statement, values, prepare=True))
+        rows = self._read(statement, (step, delay, *counted, *lease))
+        if not rows or rows[0][0]:  # else nobody is to take it yet
+            self._ring()
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
@@ -203,37 +234,10 @@ class PostgresStore(Store):
                 return
             if not (again and connection.execute(self._sql.posted, (token,)).fetchone()):
                 row = connection.execute(self._sql.get, (saga_id,)).fetchone()
-                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, StoredExecution(*row).status)
+                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, row_of(row).status)
 
         self._run(work)
-
-    def inbox(self, saga_id: str) -> list[Message]:
-        return [Message(*row) for row in self._read(self._sql.inbox, (saga_id,))] if rules.is_id(saga_id) else []
-
-    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
-        return {row[0] for row in self._read(self._sql.with_mail, ([one for one in saga_ids if rules.is_id(one)],))}
-
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(created_before, created_after, limit)
-        statuses = rules.statuses_of(status)
-        created, saga_id = rules.bound_of(after, created_before)
-        if not statuses:
-            return Page((), None)
-        start = -rules.END_OF_TIME if created_after is None else created_after
-        values: tuple[Any, ...] = ()
-        for one in statuses:
-            values += (one, *(() if name is None else (name,)), start, created, created, saga_id, limit + 1)
-        rows = self._read(self._sql.listing(len(statuses), name is not None), (*values, limit + 1))
-        return rules.page_of([StoredExecution(*row) for row in rows], limit)
+        self._ring()
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)
@@ -252,13 +256,25 @@ class PostgresStore(Store):
 
         return self._run(work)
 
-    def close(self) -> None:
-        self._pool.close()
+    def hold(self, name: str, version: str, who: str, why: str) -> None:
+        rules.check_hold(name, version, who, why)
+        self._do(self._sql.hold, (name, version, who, why))
 
-    def _read(self, statement: bytes, values: Sequence[Any], *, patience: float | None = None) -> Sequence[tuple[Any, ...]]:
-        return self._run(
-            lambda connection, again: connection.execute(statement, values, prepare=True).fetchall(), patience=patience
-        )
+    def let_go(self, name: str, version: str) -> bool:
+        found = self._do(self._sql.let_go, (name, version)) > 0
+        self._ring()
+        return found
+
+    def announce(self, worker: NewWorker, seconds: float) -> None:
+        rules.check_worker(worker, seconds)
+        told = (worker.host, worker.pid, definitions_text(worker), worker.in_hand, worker.stopping)
+        self._do(self._sql.announce, (worker.id, worker.id, *told, seconds))
+
+    def withdraw(self, worker: str) -> None:
+        self._do(self._sql.withdraw, (worker,))
+
+    def _do(self, statement: bytes, values: Sequence[Any]) -> int:
+        return self._run(lambda connection, again: connection.execute(statement, values, prepare=True).rowcount)
 
     def _take_turn(self, work: Callable[[Connection, bool], None], append: Append) -> None:
         """Do ``work`` by itself, or have ``append`` written with those of others, which comes to the same."""
@@ -267,66 +283,9 @@ class PostgresStore(Store):
             self._run(work, again=perhaps)
 
     def _append_together(self, appends: Sequence[Append]) -> set[str]:
-        """Write what can be written of them, in one transaction. Return the ids of those executions.
-
-        :raises StorageError: nothing was written, or nobody knows, where its cause is that the connection broke.
-        """
         values = together(appends)
         # It is not tried again here: what follows from a fault is for each writer to find out by itself.
-        return {row[0] for row in self._read(self._sql.append_together, values, patience=0.0)}
-
-    def _run(self, work: Callable[[Connection, bool], T], *, patience: float | None = None, again: bool = False) -> T:
-        """Do ``work(connection, again)``; where the connection breaks, do it again with another, until patience ends.
-
-        :param patience: seconds, instead of the store's.
-        :param again: it may have been done already.
-        :raises StorageError: it failed, or it kept breaking.
-        """
-        trying = Patience(self._patience if patience is None else patience)
-        while True:
-            pool = self._pool_of_process()
-            connection: Connection | None = None
-            try:
-                connection = pool.lend()
-                return work(connection, again)
-            except psycopg.Error as error:
-                fault, passes = without_values(error), may_pass(error, connection)
-            except UnicodeEncodeError as error:
-                fault, passes = psycopg.DataError(f"{error}; nothing was stored"), False
-            except Exception:
-                raise
-            except BaseException:
-                # Nobody knows what an interrupted connection has yet to answer.
-                if connection is not None:
-                    connection.close()
-                raise
-            finally:
-                if connection is not None:
-                    pool.take_back(connection)
-            # Here, as what is raised where an error is handled knows that error, and the values in it.
-            if not passes:
-                raise StorageError(f"PostgreSQL: {fault}") from fault
-            if trying.ends():
-                raise StorageError(f"PostgreSQL did not answer{trying.lasted}: {fault}") from fault
-            again = True
-            pool.close_idle()
-            trying.wait()
-
-    def _new_pool(self) -> Pool:
-        # With a connection for each that has its turn, all would wait for connections that others read and create with, and
-        # nobody in the queue, where one writes for all.
-        turns = AppendTurns(self._append_together, max(1, self._max_connections // 2))
-        return Pool(self._parameters, self._max_connections, turns)
-
-    def _pool_of_process(self) -> Pool:
-        pool = self._pool
-        if pool.pid != os.getpid():
-            # After a fork: the parent goes on using the old one.
-            _pools_of_parents.append(pool)
-            pool = self._pool = self._new_pool()
-        if pool.closed:
-            raise rules.closed(type(self).__name__)
-        return pool
+        return {row[0] for row in self._read(self._sql.writes.append_together, values, patience=0.0)}
 
     def _has_entries(self, connection: Connection, saga_id: str, entries: Sequence[Entry]) -> bool:
         seqs = [entry.seq for entry in entries]
@@ -337,14 +296,5 @@ class PostgresStore(Store):
     ) -> bool:
         """Whether an append was committed though its connection broke, and nobody has taken the lease since."""
         row = connection.execute(self._sql.get, (lease.saga_id,)).fetchone()
-        stored = None if row is None else StoredExecution(*row)
+        stored = None if row is None else row_of(row)
         return is_as_appended(stored, lease, status, release) and self._has_entries(connection, lease.saga_id, entries)
-
-
-# Pools of a parent process, whose connections psycopg must not close in a child.
-_pools_of_parents: list[Pool] = []
-
-
-def _of(lease: Lease) -> tuple[str, str, int]:
-    """Return the values of the conditions that a lease holds."""
-    return lease.saga_id, lease.owner, lease.epoch

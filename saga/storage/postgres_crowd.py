@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from saga.storage.protocol import Append
+from saga.storage.records import Append
 from saga.storage.turns import Turns, Waiting
 
 __all__ = ["AppendTurns"]

@@ -32,6 +32,8 @@ CONNECTION_DEFAULTS = {
 SILENCE: Final = 10.0
 """Seconds without an answer, after which a server is asked whether it is there at all; and those that this may take."""
 
+_DIRECT: Final = b"SELECT pg_backend_pid(), CASE WHEN pg_backend_pid() = %s THEN set_config('enable_seqscan', 'off', false) END"
+
 PASSING = {
     "40001",  # serialization failure
     "40P01",  # deadlock
@@ -76,9 +78,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         connection._parameters = parameters
         try:
             # A pooler (PgBouncer) gives out a number of its own. What is prepared through it may be left on a connection of its
-            # own that another client has next, under the same name.
-            if connection.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
+            # own that another client has next, under the same name. Of what is prepared the server keeps its plan, which it may
+            # have made while the tables were empty; but whatever is looked for is found by an index.
+            pid = connection.info.backend_pid
+            if connection.execute(_DIRECT, (pid,)).fetchone() != (pid, "off"):
                 connection.prepare_threshold = None
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         except BaseException:
             connection.close()
             raise

@@ -1,212 +1,46 @@
-"""The statements of the PostgreSQL store, and the versions of its tables. Nothing here connects to a server or tries again."""
+"""The statements of the PostgreSQL store, those of claims and journals from rooms of their own. Nothing is executed here."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-from saga.storage import rules
-from saga.storage.protocol import Append, Entry
+from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
+from saga.storage.postgres_claims import Claiming
+from saga.storage.postgres_tables import NOW, names_of
+from saga.storage.postgres_writes import HOLDS, Writing
 
-if TYPE_CHECKING:
-    import psycopg
+__all__ = ["Statements"]
 
-__all__ = ["Statements", "migrate", "migrations", "together"]
-
-COLUMNS = "id, name, version, fingerprint, digest, status, owner, epoch, lease_until, due, recoveries, created, updated"
-"""Of an execution's row, as :class:`~saga.storage.protocol.StoredExecution` has them."""
-
-# The server's clock. Unlike clock_timestamp(), it stands still within a statement, so that an index can be searched by it.
-NOW = "extract(epoch FROM statement_timestamp())::float8"
-
-CLAIMABLE = "status IN ('running', 'compensating')"
-HOLDS = "id = %s AND owner = %s AND epoch = %s"
-ANY_DUE = "due + 0"
-ENTRIES = "unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[]) AS entry"
-ENTRY = "(%s::bigint, %s::text, %s::text, %s::text, %s::float8)"
-
-MOST_ROWS = 16
-"""Entries of an append, up to which there is a statement for each number of them."""
-
-
-def migrations(schema: str | None, prefix: str) -> list[list[str]]:
-    """Return the statements that lead from each version of the tables to the next; the first begins with nothing."""
-    t = _names(schema, prefix)
-    return [
-        [
-            # "C": ids are compared and ordered as the other stores do it, whatever the database's language is.
-            f"""CREATE TABLE {t["saga"]} (
-                id text COLLATE "C" PRIMARY KEY, name text COLLATE "C" NOT NULL, version text NOT NULL,
-                fingerprint text NOT NULL, digest text NOT NULL, status text COLLATE "C" NOT NULL, owner text,
-                epoch bigint NOT NULL, lease_until float8 NOT NULL, due float8 NOT NULL, recoveries bigint NOT NULL,
-                created float8 NOT NULL, updated float8 NOT NULL
-            )""",
-            # Whatever is asked for is one range of one of these for each status (and name); listings merge the ranges.
-            f'CREATE INDEX "{prefix}_listed" ON {t["saga"]} (status, created, id)',
-            f'CREATE INDEX "{prefix}_listed_by_name" ON {t["saga"]} (status, name, created, id)',
-            # Not of the bare column, which the planner would walk for a rare name too, and pass a million others.
-            f'CREATE INDEX "{prefix}_due" ON {t["saga"]} (({ANY_DUE})) WHERE {CLAIMABLE}',
-            f'CREATE INDEX "{prefix}_due_by_name" ON {t["saga"]} (name, due) WHERE {CLAIMABLE}',
-            f"""CREATE TABLE {t["journal"]} (
-                saga_id text COLLATE "C" NOT NULL, seq bigint NOT NULL, kind text NOT NULL, step text, payload text NOT NULL,
-                at float8 NOT NULL, PRIMARY KEY (saga_id, seq)
-            )""",
-            f"""CREATE TABLE {t["inbox"]} (
-                id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, saga_id text COLLATE "C" NOT NULL, body text NOT NULL,
-                token text NOT NULL UNIQUE
-            )""",
-            f'CREATE INDEX "{prefix}_inbox_of" ON {t["inbox"]} (saga_id, id)',
-        ],
-    ]
-
-
-def _names(schema: str | None, prefix: str) -> dict[str, str]:
-    """Return the tables' names, quoted.
-
-    :raises ValueError: a name is not a plain identifier.
-    """
-    if schema is not None:
-        rules.check_table_name("schema", schema)
-    rules.check_table_name("prefix", prefix)
-    where = f'"{schema}".' if schema else ""
-    tables = {"saga": prefix} | {table: f"{prefix}_{table}" for table in ("journal", "inbox", "schema")}
-    return {table: f'{where}"{name}"' for table, name in tables.items()}
-
-
-def migrate(connection: psycopg.Connection[tuple[Any, ...]], sql: Statements) -> None:
-    """Bring the tables to the present version, while no other process does.
-
-    :raises StorageError: they have a later version than this code knows.
-    """
-    steps = migrations(sql.schema, sql.prefix)
-    if _version(connection, sql, len(steps)) == len(steps):
-        return
-    with connection.transaction():
-        # The lock is the transaction's: a pooler (PgBouncer) would leave a session's on whichever connection of its own had it.
-        # What another has made meanwhile is seen by each statement anew, and known by name once one has opened a table.
-        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        lock = (f"saga-tasks {sql.schema} {sql.prefix}",)
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", lock)
-        connection.execute("SELECT 1 FROM pg_catalog.pg_class LIMIT 1")
-        version = _version(connection, sql, len(steps))
-        if sql.schema and connection.execute("SELECT to_regnamespace(%s)", (f'"{sql.schema}"',)).fetchone() == (None,):
-            connection.execute(f'CREATE SCHEMA "{sql.schema}"'.encode())
-        connection.execute(sql.make_version)
-        for statements in steps[version:]:
-            for statement in statements:
-                connection.execute(statement.encode())
-        connection.execute(sql.forget_version)
-        connection.execute(sql.set_version, (len(steps),))
-
-
-def _version(connection: psycopg.Connection[tuple[Any, ...]], sql: Statements, known: int) -> int:
-    """Return the version of the tables, 0 where there are none.
-
-    :raises StorageError: it is a later one than this code knows.
-    """
-    if connection.execute("SELECT to_regclass(%s)", (sql.version_table,)).fetchone() == (None,):
-        return 0
-    row = connection.execute(sql.version).fetchone()
-    version: int = row[0] if row else 0
-    if version > known:
-        raise rules.too_new(version, known, f"the PostgreSQL database ({sql.version_table})")
-    return version
+COLUMNS = ", ".join(EXECUTION)
 
 
 class Statements:
     """The statements for tables of one schema and prefix, as psycopg takes them: bytes, values as ``%s``.
 
+    :ivar writes: those that create, submit and append; :ivar claims: those of claims.
     :raises ValueError: a name is not a plain identifier.
     """
 
     def __init__(self, schema: str | None, prefix: str) -> None:
         self.schema = schema
         self.prefix = prefix
-        self._names = _names(schema, prefix)
-        self._appends()
+        self._names = names_of(schema, prefix)
+        self.table = self._names["saga"]
+        self.writes = Writing(self._names)
+        self.claims = Claiming(self._names)
         self._reads()
         self._leases()
-        self._claims()
         self._messages()
         self._purges()
+        self._workers()
         self._versions()
-
-    def _appends(self) -> None:
-        saga, inbox = self._names["saga"], self._names["inbox"]
-        # Each gives the id of the execution to write to, or nothing where the lease does not hold.
-        self._fences = {
-            "append": f"SELECT id FROM {saga} WHERE {HOLDS} FOR NO KEY UPDATE",
-            "change": (f"UPDATE {saga} SET status = coalesce(%s::text, status), updated = {NOW} WHERE {HOLDS} RETURNING id"),
-            "finish": (
-                f"UPDATE {saga} SET status = coalesce(%s::text, status), updated = {NOW}, owner = NULL, lease_until = 0,"
-                f" due = {NOW} WHERE {HOLDS} RETURNING id"
-            ),
-            # Where the inbox holds nothing but these.
-            "end": (
-                f"UPDATE {saga} s SET status = coalesce(%s::text, status), updated = {NOW}, owner = NULL, lease_until = 0,"
-                f" due = {NOW} WHERE {HOLDS} AND NOT EXISTS"
-                f" (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id AND i.id <> ALL(%s::bigint[])) RETURNING s.id"
-            ),
-            "create": (
-                f"INSERT INTO {saga} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, 1,"
-                f" {NOW} + %s::float8, {NOW} + %s::float8, 0, {NOW}, {NOW}) ON CONFLICT (id) DO NOTHING RETURNING id"
-            ),
-        }
-        self._into = f"INSERT INTO {self._names['journal']} (saga_id, seq, kind, step, payload, at)"
-        read = f"read AS (DELETE FROM {inbox} i USING fence WHERE i.saga_id = fence.id AND i.id = ANY(%s::bigint[]))"
-        written = f"written AS ({self._into} SELECT fence.id, entry.* FROM fence, {ENTRIES}) SELECT id FROM fence"
-        self._by_column = {
-            kind: f"WITH fence AS ({fence}), {written if kind == 'create' else f'{read}, {written}'}".encode()
-            for kind, fence in self._fences.items()
-        }
-        self._by_row: dict[tuple[str, int], bytes] = {}
-        #: Of many executions, with values from :func:`together`. Locked rows are passed over: their writers wait each by
-        #: itself. Gives the ids of those written to.
-        self.append_together = (
-            "WITH held AS MATERIALIZED (SELECT s.id, lease.status, lease.ends FROM json_to_recordset(%s::json)"
-            f" AS lease (id text, owner text, epoch bigint, status text, ends boolean) JOIN {saga} s"
-            " ON s.id = lease.id AND s.owner = lease.owner AND s.epoch = lease.epoch"
-            " WHERE coalesce(lease.status, '') NOT IN ('completed', 'compensated', 'paused')"
-            f" OR NOT EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) FOR NO KEY UPDATE OF s SKIP LOCKED),"
-            f" changed AS (UPDATE {saga} s SET status = coalesce(held.status, s.status), updated = {NOW},"
-            " owner = CASE WHEN ends THEN NULL ELSE owner END, lease_until = CASE WHEN ends THEN 0 ELSE lease_until END,"
-            f" due = CASE WHEN ends THEN {NOW} ELSE due END FROM held"
-            " WHERE s.id = held.id AND (held.ends OR held.status IS NOT NULL)),"
-            f" written AS ({self._into} SELECT entry.* FROM json_to_recordset(%s::json)"
-            " AS entry (id text, seq bigint, kind text, step text, payload text, at float8) JOIN held ON held.id = entry.id)"
-            " SELECT id FROM held"
-        ).encode()
-
-    def adding(self, kind: str, entries: Sequence[Entry], taken: Sequence[int] = ()) -> tuple[bytes, tuple[Any, ...]]:
-        """Return the statement that adds entries, and their values, which are the last it takes.
-
-        Before them it takes an execution's columns and its lease's seconds, twice, for ``create``; the status for ``change``
-        ``finish`` and ``end``; then the lease; and for ``end`` the messages taken. It gives a row where it has written.
-
-        :param kind: ``create``, ``append``, ``change`` (of the status), ``finish`` (the lease is given back) or ``end`` (and
-            nobody reads a message any more).
-        """
-        if 0 < len(entries) <= MOST_ROWS and not taken:
-            values = [value for one in entries for value in (one.seq, one.kind, one.step, one.payload, one.at)]
-            return self._adding_rows(kind, len(entries)), tuple(values)
-        messages = () if kind == "create" else (list(taken),)
-        return self._by_column[kind], (*messages, *_columns(entries))
-
-    def _adding_rows(self, kind: str, entries: int) -> bytes:
-        """Return the statement for so many entries, given one after the other: faster than one that takes them by column."""
-        statement = self._by_row.get((kind, entries))
-        if statement is None:
-            rows = ", ".join([ENTRY] * entries)
-            added = f"{self._into} SELECT fence.id, entry.* FROM fence, (VALUES {rows}) AS entry"
-            statement = self._by_row[kind, entries] = f"WITH fence AS ({self._fences[kind]}) {added}".encode()
-        return statement
 
     def _reads(self) -> None:
         saga, journal = self._names["saga"], self._names["journal"]
         self.now = b"SELECT extract(epoch FROM clock_timestamp())::float8"
         self.get = f"SELECT {COLUMNS} FROM {saga} WHERE id = %s".encode()
-        self.holds = f"SELECT 1 FROM {saga} WHERE {HOLDS}".encode()
+        self.get_each = f"SELECT {COLUMNS} FROM {saga} WHERE id = ANY(%s::text[])".encode()
+        self.held = f"SELECT 1 FROM {saga} WHERE {HOLDS}".encode()
         self.journals = (
             f"SELECT saga_id, seq, kind, step, payload, at FROM {journal} WHERE saga_id = ANY(%s::text[]) ORDER BY saga_id, seq"
         ).encode()
@@ -217,51 +51,29 @@ class Statements:
 
     def _leases(self) -> None:
         saga, inbox = self._names["saga"], self._names["inbox"]
-        held = f"unnest(%s::text[], %s::bigint[]) AS lease (id, epoch) JOIN {saga} s"
-        held += " ON s.id = lease.id AND s.epoch = lease.epoch AND s.owner = %s"
+        held = f"JOIN {saga} s ON s.id = lease.id AND s.epoch = lease.epoch AND s.owner = %s"
+        leases = "unnest(%s::text[], %s::bigint[]) AS lease (id, epoch)"
+        placed = "unnest(%s::text[], %s::bigint[], %s::text[], %s::float8[]) AS lease (id, epoch, step, idle)"
         #: Gives the id of each execution whose lease holds, whether it has messages, and whether the lease was renewed: not
-        #: where somebody has locked the row.
+        #: where somebody has locked the row. Where it is not said how long it was idle, its place stays as it was.
         self.renew = (
-            f"WITH free AS MATERIALIZED (SELECT s.id FROM {held} FOR NO KEY UPDATE OF s SKIP LOCKED), renewed AS"
-            f" (UPDATE {saga} s SET lease_until = {NOW} + %s::float8, due = {NOW} + %s::float8, updated = {NOW} FROM free"
+            f"WITH free AS MATERIALIZED (SELECT s.id, lease.step, lease.idle FROM {placed} {held}"
+            f" FOR NO KEY UPDATE OF s SKIP LOCKED), renewed AS (UPDATE {saga} s SET lease_until = {NOW} + %s::float8,"
+            f" due = {NOW} + %s::float8, updated = {NOW}, progressed = coalesce({NOW} - free.idle, s.progressed),"
+            " step = CASE WHEN free.idle IS NULL THEN s.step ELSE free.step END FROM free"
             " WHERE s.id = free.id RETURNING s.id)"
             f" SELECT s.id, EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id), s.id IN (SELECT id FROM renewed)"
-            f" FROM {held}"
+            f" FROM {leases} {held}"
         ).encode()
-        self.release = (
-            f"UPDATE {saga} SET owner = NULL, lease_until = 0, due = {NOW} + %s::float8, updated = {NOW},"
-            f" recoveries = recoveries - %s::int WHERE {HOLDS}"
-        ).encode()
+        # Both give whether it is due now.
+        given_back = f"UPDATE {saga} s SET owner = NULL, lease_until = 0, updated = {NOW}, step = coalesce(%s::text, step),"
+        ends = f" WHERE {HOLDS} RETURNING due <= {NOW}"
+        self.release = f"{given_back} due = {NOW} + %s::float8, recoveries = recoveries - %s::int{ends}".encode()
         # A message that came while this waited for the row is not seen in the inbox, but has made it due.
         self.release_waiting = (
-            f"UPDATE {saga} s SET owner = NULL, lease_until = 0, updated = {NOW}, recoveries = 0, due = CASE"
+            f"{given_back} recoveries = 0, progressed = {NOW}, due = CASE"
             f" WHEN due < lease_until OR EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) THEN {NOW}"
-            f" ELSE {NOW} + %s::float8 END WHERE {HOLDS}"
-        ).encode()
-
-    def _claims(self) -> None:
-        saga = self._names["saga"]
-        # Gives rows that begin with when they had been due.
-        claim = (
-            f" UPDATE {saga} s SET owner = %s, epoch = s.epoch + 1, lease_until = {NOW} + %s::float8,"
-            f" due = {NOW} + %s::float8, recoveries = s.recoveries + %s::int, updated = {NOW}"
-            " FROM picked WHERE s.id = picked.id"
-            f" RETURNING picked.due, {', '.join(f's.{column}' for column in COLUMNS.split(', '))}"
-        )
-        lock = "FOR NO KEY UPDATE SKIP LOCKED"
-
-        def oldest(due: str) -> str:
-            return f"{CLAIMABLE} AND {due} <= {NOW} AND lease_until <= {NOW} ORDER BY {due} LIMIT %s {lock}"
-
-        self.claim = f"WITH picked AS MATERIALIZED (SELECT id, due FROM {saga} WHERE {oldest(ANY_DUE)}){claim}".encode()
-        self.claim_by_name = (
-            "WITH picked AS MATERIALIZED (SELECT one.id, one.due FROM unnest(%s::text[]) AS wanted (name) CROSS JOIN LATERAL"
-            f" (SELECT id, due FROM {saga} WHERE name = wanted.name AND {oldest('due')}) AS one"
-            f" ORDER BY one.due LIMIT %s){claim}"
-        ).encode()
-        self.claim_one = (
-            f"WITH picked AS MATERIALIZED (SELECT id, due FROM {saga} WHERE id = %s AND lease_until <= {NOW}"
-            f" AND (%s::text[] IS NULL OR name = ANY(%s::text[])) FOR NO KEY UPDATE){claim}"
+            f" ELSE {NOW} + %s::float8 END{ends}"
         ).encode()
 
     def _messages(self) -> None:
@@ -276,18 +88,42 @@ class Statements:
         ).encode()
         #: Whether the message with this token is there.
         self.posted = f"SELECT 1 FROM {inbox} WHERE token = %s".encode()
+        #: The schema in which the tables are.
+        self.place = (
+            b"SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            b" WHERE c.oid = to_regclass(%s)"
+        )
+        self.notify = b"SELECT pg_notify(%s, %s)"
 
     def _purges(self) -> None:
-        saga, journal, inbox = self._names["saga"], self._names["journal"], self._names["inbox"]
-        #: Locks executions of one status that nobody holds, last written before then.
+        saga = self._names["saga"]
+        #: Locks executions of one status that nobody holds, last written before then, and not to be kept.
         self.purgeable = (
             f"SELECT id FROM {saga} WHERE status = %s AND created < %s AND updated < %s AND lease_until <= {NOW}"
-            " ORDER BY created, id LIMIT %s FOR UPDATE SKIP LOCKED"
+            f" AND keep_until <= {NOW} ORDER BY created, id LIMIT %s FOR UPDATE SKIP LOCKED"
         ).encode()
         self.purge = tuple(
-            f"DELETE FROM {table} WHERE {key} = ANY(%s::text[])".encode()
-            for table, key in ((journal, "saga_id"), (inbox, "saga_id"), (saga, "id"))
+            f"DELETE FROM {self._names[table]} WHERE {key} = ANY(%s::text[])".encode()
+            for table, key in (("journal", "saga_id"), ("inbox", "saga_id"), ("tags", "saga_id"), ("saga", "id"))
         )
+
+    def _workers(self) -> None:
+        hold, worker = self._names["hold"], self._names["worker"]
+        self.hold = (
+            f"INSERT INTO {hold} (name, version, who, why, at) VALUES (%s, %s, %s, %s, {NOW})"
+            " ON CONFLICT (name, version) DO UPDATE SET who = excluded.who, why = excluded.why, at = excluded.at"
+        ).encode()
+        self.let_go = f"DELETE FROM {hold} WHERE name = %s AND version = %s".encode()
+        self.holds = f"SELECT name, version, who, why, at FROM {hold} ORDER BY name, version".encode()
+        changed = ("host", "pid", "definitions", "in_hand", "stopping", "seen", "until")
+        # Those that died long ago are forgotten with it.
+        self.announce = (
+            f"WITH forgotten AS (DELETE FROM {worker} WHERE until <= {NOW} - {REMEMBERED} AND id <> %s)"
+            f" INSERT INTO {worker} ({', '.join(WORKER)}) VALUES (%s, %s, %s, %s, %s, %s, {NOW}, {NOW}, {NOW} + %s::float8)"
+            f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in changed)}"
+        ).encode()
+        self.withdraw = f"DELETE FROM {worker} WHERE id = %s".encode()
+        self.workers = f"SELECT {', '.join(WORKER)} FROM {worker} WHERE until > {NOW} - {REMEMBERED} ORDER BY id".encode()
 
     def _versions(self) -> None:
         table = self.version_table = self._names["schema"]
@@ -296,34 +132,45 @@ class Statements:
         self.forget_version = f"DELETE FROM {table}".encode()
         self.set_version = f"INSERT INTO {table} VALUES (%s)".encode()
 
-    def listing(self, statuses: int, by_name: bool) -> bytes:
-        """Return the statement of a page: so many ranges of an index, each in order, and the newest of all."""
-        saga, name = self._names["saga"], "AND name = %s " if by_name else ""
+    def count(self, by: Sequence[str], *, all_statuses: bool, by_name: bool) -> bytes:
+        """Return the statement of a count: takes the statuses, but for all of them, and the name."""
+        columns = ", ".join(by)
+        conditions = " AND ".join(
+            ([] if all_statuses else ["status = ANY(%s::text[])"]) + (["name = %s"] if by_name else []),
+        )
+        where = f" WHERE {conditions}" if conditions else ""
+        group = f" GROUP BY {columns}" if columns else ""
+        return f"SELECT {columns}{', ' if columns else ''}count(*) FROM {self._names['saga']}{where}{group}".encode()
+
+    def listing(self, statuses: int, columns: Sequence[str] = (), progressed: bool = False) -> bytes:
+        """Return the statement of a page: so many ranges of an index, each in order, and the newest of all.
+
+        Each range takes the status, the values of the columns, a time that it has not got on since, and from when to when it
+        was created; then the bound twice, and the limit, which is the last value of all, too.
+        """
+        more = "".join(f"AND {column} = %s " for column in columns) + ("AND progressed < %s::float8 " if progressed else "")
         part = (
-            f"(SELECT {COLUMNS} FROM {saga} WHERE status = %s {name}AND created >= %s::float8 AND created <= %s::float8"
+            f"(SELECT {COLUMNS} FROM {self._names['saga']} WHERE status = %s {more}AND created >= %s::float8"
+            " AND created <= %s::float8"
             ' AND (created < %s::float8 OR id < %s::text COLLATE "C") ORDER BY created DESC, id DESC LIMIT %s)'
         )
         ranges = " UNION ALL ".join([part] * statuses)
         return f"SELECT * FROM ({ranges}) AS page ORDER BY created DESC, id DESC LIMIT %s".encode()
 
+    def tagged(self, tags: int, columns: Sequence[str] = (), progressed: bool = False) -> bytes:
+        """Return the statement of a page of those that have so many tags.
 
-def together(appends: Sequence[Append]) -> tuple[str, str]:
-    """Return the values of :attr:`Statements.append_together`: leases and entries.
-
-    They are JSON, which psycopg and the server read in a fraction of the time that arrays take.
-    """
-    leases = [{**one.lease._asdict(), "id": one.lease.saga_id, "status": one.status, "ends": one.release} for one in appends]
-    entries = [{"id": one.lease.saga_id, **entry._asdict()} for one in appends for entry in one.entries]
-    # As they are: what cannot be sent alone, such as lone surrogates, cannot be sent so either.
-    return json.dumps(leases, ensure_ascii=False), json.dumps(entries, ensure_ascii=False)
-
-
-def _columns(entries: Sequence[Entry]) -> tuple[list[Any], ...]:
-    """Return the entries' columns, one list for each."""
-    return (
-        [entry.seq for entry in entries],
-        [entry.kind for entry in entries],
-        [entry.step for entry in entries],
-        [entry.payload for entry in entries],
-        [entry.at for entry in entries],
-    )
+        It takes each tag's key and value, from when to when they were created, the bound twice; the statuses, the values of the
+        columns, a time that they have not got on since, and the limit.
+        """
+        found = [f"{self._names['tags']} t{number}" for number in range(tags)]
+        same = [f"t{number}.saga_id = s.id" for number in range(tags)]
+        these = [f"t{number}.key = %s AND t{number}.value = %s" for number in range(tags)]
+        within = "t0.created >= %s::float8 AND t0.created <= %s::float8"
+        within += ' AND (t0.created < %s::float8 OR t0.saga_id < %s::text COLLATE "C")'
+        more = [f"s.{column} = %s" for column in columns] + (["s.progressed < %s::float8"] if progressed else [])
+        return (
+            f"SELECT {', '.join(f's.{column}' for column in EXECUTION)} FROM {', '.join([*found, self._names['saga'] + ' s'])}"
+            f" WHERE {' AND '.join([*same, *these, within, 's.status = ANY(%s::text[])', *more])}"
+            " ORDER BY t0.created DESC, t0.saga_id DESC LIMIT %s"
+        ).encode()

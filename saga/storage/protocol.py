@@ -13,109 +13,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from saga.errors import StorageError
+from saga.storage.records import (
+    NO_PLACES,
+    NONE,
+    Append,
+    Beat,
+    Count,
+    Entry,
+    Hold,
+    Lease,
+    Message,
+    NewExecution,
+    NewWorker,
+    Page,
+    Place,
+    StoredExecution,
+    StoredWorker,
+    Told,
+    Wanted,
+)
 
-__all__ = ["Append", "Beat", "Entry", "Lease", "Message", "NewExecution", "Page", "Store", "StoredExecution"]
+if TYPE_CHECKING:
+    from saga.storage.watching import Watch
 
-
-class Entry(NamedTuple):
-    """One line of a journal.
-
-    :ivar seq: 1 for an execution's first; no gaps.
-    :ivar kind: the event's class name.
-    :ivar step: the step's name, or ``None``.
-    :ivar payload: JSON text.
-    """
-
-    seq: int
-    kind: str
-    step: str | None
-    payload: str
-    at: float
-
-
-class NewExecution(NamedTuple):
-    """An execution to be stored: ``digest`` stands for its input, ``status`` is ``running``.
-
-    ``saga_id`` and ``name`` are not empty. Each but the status has up to 200 characters and no NUL.
-    """
-
-    saga_id: str
-    name: str
-    version: str
-    fingerprint: str
-    digest: str
-    status: str
-
-
-class StoredExecution(NamedTuple):
-    """An execution's row.
-
-    :ivar owner: who holds the lease, or ``None``.
-    :ivar epoch: how often it was taken.
-    :ivar lease_until: when it runs out.
-    :ivar due: recovery leaves it alone before then: when the lease runs out, or later where it was given back with a delay,
-        or when a message came.
-    :ivar recoveries: how often a recovery claimed it since it last got on.
-    """
-
-    saga_id: str
-    name: str
-    version: str
-    fingerprint: str
-    digest: str
-    status: str
-    owner: str | None
-    epoch: int
-    lease_until: float
-    due: float
-    recoveries: int
-    created: float
-    updated: float
-
-
-class Lease(NamedTuple):
-    """The right to write an execution's journal, valid while nobody has taken a later epoch."""
-
-    saga_id: str
-    owner: str
-    epoch: int
-
-
-class Append(NamedTuple):
-    """What :meth:`Store.append` is to store."""
-
-    lease: Lease
-    entries: Sequence[Entry]
-    status: str | None = None
-    release: bool = False
-    taken: Sequence[int] = ()
-
-
-class Message(NamedTuple):
-    """Something sent to an execution from outside: an operator's action, a signal. ``id`` orders them."""
-
-    id: int
-    saga_id: str
-    body: str
-
-
-class Beat(NamedTuple):
-    """A lease that was renewed, and whether the execution's inbox holds anything."""
-
-    saga_id: str
-    mail: bool
-
-
-class Page(NamedTuple):
-    """Some executions, newest first, and the cursor for the next page (``None``: there is none)."""
-
-    executions: tuple[StoredExecution, ...]
-    next: str | None
+__all__ = ["Store", "StoreLike"]
 
 
 class Store(Protocol):
@@ -139,6 +65,19 @@ class Store(Protocol):
         :raises ValueError: there is no such status.
         """
 
+    def submit(
+        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
+    ) -> list[StoredExecution | None]:
+        """Store executions that nobody owns yet, all or none of them, in few statements. Return ``None`` for each.
+
+        Where an id is taken, or comes twice, return the execution that has it, as :meth:`create` does.
+
+        :param connection: an open connection or session of this store's database, in whose transaction they are stored: they
+            are there if and only if that is committed. It is not committed here, and not rolled back.
+        :raises StorageError: a key is not one that all stores can keep; nothing is stored.
+        :raises ValueError: there is no such status, or ``connection`` is none of this store's database.
+        """
+
     def append(
         self,
         lease: Lease,
@@ -147,12 +86,14 @@ class Store(Protocol):
         status: str | None = None,
         release: bool = False,
         taken: Sequence[int] = (),
+        told: Told | None = None,
     ) -> None:
         """Add ``entries`` to the journal, if the lease still holds.
 
         :param status: the execution's status from now on, where it changes.
         :param release: give the lease back with it (the execution is terminal).
         :param taken: ids of messages that these entries deal with: they leave the inbox in the same transaction.
+        :param told: what the row tells from now on; as before where not given.
         :raises LeaseLostError: a later epoch exists, or the execution is gone; nothing is stored.
         :raises UnreadMessagesError: it would be completed, compensated or paused then, and its inbox has messages that are not
             among those taken; nothing is stored.
@@ -169,7 +110,7 @@ class Store(Protocol):
 
     def _appends(self, one: Append) -> bool:
         try:
-            self.append(one.lease, one.entries, status=one.status, release=one.release, taken=one.taken)
+            self.append(one.lease, one.entries, status=one.status, release=one.release, taken=one.taken, told=one.told)
         except StorageError:
             return False
         return True
@@ -189,30 +130,45 @@ class Store(Protocol):
         owner: str,
         lease_seconds: float,
         *,
-        names: Collection[str] | None = None,
+        wanted: Collection[Wanted] | None = None,
+        submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
-        """Take executions that nobody owns: not terminal, lease run out, due. Return their rows as they are then.
+        """Take executions that nobody owns: submitted, running or compensating, lease run out, due. Return their rows as they
+        are then.
 
-        Each gets ``owner``, the next epoch, a fresh lease and one more in ``recoveries``. Two that claim at once never get
-        the same one. Oldest ``due`` first.
+        Each gets ``owner``, the next epoch, a fresh lease and one more in ``recoveries``; ``started`` where it had none. Two
+        that claim at once never get the same one. Oldest ``due`` first.
 
-        :param names: only executions of sagas of these names.
-        :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has
-            not run out is still respected.
+        One with an ``exclusive`` key is taken where no other has the key, the first that was stored before the others; it has
+        the key from then until it is completed or compensated.
+
+        :param wanted: only executions that one of these fits, and not more of them than they say.
+        :param submitted: also what nobody has begun.
+        :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has not run
+            out is still respected. With ``wanted`` it is taken to be run: only if one fits it, and in its turn; else to act
+            on it.
         :param limit: how many at most, at least 1. There may be fewer than there are while others claim at the same time.
         :raises ValueError: ``limit`` is no whole number of at least 1.
         """
 
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
-        """Make the leases that still hold last ``lease_seconds`` from now. Return one :class:`Beat` for each of those."""
+    def renew(
+        self, owner: str, leases: Sequence[Lease], lease_seconds: float, places: Mapping[str, Place] = NO_PLACES
+    ) -> list[Beat]:
+        """Make the leases that still hold last ``lease_seconds`` from now. Return one :class:`Beat` for each of those.
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+        :param places: by id, where executions are: their rows tell it from now on.
+        """
+
+    def release(
+        self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
+    ) -> None:
         """Give a lease back, unless it is lost already: the execution is due in ``delay`` seconds.
 
         :param got_on: it waits for its time or a message: ``recoveries`` are set back to 0, and where the inbox holds anything
             it is due now. :param untried: the claim does not count among them: nothing was done.
+        :param step: where it is; as before where not given.
         """
 
     def post(self, saga_id: str, body: str) -> None:
@@ -229,32 +185,73 @@ class Store(Protocol):
         """Return which of some executions have messages."""
         return {saga_id for saga_id in saga_ids if self.inbox(saga_id)}
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        """Return a page of executions, newest first (of those created at the same time, the greatest id first).
+    def count(
+        self, by: Sequence[str] = ("name", "status"), *, status: Collection[str] | None = None, name: str | None = None
+    ) -> list[Count]:
+        """Return how many executions there are of each kind, in the order of their values.
 
-        :param created_before: only those created before.
-        :param created_after: only those created at or after.
-        :param limit: how many at most, at least 1.
-        :param after: the cursor of the page before.
-        :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is no whole
-            number of at least 1.
+        :param by: of which columns: ``name``, ``status``, ``version``, ``fingerprint``, ``step``, ``cause``, ``reason``.
+        :raises ValueError: there is no such status or column.
         """
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         """Delete up to ``limit`` executions last written before then, with journals and inboxes. Return how many.
 
-        One that somebody holds stays. What an append without a new status writes does not count as written here.
+        One that somebody holds stays, and one that is to be kept longer. What an append without a new status writes does not
+        count as written here.
 
         :raises ValueError: ``status`` has one that is not terminal.
+        """
+
+    def hold(self, name: str, version: str, who: str, why: str) -> None:
+        """Let nothing of a saga be begun, of one version or of all (:data:`ANY`). Another hold of the same is replaced."""
+
+    def let_go(self, name: str, version: str) -> bool:
+        """End a hold. Return whether there was one."""
+
+    def holds(self) -> list[Hold]:
+        """Return all holds, in the order of names and versions."""
+
+    def announce(self, worker: NewWorker, seconds: float) -> None:
+        """Say that a worker lives, and will be taken to be dead in so many seconds."""
+
+    def withdraw(self, worker: str) -> None:
+        """Say that a worker is gone, by its id."""
+
+    def workers(self) -> list[StoredWorker]:
+        """Return the workers that are not gone, those that died within the last day among them, in the order of their ids."""
+
+    def watch(self) -> Watch:
+        """Return what waits until there may be something to claim. It is its caller's to close."""
+        from saga.storage.watching import Watch
+
+        return Watch(self)
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        step: str | None = None,
+        cause: str | None = None,
+        tags: Mapping[str, str] = NONE,
+        created_before: float | None = None,
+        created_after: float | None = None,
+        progressed_before: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Return a page of executions, newest first (of those created at the same time, the greatest id first).
+
+        :param tags: only those that have all of these.
+        :param created_before: only those created before.
+        :param created_after: only those created at or after.
+        :param progressed_before: only those that have not got on since.
+        :param limit: how many at most, at least 1.
+        :param after: the cursor of the page before.
+        :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is no whole
+            number of at least 1.
         """
 
     def close(self) -> None:

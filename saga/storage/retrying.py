@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from saga.clocks import clock
-from saga.storage.protocol import Beat, Entry, Lease, NewExecution, StoredExecution
+from saga.storage.records import Beat, Entry, Lease, NewExecution, StoredExecution
 
 __all__ = ["Patience", "has_entries", "is_as_appended", "is_as_created", "renewed"]
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from saga.errors import ActionRefusedError, LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
 from saga.names import LONGEST
-from saga.storage.protocol import Entry, Lease, NewExecution, Page, StoredExecution
+from saga.storage.records import Entry, Lease, NewExecution, NewWorker, Page, StoredExecution
 
 __all__ = [
     "CLAIMABLE",
@@ -107,11 +107,11 @@ def _check_limit(limit: int) -> None:
         raise ValueError(f"limit must be a whole number of at least 1, and of at most {MOST}, not {limit!r}")
 
 
-def check_new(new: NewExecution, owner: str, lease_seconds: float) -> str:
+def check_new(new: NewExecution, owner: str = "-", lease_seconds: float = 0.0) -> str:
     """Check an execution before it is stored; return its status as a plain string.
 
     :raises StorageError: a key is too long, holds NUL, or is empty where it must not be.
-    :raises ValueError: the status is unknown, or the lease's length no finite number.
+    :raises ValueError: the status is unknown, or a number none that all stores compare alike.
     """
     status = check_status(new.status)
     check_number("lease_seconds", lease_seconds)
@@ -120,7 +120,58 @@ def check_new(new: NewExecution, owner: str, lease_seconds: float) -> str:
     for key, text in (keys | others).items():
         if fault := _fault(text, empty=key in others):
             raise StorageError(f"{key} {fault}: {text!r}")
+    if new.tags or new.exclusive is not None:
+        named = {"exclusive": new.exclusive} if new.exclusive is not None else {}
+        for key, text in [
+            *named.items(),
+            *(one for tag in new.tags.items() for one in (("tag", tag[0]), (f"tag {tag[0]!r}", tag[1]))),
+        ]:
+            if fault := _fault(text, empty=False):
+                raise StorageError(f"{key} {fault}: {text!r}")
+    if isinstance(new.priority, bool) or not isinstance(new.priority, int) or not 0 <= new.priority <= MOST:
+        raise ValueError(f"priority must be a whole number of 0 to {MOST}, not {new.priority!r}")
+    if new.at is not None:
+        check_number("at", new.at)
     return status
+
+
+COUNTED = ("name", "status", "version", "fingerprint", "step", "cause", "reason")
+"""Columns by which executions are counted."""
+
+
+def check_count(by: Sequence[str]) -> tuple[str, ...]:
+    """Check by which columns executions are to be counted.
+
+    :raises ValueError: there is no such column.
+    """
+    for one in by:
+        if one not in COUNTED:
+            raise ValueError(f"executions are not counted by {one!r}, but by {', '.join(COUNTED)}")
+    return tuple(dict.fromkeys(map(str, by)))
+
+
+def check_hold(name: str, version: str, who: str, why: str) -> None:
+    """Check what is to be held, and by whom.
+
+    :raises StorageError: it cannot be stored.
+    """
+    for key, text, empty in (("name", name, False), ("version", version, True), ("who", who, False)):
+        if fault := _fault(text, empty=empty):
+            raise StorageError(f"{key} {fault}: {text!r}")
+    if not isinstance(why, str) or "\0" in why:
+        raise StorageError(f"why must be a str without NUL: {why!r}")
+
+
+def check_worker(worker: NewWorker, seconds: float) -> None:
+    """Check a worker that says that it lives.
+
+    :raises StorageError: it cannot be stored.
+    :raises ValueError: ``seconds`` is no finite number.
+    """
+    check_number("seconds", seconds)
+    for key, text in (("id", worker.id), ("host", worker.host)):
+        if fault := _fault(text, empty=False):
+            raise StorageError(f"a worker's {key} {fault}: {text!r}")
 
 
 def check_table_name(parameter: str, name: object) -> None:
@@ -202,12 +253,12 @@ def page_of(found: Sequence[StoredExecution], limit: int) -> Page:
     return Page(tuple(found[:limit]), cursor)
 
 
-def check_page(created_before: float | None, created_after: float | None, limit: int) -> None:
+def check_page(limit: int, **times: float | None) -> None:
     """Check the numbers of a listing.
 
     :raises ValueError: one is none that all stores compare alike.
     """
-    for name, value in (("created_before", created_before), ("created_after", created_after)):
+    for name, value in times.items():
         if value is not None:
             check_number(name, value)
     _check_limit(limit)

@@ -87,7 +87,7 @@ def _granting(role: str | None, quote: Callable[[str], str]) -> Callable[[str, s
 def _sqlite() -> Iterator[str]:
     import sqlite3
 
-    from saga.storage.sqlite_sql import migrate
+    from saga.storage.sqlite_tables import migrate
 
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, ":memory:")
@@ -101,7 +101,8 @@ def _sqlite() -> Iterator[str]:
 
 
 def _postgres(prefix: str, schema: str | None, role: str | None) -> Iterator[str]:
-    from saga.storage.postgres_sql import Statements, migrations
+    from saga.storage.postgres_sql import Statements
+    from saga.storage.postgres_tables import migrations
 
     sql, steps = Statements(schema, prefix), migrations(schema, prefix)
     made = [sql.make_version.decode(), *(statement for step in steps for statement in step)]

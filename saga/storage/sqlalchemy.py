@@ -5,32 +5,44 @@ For SQLite and PostgreSQL, the stores made for them are faster; this one passes 
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
-from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
-from saga.storage.retrying import Patience, has_entries, is_as_appended, is_as_created, renewed
-from saga.storage.sqlalchemy_dialects import engine_of, longest_text, may_pass, place_of, what_to_do, without_values
-from saga.storage.sqlalchemy_sql import ENTRY, Statements, batches
-from saga.storage.sqlalchemy_tables import Tables, migrate
+from saga.storage.claims import moments
+from saga.storage.columns import row_of
+from saga.storage.records import (
+    NO_PLACES,
+    Append,
+    Beat,
+    Entry,
+    Lease,
+    NewExecution,
+    Place,
+    StoredExecution,
+    Told,
+    Wanted,
+)
+from saga.storage.retrying import has_entries, is_as_appended, is_as_created, renewed
+from saga.storage.sqlalchemy_claims import Claims
+from saga.storage.sqlalchemy_connected import Conflict
+from saga.storage.sqlalchemy_reads import Reads
+from saga.storage.sqlalchemy_sql import ENTRY, batches
+from saga.storage.sqlalchemy_workers import Workers
+from saga.storage.watching import ring
 
 __all__ = ["SQLAlchemyStore"]
 
-T = TypeVar("T")
 
-
-class SQLAlchemyStore(Store):
+class SQLAlchemyStore(Reads, Workers):
     """A store in the database of a URL, which makes its tables where they do not exist.
 
     :param url: as SQLAlchemy takes it, such as ``mysql+pymysql://user:password@host/database``.
-    :param prefix: the tables are called ``saga``, ``saga_journal``, ``saga_inbox`` and ``saga_schema`` with "saga".
+    :param prefix: what the tables' names begin with: they are called ``saga``, ``saga_journal``, ``saga_inbox`` and so on.
     :param patience: seconds to go on trying when the connection breaks.
     :param options: more of :func:`sqlalchemy.create_engine`'s parameters.
     :raises StorageError: the server cannot be reached, its driver is not installed, or the tables were written by a later
@@ -38,46 +50,12 @@ class SQLAlchemyStore(Store):
     """
 
     def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float = 10.0, **options: Any) -> None:
-        rules.check_patience("patience", patience)
-        self._patience = patience
-        self._closed = False
-        self._pid = os.getpid()
-        rules.check_table_name("prefix", prefix)
-        self._engine = engine_of(url, options)
-        self._place = place_of(self._engine)
-        fault: Exception | None = None
-        try:
-            if self._place is not None:
-                self._place.make()
-            # The kind of server is known from the first connection on.
-            with self._engine.connect() as connection:
-                self.longest_text = longest_text(connection)
-            self._tables = Tables(prefix, self._engine.dialect)
-            migrate(self._engine, self._tables)
-            if self._place is not None:
-                self._place.remember()
-        except exc.SQLAlchemyError as error:
-            fault = without_values(error)
-        except TypeError as error:  # of the driver, which is called with what stands behind the question mark
-            self._engine.dispose()
-            raise StorageError(f"{self._engine.url}: its driver does not know an option of the URL: {error}") from error
-        except BaseException:
-            self._engine.dispose()
-            raise
-        if fault is not None:
-            self._engine.dispose()
-            raise StorageError(f"{self._engine.url}: {fault}{what_to_do(fault)}") from fault
-        self._sql = Statements(self._tables, self._engine.dialect)
-
-    def now(self) -> float:
-        now: float = self._run(lambda connection, again: connection.execute(sa.select(self._sql.now())).scalar_one())
-        return now
+        super().__init__(url, prefix=prefix, patience=patience, **options)
+        self._claims = Claims(self._tables, self._sql)
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
-        rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        if len({entry.seq for entry in entries}) < len(entries):
-            raise rules.already_stored(new.saga_id, entries)
+        self._check_entries(new.saga_id, entries)
         tried_again = False
 
         def work(connection: sa.Connection, again: bool) -> None:
@@ -85,11 +63,15 @@ class SQLAlchemyStore(Store):
             tried_again = again
             connection.execute(self._sql.create(new, status, owner, lease_seconds))
             self._add(connection, [(new.saga_id, entries)])
+            if new.tags:
+                column = self._tables.saga.c
+                created = connection.execute(sa.select(column.created).where(column.id == new.saga_id)).scalar_one()
+                self._add_tags(connection, [(new, created)])
 
         for _ in range(3):
             try:
                 return self._run(work)
-            except _Conflict as conflict:
+            except Conflict as conflict:
                 existing = self.get(new.saga_id)
                 if existing is not None:
                     ours = tried_again and is_as_created(existing, new, owner)
@@ -97,6 +79,57 @@ class SQLAlchemyStore(Store):
                 # Else it was purged in between, or the conflict is another.
                 cause = conflict
         raise StorageError(f"{cause}; nothing was stored") from cause.__cause__
+
+    def submit(
+        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
+    ) -> list[StoredExecution | None]:
+        if connection is not None:
+            raise ValueError(f"{type(self).__name__} takes part in no other transaction: connection must be None")
+        checked = [(one, rules.check_new(one), entries) for one, entries in new]
+        for one, _, entries in checked:
+            self._check_entries(one.saga_id, entries)
+        # In the order of their ids, so that two who store the same do not wait for each other.
+        checked.sort(key=lambda one: one[0].saga_id)
+        first = {one.saga_id: (one, status, entries) for one, status, entries in reversed(checked)}
+        tried_again, there, tries = False, 0, 3
+
+        def work(connection: sa.Connection, again: bool) -> dict[str, StoredExecution]:
+            nonlocal tried_again, there, tries
+            tried_again = tried_again or again
+            known = self._known(connection, list(first))
+            if len(known) > there:  # others store the same, one after the other
+                there, tries = len(known), 3
+            added = [first[saga_id] for saga_id in reversed(first) if saga_id not in known]
+            if added:
+                now = connection.execute(sa.select(self._sql.now())).scalar_one()
+                created = dict(zip((one.saga_id for one, _ in reversed(new)), reversed(moments(now, len(new))), strict=True))
+                at = [(one, created[one.saga_id]) for one, _, _ in added]
+                connection.execute(*self._sql.submit([(one, status) for one, status, _ in added], created))
+                self._add(connection, [(one.saga_id, entries) for one, _, entries in added])
+                self._add_tags(connection, at)
+            return known
+
+        while tries:
+            tries -= 1
+            try:
+                known = self._run(work)
+                break
+            except Conflict as conflict:
+                cause = conflict
+        else:
+            raise StorageError(f"{cause}; nothing was stored") from cause.__cause__
+        if tried_again:
+            journals = self.journals(known)
+            for saga_id, row in list(known.items()):
+                if row.digest == first[saga_id][0].digest and has_entries(journals[saga_id], first[saga_id][2]):
+                    del known[saga_id]  # it is ours: only the answer was lost
+        ring(self)
+        ours = first.keys() - known.keys()
+        found: list[StoredExecution | None] = []
+        for one, _ in new:
+            found.append(None if one.saga_id in ours else known.get(one.saga_id) or self.get(one.saga_id))
+            ours.discard(one.saga_id)
+        return found
 
     def append(
         self,
@@ -106,6 +139,7 @@ class SQLAlchemyStore(Store):
         status: str | None = None,
         release: bool = False,
         taken: Sequence[int] = (),
+        told: Told | None = None,
     ) -> None:
         status = None if status is None else rules.check_status(status)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
@@ -114,8 +148,8 @@ class SQLAlchemyStore(Store):
         def work(connection: sa.Connection, again: bool) -> None:
             nonlocal tried_again
             tried_again = again
-            if status is not None or release:
-                holds = self._change(connection, lease, status, release)
+            if status is not None or release or told is not None:
+                holds = self._change(connection, lease, status, release, told)
             else:
                 holds = lease in self._holding(connection, [lease])
             if not holds:
@@ -127,7 +161,7 @@ class SQLAlchemyStore(Store):
 
         try:
             self._run(work)
-        except (_Conflict, LeaseLostError) as error:
+        except (Conflict, LeaseLostError) as error:
             if tried_again and self._was_appended(lease, entries, status, release):
                 return
             if isinstance(error, LeaseLostError):
@@ -152,8 +186,8 @@ class SQLAlchemyStore(Store):
             ]
             self._add(connection, [(one.lease.saga_id, one.entries) for one in held])
             for one in held:
-                if one.status is not None or one.release:
-                    self._change(connection, one.lease, one.status, one.release)
+                if one.status is not None or one.release or one.told is not None:
+                    self._change(connection, one.lease, one.status, one.release, one.told)
                 self._delete_messages(connection, one.lease.saga_id, one.taken)
             return {one.lease for one in held}
 
@@ -164,61 +198,39 @@ class SQLAlchemyStore(Store):
             written = set()
         return [one.lease in written for one in appends]
 
-    def get(self, saga_id: str) -> StoredExecution | None:
-        if not rules.is_id(saga_id):
-            return None
-        rows = self._read(sa.select(self._tables.saga).where(self._tables.saga.c.id == saga_id))
-        return StoredExecution(*rows[0]) if rows else None
-
-    def journal(self, saga_id: str) -> list[Entry]:
-        return self.journals([saga_id])[saga_id]
-
-    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
-        journal = self._tables.journal
-        columns = sa.select(journal.c.saga_id, *(journal.c[name] for name in ENTRY)).order_by(journal.c.saga_id, journal.c.seq)
-        found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
-        for some in batches([saga_id for saga_id in found if rules.is_id(saga_id)]):
-            for saga_id, *row in self._read(columns.where(journal.c.saga_id.in_(some))):
-                found[saga_id].append(Entry(*row))
-        return found
-
     def claim(
         self,
         owner: str,
         lease_seconds: float,
         *,
-        names: Collection[str] | None = None,
+        wanted: Collection[Wanted] | None = None,
+        submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
         rules.check_claim(owner, lease_seconds, limit)
-        if saga_id is not None and not rules.is_id(saga_id):
+        if saga_id is None:
+            claims = self._claims.oldest
+            return self._run(lambda connection, again: claims(connection, owner, lease_seconds, wanted, submitted, limit))
+        if not rules.is_id(saga_id):
             return []
-        saga = self._tables.saga
+        claim = self._claims.one
+        return self._run(lambda connection, again: claim(connection, owner, lease_seconds, saga_id, wanted, submitted))
 
-        def work(connection: sa.Connection, again: bool) -> list[StoredExecution]:
-            found = [row for part in self._sql.claimable(names, limit, saga_id) for row in connection.execute(part)]
-            claimed = []
-            for one, epoch, _ in sorted(found, key=lambda row: row.due)[:limit]:
-                claim = self._sql.claim(one, epoch, owner, lease_seconds, recovery=saga_id is None)
-                if connection.execute(claim).rowcount == 1:
-                    claimed.append(StoredExecution(*connection.execute(sa.select(saga).where(saga.c.id == one)).one()))
-            return claimed
-
-        return self._run(work)
-
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+    def renew(
+        self, owner: str, leases: Sequence[Lease], lease_seconds: float, places: Mapping[str, Place] = NO_PLACES
+    ) -> list[Beat]:
         rules.check_number("lease_seconds", lease_seconds)
         saga, inbox = self._tables.saga, self._tables.inbox
         mail = sa.exists().where(inbox.c.saga_id == saga.c.id).label("mail")
 
         def renew(some: Sequence[Lease], connection: sa.Connection) -> list[tuple[str, bool, bool]]:
             rows: list[tuple[str, bool, bool]] = []
-            until = self._sql.now() + lease_seconds
             free = {lease.saga_id for lease in self._holding(connection, some, skip_locked=True)}
-            for ids in batches(sorted(free)):
-                change = saga.update().where(saga.c.id.in_(ids)).values(lease_until=until, due=until, updated=self._sql.now())
-                connection.execute(change)
+            for ids in batches(sorted(free & places.keys())):
+                connection.execute(self._sql.renew(ids, lease_seconds, [places[one] for one in ids]))
+            for ids in batches(sorted(free - places.keys())):
+                connection.execute(self._sql.renew(ids, lease_seconds, []))
             for batch in batches([(lease.saga_id, lease.epoch) for lease in some]):
                 held = sa.select(saga.c.id, mail).where(saga.c.owner == owner, sa.tuple_(saga.c.id, saga.c.epoch).in_(batch))
                 rows += [(row.id, bool(row.mail), row.id in free) for row in connection.execute(held)]
@@ -227,16 +239,19 @@ class SQLAlchemyStore(Store):
         leases = [Lease(lease.saga_id, owner, lease.epoch) for lease in leases]
         return renewed(lambda some: self._run(lambda connection, again: renew(some, connection)), leases)
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+    def release(
+        self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
+    ) -> None:
         rules.check_number("delay", delay)
 
         def work(connection: sa.Connection, again: bool) -> None:
             # Whether a message came is asked when the row is locked.
             waits = got_on and lease in self._holding(connection, [lease])
-            due_now = waits and self._messages(connection, lease.saga_id)
-            connection.execute(self._sql.release(lease, 0.0 if due_now else delay, got_on, untried)).close()
+            pause = 0.0 if waits and self._messages(connection, lease.saga_id) else delay
+            connection.execute(self._sql.release(lease, pause, got_on=got_on, untried=untried, step=step)).close()
 
         self._run(work)
+        ring(self)
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
@@ -256,57 +271,22 @@ class SQLAlchemyStore(Store):
             connection.execute(inbox.insert().values(saga_id=saga_id, body=body, token=token))
 
         self._run(work)
-
-    def inbox(self, saga_id: str) -> list[Message]:
-        if not rules.is_id(saga_id):
-            return []
-        inbox = self._tables.inbox
-        columns = sa.select(inbox.c.id, inbox.c.saga_id, inbox.c.body)
-        return [Message(*row) for row in self._read(columns.where(inbox.c.saga_id == saga_id).order_by(inbox.c.id))]
-
-    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
-        column = self._tables.inbox.c.saga_id
-        found: set[str] = set()
-        for some in batches([saga_id for saga_id in saga_ids if rules.is_id(saga_id)]):
-            found.update(row[0] for row in self._read(sa.select(column).where(column.in_(some)).distinct()))
-        return found
-
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(created_before, created_after, limit)
-        statuses = rules.statuses_of(status)
-        bound = rules.bound_of(after, created_before)
-        if not statuses:
-            return Page((), None)
-        page = self._sql.listing(statuses, name, bound, created_after, limit)
-        return rules.page_of([StoredExecution(*row) for row in self._read(page)], limit)
+        ring(self)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)
-        saga, journal, inbox = self._tables.saga, self._tables.journal, self._tables.inbox
+        saga, others = self._tables.saga, (self._tables.journal, self._tables.inbox, self._tables.tags)
 
         def work(connection: sa.Connection, again: bool) -> int:
             old: list[str] = []
             for one in statuses:
                 old += connection.execute(self._sql.purgeable(one, updated_before, limit - len(old))).scalars()
             for ids in batches(old):
-                for column in (journal.c.saga_id, inbox.c.saga_id, saga.c.id):
+                for column in (*(table.c.saga_id for table in others), saga.c.id):
                     connection.execute(column.table.delete().where(column.in_(ids)))
             return len(old)
 
         return self._run(work)
-
-    def close(self) -> None:
-        self._closed = True
-        self._engine.dispose()
 
     def _holding(self, connection: sa.Connection, leases: Sequence[Lease], *, skip_locked: bool = False) -> set[Lease]:
         """Return which of the leases hold, with their rows locked.
@@ -320,9 +300,29 @@ class SQLAlchemyStore(Store):
             found.update(Lease(*row) for row in rows)
         return found.intersection(leases)
 
-    def _change(self, connection: sa.Connection, lease: Lease, status: str | None, release: bool) -> bool:
-        """Change an execution's status, and give its lease back where it is to be. Return whether the lease held."""
-        return connection.execute(self._sql.change(lease, status, release)).rowcount == 1
+    def _change(self, connection: sa.Connection, lease: Lease, status: str | None, release: bool, told: Told | None) -> bool:
+        """Change what an append changes of an execution's row. Return whether the lease held."""
+        return connection.execute(self._sql.change(lease, status, release, told)).rowcount == 1
+
+    def _check_entries(self, saga_id: str, entries: Sequence[Entry]) -> None:
+        """Check the first entries of an execution."""
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
+        if len({entry.seq for entry in entries}) < len(entries):
+            raise rules.already_stored(saga_id, entries)
+
+    def _known(self, connection: sa.Connection, saga_ids: Sequence[str]) -> dict[str, StoredExecution]:
+        """Return the rows of those of some executions that are there."""
+        rows = [row_of(row) for some in batches(saga_ids) for row in connection.execute(self._sql.get(some))]
+        return {row.saga_id: row for row in rows}
+
+    def _add_tags(self, connection: sa.Connection, new: Sequence[tuple[NewExecution, float]]) -> None:
+        rows = [
+            {"saga_id": one.saga_id, "key": key, "value": value, "created": created}
+            for one, created in new
+            for key, value in one.tags.items()
+        ]
+        if rows:
+            connection.execute(self._tables.tags.insert(), rows)
 
     def _add(self, connection: sa.Connection, parts: Sequence[tuple[str, Sequence[Entry]]]) -> None:
         rows = [
@@ -343,58 +343,7 @@ class SQLAlchemyStore(Store):
         for ids in batches(messages):
             connection.execute(inbox.delete().where(inbox.c.saga_id == saga_id, inbox.c.id.in_(ids)))
 
-    def _read(self, statement: Any) -> Sequence[Any]:
-        return self._run(lambda connection, again: connection.execute(statement).all())
-
     def _was_appended(self, lease: Lease, entries: Sequence[Entry], status: str | None, release: bool) -> bool:
         """Whether an append was committed though its connection broke, and nobody has taken the lease since."""
         stored = self.get(lease.saga_id)
         return is_as_appended(stored, lease, status, release) and has_entries(self.journal(lease.saga_id), entries)
-
-    def _run(self, work: Callable[[sa.Connection, bool], T], *, patience: float | None = None) -> T:
-        """Do ``work(connection, again)`` in a transaction; where it may go better the next time, do it again.
-
-        :param patience: seconds to go on trying, instead of the store's.
-        :raises _Conflict: a row with this key is there already.
-        :raises StorageError: it failed, or it kept breaking.
-        """
-        trying = Patience(self._patience if patience is None else patience)
-        again = False
-        while True:
-            self._check_usable()
-            connection: sa.Connection | None = None
-            conflict = passes = False
-            try:
-                with self._engine.connect() as connection, connection.begin():
-                    result = work(connection, again)
-                if self._place is not None:
-                    self._place.check()
-                return result
-            except exc.SQLAlchemyError as error:
-                fault, conflict = without_values(error), isinstance(error, exc.IntegrityError)
-                passes = isinstance(error, exc.DBAPIError) and may_pass(error, connection)
-            except (UnicodeEncodeError, OverflowError) as error:
-                fault = ValueError(str(error))
-            # Here, as what is raised where an error is handled knows that error, and the values in it.
-            if conflict:
-                raise _Conflict(str(fault)) from fault
-            if not passes:
-                raise StorageError(f"{self._engine.url}: {fault}; nothing was stored") from fault
-            if trying.ends():
-                raise StorageError(f"{self._engine.url} failed{trying.lasted}: {fault}") from fault
-            again = True
-            trying.wait()
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise rules.closed(type(self).__name__)
-        if self._place is not None:
-            self._place.check()  # else SQLite would make another
-        if self._pid != os.getpid():
-            # After a fork: the parent goes on using the old connections.
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
-
-
-class _Conflict(StorageError):
-    """A row with this key is there already, or a column that must have a value has none."""

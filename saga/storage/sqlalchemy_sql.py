@@ -2,77 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
 from saga.clocks import time_of_day
 from saga.storage import rules
-from saga.storage.protocol import Lease, NewExecution
+from saga.storage.claims import opening
+from saga.storage.columns import EXECUTION, tags_text
+from saga.storage.records import Lease, NewExecution, Place, Told
 from saga.storage.sqlalchemy_dialects import clock, skips_locked
 from saga.storage.sqlalchemy_tables import Tables
 
-__all__ = ["ENTRY", "Statements", "batches"]
+__all__ = ["ENTRY", "Listed", "Statements", "batches"]
 
 T = TypeVar("T")
 
 ENTRY = ("seq", "kind", "step", "payload", "at")
 """The columns of an entry, as :class:`~saga.storage.protocol.Entry` has them."""
 
+CREATED = ("created", "updated", "progressed")
+"""The columns that say when, of an execution that was just created."""
+
 MOST_IDS = 500
 """In one statement."""
 
 
-def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def batches(items: Sequence[T], most: int = MOST_IDS) -> Iterator[Sequence[T]]:
     """Yield the items in lists that are short enough for one statement each."""
-    return (items[first : first + MOST_IDS] for first in range(0, len(items), MOST_IDS))
+    return (items[first : first + most] for first in range(0, len(items), most))
+
+
+class Listed(NamedTuple):
+    """Which executions are listed: of these statuses, with these values of columns, and all of these tags."""
+
+    statuses: Sequence[str]
+    equal: Mapping[str, str | None]
+    tags: Mapping[str, str]
+    created_after: float | None
+    progressed_before: float | None
 
 
 class Statements:
     """The statements for some tables, in the dialect of their database.
 
+    :ivar row: the columns of :class:`~saga.storage.StoredExecution`'s fields.
     :ivar clock: the server's time; ``None`` where it cannot be asked for.
     :ivar skips_locked: whether the server can pass over rows that others have locked.
     """
 
     def __init__(self, tables: Tables, dialect: sa.Dialect) -> None:
         self._tables = tables
+        self.row = tuple(tables.saga.c[name] for name in EXECUTION)
         self.clock = clock(dialect)
         self.skips_locked = skips_locked(dialect)
 
     def now(self) -> sa.ColumnElement[float]:
         """Return the server's time; ours, where the server's cannot be asked for."""
-        return sa.literal(time_of_day(), sa.Double()) if self.clock is None else self.clock
+        if self.clock is None:
+            return sa.bindparam(None, callable_=time_of_day, type_=sa.Double())  # asked when the statement is executed
+        return self.clock
 
     def holds(self, lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
         """Return the conditions that a lease holds."""
         saga = self._tables.saga
         return saga.c.id == lease.saga_id, saga.c.owner == lease.owner, saga.c.epoch == lease.epoch
 
+    def get(self, saga_ids: Sequence[str]) -> sa.Select[Any]:
+        """Read the rows of some executions."""
+        return sa.select(*self.row).where(self._tables.saga.c.id.in_(saga_ids))
+
     def create(self, new: NewExecution, status: str, owner: str, lease_seconds: float) -> sa.Insert:
         """Add an execution, owned with epoch 1."""
         now = self.now()
-        return self._tables.saga.insert().values(
-            id=new.saga_id,
-            name=new.name,
-            version=new.version,
-            fingerprint=new.fingerprint,
-            digest=new.digest,
-            status=status,
-            owner=owner,
-            epoch=1,
-            lease_until=now + lease_seconds,
-            due=now + lease_seconds,
-            recoveries=0,
-            created=now,
-            updated=now,
-        )
+        until = now + lease_seconds
+        begun = {"owner": owner, "epoch": 1, "lease_until": until, "due": until, "opens": 0.0, "started": now}
+        return self._tables.saga.insert().values(_as_new(new, status) | begun | dict.fromkeys(CREATED, now))
 
-    def change(self, lease: Lease, status: str | None, release: bool) -> sa.Update:
-        """Set an execution's status where there is one to set, and give its lease back where it is to be, if it holds."""
+    def submit(
+        self, new: Iterable[tuple[NewExecution, str]], created: Mapping[str, float]
+    ) -> tuple[sa.Insert, list[dict[str, Any]]]:
+        """Add executions with these statuses, which nobody owns. The values are plain: a driver sends many in one statement."""
+        rows = []
+        for one, status in new:
+            now = created[one.saga_id]
+            due, opens = opening(one, now)
+            line = {"owner": None, "epoch": 0, "lease_until": 0.0, "due": due, "opens": opens, "started": None}
+            rows.append(_as_new(one, status) | line | dict.fromkeys(CREATED, now))
+        return self._tables.saga.insert(), rows
+
+    def change(self, lease: Lease, status: str | None, release: bool, told: Told | None) -> sa.Update:
+        """Set what an append changes of an execution's row, if the lease holds."""
         now = self.now()
-        changes: dict[str, Any] = {"updated": now} | ({} if status is None else {"status": status})
+        changes: dict[str, Any] = {"updated": now}
+        if told is not None:
+            changes |= {"step": _clipped(told.step), "reason": told.reason, "cause": _clipped(told.cause), "progressed": now}
+            if told.keep:
+                changes["keep_until"] = now + told.keep
+        if status is not None:
+            changes |= {"status": status, "progressed": now}
+        if status in rules.ENDED:
+            changes["holds"] = None
         if release:
             changes |= {"owner": None, "lease_until": 0.0, "due": now}
         return self._tables.saga.update().where(*self.holds(lease)).values(changes)
@@ -83,42 +114,29 @@ class Statements:
         found = sa.select(saga.c.id, saga.c.owner, saga.c.epoch).where(saga.c.id.in_(saga_ids)).order_by(saga.c.id)
         return found.with_for_update(key_share=True, skip_locked=skip_locked and self.skips_locked)
 
-    def claimable(self, names: Collection[str] | None, limit: int, saga_id: str | None) -> list[sa.Select[Any]]:
-        """Read the ids, epochs and times of what may be claimed, oldest due first, in as many statements as there are ranges.
-
-        The rows are locked where the database can pass over what others lock.
-        """
-        saga = self._tables.saga
-        columns = sa.select(saga.c.id, saga.c.epoch, saga.c.due).where(saga.c.lease_until <= self.now())
-        if saga_id is not None:
-            one = columns.where(saga.c.id == saga_id)
-            return [(one if names is None else one.where(saga.c.name.in_(names))).with_for_update()]
-        ranges = [columns.where(saga.c.status == status, saga.c.due <= self.now()) for status in rules.CLAIMABLE]
-        if names is not None:
-            ranges = [part.where(saga.c.name == name) for part in ranges for name in set(names)]
-        oldest = [part.order_by(saga.c.due).limit(limit) for part in ranges]
-        return [part.with_for_update(skip_locked=True) for part in oldest] if self.skips_locked else oldest
-
-    def claim(self, saga_id: str, epoch: int, owner: str, lease_seconds: float, *, recovery: bool) -> sa.Update:
-        """Take an execution that was found with this epoch, if its lease has run out and nobody has taken it since."""
+    def renew(self, saga_ids: Sequence[str], lease_seconds: float, places: Sequence[Place]) -> sa.Update:
+        """Make leases last from now on, and tell where these executions are, if there are as many places."""
         saga, now = self._tables.saga, self.now()
-        changes = {
-            "owner": owner,
-            "epoch": saga.c.epoch + 1,
-            "lease_until": now + lease_seconds,
-            "due": now + lease_seconds,
-            "recoveries": saga.c.recoveries + int(recovery),
-            "updated": now,
-        }
-        # The epoch is compared for those databases that have locked nothing by now.
-        return saga.update().where(saga.c.id == saga_id, saga.c.epoch == epoch, saga.c.lease_until <= now).values(changes)
+        changes: dict[str, Any] = {"lease_until": now + lease_seconds, "due": now + lease_seconds, "updated": now}
+        if places:
+            steps = {one: sa.literal(_clipped(place.step), sa.String()) for one, place in zip(saga_ids, places, strict=True)}
+            idle: dict[str, sa.ColumnElement[float]] = {
+                one: sa.literal(place.idle, sa.Double()) for one, place in zip(saga_ids, places, strict=True)
+            }
+            changes["step"] = sa.case(steps, value=saga.c.id)
+            changes["progressed"] = now - sa.case(idle, value=saga.c.id)
+        return saga.update().where(saga.c.id.in_(saga_ids)).values(changes)
 
-    def release(self, lease: Lease, delay: float, got_on: bool, untried: bool) -> sa.Update:
+    def release(self, lease: Lease, delay: float, *, got_on: bool, untried: bool, step: str | None) -> sa.Update:
         """Give a lease back, if it holds."""
         saga, now = self._tables.saga, self.now()
         changes: dict[str, Any] = {"owner": None, "lease_until": 0.0, "due": now + delay, "updated": now}
-        if got_on or untried:
-            changes["recoveries"] = 0 if got_on else saga.c.recoveries - 1
+        if got_on:
+            changes |= {"recoveries": 0, "progressed": now}
+        elif untried:
+            changes["recoveries"] = saga.c.recoveries - 1
+        if step is not None:
+            changes["step"] = _clipped(step)
         return saga.update().where(*self.holds(lease)).values(changes)
 
     def make_due(self, saga_id: str) -> sa.Update:
@@ -127,41 +145,90 @@ class Statements:
         due = sa.case((saga.c.due > now, now), else_=saga.c.due)
         return saga.update().where(saga.c.id == saga_id, saga.c.status.not_in(rules.ENDED)).values(due=due)
 
-    def listing(
-        self,
-        statuses: Sequence[str],
-        name: str | None,
-        bound: tuple[float, str],
-        created_after: float | None,
-        limit: int,
-    ) -> sa.Select[Any]:
-        """Read a page and one row more: one range of an index for each status, each in order, and the newest of all.
+    def listing(self, wanted: Listed, bound: tuple[float, str], limit: int) -> sa.Select[Any]:
+        """Read a page and one row more.
 
-        :param statuses: at least one.
+        It is one range of an index for each status, each in order, and the newest of all; by tags, the range of one.
+
+        :param wanted: of at least one status.
         :param bound: what :func:`saga.storage.rules.bound_of` returns.
         """
         saga = self._tables.saga
-        created, saga_id = bound
-        where = [saga.c.created <= created, sa.or_(saga.c.created < created, saga.c.id < saga_id)]
-        if name is not None:
-            where.append(saga.c.name == name)
-        if created_after is not None:
-            where.append(saga.c.created >= created_after)
+        where = [saga.c[column] == value for column, value in wanted.equal.items() if value is not None]
+        if wanted.progressed_before is not None:
+            where.append(saga.c.progressed < wanted.progressed_before)
+        if wanted.tags:
+            return self._tagged(wanted, where, bound, limit)
+        where += _page(saga.c.created, saga.c.id, bound, wanted.created_after)
         ranges = [
-            sa.select(saga)
+            sa.select(*self.row)
             .where(saga.c.status == one, *where)
             .order_by(saga.c.created.desc(), saga.c.id.desc())
             .limit(limit + 1)
             .subquery()
-            for one in statuses
+            for one in wanted.statuses
         ]
         found = sa.union_all(*(sa.select(part) for part in ranges)).subquery()
         return sa.select(found).order_by(found.c.created.desc(), found.c.id.desc()).limit(limit + 1)
+
+    def _tagged(
+        self, wanted: Listed, where: list[sa.ColumnElement[bool]], bound: tuple[float, str], limit: int
+    ) -> sa.Select[Any]:
+        saga = self._tables.saga
+        first, *others = [self._tables.tags.alias() for _ in wanted.tags]
+        joined = saga.join(first, first.c.saga_id == saga.c.id)
+        for other in others:  # any of them may be the one that is found by, with the others looked up
+            joined = joined.join(other, sa.and_(other.c.saga_id == first.c.saga_id, other.c.created == first.c.created))
+        for tag, (key, value) in zip((first, *others), wanted.tags.items(), strict=True):
+            where += [tag.c.key == key, tag.c.value == value]
+        if len(wanted.statuses) < len(rules.STATUSES):
+            where.append(saga.c.status.in_(wanted.statuses))
+        where += _page(first.c.created, first.c.saga_id, bound, wanted.created_after)
+        found = sa.select(*self.row).select_from(joined).where(*where)
+        return found.order_by(first.c.created.desc(), first.c.saga_id.desc()).limit(limit + 1)
+
+    def counting(self, by: Sequence[str], statuses: Sequence[str], name: str | None) -> sa.Select[Any]:
+        """Read how many executions of these statuses there are of each kind."""
+        saga = self._tables.saga
+        columns = [saga.c[one] for one in by]
+        found = sa.select(*columns, sa.func.count()).where(saga.c.status.in_(statuses)).group_by(*columns)
+        return found if name is None else found.where(saga.c.name == name)
 
     def purgeable(self, status: str, updated_before: float, limit: int) -> sa.Select[Any]:
         """Read and lock the ids of executions of one status that nobody holds, last written before then."""
         saga = self._tables.saga
         # Nothing is written before it is created, so what is old is found by when it was created.
         old = (saga.c.status == status, saga.c.created < updated_before, saga.c.updated < updated_before)
-        found = sa.select(saga.c.id).where(*old, saga.c.lease_until <= self.now()).order_by(saga.c.created).limit(limit)
+        free = (saga.c.lease_until <= self.now(), saga.c.keep_until <= self.now())
+        found = sa.select(saga.c.id).where(*old, *free).order_by(saga.c.created).limit(limit)
         return found.with_for_update(skip_locked=self.skips_locked)
+
+
+def _as_new(new: NewExecution, status: str) -> dict[str, Any]:
+    """Return what a row says of an execution from its beginning."""
+    return {
+        "id": new.saga_id,
+        "name": new.name,
+        "version": new.version,
+        "fingerprint": new.fingerprint,
+        "digest": new.digest,
+        "status": status,
+        "recoveries": 0,
+        "step": _clipped(new.step),
+        "tags": tags_text(new.tags),
+        "priority": new.priority,
+        "exclusive": new.exclusive,
+    }
+
+
+def _clipped(text: str | None) -> str | None:
+    """Return as much of a text as a key's column takes."""
+    return None if text is None else text[: rules.LONGEST]
+
+
+def _page(
+    created: sa.ColumnElement[float], saga_id: sa.ColumnElement[str], bound: tuple[float, str], created_after: float | None
+) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that executions are on a page or after it."""
+    where = [created <= bound[0], sa.or_(created < bound[0], saga_id < bound[1])]
+    return where if created_after is None else [*where, created >= created_after]

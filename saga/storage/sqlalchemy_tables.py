@@ -37,6 +37,10 @@ class Tables:
         def column(name: str, kind: sa.types.TypeEngine[Any], *, null: bool = False, primary: bool = False) -> sa.Column[Any]:
             return sa.Column(name, kind, nullable=null, primary_key=primary)
 
+        def later(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
+            # Rows that were there before have this; so have those of an earlier release that still runs elsewhere.
+            return sa.Column(name, kind, nullable=False, server_default=sa.text("0"))
+
         self.saga = table(
             prefix,
             column("id", key, primary=True),
@@ -52,11 +56,31 @@ class Tables:
             column("recoveries", sa.BigInteger()),
             column("created", sa.Double()),
             column("updated", sa.Double()),
+            column("step", key, null=True),
+            column("reason", text, null=True),
+            column("cause", key, null=True),
+            column("tags", text, null=True),
+            later("priority", sa.BigInteger()),
+            column("exclusive", key, null=True),
+            later("opens", sa.Double()),
+            column("started", sa.Double(), null=True),
+            later("progressed", sa.Double()),
+            later("keep_until", sa.Double()),
+            # Its exclusive key, where it has that: nobody else has it then.
+            column("holds", key, null=True),
             # Whatever is asked for is one range of one of these for each status (and name).
             sa.Index(f"{prefix}_listed", "status", "created", "id"),
             sa.Index(f"{prefix}_listed_by_name", "status", "name", "created", "id"),
+            sa.Index(f"{prefix}_progressed", "status", "progressed"),
+            sa.Index(f"{prefix}_counted", "status", "name", "version", "cause"),
             sa.Index(f"{prefix}_due", "status", "due"),
             sa.Index(f"{prefix}_due_by_name", "status", "name", "due"),
+            sa.Index(f"{prefix}_due_by_fingerprint", "status", "name", "fingerprint", "due"),
+            sa.Index(f"{prefix}_due_by_version", "status", "name", "version", "due"),
+            sa.Index(f"{prefix}_in_hand", "name", "lease_until"),
+            sa.Index(f"{prefix}_started", "name", "started"),
+            sa.Index(f"{prefix}_in_line", "exclusive", "status", "created", "id"),
+            sa.Index(f"{prefix}_holding", "holds", unique=True),
         )
         self.journal = table(
             f"{prefix}_journal",
@@ -75,12 +99,61 @@ class Tables:
             sa.Column("token", sa.String(40), nullable=False, unique=True),
             sa.Index(f"{prefix}_inbox_of", "saga_id", "id"),
         )
+        self.tags = table(
+            f"{prefix}_tags",
+            column("saga_id", key, primary=True),
+            column("key", key, primary=True),
+            column("value", key),
+            column("created", sa.Double()),
+            sa.Index(f"{prefix}_tags_listed", "key", "value", "created", "saga_id"),
+        )
+        self.hold = table(
+            f"{prefix}_hold",
+            column("name", key, primary=True),
+            column("version", key, primary=True),
+            column("who", key),
+            column("why", text),
+            column("at", sa.Double()),
+        )
+        self.worker = table(
+            f"{prefix}_worker",
+            column("id", key, primary=True),
+            column("host", key),
+            column("pid", sa.BigInteger()),
+            column("definitions", text),
+            column("in_hand", sa.BigInteger()),
+            column("stopping", sa.Boolean()),
+            column("started", sa.Double()),
+            column("seen", sa.Double()),
+            column("until", sa.Double()),
+        )
+        # A row of a saga that has limits is locked by whoever claims of it: what they count stays true until they are done.
+        self.limited = table(f"{prefix}_limited", column("name", key, primary=True))
         self.schema = table(f"{prefix}_schema", sa.Column("version", sa.Integer(), primary_key=True, autoincrement=False))
 
 
 Step = Callable[[sa.Connection, Tables], None]
 
-MIGRATIONS: list[Step] = []
+
+def _tell_and_take_turns(connection: sa.Connection, tables: Tables) -> None:
+    """Lead version 1 to 2: rows tell where executions stand, and whose turn it is.
+
+    What an attempt that was cut short has done is left as it is.
+    """
+    saga = tables.saga
+    tables.metadata.create_all(connection)
+    known = sa.inspect(connection)
+    columns = {column["name"] for column in known.get_columns(saga.name)}
+    for column in saga.columns:
+        if column.name not in columns:
+            added = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {saga.name} ADD COLUMN {added}"))
+    connection.execute(saga.update().where(saga.c.progressed == 0).values(started=saga.c.created, progressed=saga.c.updated))
+    for index in saga.indexes:
+        index.create(connection, checkfirst=True)
+
+
+MIGRATIONS: list[Step] = [_tell_and_take_turns]
 """What leads from version 1 of the tables to 2, from 2 to 3 and so on. A new database gets the latest at once."""
 
 

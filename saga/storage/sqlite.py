@@ -6,18 +6,43 @@ Every append is on the disk when it returns (write-ahead log, ``synchronous=FULL
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from saga.errors import StorageError
-from saga.storage import rules
+from saga.storage import rules, sqlite_list
 from saga.storage import sqlite_sql as sql
+from saga.storage.columns import REMEMBERED, counts_of, definitions_text, row_of, tags_text, worker_of
 from saga.storage.group_commit import Write, all_of
-from saga.storage.protocol import Append, Beat, Entry, Lease, Message, NewExecution, Page, Store, StoredExecution
+from saga.storage.protocol import Store
+from saga.storage.records import (
+    NO_PLACES,
+    NONE,
+    Append,
+    Beat,
+    Count,
+    Entry,
+    Hold,
+    Lease,
+    Message,
+    NewExecution,
+    NewWorker,
+    Page,
+    Place,
+    StoredExecution,
+    StoredWorker,
+    Told,
+    Wanted,
+)
+from saga.storage.sqlite_claims import Claim
 from saga.storage.sqlite_file import SqliteFile, Synchronous
+from saga.storage.sqlite_submit import store_many
+from saga.storage.sqlite_watch import LogWatch
+from saga.storage.watching import ring
 
 __all__ = ["SqliteStore"]
 
@@ -58,17 +83,32 @@ class SqliteStore(Store):
         status = rules.check_new(new, owner, lease_seconds)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
         values = sql.rows_of(Lease(new.saga_id, owner, 1), entries)
-        keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner)
+        first, then = new[:5], (new.step, tags_text(new.tags), new.priority, new.exclusive)
 
         def apply(connection: sqlite3.Connection) -> StoredExecution | None:
             now = self._clock()
-            until = now + lease_seconds
-            if connection.execute(sql.CREATE, (*keys, until, until, now, now)).rowcount:
+            if connection.execute(sql.CREATE, (*first, status, owner, now + lease_seconds, now, *then)).rowcount:
                 sql.insert_entries(connection, values)
+                if new.tags:
+                    connection.executemany(sql.TAG, [(*tag, now, new.saga_id) for tag in new.tags.items()])
                 return None
-            return StoredExecution(*connection.execute(sql.GET, (new.saga_id,)).fetchone())
+            return row_of(connection.execute(sql.GET, (new.saga_id,)).fetchone())
 
         return self._commit(Write(apply), new.saga_id, entries)  # type: ignore[no-any-return]
+
+    def submit(
+        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
+    ) -> list[StoredExecution | None]:
+        if connection is not None:
+            raise ValueError("a store in an SQLite file takes part in no transaction but its own: connection must be None")
+        statuses = [rules.check_new(one) for one, _ in new]
+        for one, entries in new:
+            rules.check_texts([entry.payload for entry in entries], self.longest_text)
+            if len({entry.seq for entry in entries}) < len(entries):
+                raise rules.already_stored(one.saga_id, entries)
+        found = self._write(lambda connection: store_many(connection, new, statuses, self._clock())) if new else []
+        ring(self)
+        return found
 
     def append(
         self,
@@ -78,8 +118,9 @@ class SqliteStore(Store):
         status: str | None = None,
         release: bool = False,
         taken: Sequence[int] = (),
+        told: Told | None = None,
     ) -> None:
-        self._commit(self._appending(lease, entries, status, release, taken), lease.saga_id, entries)
+        self._commit(self._appending(lease, entries, status, release, taken, told), lease.saga_id, entries)
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         writes: dict[int, Write] = {}
@@ -93,7 +134,13 @@ class SqliteStore(Store):
         return [number in writes and writes[number].error is None for number in range(len(appends))]
 
     def _appending(
-        self, lease: Lease, entries: Sequence[Entry], status: str | None, release: bool, taken: Sequence[int]
+        self,
+        lease: Lease,
+        entries: Sequence[Entry],
+        status: str | None,
+        release: bool,
+        taken: Sequence[int],
+        told: Told | None,
     ) -> Write:
         status = None if status is None else rules.check_status(status)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
@@ -101,7 +148,7 @@ class SqliteStore(Store):
         holds = (saga_id, lease.epoch, lease.owner)
         rows = len(entries)
         values = sql.rows_of(lease, entries)
-        single = 0 < rows <= sql.MOST_ROWS and status is None and not release and not taken
+        single = 0 < rows <= sql.MOST_ROWS and not (status or release or taken or told)
 
         def apply(connection: sqlite3.Connection) -> None:
             if sql.insert_entries(connection, values) != rows:
@@ -111,11 +158,13 @@ class SqliteStore(Store):
 
         def rest(connection: sqlite3.Connection) -> None:
             held = True
-            if release:
+            if status or release or told:
                 now = self._clock()
-                held = connection.execute(sql.CHANGE_STATUS_AND_RELEASE, (status, now, now, *holds)).rowcount == 1
-            elif status is not None:
-                held = connection.execute(sql.CHANGE_STATUS, (status, self._clock(), *holds)).rowcount == 1
+                says = (*told[:3], now + told.keep if told.keep else None) if told else ()
+                times = (now,) * (1 + bool(status or told) + release)
+                held = (
+                    connection.execute(sql.changing(status, told is not None, release), (*says, *times, *holds)).rowcount == 1
+                )
             elif not rows:
                 held = connection.execute(sql.CHECK_LEASE, holds).fetchone() is not None
             if not held:
@@ -131,7 +180,7 @@ class SqliteStore(Store):
         if not rules.is_id(saga_id):
             return None
         rows = self._file.read(sql.GET, (saga_id,))
-        return StoredExecution(*rows[0]) if rows else None
+        return row_of(rows[0]) if rows else None
 
     def journal(self, saga_id: str) -> list[Entry]:
         return self.journals([saga_id])[saga_id]
@@ -147,7 +196,8 @@ class SqliteStore(Store):
         owner: str,
         lease_seconds: float,
         *,
-        names: Collection[str] | None = None,
+        wanted: Collection[Wanted] | None = None,
+        submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
     ) -> list[StoredExecution]:
@@ -155,49 +205,44 @@ class SqliteStore(Store):
         if saga_id is not None and not rules.is_id(saga_id):
             return []
 
-        def found(connection: sqlite3.Connection, now: float) -> list[tuple[str, float, str]]:
-            if saga_id is not None:
-                one = connection.execute(sql.FREE, (saga_id, now)).fetchall()
-                return [row for row in one if names is None or row[2] in names]
-            if names is None:
-                return connection.execute(sql.DUE, (now, now, limit)).fetchall()
-            ranges = [connection.execute(sql.DUE_BY_NAME, (name, now, now, limit)).fetchall() for name in set(names)]
-            return sorted((row for rows in ranges for row in rows), key=lambda row: row[1])[:limit]
-
         def apply(connection: sqlite3.Connection) -> list[StoredExecution]:
-            now = self._clock()
-            until = now + lease_seconds
-            ids = [row[0] for row in found(connection, now)]
-            claimed = {}
-            for some in sql.batches(ids):
-                values = (owner, until, until, saga_id is None, now, *some)
-                claimed.update({row[0]: StoredExecution(*row) for row in connection.execute(sql.claiming(len(some)), values)})
-            return [claimed[one] for one in ids]
+            claim = Claim(connection, self._clock(), owner, lease_seconds, wanted)
+            return claim.some(submitted, limit) if saga_id is None else claim.one(saga_id, submitted)
 
         return self._write(apply)
 
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> list[Beat]:
+    def renew(
+        self, owner: str, leases: Sequence[Lease], lease_seconds: float, places: Mapping[str, Place] = NO_PLACES
+    ) -> list[Beat]:
         rules.check_number("lease_seconds", lease_seconds)
 
         def apply(connection: sqlite3.Connection) -> list[Beat]:
             now = self._clock()
-            until = now + lease_seconds
-            return [
-                Beat(lease.saga_id, bool(row[0]))
-                for lease in leases
-                for row in connection.execute(sql.RENEW, (until, until, now, lease.saga_id, lease.epoch, owner)).fetchall()
-            ]
+            times = (now + lease_seconds, now + lease_seconds, now)
+            beats = []
+            for saga_id, _, epoch in leases:
+                values = (*times, saga_id, epoch, owner)
+                if place := places.get(saga_id):
+                    found = connection.execute(sql.RENEW_AND_TELL, (*values, place.step, now - place.idle)).fetchall()
+                else:
+                    found = connection.execute(sql.RENEW, values).fetchall()
+                beats += [Beat(saga_id, bool(row[0])) for row in found]
+            return beats
 
         return self._write(apply) if leases else []
 
-    def release(self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False) -> None:
+    def release(
+        self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
+    ) -> None:
         rules.check_number("delay", delay)
 
         def apply(connection: sqlite3.Connection) -> None:
             now = self._clock()
-            connection.execute(sql.RELEASE, (now + delay, now, got_on, untried, lease.saga_id, lease.epoch, lease.owner))
+            held = (lease.saga_id, lease.epoch, lease.owner)
+            connection.execute(sql.RELEASE, (now + delay, now, got_on, untried, step, *held))
 
         self._write(apply, single=True)
+        ring(self)
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
@@ -207,10 +252,11 @@ class SqliteStore(Store):
         def apply(connection: sqlite3.Connection) -> None:
             if connection.execute(sql.MAKE_DUE, (self._clock(), saga_id)).rowcount != 1:
                 row = connection.execute(sql.GET, (saga_id,)).fetchone()
-                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, StoredExecution(*row).status)
+                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, row_of(row).status)
             connection.execute(sql.POST, (saga_id, body))
 
         self._write(apply)
+        ring(self)
 
     def inbox(self, saga_id: str) -> list[Message]:
         return [Message(*row) for row in self._file.read(sql.INBOX, (saga_id,))] if rules.is_id(saga_id) else []
@@ -218,43 +264,90 @@ class SqliteStore(Store):
     def with_mail(self, saga_ids: Collection[str]) -> set[str]:
         return {row[0] for row in self._read_many(sql.with_mail, saga_ids)}
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(created_before, created_after, limit)
-        statuses = rules.statuses_of(status)
-        created, saga_id = rules.bound_of(after, created_before)
-        if not statuses:
-            return Page((), None)
-        start = -rules.END_OF_TIME if created_after is None else created_after
-        values: list[Any] = []
-        for one in statuses:
-            values += [one, *(() if name is None else (name,)), start, created, created, saga_id, limit + 1]
-        rows = self._file.read(sql.listing(len(statuses), name is not None), (*values, limit + 1))
-        return rules.page_of([StoredExecution(*row) for row in rows], limit)
+    def count(
+        self, by: Sequence[str] = ("name", "status"), *, status: Collection[str] | None = None, name: str | None = None
+    ) -> list[Count]:
+        columns, statuses = rules.check_count(by), rules.statuses_of(status)
+        values = statuses if name is None else [*statuses, name]
+        return counts_of(self._file.read(sqlite_list.counting(columns, len(statuses), name is not None), values))
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)
 
         def apply(connection: sqlite3.Connection) -> int:
             now = self._clock()
-            old: list[tuple[str]] = []
+            old: list[tuple[str, str | None, float]] = []
             for one in statuses:
                 # Nothing is written before it is created, so what is old is found by when it was created.
-                values = (one, updated_before, updated_before, now, limit - len(old))
-                old += connection.execute(sql.PURGEABLE, values).fetchall()
+                old += connection.execute(sql.PURGEABLE, (one, updated_before, now, limit - len(old))).fetchall()
+            for saga_id, tags, created in old:
+                if tags is not None:
+                    connection.executemany(sql.UNTAG, [(*tag, created, saga_id) for tag in json.loads(tags).items()])
             for statement in sql.PURGE:
-                connection.executemany(statement, old)
+                connection.executemany(statement, [one[:1] for one in old])
             return len(old)
 
         return self._write(apply)
+
+    def hold(self, name: str, version: str, who: str, why: str) -> None:
+        rules.check_hold(name, version, who, why)
+        self._write(lambda connection: connection.execute(sql.HOLD, (name, version, who, why, self._clock())), single=True)
+
+    def let_go(self, name: str, version: str) -> bool:
+        found = self._write(lambda connection: connection.execute(sql.LET_GO, (name, version)).rowcount == 1, single=True)
+        ring(self)
+        return found
+
+    def holds(self) -> list[Hold]:
+        return [Hold(*row) for row in self._file.read(sql.HELD, ())]
+
+    def announce(self, worker: NewWorker, seconds: float) -> None:
+        rules.check_worker(worker, seconds)
+        told = (*worker[:3], definitions_text(worker), worker.in_hand, worker.stopping)
+
+        def apply(connection: sqlite3.Connection) -> None:
+            now = self._clock()
+            connection.execute(sql.FORGET_WORKERS, (now - REMEMBERED,))
+            connection.execute(sql.ANNOUNCE, (*told, now, now, now + seconds))
+
+        self._write(apply)
+
+    def withdraw(self, worker: str) -> None:
+        self._write(lambda connection: connection.execute(sql.WITHDRAW, (worker,)), single=True)
+
+    def workers(self) -> list[StoredWorker]:
+        return [worker_of(row) for row in self._file.read(sql.WORKERS, (self._clock() - REMEMBERED,))]
+
+    def watch(self) -> LogWatch:
+        return LogWatch(self, self._file.path + "-wal")
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        step: str | None = None,
+        cause: str | None = None,
+        tags: Mapping[str, str] = NONE,
+        created_before: float | None = None,
+        created_after: float | None = None,
+        progressed_before: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
+        equal = {"name": name, "version": version, "step": step, "cause": cause}
+        filters = sqlite_list.Filters(
+            statuses=rules.statuses_of(status),
+            equal={column: value for column, value in equal.items() if value is not None},
+            tags=tags,
+            start=-rules.END_OF_TIME if created_after is None else created_after,
+            bound=rules.bound_of(after, created_before),
+            progressed_before=progressed_before,
+            limit=limit,
+        )
+        return rules.page_of([row_of(row) for row in sqlite_list.page(self._file.read, filters)], limit)
 
     def close(self) -> None:
         self._file.close()
@@ -267,7 +360,7 @@ class SqliteStore(Store):
         try:
             return self._file.write(write)
         except sqlite3.IntegrityError as error:
-            if error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
+            if error.sqlite_errorname in ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE"):
                 raise rules.already_stored(saga_id, entries) from error
             raise StorageError(f"{self._file.path}: {error}; nothing was stored") from error
         except (sqlite3.Error, OverflowError) as error:

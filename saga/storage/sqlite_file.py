@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from saga.clocks import boot, clock, since_boot
 from saga.errors import StorageError
-from saga.storage import rules
+from saga.storage import rules, sqlite_tables
 from saga.storage import sqlite_sql as sql
 from saga.storage.group_commit import GroupCommit, Write
 from saga.storage.opened import check_path
@@ -138,12 +138,14 @@ class SqliteFile:
         """Return the connection that writes, to a file with the present version of the tables."""
         connection = self._connect()
         try:
-            sql.check_version(connection, self.path)
+            sqlite_tables.check_version(connection, self.path)
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            sql.migrate(connection, self.path)
+            sqlite_tables.migrate(connection, self.path)
             started = boot()
-            self._ahead = None if started is None else sql.time_at_boot(connection, started, time.time() - since_boot())
+            self._ahead = (
+                None if started is None else sqlite_tables.time_at_boot(connection, started, time.time() - since_boot())
+            )
             self._place.remember(beside=True)
             self.longest_text = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65_536
         except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -78,11 +78,13 @@ def empty(store: Store) -> None:
     """Delete what an earlier test left on a server: faster than new tables for each test."""
     if engine := getattr(store, "_engine", None):
         with engine.begin() as connection:
-            for table in (store._tables.saga, store._tables.journal, store._tables.inbox):
-                connection.execute(table.delete())
+            for table in store._tables.metadata.sorted_tables:
+                if table is not store._tables.schema:
+                    connection.execute(table.delete())
     elif pool := getattr(store, "_pool", None):
         connection = pool.lend()
-        connection.execute("DELETE FROM contract; DELETE FROM contract_journal; DELETE FROM contract_inbox")
+        for table in ("contract", *(f"contract_{one}" for one in ("journal", "inbox", "tags", "hold", "worker"))):
+            connection.execute(f"DELETE FROM {table}")
         pool.take_back(connection)
 
 
@@ -101,10 +103,16 @@ class Stored:
         return [cls.entry(seq) for seq in seqs]
 
     @staticmethod
-    def new(saga_id: str, **changes: str) -> NewExecution:
+    def new(saga_id: str, **changes: Any) -> NewExecution:
         """Return what creates an execution that runs."""
         values = {"name": "order", "version": "1", "fingerprint": "f", "digest": "d", "status": "running"}
         return NewExecution(saga_id=saga_id, **(values | changes))
+
+    @classmethod
+    def submit(cls, store: Store, *saga_ids: str, **changes: Any) -> None:
+        """Store executions that nobody has begun."""
+        new = [(cls.new(saga_id, **({"status": "submitted"} | changes)), cls.entries(1)) for saga_id in saga_ids]
+        assert store.submit(new) == [None] * len(new)
 
     @classmethod
     def create(

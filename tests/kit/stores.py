@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from saga.errors import StorageError
-from saga.storage import Append, Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store
+from saga.storage import Append, Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store, Told
 from tests.kit.waiting import LONG, Gate, until
 
 
@@ -33,6 +33,7 @@ class Write:
     status: str | None = None
     release: bool = False
     taken: tuple[int, ...] = ()
+    told: Told | None = None
     happened: Any = 0
     owner: str = ""
     epoch: int = 1
@@ -94,7 +95,7 @@ class Watched:
         for one, done in zip(appends, stored, strict=True):
             if done:
                 owner, epoch = one.lease.owner, one.lease.epoch
-                what = (None, tuple(one.entries), one.status, one.release, tuple(one.taken))
+                what = (None, tuple(one.entries), one.status, one.release, tuple(one.taken), one.told)
                 self.writes.append(Write(*what, happened=happened, owner=owner, epoch=epoch))
         return stored
 

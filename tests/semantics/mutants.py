@@ -32,6 +32,7 @@ from mutations.handing_over import OF_HANDING_OVER
 from mutations.machine import OF_MACHINE
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
+from mutations.sqlite import OF_SQLITE
 from mutations.storage import OF_STORAGE
 from mutations.told import OF_WHAT_IS_TOLD
 
@@ -46,6 +47,7 @@ MUTANTS = [
     *OF_DURABLE,
     *OF_RECOVERY,
     *OF_STORAGE,
+    *OF_SQLITE,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
 ]

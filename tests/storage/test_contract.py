@@ -7,7 +7,7 @@ import time
 import pytest
 
 from saga.errors import StorageError
-from saga.storage import Beat
+from saga.storage import Beat, Wanted
 from tests.storage.contract import at_once, ids
 
 # --- create
@@ -82,8 +82,8 @@ def test_names_and_owners_are_checked_like_ids(store, stored):
         store.create(stored.new("x"), [], "m\0e", 60.0)
     with pytest.raises(StorageError, match="owner must not be empty"):
         store.claim("", 60.0)
-    with pytest.raises(ValueError, match="'frozen'"):
-        store.create(stored.new("x", status="frozen"), [], "me", 60.0)
+    with pytest.raises(ValueError, match="'asleep'"):
+        store.create(stored.new("x", status="asleep"), [], "me", 60.0)
     store.create(stored.new("x", version="", fingerprint="", digest=""), [], "me", 60.0)
 
 
@@ -109,7 +109,7 @@ def test_a_closed_store_says_so(store, stored):
         lambda: store.append(lease, stored.entries(2)),
         lambda: store.create(stored.new("y"), [], "a", 1.0),
         lambda: store.claim("b", 1.0),
-        lambda: store.claim("b", 1.0, names=["order"]),
+        lambda: store.claim("b", 1.0, wanted=[Wanted("order")]),
         lambda: store.renew("a", [lease], 1.0),
         lambda: store.release(lease),
         lambda: store.post("x", "{}"),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from saga.errors import ActionRefusedError, LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
-from saga.storage import Append
+from saga.storage import Append, Wanted
 from tests.storage.contract import at_once, ids
 
 
@@ -41,7 +41,7 @@ def test_a_message_leaves_a_live_lease_alone(store, stored):
     stored.create(store, "x")
     store.post("x", "{}")
     assert store.claim("b", 60.0) == []
-    assert store.claim("b", 60.0, names=["order"]) == []
+    assert store.claim("b", 60.0, wanted=[Wanted("order")]) == []
 
 
 def test_taken_messages_leave_with_the_entries_that_deal_with_them(store, stored):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from saga.storage import Beat, Lease
+from saga.storage import Beat, Lease, Wanted
 from tests.storage.contract import at_once, flat, ids
 
 # --- claim
@@ -27,7 +27,7 @@ def test_an_execution_is_claimed_once_its_lease_has_run_out(store, stored):
 def test_a_terminal_execution_is_claimed_by_its_id_only(store, stored, status):
     stored.create(store, "x", status=status)
     assert store.claim("b", 30.0, limit=10) == []
-    assert store.claim("b", 30.0, limit=10, names=["order"]) == []
+    assert store.claim("b", 30.0, limit=10, wanted=[Wanted("order")]) == []
     [claimed] = store.claim("b", 30.0, saga_id="x")
     assert (claimed.status, claimed.owner, claimed.epoch, claimed.recoveries) == (status, "b", 2, 0)
 
@@ -43,7 +43,7 @@ def test_an_execution_that_is_not_due_is_claimed_by_its_id_only(store, stored):
     store.release(lease, delay=60.0)
     assert store.get("x").due == pytest.approx(store.now() + 60, abs=1)
     assert store.claim("b", 30.0, limit=10) == []
-    assert store.claim("b", 30.0, limit=10, names=["order"]) == []
+    assert store.claim("b", 30.0, limit=10, wanted=[Wanted("order")]) == []
     [claimed] = store.claim("b", 30.0, saga_id="x")
     assert (claimed.epoch, claimed.recoveries) == (2, 0)
 
@@ -58,18 +58,18 @@ def test_the_oldest_due_are_claimed_first(store, stored):
     for saga_id, delay in [("c", -10.0), ("a", -30.0), ("b", -20.0), ("d", -5.0)]:
         store.release(stored.create(store, saga_id, name=f"saga-{saga_id}"), delay=delay)
     assert ids(store.claim("w", 60.0, limit=2)) == ["a", "b"]
-    assert ids(store.claim("w", 60.0, limit=2, names=[f"saga-{c}" for c in "abcd"])) == ["c", "d"]
+    assert ids(store.claim("w", 60.0, limit=2, wanted=[Wanted(f"saga-{c}") for c in "abcd"])) == ["c", "d"]
 
 
 def test_a_claim_takes_only_the_names_it_is_told(store, stored):
     for number in range(6):
         stored.create(store, f"x{number}", name=["order", "refund", "Order"][number % 3], lease=-1.0)
-    assert store.claim("w", 60.0, names=[], limit=10) == []
-    assert store.claim("w", 60.0, names=["none"], limit=10) == []
-    assert store.claim("w", 60.0, names=["order"], saga_id="x1") == []
-    assert sorted(ids(store.claim("w", 60.0, names=["order", "order"], limit=10))) == ["x0", "x3"]
-    assert ids(store.claim("w", 60.0, names={"refund"}, saga_id="x1")) == ["x1"]
-    assert sorted(ids(store.claim("w", 60.0, names={"refund", "Order"}, limit=10))) == ["x2", "x4", "x5"]
+    assert store.claim("w", 60.0, wanted=[], limit=10) == []
+    assert store.claim("w", 60.0, wanted=[Wanted("none")], limit=10) == []
+    assert store.claim("w", 60.0, wanted=[Wanted("order")], saga_id="x1") == []
+    assert sorted(ids(store.claim("w", 60.0, wanted=[Wanted("order"), Wanted("order")], limit=10))) == ["x0", "x3"]
+    assert ids(store.claim("w", 60.0, wanted=[Wanted("refund")], saga_id="x1")) == ["x1"]
+    assert sorted(ids(store.claim("w", 60.0, wanted={Wanted("refund"), Wanted("Order")}, limit=10))) == ["x2", "x4", "x5"]
 
 
 def test_a_claim_takes_no_more_than_its_limit(store, stored):
@@ -81,7 +81,7 @@ def test_a_claim_takes_no_more_than_its_limit(store, stored):
 
 
 @pytest.mark.parametrize("claimers", [2, 8])
-@pytest.mark.parametrize("names", [None, ["order", "refund"]])
+@pytest.mark.parametrize("names", [None, [Wanted("order"), Wanted("refund")]])
 def test_claimers_never_share_and_leave_nothing(opener, stored, claimers, names):
     stores = [opener() for _ in range(claimers)] if opener.again else [opener()] * claimers
     everything = {f"x{n}" for n in range(60)}
@@ -93,7 +93,7 @@ def test_claimers_never_share_and_leave_nothing(opener, stored, claimers, names)
         empty = 0
         # One that finds nothing may have met rows that another was just looking at.
         while empty < 3:
-            claimed = stores[number].claim(f"w{number}", 60.0, limit=3, names=names)
+            claimed = stores[number].claim(f"w{number}", 60.0, limit=3, wanted=names)
             empty = 0 if claimed else empty + 1
             time.sleep(0 if claimed else 0.05)
             mine += ids(claimed)
@@ -117,7 +117,7 @@ def test_renewing_returns_those_leases_that_still_hold(store, stored):
     beats = store.renew("a", leases, 120.0)
     assert sorted(beats, key=lambda beat: beat.saga_id) == [Beat("held", True), Beat("quiet", False)]
     assert store.get("held").lease_until == pytest.approx(store.now() + 120, abs=1)
-    assert store.claim("b", 60.0, names=["order"], saga_id="held") == []
+    assert store.claim("b", 60.0, wanted=[Wanted("order")], saga_id="held") == []
     assert store.renew("b", leases, 120.0) == []
     assert store.renew("a", [], 120.0) == []
 

@@ -21,12 +21,18 @@ class Holder:
     def notify(self) -> None:
         pass
 
+    def place(self) -> None:
+        return None
+
     def vouches(self) -> bool:
         return True
 
 
 class Gone(Holder):
     """Runs nothing any more."""
+
+    def place(self) -> None:
+        return None
 
     def vouches(self) -> bool:
         return False

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from saga.errors import LeaseLostError, StorageError, UnknownExecutionError
-from saga.storage import Lease, open_store
+from saga.errors import LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
+from saga.storage import Append, Lease, open_store
 from saga.storage.postgres import PostgresStore
+from tests.kit import until
 
 
 @pytest.fixture
@@ -26,6 +27,12 @@ def cut(admin: psycopg.Connection) -> int:
     """End every connection of the stores; return how many there were."""
     ended = admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'saga'")
     return len(ended.fetchall())
+
+
+def waiting(admin: psycopg.Connection) -> int:
+    """Return how many statements of the stores wait for what somebody has locked."""
+    activity = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'saga' AND wait_event_type = 'Lock'"
+    return admin.execute(activity).rowcount
 
 
 class Breaking:
@@ -157,6 +164,51 @@ def test_a_create_whose_answer_was_lost_is_ours(store, stored, monkeypatch):
     Breaking(store, monkeypatch)
     assert store.create(stored.new("x"), stored.entries(1, 3), "a", 60.0) == store.get("x")
     assert store.journal("x") == stored.entries(1, 2)
+
+
+def test_what_was_submitted_is_ours_though_the_answer_was_lost(store, stored, monkeypatch):
+    new = [(stored.new(one, status="submitted", tags={"order": one}), stored.entries(1)) for one in ("a", "b")]
+    Breaking(store, monkeypatch)
+    assert store.submit([*new, new[0]])[:2] == [None, None]
+    assert [store.journal(one) for one in ("a", "b")] == [stored.entries(1)] * 2
+    assert len(store.list(tags={"order": "a"}).executions) == 1
+    Breaking(store, monkeypatch)
+    other = (stored.new("b", status="submitted"), [stored.entry(1, payload='"other"')])
+    assert store.submit([other]) == [store.get("b")]
+
+
+def test_what_comes_first_of_many_was_stored_before_the_others(store, stored):
+    ids = [f"x{n}" for n in (5, 3, 9, 1)]
+    stored.submit(store, *ids)
+    assert [row.saga_id for row in reversed(store.list().executions)] == ids
+
+
+def test_a_message_that_comes_while_an_end_waits_for_the_row_is_not_lost(store, stored, postgres_url, prefix, admin):
+    lease = stored.create(store, "x")
+    end = Append(lease, stored.entries(2), "completed", True)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres_url) as other:
+        other.execute(f"UPDATE {prefix} SET due = 0 WHERE id = 'x'")
+        other.execute(f"INSERT INTO {prefix}_inbox (saga_id, body, token) VALUES ('x', '{{}}', 't')")
+        ends = pool.submit(store.append, lease, end.entries, status="completed", release=True)
+        until(lambda: waiting(admin))
+        assert store.append_each([end]) == [False]
+        other.commit()
+        with pytest.raises(UnreadMessagesError):
+            ends.result(60)
+    [message] = store.inbox("x")
+    store.append(lease, end.entries, status="completed", release=True, taken=[message.id])
+    assert store.get("x").status == "completed"
+
+
+def test_an_end_that_waited_for_the_row_while_nothing_came_is_stored(store, stored, postgres_url, prefix, admin):
+    lease = stored.create(store, "x")
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres_url) as other:
+        other.execute(f"UPDATE {prefix} SET due = due + 1 WHERE id = 'x'")
+        ends = pool.submit(store.append, lease, stored.entries(2), status="completed", release=True)
+        until(lambda: waiting(admin))
+        other.commit()
+        ends.result(60)
+    assert store.get("x").status == "completed"
 
 
 def test_a_message_whose_answer_was_lost_arrives_once(store, stored, monkeypatch):

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from saga.errors import LeaseLostError, StorageError
-from saga.storage import Append, Lease, open_store
+from saga.storage import Append, Lease, Told, Wanted, open_store
 from saga.storage.sqlalchemy import SQLAlchemyStore
 
 
@@ -97,6 +97,68 @@ def test_a_server_that_is_not_there_is_an_error_at_once():
     assert "secret" not in str(caught.value)
 
 
+# --- claims
+
+
+@pytest.fixture(params=["mariadb", "sqlite", "postgres"])
+def any_store(request, prefix):
+    lite = request.param == "sqlite"
+    url = f"sqlite:///{request.getfixturevalue('path')}" if lite else request.getfixturevalue(f"{request.param}_url")
+    with SQLAlchemyStore(url.replace("postgresql://", "postgresql+psycopg://"), prefix=prefix) as store:
+        yield store
+
+
+def executed(store: SQLAlchemyStore, work: Callable[[], object]) -> list[str]:
+    """Return the statements that something takes."""
+    statements: list[str] = []
+
+    def heard(connection, cursor, statement, *rest) -> None:
+        statements.append(statement)
+
+    sa.event.listen(store._engine, "before_cursor_execute", heard)
+    work()
+    sa.event.remove(store._engine, "before_cursor_execute", heard)
+    return [one for one in statements if not one.startswith("BEGIN")]
+
+
+def test_who_finds_nothing_asks_once(any_store, stored):
+    stored.submit(any_store, "x", exclusive="k")
+    wanted = [Wanted(f"saga-{n}", "1", "f", frozenset({"0"})) for n in range(5)]
+    (statement,) = executed(any_store, lambda: any_store.claim("b", 60.0, wanted=wanted))
+    assert "exclusive =" not in statement  # whose turn it is was not asked, as nothing has a key
+
+
+def test_of_two_that_are_given_the_same_key_at_once_one_has_it(any_store, stored, monkeypatch):
+    stored.submit(any_store, "a", "b", exclusive="k")
+    stored.submit(any_store, "c")
+    monkeypatch.setattr(any_store._claims, "_is_first", lambda status: [sa.true()])  # as each sees it before the other commits
+    assert [row.saga_id for row in any_store.claim("w", 60.0, limit=5)] == ["a", "c"]
+    assert any_store.get("b").owner is None
+
+
+def test_one_that_has_ended_keeps_no_key(any_store, stored):
+    stored.submit(any_store, "a", "b", exclusive="k")
+    (row,) = any_store.claim("w", 60.0)
+    any_store.append(Lease("a", "w", row.epoch), [], status="completed", release=True)
+    assert any_store.claim("person", 60.0, saga_id="a", wanted=[Wanted("order")])
+    assert [row.saga_id for row in any_store.claim("w", 60.0)] == ["b"]
+
+
+def test_the_statements_of_claims_are_kept_and_not_for_ever(any_store, stored):
+    for number in range(50):
+        stored.submit(any_store, f"x{number}", name=f"saga-{number}")
+        assert len(any_store.claim("w", 60.0, wanted=[Wanted(f"saga-{number}", "1", "f")])) == 1
+    assert 0 < len(any_store._claims._made) <= 16
+
+
+def test_rows_take_what_is_too_long_for_them_in_part(any_store, stored):
+    lease = stored.create(any_store, "x", step="s" * 300)
+    assert any_store.get("x").step == "s" * 200
+    any_store.append(lease, [], told=Told("t" * 300, "why" * 9000, "C" * 300))
+    row = any_store.get("x")
+    assert (row.step, row.reason, row.cause) == ("t" * 200, "why" * 9000, "C" * 200)
+
+
 # --- connections that break
 
 
@@ -134,6 +196,23 @@ def test_a_create_whose_answer_was_lost_is_ours(store, stored):
     Breaking(store)
     assert store.create(stored.new("x"), stored.entries(1, 2), "a", 60.0) is None
     assert store.journal("x") == stored.entries(1, 2)
+
+
+def test_a_submission_whose_answer_was_lost_is_ours(store, stored):
+    stored.submit(store, "old")
+    new = [(stored.new(one, status="submitted"), stored.entries(1)) for one in ("a", "b")]
+    Breaking(store)
+    assert [known and known.saga_id for known in store.submit([*new, new[0]])] == [None, None, "a"]
+    Breaking(store)
+    other = (stored.new("old", status="submitted"), [stored.entry(1, at=1.0)])
+    assert [known and known.saga_id for known in store.submit([other])] == ["old"]
+
+
+def test_a_hold_that_was_ended_without_an_answer_was_ended(store):
+    store.hold("order", "", "ann", "why")
+    Breaking(store)
+    assert store.let_go("order", "") is True
+    assert store.holds() == []
 
 
 def test_a_message_whose_answer_was_lost_arrives_once(store, stored):
@@ -180,6 +259,18 @@ def test_a_fault_of_a_value_is_no_reason_to_try_again(lite, stored):
         lite.create(stored.new("y"), [stored.entry(kind=None)], "a", 60.0)
     assert lite.get("y") is None
     assert lite.journal("x") == stored.entries(1)
+
+
+def test_a_fault_among_many_is_found_out_soon(lite, stored):
+    new = [(stored.new(f"x{n}", status="submitted"), stored.entries(1)) for n in range(100)]
+    new[50] = (new[50][0], [stored.entry(kind=None)])
+
+    def submit() -> None:
+        with pytest.raises(StorageError, match="nothing was stored"):
+            lite.submit(new)
+
+    assert len(executed(lite, submit)) < 20
+    assert lite.list().executions == ()
 
 
 def test_a_child_opens_connections_of_its_own(lite, stored, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from saga.errors import StorageError
 from saga.storage import SqliteStore
+from tests.storage.contract import ids
 from tests.storage.sqlite_writer import queueing, writer
 
 
@@ -29,6 +30,17 @@ def test_the_clock_may_be_given(path, stored):
         assert store.claim("b", 5.0) == []
         now = 1010.0
         assert store.claim("b", 5.0)[0].lease_until == 1015.0
+
+
+def test_who_has_a_key_has_it_though_another_was_stored_before(path, stored):
+    """By a clock that was set back."""
+    now = 1000.0
+    with SqliteStore(path, clock=lambda: now) as store:
+        stored.submit(store, "a", exclusive="k")
+        assert ids(store.claim("w", 60.0)) == ["a"]
+        now = 900.0
+        stored.submit(store, "b", exclusive="k")
+        assert store.claim("w", 60.0) == []
 
 
 # --- locks and full disks

@@ -16,18 +16,21 @@ __all__ = [
     "FRONT_DOORS",
     "GROUP_COMMIT",
     "IN_MEMORY",
+    "IN_POSTGRES",
     "IN_SQLITE",
     "JOURNAL",
     "LEASES",
     "LOCKED_ROWS",
     "PLACE",
     "POOLER",
+    "POSTGRES",
     "PROPERTIES",
     "RECOVERY",
     "SCHEMA",
     "SEMANTICS",
     "SEVERAL",
     "SILENT_SERVER",
+    "SQLALCHEMY",
     "START_ONCE",
     "TURNS",
     "UNDO",
@@ -44,11 +47,14 @@ RECOVERY, SEVERAL, START_ONCE = DURABLE + "recovery", DURABLE + "recovery_of_sev
 DOUBT, ACROSS, UNDO = DURABLE + "doubt", DURABLE + "died_anywhere", DURABLE + "interrupted_undo"
 CONTRACT, GROUP_COMMIT = "tests/storage/test_contract", "tests/storage/test_group_commit"
 LOCKED_ROWS, SILENT_SERVER = "tests/storage/test_locked_rows", "tests/storage/test_silent_server"
+SQLALCHEMY = "tests/storage/test_sqlalchemy"
 PLACE = "tests/storage/test_sqlite_place"
 POOLER, FAULTS = "tests/storage/test_pooler", "tests/storage/test_faults_tell_no_values"
 SCHEMA = "tests/storage/test_schema"
 CROWD, TURNS = "tests/storage/test_postgres_crowd", "tests/storage/test_turns"
+POSTGRES = "tests/storage/test_postgres"
 IN_MEMORY, IN_SQLITE = " and memory", " and sqlite and not sqlalchemy"
+IN_POSTGRES = " and postgres and not sqlalchemy"
 
 
 class Mutant(NamedTuple):

@@ -546,8 +546,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "one id for all",
-        "saga_id = os.urandom(16).hex()",
-        'saga_id = "id"',
+        "saga_id = os.urandom(16).hex() if saga_id is None else",
+        'saga_id = "id" if saga_id is None else',
         SEMANTICS + "one_saga_many_executions",
     ),
     Mutant(

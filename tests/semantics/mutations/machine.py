@@ -52,8 +52,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "a submitted execution is recovered, not begun",
-        "if machine.status is e.Status.SUBMITTED:",
-        "if False:",
+        "    if machine.status is e.Status.SUBMITTED:\n        machine.start(time.time())\n",
+        "    if False:\n        machine.start(time.time())\n",
         SUBMITTED,
     ),
     Mutant(

@@ -13,19 +13,19 @@ OF_RECOVERY = [
     # -- for as long as it is wanted ----------------------------------------------------------------------------------
     Mutant(
         "what a task raises ends a recovery",
-        "            if raised is not None and is_ctrl_c(raised):\n",
-        "            if raised is not None:\n",
+        "        if raised is not None and is_ctrl_c(raised):\n",
+        "        if raised is not None:\n",
         UNDO + " -k exits_in_a_recovery",
     ),
     Mutant(
         "whatever a store raises ends a recovery",
-        "            except BaseException as error:\n                if is_ctrl_c(error):\n",
-        "            except StorageError as error:\n                if is_ctrl_c(error):\n",
+        "            except BaseException as error:\n                if self._once or is_ctrl_c(error):\n",
+        "            except StorageError as error:\n                if self._once or is_ctrl_c(error):\n",
         GOES_ON + " -k what_a_store_raises",
     ),
     Mutant(
-        "a Ctrl-C in an event loop is an execution's own",
-        "    if task is not None and task.cancelling():\n        raise asyncio.CancelledError\n",
+        "a Ctrl-C leaves what runs in the event loop",
+        "                crew.cancel()\n",
         "",
         GOES_ON + " -k a_ctrl_c",
     ),
@@ -55,8 +55,8 @@ OF_RECOVERY = [
     ),
     Mutant(
         "a recovery keeps what has ended",
-        "        one.execution = None\n\n    def _fail",
-        "\n    def _fail",
+        "        self.live.discard(job)\n        job.execution = None\n\n    async def",
+        "        \n    async def",
         GOES_ON + " -k keeps_nothing",
     ),
     # -- journals that somebody damaged -------------------------------------------------------------------------------

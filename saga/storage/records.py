@@ -1,0 +1,245 @@
+"""The records of a store: executions' rows, entries, messages, leases, workers, and what is asked for. No store lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+__all__ = [
+    "ANY",
+    "Append",
+    "Beat",
+    "Count",
+    "Entry",
+    "Hold",
+    "Lease",
+    "Message",
+    "NewExecution",
+    "NewWorker",
+    "Page",
+    "Place",
+    "StoredExecution",
+    "StoredWorker",
+    "Told",
+    "Wanted",
+]
+
+ANY = ""
+"""The version of a :class:`Hold` that holds every version. No version of a definition is empty."""
+
+NONE: Final[Mapping[str, str]] = MappingProxyType({})
+"""No tags."""
+
+
+class Entry(NamedTuple):
+    """One line of a journal.
+
+    :ivar seq: 1 for an execution's first; no gaps.
+    :ivar kind: the event's class name.
+    :ivar step: the step's name, or ``None``.
+    :ivar payload: JSON text.
+    """
+
+    seq: int
+    kind: str
+    step: str | None
+    payload: str
+    at: float
+
+
+class NewExecution(NamedTuple):
+    """An execution to be stored: ``digest`` stands for its input, ``status`` is ``running`` or ``submitted``.
+
+    ``saga_id`` and ``name`` are not empty. Each text but the status has up to 200 characters and no NUL.
+
+    :ivar step: where it begins.
+    :ivar tags: business keys to find it by.
+    :ivar priority: each point is worth a minute of waiting.
+    :ivar exclusive: of all that have the same key, one goes on at a time.
+    :ivar at: it is not begun before then; ``None``: now.
+    """
+
+    saga_id: str
+    name: str
+    version: str
+    fingerprint: str
+    digest: str
+    status: str
+    step: str | None = None
+    tags: Mapping[str, str] = NONE
+    priority: int = 0
+    exclusive: str | None = None
+    at: float | None = None
+
+
+class StoredExecution(NamedTuple):
+    """An execution's row.
+
+    :ivar owner: who holds the lease, or ``None``.
+    :ivar epoch: how often it was taken.
+    :ivar lease_until: when it runs out.
+    :ivar due: workers leave it alone before then: when the lease runs out, or later where it was given back with a delay,
+        or when a message came. What is submitted is due as much earlier as its priority says.
+    :ivar recoveries: how often it was claimed, its id not given, since it last got on.
+    :ivar step: the step it is at, or the one that failed. While it runs, as its last heartbeat said.
+    :ivar reason: why it is stuck, paused or was given up, in a sentence.
+    :ivar cause: the name of the class of the error that it was given up for.
+    :ivar opens: it is not begun before then, whatever its priority.
+    :ivar started: when it was begun; ``None``: it was not.
+    :ivar progressed: when it last got on. While it runs, as its last heartbeat said.
+    :ivar keep_until: it is not purged before then.
+    """
+
+    saga_id: str
+    name: str
+    version: str
+    fingerprint: str
+    digest: str
+    status: str
+    owner: str | None
+    epoch: int
+    lease_until: float
+    due: float
+    recoveries: int
+    created: float
+    updated: float
+    step: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    tags: Mapping[str, str] = NONE
+    priority: int = 0
+    exclusive: str | None = None
+    opens: float = 0.0
+    started: float | None = None
+    progressed: float = 0.0
+    keep_until: float = 0.0
+
+
+class Wanted(NamedTuple):
+    """Executions that a worker can run: those of one definition.
+
+    :ivar version: the definition's: where a :class:`Hold` has it, nothing of it is begun. ``None``: no version in particular.
+    :ivar fingerprint: of executions that it fits; ``None``: it fits all.
+    :ivar compatible: versions whose executions it fits, whatever their fingerprint.
+    :ivar limit: at most so many executions of this name are in hand at once, over all workers.
+    :ivar rate: at most so many of this name are begun in any second; below 1, one in ``1 / rate`` seconds.
+    """
+
+    name: str
+    version: str | None = None
+    fingerprint: str | None = None
+    compatible: frozenset[str] = frozenset()
+    limit: int | None = None
+    rate: float | None = None
+
+
+class Told(NamedTuple):
+    """What an execution's row tells from now on, besides its status: see :class:`StoredExecution`.
+
+    :ivar keep: seconds for which it is not purged.
+    """
+
+    step: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    keep: float = 0.0
+
+
+class Place(NamedTuple):
+    """Where an execution is while it runs: the step, and how many seconds ago it last got on."""
+
+    step: str | None
+    idle: float
+
+
+class Lease(NamedTuple):
+    """The right to write an execution's journal, valid while nobody has taken a later epoch."""
+
+    saga_id: str
+    owner: str
+    epoch: int
+
+
+class Append(NamedTuple):
+    """What :meth:`Store.append` is to store."""
+
+    lease: Lease
+    entries: Sequence[Entry]
+    status: str | None = None
+    release: bool = False
+    taken: Sequence[int] = ()
+    told: Told | None = None
+
+
+class Message(NamedTuple):
+    """Something sent to an execution from outside: an operator's action, a signal. ``id`` orders them."""
+
+    id: int
+    saga_id: str
+    body: str
+
+
+class Beat(NamedTuple):
+    """A lease that was renewed, and whether the execution's inbox holds anything."""
+
+    saga_id: str
+    mail: bool
+
+
+class Page(NamedTuple):
+    """Some executions, newest first, and the cursor for the next page (``None``: there is none)."""
+
+    executions: tuple[StoredExecution, ...]
+    next: str | None
+
+
+NO_PLACES: Final[Mapping[str, Place]] = MappingProxyType({})
+
+
+class Count(NamedTuple):
+    """How many executions have these values, in the order of the columns that were asked for."""
+
+    values: tuple[str | None, ...]
+    executions: int
+
+
+class Hold(NamedTuple):
+    """Nothing of a saga is begun: of one version, or of all (:data:`ANY`). What has begun goes on."""
+
+    name: str
+    version: str
+    who: str
+    why: str
+    at: float
+
+
+class NewWorker(NamedTuple):
+    """A worker that says that it lives.
+
+    :ivar id: what stands for it in leases.
+    :ivar definitions: name, version and fingerprint of each definition that it has.
+    :ivar in_hand: how many executions it runs.
+    :ivar stopping: whether it begins nothing new.
+    """
+
+    id: str
+    host: str
+    pid: int
+    definitions: Sequence[tuple[str, str, str]]
+    in_hand: int = 0
+    stopping: bool = False
+
+
+class StoredWorker(NamedTuple):
+    """A worker that lives, or did: it said so at ``seen``, and is taken to be dead from ``until`` on."""
+
+    id: str
+    host: str
+    pid: int
+    definitions: tuple[tuple[str, str, str], ...]
+    in_hand: int
+    stopping: bool
+    started: float
+    seen: float
+    until: float

@@ -1,0 +1,81 @@
+"""What the SQLAlchemy store reads: rows, journals, inboxes, pages and counts. Nothing is stored here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from saga.storage import rules
+from saga.storage.columns import counts_of, row_of
+from saga.storage.records import NONE, Count, Entry, Message, Page, StoredExecution
+from saga.storage.sqlalchemy_connected import Connected
+from saga.storage.sqlalchemy_sql import ENTRY, Listed, batches
+
+__all__ = ["Reads"]
+
+
+class Reads(Connected):
+    """A store's part that reads."""
+
+    def get(self, saga_id: str) -> StoredExecution | None:
+        if not rules.is_id(saga_id):
+            return None
+        rows = self._read(self._sql.get([saga_id]))
+        return row_of(rows[0]) if rows else None
+
+    def journal(self, saga_id: str) -> list[Entry]:
+        return self.journals([saga_id])[saga_id]
+
+    def journals(self, saga_ids: Collection[str]) -> dict[str, list[Entry]]:
+        journal = self._tables.journal
+        columns = sa.select(journal.c.saga_id, *(journal.c[name] for name in ENTRY)).order_by(journal.c.saga_id, journal.c.seq)
+        found: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
+        for some in batches([saga_id for saga_id in found if rules.is_id(saga_id)]):
+            for saga_id, *row in self._read(columns.where(journal.c.saga_id.in_(some))):
+                found[saga_id].append(Entry(*row))
+        return found
+
+    def inbox(self, saga_id: str) -> list[Message]:
+        if not rules.is_id(saga_id):
+            return []
+        inbox = self._tables.inbox
+        columns = sa.select(inbox.c.id, inbox.c.saga_id, inbox.c.body)
+        return [Message(*row) for row in self._read(columns.where(inbox.c.saga_id == saga_id).order_by(inbox.c.id))]
+
+    def with_mail(self, saga_ids: Collection[str]) -> set[str]:
+        column = self._tables.inbox.c.saga_id
+        found: set[str] = set()
+        for some in batches([saga_id for saga_id in saga_ids if rules.is_id(saga_id)]):
+            found.update(row[0] for row in self._read(sa.select(column).where(column.in_(some)).distinct()))
+        return found
+
+    def count(
+        self, by: Sequence[str] = ("name", "status"), *, status: Collection[str] | None = None, name: str | None = None
+    ) -> list[Count]:
+        columns, statuses = rules.check_count(by), rules.statuses_of(status)
+        return counts_of(row for row in self._read(self._sql.counting(columns, statuses, name)) if row[-1])
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        step: str | None = None,
+        cause: str | None = None,
+        tags: Mapping[str, str] = NONE,
+        created_before: float | None = None,
+        created_after: float | None = None,
+        progressed_before: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
+        statuses = rules.statuses_of(status)
+        bound = rules.bound_of(after, created_before)
+        if not statuses:
+            return Page((), None)
+        equal = {"name": name, "version": version, "step": step, "cause": cause}
+        wanted = Listed(statuses, equal, tags, created_after, progressed_before)
+        return rules.page_of([row_of(row) for row in self._read(self._sql.listing(wanted, bound, limit))], limit)
