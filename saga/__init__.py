@@ -18,8 +18,10 @@ from saga.policy import (
 )
 from saga.result import SagaResult, StepRecord
 from saga.saga import Saga
+from saga.stored import Submission
 from saga.task import Done, NotDone, StepInfo, Task
 from saga.transaction import Transaction, transaction
+from saga.turns import masked
 
 __version__ = "0.1.0"
 
@@ -48,9 +50,11 @@ __all__ = [
     "StepInfo",
     "StepRecord",
     "StepStatus",
+    "Submission",
     "Task",
     "Transaction",
     "fallback",
+    "masked",
     "parallel",
     "receive",
     "saga_step",

@@ -20,7 +20,7 @@ from saga.names import several
 from saga.policy import checked_on_error, checked_unknown_on, seconds_of
 
 if TYPE_CHECKING:
-    from saga.definition import Observer
+    from saga.definition import ContextFunction, Observer
     from saga.durable.codec import Codec
     from saga.machine.compile import Resolver
     from saga.policy import OnError, UnknownOn
@@ -48,13 +48,19 @@ class Declared(Composing):
     unknown_on: UnknownOn | None = None
     on_error: OnError | None = None
     lease: float = 30.0
+    limit: int | None = None
+    rate: float | None = None
+    exclusive: ContextFunction | None = None
+    tags: ContextFunction | Iterable[str] | None = None
 
+    _facade = False  # whether it is the class that users make a saga of, and none of their own
     _misspelt: str | None = None
     _draft: Definition
     _definition: Definition | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._facade = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
         for kind in cls.__mro__:
             if kind is cls or not issubclass(kind, Declared):
                 cls._misspelt = next(filter(None, (_misspelt(cls, *one) for one in vars(kind).items())), cls._misspelt)
@@ -103,6 +109,10 @@ class Declared(Composing):
             compatible_with=frozenset(several(self.compatible_with, f"{where}: compatible_with")),
             lease=self.lease,
             undoable_for=seconds_of(self.undoable_for, f"{where}: undoable_for"),
+            limit=self.limit,
+            rate=self.rate,
+            exclusive=self.exclusive,
+            tags=self.tags,
         )
         draft.check()
         self.name, self.version = draft.name, draft.version
@@ -151,7 +161,15 @@ _OUTERMOST: Final = sorted(OPTIONS - {"name", "unknown_on", "on_error", "version
 """The options that hold for a whole execution. Of a saga that is a step of another, name, ``unknown_on`` and ``on_error`` hold
 for its steps; the rest is about executions of its own."""
 
-_ARGUMENTS: Final = {"logger": 2, "observers": 2, "on_compensation_failure": 3, "resolver": 1, "unknown_on": 1}
+_ARGUMENTS: Final = {
+    "logger": 2,
+    "observers": 2,
+    "on_compensation_failure": 3,
+    "resolver": 1,
+    "unknown_on": 1,
+    "exclusive": 1,
+    "tags": 1,
+}
 """With how many arguments an option that is a function is called."""
 
 _MEANT: Final = {"steps": "flow", "tasks": "flow", "flows": "flow", "deadline": "timeout", "time_limit": "timeout"}
@@ -222,6 +240,6 @@ def _refuse_late(saga: Declared, name: str) -> None:
     if option == "flow" and type(saga).flow is not None:
         return
     hint = f"; did you mean {option!r}?" if option else "; a subclass may have more"
-    its_own = Declared not in type(saga).__bases__ and (option is None or name.startswith(option) or option.startswith(name))
+    its_own = not type(saga)._facade and (option is None or name.startswith(option) or option.startswith(name))
     if not its_own:
         raise SagaDefinitionError(f"{where}: a saga has no {name!r}, which would have no effect{hint}")

@@ -17,6 +17,7 @@ from saga.events import Event
 from saga.machine import Machine, Plan, PlannedStep
 from saga.names import checked_name, several
 from saga.policy import check_timeout
+from saga.turns import check_turns
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
@@ -27,9 +28,11 @@ __all__ = [
     "NO_PLAN",
     "Around",
     "CompensationFailureHandler",
+    "ContextFunction",
     "Definition",
     "ExecutionInfo",
     "Observer",
+    "as_context",
     "check_callable",
     "check_codec",
     "definitions_of",
@@ -69,6 +72,9 @@ class ExecutionInfo:
 Observer = Callable[[Event, ExecutionInfo], None]
 """Called with each event, once that is stored, if it is; one with ``around`` surrounds calls too: :class:`Around`."""
 
+ContextFunction = Callable[[Any], Any]
+"""What an execution's input comes to: a function of its context."""
+
 CompensationFailureHandler = Callable[[Context, str, BaseException], None]
 
 
@@ -100,6 +106,10 @@ class Definition:
     :ivar compatible_with: the versions whose executions this one can finish, whatever their plans are.
     :ivar lease: seconds after which a process that died is taken to have died.
     :ivar undoable_for: seconds for which a completed execution can be undone on request; ``None`` for no limit.
+    :ivar limit: how many executions may be in hand at once, over all workers.
+    :ivar rate: how many may be begun in a second.
+    :ivar exclusive: returns, for a context, the key that one execution has at a time.
+    :ivar tags: returns, for a context, what an execution is found by.
     """
 
     name: str
@@ -113,6 +123,10 @@ class Definition:
     compatible_with: frozenset[str] = frozenset()
     lease: float = 30.0
     undoable_for: float | None = None
+    limit: int | None = None
+    rate: float | None = None
+    exclusive: ContextFunction | None = None
+    tags: ContextFunction | Iterable[str] | None = None
 
     def check(self) -> None:
         """Refuse what is wrong. Names become plain strings.
@@ -136,6 +150,12 @@ class Definition:
             )
         where = f"saga {name!r}: on_compensation_failure"
         refuse_unrun(self.on_compensation_failure, where, "give a plain function of (context, step name, error)")
+        check_turns(self)
+
+    @property
+    def in_line(self) -> bool:
+        """Whether an execution may have to wait until it is its turn to begin."""
+        return self.limit is not None or self.rate is not None or self.exclusive is not None
 
     def machine(self, saga_id: str) -> Machine:
         """Return the machine of a new execution."""
@@ -220,6 +240,22 @@ def _check_observer(observer: object, what: str) -> None:
         check_callable(observer, what, "(event, info)", 2)
 
 
+def as_context(context: ContextLike, saga: str) -> Context:
+    """Return a context: the one that was given, or one of a mapping, or an empty one.
+
+    :raises SagaDefinitionError: it is none of these.
+    """
+    if isinstance(context, Context):
+        return context
+    if context is None:
+        return object.__new__(Context)  # its binding follows
+    if not isinstance(context, Mapping):
+        given = f"the class {context.__name__}" if isinstance(context, type) else f"{context!r} ({type(context).__name__})"
+        instead = f"an object of it, {context.__name__}(...)" if isinstance(context, type) else "a Context or a mapping"
+        raise SagaDefinitionError(f"saga {saga!r}: the context is {given}; give {instead}")
+    return Context(context)
+
+
 def inputs(
     definition: Definition, context: ContextLike, saga_id: str | None, store: StoreLike | None
 ) -> tuple[Context, str, StoreLike | None, Binding]:
@@ -229,22 +265,16 @@ def inputs(
 
     :raises SagaDefinitionError: one is wrong.
     """
-    new = True
-    if context is None:
-        context = object.__new__(Context)  # its binding follows
-    elif not isinstance(context, Context):
-        if not isinstance(context, Mapping):
-            given = f"the class {context.__name__}" if isinstance(context, type) else f"{context!r} ({type(context).__name__})"
-            instead = f"an object of it, {context.__name__}(...)" if isinstance(context, type) else "a Context or a mapping"
-            raise SagaDefinitionError(f"saga {definition.name!r}: the context is {given}; give {instead}")
-        context = Context(context)
-    else:
-        new = False
+    new = not isinstance(context, Context)
+    context = as_context(context, definition.name)
     saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     if store is None and (definition.plan.receives or definition.plan.asks is not None):
         asks = definition.plan.asks
         what = f"asks a person when step {asks.name!r} fails, which needs" if asks else "receives signals, which need"
         raise SagaDefinitionError(f"saga {definition.name!r} {what} a store: {GIVE_A_STORE}")
+    if store is None and definition.in_line:
+        what = ", ".join(one for one in ("limit", "rate", "exclusive") if getattr(definition, one) is not None)
+        raise SagaDefinitionError(f"saga {definition.name!r} has {what}, which a store keeps: {GIVE_A_STORE}")
     binding = Binding(definition.plan, definition.name, saga_id)
     if new:
         set_binding(context, binding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from saga.durable.entries import action_message, details_of, details_of_message,
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
 from saga.durable.undoing import check_undo
-from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError, near
+from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError
 from saga.events import (
     Event,
     OperatorActed,
@@ -30,12 +30,15 @@ from saga.events import (
     SagaSubmitted,
     Status,
 )
+from saga.fleet import Fleet, statuses
 from saga.machine import ACTIONS, Standing, cancellation, check, paused_by, standing_of, status_after
-from saga.names import check_said, checked_name, several
+from saga.names import check_said, checked_name
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
-from saga.storage.protocol import Entry, Lease, Page, Store, StoredExecution
+from saga.storage.protocol import Store
+from saga.storage.records import NONE, Entry, Lease, Page, StoredExecution
 from saga.storage.rules import check_number
+from saga.turns import checked_tags
 
 if TYPE_CHECKING:
     from saga.saga import Saga
@@ -96,7 +99,7 @@ class ExecutionView:
         return f"saga {row.name!r} ({one_line(row.saga_id)}) is {one_line(row.status)}{why}\n{self.timeline()}"
 
 
-class Operations:
+class Operations(Fleet):
     """Operators' actions. Every one is in the execution's journal, with who did it and why.
 
     An action on an execution that runs reaches its owner within seconds. One on an execution that nobody owns is recorded at
@@ -122,26 +125,40 @@ class Operations:
         *,
         status: Collection[str] | str | None = None,
         name: str | None = None,
+        version: str | None = None,
+        step: str | None = None,
+        cause: str | None = None,
+        tags: Mapping[str, Any] | None = None,
         older_than: float | None = None,
         newer_than: float | None = None,
+        idle_for: float | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
-        """Return a page of executions, newest first.
+        """Return a page of executions, newest first. Each row tells where it stands; no journal is read.
 
         :param status: one :class:`~saga.events.Status`, or several.
+        :param step: only those that are at this step, or that failed there.
+        :param cause: only those that were given up for an error of a class of this name.
+        :param tags: only those that have all of these: ``{"order": "A1"}``.
         :param older_than: only those created at least so many seconds ago.
         :param newer_than: at most.
+        :param idle_for: only those with which nothing has happened for so many seconds.
         :param after: the ``next`` of the page before.
         :raises ValueError: there is no such status, the cursor is wrong, or a number is no finite one.
         """
-        for what, age in (("older_than", older_than), ("newer_than", newer_than)):
+        for what, age in (("older_than", older_than), ("newer_than", newer_than), ("idle_for", idle_for)):
             if age is not None:
                 check_number(what, age)
         now = self.store.now()
         return self.store.list(
-            status=None if status is None else _statuses(status),
+            status=None if status is None else statuses(status),
             name=None if name is None else checked_name(name, "name"),
+            version=None if version is None else checked_name(version, "version"),
+            step=None if step is None else checked_name(step, "step"),
+            cause=None if cause is None else checked_name(cause, "cause"),
+            tags=NONE if tags is None else checked_tags(tags, "tags"),
+            progressed_before=None if idle_for is None else now - idle_for,
             created_before=None if older_than is None else now - older_than,
             created_after=None if newer_than is None else now - newer_than,
             limit=limit,
@@ -238,7 +255,7 @@ class Operations:
         if older_than < 0:
             raise ValueError(f"older_than is {older_than!r}; give the seconds for which nothing was written, 0 or more")
         before, count = self.store.now() - older_than, 0
-        while deleted := self.store.purge(updated_before=before, status=_statuses(status)):
+        while deleted := self.store.purge(updated_before=before, status=statuses(status)):
             count += deleted
         return count
 
@@ -326,14 +343,6 @@ def _acted(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Statu
     for event in events:
         status = status_after(status, type(event), bool(standing.gave_up), bool(standing.unbegun))
     return events, status
-
-
-def _statuses(status: Collection[str] | str) -> list[str]:
-    statuses = (status,) if isinstance(status, str) else several(status, "status")
-    for one in statuses:
-        if one not in list(Status):
-            raise ValueError(f"status has {one!r}{near(one, Status)}; a status is one of {', '.join(Status)}")
-    return [str(Status(one)) for one in statuses]
 
 
 def _line(entry: Entry, details: dict[str, Any]) -> JournalLine:

@@ -9,11 +9,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
-from saga.awaited import awaited
 from saga.beginning import abegin, begin, run_in_a_loop
 from saga.context import Context, ContextLike, Ctx
-from saga.declared import Declared, refuse_unmade
-from saga.definition import GIVE_A_STORE, CompensationFailureHandler, Definition, Observer, inputs
+from saga.declared import refuse_unmade
+from saga.definition import CompensationFailureHandler, ContextFunction, Definition, Observer, inputs
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
@@ -21,16 +20,15 @@ from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
-from saga.names import checked_name
 from saga.policy import OnError, UnknownOn
 from saga.result import SagaResult, StepRecord, ok
+from saga.stored import Stored
 from saga.streaming import arecords_of, records_of
 
 if TYPE_CHECKING:
     from saga.diagram import Diagram
     from saga.drivers.aio import AsyncExecution
     from saga.durable.codec import Codec
-    from saga.storage import Store
     from saga.storage.protocol import StoreLike
 
 __all__ = ["Saga"]
@@ -45,7 +43,7 @@ class Where(TypedDict, total=False):
     store: StoreLike | None
 
 
-class Saga(Declared, Generic[Ctx]):
+class Saga(Stored[Ctx], Generic[Ctx]):
     """A named flow of tasks that can be executed, many times and from many threads at once.
 
     Build one with :meth:`add_task`, or declare one: a subclass with ``flow``, a flow, a tuple of flows or a method that
@@ -74,6 +72,12 @@ class Saga(Declared, Generic[Ctx]):
     :param on_error: what follows when a step that says nothing itself has failed for good: ``Compensate`` (where not given),
         ``Skip`` or ``Ask``.
     :param lease: seconds after which a process that died is taken to have died.
+    :param limit: how many executions may be in hand at once, over all processes: the store keeps it. Others wait.
+    :param rate: how many may be begun in a second, over all processes; ``0.5`` is one in two seconds.
+    :param exclusive: returns for a context the key (a str or an int, or ``None``) that one execution of all in the store has at
+        a time, until it is completed or compensated; the others wait, first come first served.
+    :param tags: what executions are found by in lists: a function that returns for a context a mapping of names to values, or
+        keys of the context. What is not to be shown goes through :func:`saga.masked`.
     :raises SagaDefinitionError: a parameter is wrong.
     """
 
@@ -95,6 +99,10 @@ class Saga(Declared, Generic[Ctx]):
         unknown_on: UnknownOn | None = None,
         on_error: OnError | None = None,
         lease: float | None = None,
+        limit: int | None = None,
+        rate: float | None = None,
+        exclusive: ContextFunction | None = None,
+        tags: ContextFunction | Iterable[str] | None = None,
     ) -> None:
         self._take_options(
             {
@@ -113,6 +121,10 @@ class Saga(Declared, Generic[Ctx]):
                 "unknown_on": unknown_on,
                 "on_error": on_error,
                 "lease": lease,
+                "limit": limit,
+                "rate": rate,
+                "exclusive": exclusive,
+                "tags": tags,
             }
         )
         #: All but the plan, which is compiled when it is asked for.
@@ -281,28 +293,6 @@ class Saga(Declared, Generic[Ctx]):
             execution.keep_context()
         return records_of(execution)
 
-    def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
-        """Return a stored execution as it stands now, ended or not, with its context and history.
-
-        :raises UnknownExecutionError: there is no such execution of this saga.
-        :raises DefinitionChangedError: it was begun by a definition that is not compatible.
-        :raises SagaDefinitionError: there is no store.
-        """
-        refuse_unmade(self)
-        from saga.durable.rebuild import load
-
-        return load(self.definition, checked_name(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store))
-
-    aload = awaited(load)
-
-    def _opened(self, store: StoreLike | None) -> Store:
-        chosen = self.store if store is None else store
-        if chosen is None:
-            raise SagaDefinitionError(f"saga {self.name!r} has no store: {GIVE_A_STORE}")
-        from saga.storage.opened import store_of
-
-        return store_of(chosen)
-
     def undo(
         self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
     ) -> SagaResult[Ctx]:
@@ -339,32 +329,6 @@ class Saga(Declared, Generic[Ctx]):
         from saga.durable.undoing import acarried_out, aturn_back
 
         return await acarried_out(await aturn_back(self.definition, saga_id, lambda: self._opened(store), who, why, to))
-
-    def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
-        """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
-
-        An execution that runs gets it within two seconds; one that nobody runs, with the next recovery. It may come before
-        the step that asks for it.
-
-        :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
-        :raises EncodingError: the value cannot be stored.
-        :raises UnknownExecutionError: there is no such execution.
-        :raises ActionRefusedError: it is completed or compensated: nobody would read the signal.
-        """
-        refuse_unmade(self)
-        known = [step.pause.signal for step in self.plan.steps if step.pause is not None and step.pause.signal is not None]
-        if name not in known:
-            raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
-        from saga.durable.entries import signal_message
-        from saga.durable.leases import keeper_of
-        from saga.durable.rebuild import codec_of
-
-        saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
-        opened = self._opened(store)
-        opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened))
-        keeper_of(opened).look(saga_id)
-
-    asignal = awaited(signal)
 
     def diagram(self, result: SagaResult | None = None) -> Diagram:
         """Return a picture of the saga, or of how an execution of it went: as SVG, and as text for Mermaid.

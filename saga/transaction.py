@@ -266,7 +266,7 @@ class Transaction:
             return driver(definition, machine, self.context)
         from saga.durable.start import create
         from saga.storage.opened import store_of
-        from saga.storage.protocol import StoredExecution
+        from saga.storage.records import StoredExecution
 
         created = create(definition, driver, machine, self.context, store_of(self._store))
         if isinstance(created, StoredExecution):

@@ -27,7 +27,7 @@ from saga.drivers.journal import Journal
 from saga.drivers.outcomes import Outcomes
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError, is_exception
-from saga.events import StepTimedOut
+from saga.events import CompensationStarted, StepStarted, StepTimedOut
 from saga.in_use import INSIDE, let_go
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
@@ -57,7 +57,6 @@ class Driver(Outcomes):
     :ivar ended: set when an execution that outlived its ``run()`` has ended; ``None`` where none has.
     :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
     :ivar unstored: what ended it too early then.
-    :ivar defers_end: a synchronous driver stores and shows the end only when ``run()`` is called again without this.
     :ivar parked: it goes on elsewhere: it waits there, was handed back, or is stopped past its pivot.
     :ivar beside: the calls under way beside the loop, by their steps' index.
     :ivar inline: the binding of the view that the call works on which the loop itself makes.
@@ -71,7 +70,6 @@ class Driver(Outcomes):
     recovers = False  # a recovery runs it: what waits is left to the store, and nobody is there to raise an interrupt to
     parked = False
     handing_back = False  # set from outside: another process is to go on
-    defers_end = False
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
@@ -114,11 +112,6 @@ class Driver(Outcomes):
         arounds = [partial(around, info) for one in observers if callable(around := getattr(one, "around", None))]
         if arounds:
             self.surroundings = Surroundings(arounds)
-
-    @property
-    def end_deferred(self) -> bool:
-        """Whether it has ended and the end is not to be stored yet."""
-        return self.defers_end and self.machine.ended
 
     def now(self) -> float:
         """Return seconds since the epoch, by a clock that never goes back."""
@@ -361,6 +354,14 @@ class Driver(Outcomes):
     def vouches(self) -> bool | None:
         """Whether somebody runs the execution, or a call of it; ``None``: nobody does now, but that may change."""
         return (self.begun and not self.abandoned) or self._calls_run()
+
+    def place(self) -> tuple[str | None, float] | None:
+        """Return the step it is at, and how many seconds ago something last happened. Called from other threads."""
+        entries: Any = self.machine.log.entries if "machine" in self.__dict__ else ()
+        for event in reversed(entries):
+            if isinstance(event, StepStarted | CompensationStarted):
+                return event.step, max(0.0, self.now() - entries[-1].at)
+        return None
 
     def _calls_run(self) -> bool:
         return any(one.outcome is None for one in list(self.beside.values()))

@@ -136,7 +136,6 @@ class Execution(Driver):
 
     def _hand_over(self) -> None:
         """Let a thread see to the stragglers; where none is to be had, see to them here."""
-        self.defers_end = False
         self._handing_over = threading.Lock()
         self.ended, self.left = threading.Event(), self.machine.replayed()
         try:
@@ -278,8 +277,6 @@ class Execution(Driver):
 
         An end is not stored before what came from outside is obeyed: then there may be more to do.
         """
-        if self.defers_end and self.end_deferred:
-            return True
         if self.journal is not None:
             try:
                 self.journal.commit(self.machine)

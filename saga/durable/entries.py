@@ -23,7 +23,8 @@ from saga.durable.codec import Codec, decode_error, encode_error
 from saga.durable.lengths import check_length
 from saga.errors import EncodingError, UnreadableJournalError
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
-from saga.storage.protocol import Entry, Store
+from saga.storage.protocol import Store
+from saga.storage.records import Entry
 
 __all__ = [
     "FORMAT",

@@ -12,10 +12,12 @@ from saga.drivers.outcomes import Message
 from saga.durable.codec import Codec
 from saga.durable.entries import Errors, read_message, write_entries
 from saga.durable.leases import Keeper, keeper_of
+from saga.durable.told import told_of
 from saga.durable.values import encode_changes, encode_result
 from saga.errors import StorageError, UnreadMessagesError, is_exception
 from saga.machine import Machine
-from saga.storage.protocol import Append, Entry, Lease, NewExecution, Store, StoredExecution
+from saga.storage.protocol import Store
+from saga.storage.records import Append, Entry, Lease, NewExecution, StoredExecution
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -27,11 +29,13 @@ class Journal:
     """Writes one execution's events to a store, under a lease: what a driver knows as its journal.
 
     :ivar written: how many of the machine's events are stored.
+    :ivar keep: seconds for which an execution that has completed is not purged.
     :ivar backoff: seconds for which a recovery leaves the execution alone where the store has failed it; ``None`` where it is
         no recovery that runs it.
     """
 
     backoff: float | None = None
+    keep: float | None = None
     _failed = False
 
     def __init__(self, store: Store, codec: Codec, lease: Lease, status: e.Status) -> None:
@@ -83,6 +87,18 @@ class Journal:
             self.written = len(events)
         return existing
 
+    def submit(self, new: NewExecution, machine: Machine) -> StoredExecution | None:
+        """Store the execution as one that nobody has begun. Return ``None``, or the execution that has its id already."""
+        events = machine.events
+        (existing,) = self.store.submit([(new, self._entries(events))])
+        if existing is None:
+            self.written = len(events)
+        return existing
+
+    def take(self, lease: Lease) -> None:
+        """Go on under a lease that was claimed."""
+        self.lease = lease
+
     def has_begun(self, machine: Machine, error: BaseException) -> bool:
         """Whether the execution is stored although ``error`` came out of :meth:`create`, or out of what followed it."""
         if self.written or is_exception(error):
@@ -100,11 +116,11 @@ class Journal:
         """
         self._keeper.hold(self.lease, seconds, driver)
 
-    def park(self, delay: float) -> None:
-        """Give the lease back until ``delay`` seconds have passed or a message comes."""
+    def park(self, delay: float, step: str | None = None) -> None:
+        """Give the lease back until ``delay`` seconds have passed or a message comes. ``step``: where it waits."""
         self._keeper.drop(self.lease)
         with suppress(StorageError):  # the lease runs out, then
-            self.store.release(self.lease, delay=delay, got_on=True)
+            self.store.release(self.lease, delay=delay, got_on=True, step=step)
 
     def hand_back(self, untried: bool) -> None:
         """Give the lease back, for another to go on at once; ``untried``: that it was claimed does not count as a recovery."""
@@ -134,7 +150,7 @@ class Journal:
         entries = self._entries(events)
         status = machine.state.status
         try:
-            self._append(entries, status)
+            self._append(entries, machine)
         except UnreadMessagesError:
             raise
         except Exception:
@@ -144,7 +160,7 @@ class Journal:
             if not stored:
                 raise
             if stored < len(entries):
-                self._append(entries[stored:], status)
+                self._append(entries[stored:], machine)
             self._failed = False
         except BaseException as error:  # an interrupt, or the store's own fault: then no recovery is to come back at once
             self._failed = not isinstance(error, KeyboardInterrupt)
@@ -167,7 +183,9 @@ class Journal:
         """Return what :meth:`commit` would store."""
         status = machine.status
         entries = self._entries(machine.events)
-        return Append(self.lease, entries, self._changed(status), status.terminal, self.taken)
+        changed, ends = self._changed(status), status.terminal
+        told = told_of(machine, self.keep) if ends or changed is not None else None
+        return Append(self.lease, entries, changed, ends, self.taken, told)
 
     def take_stored(self, entries: int, status: e.Status) -> None:
         """Take note that so many entries are stored."""
@@ -178,8 +196,14 @@ class Journal:
         self._status = status
         self.taken.clear()
 
-    def _append(self, entries: Sequence[Entry], status: e.Status) -> None:
-        self.store.append(self.lease, entries, status=self._changed(status), release=status.terminal, taken=self.taken)
+    def _append(self, entries: Sequence[Entry], machine: Machine) -> None:
+        status = machine.status
+        changed, ends = self._changed(status), status.terminal
+        if changed is None and not ends:
+            self.store.append(self.lease, entries, taken=self.taken)
+        else:
+            told = told_of(machine, self.keep)
+            self.store.append(self.lease, entries, status=changed, release=ends, taken=self.taken, told=told)
 
     def _changed(self, status: e.Status) -> str | None:
         return str(status) if status is not self._status else None

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from saga.clocks import clock
 from saga.own_log import LOG
-from saga.storage.protocol import Lease, Store
+from saga.storage.protocol import Store
+from saga.storage.records import Lease, Place
 
 __all__ = ["Holder", "Keeper", "keeper_of", "owner"]
 
@@ -33,6 +34,9 @@ class Holder(Protocol):
 
     def vouches(self) -> bool | None:
         """Whether somebody runs the execution; ``None``: nobody does now, but that may change."""
+
+    def place(self) -> tuple[str | None, float] | None:
+        """Return the step it is at, and how many seconds ago it last got on; ``None``: nobody has begun to run it here."""
 
 
 @dataclass(slots=True)
@@ -145,7 +149,9 @@ class Keeper:
 
     def _renew(self, store: Store, held: list[_Held], seconds: float) -> None:
         try:
-            beats = {beat.saga_id: beat.mail for beat in store.renew(held[0].lease.owner, [one.lease for one in held], seconds)}
+            places = {one.lease.saga_id: Place(*place) for one in held if (place := _place(one)) is not None}
+            renewed = store.renew(held[0].lease.owner, [one.lease for one in held], seconds, places)
+            beats = {beat.saga_id: beat.mail for beat in renewed}
         except BaseException as error:  # of a store with a fault, too: nobody else would renew them
             # The leases last for two more beats; whoever loses one finds out at its next write.
             LOG.warning("leases could not be renewed: %s", error)
@@ -156,6 +162,11 @@ class Keeper:
                 self.drop(one.lease)
             elif mail and holder is not None:
                 holder.notify()
+
+
+def _place(held: _Held) -> tuple[str | None, float] | None:
+    holder = held.holder()
+    return None if holder is None else holder.place()
 
 
 _keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()

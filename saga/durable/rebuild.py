@@ -20,7 +20,8 @@ from saga.durable.values import apply_changes, rebuild_context, remember_recorde
 from saga.errors import DefinitionChangedError, EncodingError, StorageError, UnknownExecutionError, UnreadableJournalError
 from saga.machine import Machine, OpenPlan, Plan, check_order, contradiction, recover
 from saga.result import SagaResult
-from saga.storage.protocol import Entry, Lease, Store, StoredExecution
+from saga.storage.protocol import Store
+from saga.storage.records import Entry, Lease, StoredExecution
 
 __all__ = ["Rebuilt", "codec_of", "entries_of", "load", "rebuild", "row_of", "status_of", "take_up"]
 
@@ -70,6 +71,12 @@ def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entr
     """
     plan = definition.plan
     if row.fingerprint != plan.fingerprint and row.version not in definition.compatible_with:
+        if row.version == definition.version:
+            raise DefinitionChangedError(
+                f"execution {row.saga_id!r} was begun by version {row.version!r} of saga {row.name!r}, whose steps or policies "
+                "have been changed since under the same version; give what was changed another version, and register the old "
+                "definition beside it"
+            )
         raise DefinitionChangedError(
             f"execution {row.saga_id!r} was begun by version {row.version!r} of saga {row.name!r}, whose steps or policies "
             f"differ from those of version {definition.version!r} here; register the old definition beside the new one, or, if "
@@ -242,7 +249,7 @@ def take_up(
     if machine.status is e.Status.RUNNING and not machine.plan.open:
         check_order(machine.plan, machine.events)
     journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
-    journal.written, journal.errors = rebuilt.written, rebuilt.errors
+    journal.written, journal.errors, journal.keep = rebuilt.written, rebuilt.errors, definition.undoable_for
     if machine.status is e.Status.SUBMITTED:
         machine.start(time.time())
     else:

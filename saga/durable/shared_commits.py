@@ -21,7 +21,7 @@ from saga.storage.protocol import Store
 if TYPE_CHECKING:
     from saga.durable.journal import Journal
 
-__all__ = ["Commits", "commit_each", "commits_of"]
+__all__ = ["Commits", "commits_of"]
 
 _LONG: Final = 0.1
 """Seconds after which others do not wait for a group any more: one of it may be waiting for a row that somebody has locked."""
@@ -68,7 +68,7 @@ class _Group:
                 [one] = self.commits
                 one.context.run(one.journal.commit, one.machine)
             else:  # what was not stored so is stored alone, which tells what is wrong with it
-                commit_each(self.commits[0].journal.store, [(one.journal, one.machine) for one in self.commits])
+                _commit_each(self.commits[0].journal.store, [(one.journal, one.machine) for one in self.commits])
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 self.error = error
@@ -186,7 +186,7 @@ def commits_of(store: Store) -> Commits:
     return found
 
 
-def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
+def _commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
     """Store what executions have to store, in one transaction where that can be.
 
     What could not be stored is left to :meth:`Journal.commit`, which says what is wrong with it.

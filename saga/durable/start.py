@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from saga import events as e
 from saga.context import Context
@@ -17,32 +17,53 @@ from saga.drivers.results import raised_or
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import codec_of, entries_of, rebuild, status_of, take_up
+from saga.durable.submit import check_same, new_execution, wanted_of
 from saga.durable.values import encode_input
-from saga.errors import SagaIdTakenError, UnknownExecutionError
+from saga.errors import UnknownExecutionError
 from saga.machine import Machine
 from saga.result import SagaResult
+from saga.storage.claims import fits_one
 from saga.storage.opened import check_store, store_of
-from saga.storage.protocol import Lease, NewExecution, Store, StoredExecution
+from saga.storage.protocol import Store
+from saga.storage.records import Lease, NewExecution, StoredExecution
+from saga.storage.rules import CLAIMABLE
 
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
 
-__all__ = ["astart", "create", "start"]
+__all__ = ["astart", "create", "pauses", "start"]
 
 D = TypeVar("D", bound=Driver)
 
 
 def start(
-    definition: Definition, driver: type[D], context: Context, saga_id: str, store: Store | str | os.PathLike[str]
+    definition: Definition,
+    driver: type[D],
+    context: Context,
+    saga_id: str,
+    store: Store | str | os.PathLike[str],
+    tags: Mapping[str, Any] | None = None,
 ) -> D | SagaResult:
-    """Return what runs a new execution; where the id exists already, wait for its outcome and return that."""
+    """Return what runs a new execution, in its turn; where the id exists already, wait for its outcome and return that."""
     opened = store_of(store)
-    created = create(definition, driver, definition.machine(saga_id), context, opened)
-    return _join(definition, driver, saga_id, opened) if isinstance(created, StoredExecution) else created
+    created = _begin(*_new(definition, driver, definition.machine(saga_id), context, opened, tags))
+    if isinstance(created, StoredExecution):
+        return _join(definition, driver, saga_id, opened)
+    if created.machine.status is not e.Status.SUBMITTED:
+        return created
+    try:
+        return _join(definition, driver, saga_id, opened, created)
+    except BaseException as error:
+        call_off(created, opened, error)
+        raise
 
 
 async def astart(
-    definition: Definition, context: Context, saga_id: str, store: Store | str | os.PathLike[str]
+    definition: Definition,
+    context: Context,
+    saga_id: str,
+    store: Store | str | os.PathLike[str],
+    tags: Mapping[str, Any] | None = None,
 ) -> AsyncExecution | SagaResult:
     """As :func:`start`, in the running event loop. What was created when a cancellation strikes is undone at once."""
     import asyncio
@@ -57,19 +78,43 @@ async def astart(
     found: AsyncExecution | StoredExecution | SagaResult | None = None
     if not struck:
         machine = definition.machine(saga_id)
-        execution, journal, new = _new(definition, AsyncExecution, machine, context, opened)
+        execution, journal, new = _new(definition, AsyncExecution, machine, context, opened, tags)
         found = await in_thread(partial(_begin, execution, journal, new), struck.append)
-    pauses = _pauses()
+    mine = found if isinstance(found, AsyncExecution) and found.machine.status is e.Status.SUBMITTED else None
+    if mine is not None:
+        found = None
+    looks = pauses()
     while not struck:
         if isinstance(found, (AsyncExecution, SagaResult)):
             return found
         if found is None:
-            await asyncio.sleep(next(pauses))
-        found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, opened), struck.append)
+            try:
+                await asyncio.sleep(next(looks))
+            except asyncio.CancelledError as error:
+                struck.append(error)
+                break
+        found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, opened, mine), struck.append)
+    if found is None and mine is not None:
+        await in_thread(partial(call_off, mine, opened, struck[0]), struck.append)
     if isinstance(found, AsyncExecution):
         await found.leave(struck[0])
         raised_or(found)
     raise struck[0]
+
+
+def call_off(execution: Driver, store: Store, error: BaseException) -> None:
+    """End an execution that waited for its turn when an interrupt struck; where somebody has begun it meanwhile, it goes on."""
+    lease = Lease(execution.machine.saga_id, owner(), 0)
+    for row in store.claim(owner(), execution.definition.lease, saga_id=lease.saga_id):
+        lease = lease._replace(epoch=row.epoch)
+        if row.status == e.Status.SUBMITTED and isinstance(execution.journal, Journal):
+            machine, at = execution.machine, time.time()
+            machine.turn_back(None, error, at)
+            machine.progress(at)
+            execution.journal.take(lease)
+            execution.journal.commit(machine)
+        else:
+            store.release(lease)
 
 
 def create(definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store) -> D | StoredExecution:
@@ -84,7 +129,12 @@ def create(definition: Definition, driver: type[D], machine: Machine, context: C
 
 
 def _new(
-    definition: Definition, driver: type[D], machine: Machine, context: Context, store: Store
+    definition: Definition,
+    driver: type[D],
+    machine: Machine,
+    context: Context,
+    store: Store,
+    tags: Mapping[str, Any] | None = None,
 ) -> tuple[D, Journal, NewExecution]:
     """Return what is to run a new execution, its journal, and what is to be stored of it.
 
@@ -92,10 +142,14 @@ def _new(
     """
     saga_id, codec = machine.saga_id, codec_of(definition)
     encoded, digest = encode_input(context, codec, definition.version, store)
-    machine.start(time.time(), encoded)
-    journal = Journal(store, codec, Lease(saga_id, owner(), 1), e.Status.RUNNING)
-    fingerprint = machine.plan.fingerprint
-    new = NewExecution(saga_id, definition.name, definition.version, fingerprint, digest, str(e.Status.RUNNING))
+    status = e.Status.SUBMITTED if definition.in_line else e.Status.RUNNING
+    new = new_execution(definition, saga_id, digest, context, status, tags)
+    if definition.in_line:
+        machine.submit(time.time(), encoded)
+    else:
+        machine.start(time.time(), encoded)
+    journal = Journal(store, codec, Lease(saga_id, owner(), 1), status)
+    journal.keep = definition.undoable_for
     return driver(definition, machine, context, journal), journal, new
 
 
@@ -103,38 +157,37 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
     """Store a new execution and keep its lease, or return the one that has its id already: see :func:`create`."""
     machine, lease = execution.machine, execution.definition.lease
     try:
-        existing = journal.create(new, machine, lease)
+        if machine.status is e.Status.SUBMITTED:
+            existing = journal.submit(new, machine)
+        else:
+            existing = journal.create(new, machine, lease)
+            if existing is None:
+                journal.keep_lease(lease, execution)
         if existing is None:
-            journal.keep_lease(lease, execution)
             return execution
     except BaseException as error:
         if not journal.has_begun(machine, error):
             raise
         put_straight(execution, error)
         return execution
-    saga_id, name = new.saga_id, new.name
-    if existing.name != name:
-        raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
-    if existing.digest != new.digest:
-        raise SagaIdTakenError(
-            f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
-            "same execution, so give another id, or the same input to get its outcome"
-        )
+    check_same(existing, new)
     return existing
 
 
-def _join(definition: Definition, driver: type[D], saga_id: str, store: Store) -> D | SagaResult:
-    """Wait until an execution has ended and return its result, or what finishes it if its owner dies meanwhile.
+def _join(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult:
+    """Wait until an execution has ended and return its result, or what finishes it if nobody runs it meanwhile.
+
+    :param mine: what runs it when it is its turn, where it was stored here.
 
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
     """
-    pauses = _pauses()
-    while (found := _look(definition, driver, saga_id, store)) is None:
-        time.sleep(next(pauses))
+    looks = pauses()
+    while (found := _look(definition, driver, saga_id, store, mine)) is None:
+        time.sleep(next(looks))
     return found
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
     """Yield the seconds to wait between two looks at an execution."""
     pause = 0.01
     while True:
@@ -142,18 +195,27 @@ def _pauses() -> Iterator[float]:
         pause = min(0.5, pause * 1.5)
 
 
-def _look(definition: Definition, driver: type[D], saga_id: str, store: Store) -> D | SagaResult | None:
-    """Return the result of an execution that has ended, what finishes it if its owner has died, or ``None``: it goes on."""
+def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult | None:
+    """Return the result of an execution that has ended, what finishes it if nobody runs it; ``None``: it goes on, or waits."""
     row = store.get(saga_id)
     if row is None:
         raise UnknownExecutionError(f"execution {saga_id!r} was purged")
     if status_of(row).terminal:
         return rebuild(definition, row, entries_of(store, saga_id)).result()
-    if row.lease_until <= store.now():
-        for claimed in store.claim(owner(), definition.lease, saga_id=row.saga_id):
+    if row.status in CLAIMABLE and row.lease_until <= store.now():
+        wanted = wanted_of(definition)
+        if fits_one(row, [wanted]) is None:
+            rebuild(definition, row, entries_of(store, saga_id))  # which says why
+        for claimed in store.claim(owner(), definition.lease, saga_id=row.saga_id, wanted=[wanted]):
             lease = Lease(row.saga_id, owner(), claimed.epoch)
             try:
-                if not status_of(claimed).terminal:
+                if mine is not None and claimed.status == e.Status.SUBMITTED:
+                    assert isinstance(mine.journal, Journal)
+                    mine.journal.take(lease)
+                    mine.journal.keep_lease(definition.lease, mine)
+                    mine.machine.start(time.time())
+                    return mine
+                if claimed.status in CLAIMABLE:
                     execution = take_up(definition, lambda plan: driver, claimed, store, entries_of(store, saga_id))
                     if store.inbox(saga_id):
                         execution.notify()

@@ -19,7 +19,8 @@ from saga.events import OperatorActed, SagaCompleted
 from saga.machine import Machine, act, check, check_undo_to, standing_of
 from saga.names import check_said, checked_name
 from saga.result import SagaResult, undone
-from saga.storage.protocol import Lease, Store, StoredExecution
+from saga.storage.protocol import Store
+from saga.storage.records import Lease, StoredExecution
 
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution

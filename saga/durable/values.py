@@ -28,6 +28,7 @@ __all__ = [
     "encode_changes",
     "encode_input",
     "encode_result",
+    "input_text",
     "rebuild_context",
     "remember_recorded",
 ]
@@ -128,12 +129,25 @@ def apply_changes(view: Context, recorded: Recorded, codec: Codec) -> None:
 
 
 def encode_input(context: Context, codec: Codec, version: str, store: Store) -> tuple[str, str]:
-    """Encode every key, and leave in the context what will be read back.
+    """Encode every key, and leave in the context what will be read back. Return what :func:`input_text` does.
 
-    Return what is encoded with the first event, and what stands for the input: see :func:`digest_of`.
+    :raises EncodingError: as :func:`input_text`; the context is unchanged.
+    """
+    started, digest, recorded = input_text(context, codec, version, store)
+    for key, (value, text) in recorded.items():
+        if id(type(value)) not in ATOMS:
+            value = context.__dict__[key] = codec.decode(text)
+            recorded[key] = (value, text)
+    context.__binding__.recorded = recorded
+    return started, digest
 
-    :raises EncodingError: a value cannot be stored, all are too long for the store, or the context's class is not found again;
-        the context is unchanged.
+
+def input_text(context: Context, codec: Codec, version: str, store: Store) -> tuple[str, str, Texts]:
+    """Encode every key of a context, which stays as it is.
+
+    Return what is encoded with the first event, what stands for the input (see :func:`digest_of`), and each value's text.
+
+    :raises EncodingError: a value cannot be stored, all are too long for the store, or the context's class is not found again.
     """
     kind = type(context)
     name = f"{kind.__module__}:{kind.__qualname__}"
@@ -144,12 +158,7 @@ def encode_input(context: Context, codec: Codec, version: str, store: Store) -> 
     texts = {key: text for key, (_, text) in recorded.items()}
     started = start_text(name, changes_text(texts, ()), version)
     check_length(started, store, "the input")
-    for key, (value, text) in recorded.items():
-        if id(type(value)) not in ATOMS:
-            value = context.__dict__[key] = codec.decode(text)
-            recorded[key] = (value, text)
-    context.__binding__.recorded = recorded
-    return started, digest_of(texts)
+    return started, digest_of(texts), recorded
 
 
 def digest_of(texts: dict[str, str]) -> str:

@@ -111,7 +111,7 @@ def test_in_sqlite_a_clock_that_is_set_ends_and_lengthens_no_lease(tmp_path, set
 def test_in_sqlite_a_host_that_was_started_again_has_its_clocks_time(tmp_path, set_time, monkeypatch):
     started = [1000.0]
     monkeypatch.setattr(sqlite_file, "since_boot", lambda: started[0])
-    monkeypatch.setattr("saga.storage.sqlite_sql.since_boot", lambda: started[0])
+    monkeypatch.setattr("saga.storage.sqlite_tables.since_boot", lambda: started[0])
     monkeypatch.setattr(sqlite_file, "boot", lambda: "first")
     path, leases = tmp_path / "saga.db", {}
     with SqliteStore(path) as store:

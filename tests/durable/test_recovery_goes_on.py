@@ -10,7 +10,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,7 +129,7 @@ PLACES = {
 def test_whatever_is_raised_others_are_recovered_and_it_ends(
     place: str, error: type[BaseException], in_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saga.recovery._BACKOFF", ExponentialBackoff(0.001))
+    monkeypatch.setattr("saga.working.jobs.BACKOFF", ExponentialBackoff(0.001))
     store = MemoryStore()
     left_behind(store, lambda: odd(in_loop), "odd", count=2)
     for number in range(3):
@@ -156,10 +155,14 @@ def test_where_no_thread_is_to_be_had_one_worker_does_it_all(monkeypatch: pytest
     store = MemoryStore()
     three_left(store, simple)
 
-    def submit(*args: Any) -> Any:
-        raise RuntimeError("can't start new thread")
+    real = threading.Thread.start
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("saga worker"):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
     assert [result.ok for result in Recovery(store, [simple()], workers=4).run_once()] == [True] * 3
 
 
@@ -181,12 +184,12 @@ def test_what_a_store_raises_that_is_no_storage_error_does_not_end_a_recovery(ca
     until(lambda: store.get("x").status == "completed")  # type: ignore[union-attr]
     stop.set()
     thread.join(PATIENCE)
-    assert "recovery: 'status'; trying again" in caplog.text
+    assert "worker: 'status'; trying again" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals as POSIX has them")
 @pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
-def test_a_ctrl_c_in_the_main_thread_ends_it(in_loop: bool) -> None:
+def test_a_ctrl_c_ends_what_runs_once(in_loop: bool) -> None:
     store = MemoryStore()
 
     def work() -> None:
@@ -206,9 +209,10 @@ def test_a_ctrl_c_in_the_main_thread_ends_it(in_loop: bool) -> None:
     three_left(store, build)
     recorded = True
     with pytest.raises(KeyboardInterrupt):
-        Recovery(store, [build()]).run()
-    assert sorted(row.status for row in store.list().executions) == ["compensated", "running", "running"]
-    assert all(row.owner is None for row in store.list().executions)
+        Recovery(store, [build()]).run_once()
+    others = ["compensated"] if in_loop else ["running"]  # in the loop, all have begun
+    assert sorted(row.status for row in store.list().executions) == ["compensated", *others * 2]
+    assert all(row.owner in (None, "dead") for row in store.list().executions)
 
 
 # -- a store that fails -----------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from saga.durable.codec import Codec
 from saga.durable.entries import write_entries
 from saga.errors import ActionRefusedError, SagaCancelledError, SagaIdTakenError, UnreadableJournalError
 from saga.operations import Operations
-from saga.recovery import Recovery
 from saga.storage import Entry, MemoryStore
+from saga.worker import Worker
 from tests.kit import KITS, Kit, Watched, expired, journal_of
 from tests.kit.submitted import submit
 
@@ -62,7 +62,7 @@ def test_who_takes_it_up_begins_it_with_its_input(kit: tuple[bool, bool], store:
     assert (before.status, before.ok, before.context.item, before.reason) == (Status.SUBMITTED, False, "tea", None)
     assert before.headline() == "saga 'order' (x) is submitted, and nobody runs it yet"
     assert made.log == []
-    (result,) = Recovery(store, [order(made)]).run_once()
+    (result,) = Worker(store, [order(made)]).run_once()
     assert (result.status, result.saga_id, dict(result.context)) == (Status.COMPLETED, "x", {"item": "tea", "done": True})
     assert (made.log, journal_of(store, "x"), status_of(store)) == (["a", "b"], BEGUN, "completed")
     assert order(made).load("x", store=store).effects == result.effects
@@ -80,12 +80,12 @@ def test_who_executes_it_under_its_id_runs_it_and_nobody_twice(store: MemoryStor
 def test_wherever_its_process_dies_another_ends_it() -> None:
     kit, watched = Kit(False, False), Watched(MemoryStore())
     submit(order(kit), watched, {"item": "tea"})  # type: ignore[arg-type]
-    Recovery(watched, [order(kit)]).run_once()  # type: ignore[arg-type]
+    Worker(watched, [order(kit)]).run_once()  # type: ignore[arg-type]
     assert len(watched.writes) == 4
     for count in range(1, 4):
         again = MemoryStore()
         expired(again, watched.writes[:count])
-        (result,) = Recovery(again, [order(kit)]).run_once()
+        (result,) = Worker(again, [order(kit)]).run_once()
         assert (result.status, result.context.item) == (Status.COMPLETED, "tea")
         begun = [line for line in journal_of(again, "x") if line in ("SagaSubmitted", "SagaStarted", "SagaRecovered")]
         assert begun == ["SagaSubmitted", "SagaStarted", *["SagaRecovered"] * (count > 1)]
@@ -95,13 +95,13 @@ def test_its_timeout_counts_from_when_it_began() -> None:
     class Late(MemoryStore):
         """A store whose entries are an hour old when they are read."""
 
-        def journals(self, saga_ids: Any) -> dict[str, list[Entry]]:
-            return {key: [one._replace(at=one.at - 3600.0) for one in of] for key, of in super().journals(saga_ids).items()}
+        def journal(self, saga_id: str) -> list[Entry]:
+            return [one._replace(at=one.at - 3600.0) for one in super().journal(saga_id)]
 
     store = Late()
     saga = order(timeout=60.0).add_task(step(lambda context: context.step.deadline, name="c"))
     submit(saga, store, {"item": "tea"})
-    (result,) = Recovery(store, [saga]).run_once()
+    (result,) = Worker(store, [saga]).run_once()
     assert result.results["c"] > store.now()
     assert result.elapsed > 3600.0  # which says how long it waited, too
 
@@ -118,7 +118,7 @@ def test_a_person_may_have_it_never_begun(action: str, with_sagas: bool, store: 
     assert (status_of(store), journal_of(store, "x")[1:]) == ("compensating", ["OperatorActed", "SagaCompensating"])
     with pytest.raises(ActionRefusedError, match="does not go forward"):
         operations.cancel("x", "once more")
-    (result,) = Recovery(store, [order(kit, timeout=60.0)]).run_once()
+    (result,) = Worker(store, [order(kit, timeout=60.0)]).run_once()
     assert (result.status, kit.log, result.failed_step) == (Status.COMPENSATED, [], None)
     assert isinstance(result.error, SagaCancelledError)
     assert str(result.error) == f"{action} by ann: it was a mistake"
@@ -140,11 +140,11 @@ ENDS = {"resume": Status.COMPLETED, "compensate": Status.COMPENSATED}
 @pytest.mark.parametrize("action", ENDS)
 def test_one_that_could_not_be_begun_is_when_a_person_has_mended_that(action: str, store: MemoryStore) -> None:
     other = Saga("order").add_task(Kit(False, False).task("other"))
-    assert Recovery(store, [other]).run_once() == []
+    assert Worker(store, [other]).run_once() == []
     assert (status_of(store), order().load("x", store=store).status) == ("stuck", Status.STUCK)
     getattr(Operations(store, "ann"), action)("x", "the old version runs again")
     assert status_of(store) == {"resume": "submitted", "compensate": "compensating"}[action]
-    (result,) = Recovery(store, [order()]).run_once()
+    (result,) = Worker(store, [order()]).run_once()
     assert result.status is ENDS[action]
 
 

@@ -22,7 +22,7 @@ from saga.recovery import Recovery
 from saga.storage import Entry, MemoryStore, NewExecution, SqliteStore, open_store, schema_sql
 from tests.kit.misuse import Call, misuse, public_calls, tried
 
-MODULES: Final = ["saga", "saga.recovery", "saga.operations", "saga.storage", "saga.logging", "saga.diagram"]
+MODULES: Final = ["saga", "saga.worker", "saga.recovery", "saga.operations", "saga.storage", "saga.logging", "saga.diagram"]
 
 ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone

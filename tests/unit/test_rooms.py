@@ -63,11 +63,12 @@ ROOMS: Final[dict[str, set[str]]] = {
     "own_log": {"errors", "plain"},
     "recorded": {"errors", "plain"},
     "result": {"content", "context", "errors", "events", "machine", "plain", "policy", "recorded", "task"},
-    "definition": {"awaitables", "context", "errors", "events", "in_use", "machine", "names", "policy"},
+    "definition": {"awaitables", "context", "errors", "events", "in_use", "machine", "names", "policy", "turns"},
     # what acts: a driver knows its journal as a Protocol
     "drivers": _INSIDE | {"clocks", "own_log"},
     "storage": {"clocks", "errors", "names"},
-    "durable": _INSIDE | {"clocks", "own_log", "drivers", "storage"},
+    "turns": {"awaitables", "errors", "names"},
+    "durable": _INSIDE | {"clocks", "own_log", "drivers", "storage", "turns"},
     "diagram": _INSIDE,
     "shown_keys": {"errors", "names", "plain"},
     "logging": {"awaitables", "errors", "events", "plain", "shown_keys"},
@@ -76,18 +77,23 @@ ROOMS: Final[dict[str, set[str]]] = {
     "declared": _INSIDE | {"storage"},
     "beginning": _INSIDE | {"drivers", "durable"},
     "streaming": _INSIDE | {"drivers"},
-    "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram"},
+    "stored": _INSIDE | {"awaited", "declared", "durable", "handle", "storage"},
+    "handle": _INSIDE | {"awaited", "durable", "operations"},
+    "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
     "transaction": _INSIDE | {"drivers", "durable", "storage", "saga", "turn"},
-    "recovery": _INSIDE | {"own_log", "drivers", "durable", "storage", "transaction"},
-    "operations": _INSIDE | {"awaited", "transaction", "durable", "storage"},
-    "__init__": _INSIDE | {"saga", "transaction"},
+    "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "storage", "transaction"},
+    "worker": _INSIDE | {"storage", "working"},
+    "recovery": _INSIDE | {"worker", "working"},
+    "fleet": _INSIDE | {"awaited", "storage"},
+    "operations": _INSIDE | {"awaited", "durable", "fleet", "storage", "transaction", "turns"},
+    "__init__": _INSIDE | {"saga", "stored", "transaction", "turns"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.
 PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
-CLOCKS: Final = {"clocks", "drivers", "durable", "storage", "transaction", "turn", "operations"}
+CLOCKS: Final = {"clocks", "drivers", "durable", "handle", "storage", "transaction", "turn", "operations", "working"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.

@@ -1,0 +1,124 @@
+"""Executions are submitted here: stored, for a worker to run. Nothing runs, and no lease is taken."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from saga import events as e
+from saga.context import Context
+from saga.definition import Definition, as_context
+from saga.durable.entries import write_entries
+from saga.durable.rebuild import codec_of
+from saga.durable.values import input_text
+from saga.errors import SagaDefinitionError, SagaIdTakenError
+from saga.names import checked_name
+from saga.storage.protocol import Store
+from saga.storage.records import Entry, NewExecution, StoredExecution, Wanted
+from saga.turns import key_of, tags_of
+
+if TYPE_CHECKING:
+    from saga.stored import Submission
+
+__all__ = ["check_same", "new_execution", "submit", "wanted_of"]
+
+
+def submit(
+    definition: Definition, submissions: Sequence[Submission], store: Store, connection: Any = None
+) -> list[tuple[str, bool]]:
+    """Store executions. Return for each its id, and whether it is new.
+
+    :raises EncodingError: an input cannot be stored; nothing is.
+    :raises SagaDefinitionError: something else is wrong with one; nothing is stored.
+    :raises SagaIdTakenError: an id belongs to another saga or another input; what else there is is stored.
+    """
+    new = [_stored_as(definition, one, store) for one in submissions]
+    known = store.submit(new, connection=connection)
+    for existing, (one, _) in zip(known, new, strict=True):
+        if existing is not None:
+            check_same(existing, one)
+    return [(one.saga_id, existing is None) for existing, (one, _) in zip(known, new, strict=True)]
+
+
+def check_same(existing: StoredExecution, new: NewExecution) -> None:
+    """See that the execution which has an id is the one that was to be stored.
+
+    :raises SagaIdTakenError: it is one of another saga, or has another input.
+    """
+    saga_id, name = new.saga_id, new.name
+    if existing.name != name:
+        raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
+    if existing.digest != new.digest:
+        raise SagaIdTakenError(
+            f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
+            "same execution, so give another id, or the same input to get its outcome"
+        )
+
+
+def _stored_as(definition: Definition, submission: Submission, store: Store) -> tuple[NewExecution, list[Entry]]:
+    where = f"saga {definition.name!r}"
+    context = as_context(submission.context, definition.name)
+    given = submission.saga_id
+    saga_id = os.urandom(16).hex() if given is None else checked_name(given, f"{where}: saga_id")
+    encoded, digest, _ = input_text(context, codec_of(definition), definition.version, store)
+    at, tags, priority = _seconds(submission.at, where), submission.tags, submission.priority
+    new = new_execution(definition, saga_id, digest, context, e.Status.SUBMITTED, tags, priority, at)
+    submitted = e.SagaSubmitted(definition.name, saga_id, time.time(), encoded)
+    return new, write_entries([submitted], 0, {}, codec_of(definition))
+
+
+def new_execution(
+    definition: Definition,
+    saga_id: str,
+    digest: str,
+    context: Context,
+    status: e.Status,
+    tags: Mapping[str, Any] | None = None,
+    priority: int = 0,
+    at: float | None = None,
+) -> NewExecution:
+    """Return what a store keeps of a new execution.
+
+    :raises SagaDefinitionError: its key, a tag or its priority is wrong.
+    """
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority < 2**31 - 1:
+        raise SagaDefinitionError(f"saga {definition.name!r}: priority is {priority!r}; give a whole number of 0 or more")
+    plan = definition.plan
+    return NewExecution(
+        saga_id,
+        definition.name,
+        definition.version,
+        plan.fingerprint,
+        digest,
+        str(status),
+        step=plan.entry[0].name if plan.entry else None,
+        tags=tags_of(definition, context, tags),
+        priority=priority,
+        exclusive=key_of(definition, context),
+        at=at,
+    )
+
+
+def wanted_of(definition: Definition) -> Wanted:
+    """Return which executions a definition fits."""
+    fingerprint, compatible = definition.plan.fingerprint, definition.compatible_with
+    return Wanted(definition.name, definition.version, fingerprint, compatible, definition.limit, definition.rate)
+
+
+def _seconds(at: datetime | float | None, where: str) -> float | None:
+    """Return a time as seconds since the epoch.
+
+    :raises SagaDefinitionError: it is none, or nobody knows of which time zone.
+    """
+    if at is None:
+        return None
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise SagaDefinitionError(f"{where}: at is {at!r}, of no time zone; give it one: datetime(..., tzinfo=UTC)")
+        return at.timestamp()
+    if isinstance(at, bool) or not isinstance(at, int | float) or not abs(at) < 1e11:
+        raise SagaDefinitionError(f"{where}: at is {at!r}; give a datetime, or seconds since the epoch")
+    return float(at)

@@ -1,0 +1,56 @@
+"""What an execution's row tells of it without its journal being read. Nothing is stored here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from saga import events as e
+from saga.machine import Machine
+from saga.plain import names_of, one_line, text_of
+from saga.storage.records import Told
+
+__all__ = ["step_of", "told_of"]
+
+_LONGEST = 500
+"""Characters of a reason; the journal has all of it."""
+
+
+def told_of(machine: Machine, keep: float | None = None) -> Told:
+    """Return what a row tells of an execution whose status has changed.
+
+    :param keep: seconds for which a completed one is kept.
+    """
+    status, events = machine.status, machine.events
+    if status is e.Status.COMPLETED:
+        return Told(keep=keep or 0.0)
+    error, failed = machine.log.cause()
+    step = step_of(events) if failed is None else failed.name
+    cause = None if error is None else _name(error)
+    if status is e.Status.STUCK:
+        reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaStuck)), None)
+        failures = (event for event in reversed(events) if isinstance(event, e.CompensationFailed | e.VerificationFailed))
+        last = next(failures, None)
+        if last is not None:  # what a person is asked about
+            step, cause = last.step, _name(last.error)
+    elif status is e.Status.PAUSED:
+        acted = next((event for event in reversed(events) if isinstance(event, e.OperatorActed)), None)
+        reason = None if acted is None else f"{acted.who}: {acted.why}"
+    else:
+        reason = None if error is None else text_of(error)
+    return Told(step, None if reason is None else _cut(one_line(reason)), cause)
+
+
+def step_of(events: Sequence[Any]) -> str | None:
+    """Return the step that was begun last, or whose compensation was."""
+    begun = (event for event in reversed(events) if isinstance(event, e.StepStarted | e.CompensationStarted))
+    last = next(begun, None)
+    return None if last is None else last.step
+
+
+def _name(error: BaseException) -> str:
+    return one_line(names_of(type(error))[1].rpartition(".")[2])[:200]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\u2026"

@@ -1,0 +1,130 @@
+"""What operators see and do of workers and definitions, rather than of one execution: a part of ``Operations``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from saga.awaited import awaited
+from saga.errors import near
+from saga.events import Status
+from saga.names import check_said, checked_name, several
+from saga.storage.protocol import Store
+from saga.storage.records import ANY, Count, Hold, StoredWorker
+
+__all__ = ["Fleet", "Version", "statuses"]
+
+_OPEN = (Status.SUBMITTED, Status.RUNNING, Status.PAUSED, Status.COMPENSATING, Status.STUCK)
+"""Where something is still to be done."""
+
+
+class Version(NamedTuple):
+    """A version of a definition: who can run it, and what is still to be done with it.
+
+    :ivar fingerprint: of its steps and policies.
+    :ivar workers: how many workers have it that live.
+    :ivar executions: how many executions of it have not ended, by status.
+    :ivar held: why nothing of it is begun, or ``None``.
+    """
+
+    name: str
+    version: str
+    fingerprint: str
+    workers: int
+    executions: dict[str, int]
+    held: str | None
+
+
+class Fleet:
+    """Workers, versions, and what is held."""
+
+    store: Store
+    who: str
+
+    def count(
+        self,
+        by: Sequence[str] = ("name", "status"),
+        *,
+        status: Collection[str] | str | None = None,
+        name: str | None = None,
+    ) -> list[Count]:
+        """Return how many executions there are of each kind.
+
+        :param by: ``name``, ``status``, ``version``, ``fingerprint``, ``step``, ``cause``, ``reason``: any of these.
+        :raises ValueError: there is no such status or column.
+        """
+        return self.store.count(
+            several(by, "by"),
+            status=None if status is None else statuses(status),
+            name=None if name is None else checked_name(name, "name"),
+        )
+
+    def workers(self) -> list[StoredWorker]:
+        """Return the workers that live: what they are, what they can run, how many executions they run."""
+        now = self.store.now()
+        return [worker for worker in self.store.workers() if worker.until > now]
+
+    def versions(self) -> list[Version]:
+        """Return every version of which something is still to be done, or that a worker has: who still runs version 1?"""
+        executions: dict[tuple[str, str, str], dict[str, int]] = {}
+        for values, number in self.store.count(("name", "version", "fingerprint", "status"), status=_OPEN):
+            name, version, fingerprint, status = (value or "" for value in values)
+            executions.setdefault((name, version, fingerprint), {})[status] = number
+        workers: dict[tuple[str, str, str], int] = {}
+        for worker in self.workers():
+            for one in worker.definitions:
+                workers[one] = workers.get(one, 0) + 1
+        held = {(hold.name, hold.version): hold for hold in self.store.holds()}
+        return [
+            Version(*key, workers.get(key, 0), executions.get(key, {}), _why(held.get((key[0], ANY)) or held.get(key[:2])))
+            for key in sorted(executions.keys() | workers.keys())
+        ]
+
+    def hold(self, name: str, why: str, *, version: str | None = None) -> None:
+        """Begin nothing new of a saga; what runs is finished, what is submitted is kept. :meth:`let_go` ends it.
+
+        :param version: of this version alone: workers that have another one which fits begin its executions.
+        :raises ValueError: ``why`` is empty.
+        """
+        check_said(self.who, why)
+        self.store.hold(checked_name(name, "name"), self._version(version), self.who, why)
+
+    def let_go(self, name: str, *, version: str | None = None) -> bool:
+        """Let executions of a saga begin again. Return whether it was held."""
+        return self.store.let_go(checked_name(name, "name"), self._version(version))
+
+    def drain(self, name: str, version: str, why: str) -> None:
+        """Begin nothing new of one version, before its workers are stopped: :meth:`hold` of that version."""
+        self.hold(name, why, version=version)
+
+    def holds(self) -> list[Hold]:
+        """Return what is held, by whom and why."""
+        return self.store.holds()
+
+    acount = awaited(count)
+    aworkers = awaited(workers)
+    aversions = awaited(versions)
+    ahold = awaited(hold)
+    alet_go = awaited(let_go)
+    adrain = awaited(drain)
+    aholds = awaited(holds)
+
+    @staticmethod
+    def _version(version: str | None) -> str:
+        return ANY if version is None else checked_name(version, "version")
+
+
+def statuses(status: Collection[str] | str) -> list[str]:
+    """Return statuses as a store takes them.
+
+    :raises ValueError: there is no such status.
+    """
+    given = (status,) if isinstance(status, str) else several(status, "status")
+    for one in given:
+        if one not in list(Status):
+            raise ValueError(f"status has {one!r}{near(one, Status)}; a status is one of {', '.join(Status)}")
+    return [str(Status(one)) for one in given]
+
+
+def _why(hold: Hold | None) -> str | None:
+    return None if hold is None else f"{hold.who}: {hold.why}"

@@ -1,0 +1,168 @@
+"""What a saga does with its store: submits executions, loads them, sends them signals. Nothing is executed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
+
+from saga.awaited import awaited
+from saga.context import ContextLike, Ctx
+from saga.declared import Declared, refuse_unmade
+from saga.definition import GIVE_A_STORE, Definition
+from saga.errors import SagaDefinitionError
+from saga.names import checked_name
+
+if TYPE_CHECKING:
+    from saga.handle import Handle
+    from saga.result import SagaResult
+    from saga.storage import Store
+    from saga.storage.protocol import StoreLike
+
+__all__ = ["Stored", "Submission"]
+
+_AT_ONCE: Final = 1000
+"""Executions that are stored in one transaction."""
+
+
+class Submission(NamedTuple):
+    """An execution to be submitted with others: see :meth:`saga.Saga.submit_many`.
+
+    :ivar context: its input.
+    :ivar saga_id: its id; 128 random bits where not given.
+    :ivar at: it is not begun before then: a datetime with a time zone, or seconds since the epoch.
+    :ivar tags: what it is found by, besides what its saga says.
+    :ivar priority: a whole number of 0 or more; each point is worth a minute of waiting.
+    """
+
+    context: ContextLike = None
+    saga_id: str | None = None
+    at: datetime | float | None = None
+    tags: Mapping[str, Any] | None = None
+    priority: int = 0
+
+
+class Stored(Declared, Generic[Ctx]):
+    """The part of a saga that needs a store."""
+
+    @property
+    def definition(self) -> Definition:
+        """All that its executions are run by."""
+        raise NotImplementedError
+
+    def submit(
+        self,
+        context: ContextLike = None,
+        *,
+        saga_id: str | None = None,
+        at: datetime | float | None = None,
+        tags: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        store: StoreLike | None = None,
+        connection: Any = None,
+    ) -> Handle[Ctx]:
+        """Store an execution, for a :class:`~saga.worker.Worker` to run, and return at once.
+
+        Submitting is idempotent, as executing is: an id that is known, with the same input, stands for the same execution.
+
+        :param context: its input; it is read, and may be used for others at once.
+        :param saga_id: its id; 128 random bits where not given.
+        :param at: it is not begun before then: a datetime with a time zone, or seconds since the epoch.
+        :param tags: what it is found by, besides what the saga says: ``{"order": "A1"}``.
+        :param priority: a whole number of 0 or more; each point is worth a minute of waiting, so that nobody starves.
+        :param store: where it is stored; the saga's store where not given.
+        :param connection: an open connection or session of the store's database: the execution is there if and only if the
+            transaction commits that is open there. It is not committed here.
+        :raises SagaDefinitionError: the saga or a parameter is wrong; nothing is stored.
+        :raises EncodingError: the input cannot be stored; nothing is.
+        :raises SagaIdTakenError: the id belongs to another saga or another input; nothing is stored.
+        :raises ValueError: ``connection`` is none of the store's database.
+        """
+        return self._submit([Submission(context, saga_id, at, tags, priority)], store, connection)[0]
+
+    def submit_many(
+        self,
+        submissions: Iterable[ContextLike | Submission],
+        *,
+        store: StoreLike | None = None,
+        connection: Any = None,
+    ) -> list[Handle[Ctx]]:
+        """Store executions, as :meth:`submit` does, a thousand in one transaction.
+
+        :param submissions: inputs, or :class:`~saga.Submission` where more is to be said.
+        :raises SagaIdTakenError: an id belongs to another saga or another input; the others of its thousand are stored.
+        """
+        if isinstance(submissions, str | bytes | Mapping | Submission) or not isinstance(submissions, Iterable):
+            raise SagaDefinitionError(
+                f"saga {self.name!r}: submit_many() takes several inputs, not {submissions!r}; give a list of them"
+            )
+        handles: list[Handle[Ctx]] = []
+        some: list[Submission] = []
+        for one in submissions:
+            some.append(one if isinstance(one, Submission) else Submission(one))
+            if len(some) == _AT_ONCE:
+                handles += self._submit(some, store, connection)
+                some = []
+        return handles + self._submit(some, store, connection) if some else handles
+
+    asubmit = awaited(submit)
+    asubmit_many = awaited(submit_many)
+
+    def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
+        """Return a stored execution as it stands now, ended or not, with its context and history.
+
+        :raises UnknownExecutionError: there is no such execution of this saga.
+        :raises DefinitionChangedError: it was begun by a definition that is not compatible.
+        :raises SagaDefinitionError: there is no store.
+        """
+        refuse_unmade(self)
+        from saga.durable.rebuild import load
+
+        return load(self.definition, checked_name(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store))
+
+    aload = awaited(load)
+
+    def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
+        """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
+
+        An execution that runs gets it within two seconds; one that nobody runs, with the next recovery. It may come before
+        the step that asks for it.
+
+        :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
+        :raises EncodingError: the value cannot be stored.
+        :raises UnknownExecutionError: there is no such execution.
+        :raises ActionRefusedError: it is completed or compensated: nobody would read the signal.
+        """
+        refuse_unmade(self)
+        known = [
+            step.pause.signal for step in self.definition.plan.steps if step.pause is not None and step.pause.signal is not None
+        ]
+        if name not in known:
+            raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
+        from saga.durable.entries import signal_message
+        from saga.durable.leases import keeper_of
+        from saga.durable.rebuild import codec_of
+
+        saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
+        opened = self._opened(store)
+        opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened))
+        keeper_of(opened).look(saga_id)
+
+    asignal = awaited(signal)
+
+    def _submit(self, some: list[Submission], store: StoreLike | None, connection: Any) -> list[Handle[Ctx]]:
+        refuse_unmade(self)
+        from saga.durable.submit import submit
+        from saga.handle import Handle
+
+        definition, opened = self.definition, self._opened(store)
+        stored = submit(definition, some, opened, connection)
+        return [Handle(definition, opened, saga_id, new) for saga_id, new in stored]
+
+    def _opened(self, store: StoreLike | None) -> Store:
+        chosen = self.store if store is None else store
+        if chosen is None:
+            raise SagaDefinitionError(f"saga {self.name!r} has no store: {GIVE_A_STORE}")
+        from saga.storage.opened import store_of
+
+        return store_of(chosen)

@@ -1,0 +1,248 @@
+"""Where a worker's executions run: synchronous ones in threads, or in the worker's own; asynchronous ones in one event loop.
+
+The threads are daemons: where a worker has to leave what runs after its time of grace, that does not keep the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from saga.clocks import clock
+from saga.drivers.aio import AsyncExecution
+from saga.own_log import LOG
+from saga.working.jobs import Job, Jobs
+
+__all__ = ["Crew"]
+
+_LATELY = 0.1
+_MOST_AHEAD = 16
+"""Executions that are claimed ahead, at most: as many as have ended within the last moment, as more than a moment is too long
+for one that another worker could run."""
+
+
+class Crew:
+    """Runs jobs, no more than there is room for.
+
+    :param threads: how many; 0: those that need one are run where :meth:`work` is called.
+    :param tasks: how many run in the event loop.
+    :param loop: the event loop; one of its own, in a thread, where not given.
+    :ivar ended: called from any thread when one has ended.
+    :ivar done: how many have ended.
+    """
+
+    ended: Callable[[], object]
+    done = 0
+
+    def __init__(self, jobs: Jobs, threads: int, tasks: int, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._jobs = jobs
+        self._threads = threads
+        self._tasks = tasks
+        self._loop = loop
+        self._own_loop: threading.Thread | None = None
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._lock = threading.RLock()  # an interrupt may leave it locked: where it strikes, all goes on in the same thread
+        self._waiting: set[Job] = set()
+        self._running: set[Job] = set()
+        self._started: list[threading.Thread] = []
+        self._lately: deque[float] = deque(maxlen=_MOST_AHEAD)
+        self._held = False
+        self._aio: set[asyncio.Task[None]] = set()
+
+    def room(self, asynchronous: bool) -> int:
+        """Return how many more executions of a kind to claim."""
+        with self._lock:
+            mine = sum(job.asynchronous is asynchronous for job in (*self._waiting, *self._running))
+        if asynchronous:
+            return max(0, self._tasks - mine)
+        now = clock()
+        ahead = sum(now - ended < _LATELY for ended in list(self._lately))
+        return max(0, max(1, self._threads) + ahead - mine)
+
+    def in_hand(self) -> int:
+        """Return how many executions run."""
+        return len(self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs, and nothing waits."""
+        with self._lock:
+            return not (self._waiting or self._running)
+
+    def take(self, job: Job) -> None:
+        """Have a job done."""
+        with self._lock:
+            self._waiting.add(job)
+        if job.asynchronous:
+            self._in_loop(self._begin_task, job)
+            return
+        self._queue.put(job)
+        if self._threads and len(self._started) < self._threads:
+            with self._lock:
+                needed = sum(not one.asynchronous for one in (*self._waiting, *self._running))
+            if needed > len(self._started):
+                self._start_thread()
+
+    def work(self) -> bool:
+        """Do a job here, where there are no threads for it. Return whether there was one."""
+        if self._threads and self._started:
+            return False
+        try:
+            job = self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        if job is not None:
+            self._do(job)
+        return True
+
+    def leave_waiting(self) -> None:
+        """Give back at once what nobody has begun to run here."""
+        with self._lock:
+            left, self._waiting = self._waiting, set()
+        self._jobs.leave(left)
+
+    def hand_back(self) -> None:
+        """Let nothing begin but the calls that run: the rest of what is in hand is given back, for others to go on with."""
+        self._held = True
+        with self._lock:
+            running = list(self._running)
+        for job in running:
+            execution = job.execution
+            if execution is not None:
+                execution.hand_back()
+
+    def cancel(self) -> None:
+        """An interrupt has struck: what runs in the crew's own event loop is cancelled, and undone."""
+        with self._lock:
+            if not self._threads:  # what ran here runs no more
+                self._running = {job for job in self._running if job.asynchronous}
+        if self._own_loop is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._aio])
+
+    def running(self) -> list[str]:
+        """Return the ids of what still runs."""
+        with self._lock:
+            return sorted(job.row.saga_id for job in self._running)
+
+    def close(self) -> None:
+        """Give back what waits, or was cut off here; end the threads, and the own event loop, where nothing runs there."""
+        with self._lock:
+            self._waiting.clear()
+            running = set(self._running)
+        self._jobs.leave(self._jobs.live - running)
+        for _ in self._started:
+            self._queue.put(None)
+        if running:
+            return
+        for thread in self._started:
+            thread.join()
+        if self._own_loop is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._own_loop.join()
+
+    def _begin(self, job: Job) -> bool:
+        """Count a job that waited among those that run. Return whether it still waited."""
+        with self._lock:
+            if job not in self._waiting:
+                return False
+            self._waiting.discard(job)
+            self._running.add(job)
+            return True
+
+    def _end(self, job: Job) -> None:
+        with self._lock:
+            self._running.discard(job)
+            self.done += 1
+        self._lately.append(clock())
+        self.ended()
+
+    def _do(self, job: Job) -> None:
+        """Do a job in this thread; a block that turns out to be asynchronous is done in the event loop."""
+        if not self._begin(job):
+            return
+        moved = False
+        try:
+            execution = self._jobs.take_up(job)
+            if execution is not None and self._held:
+                execution.hand_back()
+            if isinstance(execution, AsyncExecution):
+                moved = True
+                self._in_loop(self._go_on, job, execution)
+            elif execution is not None:
+                self._jobs.run(job, execution)
+        finally:
+            if not moved:
+                self._end(job)
+
+    # -- threads ------------------------------------------------------------------------------------------------------
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._labour, name=f"saga worker {len(self._started) + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had: those that there are do it all
+            if not self._started:
+                LOG.warning("a worker gets no thread, and runs everything in its own")
+            return
+        self._started.append(thread)
+
+    def _labour(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                self._do(job)
+            except BaseException:  # whatever it is, the others are not kept back
+                LOG.exception("saga %s failed in a worker", job.row.saga_id)
+
+    # -- the event loop -----------------------------------------------------------------------------------------------
+
+    def _in_loop(self, begin: Callable[..., object], *args: Any) -> None:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._own_loop = threading.Thread(target=self._run_loop, args=(self._loop,), name="saga worker loop", daemon=True)
+            self._own_loop.start()
+        self._loop.call_soon_threadsafe(begin, *args)
+
+    @staticmethod
+    def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            loop.close()
+
+    def _begin_task(self, job: Job) -> None:
+        if self._begin(job):
+            self._keep(self._take_up_and_run(job))
+
+    def _go_on(self, job: Job, execution: AsyncExecution) -> None:
+        self._keep(self._run(job, execution))
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._aio.add(task)  # else nobody would keep it alive
+        task.add_done_callback(self._aio.discard)
+
+    async def _take_up_and_run(self, job: Job) -> None:
+        try:
+            execution = await asyncio.to_thread(self._jobs.take_up, job)
+        except BaseException:
+            self._end(job)
+            raise
+        if isinstance(execution, AsyncExecution):
+            if self._held:
+                execution.hand_back()
+            await self._run(job, execution)
+        else:
+            self._end(job)
+
+    async def _run(self, job: Job, execution: AsyncExecution) -> None:
+        try:
+            await self._jobs.arun(job, execution)
+        finally:
+            self._end(job)

@@ -1,0 +1,73 @@
+"""The definitions that a worker has: which executions it can run, and by which of them. Nothing is claimed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from saga.definition import Definition, check_codec, definitions_of
+from saga.durable.submit import wanted_of
+from saga.errors import SagaDefinitionError
+from saga.names import checked_name, several
+from saga.storage.records import StoredExecution, Wanted
+from saga.transaction import block_definition
+
+if TYPE_CHECKING:
+    from saga.durable.codec import Codec
+    from saga.saga import Saga
+
+__all__ = ["Definitions"]
+
+
+class Definitions:
+    """Definitions by their sagas' names; several versions of one saga may be among them.
+
+    :param what: whose they are, for errors.
+    :ivar lease: seconds of the shortest lease among them.
+    :ivar in_line: whether executions of one of them may have to wait for others to end.
+    :raises SagaDefinitionError: a saga is wrong, two are the same, or there is none.
+    """
+
+    def __init__(self, sagas: Iterable[Saga[Any]], transactions: Iterable[str], codec: Codec | None, what: str) -> None:
+        names = [checked_name(name, f"{what}: one of transactions") for name in several(transactions, f"{what}: transactions")]
+        check_codec(codec, f"{what}: codec")
+        self.by_name: dict[str, list[Definition]] = {}
+        blocks = [block_definition(name, codec=codec) for name in names]
+        for definition in (*definitions_of(sagas, f"{what}: sagas"), *blocks):
+            known = self.by_name.setdefault(definition.name, [])
+            if any(other.version == definition.version for other in known):
+                raise SagaDefinitionError(f"{what}: version {definition.version!r} of saga {definition.name!r} is given twice")
+            known.append(definition)
+        if not self.by_name:
+            raise SagaDefinitionError(f"{what}: give the sagas, or the names of the transactions, that are to be finished")
+        self.all = [one for known in self.by_name.values() for one in known]
+        self.lease = min(one.lease for one in self.all)
+        self.in_line = any(one.in_line for one in self.all)
+
+    def wanted(self, asynchronous: bool) -> list[Wanted]:
+        """Return which executions they fit: those that an event loop runs, or those that a thread does."""
+        return [wanted_of(one) for one in self.all if one.plan.asynchronous is asynchronous]
+
+    def fits_values(self, name: str, version: str, fingerprint: str) -> bool:
+        """Whether one of them fits executions of this version."""
+        known = self.by_name.get(name, ())
+        return any(one.plan.fingerprint == fingerprint or version in one.compatible_with for one in known)
+
+    def fits(self, row: StoredExecution) -> bool:
+        """Whether one of them fits an execution."""
+        return self.fits_values(row.name, row.version, row.fingerprint)
+
+    def of(self, row: StoredExecution) -> Definition:
+        """Return the definition to run an execution by: the one it began with, or one that says it is compatible."""
+        known = self.by_name[row.name]
+        for one in known:
+            if one.plan.fingerprint == row.fingerprint and one.version == row.version:
+                return one
+        for one in known:
+            if one.plan.fingerprint == row.fingerprint or row.version in one.compatible_with:
+                return one
+        return known[-1]  # which says what does not fit
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Return name, version and fingerprint of each."""
+        return [(one.name, one.version, one.plan.fingerprint) for one in self.all]

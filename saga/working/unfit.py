@@ -1,0 +1,66 @@
+"""Executions that no definition of a worker fits: left to workers that have one, and parked where there has been none for long.
+
+In a deploy, the new version's first worker finds what the old version's last ones are still to finish.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from saga.durable.leases import owner
+from saga.durable.rebuild import entries_of, rebuild
+from saga.errors import StorageError
+from saga.own_log import LOG
+from saga.storage.protocol import Store
+from saga.storage.records import Lease, StoredExecution
+from saga.working.definitions import Definitions
+from saga.working.jobs import Jobs
+
+__all__ = ["park_unfit"]
+
+_AT_ONCE = 100
+
+
+def park_unfit(store: Store, definitions: Definitions, jobs: Jobs, after: float, statuses: tuple[str, ...]) -> None:
+    """Park what waits for a definition that no worker has had for ``after`` seconds.
+
+    :param statuses: of executions that the worker would claim.
+    """
+    now = store.now()
+    had = {one: worker.until for worker in store.workers() for one in worker.definitions}
+    for values in [one.values for one in store.count(("name", "version", "fingerprint"), status=statuses)]:
+        name, version, fingerprint = (value or "" for value in values)
+        if name not in definitions.by_name or definitions.fits_values(name, version, fingerprint):
+            continue
+        if now - had.get((name, version, fingerprint), -math.inf) < after:
+            continue
+        for row in _waiting(store, name, version, statuses):
+            waits_since = row.opens if row.status == "submitted" else row.due
+            if row.fingerprint == fingerprint and waits_since <= now - after and row.lease_until <= now:
+                _park(store, definitions, jobs, row)
+
+
+def _waiting(store: Store, name: str, version: str, statuses: tuple[str, ...]) -> Iterator[StoredExecution]:
+    after: str | None = None
+    while True:
+        page = store.list(status=statuses, name=name, version=version, limit=_AT_ONCE, after=after)
+        yield from page.executions
+        after = page.next
+        if after is None:
+            return
+
+
+def _park(store: Store, definitions: Definitions, jobs: Jobs, found: StoredExecution) -> None:
+    for row in store.claim(owner(), definitions.lease, saga_id=found.saga_id):
+        lease = Lease(row.saga_id, owner(), row.epoch)
+        if row.status != found.status or definitions.fits(row):
+            store.release(lease, untried=False)
+            continue
+        try:
+            rebuild(definitions.of(row), row, entries_of(store, row.saga_id))
+        except StorageError as error:
+            jobs.park(row, lease, str(error))
+        else:
+            LOG.error("saga %s fits after all", row.saga_id)
+            store.release(lease)

@@ -1,0 +1,223 @@
+"""Limits, rates and keys: who has to wait, with workers and where a saga is executed here and now; the store keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from saga import Context, Saga, Status, step
+from saga.errors import SagaDefinitionError, SagaExecutionException
+from saga.operations import Operations
+from saga.storage import Store
+from saga.worker import Worker
+from tests.kit import Gate, background, until
+
+
+class Room:
+    """Counts who is inside, and how many were at most."""
+
+    def __init__(self) -> None:
+        self.inside: list[Any] = []
+        self.most = 0
+        self.entered: list[Any] = []
+        self.gate = Gate()
+        self._lock = threading.Lock()
+
+    def enter(self, who: Any) -> None:
+        with self._lock:
+            self.inside.append(who)
+            self.entered.append(who)
+            self.most = max(self.most, len(self.inside))
+
+    def leave(self, who: Any) -> None:
+        with self._lock:
+            self.inside.remove(who)
+
+
+def saga_in(room: Room, store: Store, asynchronous: bool = False, **options: Any) -> Saga:
+    def stay(context: Context) -> None:
+        room.enter(context.who)
+        room.gate.hold()
+        room.leave(context.who)
+
+    async def astay(context: Context) -> None:
+        room.enter(context.who)
+        await room.gate.ahold()
+        room.leave(context.who)
+
+    return Saga("visit", store=store, **options).add_task(step(astay if asynchronous else stay, name="stay"))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_no_more_are_in_hand_than_the_limit_over_all_workers(store: Store, asynchronous: bool) -> None:
+    room = Room()
+    saga = saga_in(room, store, asynchronous, limit=3)
+    saga.submit_many([{"who": number} for number in range(8)])
+    workers = [Worker(store, [saga]) for _ in range(2)]
+    running = [background(lambda worker=worker: worker.run(signals=False, interval=0.02)) for worker in workers]
+    until(lambda: len(room.inside) == 3)
+    assert sum(worker.in_hand for worker in store.workers()) <= 3
+    room.gate.open()
+    until(lambda: store.count(["status"], status=["completed"]) and store.count(["status"])[0].executions == 8)
+    for worker, ended in zip(workers, running, strict=True):
+        worker.stop()
+        ended()
+    assert room.most == 3
+
+
+def test_who_executes_here_waits_for_its_turn_too(store: Store) -> None:
+    room = Room()
+    saga = saga_in(room, store, limit=1)
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+    context = Context(who=2)
+    second = background(lambda: saga.execute(context, saga_id="second"))
+    until(lambda: store.get("second") is not None)
+    assert store.get("second").status == "submitted"  # type: ignore[union-attr]
+    room.gate.open()
+    assert first().status is second().status is Status.COMPLETED
+    assert second().context is context
+    assert (room.most, room.entered) == (1, [1, 2])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_one_at_a_time_of_a_key_first_come_first_served(store: Store, asynchronous: bool) -> None:
+    room = Room()
+    room.gate.open()
+    saga = saga_in(room, store, asynchronous, exclusive=lambda context: "account")
+    saga.submit_many([{"who": number} for number in range(6)])
+    workers = [Worker(store, [saga], workers=3) for _ in range(2)]
+    running = [background(lambda worker=worker: worker.run(signals=False, interval=0.02)) for worker in workers]
+    until(lambda: len(room.entered) == 6)
+    for worker, ended in zip(workers, running, strict=True):
+        worker.stop()
+        ended()
+    assert room.most == 1
+    assert room.entered == sorted(room.entered)
+
+
+def test_other_keys_and_no_key_do_not_wait(store: Store) -> None:
+    room = Room()
+    saga = saga_in(room, store, exclusive=lambda context: context.get("account"))
+    saga.submit_many([{"who": 1, "account": 7}, {"who": 2, "account": 8}, {"who": 3}, {"who": 4}, {"who": 5, "account": 7}])
+    worker = Worker(store, [saga], workers=8)
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    until(lambda: len(room.inside) == 4)
+    assert sorted(room.inside) == [1, 2, 3, 4]
+    room.gate.open()
+    until(lambda: len(room.entered) == 5)
+    worker.stop()
+    running()
+
+
+def test_who_is_stuck_keeps_the_key_until_a_person_has_decided(store: Store) -> None:
+    broken = [True]
+
+    def undo(context: Context) -> None:
+        if broken:
+            raise OSError("not now")
+
+    def fail(context: Context) -> None:
+        if context.bad:
+            raise ValueError("no")
+
+    saga = Saga("move", store=store, exclusive=lambda context: "account").add_task(step(lambda: None, undo, name="debit"))
+    saga.add_task(step(fail, name="credit"))
+    with pytest.raises(SagaExecutionException):
+        saga.execute({"bad": True}, saga_id="stuck")
+    waiting = saga.submit({"bad": False})
+    assert Worker(store, [saga]).run_once() == []
+    broken.clear()
+    Operations(store, "ann").retry("stuck", "mended")
+    Worker(store, [saga]).run_once()
+    assert waiting.status() is Status.COMPLETED
+
+
+def test_no_more_are_begun_than_the_rate_allows(store: Store) -> None:
+    room = Room()
+    room.gate.open()
+    saga = saga_in(room, store, rate=0.001)
+    saga.submit_many([{"who": number} for number in range(3)])
+    assert len(Worker(store, [saga]).run_once()) == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_is_interrupted_while_it_waits_leaves_nothing_that_will_run(store: Store, asynchronous: bool) -> None:
+    room = Room()
+    saga = saga_in(room, store, asynchronous, limit=1)
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+
+    async def main() -> None:
+        task = asyncio.create_task(saga.aexecute({"who": 2}, saga_id="second"))
+        while store.get("second") is None:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert store.get("second").status == "compensated"  # type: ignore[union-attr]
+    room.gate.open()
+    first()
+    assert Worker(store, [saga]).run_once() == []
+    assert room.entered == [1]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"limit": 0}, "limit is 0"),
+    ({"limit": True}, "limit is True"),
+    ({"limit": 2.0}, r"limit is 2\.0"),
+    ({"rate": 0}, "rate is 0"),
+    ({"rate": float("inf")}, "rate is inf"),
+    ({"rate": "5"}, "rate is '5'"),
+    ({"exclusive": "account"}, "give a function of the context"),
+    ({"exclusive": str}, "give a function of the context"),
+    ({"tags": "order"}, "give a function of the context that returns a mapping"),
+    ({"tags": {"order": 1}}, "give a function of the context that returns a mapping"),
+    ({"tags": [1]}, "one of tags"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG, ids=[str(wrong) for wrong, _ in WRONG])
+def test_what_is_wrong_is_refused_when_the_saga_is_made(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(SagaDefinitionError, match=says):
+        Saga("visit", **wrong)
+
+
+def test_async_functions_of_the_context_are_refused() -> None:
+    async def key(context: Context) -> str:
+        return "k"
+
+    for option in ("exclusive", "tags"):
+        with pytest.raises(SagaDefinitionError, match="give a plain function of the context"):
+            Saga("visit", **{option: key})
+
+
+ANSWERS: list[tuple[str, Any, str]] = [
+    ("exclusive", lambda context: context.nothing, "exclusive raised"),
+    ("exclusive", lambda context: 1.5, r"exclusive returned 1\.5"),
+    ("exclusive", lambda context: "", "not blank"),
+    ("tags", lambda context: ["order"], "return a mapping"),
+    ("tags", lambda context: 1 / 0, "tags raised"),
+    ("tags", lambda context: {"order": object()}, "'order' is <object"),
+]
+
+
+@pytest.mark.parametrize(("option", "function", "says"), ANSWERS, ids=[says for _, _, says in ANSWERS])
+def test_an_answer_that_is_wrong_is_refused_and_nothing_stored(store: Store, option: str, function: Any, says: str) -> None:
+    saga = saga_in(Room(), store, **{option: function})
+    for begin in (saga.submit, saga.execute):
+        with pytest.raises(SagaDefinitionError, match=says):
+            begin({"who": 1})
+    assert store.list().executions == ()
+
+
+@pytest.mark.parametrize("option", [{"limit": 1}, {"rate": 5}, {"exclusive": lambda context: "k"}])
+def test_what_a_store_keeps_needs_a_store(option: dict[str, Any]) -> None:
+    saga = Saga("visit", **option).add_task(step(lambda: None, name="stay"))
+    with pytest.raises(SagaDefinitionError, match=f"has {next(iter(option))}, which a store keeps"):
+        saga.execute()

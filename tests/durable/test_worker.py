@@ -1,0 +1,393 @@
+"""A worker runs what is there to be run, where it can, and is told when it is time to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from saga import Context, Saga, Status, step
+from saga.errors import SagaDefinitionError
+from saga.operations import Operations
+from saga.recovery import Recovery
+from saga.storage import Lease, Store
+from saga.worker import Worker
+from tests.kit import Gate, background, until
+
+
+class Threads:
+    """Steps that note where they are called."""
+
+    def __init__(self) -> None:
+        self.seen: list[threading.Thread] = []
+        self.loops: list[Any] = []
+
+    def here(self) -> None:
+        self.seen.append(threading.current_thread())
+
+    async def there(self) -> None:
+        self.loops.append(asyncio.get_running_loop())
+
+
+def ended(store: Store) -> int:
+    return sum(one.executions for one in store.count(["status"], status=["completed"]))
+
+
+def test_synchronous_executions_run_in_threads_and_asynchronous_ones_in_the_loop_they_were_given(store: Store) -> None:
+    notes = Threads()
+    sync = Saga("sync", store=store).add_task(step(notes.here, name="here"))
+    aio = Saga("aio", store=store).add_task(step(notes.there, name="there"))
+    sync.submit_many([{}] * 5)
+    aio.submit_many([{}] * 5)
+
+    async def main() -> None:
+        ran = await Worker(store, [sync, aio], workers=2).arun_once()
+        assert len(ran) == 10
+        assert set(notes.loops) == {asyncio.get_running_loop()}
+
+    asyncio.run(main())
+    assert all(thread.name.startswith("saga worker ") and thread.daemon for thread in notes.seen)
+    assert len({thread.name for thread in notes.seen}) <= 2
+    assert threading.main_thread() not in notes.seen
+
+
+def test_with_one_worker_and_once_all_is_called_in_the_calling_thread(store: Store) -> None:
+    notes = Threads()
+    saga = Saga("sync", store=store).add_task(step(notes.here, name="here"))
+    saga.submit_many([{}] * 3)
+    assert len(Worker(store, [saga], workers=1).run_once()) == 3
+    assert set(notes.seen) == {threading.current_thread()}
+
+
+def test_one_loop_serves_all_that_is_asynchronous(store: Store) -> None:
+    notes = Threads()
+    aio = Saga("aio", store=store).add_task(step(notes.there, name="there"))
+    aio.submit_many([{}] * 20)
+    worker = Worker(store, [aio])
+    running = background(lambda: worker.run(signals=False))
+    until(lambda: ended(store) == 20)
+    worker.stop()
+    running()
+    assert len({id(loop) for loop in notes.loops}) == 1
+    assert notes.loops[0].is_closed()
+    until(lambda: not [one for one in threading.enumerate() if one.name == "saga worker loop"])
+
+
+def test_as_many_asynchronous_executions_run_at_once_as_it_says(store: Store) -> None:
+    inside, most = [0], [0]
+    gate = Gate()
+
+    async def stay() -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        await gate.ahold()
+        inside[0] -= 1
+
+    saga = Saga("aio", store=store).add_task(step(stay, name="stay"))
+    saga.submit_many([{}] * 9)
+    worker = Worker(store, [saga], concurrency=4)
+    running = background(worker.run_once)
+    until(lambda: inside[0] == 4)
+    gate.open()
+    assert len(running()) == 9
+    assert most[0] == 4
+
+
+def test_a_long_step_keeps_nobody_else_back(store: Store) -> None:
+    gate = Gate()
+    slow = Saga("slow", store=store).add_task(step(gate.hold, name="hold"))
+    quick = Saga("quick", store=store).add_task(step(lambda: None, name="go"))
+    slow.submit()
+    worker = Worker(store, [slow, quick], workers=2)
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    for _ in range(3):
+        quick.submit().result(30)
+    worker.stop()
+    gate.open()
+    running()
+
+
+def test_when_it_stops_it_finishes_what_is_in_hand_and_gives_the_rest_back_at_once(store: Store) -> None:
+    gate = Gate()
+    calls: list[Any] = []
+
+    def first(context: Context) -> None:
+        calls.append(context.n)
+        gate.hold()
+
+    saga = Saga("order", store=store).add_task(step(first, name="first")).add_task(step(lambda: None, name="second"))
+    saga.submit_many([{"n": number} for number in range(25)])
+    stop = threading.Event()
+    worker = Worker(store, [saga], workers=1)
+    running = background(lambda: worker.run(stop, signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    stop.set()
+    until(lambda: store.count(["status"], status=["submitted"])[0].executions == 24)
+    until(lambda: all(row.owner is None for row in store.list(status=["submitted"]).executions))
+    gate.open()
+    running()
+    assert (calls, ended(store)) == ([0], 1)
+    assert {row.recoveries for row in store.list(status=["submitted"]).executions} == {0}
+    assert len(Worker(store, [saga]).run_once()) == 24
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_it_can_finish_the_calls_in_hand_alone_and_another_goes_on_exactly_there(store: Store, asynchronous: bool) -> None:
+    gate = Gate()
+    calls: list[str] = []
+
+    def note(name: str) -> Any:
+        def call() -> str:
+            calls.append(name)
+            return name
+
+        async def acall() -> str:
+            return call()
+
+        return step(acall if asynchronous else call, name=name)
+
+    async def ahold() -> None:
+        calls.append("hold")
+        await gate.ahold()
+
+    def hold() -> None:
+        calls.append("hold")
+        gate.hold()
+
+    saga = Saga("order", store=store).add_task(note("a")).add_task(step(ahold if asynchronous else hold, name="hold"))
+    saga.add_task(note("b"))
+    saga.submit(saga_id="x")
+    worker = Worker(store, [saga], finish="calls")
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    until(lambda: "hold" in calls)
+    worker.stop()
+    until(lambda: [one.stopping for one in store.workers()] == [True])
+    gate.open()
+    running()
+    row = store.get("x")
+    assert row is not None
+    assert (row.status, row.owner, row.recoveries) == ("running", None, 0)
+    assert calls == ["a", "hold"]
+    (result,) = Worker(store, [saga]).run_once()
+    assert result.status is Status.COMPLETED
+    assert calls == ["a", "hold", "b"]
+    assert result.in_doubt == ()
+    assert [record.attempts for record in result.history] == [1, 1, 1]
+
+
+def test_after_its_time_of_grace_it_leaves_what_still_runs(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    saga = Saga("order", store=store).add_task(step(gate.hold, name="hold")).add_task(step(lambda: None, name="b"))
+    saga.submit(saga_id="x")
+    worker = Worker(store, [saga], grace=0.02)
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    worker.stop()
+    running()
+    assert "these still run, and are left as they are: x" in caplog.text
+    assert store.get("x").owner is not None  # type: ignore[union-attr]
+    gate.open()  # what is left goes on with its call alone
+    until(lambda: store.get("x").owner is None)  # type: ignore[union-attr]
+    assert store.get("x").status == "running"  # type: ignore[union-attr]
+    assert len(Worker(store, [saga]).run_once()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_stop_it_and_are_left_as_they_were(store: Store, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    calls: list[int] = []
+
+    def first(context: Context) -> None:
+        calls.append(context.n)
+        os.kill(os.getpid(), number)
+
+    saga = Saga("order", store=store).add_task(step(first, name="first"))
+    saga.submit_many([{"n": number} for number in range(5)])
+    Worker(store, [saga], workers=1).run(interval=0.02)
+    assert 1 <= len(calls) < 5
+    assert signal.getsignal(number) is before
+    assert all(row.owner is None for row in store.list().executions)
+
+
+def test_a_second_interrupt_ends_it_at_once(store: Store) -> None:
+    gate = Gate()
+
+    def first() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        gate.hold()
+
+    saga = Saga("order", store=store).add_task(step(first, name="first"))
+    saga.submit()
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        Worker(store, [saga], workers=1).run(interval=0.02)
+    gate.open()
+    until(lambda: store.list().executions[0].owner is None)
+
+
+def test_a_cancelled_worker_finishes_what_is_in_hand_first(store: Store) -> None:
+    entered: list[int] = []
+
+    async def stay() -> None:
+        entered.append(1)
+        await asyncio.sleep(0.05)
+
+    saga = Saga("aio", store=store).add_task(step(stay, name="stay")).add_task(step(stay, name="again"))
+    saga.submit()
+
+    async def main() -> None:
+        task = asyncio.create_task(Worker(store, [saga]).arun())
+        while not entered:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert ended(store) == 1
+
+
+def test_a_worker_says_that_it_lives_and_what_it_has(store: Store) -> None:
+    gate = Gate()
+    saga = Saga("order", store=store, version="7").add_task(step(gate.hold, name="hold"))
+    saga.submit()
+    worker = Worker(store, [saga])
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    operations = Operations(store, "ann")
+    (found,) = operations.workers()
+    assert (found.pid, found.definitions) == (os.getpid(), (("order", "7", saga.plan.fingerprint),))
+    (version,) = operations.versions()
+    assert (version.version, version.workers, version.executions, version.held) == ("7", 1, {"running": 1}, None)
+    worker.stop()
+    until(lambda: [one.stopping for one in operations.workers()] == [True])
+    gate.open()
+    running()
+    assert operations.workers() == []
+    assert operations.versions() == []
+
+
+def test_nothing_of_what_is_held_is_begun_and_what_has_begun_goes_on(store: Store) -> None:
+    saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    saga.submit(saga_id="new")
+    operations = Operations(store, "ann")
+    with pytest.raises(ValueError, match="why"):
+        operations.hold("order", "")
+    operations.hold("order", "stocktaking")
+    assert Worker(store, [saga]).run_once() == []
+    assert operations.versions()[0].held == "ann: stocktaking"
+    assert [(one.name, one.why) for one in operations.holds()] == [("order", "stocktaking")]
+    assert operations.let_go("order") is True
+    operations.drain("order", "1", "deploying 2")
+    assert Worker(store, [saga]).run_once() == []
+    second = Saga("order", store=store, version="2", compatible_with=["1"]).add_task(step(lambda: None, name="b"))
+    assert [one.saga_id for one in Worker(store, [second]).run_once()] == ["new"]
+
+
+def test_what_no_definition_fits_is_left_to_workers_that_have_one(store: Store) -> None:
+    old = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    new = Saga("order", store=store, version="2").add_task(step(lambda: None, name="b"))
+    old.submit(saga_id="x")
+    ran = Worker(store, [new]).run_once()
+    assert (list(ran), ran.parked) == ([], [])
+    assert store.get("x").status == "submitted"  # type: ignore[union-attr]
+    assert len(Worker(store, [old]).run_once()) == 1
+
+
+def test_it_is_parked_where_no_worker_has_had_one_for_long(store: Store) -> None:
+    old = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    new = Saga("order", store=store, version="2").add_task(step(lambda: None, name="b"))
+    old.submit(saga_id="x")
+    old.submit(saga_id="later", at=store.now() + 3600.0)
+    worker = Worker(store, [old])
+    elsewhere = background(lambda: worker.run(signals=False, interval=3600.0))
+    until(lambda: store.count(["status"], status=["completed"]))
+    old.submit(saga_id="y")
+    until(lambda: store.get("y").status == "completed")  # type: ignore[union-attr]
+    Operations(store, "ann").hold("order", "so that nobody begins it")
+    old.submit(saga_id="z")
+    assert Worker(store, [new], unfit_after=0).run_once().parked == []  # somebody that lives has one
+    worker.stop()
+    elsewhere()
+    ran = Worker(store, [new], unfit_after=0).run_once()
+    (parked,) = ran.parked
+    assert (parked.saga_id, parked.saga) == ("z", "order")
+    assert "begun by version '1'" in parked.reason
+    row = store.get("z")
+    assert row is not None
+    assert row.status == "stuck"
+    assert row.reason == parked.reason
+    assert store.get("later").status == "submitted"  # type: ignore[union-attr]
+
+
+def test_a_poisoned_journal_ends_no_worker(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    saga.submit(saga_id="x")
+    (row,) = store.claim("dead", -1.0)
+    from saga.storage import Entry
+
+    store.append(Lease("x", "dead", row.epoch), [Entry(2, "Nonsense", None, "{", 0.0)])
+    saga.submit(saga_id="y")
+    with caplog.at_level(logging.CRITICAL):
+        ran = Worker(store, [saga], backoff=0.001, max_attempts=2).run_once()
+    assert [one.saga_id for one in ran] == ["y"]
+
+
+def test_a_recovery_begins_nothing(store: Store) -> None:
+    saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    saga.submit()
+    assert Recovery(store, [saga]).run_once() == []
+    assert len(Worker(store, [saga]).run_once()) == 1
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"workers": 0}, "workers is 0"),
+    ({"concurrency": True}, "concurrency is True"),
+    ({"max_attempts": 1.5}, r"max_attempts is 1\.5"),
+    ({"grace": -1}, "grace is -1"),
+    ({"unfit_after": None}, "unfit_after is None"),
+    ({"finish": "now"}, "finish is 'now'"),
+    ({"backoff": -1}, "backoff is -1"),
+    ({"sagas": []}, "give the sagas"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG, ids=[says for _, says in WRONG])
+def test_what_is_wrong_is_refused(store: Store, wrong: dict[str, Any], says: str) -> None:
+    saga = Saga("order").add_task(step(lambda: None, name="a"))
+    with pytest.raises(SagaDefinitionError, match=says):
+        Worker(store, **({"sagas": [saga]} | wrong))
+
+
+@pytest.mark.parametrize(("wrong", "says"), [({"stop": 1}, "stop is 1"), ({"interval": 0}, "interval is 0")])
+def test_what_is_wrong_is_refused_before_it_runs(store: Store, wrong: dict[str, Any], says: str) -> None:
+    saga = Saga("order").add_task(step(lambda: None, name="a"))
+    with pytest.raises(SagaDefinitionError, match=says):
+        Worker(store, [saga]).run(**wrong)
+    with pytest.raises(SagaDefinitionError, match=says):
+        asyncio.run(Worker(store, [saga]).arun(**wrong))
+
+
+def test_systemd_is_told_where_it_asks(store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        worker = Worker(store, [saga])
+        running = background(lambda: worker.run(signals=False, interval=0.02))
+        told = [systemd.recv(100), systemd.recv(100)]
+        worker.stop()
+        running()
+        told.append(systemd.recv(100))
+    assert told == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    Worker(store, [saga]).run_once()
