@@ -188,7 +188,7 @@ def test_every_page_is_on_the_first_page() -> None:
 
 
 ROOMS = ("saga", "saga.errors", "saga.events", "saga.storage", "saga.durable.codec", "saga.diagram", "saga.logging")
-ROOMS_OF_DOORS = ("saga.recovery", "saga.operations")
+ROOMS_OF_DOORS = ("saga.worker", "saga.handle", "saga.recovery", "saga.operations")
 
 
 @pytest.mark.parametrize("room", [*ROOMS, *ROOMS_OF_DOORS])

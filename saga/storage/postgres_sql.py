@@ -17,7 +17,8 @@ COLUMNS = ", ".join(EXECUTION)
 class Statements:
     """The statements for tables of one schema and prefix, as psycopg takes them: bytes, values as ``%s``.
 
-    :ivar writes: those that create, submit and append; :ivar claims: those of claims.
+    :ivar writes: those that create, submit and append.
+    :ivar claims: those of claims.
     :raises ValueError: a name is not a plain identifier.
     """
 

@@ -27,11 +27,13 @@ HOLDS: Final = "id = %s AND owner = %s AND epoch = %s"
 class Change(NamedTuple):
     """What an append changes of the row, or that it makes it.
 
-    :ivar status: the status; :ivar ended: to one after which nobody goes on with it; :ivar rests: or reads its messages, for
-        now.
+    :ivar status: the status.
+    :ivar ended: to one after which nobody goes on with it.
+    :ivar rests: or reads its messages, for now.
     :ivar release: the lease is given back.
     :ivar told: what else the row tells.
-    :ivar creates: it makes the row; :ivar tagged: with tags.
+    :ivar creates: it makes the row.
+    :ivar tagged: with tags.
     """
 
     status: bool = False
