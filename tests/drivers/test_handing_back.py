@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import eq
 from typing import Any
@@ -33,8 +33,21 @@ from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
 from saga.durable.leases import owner
 from saga.durable.rebuild import entries_of, take_up
-from saga.storage import MemoryStore
-from tests.kit import PATIENCE, Calls, Gate, background, check_journal, failing_times, journal_of, saga_of, until
+from saga.recovery import Recovery
+from saga.storage import Entry, MemoryStore
+from tests.kit import (
+    PATIENCE,
+    Calls,
+    Gate,
+    Watched,
+    background,
+    check_journal,
+    expired,
+    failing_times,
+    journal_of,
+    saga_of,
+    until,
+)
 
 both = pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "aio"])
 
@@ -218,6 +231,41 @@ def test_whoever_goes_on_does_so_exactly_there(build: Callable[[Owners], Saga], 
         assert told_of(owners.to_the_end()) == expected
         assert sorted(owners.calls.log) == sorted(whole.calls.log)
         assert "SagaHeld" in journal_of(owners.store, "x")
+
+
+@pytest.mark.parametrize("build", [three, failed, retried, group, groups, undone_together, skipped, replaced, past_the_pivot])
+def test_wherever_an_owner_dies_another_ends_it(build: Callable[[Owners], Saga]) -> None:
+    """Where no call was under way, it ends as if nobody had died."""
+    owners = Owners(False, build, lambda number: True)
+    owners.store = watched = Watched(MemoryStore())  # type: ignore[assignment]
+    expected = told_of(owners.to_the_end())
+    at_rest = 0
+    for count in range(1, len(watched.writes)):
+        store = MemoryStore()
+        expired(store, watched.writes[:count])
+        under_way = calls_under_way(store.journal("x"))
+        after = Owners(False, build, lambda number: False)
+        after.store = store
+        (result,) = Recovery(store, [after.saga]).run_once()
+        check_journal(store.journal("x"))
+        assert result.status.terminal
+        assert result.status is not Status.STUCK
+        at_rest += not under_way
+        if not under_way and build not in (retried, past_the_pivot):  # whose failures are counted by each process
+            assert told_of(result) == expected
+    assert at_rest > 2
+
+
+def calls_under_way(entries: Sequence[Entry]) -> set[tuple[bool, str | None]]:
+    """Return the calls whose intent is stored and whose outcome is not."""
+    found = set()
+    for entry in entries:
+        call = entry.kind.startswith("Compensation"), entry.step
+        if entry.kind.endswith("Started"):
+            found.add(call)
+        else:
+            found.discard(call)
+    return found - {(False, None)}
 
 
 # -- where no call runs -----------------------------------------------------------------------------------------------
