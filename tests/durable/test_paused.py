@@ -12,6 +12,7 @@ from saga.errors import ActionRefusedError, SagaCancelledError, SagaExecutionExc
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
+from saga.worker import Worker
 from tests.kit import KITS, Calls, Kit, Watched, check_journal, expired, journal_of, saga_of
 from tests.kit.recoveries import left_behind
 from tests.kit.submitted import submit
@@ -157,10 +158,10 @@ def test_one_that_is_submitted_is_not_begun_while_it_is_paused(
     operations = Operations(store, "ann", sagas=[saga] if with_sagas else ())
     operations.pause("x", WHY)
     assert (row_of(store).status, saga.load("x", store=store).reason) == ("paused", f"by ann: {WHY}")
-    assert Recovery(store, [saga]).run_once() == []
+    assert Worker(store, [saga]).run_once() == []
     getattr(operations, action)("x", "enough")
     assert row_of(store).status == {"resume": "submitted", "cancel": "compensating"}[action]
-    (result,) = Recovery(store, [saga]).run_once()
+    (result,) = Worker(store, [saga]).run_once()
     assert (result.status, made.log) == (ends, log)
 
 
