@@ -16,6 +16,7 @@ from saga.errors import SagaDefinitionError
 __all__ = [
     "FINISHED",
     "answer",
+    "check_callable",
     "discard",
     "is_awaitable",
     "is_coroutine_function",
@@ -83,6 +84,22 @@ def refuse_unrun(call: Any, where: str, write: str) -> None:
         raise SagaDefinitionError(f"{where} is an async function, which nobody awaits; {write}")
     if is_generator_function(call):
         raise SagaDefinitionError(f"{where} is a generator function, of which nothing runs; {write}")
+
+
+def check_callable(function: object, what: str, of: str, count: int) -> None:
+    """Refuse what cannot be called with ``count`` arguments.
+
+    :param of: what the arguments are, for the error.
+    :raises SagaDefinitionError: with ``what`` in the text.
+    """
+    if not callable(function):
+        raise SagaDefinitionError(f"{what} is {function!r}; give a function of {of}")
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError as error:
+        raise SagaDefinitionError(f"{what} is {function!r}, which cannot be called with {of}: {error}") from None
+    except ValueError:
+        pass  # some built-ins tell no signature
 
 
 # -- what they return -------------------------------------------------------------------------------------------------

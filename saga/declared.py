@@ -12,9 +12,9 @@ from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
-from saga.awaitables import refuse_unrun
+from saga.awaitables import check_callable, refuse_unrun
 from saga.composing import Composing
-from saga.definition import NO_PLAN, Definition, check_callable, observers_of
+from saga.definition import NO_PLAN, Definition, observers_of
 from saga.errors import SagaDefinitionError
 from saga.names import several
 from saga.policy import checked_on_error, checked_unknown_on, seconds_of

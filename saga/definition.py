@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from saga.awaitables import refuse_unrun
+from saga.awaitables import check_callable, refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
@@ -33,7 +33,6 @@ __all__ = [
     "ExecutionInfo",
     "Observer",
     "as_context",
-    "check_callable",
     "check_codec",
     "definitions_of",
     "inputs",
@@ -174,22 +173,6 @@ def check_codec(codec: object, what: str) -> None:
     methods = (getattr(codec, name, None) for name in ("encode", "decode"))
     if codec is not None and (isinstance(codec, type) or not all(map(callable, methods))):
         raise SagaDefinitionError(f"{what} is {codec!r}; give a Codec(), of saga.durable.codec")
-
-
-def check_callable(function: object, what: str, of: str, count: int) -> None:
-    """Refuse what cannot be called with ``count`` arguments.
-
-    :param of: what the arguments are, for the error.
-    :raises SagaDefinitionError: with ``what`` in the text.
-    """
-    if not callable(function):
-        raise SagaDefinitionError(f"{what} is {function!r}; give a function of {of}")
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError as error:
-        raise SagaDefinitionError(f"{what} is {function!r}, which cannot be called with {of}: {error}") from None
-    except ValueError:
-        pass  # some built-ins tell no signature
 
 
 def definitions_of(sagas: object, what: str) -> list[Definition]:

@@ -78,6 +78,7 @@ class Stored(Declared, Generic[Ctx]):
         :raises SagaIdTakenError: the id belongs to another saga or another input; nothing is stored.
         :raises ValueError: ``connection`` is none of the store's database.
         """
+        refuse_unmade(self)
         return self._submit([Submission(context, saga_id, at, tags, priority)], store, connection)[0]
 
     def submit_many(
@@ -92,6 +93,7 @@ class Stored(Declared, Generic[Ctx]):
         :param submissions: inputs, or :class:`~saga.Submission` where more is to be said.
         :raises SagaIdTakenError: an id belongs to another saga or another input; the others of its thousand are stored.
         """
+        refuse_unmade(self)
         if isinstance(submissions, str | bytes | Mapping | Submission) or not isinstance(submissions, Iterable):
             raise SagaDefinitionError(
                 f"saga {self.name!r}: submit_many() takes several inputs, not {submissions!r}; give a list of them"
@@ -151,7 +153,6 @@ class Stored(Declared, Generic[Ctx]):
     asignal = awaited(signal)
 
     def _submit(self, some: list[Submission], store: StoreLike | None, connection: Any) -> list[Handle[Ctx]]:
-        refuse_unmade(self)
         from saga.durable.submit import submit
         from saga.handle import Handle
 

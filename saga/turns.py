@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from saga.awaitables import refuse_unrun
+from saga.awaitables import check_callable, refuse_unrun
 from saga.errors import SagaDefinitionError
 from saga.names import checked_name
 
@@ -46,8 +46,9 @@ def check_turns(definition: Definition) -> None:
         function = getattr(definition, option)
         if function is None or (option == "tags" and not callable(function)):
             continue
-        if isinstance(function, type) or not callable(function):
+        if isinstance(function, type):
             raise SagaDefinitionError(f"{where}: {option} is {function!r}; give a function of the context")
+        check_callable(function, f"{where}: {option}", "the context", 1)
         refuse_unrun(function, f"{where}: {option}", "give a plain function of the context")
     if definition.tags is not None and not callable(definition.tags):
         if isinstance(definition.tags, str | bytes | Mapping) or not isinstance(definition.tags, Iterable):

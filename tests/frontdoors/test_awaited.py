@@ -13,8 +13,11 @@ from typing import Any, Final
 import pytest
 
 from saga import Saga, receive, step
+from saga.fleet import Fleet
+from saga.handle import Handle
 from saga.operations import Operations
 from saga.storage import Entry, MemoryStore, NewExecution, Store
+from saga.stored import Stored
 from tests.kit import Gate, auntil, ticks
 
 told = contextvars.ContextVar("told", default="nothing")
@@ -22,6 +25,8 @@ told = contextvars.ContextVar("told", default="nothing")
 #: Each method that has such a twin, and what it is given: ``x`` is stuck, as its undo failed, and ``y`` left by a dead process.
 CALLS: Final[dict[str, dict[str, Any]]] = {
     "load": {"saga_id": "x"},
+    "submit": {"saga_id": "z"},
+    "submit_many": {"submissions": [{}, {}]},
     "signal": {"saga_id": "y", "name": "paid", "value": 7},
     "list": {"status": "stuck"},
     "show": {"saga_id": "x"},
@@ -33,7 +38,17 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "skip": {"saga_id": "x", "step": "a", "why": "so"},
     "undo": {"saga_id": "x", "why": "refused, as it is stuck"},
     "purge": {"older_than": 0.0, "status": "stuck"},
+    "count": {},
+    "workers": {},
+    "versions": {},
+    "hold": {"name": "s", "why": "so"},
+    "let_go": {"name": "s"},
+    "drain": {"name": "s", "version": "1", "why": "so"},
+    "holds": {},
+    "Handle.status": {},
+    "Handle.cancel": {"why": "so"},
 }
+DOORS: Final = (Stored, Saga, Fleet, Operations, Handle)
 every = pytest.mark.parametrize("name", CALLS)
 
 
@@ -73,21 +88,25 @@ class Held:
         return call
 
     def method(self, name: str) -> Any:
-        """Return a door's method."""
-        return getattr(Operations(self, "ann") if hasattr(Operations, name) else saga_with(self), name)  # type: ignore[arg-type]
+        """Return a door's method, or its twin."""
+        _, _, plain = name.rpartition(".")
+        if name.startswith("Handle."):
+            return getattr(Handle(saga_with(self).definition, self, "y", False), plain)  # type: ignore[arg-type]
+        return getattr(Operations(self, "ann") if hasattr(Operations, plain) else saga_with(self), plain)  # type: ignore[arg-type]
 
     def begun(self, name: str) -> asyncio.Task[Any]:
         """Return a task that awaits the twin."""
         self.loop = threading.current_thread()
-        twin: Coroutine[Any, Any, Any] = self.method(f"a{name}")(**CALLS[name])
+        twin: Coroutine[Any, Any, Any] = self.method(twin_of(name))(**CALLS[name])
         return asyncio.create_task(twin)
 
     def found(self) -> Any:
         """Return what is stored now, but for times."""
-        rows = [self.store.get(saga_id) for saga_id in "xy"]
-        lines = [[(entry.kind, entry.step) for entry in self.store.journal(saga_id)] for saga_id in "xy"]
-        bodies = [[message.body for message in self.store.inbox(saga_id)] for saga_id in "xy"]
-        return [row and (row.status, row.owner, row.epoch, row.recoveries) for row in rows], lines, bodies
+        rows = [self.store.get(saga_id) for saga_id in "xyz"]
+        lines = [[(entry.kind, entry.step) for entry in self.store.journal(saga_id)] for saga_id in "xyz"]
+        bodies = [[message.body for message in self.store.inbox(saga_id)] for saga_id in "xyz"]
+        held = [(hold.name, hold.version, hold.who, hold.why) for hold in self.store.holds()]
+        return [row and (row.status, row.owner, row.epoch, row.recoveries) for row in rows], lines, bodies, held
 
 
 def by_hand(name: str) -> tuple[Any, Exception | None, Any]:
@@ -100,26 +119,35 @@ def by_hand(name: str) -> tuple[Any, Exception | None, Any]:
         return None, error, held.found()
 
 
+def twin_of(name: str) -> str:
+    door, dot, plain = name.rpartition(".")
+    return f"{door}{dot}a{plain}"
+
+
 def is_twin(method: object) -> bool:
     return inspect.iscoroutinefunction(method) and hasattr(method, "__wrapped__")
 
 
 def test_every_method_of_operations_has_its_twin() -> None:
-    public = {name for name, method in vars(Operations).items() if inspect.isfunction(method) and name[0] != "_"}
-    twins = {name for name in public if is_twin(vars(Operations)[name])} | {"aall"}
+    methods = {**vars(Fleet), **vars(Operations)}
+    public = {name for name, method in methods.items() if inspect.isfunction(method) and name[0] != "_"}
+    twins = {name for name in public if is_twin(methods[name])} | {"aall"}
     for name in sorted(public - twins):
         assert f"a{name}" in twins, f"saga/operations.py: write `a{name} = awaited({name})`"
-    named = {name for door in (Saga, Operations) for name, method in vars(door).items() if is_twin(method)}
-    assert named == {f"a{name}" for name in CALLS}
+
+
+def test_every_twin_is_tried_here() -> None:
+    named = [(door, name) for door in DOORS for name, method in vars(door).items() if is_twin(method)]
+    tried = {twin_of(name) for name in CALLS}
+    assert {f"Handle.{name}" if door is Handle else name for door, name in named} == tried
 
 
 @every
 def test_a_twin_is_called_as_its_method_is(name: str) -> None:
-    door = Operations if hasattr(Operations, name) else Saga
-    method, twin = getattr(door, name), getattr(door, f"a{name}")
+    method, twin = Held().method(name).__func__, Held().method(twin_of(name)).__func__
     assert inspect.signature(twin) == inspect.signature(method)
-    assert (twin.__name__, twin.__qualname__) == (f"a{name}", f"{door.__name__}.a{name}")
-    assert f":meth:`{name}`" in twin.__doc__
+    assert (twin.__name__, twin.__qualname__) == (f"a{method.__name__}", twin_of(method.__qualname__))
+    assert f":meth:`{method.__name__}`" in twin.__doc__
 
 
 @every
@@ -165,7 +193,7 @@ def test_a_twin_that_is_cancelled_is_carried_out_and_says_so(name: str, times: i
     how = "was carried out before this took effect"
     if refused is not None:
         how = "failed before this took effect: its error is the cause"
-    assert caught.value.__notes__ == [f"a{name}() {how}"]
+    assert caught.value.__notes__ == [f"{twin_of(name).rpartition('.')[2]}() {how}"]
     assert repr(caught.value.__cause__) == repr(refused)
     assert held.found() == stored
 

@@ -16,6 +16,7 @@ from saga.durable.codec import Codec
 from saga.errors import SagaDefinitionError
 from saga.events import SagaStarted
 from saga.storage import MemoryStore
+from saga.stored import Stored
 from tests.kit.runners import saga_of
 
 
@@ -47,6 +48,18 @@ def make_too(kind: type) -> Any:
     return kind()
 
 
+def key(context: Any) -> str:
+    return "account"
+
+
+def key_too(context: Any) -> str:
+    return "customer"
+
+
+def tag(context: Any) -> dict[str, str]:
+    return {"order": "A1"}
+
+
 def lost(error: Exception) -> bool:
     return isinstance(error, ValueError)
 
@@ -73,6 +86,10 @@ OPTIONS: Final[dict[str, tuple[Any, Any, Callable[[Saga], Any]]]] = {
     "unknown_on": (lost, LOST_ANSWERS, lambda saga: saga.unknown_on),
     "on_error": (Skip, Ask, lambda saga: saga.on_error),
     "lease": (5.0, 6.0, lambda saga: saga.definition.lease),
+    "limit": (20, 30, lambda saga: saga.definition.limit),
+    "rate": (5, 0.5, lambda saga: saga.definition.rate),
+    "exclusive": (key, key_too, lambda saga: saga.definition.exclusive),
+    "tags": (tag, ["order", "card"], lambda saga: saga.definition.tags if callable(saga.tags) else list(saga.definition.tags)),
 }
 
 
@@ -305,6 +322,10 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "aload": lambda of, first: asyncio.run(of.aload(*first, "A1")),
     "signal": lambda of, first: of.signal(*first, "A1", "paid"),
     "asignal": lambda of, first: asyncio.run(of.asignal(*first, "A1", "paid")),
+    "submit": lambda of, first: of.submit(*first),
+    "asubmit": lambda of, first: asyncio.run(of.asubmit(*first)),
+    "submit_many": lambda of, first: of.submit_many(*first, [{}]),
+    "asubmit_many": lambda of, first: asyncio.run(of.asubmit_many(*first, [{}])),
     "undo": lambda of, first: of.undo(*first, "A1", "so"),
     "aundo": lambda of, first: asyncio.run(of.aundo(*first, "A1", "so")),
     "diagram": lambda of, first: of.diagram(*first),
@@ -313,7 +334,8 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 
 
 def test_every_method_is_tried_here() -> None:
-    public = {name for name, value in vars(Saga).items() if callable(value) and not name.startswith("_")}
+    methods = {**vars(Stored), **vars(Saga)}
+    public = {name for name, value in methods.items() if inspect.isfunction(value) and not name.startswith("_")}
     assert CALLS.keys() == public | {"__saga_flow__"}  # which every flow asks a saga for
 
 
