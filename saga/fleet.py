@@ -95,7 +95,7 @@ class Fleet:
 
     def drain(self, name: str, version: str, why: str) -> None:
         """Begin nothing new of one version, before its workers are stopped: :meth:`hold` of that version."""
-        self.hold(name, why, version=version)
+        self.hold(name, why, version=checked_name(version, "version"))
 
     def holds(self) -> list[Hold]:
         """Return what is held, by whom and why."""

@@ -142,7 +142,7 @@ class Worker:
             have run out, and, where the store cannot tell what other processes submit, that.
         :param signals: SIGTERM and SIGINT stop the worker, where this is the main thread; a second SIGINT interrupts it.
         """
-        self._check_run(stop, interval)
+        self._check_run(stop, interval, signals)
         notify("READY=1")
         if signals:
             with stopped_by_signals(self.stop):
@@ -155,7 +155,7 @@ class Worker:
 
         Cancelling this stops the worker; then ``CancelledError`` is raised.
         """
-        self._check_run(stop, interval)
+        self._check_run(stop, interval, signals)
         notify("READY=1")
         if signals:
             with stopped_by_signals(self.stop):
@@ -170,11 +170,13 @@ class Worker:
         if watch is not None:
             watch.wake()
 
-    def _check_run(self, stop: object, interval: float) -> None:
+    def _check_run(self, stop: object, interval: float, signals: object) -> None:
         kind = type(self).__name__
         check_timeout(interval, f"{kind}.run(): interval", needed=True)
         if not (stop is None or callable(getattr(stop, "is_set", None))) or isinstance(stop, type):
             raise SagaDefinitionError(f"{kind}.run(): stop is {stop!r}; give a threading.Event()")
+        if not isinstance(signals, bool):
+            raise SagaDefinitionError(f"{kind}.run(): signals is {signals!r}; give a bool")
 
     async def _aserve(self, take: Callable[[Any], object], **options: Any) -> None:
         """Serve in a thread, with the running event loop. A cancellation stops it, and is raised when it has ended."""

@@ -16,24 +16,38 @@ import saga.storage
 from saga import Saga, Task, receive, step, transaction
 from saga.diagram import Diagram
 from saga.errors import StorageError
+from saga.handle import Handle
 from saga.logging import SagaLogger
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, MemoryStore, NewExecution, SqliteStore, open_store, schema_sql
+from saga.worker import Worker
 from tests.kit.misuse import Call, misuse, public_calls, tried
 
-MODULES: Final = ["saga", "saga.worker", "saga.recovery", "saga.operations", "saga.storage", "saga.logging", "saga.diagram"]
+MODULES: Final = [
+    "saga",
+    "saga.worker",
+    "saga.recovery",
+    "saga.handle",
+    "saga.operations",
+    "saga.storage",
+    "saga.logging",
+    "saga.diagram",
+]
 
 ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
-        Retry Retry.allows Retry.delay Task Task.compensate Task.execute Task.verify Transaction.aparallel Transaction.astep
-        Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
-    "made by the engine, and given to users": """ExecutionInfo ExecutionInfo.step ExecutionView ExecutionView.timeline
-        JournalLine SagaResult SagaResult.headline SagaResult.report SagaResult.summary StepInfo StepRecord
-        Transaction Effect InDoubt OnError Status StepStatus""",
-    "called by the engine": "Append Beat Entry Lease Message NewExecution Page Store StoredExecution",
-    "without parameters": "Diagram.mermaid Diagram.sequence Diagram.svg Recovery.run_once",
-    "takes keys and steps of any kind": "ClosedContext ClosedContext.result_of Context Context.result_of",
+        Retry Retry.allows Retry.delay Submission Task Task.compensate Task.execute Task.verify Transaction.aparallel
+        Transaction.astep Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
+    "made by the engine, and given to users": """Count Effect ExecutionInfo ExecutionInfo.step ExecutionView
+        ExecutionView.timeline Handle Hold InDoubt JournalLine OnError Parked Ran Ran.take SagaResult SagaResult.headline
+        SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StoredWorker Transaction""",
+    "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
+        StoredExecution Told Wanted""",
+    "without parameters": """Diagram.mermaid Diagram.sequence Diagram.svg Handle.astatus Handle.status Operations.aholds
+        Operations.aversions Operations.aworkers Operations.holds Operations.versions Operations.workers Recovery.arun_once
+        Recovery.run_once Recovery.stop Worker.arun_once Worker.run_once Worker.stop""",
+    "takes values, keys and steps of any kind": "masked ClosedContext ClosedContext.result_of Context Context.result_of",
     "hands its filters on": "Operations.aall Operations.all",
 }
 
@@ -80,10 +94,32 @@ def block(*arguments: Any, **named: Any) -> None:
         pass
 
 
-def recovering() -> Call:
-    """Return how a recovery is run, but for one that would not end."""
-    run = Recovery(store(), [made()]).run
-    return Call(wraps(run)(lambda stop, **named: stop is None or run(stop, **named)), {"stop": Stopped()}, {"stop": ["None"]})
+def running(kind: type[Worker], method: str) -> Call:
+    """Return how a worker is run, but for one that would not end."""
+    run = getattr(kind(store(), [made()]), method)
+
+    @wraps(run)
+    def call(stop: Any, **named: Any) -> None:
+        if stop is not None:
+            ran = run(stop, **named)
+            if method == "arun":
+                asyncio.run(ran)
+
+    return Call(call, {"stop": Stopped()}, {"stop": ["None"], "signals": ["True"]})
+
+
+def waiting(method: str) -> Call:
+    """Return how the result of an execution that has ended is asked of its handle."""
+    kept = stored("completed")
+    wait = getattr(Handle(made(store=kept).definition, kept, "x", False), method)
+
+    @wraps(wait)
+    def call(**named: Any) -> None:
+        asked = wait(**named)
+        if method.startswith("a"):
+            asyncio.run(asked)
+
+    return Call(call, {}, {"timeout": ["None", "0"]})
 
 
 def store() -> MemoryStore:
@@ -161,6 +197,12 @@ def awaiting(name: str) -> Call:
     return replace(call, call=wraps(twin)(lambda *arguments, **named: asyncio.run(twin(*arguments, **named))))
 
 
+def holding(method: str, right: dict[str, str]) -> Call:
+    """Return how executions of a saga are kept from beginning, or let begin again."""
+    version = {"version": AN_ID if method != "drain" else A_NAME}
+    return Call(getattr(Operations(store(), "ann"), method), right, dict.fromkeys(right, A_NAME) | version)
+
+
 def looking(method: str, **takes: Any) -> Call:
     """Return how an operator looks for executions."""
     return Call(getattr(Operations(store(), "ann"), method), {"older_than": 5.0}, takes)
@@ -191,6 +233,10 @@ OPTIONS: Final = {
     "unknown_on": ["None"],
     "on_error": ["None"],
     "lease": ["None"],
+    "limit": ["None"],
+    "rate": ["None"],
+    "exclusive": ["None"],
+    "tags": ["None", "[]"],
 }
 OF_A_BLOCK: Final = {**OPTIONS, "name": A_NAME, "context": A_CONTEXT, "saga_id": AN_ID, "lease": []}
 
@@ -213,6 +259,25 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
         {"saga_id": A_NAME, "store": ["None"], "value": A_VALUE},
         {"name": ["signal"], **THERE},
     ),
+    "Saga.submit": lambda: Call(
+        made(store=store()).submit,
+        {},
+        {
+            "context": A_CONTEXT,
+            "saga_id": AN_ID,
+            "at": ["None", *AGES],
+            "tags": ["None", "{}"],
+            "priority": ["0"],
+            "store": A_STORE,
+            "connection": ["None"],
+        },
+    ),
+    "Saga.submit_many": lambda: Call(
+        made(store=store()).submit_many,
+        {"submissions": [{}]},
+        {"submissions": ["[]"], "store": A_STORE, "connection": ["None"]},
+        {"submissions": ["submit_many() takes", "the context is 5"]},
+    ),
     "Saga.undo": lambda: undoing("undo"),
     "Saga.aundo": lambda: undoing("aundo"),
     "Saga.diagram": lambda: Call(made().diagram, {}, {"result": ["None"]}),
@@ -222,10 +287,37 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
         {"store": store(), "sagas": [made()]},
         {"store": A_NAME, "codec": ["None"], "backoff": ["0"], "transactions": NAMES},
     ),
-    "Recovery.run": recovering,
+    "Recovery.run": lambda: running(Recovery, "run"),
+    "Recovery.arun": lambda: running(Recovery, "arun"),
+    "Worker": lambda: Call(
+        Worker,
+        {"store": store(), "sagas": [made()]},
+        {
+            "store": A_NAME,
+            "codec": ["None"],
+            "backoff": ["0"],
+            "transactions": NAMES,
+            "grace": ["0"],
+            "unfit_after": ["0"],
+        },
+    ),
+    "Worker.run": lambda: running(Worker, "run"),
+    "Worker.arun": lambda: running(Worker, "arun"),
+    "Handle.result": lambda: waiting("result"),
+    "Handle.aresult": lambda: waiting("aresult"),
+    "Handle.try_result": lambda: waiting("try_result"),
+    "Handle.atry_result": lambda: waiting("atry_result"),
+    "Handle.cancel": lambda: Call(
+        Handle(made().definition, stored(), "x", False).cancel, {"why": "so"}, {"why": A_NAME, "who": A_NAME}
+    ),
     "Operations": lambda: Call(Operations, {"store": store(), "who": "ann"}, {"store": A_NAME, "who": A_NAME, "sagas": NAMES}),
     "Operations.list": lambda: looking(
-        "list", status=["None", *NAMES], name=AN_ID, older_than=["None", *AGES], newer_than=["None", *AGES], after=["None"]
+        "list",
+        status=["None", *NAMES],
+        **dict.fromkeys(["name", "version", "step", "cause"], AN_ID),
+        tags=["None", "{}"],
+        **{age: ["None", *AGES] for age in ("older_than", "newer_than", "idle_for")},
+        after=["None"],
     ),
     "Operations.purge": lambda: looking("purge", older_than=["0"], status=NAMES),
     "Operations.show": lambda: Call(Operations(stored(), "ann").show, {}, {"saga_id": A_NAME}),
@@ -236,6 +328,12 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.retry": lambda: acting("retry"),
     "Operations.skip": lambda: acting("skip"),
     "Operations.undo": lambda: undoing("operations"),
+    "Operations.count": lambda: Call(
+        Operations(store(), "ann").count, {}, {"by": NAMES, "status": ["None", *NAMES], "name": AN_ID}
+    ),
+    "Operations.hold": lambda: holding("hold", {"name": "s", "why": "so"}),
+    "Operations.let_go": lambda: holding("let_go", {"name": "s"}),
+    "Operations.drain": lambda: holding("drain", {"name": "s", "version": "1", "why": "so"}),
     "SagaResult.join": lambda: Call(made().execute().join, {}, {"timeout": ["None", "0"]}),
     "SagaResult.ajoin": lambda: joining(),
     "MemoryStore": lambda: Call(MemoryStore, {}, {"clock": ["lambda"]}),
@@ -253,7 +351,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": ["''", "'x'", "surrogate"], "show": NAMES, "mask": NAMES}),
     "Diagram": lambda: Call(Diagram, {"definition": made()}, {"result": ["None"]}),
 }
-DOORS: Final = {"Saga": Saga, "Operations": Operations}
+DOORS: Final = {"Saga": Saga, "Operations": Operations, "Handle": Handle}
 CALLS |= {
     f"{door}.a{method}": partial(awaiting, name)
     for name in list(CALLS)
