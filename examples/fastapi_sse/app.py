@@ -1,6 +1,7 @@
 """A web service that places orders and streams what happens, from the journal, as server-sent events.
 
-``uvicorn --factory app:create_app`` in this folder starts it; the page at ``/`` tries it.
+``uvicorn --factory app:create_app`` in this folder starts it; the page at ``/`` tries it. An order is submitted, and a worker
+runs it: the one beside this service, or that of another which shares the store.
 
 The journal is the stream: an event's id is its number in the journal. So a client that lost its connection asks for what
 comes after the last id it has seen, as browsers do by themselves, and gets just that: from this process, from one that was
@@ -12,24 +13,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import FastAPI, Header, HTTPException, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from orders import Ledger, Order, place_order
 from pydantic import BaseModel, Field
 
-from saga import Status, StepRecord
-from saga.errors import SagaExecutionException, SagaIdTakenError, StorageError, UnknownExecutionError
+from saga import Status
+from saga.errors import SagaIdTakenError, StorageError, UnknownExecutionError
 from saga.operations import JournalLine, Operations
-from saga.recovery import Recovery
-from saga.storage.opened import store_of
+from saga.storage import open_store
+from saga.worker import Worker
 
 LOOK_EVERY = 0.1  # seconds between looks into the journal
 KEEP_ALIVE = 15.0  # seconds of silence after which proxies might cut a stream
@@ -46,41 +44,36 @@ def create_app() -> FastAPI:
     data = Path(os.environ.get("SHOP_DATA", "shop-data"))
     data.mkdir(parents=True, exist_ok=True)
     lease = float(os.environ.get("SHOP_LEASE", "5"))
-    saga = place_order(Ledger(data / "ledger.db"), data / "sagas.db", lease, float(os.environ.get("SHOP_SECONDS", "0.5")))
-    store = store_of(data / "sagas.db")
+    store = open_store(data / "sagas.db")
+    saga = place_order(Ledger(data / "ledger.db"), store, lease, float(os.environ.get("SHOP_SECONDS", "0.5")))
     operations = Operations(store, "the web service")
-    workers = ThreadPoolExecutor(32, thread_name_prefix="order")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stop = threading.Event()
-        recovery = threading.Thread(target=Recovery(store, [saga]).run, args=(stop,), kwargs={"interval": 0.5})
-        recovery.start()
+        worker = Worker(store, [saga], workers=32)
+        running = asyncio.create_task(worker.arun(interval=0.5))
         yield
-        stop.set()
-        await run_in_threadpool(recovery.join)
-        await run_in_threadpool(workers.shutdown)
+        worker.stop()  # what is in hand is finished; what was not begun is left to others
+        await running
 
     app = FastAPI(title="Orders", lifespan=lifespan)
 
     @app.post("/orders", status_code=202)
-    def start(order: NewOrder) -> JSONResponse:
-        """Start an order, in the background. Starting one twice starts it once; another one cannot have its id."""
-        wanted = Order(**order.model_dump())
+    async def submit(order: NewOrder) -> dict[str, str]:
+        """Submit an order. The same one twice is one; another under its id is refused."""
         try:
-            known = saga.load(order.order_id).context
-        except UnknownExecutionError:
-            try:
-                # The order is stored when this returns; its steps run as the records are asked for: by a worker, who
-                # does not care whether any client listens.
-                records = saga.stream(wanted, saga_id=order.order_id)
-            except SagaIdTakenError as error:  # by another that came in the same moment
-                raise HTTPException(409, str(error)) from error
-            workers.submit(run, records)
-        else:
-            if known != wanted:
-                raise HTTPException(409, f"there is another order with the id {order.order_id!r}")
-        return JSONResponse({"events": f"/orders/{order.order_id}/events"}, 202)
+            await saga.asubmit(Order(**order.model_dump()), saga_id=order.order_id)
+        except SagaIdTakenError as error:
+            raise HTTPException(409, str(error)) from error
+        return {"status": f"/orders/{order.order_id}", "events": f"/orders/{order.order_id}/events"}
+
+    @app.get("/orders/{order_id}")
+    async def status(order_id: str) -> dict[str, str | None]:
+        try:
+            result = await saga.aload(order_id)
+        except UnknownExecutionError as error:
+            raise HTTPException(404, str(error)) from error
+        return {"status": result.status, "error": None if result.error is None else str(result.error)}
 
     @app.get("/orders/{order_id}/events")
     async def events(order_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> Response:
@@ -103,14 +96,6 @@ def create_app() -> FastAPI:
         return FileResponse(Path(__file__).with_name("page.html"))
 
     return app
-
-
-def run(records: Iterator[StepRecord]) -> None:
-    """Execute an order to its end."""
-    # That it failed is in the journal, where everybody reads it; and what cannot be stored, a recovery finishes.
-    with suppress(SagaExecutionException, StorageError):
-        for _ in records:
-            pass
 
 
 async def follow(operations: Operations, order_id: str, seen: int) -> AsyncIterator[str]:

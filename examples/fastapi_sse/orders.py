@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saga import Context, InDoubt, Saga, Task
+from saga.storage import Store
 
 
 @dataclass
@@ -83,7 +84,7 @@ class ChargeCard(LedgerTask):
         return f"charged {context.card}"
 
 
-def place_order(ledger: Ledger, store: Path, lease: float, seconds: float) -> Saga:
+def place_order(ledger: Ledger, store: Store, lease: float, seconds: float) -> Saga:
     """Return the saga. ``lease`` and ``seconds`` (of each call) are in seconds."""
     saga = Saga("place-order", store=store, lease=lease)
     for task in (ReserveStock, BookShipment, ChargeCard):

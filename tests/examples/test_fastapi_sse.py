@@ -21,6 +21,7 @@ pytest.importorskip("uvicorn", reason="the extra saga-tasks[fastapi] is not inst
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_sse"
+STEPS = ["StepStarted", "StepSucceeded"] * 3
 DONE = ["ReserveStock", "BookShipment", "ChargeCard"]
 
 
@@ -110,7 +111,7 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
 def test_an_order_is_streamed_from_its_start_to_its_end(server: Server) -> None:
     messages = list(server.listen(server.place("A1")))
     assert [one.id for one in messages] == list(range(1, len(messages) + 1))
-    assert [one.kind for one in messages] == ["SagaStarted", *["StepStarted", "StepSucceeded"] * 3, "SagaCompleted"]
+    assert [one.kind for one in messages] == ["SagaSubmitted", "SagaStarted", *STEPS, "SagaCompleted"]
     assert [key for key, _ in server.effects()] == [f"place-order/A1/{step}" for step in DONE]
 
 
@@ -135,7 +136,7 @@ def test_an_order_goes_on_without_its_client_who_comes_back_for_the_rest(server:
             break  # the client is gone
     time.sleep(0.5)
     rest = list(server.listen(path, first[-1].id))
-    assert [one.id for one in first + rest] == list(range(1, 9))
+    assert [one.id for one in first + rest] == list(range(1, 10))
     assert rest[-1].kind == "SagaCompleted"
     assert len(server.effects()) == 3
 
@@ -183,9 +184,15 @@ def test_another_order_under_an_id_that_is_taken_is_refused(server: Server) -> N
     assert server.place("A7") == path
 
 
+def test_how_an_order_stands_is_told(server: Server) -> None:
+    list(server.listen(server.place("A8", card="declined")))
+    assert server.client.get("/orders/A8").json() == {"status": "compensated", "error": "the card was declined"}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "arguments", "status"),
     [
+        ("GET", "/orders/none", {}, 404),
         ("GET", "/orders/none/events", {}, 404),
         ("GET", "/orders/none/events", {"headers": {"Last-Event-ID": "x"}}, 422),
         ("POST", "/orders", {"json": {"order_id": "../x", "sku": "s", "card": "c"}}, 422),
