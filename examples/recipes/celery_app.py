@@ -1,4 +1,4 @@
-"""Celery: a saga in a task. ``celery -A celery_app worker`` runs it; beside it, ``python celery_app.py`` finishes what one left.
+"""Celery: a saga in a task. ``celery -A celery_app worker`` runs it, and ``python celery_app.py`` finishes what one left.
 
 Celery brings a task once more where its process died (``acks_late``). The order's id makes that harmless: the same execution
 is gone on with, or its outcome is returned.
