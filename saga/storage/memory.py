@@ -182,7 +182,7 @@ class MemoryStore(WorkersInMemory, Store):
                     return []
                 if wanted is None:
                     return [self._claimed(row, owner, now, lease_seconds, counts=False, runs=False)]
-                found = [row] if row.opens <= now else []
+                found = [row] if self._line.is_open(row, now) else []
             else:
                 found = self._line.due(now, submitted)
             claimed: list[StoredExecution] = []

@@ -26,9 +26,15 @@ class Line:
             for row in self.executions.values()
             if row.status in rules.CLAIMABLE
             and (submitted or row.status != "submitted")
-            and max(row.due, row.lease_until, row.opens) <= now
+            and max(row.due, row.lease_until) <= now
+            and self.is_open(row, now)
         ]
         return sorted(found, key=lambda row: row.due)
+
+    @staticmethod
+    def is_open(row: StoredExecution, now: float) -> bool:
+        """Whether it may be begun by now, or is not to be begun: it was, or a person gave it up before."""
+        return row.status != "submitted" or row.opens <= now
 
     def may_run(self, row: StoredExecution, wanted: Collection[Wanted] | None, now: float) -> bool:
         """Whether it is this execution's turn, and one of these fits it, and may have another."""

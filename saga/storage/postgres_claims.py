@@ -80,7 +80,7 @@ class Claiming:
         self._begin = f"{take}, started = coalesce(s.started, {NOW}), holds = CASE WHEN s.{OPEN} THEN s.exclusive END"
         # Nobody has its key, and nobody that is still to have it was stored before.
         self._turn = (
-            f"s.lease_until <= {NOW} AND s.opens <= {NOW} AND (s.exclusive IS NULL OR s.holds IS NOT NULL OR"
+            f"s.lease_until <= {NOW} AND (s.opens <= {NOW} OR NOT s.{NEW}) AND (s.exclusive IS NULL OR s.holds IS NOT NULL OR"
             f" ((SELECT o.id FROM {saga} o WHERE o.holds = s.exclusive LIMIT 1) IS NULL AND (SELECT o.id FROM {saga} o"
             f" WHERE o.exclusive = s.exclusive AND o.{OPEN} AND (o.created, o.id) < (s.created, s.id) LIMIT 1) IS NULL))"
         )

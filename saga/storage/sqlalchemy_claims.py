@@ -67,7 +67,7 @@ class Claims:
             found = fits_one(row, wanted or ())
             if found is None or room.left(found, row.status) < 1:
                 return []
-            turn = (saga.c.opens <= self._sql.now(), *self._may_run(row.status, found.name, found.version, turns=True))
+            turn = (*self._is_open(row.status), *self._may_run(row.status, found.name, found.version, turns=True))
             if connection.execute(sa.select(saga.c.id).where(saga.c.id == saga_id, *turn)).one_or_none() is None:
                 return []
         return self._taken(connection, row, owner, lease_seconds, counts=False, runs=room is not None)
@@ -141,12 +141,17 @@ class Claims:
         """Read what is free and due of a status. :param index: what it is a range of, for servers that choose another."""
         saga, now = self._tables.saga, self._sql.now()
         most: sa.BindParameter[int] = sa.bindparam("most", type_=sa.Integer(), unique=True)
-        due = (saga.c.status == status, saga.c.due <= now, saga.c.lease_until <= now, saga.c.opens <= now)
+        due = (saga.c.status == status, saga.c.due <= now, saga.c.lease_until <= now, *self._is_open(status))
         found = sa.select(*self._columns).where(*due, *where).order_by(saga.c.due).limit(most)
         for server in ("mysql", "mariadb"):
             found = found.with_hint(saga, f"FORCE INDEX ({saga.name}_{index})", server)
         # Locked where the database can pass over what others lock.
         return _Range(found.with_for_update(skip_locked=True) if self._sql.skips_locked else found, most.key, status, wanted)
+
+    def _is_open(self, status: str) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield the condition that an execution of this status may be begun by now, where it is to be begun."""
+        if status == "submitted":
+            yield self._tables.saga.c.opens <= self._sql.now()
 
     def _may_run(self, status: str, name: Any, version: str | None, *, turns: bool) -> Iterator[sa.ColumnElement[bool]]:
         """Yield the conditions that an execution of this status is held by nobody's hold.

@@ -6,6 +6,7 @@ one range of an index, so that nobody walks over what is not for him.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -33,7 +34,7 @@ _FOUND: Final = f"number, {COLUMNS}"
 FREE: Final = f"SELECT {_FOUND} FROM saga WHERE id = ?1 AND lease_until <= ?2 AND (?3 OR status <> 'submitted')"
 """Find one execution, if its lease has run out and, where nothing else will do, somebody has begun it."""
 
-FREE_TO_RUN: Final = f"{FREE} AND opens <= ?2 AND {_TURN}"
+FREE_TO_RUN: Final = f"{FREE} AND (opens <= ?2 OR status <> 'submitted') AND {_TURN}"
 """Find one execution, if it is its turn, too."""
 
 KINDS: Final = f"SELECT DISTINCT status, name, version, fingerprint FROM saga_count WHERE {CLAIMABLE}"
@@ -133,10 +134,14 @@ class Claim:
         found: list[_Found] = []
         for first in range(0, len(kinds), MOST_KINDS):
             some = kinds[first : first + MOST_KINDS]
-            values = [value for kind in some for value in (*kind, self._now, self._now, self._now, limit)]
+            values = [value for kind in some for value in (*kind, self._now, self._now, self._opens(kind), limit)]
             found += self._find(due(len(some)), values)
         found.sort(key=lambda one: (one.row.due, one.number))
         return self._take(self._within_limits(found, limit), counts=True, to_run=True)
+
+    def _opens(self, kind: _Kind) -> float:
+        """Return what an execution's ``opens`` is at most: what is not to be begun does not wait for its time."""
+        return self._now if kind.status == "submitted" else math.inf
 
     def _within_limits(self, found: list[_Found], limit: int) -> list[_Found]:
         if not any(one.limit is not None or one.rate is not None for one in self._wanted or ()):

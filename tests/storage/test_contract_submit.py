@@ -111,6 +111,16 @@ def test_what_is_for_later_is_not_begun_before_its_time(store, stored):
     assert take(store, saga_id="later") == ["later"]  # to act on it
 
 
+@pytest.mark.parametrize("wanted", [(), (Wanted("order"),)])
+def test_what_is_given_up_before_its_time_does_not_wait_for_it(store, stored, wanted):
+    stored.submit(store, "later", "sooner", at=store.now() + 3600.0)
+    for one in ("later", "sooner"):
+        assert take(store, saga_id=one) == [one]
+        end(store, one, "compensating")
+    assert take(store, Wanted("order"), saga_id="later") == ["later"]
+    assert take(store, *wanted) == ["sooner"]
+
+
 def test_no_more_are_in_hand_than_their_saga_says(store, stored):
     stored.submit(store, *(f"x{n}" for n in range(9)))
     stored.submit(store, "other", name="refund")

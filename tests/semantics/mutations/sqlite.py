@@ -44,6 +44,12 @@ OF_SQLITE = [
         CONTRACT + "_submit -k what_is_for_later" + IN_SQLITE,
     ),
     Mutant(
+        "sqlite: what is given up before its time waits for it",
+        'return self._now if kind.status == "submitted" else math.inf',
+        "return self._now",
+        CONTRACT + "_submit -k what_is_given_up_before" + IN_SQLITE,
+    ),
+    Mutant(
         "sqlite: counts keep what has changed",
         "UPDATE saga_count SET executions = executions - 1 WHERE {_COUNTED};",
         "UPDATE saga_count SET executions = executions WHERE {_COUNTED};",

@@ -48,8 +48,8 @@ OF_STORAGE = [
     ),
     Mutant(
         "memory: a live lease is claimed",
-        "max(row.due, row.lease_until, row.opens) <= now",
-        "max(row.due, row.opens) <= now",
+        "max(row.due, row.lease_until) <= now",
+        "row.due <= now",
         CONTRACT + "_leases -k a_live_lease_is_respected" + IN_MEMORY,
     ),
     Mutant(
