@@ -30,7 +30,7 @@ from saga.events import (
     SagaSubmitted,
     Status,
 )
-from saga.fleet import Fleet, statuses
+from saga.fleet import Fleet, Version, statuses
 from saga.machine import ACTIONS, Standing, cancellation, check, paused_by, standing_of, status_after
 from saga.names import check_said, checked_name
 from saga.plain import one_line
@@ -43,7 +43,7 @@ from saga.turns import checked_tags
 if TYPE_CHECKING:
     from saga.saga import Saga
 
-__all__ = ["ExecutionView", "JournalLine", "Operations"]
+__all__ = ["ExecutionView", "JournalLine", "Operations", "Version"]
 
 
 _TELL_WHY: Final[dict[str, tuple[str, ...]]] = {

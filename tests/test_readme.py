@@ -201,6 +201,16 @@ def test_the_reference_has_every_public_name(room: str) -> None:
     assert not missing, f"docs/api: no page has {missing} of {room}"
 
 
+def test_the_reference_has_what_a_class_has_from_one_that_is_inside() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (PROJECT / "docs" / "api").glob("*.rst"))
+    told = dict(re.findall(r"^\.\. autoclass:: (saga[\w.]*\.\w+)(?:\(\))?\n((?:   :.+\n)*)", pages, re.MULTILINE))
+    classes = {getattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2]): name for name in told}
+    for one, name in classes.items():
+        inside = [base for base in one.__mro__[1:] if base.__module__.startswith("saga.") and base not in classes]
+        if any(not key.startswith("_") and callable(value) for base in inside for key, value in vars(base).items()):
+            assert ":inherited-members:" in told[name] or ":no-members:" in told[name], f"docs/api: {name}"
+
+
 def test_the_reference_has_nothing_from_the_inside() -> None:
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (PROJECT / "docs" / "api").glob("*.rst"))
     for name in re.findall(r"^\.\. (?:py:)?(?:auto)\w+:: (saga\.\S+?)(?:\(\))?$", pages, re.MULTILINE):
