@@ -6,10 +6,12 @@ The threads are daemons: where a worker has to leave what runs after its time of
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from saga.clocks import clock
@@ -181,7 +183,8 @@ class Crew:
     # -- threads ------------------------------------------------------------------------------------------------------
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._labour, name=f"saga worker {len(self._started) + 1}", daemon=True)
+        work = partial(contextvars.copy_context().run, self._labour)
+        thread = threading.Thread(target=work, name=f"saga worker {len(self._started) + 1}", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no thread is to be had: those that there are do it all

@@ -29,8 +29,8 @@ from saga import (
 )
 from saga.durable.codec import Codec
 from saga.events import Event
-from saga.recovery import Recovery
 from saga.storage import MemoryStore
+from saga.worker import Worker
 from tests.kit import left_at, within
 
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "guide"
@@ -217,7 +217,7 @@ def test_of_what_reads_a_stored_value(where: Where) -> None:
     assert where.calls["decode"] == OTHER
 
 
-# -- blocks and recoveries --------------------------------------------------------------------------------------------
+# -- blocks and workers -----------------------------------------------------------------------------------------------
 
 
 def test_of_a_block(where: Where) -> None:
@@ -238,8 +238,28 @@ def test_of_a_block_in_an_event_loop(where: Where) -> None:
     assert where.calls == {"plain": OTHER, **dict.fromkeys(["async", "observer"], f"{CALLER} and its loop")}
 
 
-@pytest.mark.parametrize("note", ["note", "anote"])
-def test_of_a_recovery(where: Where, note: str) -> None:
+async def arun(worker: Worker) -> None:
+    """Run until what is there has been run."""
+    running = asyncio.create_task(worker.arun())
+    while worker.store.list(status=["running"]).executions:
+        await asyncio.sleep(0.001)
+    worker.stop()
+    await running
+
+
+@pytest.mark.parametrize(
+    ("run", "workers", "note", "found"),
+    [
+        (Worker.run_once, 1, "note", CALLER),
+        (Worker.run_once, 1, "anote", f"{OTHER} and its loop"),
+        (Worker.run_once, 2, "note", OTHER),
+        (lambda worker: asyncio.run(worker.arun_once()), 1, "note", OTHER),
+        (lambda worker: asyncio.run(worker.arun_once()), 1, "anote", f"{CALLER} and its loop"),
+        (lambda worker: asyncio.run(arun(worker)), 1, "note", OTHER),
+        (lambda worker: asyncio.run(arun(worker)), 1, "anote", f"{CALLER} and its loop"),
+    ],
+)
+def test_of_a_worker(where: Where, run: Any, workers: int, note: str, found: str) -> None:
     told.set("nothing")
 
     def build() -> Saga:
@@ -249,13 +269,13 @@ def test_of_a_recovery(where: Where, note: str) -> None:
     store = left_at(build(), "b")
     where.calls.clear()
 
-    def recover() -> None:
+    def work() -> None:
         where.caller = threading.current_thread()
         told.set("the caller's")
-        Recovery(store, [build()]).run_once()
+        run(Worker(store, [build()], workers=workers))
 
-    within(30, recover)
-    assert where.calls == {"execute": CALLER if note == "note" else f"{CALLER} and its loop"}
+    within(30, work)
+    assert where.calls == {"execute": found}
 
 
 def test_each_page_of_the_guide_that_calls_what_users_write_says_where() -> None:

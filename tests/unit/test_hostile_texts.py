@@ -156,7 +156,7 @@ def test_the_lines_of_a_recovery_do_not_let_it_out(caplog: pytest.LogCaptureFixt
             """Never called."""
 
     with caplog.at_level(logging.INFO, "saga"):
-        Recovery(store, [Saga("s").add_task(Other)]).run_once()
+        Recovery(store, [Saga("s").add_task(Other)], unfit_after=0).run_once()
     lines = list(told(caplog))
     assert lines
     assert not any(unseen(line) or "\n" in line for line in lines)
