@@ -17,6 +17,7 @@ from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, details_of_message, write_entries
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
+from saga.durable.told import told_by
 from saga.durable.undoing import check_undo
 from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError
 from saga.events import (
@@ -285,7 +286,8 @@ class Operations(Fleet):
             standing = self._check(action, step, claimed[0], journal)
             events, status = _acted(standing, OperatorActed(action, step, self.who, why, time.time()))
             written = max((entry.seq for entry in journal), default=0)
-            self.store.append(lease, write_entries(events, written, {}, Codec()), status=str(status))
+            entries = write_entries(events, written, {}, Codec())
+            self.store.append(lease, entries, status=str(status), told=told_by(claimed[0], events))
         finally:
             self.store.release(lease, got_on=True)
 

@@ -8,9 +8,9 @@ from typing import Any
 from saga import events as e
 from saga.machine import Machine
 from saga.plain import names_of, one_line, text_of
-from saga.storage.records import Told
+from saga.storage.records import StoredExecution, Told
 
-__all__ = ["step_of", "told_of"]
+__all__ = ["told_by", "told_of"]
 
 _LONGEST = 500
 """Characters of a reason; the journal has all of it."""
@@ -25,7 +25,7 @@ def told_of(machine: Machine, keep: float | None = None) -> Told:
     if status is e.Status.COMPLETED:
         return Told(keep=keep or 0.0)
     error, failed = machine.log.cause()
-    step = step_of(events) if failed is None else failed.name
+    step = _step_of(events) if failed is None else failed.name
     cause = None if error is None else _name(error)
     if status is e.Status.STUCK:
         reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaStuck)), None)
@@ -34,14 +34,23 @@ def told_of(machine: Machine, keep: float | None = None) -> Told:
         if last is not None:  # what a person is asked about
             step, cause = last.step, _name(last.error)
     elif status is e.Status.PAUSED:
-        acted = next((event for event in reversed(events) if isinstance(event, e.OperatorActed)), None)
-        reason = None if acted is None else f"{acted.who}: {acted.why}"
+        reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaPaused | e.SagaRewound)), None)
     else:
         reason = None if error is None else text_of(error)
     return Told(step, None if reason is None else _cut(one_line(reason)), cause)
 
 
-def step_of(events: Sequence[Any]) -> str | None:
+def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:
+    """Return what a row tells after a person's action on an execution that nobody runs."""
+    last = events[-1]
+    if isinstance(last, e.SagaPaused):
+        return Told(row.step, _cut(one_line(last.reason)), row.cause)
+    if isinstance(last, e.SagaCompensating):
+        return Told(row.step, _cut(one_line(text_of(last.error))), _name(last.error))
+    return Told(row.step, None, row.cause)  # whoever goes on tells more
+
+
+def _step_of(events: Sequence[Any]) -> str | None:
     """Return the step that was begun last, or whose compensation was."""
     begun = (event for event in reversed(events) if isinstance(event, e.StepStarted | e.CompensationStarted))
     last = next(begun, None)
