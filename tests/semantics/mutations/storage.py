@@ -53,6 +53,12 @@ OF_STORAGE = [
         CONTRACT + "_leases -k a_live_lease_is_respected" + IN_MEMORY,
     ),
     Mutant(
+        "memory: what is given up before its time waits for it",
+        'return row.status != "submitted" or row.opens <= now',
+        "return row.opens <= now",
+        CONTRACT + "_submit -k what_is_given_up_before" + IN_MEMORY,
+    ),
+    Mutant(
         "memory: a claim keeps the epoch",
         "row = row._replace(owner=owner, epoch=row.epoch + 1,",
         "row = row._replace(owner=owner, epoch=row.epoch,",
