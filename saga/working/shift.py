@@ -177,12 +177,13 @@ class Shift:
 
     def _beat(self) -> None:
         self._announce(stopping=False)
-        notify("WATCHDOG=1")
         if clock() >= self._sweep_at:
             self._park_unfit()
 
     def _announce(self, stopping: bool) -> None:
+        """Say that it lives: while it finishes what is in hand, too."""
         self._beat_at = clock() + BEAT
+        notify("WATCHDOG=1")
         told = self._definitions.told()
         worker = NewWorker(self._id, socket.gethostname(), os.getpid(), told, self._crew.in_hand(), stopping)
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 from typing import Any
 
@@ -17,6 +18,7 @@ from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, Store
 from saga.worker import Worker
+from saga.working import shift
 from tests.kit import Gate, background, until
 
 
@@ -374,9 +376,23 @@ def test_what_is_wrong_is_refused_before_it_runs(store: Store, wrong: dict[str, 
         asyncio.run(Worker(store, [saga]).arun(**wrong))
 
 
-def test_systemd_is_told_where_it_asks(store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
+def test_systemd_hears_that_it_lives_while_it_finishes_what_is_in_hand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    saga = Saga("order", store=store).add_task(step(gate.hold, name="hold"))
+    saga.submit()
+    said: list[str] = []
+    monkeypatch.setattr(shift, "BEAT", 0.01)
+    monkeypatch.setattr(shift, "notify", said.append)
+    worker = Worker(store, [saga])
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    worker.stop()
+    until(lambda: "STOPPING=1" in said and said[said.index("STOPPING=1") :].count("WATCHDOG=1") > 2)
+    gate.open()
+    running()
 
+
+def test_systemd_is_told_where_it_asks(store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
@@ -388,6 +404,7 @@ def test_systemd_is_told_where_it_asks(store: Store, tmp_path: Any, monkeypatch:
         worker.stop()
         running()
         told.append(systemd.recv(100))
-    assert told == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
+        told.append(systemd.recv(100))
+    assert told == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1", b"WATCHDOG=1"]
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     Worker(store, [saga]).run_once()

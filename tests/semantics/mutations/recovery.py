@@ -12,6 +12,12 @@ MESSAGES = DURABLE + "messages"
 OF_RECOVERY = [
     # -- for as long as it is wanted ----------------------------------------------------------------------------------
     Mutant(
+        "a worker that finishes what is in hand says no more that it lives",
+        "            if not self._once and clock() >= self._beat_at:\n                self._announce(stopping=True)\n",
+        "",
+        DURABLE + "worker -k it_lives_while_it_finishes",
+    ),
+    Mutant(
         "what a task raises ends a recovery",
         "        if raised is not None and is_ctrl_c(raised):\n",
         "        if raised is not None:\n",
