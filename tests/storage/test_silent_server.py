@@ -11,9 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
+from saga import Saga, Status, step
 from saga.errors import StorageError
 from saga.storage import postgres_pool
 from saga.storage.postgres import PostgresStore
+from saga.worker import Worker
 from tests.kit import background, until, within
 
 
@@ -57,16 +59,29 @@ class Relay:
 
 
 @pytest.fixture
-def relay(postgres_url) -> Iterator[Relay]:
-    relay = Relay(f"{parse_qs(urlsplit(postgres_url).query)['host'][0]}/.s.PGSQL.5432")
-    yield relay
-    relay.close()
+def relays(postgres_url) -> Iterator[list[Relay]]:
+    path = f"{parse_qs(urlsplit(postgres_url).query)['host'][0]}/.s.PGSQL.5432"
+    relays = [Relay(path), Relay(path)]
+    yield relays
+    for relay in relays:
+        relay.close()
 
 
 @pytest.fixture
-def store(relay, prefix, monkeypatch) -> Iterator[PostgresStore]:
+def relay(relays) -> Relay:
+    return relays[0]
+
+
+@pytest.fixture
+def hosts(relays, request) -> str:
+    """The first of the addresses, or several."""
+    return ",".join(f"127.0.0.1:{relay.port}" for relay in relays[: getattr(request, "param", 1)])
+
+
+@pytest.fixture
+def store(hosts, prefix, monkeypatch) -> Iterator[PostgresStore]:
     monkeypatch.setattr(postgres_pool, "SILENCE", 0.2)
-    url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres?connect_timeout=2"
+    url = f"postgresql://postgres@{hosts}/postgres?connect_timeout=2"
     with PostgresStore(url, prefix=prefix, patience=0.1) as store:
         yield store
 
@@ -80,6 +95,35 @@ def test_a_server_that_falls_silent_is_an_error(store, stored, relay):
     ):
         with pytest.raises(StorageError, match=r"PostgreSQL did not answer for 0\.1 seconds"):
             within(30, use)
+
+
+def test_one_that_accepts_and_never_answers_is_an_error(relay, prefix):
+    relay.silent.set()
+    with pytest.raises(StorageError, match=r"did not answer.+timeout"):
+        within(30, lambda: PostgresStore(f"postgresql://postgres@127.0.0.1:{relay.port}/postgres?connect_timeout=2"))
+
+
+def test_a_worker_waits_for_it_no_longer_and_goes_on_when_it_is_back(store, relay, caplog):
+    saga = Saga("x", store=store).add_task(step(lambda: None, name="go"))
+    handle = saga.submit()
+    relay.silent.set()
+    with pytest.raises(StorageError, match="did not answer"):
+        within(30, Worker(store, [saga]).run_once)
+    worker = Worker(store, [saga])
+    running = background(lambda: worker.run(interval=0.05))
+    until(lambda: "trying again in 0.05 s" in caplog.text)
+    relay.silent.clear()
+    assert handle.result(30).status == Status.COMPLETED
+    worker.stop()
+    running()
+
+
+@pytest.mark.parametrize("hosts", [2], indirect=True)
+def test_another_server_that_answers_does_not_speak_for_it(store, stored, relay):
+    lease = stored.create(store, "x")
+    relay.silent.set()
+    within(30, lambda: store.append(lease, stored.entries(2)))
+    assert store.journal("x") == stored.entries(1, 2)
 
 
 def test_a_statement_that_was_sent_before_is_an_error_too(store, stored, relay, admin, prefix):

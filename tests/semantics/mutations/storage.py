@@ -173,6 +173,12 @@ OF_STORAGE = [
         SILENT_SERVER + " -k a_server_that_falls_silent",
     ),
     Mutant(
+        "postgres: a promoted server speaks for the one that was lost",
+        """            psycopg.connect(**{**self._parameters, **asked}).close()""",
+        """            psycopg.connect(**{**self._parameters, "connect_timeout": 2}).close()""",
+        SILENT_SERVER + " -k does_not_speak_for_it",
+    ),
+    Mutant(
         "postgres: what waits for a lock is cut off",
         'if "FATAL" not in str(error):',
         "if True:",

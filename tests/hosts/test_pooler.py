@@ -1,0 +1,25 @@
+"""Workers behind a pooler (PgBouncer in transaction mode): each transaction has another connection, and nothing listens."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.storage import servers
+
+
+@pytest.fixture
+def own_pooler_url(own_postgres_url):
+    with servers.pgbouncer(own_postgres_url) as url:
+        yield url
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_all_that_is_submitted_through_a_pooler_is_run_through_it(day, own_pooler_url, scheme):
+    today = day(own_pooler_url.replace("postgresql", scheme))
+    workers = [today.processes.start("1", "2") for _ in range(3)]
+    for version in ("1", "2"):
+        today.submit(version, 40)
+    today.until_more_ended(40)
+    workers[0].kill_and_start()
+    today.end()
+    today.stop(*workers)
