@@ -5,7 +5,6 @@ Nothing waits here: stores keep the limits and the keys.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,8 @@ def masked(value: object) -> str:
 
     It is the beginning of a hash: whoever can guess the value can find out that it is this one.
     """
+    import hashlib  # few need it
+
     return f"masked:{hashlib.sha256(str(value).encode()).hexdigest()[:24]}"
 
 
