@@ -10,7 +10,7 @@ import contextvars
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -211,41 +211,34 @@ class Crew:
 
     @staticmethod
     def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            loop.close()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which ends what tasks have left there
+            runner.get_loop().run_forever()
 
     def _begin_task(self, job: Job) -> None:
         if self._begin(job):
-            self._keep(self._take_up_and_run(job))
+            self._keep(job, self._take_up_and_run(job))
 
     def _go_on(self, job: Job, execution: AsyncExecution) -> None:
-        self._keep(self._run(job, execution))
+        self._keep(job, self._run(job, execution))
 
-    def _keep(self, work: Any) -> None:
+    def _keep(self, job: Job, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._aio.add(task)  # else nobody would keep it alive
-        task.add_done_callback(self._aio.discard)
+        task.add_done_callback(partial(self._end_task, job))
+
+    def _end_task(self, job: Job, task: asyncio.Task[None]) -> None:
+        """Be done with a job's task: it may have been cancelled before it began."""
+        self._aio.discard(task)
+        self._end(job)
 
     async def _take_up_and_run(self, job: Job) -> None:
-        try:
-            execution = await asyncio.to_thread(self._jobs.take_up, job)
-        except BaseException:
-            self._end(job)
-            raise
+        execution = await asyncio.to_thread(self._jobs.take_up, job)
         if isinstance(execution, AsyncExecution):
             if self._held:
                 execution.hand_back()
             await self._run(job, execution)
-        else:
-            self._end(job)
 
     async def _run(self, job: Job, execution: AsyncExecution) -> None:
-        try:
-            await self._jobs.arun(job, execution)
-        finally:
-            self._end(job)
+        await self._jobs.arun(job, execution)
+        if execution.background is not None:  # a call has outlived its timeout, and may have to be undone
+            await asyncio.wait([execution.background])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -342,21 +343,53 @@ def test_in_the_compensation_of_a_straggler(calls: Calls, store: Store, gate: Ga
 # -- in a recovery and in a block -------------------------------------------------------------------------------------
 
 
-def test_a_recovery_that_is_interrupted_in_one_leaves_that_and_the_others(calls: Calls, store: Store) -> None:
-    stops: list[BaseException] = [KeyboardInterrupt(n) for n in range(3)]
-    saga = flow_of(calls, lambda: raise_last(stops), store)
+def three_cut_short(calls: Calls, acts: list[Callable[[], object]], store: Store) -> Saga:
+    """Leave three executions whose undo was interrupted. Return their saga, whose undo acts so from now on."""
+
+    def strike() -> None:
+        raise KeyboardInterrupt
+
+    acts += [strike] * 3
+    saga = flow_of(calls, lambda: acts.pop()() if acts else None, store)
     for n in range(3):
         with pytest.raises(KeyboardInterrupt):
             calls.run(saga, saga_id=f"o-{n}")
-    stops.append(KeyboardInterrupt("in the recovery"))
     calls.log.clear()
+    return saga
+
+
+def test_a_recovery_that_is_interrupted_in_one_leaves_that_and_the_others(plain: Calls, store: Store) -> None:
+    acts: list[Callable[[], object]] = []
+    saga = three_cut_short(plain, acts, store)
+
+    def strike() -> None:
+        raise KeyboardInterrupt("in the recovery")
+
+    acts.append(strike)
     with pytest.raises(KeyboardInterrupt) as caught:
         Recovery(store, [saga]).run_once()
     assert caught.value.args == ("in the recovery",)
-    assert calls.log == ["-b"]
+    assert plain.log == ["-b"]
     for n in range(3):
         is_left(store, f"o-{n}")
     assert [result.status for result in Recovery(store, [saga]).run_once()] == [Status.COMPENSATED] * 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
+def test_one_that_is_interrupted_beside_its_event_loop_ends_the_undo_there_and_leaves_the_others(
+    log: list[str], store: Store
+) -> None:
+    acts: list[Callable[[], object]] = []
+    saga = three_cut_short(Calls(True, log), acts, store)
+    acts.append(lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        Recovery(store, [saga], concurrency=1).run_once()
+    assert log == ["-b", "-a"]
+    ended = store.list(status=["compensated"]).executions
+    assert len(ended) == 1
+    for n in {"o-0", "o-1", "o-2"} - {row.saga_id for row in ended}:
+        is_left(store, n)
+    assert [result.status for result in Recovery(store, [saga]).run_once()] == [Status.COMPENSATED] * 2
 
 
 def raise_last(errors: list[BaseException]) -> None:

@@ -284,7 +284,7 @@ def test_one_that_is_cancelled_never_goes_forward_again(ended: int, store: Store
 
 def test_what_was_parked_goes_on_with_the_right_definition(store: Store) -> None:
     build, world = stored("running", store)
-    assert Recovery(store, [Saga("s", version="9").add_task(probe("other", world))]).run_once() == []
+    assert Recovery(store, [Saga("s", version="9").add_task(probe("other", world))], unfit_after=0).run_once() == []
     operations = Operations(store, "ann", sagas=[Saga("s", version="9").add_task(probe("other", world)), build(world)])
     assert operations.show("x").execution.status == "stuck"
     operations.resume("x", "the old version is back")
@@ -295,7 +295,7 @@ def test_what_was_parked_goes_on_with_the_right_definition(store: Store) -> None
 
 def test_an_undo_that_was_parked_goes_on(store: Store) -> None:
     build, world = stored("compensating", store)
-    Recovery(store, [Saga("s", version="9").add_task(probe("other", world))]).run_once()
+    Recovery(store, [Saga("s", version="9").add_task(probe("other", world))], unfit_after=0).run_once()
     Operations(store, "ann", sagas=[build(world)]).resume("x", "the old version is back")
     row = store.get("x")
     assert row is not None

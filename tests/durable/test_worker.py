@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 
 from saga import Context, Saga, Status, step
+from saga.durable.leases import owner
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, Store
 from saga.worker import Worker
 from saga.working import shift
-from tests.kit import Gate, background, until
+from saga.working.crew import Crew
+from saga.working.definitions import Definitions
+from saga.working.jobs import Jobs
+from tests.kit import Gate, auntil, background, until
 
 
 class Threads:
@@ -98,6 +102,28 @@ def test_as_many_asynchronous_executions_run_at_once_as_it_says(store: Store) ->
     gate.open()
     assert len(running()) == 9
     assert most[0] == 4
+
+
+def test_one_whose_task_is_cancelled_before_it_begins_is_given_back(store: Store) -> None:
+    saga = Saga("aio", store=store).add_task(step(Threads().there, name="there"))
+    handle = saga.submit()
+    definitions = Definitions([saga], (), None, "Worker")
+    (row,) = store.claim(owner(), 30.0, wanted=definitions.wanted(True))
+
+    async def main() -> None:
+        jobs = Jobs(store, definitions, 10, 1.0, {}, print)
+        crew = Crew(jobs, 0, 1, asyncio.get_running_loop())
+        crew.ended = lambda: None
+        crew.take(*jobs.claimed([row]))
+        await asyncio.sleep(0)  # it is there, and has not begun
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        task.cancel()
+        await auntil(lambda: crew.idle)
+        crew.close()
+
+    asyncio.run(main())
+    assert handle.status() is Status.SUBMITTED
+    assert len(Worker(store, [saga]).run_once()) == 1
 
 
 def test_a_long_step_keeps_nobody_else_back(store: Store) -> None:
