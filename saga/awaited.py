@@ -15,11 +15,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def awaited(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P], Coroutine[Any, Any, T]]:
+def awaited(
+    method: Callable[Concatenate[D, P], T], with_a_connection: Callable[..., Coroutine[Any, Any, T]] | None = None
+) -> Callable[Concatenate[D, P], Coroutine[Any, Any, T]]:
     """Return the async twin of a method: one that is called in a thread, to its end, while the event loop goes on.
 
     It has the method's name with an ``a`` before it, and its parameters. A cancellation that strikes meanwhile takes effect
     when the call has ended; a note on it says whether it was carried out, and where it was not, why is the cause.
+
+    :param with_a_connection: what is awaited instead where the method is given a ``connection``, which is of the event loop.
     """
     name: str = method.__name__
 
@@ -27,6 +31,8 @@ def awaited(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P
     async def call(door: D, /, *args: P.args, **named: P.kwargs) -> T:
         from saga.drivers.to_the_end import in_thread
 
+        if with_a_connection is not None and named.get("connection") is not None:
+            return await with_a_connection(door, *args, **named)
         struck: list[BaseException] = []
         try:
             result = await in_thread(partial(method, door, *args, **named), struck.append)
@@ -41,6 +47,8 @@ def awaited(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P
     call.__name__ = f"a{name}"
     call.__qualname__ = f"{method.__qualname__.removesuffix(name)}a{name}"
     call.__doc__ = f"As :meth:`{name}`, which is called in a thread: the running event loop goes on meanwhile."
+    if with_a_connection is not None:
+        call.__doc__ += "\n\nA ``connection`` is an asynchronous one, and is used in the running event loop."
     return call
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
@@ -10,7 +10,7 @@ from saga.awaited import awaited
 from saga.context import ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, Definition
-from saga.errors import SagaDefinitionError
+from saga.errors import SagaDefinitionError, StorageError, add_note
 from saga.names import checked_name
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from saga.result import SagaResult
     from saga.storage import Store
     from saga.storage.protocol import StoreLike
+    from saga.storage.records import Entry, NewExecution, StoredExecution
+
+    New = tuple[NewExecution, Sequence[Entry]]
 
 __all__ = ["Stored", "Submission"]
 
@@ -76,7 +79,8 @@ class Stored(Declared, Generic[Ctx]):
         :raises SagaDefinitionError: the saga or a parameter is wrong; nothing is stored.
         :raises EncodingError: the input cannot be stored; nothing is.
         :raises SagaIdTakenError: the id belongs to another saga or another input; nothing is stored.
-        :raises ValueError: ``connection`` is none of the store's database.
+        :raises ValueError: ``connection`` is none of the store's database, or has no transaction, or is asynchronous.
+        :raises StorageError: it could not be stored; the transaction of ``connection`` is to be rolled back then.
         """
         refuse_unmade(self)
         return self._submit([Submission(context, saga_id, at, tags, priority)], store, connection)[0]
@@ -94,21 +98,28 @@ class Stored(Declared, Generic[Ctx]):
         :raises SagaIdTakenError: an id belongs to another saga or another input; the others of its thousand are stored.
         """
         refuse_unmade(self)
-        if isinstance(submissions, str | bytes | Mapping | Submission) or not isinstance(submissions, Iterable):
-            raise SagaDefinitionError(
-                f"saga {self.name!r}: submit_many() takes several inputs, not {submissions!r}; give a list of them"
-            )
         handles: list[Handle[Ctx]] = []
-        some: list[Submission] = []
-        for one in submissions:
-            some.append(one if isinstance(one, Submission) else Submission(one))
-            if len(some) == _AT_ONCE:
-                handles += self._submit(some, store, connection)
-                some = []
-        return handles + self._submit(some, store, connection) if some else handles
+        for some in self._thousands(submissions):
+            handles += self._submit(some, store, connection)
+        return handles
 
-    asubmit = awaited(submit)
-    asubmit_many = awaited(submit_many)
+    async def _submit_in_loop(
+        self, context: ContextLike = None, *, store: StoreLike | None = None, connection: Any, **named: Any
+    ) -> Handle[Ctx]:
+        refuse_unmade(self)
+        return (await self._asubmit([Submission(context, **named)], store, connection))[0]
+
+    async def _submit_many_in_loop(
+        self, submissions: Iterable[ContextLike | Submission], *, store: StoreLike | None = None, connection: Any
+    ) -> list[Handle[Ctx]]:
+        refuse_unmade(self)
+        handles: list[Handle[Ctx]] = []
+        for some in self._thousands(submissions):
+            handles += await self._asubmit(some, store, connection)
+        return handles
+
+    asubmit = awaited(submit, _submit_in_loop)
+    asubmit_many = awaited(submit_many, _submit_many_in_loop)
 
     def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
         """Return a stored execution as it stands now, ended or not, with its context and history.
@@ -153,12 +164,45 @@ class Stored(Declared, Generic[Ctx]):
     asignal = awaited(signal)
 
     def _submit(self, some: list[Submission], store: StoreLike | None, connection: Any) -> list[Handle[Ctx]]:
-        from saga.durable.submit import submit
+        opened, new = self._prepared(some, store, connection)
+        return self._handles(opened, new, opened.submit(new, connection=connection))
+
+    async def _asubmit(self, some: list[Submission], store: StoreLike | None, connection: Any) -> list[Handle[Ctx]]:
+        import asyncio
+
+        opened, new = await asyncio.to_thread(self._prepared, some, store, connection)
+        return self._handles(opened, new, await opened.asubmit(new, connection=connection))
+
+    def _thousands(self, submissions: Iterable[ContextLike | Submission]) -> Iterator[list[Submission]]:
+        if isinstance(submissions, str | bytes | Mapping | Submission) or not isinstance(submissions, Iterable):
+            raise SagaDefinitionError(
+                f"saga {self.name!r}: submit_many() takes several inputs, not {submissions!r}; give a list of them"
+            )
+        some: list[Submission] = []
+        for one in submissions:
+            some.append(one if isinstance(one, Submission) else Submission(one))
+            if len(some) == _AT_ONCE:
+                yield some
+                some = []
+        if some:
+            yield some
+
+    def _prepared(self, some: list[Submission], store: StoreLike | None, connection: Any) -> tuple[Store, list[New]]:
+        from saga.durable.submit import prepared
+
+        try:
+            opened = self._opened(store)
+        except StorageError as error:
+            if connection is not None:
+                add_note(error, "the transaction of connection may be what kept the store from being opened: open it before")
+            raise
+        return opened, prepared(self.definition, some, opened)
+
+    def _handles(self, opened: Store, new: list[New], known: list[StoredExecution | None]) -> list[Handle[Ctx]]:
+        from saga.durable.submit import checked
         from saga.handle import Handle
 
-        definition, opened = self.definition, self._opened(store)
-        stored = submit(definition, some, opened, connection)
-        return [Handle(definition, opened, saga_id, new) for saga_id, new in stored]
+        return [Handle(self.definition, opened, saga_id, is_new) for saga_id, is_new in checked(new, known)]
 
     def _opened(self, store: StoreLike | None) -> Store:
         chosen = self.store if store is None else store

@@ -23,20 +23,28 @@ from saga.turns import key_of, tags_of
 if TYPE_CHECKING:
     from saga.stored import Submission
 
-__all__ = ["check_same", "new_execution", "submit", "wanted_of"]
+__all__ = ["check_same", "checked", "new_execution", "prepared", "wanted_of"]
 
 
-def submit(
-    definition: Definition, submissions: Sequence[Submission], store: Store, connection: Any = None
+def prepared(
+    definition: Definition, submissions: Sequence[Submission], store: Store
+) -> list[tuple[NewExecution, Sequence[Entry]]]:
+    """Return what a store is to keep of executions.
+
+    :raises EncodingError: an input cannot be stored.
+    :raises SagaDefinitionError: something else is wrong with one.
+    """
+    return [_stored_as(definition, one, store) for one in submissions]
+
+
+def checked(
+    new: Sequence[tuple[NewExecution, Sequence[Entry]]], known: Sequence[StoredExecution | None]
 ) -> list[tuple[str, bool]]:
-    """Store executions. Return for each its id, and whether it is new.
+    """Return for each execution its id, and whether it is new.
 
-    :raises EncodingError: an input cannot be stored; nothing is.
-    :raises SagaDefinitionError: something else is wrong with one; nothing is stored.
+    :param known: what the store knew under the same ids.
     :raises SagaIdTakenError: an id belongs to another saga or another input; what else there is is stored.
     """
-    new = [_stored_as(definition, one, store) for one in submissions]
-    known = store.submit(new, connection=connection)
     for existing, (one, _) in zip(known, new, strict=True):
         if existing is not None:
             check_same(existing, one)

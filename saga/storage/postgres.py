@@ -18,10 +18,9 @@ from saga.storage import rules
 from saga.storage.columns import definitions_text, row_of, tags_text
 from saga.storage.postgres_asking import Asked
 from saga.storage.postgres_claims import claimed, claimed_in_turn, is_simple
-from saga.storage.postgres_listening import Heard
 from saga.storage.postgres_pool import Connection
 from saga.storage.postgres_sql import Statements
-from saga.storage.postgres_submitting import submit
+from saga.storage.postgres_submitting import Submitting
 from saga.storage.postgres_tables import migrate
 from saga.storage.postgres_writes import Change, change_of, together
 from saga.storage.records import (
@@ -37,12 +36,12 @@ from saga.storage.records import (
     Told,
     Wanted,
 )
-from saga.storage.retrying import has_entries, is_as_appended, is_as_created, renewed
+from saga.storage.retrying import is_as_appended, is_as_created, renewed
 
 __all__ = ["PostgresStore"]
 
 
-class PostgresStore(Asked, Heard):
+class PostgresStore(Asked, Submitting):
     """A store in a PostgreSQL database (12 or later), which makes its tables where they do not exist.
 
     :param conninfo: a URL ``postgresql://...`` or another connection string of libpq's.
@@ -101,25 +100,6 @@ class PostgresStore(Asked, Heard):
                     return None if ours else existing
 
         return self._run(work)
-
-    def submit(
-        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
-    ) -> list[StoredExecution | None]:
-        if connection is not None:
-            raise ValueError("connection must be None: a transaction of somebody else's is not taken part in")
-        for one, entries in new:
-            rules.check_new(one)
-            rules.check_texts([entry.payload for entry in entries], self.longest_text)
-
-        def work(connection: Connection, again: bool) -> list[StoredExecution | None]:
-            def ours(row: StoredExecution, one: NewExecution, entries: Sequence[Entry]) -> bool:
-                return again and row.digest == one.digest and self._has_entries(connection, row.saga_id, entries)
-
-            return submit(connection, self._sql, new, longest=self.longest_text, ours=ours)
-
-        found = self._run(work)
-        self._ring()
-        return found
 
     def append(
         self,
@@ -286,10 +266,6 @@ class PostgresStore(Asked, Heard):
         values = together(appends)
         # It is not tried again here: what follows from a fault is for each writer to find out by itself.
         return {row[0] for row in self._read(self._sql.writes.append_together, values, patience=0.0)}
-
-    def _has_entries(self, connection: Connection, saga_id: str, entries: Sequence[Entry]) -> bool:
-        seqs = [entry.seq for entry in entries]
-        return has_entries([Entry(*row) for row in connection.execute(self._sql.entries, (saga_id, seqs))], entries)
 
     def _was_appended(
         self, connection: Connection, lease: Lease, entries: Sequence[Entry], status: str | None, release: bool

@@ -78,6 +78,17 @@ class Store(Protocol):
         :raises ValueError: there is no such status, or ``connection`` is none of this store's database.
         """
 
+    async def asubmit(
+        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any
+    ) -> list[StoredExecution | None]:
+        """As :meth:`submit`, with a connection that is awaited in the running event loop.
+
+        :raises ValueError: there is no such status, or ``connection`` is none of this store's database, or not asynchronous.
+        """
+        from saga.storage.enlisted import in_its_loop
+
+        return await in_its_loop(connection, lambda given: self.submit(new, connection=given))
+
     def append(
         self,
         lease: Lease,

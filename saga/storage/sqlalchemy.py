@@ -13,8 +13,6 @@ import sqlalchemy as sa
 
 from saga.errors import LeaseLostError, StorageError
 from saga.storage import rules
-from saga.storage.claims import moments
-from saga.storage.columns import row_of
 from saga.storage.records import (
     NO_PLACES,
     Append,
@@ -31,14 +29,15 @@ from saga.storage.retrying import has_entries, is_as_appended, is_as_created, re
 from saga.storage.sqlalchemy_claims import Claims
 from saga.storage.sqlalchemy_connected import Conflict
 from saga.storage.sqlalchemy_reads import Reads
-from saga.storage.sqlalchemy_sql import ENTRY, batches
+from saga.storage.sqlalchemy_sql import batches
+from saga.storage.sqlalchemy_submitting import Submitting
 from saga.storage.sqlalchemy_workers import Workers
 from saga.storage.watching import ring
 
 __all__ = ["SQLAlchemyStore"]
 
 
-class SQLAlchemyStore(Reads, Workers):
+class SQLAlchemyStore(Reads, Workers, Submitting):
     """A store in the database of a URL, which makes its tables where they do not exist.
 
     :param url: as SQLAlchemy takes it, such as ``mysql+pymysql://user:password@host/database``.
@@ -79,57 +78,6 @@ class SQLAlchemyStore(Reads, Workers):
                 # Else it was purged in between, or the conflict is another.
                 cause = conflict
         raise StorageError(f"{cause}; nothing was stored") from cause.__cause__
-
-    def submit(
-        self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
-    ) -> list[StoredExecution | None]:
-        if connection is not None:
-            raise ValueError(f"{type(self).__name__} takes part in no other transaction: connection must be None")
-        checked = [(one, rules.check_new(one), entries) for one, entries in new]
-        for one, _, entries in checked:
-            self._check_entries(one.saga_id, entries)
-        # In the order of their ids, so that two who store the same do not wait for each other.
-        checked.sort(key=lambda one: one[0].saga_id)
-        first = {one.saga_id: (one, status, entries) for one, status, entries in reversed(checked)}
-        tried_again, there, tries = False, 0, 3
-
-        def work(connection: sa.Connection, again: bool) -> dict[str, StoredExecution]:
-            nonlocal tried_again, there, tries
-            tried_again = tried_again or again
-            known = self._known(connection, list(first))
-            if len(known) > there:  # others store the same, one after the other
-                there, tries = len(known), 3
-            added = [first[saga_id] for saga_id in reversed(first) if saga_id not in known]
-            if added:
-                now = connection.execute(sa.select(self._sql.now())).scalar_one()
-                created = dict(zip((one.saga_id for one, _ in reversed(new)), reversed(moments(now, len(new))), strict=True))
-                at = [(one, created[one.saga_id]) for one, _, _ in added]
-                connection.execute(*self._sql.submit([(one, status) for one, status, _ in added], created))
-                self._add(connection, [(one.saga_id, entries) for one, _, entries in added])
-                self._add_tags(connection, at)
-            return known
-
-        while tries:
-            tries -= 1
-            try:
-                known = self._run(work)
-                break
-            except Conflict as conflict:
-                cause = conflict
-        else:
-            raise StorageError(f"{cause}; nothing was stored") from cause.__cause__
-        if tried_again:
-            journals = self.journals(known)
-            for saga_id, row in list(known.items()):
-                if row.digest == first[saga_id][0].digest and has_entries(journals[saga_id], first[saga_id][2]):
-                    del known[saga_id]  # it is ours: only the answer was lost
-        ring(self)
-        ours = first.keys() - known.keys()
-        found: list[StoredExecution | None] = []
-        for one, _ in new:
-            found.append(None if one.saga_id in ours else known.get(one.saga_id) or self.get(one.saga_id))
-            ours.discard(one.saga_id)
-        return found
 
     def append(
         self,
@@ -303,35 +251,6 @@ class SQLAlchemyStore(Reads, Workers):
     def _change(self, connection: sa.Connection, lease: Lease, status: str | None, release: bool, told: Told | None) -> bool:
         """Change what an append changes of an execution's row. Return whether the lease held."""
         return connection.execute(self._sql.change(lease, status, release, told)).rowcount == 1
-
-    def _check_entries(self, saga_id: str, entries: Sequence[Entry]) -> None:
-        """Check the first entries of an execution."""
-        rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        if len({entry.seq for entry in entries}) < len(entries):
-            raise rules.already_stored(saga_id, entries)
-
-    def _known(self, connection: sa.Connection, saga_ids: Sequence[str]) -> dict[str, StoredExecution]:
-        """Return the rows of those of some executions that are there."""
-        rows = [row_of(row) for some in batches(saga_ids) for row in connection.execute(self._sql.get(some))]
-        return {row.saga_id: row for row in rows}
-
-    def _add_tags(self, connection: sa.Connection, new: Sequence[tuple[NewExecution, float]]) -> None:
-        rows = [
-            {"saga_id": one.saga_id, "key": key, "value": value, "created": created}
-            for one, created in new
-            for key, value in one.tags.items()
-        ]
-        if rows:
-            connection.execute(self._tables.tags.insert(), rows)
-
-    def _add(self, connection: sa.Connection, parts: Sequence[tuple[str, Sequence[Entry]]]) -> None:
-        rows = [
-            {"saga_id": saga_id} | {name: getattr(entry, name) for name in ENTRY}
-            for saga_id, entries in parts
-            for entry in entries
-        ]
-        if rows:
-            connection.execute(self._tables.journal.insert(), rows)
 
     def _messages(self, connection: sa.Connection, saga_id: str) -> set[int]:
         """Return the ids of what is in an inbox."""

@@ -17,6 +17,7 @@ from saga.errors import StorageError
 from saga.storage import rules, sqlite_list
 from saga.storage import sqlite_sql as sql
 from saga.storage.columns import REMEMBERED, counts_of, definitions_text, row_of, tags_text, worker_of
+from saga.storage.enlisted import fault_of
 from saga.storage.group_commit import Write, all_of
 from saga.storage.protocol import Store
 from saga.storage.records import (
@@ -39,6 +40,7 @@ from saga.storage.records import (
     Wanted,
 )
 from saga.storage.sqlite_claims import Claim
+from saga.storage.sqlite_enlisted import Executes, enlisted
 from saga.storage.sqlite_file import SqliteFile, Synchronous
 from saga.storage.sqlite_submit import store_many
 from saga.storage.sqlite_watch import LogWatch
@@ -99,13 +101,13 @@ class SqliteStore(Store):
     def submit(
         self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
     ) -> list[StoredExecution | None]:
-        if connection is not None:
-            raise ValueError("a store in an SQLite file takes part in no transaction but its own: connection must be None")
         statuses = [rules.check_new(one) for one, _ in new]
         for one, entries in new:
             rules.check_texts([entry.payload for entry in entries], self.longest_text)
             if len({entry.seq for entry in entries}) < len(entries):
                 raise rules.already_stored(one.saga_id, entries)
+        if connection is not None:
+            return self._enlisted(connection, lambda executes: store_many(executes, new, statuses, self._clock()))
         found = self._write(lambda connection: store_many(connection, new, statuses, self._clock())) if new else []
         ring(self)
         return found
@@ -351,6 +353,19 @@ class SqliteStore(Store):
 
     def close(self) -> None:
         self._file.close()
+
+    def _enlisted(self, connection: Any, apply: Callable[[Executes], T]) -> T:
+        """Do ``apply`` in a transaction of somebody else's."""
+        self._file.check_usable()
+        try:
+            with enlisted(connection, self._file.path) as executes:
+                return apply(executes)
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+        # Here, as what is raised where an error is handled knows that error, and the values in it.
+        raise StorageError(f"{self._file.path}: {fault}; roll the transaction back in which it was submitted") from fault
 
     def _write(self, apply: Callable[[sqlite3.Connection], T], *, single: bool = False) -> T:
         return self._commit(Write(apply, single))  # type: ignore[no-any-return]

@@ -63,7 +63,8 @@ class SqliteFile:
         self._reader: sqlite3.Connection | None = None
         self._commits = GroupCommit(self._connect_to_write, sql.insert_entries, self._place)
         with self._storage_errors():
-            self._commits.write(Write(lambda connection: None))
+            # Nothing is written where the tables are there: whoever opens it may have it locked himself.
+            self._commits.write(Write(lambda connection: None, single=True))
         _files.add(self)
 
     def now(self) -> float:
@@ -83,6 +84,15 @@ class SqliteFile:
         if self._closed:
             raise rules.closed("SqliteStore")
         return self._commits.write(write)
+
+    def check_usable(self) -> None:
+        """See that it is open, and where it was.
+
+        :raises StorageError: it is not.
+        """
+        if self._closed:
+            raise rules.closed("SqliteStore")
+        self._place.check()
 
     def read(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement that only reads.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,13 @@ from saga.storage import sqlite_sql as sql
 from saga.storage.claims import moments, opening
 from saga.storage.columns import row_of, tags_text
 from saga.storage.records import Entry, NewExecution, StoredExecution
+from saga.storage.sqlite_enlisted import Executes
 
 __all__ = ["store_many"]
 
 
 def store_many(
-    connection: sqlite3.Connection, new: Sequence[tuple[NewExecution, Sequence[Entry]]], statuses: Sequence[str], now: float
+    connection: Executes, new: Sequence[tuple[NewExecution, Sequence[Entry]]], statuses: Sequence[str], now: float
 ) -> list[StoredExecution | None]:
     """Store executions that nobody owns. Return ``None`` for each, or the execution that has its id.
 
@@ -47,7 +47,7 @@ def store_many(
     return [known[one.saga_id] if is_taken else None for (one, _), is_taken in zip(new, taken, strict=True)]
 
 
-def _known(connection: sqlite3.Connection, saga_ids: Sequence[str]) -> dict[str, StoredExecution]:
+def _known(connection: Executes, saga_ids: Sequence[str]) -> dict[str, StoredExecution]:
     found = {}
     for some in sql.batches(list(saga_ids)):
         found.update({row[0]: row_of(row) for row in connection.execute(sql.rows(len(some)), some)})

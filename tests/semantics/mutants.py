@@ -26,6 +26,7 @@ from mutations import Mutant
 from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
+from mutations.enlisted import OF_ENLISTED
 from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
 from mutations.handing_over import OF_HANDING_OVER
@@ -48,6 +49,7 @@ MUTANTS = [
     *OF_RECOVERY,
     *OF_STORAGE,
     *OF_SQLITE,
+    *OF_ENLISTED,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
 ]
