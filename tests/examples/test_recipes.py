@@ -120,6 +120,11 @@ def get(id): return client.get(f"/orders/{id}")
 talk(post, get, "piano")
 from shop.models import Order
 assert [order.state for order in Order.objects.order_by("number")] == ["shipped", "placed"]
+from django.db import connection, transaction
+from shop.sagas import place_order
+with transaction.atomic():
+    place_order.submit({}, saga_id="A4", connection=connection.connection)
+    transaction.set_rollback(True)
 """
 TALK: Final = """
 import json, time

@@ -13,5 +13,12 @@ INSTALLED_APPS = ["shop"]
 ROOT_URLCONF = "shop.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATABASE}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATABASE,
+        # Who reads first and writes then waits for other writers, rather than fails: SQLite's default is not made for several.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
+    }
+}
 SAGA_STORE = str(DATABASE)  # of PostgreSQL: its URL

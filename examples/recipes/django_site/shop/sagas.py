@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from saga import Context, InDoubt, Saga, Task
+from saga.storage import open_store
 from shop.models import Order
 
 
@@ -40,5 +41,8 @@ class ShipOrder(Task[None]):
         Order.objects.filter(number=context.number).update(state="called back")
 
 
-place_order = Saga("place-order", store=settings.SAGA_STORE, tags=["number"], observers=[Connections()])
+# Opened here, and not by the first view: in its transaction, an SQLite file would be locked.
+STORE = open_store(settings.SAGA_STORE)
+
+place_order = Saga("place-order", store=STORE, tags=["number"], observers=[Connections()])
 place_order.add_task(ShipOrder)

@@ -1,7 +1,8 @@
-"""Orders come in here, and are looked at."""
+"""Orders come in here, and are looked at. One is stored together with its saga, or neither is."""
 
 from __future__ import annotations
 
+from django.db import connection, transaction
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_POST
 
@@ -14,9 +15,10 @@ from shop.sagas import place_order
 def orders(request: HttpRequest) -> JsonResponse:
     """Store an order. The same one twice is one; another under its number is refused."""
     number, item = request.POST["number"], request.POST["item"]
-    Order.objects.get_or_create(number=number, defaults={"item": item})
     try:
-        place_order.submit({"number": number, "item": item}, saga_id=number)
+        with transaction.atomic():  # a worker sees the saga once this has committed: there is no need of on_commit
+            Order.objects.get_or_create(number=number, defaults={"item": item})
+            place_order.submit({"number": number, "item": item}, saga_id=number, connection=connection.connection)
     except SagaIdTakenError as error:
         return JsonResponse({"detail": str(error)}, status=409)
     return JsonResponse({"id": number}, status=202)

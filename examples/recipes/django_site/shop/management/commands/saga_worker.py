@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from saga.worker import Worker
-from shop.sagas import place_order
+from shop.sagas import STORE, place_order
 
 
 class Command(BaseCommand):
     help = "Runs the site's sagas."
 
     def handle(self, *arguments: Any, **options: Any) -> None:
-        Worker(settings.SAGA_STORE, [place_order]).run()
+        Worker(STORE, [place_order]).run()
