@@ -13,7 +13,7 @@ from unittest import mock
 
 from crashkit.world import World
 from saga.errors import StorageError
-from saga.storage import Append, Entry, Lease, SqliteStore, Store, StoredExecution, open_store
+from saga.storage import Append, Entry, SqliteStore, Store, StoredExecution, open_store
 from saga.storage.sqlite_file import SqliteFile
 
 
@@ -69,9 +69,33 @@ class Proxy(Store):
     def journal(self, saga_id: str) -> list[Entry]:
         return self.inner.journal(saga_id)
 
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> Any:
+    def submit(self, *args: Any, **kwargs: Any) -> list[StoredExecution | None]:
+        return self._around("submit", *args, **kwargs)
+
+    def renew(self, *args: Any, **kwargs: Any) -> Any:
         with self.world.writing:
-            return self.inner.renew(owner, leases, lease_seconds)
+            return self.inner.renew(*args, **kwargs)
+
+    def count(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.count(*args, **kwargs)
+
+    def hold(self, *args: str) -> None:
+        self.inner.hold(*args)
+
+    def let_go(self, *args: str) -> bool:
+        return self.inner.let_go(*args)
+
+    def holds(self) -> Any:
+        return self.inner.holds()
+
+    def announce(self, *args: Any) -> None:
+        self.inner.announce(*args)
+
+    def withdraw(self, worker: str) -> None:
+        self.inner.withdraw(worker)
+
+    def workers(self) -> Any:
+        return self.inner.workers()
 
     def inbox(self, saga_id: str) -> Any:
         return self.inner.inbox(saga_id)
@@ -120,9 +144,9 @@ class Failing(Proxy):
         self._fail()
         return super().journal(saga_id)
 
-    def renew(self, owner: str, leases: Sequence[Lease], lease_seconds: float) -> Any:
+    def renew(self, *args: Any, **kwargs: Any) -> Any:
         self._fail()
-        return super().renew(owner, leases, lease_seconds)
+        return super().renew(*args, **kwargs)
 
     def inbox(self, saga_id: str) -> Any:
         self._fail()
