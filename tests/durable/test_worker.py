@@ -23,7 +23,7 @@ from saga.working import shift
 from saga.working.crew import Crew
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
-from tests.kit import Gate, auntil, background, until
+from tests.kit import SHORT, Gate, auntil, background, until
 
 
 class Threads:
@@ -224,6 +224,22 @@ def test_after_its_time_of_grace_it_leaves_what_still_runs(store: Store, caplog:
     until(lambda: store.get("x").owner is None)  # type: ignore[union-attr]
     assert store.get("x").status == "running"  # type: ignore[union-attr]
     assert len(Worker(store, [saga]).run_once()) == 1
+
+
+def test_nor_does_it_wait_longer_for_a_call_that_has_outlived_its_timeout(
+    store: Store, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = step(gate.hold, lambda: None, name="slow", timeout=SHORT)
+    saga = Saga("order", store=store).add_task(slow).add_task(step(Threads().there, name="there"))
+    handle = saga.submit(saga_id="x")
+    worker = Worker(store, [saga], grace=0.02)
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    until(lambda: handle.status() is Status.COMPENSATING)
+    worker.stop()
+    running()
+    assert "these still run, and are left as they are: x" in caplog.text
+    gate.open()  # its event loop goes on for that
+    until(lambda: handle.status() is Status.COMPENSATED)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

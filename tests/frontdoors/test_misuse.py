@@ -41,7 +41,8 @@ ELSEWHERE: Final = {
         Transaction.astep Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
     "made by the engine, and given to users": """Count Effect ExecutionInfo ExecutionInfo.step ExecutionView
         ExecutionView.timeline Handle Hold InDoubt JournalLine OnError Parked Ran Ran.take SagaResult SagaResult.headline
-        SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StoredWorker Transaction""",
+        SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StoredWorker Transaction
+        Version""",
     "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
         StoredExecution Told Wanted""",
     "without parameters": """Diagram.mermaid Diagram.sequence Diagram.svg Handle.astatus Handle.status Operations.aholds

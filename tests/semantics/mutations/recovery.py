@@ -36,6 +36,18 @@ OF_RECOVERY = [
         GOES_ON + " -k a_ctrl_c",
     ),
     Mutant(
+        "a worker that stops waits without end for a call that outlived its timeout",
+        "            await asyncio.wait([execution.background])\n",
+        "            pass\n",
+        DURABLE + "worker -k outlived_its_timeout",
+    ),
+    Mutant(
+        "a worker waits for what was cancelled before it began",
+        "        self._aio.discard(task)\n        self._end(job)\n",
+        "        self._aio.discard(task)\n        if not task.cancelled():\n            self._end(job)\n",
+        DURABLE + "worker -k cancelled_before_it_begins",
+    ),
+    Mutant(
         "what exits in a recovered undo is tried for ever",
         "return not driver.recovers or is_ctrl_c(error)",
         "return True",
