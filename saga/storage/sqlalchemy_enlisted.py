@@ -6,6 +6,7 @@ No statement lives here, and nothing of a transaction is ended here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -45,12 +46,13 @@ def commits_at_once(connection: sa.Connection) -> bool:
     """Whether each statement is committed by itself."""
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         return True
-    # Not all of 2.0 know how to ask a driver.
+    driven: Any = connection.connection.dbapi_connection
     detect = getattr(connection.dialect, "detect_autocommit_setting", None)
-    try:
-        return detect is not None and bool(detect(connection.connection.dbapi_connection))
-    except NotImplementedError:
-        return False
+    if detect is not None:
+        with suppress(NotImplementedError):
+            return bool(detect(driven))
+    # SQLAlchemy 2.0 asks no driver.
+    return bool(driven.get_autocommit()) if hasattr(driven, "get_autocommit") else getattr(driven, "autocommit", None) is True
 
 
 def asking(connection: sa.Connection) -> Callable[[bytes, Sequence[Any]], Sequence[Any]]:
