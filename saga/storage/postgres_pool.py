@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import queue
 from collections import deque
-from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from saga.clocks import clock
 from saga.errors import StorageError
 from saga.storage.postgres_crowd import AppendTurns
+from saga.storage.postgres_silence import WatchedConnection
 
 __all__ = ["Connection", "Pool", "may_pass", "parameters_of", "without_values"]
 
@@ -28,9 +27,6 @@ CONNECTION_DEFAULTS = {
     # While something that was sent is not acknowledged, nothing keeps alive. In milliseconds.
     "tcp_user_timeout": 20_000,
 }
-
-SILENCE: Final = 10.0
-"""Seconds without an answer, after which a server is asked whether it is there at all; and those that this may take."""
 
 _DIRECT: Final = b"SELECT pg_backend_pid(), CASE WHEN pg_backend_pid() = %s THEN set_config('enable_seqscan', 'off', false) END"
 
@@ -58,15 +54,13 @@ def parameters_of(conninfo: str) -> dict[str, Any]:
     )
 
 
-class Connection(psycopg.Connection[tuple[Any, ...]]):
+class Connection(WatchedConnection):
     """A connection whose statements share one cursor, as making one takes a tenth of a commit's time.
 
-    A result is to be read before the next statement. One that takes long may wait for a row that somebody has locked, or for
-    a server that is gone, or stopped, and acknowledges whatever it is sent: which of both is asked with another connection.
+    A result is to be read before the next statement.
     """
 
     _cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
-    _parameters: dict[str, Any]
 
     @classmethod
     def opened(cls, parameters: dict[str, Any]) -> Connection:
@@ -74,8 +68,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
         :raises psycopg.Error: it could not be opened.
         """
-        connection: Connection = cls.connect(**parameters, autocommit=True)
-        connection._parameters = parameters
+        connection = cls.watched(parameters, autocommit=True)
         try:
             # A pooler (PgBouncer) gives out a number of its own. What is prepared through it may be left on a connection of its
             # own that another client has next, under the same name. Of what is prepared the server keeps its plan, which it may
@@ -88,41 +81,6 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             connection.close()
             raise
         return connection
-
-    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **more: Any) -> Any:
-        return super().wait(self._watched(gen), *args, **more)
-
-    def _watched(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Yield what ``gen`` does; where nothing comes, see from time to time that the server is there.
-
-        :raises psycopg.OperationalError: it is not.
-        """
-        patient_until = 0.0
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                if not ready:
-                    now = clock()
-                    if not patient_until:
-                        patient_until = now + SILENCE
-                    elif now >= patient_until:
-                        self._see_that_it_answers()
-                        patient_until = 0.0
-                wanted = gen.send(ready)
-        except StopIteration as end:
-            return end.value
-
-    def _see_that_it_answers(self) -> None:
-        asked: dict[str, Any] = {"connect_timeout": max(2, int(SILENCE)), "target_session_attrs": "any"}
-        try:
-            # This one, where the parameters name several: another may have taken its place.
-            asked |= {"host": self.info.host, "hostaddr": self.info.hostaddr or None, "port": self.info.port}
-            psycopg.connect(**{**self._parameters, **asked}).close()
-        except psycopg.OperationalError as error:
-            if "FATAL" not in str(error):  # else it answers, though it takes no more connections
-                self.close()
-                raise psycopg.OperationalError(f"no answer for {SILENCE:g} seconds, and nobody is there: {error}") from None
 
     def execute(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False

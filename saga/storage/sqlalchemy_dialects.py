@@ -43,11 +43,13 @@ NOT_ALLOWED = {1044, 1142, "42501"}
 SILENCE = 70
 """Seconds without an answer, after which a server of MySQL's is taken to be gone: more than it waits itself for a lock."""
 
+_NOTICING = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+
 CONNECTION_DEFAULTS: dict[str, dict[str, Any]] = {
     "pymysql": {"connect_timeout": 10, "read_timeout": SILENCE, "write_timeout": SILENCE},
     "mysqldb": {"connect_timeout": 10, "read_timeout": SILENCE, "write_timeout": SILENCE},
-    "psycopg": {"connect_timeout": 10, "tcp_user_timeout": 20_000},
-    "psycopg2": {"connect_timeout": 10, "tcp_user_timeout": 20_000},
+    "psycopg": {"connect_timeout": 10, **_NOTICING},
+    "psycopg2": {"connect_timeout": 10, **_NOTICING},
 }
 """By the driver's name. What the URL says comes before these."""
 
@@ -172,10 +174,18 @@ def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_mysql)
     elif name == "postgresql":
         sa.event.listen(engine, "connect", _prepare_postgresql)
+        if engine.dialect.driver == "psycopg":
+            sa.event.listen(engine, "do_connect", _connect_watched)
     elif name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _connect_watched(dialect: sa.Dialect, record: object, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
+    from saga.storage.postgres_silence import WatchedConnection  # it needs a library that others do not
+
+    return WatchedConnection.watched(parameters)
 
 
 def _is_path(database: str | None) -> TypeGuard[str]:

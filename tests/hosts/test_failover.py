@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from saga.storage import postgres_pool
+from saga.storage import postgres_silence
 from tests.storage import clusters, servers
 
 
 @pytest.mark.parametrize("lost", ["killed", "frozen"])
 def test_all_ends_on_the_server_that_was_promoted(day, lost, monkeypatch):
-    monkeypatch.setattr(postgres_pool, "SILENCE", 1.0)
+    monkeypatch.setattr(postgres_silence, "SILENCE", 1.0)
     with clusters.server() as first:
         first.start()
         second = first.standby(servers.free_port())

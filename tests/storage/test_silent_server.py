@@ -13,8 +13,10 @@ import pytest
 
 from saga import Saga, Status, step
 from saga.errors import StorageError
-from saga.storage import postgres_pool
+from saga.storage import Store, postgres_pool, postgres_silence
 from saga.storage.postgres import PostgresStore
+from saga.storage.postgres_silence import WatchedConnection
+from saga.storage.sqlalchemy import SQLAlchemyStore
 from saga.worker import Worker
 from tests.kit import background, until, within
 
@@ -79,21 +81,35 @@ def hosts(relays, request) -> str:
 
 
 @pytest.fixture
-def store(hosts, prefix, monkeypatch) -> Iterator[PostgresStore]:
-    monkeypatch.setattr(postgres_pool, "SILENCE", 0.2)
-    url = f"postgresql://postgres@{hosts}/postgres?connect_timeout=2"
+def url(hosts, monkeypatch) -> str:
+    monkeypatch.setattr(postgres_silence, "SILENCE", 0.2)
+    return f"postgresql://postgres@{hosts}/postgres?connect_timeout=2"
+
+
+@pytest.fixture
+def store(url, prefix) -> Iterator[PostgresStore]:
     with PostgresStore(url, prefix=prefix, patience=0.1) as store:
         yield store
 
 
-def test_a_server_that_falls_silent_is_an_error(store, stored, relay):
-    lease = stored.create(store, "x")
+@pytest.fixture(params=["postgres", "sqlalchemy"])
+def either(request, url, prefix) -> Iterator[Store]:
+    """A store of either kind."""
+    if request.param == "postgres":
+        yield request.getfixturevalue("store")
+        return
+    with SQLAlchemyStore(url.replace("postgresql", "postgresql+psycopg"), prefix=prefix, patience=0.1) as store:
+        yield store
+
+
+def test_a_server_that_falls_silent_is_an_error(either, stored, relay):
+    lease = stored.create(either, "x")
     relay.silent.set()
     for use in (
-        lambda: store.append(lease, stored.entries(2)),
-        lambda: store.renew("a", [lease], 60.0),
+        lambda: either.append(lease, stored.entries(2)),
+        lambda: either.renew("a", [lease], 60.0),
     ):
-        with pytest.raises(StorageError, match=r"PostgreSQL did not answer for 0\.1 seconds"):
+        with pytest.raises(StorageError, match=r"for 0\.1 seconds"):
             within(30, use)
 
 
@@ -139,8 +155,8 @@ def test_a_statement_that_was_sent_before_is_an_error_too(store, stored, relay, 
 
 def test_a_statement_that_waits_for_a_lock_is_waited_for(store, stored, admin, prefix, monkeypatch):
     asked = []
-    see = postgres_pool.Connection._see_that_it_answers
-    monkeypatch.setattr(postgres_pool.Connection, "_see_that_it_answers", lambda self: asked.append(see(self)))
+    see = WatchedConnection._see_that_it_answers
+    monkeypatch.setattr(WatchedConnection, "_see_that_it_answers", lambda self: asked.append(see(self)))
     lease = stored.create(store, "x")
     with admin.transaction():
         admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")

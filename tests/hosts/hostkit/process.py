@@ -20,11 +20,11 @@ def main(url: str, bank: str, versions: list[str], clock: float = 0.0, silence: 
     # Not before: what is imported may look at the clock.
     from hostkit.processes import open_store
     from hostkit.transfers import transfer
-    from saga.storage import postgres_pool
+    from saga.storage import postgres_silence
     from saga.worker import Worker
 
     if silence is not None:
-        postgres_pool.SILENCE = silence  # type: ignore[misc]
+        postgres_silence.SILENCE = silence  # type: ignore[misc]
     with open_store(url) as store:
         worker = Worker(store, [transfer(version, bank) for version in versions], **options)
         worker.run(interval=0.2)

@@ -173,6 +173,12 @@ OF_STORAGE = [
         SILENT_SERVER + " -k a_server_that_falls_silent",
     ),
     Mutant(
+        "sqlalchemy: a PostgreSQL server that is silent is waited for without end",
+        """    return WatchedConnection.watched(parameters)\n""",
+        """    return WatchedConnection.__base__.connect(**parameters)\n""",
+        SILENT_SERVER + " -k a_server_that_falls_silent",
+    ),
+    Mutant(
         "postgres: a promoted server speaks for the one that was lost",
         """            psycopg.connect(**{**self._parameters, **asked}).close()""",
         """            psycopg.connect(**{**self._parameters, "connect_timeout": 2}).close()""",
