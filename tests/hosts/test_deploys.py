@@ -5,20 +5,22 @@ from __future__ import annotations
 
 def test_a_deploy_under_load_strands_nothing(day, own_postgres_url):
     today = day(own_postgres_url)
-    old = [today.processes.start("1", unfit_after=1.0) for _ in range(2)]
+    old = today.start(2, "1", unfit_after=1.0)
     today.offered = ("1",)
     today.until_more_ended(20)
-    new = [today.processes.start("2", unfit_after=1.0)]
+    new = today.start(1, "2", unfit_after=1.0)
     today.offered = ("1", "2")  # some web servers are replaced, and some are not
     today.until_more_ended(10, "2")
-    old[0].kill_and_start()
-    new[0].kill_and_start()
-    new.append(today.processes.start("2", unfit_after=1.0))
+    today.kill(old[0])
+    today.kill(new[0])
+    new += today.start(1, "2", unfit_after=1.0)
     today.until_more_ended(20, "2")
 
+    today.until(lambda: today.in_hand(old[1]))  # these are not new
     today.operations.drain("transfer", "1", "version 2 is there")
+    old[1].kill()
+    old[1].start()
     today.until_more_ended(20, "2")
-    old[1].kill_and_start()  # it had some in hand: these are not new
     today.until(lambda: not today.open("1").keys() & {"running", "compensating"})
     kept = [saga_id for saga_id in today.submitted if (row := today.store.get(saga_id)).version == "1" and row.started is None]
     today.until_more_ended(20, "2")
@@ -27,7 +29,7 @@ def test_a_deploy_under_load_strands_nothing(day, own_postgres_url):
 
     today.offered = ("2",)
     today.operations.let_go("transfer", version="1")
-    new[1].kill_and_start()
+    today.kill(new[1])
     today.until(lambda: not today.open("1"))
     today.stop(*old)
     today.until_more_ended(20, "2")

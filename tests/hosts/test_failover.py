@@ -16,7 +16,7 @@ def test_all_ends_on_the_server_that_was_promoted(day, lost, monkeypatch):
         second = first.standby(servers.free_port())
         hosts = f"{first.host}:{first.port},{second.host}:{second.port}"
         today = day(f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write&connect_timeout=2")
-        workers = [today.processes.start("1", "2", silence=1.0) for _ in range(3)]
+        workers = today.start(3, "1", "2", silence=1.0)
         today.offered = ("1", "2")
         today.until_more_ended(30)
         if lost == "killed":

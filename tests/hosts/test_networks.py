@@ -28,32 +28,24 @@ def test_money_is_kept_whichever_host_is_cut_off_paused_killed_or_an_hour_off(da
         today.offered = ("1", "2")
 
         def start(host, **options):
-            return today.processes.start("1", "2", within=host.within, **options)
+            return today.start(1, "1", "2", within=host.within, **options)[0]
 
         lonely, ahead, behind = start(cut_off), start(off, clock=3600.0), start(off, clock=-3600.0)
         paused, killed = start(busy), start(busy)
-        for worker in (lonely, ahead, behind, paused, killed):
-            today.until(lambda worker=worker: today.lives(worker))
-        today.until_more_ended(30)
+        today.until(lambda: today.in_hand(lonely))
         cut_off.cut_off()
+        today.until(lambda: today.in_hand(paused))
         paused.pause()
-        killed.kill_and_start()
-        lost = {row.saga_id for row in in_hand(today, lonely, paused)}
-        today.until(lambda: not lost & {row.saga_id for row in in_hand(today, lonely, paused)})  # others have them
+        lost = today.in_hand(lonely, paused)
+        assert lost
+        today.kill(killed)
+        today.until(lambda: not lost & today.in_hand(lonely, paused))  # others have them
         today.until_more_ended(30)
-        ahead.kill_and_start()
+        today.kill(ahead)
         cut_off.connect()
         paused.go_on()
-        assert lost
-        today.until(lambda: in_hand(today, lonely))  # it goes on
-        today.until(lambda: in_hand(today, paused))
-        behind.kill_and_start()
+        today.until(lambda: today.in_hand(lonely))  # it goes on
+        today.until(lambda: today.in_hand(paused))
+        today.kill(behind)
         assert today.end() > 0
         today.stop(lonely, ahead, behind, paused, killed)
-
-
-def in_hand(today, *workers):
-    """Return the executions that workers have."""
-    pids = {str(worker.pid) for worker in workers}
-    rows = today.store.list(status=["running", "compensating"], limit=1000).executions
-    return [row for row in rows if row.owner is not None and row.owner.split(":")[1] in pids]

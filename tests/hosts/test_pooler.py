@@ -16,10 +16,11 @@ def own_pooler_url(own_postgres_url):
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
 def test_all_that_is_submitted_through_a_pooler_is_run_through_it(day, own_pooler_url, scheme):
     today = day(own_pooler_url.replace("postgresql", scheme))
-    workers = [today.processes.start("1", "2") for _ in range(3)]
+    workers = today.start(3, "1", "2")
     for version in ("1", "2"):
         today.submit(version, 40)
-    today.until_more_ended(40)
-    workers[0].kill_and_start()
+    today.until(lambda: today.ended() >= 20)
+    workers[0].kill()
+    workers[0].start()
     today.end()
     today.stop(*workers)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from hostkit.audit import faults_of, recovered
 from hostkit.bank import CLOSED, Bank
@@ -79,6 +79,25 @@ class Day:
         """Wait until so many more have ended than have now."""
         wanted = self.ended(version) + number
         self.until(lambda: self.ended(version) >= wanted)
+
+    def in_hand(self, *workers: Process) -> set[str]:
+        """Return the ids of the executions that workers have."""
+        pids = {str(worker.pid) for worker in workers}
+        rows = self.store.list(status=["running", "compensating"], limit=1000).executions
+        return {row.saga_id for row in rows if row.owner is not None and row.owner.split(":")[1] in pids}
+
+    def kill(self, worker: Process) -> None:
+        """Kill a worker that has something in hand, and start it again."""
+        self.until(partial(self.in_hand, worker))
+        worker.kill()
+        worker.start()
+
+    def start(self, number: int, *versions: str, **options: Any) -> list[Process]:
+        """Start so many workers, and wait until each has begun."""
+        workers = [self.processes.start(*versions, **options) for _ in range(number)]
+        for worker in workers:
+            self.until(partial(self.lives, worker))
+        return workers
 
     def lives(self, worker: Process) -> bool:
         """Whether the store knows of it that it lives."""

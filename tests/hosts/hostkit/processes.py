@@ -58,10 +58,6 @@ class Process:
         self._process.kill()
         assert self._process.wait(30) == -signal.SIGKILL, self.output.read_text()[-4000:]
 
-    def kill_and_start(self) -> None:
-        self.kill()
-        self.start()
-
     def stop(self) -> None:
         """Tell it to stop, and see that it ends in good order."""
         self._process.send_signal(signal.SIGTERM)
