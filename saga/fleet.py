@@ -9,6 +9,7 @@ from saga.awaited import awaited
 from saga.errors import near
 from saga.events import Status
 from saga.names import check_said, checked_name, several
+from saga.storage.claims import is_had
 from saga.storage.protocol import Store
 from saga.storage.records import ANY, Count, Hold, StoredWorker
 
@@ -70,14 +71,17 @@ class Fleet:
         for values, number in self.store.count(("name", "version", "fingerprint", "status"), status=_OPEN):
             name, version, fingerprint, status = (value or "" for value in values)
             executions.setdefault((name, version, fingerprint), {})[status] = number
-        workers: dict[tuple[str, str, str], int] = {}
-        for worker in self.workers():
-            for one in worker.definitions:
-                workers[one] = workers.get(one, 0) + 1
+        living = self.workers()
+        keys = executions.keys() | {one for worker in living for one in worker.definitions if one[2]}
         held = {(hold.name, hold.version): hold for hold in self.store.holds()}
         return [
-            Version(*key, workers.get(key, 0), executions.get(key, {}), _why(held.get((key[0], ANY)) or held.get(key[:2])))
-            for key in sorted(executions.keys() | workers.keys())
+            Version(
+                *key,
+                sum(is_had(worker.definitions, Version(*key, 0, {}, None)) for worker in living),
+                executions.get(key, {}),
+                _why(held.get((key[0], ANY)) or held.get(key[:2])),
+            )
+            for key in sorted(keys)
         ]
 
     def hold(self, name: str, why: str, *, version: str | None = None) -> None:

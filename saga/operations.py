@@ -19,10 +19,11 @@ from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
 from saga.durable.told import told_by
 from saga.durable.undoing import check_undo
-from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError
+from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError, UnreadMessagesError
 from saga.events import (
     Event,
     OperatorActed,
+    SagaCompensated,
     SagaCompensating,
     SagaPaused,
     SagaRewound,
@@ -286,10 +287,16 @@ class Operations(Fleet):
             standing = self._check(action, step, claimed[0], journal)
             events, status = _acted(standing, OperatorActed(action, step, self.who, why, time.time()))
             written = max((entry.seq for entry in journal), default=0)
-            entries = write_entries(events, written, {}, Codec())
-            self.store.append(lease, entries, status=str(status), told=told_by(claimed[0], events))
+            self._store(lease, events, status, written, claimed[0])
         finally:
             self.store.release(lease, got_on=True)
+
+    def _store(self, lease: Lease, events: Sequence[Event], status: Status, written: int, row: StoredExecution) -> None:
+        entries, told = write_entries(events, written, {}, Codec()), told_by(row, events)
+        try:
+            self.store.append(lease, entries, status=str(status), told=told)
+        except UnreadMessagesError:  # it does not end before somebody has read them
+            self.store.append(lease, entries[:-1], status=str(Status.COMPENSATING), told=told)
 
     def _check(self, action: str, step: str | None, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
         """Refuse an action that does not fit where an execution stands; return where that is."""
@@ -339,6 +346,8 @@ def _acted(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Statu
     unbegun = standing.unbegun and acted.action in ("cancel", "compensate")
     if unbegun or acted.action == "undo":  # nothing of it is to be recovered first
         events.append(SagaCompensating(None, cancellation(acted), acted.at))
+    if unbegun:  # and it need not wait until it would have been its turn
+        events.append(SagaCompensated(acted.at))
     if acted.action == "pause":
         events.append(SagaPaused(paused_by(acted), acted.at))
     status = standing.status

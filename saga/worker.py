@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from saga.errors import SagaDefinitionError
-from saga.policy import Backoff, Retry, check_timeout
+from saga.policy import Backoff, Retry, check_timeout, is_seconds
 from saga.result import SagaResult
+from saga.storage.columns import REMEMBERED
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Store
 from saga.working.crew import Crew
@@ -98,6 +101,8 @@ class Worker:
         for name, value in (("max_attempts", max_attempts), ("workers", workers), ("concurrency", concurrency)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SagaDefinitionError(f"{kind}: {name} is {value!r}; give a whole number of 1 or more")
+        if is_seconds(unfit_after) and unfit_after > REMEMBERED:
+            raise SagaDefinitionError(f"{kind}: unfit_after is {unfit_after!r}; give a day ({REMEMBERED:g} s) at most")
         for name, seconds in (("grace", grace), ("unfit_after", unfit_after)):
             if seconds != 0:
                 check_timeout(seconds, f"{kind}: {name}", needed=True)
@@ -181,7 +186,10 @@ class Worker:
     async def _aserve(self, take: Callable[[Any], object], **options: Any) -> None:
         """Serve in a thread, with the running event loop. A cancellation stops it, and is raised when it has ended."""
         loop = asyncio.get_running_loop()
-        work = asyncio.ensure_future(asyncio.to_thread(self._serve, take, threads=self.workers, loop=loop, **options))
+        # Of its own: it would keep a thread of the loop's, which others need.
+        pool = ThreadPoolExecutor(1, thread_name_prefix="saga worker")
+        work = loop.run_in_executor(pool, partial(self._serve, take, threads=self.workers, loop=loop, **options))
+        pool.shutdown(wait=False)  # when that has ended
         struck: asyncio.CancelledError | None = None
         while not work.done():
             try:
@@ -205,7 +213,12 @@ class Worker:
         interval: float = 1.0,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Claim what there is room for, have it run, and wait for more, until it is time to stop."""
+        """Claim what there is room for, have it run, and wait for more, until it is time to stop.
+
+        :raises SagaDefinitionError: it runs already.
+        """
+        if self._watch is not None:
+            raise SagaDefinitionError(f"this {type(self).__name__} runs already; make another, which may run beside it")
         watch = self._watch = self.store.watch()
         jobs = Jobs(self.store, self._definitions, self.max_attempts, self._backoff, self._faults, take)
         crew = Crew(jobs, threads, self.concurrency, loop)

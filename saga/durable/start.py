@@ -107,12 +107,14 @@ def call_off(execution: Driver, store: Store, error: BaseException) -> None:
     lease = Lease(execution.machine.saga_id, owner(), 0)
     for row in store.claim(owner(), execution.definition.lease, saga_id=lease.saga_id):
         lease = lease._replace(epoch=row.epoch)
-        if row.status == e.Status.SUBMITTED and isinstance(execution.journal, Journal):
+        journal = execution.journal
+        assert isinstance(journal, Journal)
+        if row.status == e.Status.SUBMITTED and len(store.journal(lease.saga_id)) == journal.written:
             machine, at = execution.machine, time.time()
             machine.turn_back(None, error, at)
             machine.progress(at)
-            execution.journal.take(lease)
-            execution.journal.commit(machine)
+            journal.take(lease)
+            journal.commit(machine)
         else:
             store.release(lease)
 
@@ -168,6 +170,9 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
     except BaseException as error:
         if not journal.has_begun(machine, error):
             raise
+        if machine.status is e.Status.SUBMITTED:  # it waits for its turn no more
+            call_off(execution, journal.store, error)
+            raise
         put_straight(execution, error)
         return execution
     check_same(existing, new)
@@ -209,14 +214,16 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, m
         for claimed in store.claim(owner(), definition.lease, saga_id=row.saga_id, wanted=[wanted]):
             lease = Lease(row.saga_id, owner(), claimed.epoch)
             try:
-                if mine is not None and claimed.status == e.Status.SUBMITTED:
+                entries = entries_of(store, saga_id)
+                untouched = mine is not None and isinstance(mine.journal, Journal) and len(entries) == mine.journal.written
+                if mine is not None and untouched and claimed.status == e.Status.SUBMITTED:
                     assert isinstance(mine.journal, Journal)
                     mine.journal.take(lease)
                     mine.journal.keep_lease(definition.lease, mine)
                     mine.machine.start(time.time())
                     return mine
                 if claimed.status in CLAIMABLE:
-                    execution = take_up(definition, lambda plan: driver, claimed, store, entries_of(store, saga_id))
+                    execution = take_up(definition, lambda plan: driver, claimed, store, entries)
                     if store.inbox(saga_id):
                         execution.notify()
                     return execution

@@ -45,8 +45,9 @@ def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:
     last = events[-1]
     if isinstance(last, e.SagaPaused):
         return Told(row.step, _cut(one_line(last.reason)), row.cause)
-    if isinstance(last, e.SagaCompensating):
-        return Told(row.step, _cut(one_line(text_of(last.error))), _name(last.error))
+    given_up = next((event for event in events if isinstance(event, e.SagaCompensating)), None)
+    if given_up is not None:
+        return Told(row.step, _cut(one_line(text_of(given_up.error))), _name(given_up.error))
     return Told(row.step, None, row.cause)  # whoever goes on tells more
 
 

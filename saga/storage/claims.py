@@ -7,7 +7,7 @@ from typing import Protocol
 
 from saga.storage.records import ANY, NewExecution, Wanted
 
-__all__ = ["WORTH", "Defined", "fits_one", "holds_back", "moments", "opening", "rate_window"]
+__all__ = ["WORTH", "Defined", "fits_one", "holds_back", "is_had", "moments", "opening", "rate_window"]
 
 WORTH = 60.0
 """Seconds of waiting that a point of priority is worth: what waits longer goes first in the end, so that nobody starves."""
@@ -36,11 +36,22 @@ def opening(new: NewExecution, now: float) -> tuple[float, float]:
 
 
 def fits_one(row: Defined, wanted: Iterable[Wanted]) -> Wanted | None:
-    """Return the first that an execution fits, or ``None``."""
-    for one in wanted:
-        if one.name == row.name and (one.fingerprint in (None, row.fingerprint) or row.version in one.compatible):
-            return one
-    return None
+    """Return the one that an execution fits, or ``None``: the definition that it began with first."""
+    fitting = [
+        one
+        for one in wanted
+        if one.name == row.name and (one.fingerprint in (None, row.fingerprint) or row.version in one.compatible)
+    ]
+    own = (one for one in fitting if one.version == row.version and one.fingerprint == row.fingerprint)
+    return next(own, fitting[0] if fitting else None)
+
+
+def is_had(definitions: Iterable[tuple[str, str, str]], row: Defined) -> bool:
+    """Whether a worker that told these definitions can run an execution: one has its fingerprint, or names its version."""
+    return any(
+        name == row.name and (fingerprint == row.fingerprint or (fingerprint == "" and version == row.version))
+        for name, version, fingerprint in definitions
+    )
 
 
 def rate_window(rate: float) -> tuple[int, float]:

@@ -56,7 +56,7 @@ class Line:
     def _is_first(self, row: StoredExecution) -> bool:
         """Whether nobody has an execution's key, and none that is still to have it was stored before."""
         return not any(
-            other.saga_id in self.keys or (other.created, other.saga_id) < (row.created, row.saga_id)
+            other.saga_id in self.keys or (other.opens, other.saga_id) < (row.opens, row.saga_id)
             for other in self.executions.values()
             if other.exclusive == row.exclusive and other.status not in rules.ENDED and other.saga_id != row.saga_id
         )

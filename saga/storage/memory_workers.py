@@ -55,7 +55,9 @@ class WorkersInMemory:
     def withdraw(self, worker: str) -> None:
         with self._lock:
             self._refuse_if_closed()
-            self._workers.pop(worker, None)
+            known = self._workers.get(worker)
+            if known is not None:
+                self._workers[worker] = known._replace(until=min(known.until, self._clock()))
 
     def workers(self) -> list[StoredWorker]:
         with self._lock:

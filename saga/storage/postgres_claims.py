@@ -82,7 +82,7 @@ class Claiming:
         self._turn = (
             f"s.lease_until <= {NOW} AND (s.opens <= {NOW} OR NOT s.{NEW}) AND (s.exclusive IS NULL OR s.holds IS NOT NULL OR"
             f" ((SELECT o.id FROM {saga} o WHERE o.holds = s.exclusive LIMIT 1) IS NULL AND (SELECT o.id FROM {saga} o"
-            f" WHERE o.exclusive = s.exclusive AND o.{OPEN} AND (o.created, o.id) < (s.created, s.id) LIMIT 1) IS NULL))"
+            f" WHERE o.exclusive = s.exclusive AND o.{OPEN} AND (o.opens, o.id) < (s.opens, s.id) LIMIT 1) IS NULL))"
         )
         #: One that may be taken, and taking some. Each gives the rows.
         self.candidate = (

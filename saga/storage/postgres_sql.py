@@ -123,7 +123,7 @@ class Statements:
             f" INSERT INTO {worker} ({', '.join(WORKER)}) VALUES (%s, %s, %s, %s, %s, %s, {NOW}, {NOW}, {NOW} + %s::float8)"
             f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in changed)}"
         ).encode()
-        self.withdraw = f"DELETE FROM {worker} WHERE id = %s".encode()
+        self.withdraw = f"UPDATE {worker} SET until = least(until, {NOW}) WHERE id = %s".encode()
         self.workers = f"SELECT {', '.join(WORKER)} FROM {worker} WHERE until > {NOW} - {REMEMBERED} ORDER BY id".encode()
 
     def _versions(self) -> None:

@@ -227,10 +227,10 @@ class Store(Protocol):
         """Say that a worker lives, and will be taken to be dead in so many seconds."""
 
     def withdraw(self, worker: str) -> None:
-        """Say that a worker is gone, by its id."""
+        """Say that a worker is gone, by its id: it has lived until now."""
 
     def workers(self) -> list[StoredWorker]:
-        """Return the workers that are not gone, those that died within the last day among them, in the order of their ids."""
+        """Return the workers that live, and those that were gone or died within the last day, in the order of their ids."""
 
     def watch(self) -> Watch:
         """Return what waits until there may be something to claim. It is its caller's to close."""

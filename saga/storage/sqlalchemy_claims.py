@@ -174,13 +174,13 @@ class Claims:
         saga, other = self._tables.saga, self._tables.saga.alias()
         yield ~sa.exists().where(other.c.holds == saga.c.exclusive)
         same = (other.c.exclusive == saga.c.exclusive, other.c.status == status)
-        first = sa.select(other.c.id).where(*same).order_by(other.c.created, other.c.id).limit(1)
+        first = sa.select(other.c.id).where(*same).order_by(other.c.opens, other.c.id).limit(1)
         yield saga.c.id == first.correlate(saga).scalar_subquery()
-        before = sa.or_(other.c.created < saga.c.created, sa.and_(other.c.created == saga.c.created, other.c.id < saga.c.id))
+        before = sa.or_(other.c.opens < saga.c.opens, sa.and_(other.c.opens == saga.c.opens, other.c.id < saga.c.id))
         for another in IN_LINE:
             if another != status:
                 of_another = (other.c.exclusive == saga.c.exclusive, other.c.status == another)
-                yield ~sa.exists().where(*of_another, other.c.created <= saga.c.created, before)
+                yield ~sa.exists().where(*of_another, other.c.opens <= saga.c.opens, before)
 
     def _taken(
         self, connection: sa.Connection, row: Any, owner: str, lease_seconds: float, *, counts: bool, runs: bool

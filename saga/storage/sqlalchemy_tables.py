@@ -79,7 +79,7 @@ class Tables:
             sa.Index(f"{prefix}_due_by_version", "status", "name", "version", "due"),
             sa.Index(f"{prefix}_in_hand", "name", "lease_until"),
             sa.Index(f"{prefix}_started", "name", "started"),
-            sa.Index(f"{prefix}_in_line", "exclusive", "status", "created", "id"),
+            sa.Index(f"{prefix}_in_line", "exclusive", "status", "opens", "id"),
             sa.Index(f"{prefix}_holding", "holds", unique=True),
         )
         self.journal = table(

@@ -60,8 +60,9 @@ class Workers(Connected):
         self._put(work)
 
     def withdraw(self, worker: str) -> None:
-        table = self._tables.worker
-        self._run(lambda connection, again: connection.execute(table.delete().where(table.c.id == worker)).close())
+        table, now = self._tables.worker, self._sql.now()
+        gone = table.update().where(table.c.id == worker, table.c.until > now).values(until=now)
+        self._run(lambda connection, again: connection.execute(gone).close())
 
     def workers(self) -> list[StoredWorker]:
         worker = self._tables.worker

@@ -315,7 +315,7 @@ class SqliteStore(Store):
         self._write(apply)
 
     def withdraw(self, worker: str) -> None:
-        self._write(lambda connection: connection.execute(sql.WITHDRAW, (worker,)), single=True)
+        self._write(lambda connection: connection.execute(sql.WITHDRAW, (self._clock(), worker)), single=True)
 
     def workers(self) -> list[StoredWorker]:
         return [worker_of(row) for row in self._file.read(sql.WORKERS, (self._clock() - REMEMBERED,))]

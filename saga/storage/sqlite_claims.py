@@ -25,8 +25,8 @@ _TURN: Final = (
     "(exclusive IS NULL OR holds IS NOT NULL"
     " OR NOT EXISTS (SELECT 1 FROM saga AS other WHERE other.holds = saga.exclusive)"
     " AND NOT EXISTS (SELECT 1 FROM saga AS other INDEXED BY saga_exclusive"
-    f" WHERE other.exclusive = saga.exclusive AND other.{NOT_ENDED} AND other.created <= saga.created"
-    " AND (other.created < saga.created OR other.id < saga.id)))"
+    f" WHERE other.exclusive = saga.exclusive AND other.{NOT_ENDED} AND other.opens <= saga.opens"
+    " AND (other.opens < saga.opens OR other.id < saga.id)))"
 )
 
 _FOUND: Final = f"number, {COLUMNS}"

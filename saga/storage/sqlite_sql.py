@@ -206,8 +206,8 @@ ANNOUNCE = (
 FORGET_WORKERS = "DELETE FROM saga_worker WHERE until <= ?"
 """Delete the workers that died before then."""
 
-WITHDRAW = "DELETE FROM saga_worker WHERE id = ?"
-"""Delete a worker."""
+WITHDRAW = "UPDATE saga_worker SET until = min(until, ?) WHERE id = ?"
+"""Say until when a worker lived."""
 
 WORKERS = f"SELECT {', '.join(WORKER)} FROM saga_worker WHERE until > ? ORDER BY id"
 """Read the workers that did not die before then."""

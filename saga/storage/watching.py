@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import threading
 import time
 import weakref
 from contextlib import suppress
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["Watch", "ring"]
 
 _watches: weakref.WeakKeyDictionary[Store, weakref.WeakSet[Watch]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def ring(store: Store) -> None:
     """Say that something was stored which can be claimed."""
-    for watch in list(_watches.get(store, ())):
+    with _lock:
+        watches = list(_watches.get(store, ()))
+    for watch in watches:
         watch.wake()
 
 
@@ -45,7 +49,8 @@ class Watch:
         self._woken.setblocking(False)
         self._ready = selectors.DefaultSelector()
         self._ready.register(self._woken, selectors.EVENT_READ)
-        _watches.setdefault(store, weakref.WeakSet()).add(self)
+        with _lock:
+            _watches.setdefault(store, weakref.WeakSet()).add(self)
 
     def wait(self, seconds: float) -> bool:
         """Return when there may be something to claim, or after so many seconds: whether it is that there may be something."""

@@ -196,7 +196,7 @@ class Crew:
     def _labour(self) -> None:
         while (job := self._queue.get()) is not None:
             try:
-                self._do(job)
+                contextvars.copy_context().run(self._do, job)  # what a task sets there is gone with it
             except BaseException:  # whatever it is, the others are not kept back
                 LOG.exception("saga %s failed in a worker", job.row.saga_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from saga.definition import Definition, check_codec, definitions_of
 from saga.durable.submit import wanted_of
 from saga.errors import SagaDefinitionError
 from saga.names import checked_name, several
+from saga.storage.claims import rate_window
 from saga.storage.records import StoredExecution, Wanted
 from saga.transaction import block_definition
 
@@ -24,6 +26,7 @@ class Definitions:
 
     :param what: whose they are, for errors.
     :ivar lease: seconds of the shortest lease among them.
+    :ivar window: the shortest time, in seconds, within which no more may be begun than a rate says.
     :ivar in_line: whether executions of one of them may have to wait for others to end.
     :raises SagaDefinitionError: a saga is wrong, two are the same, or there is none.
     """
@@ -42,6 +45,7 @@ class Definitions:
             raise SagaDefinitionError(f"{what}: give the sagas, or the names of the transactions, that are to be finished")
         self.all = [one for known in self.by_name.values() for one in known]
         self.lease = min(one.lease for one in self.all)
+        self.window = min((rate_window(one.rate)[1] for one in self.all if one.rate is not None), default=math.inf)
         self.in_line = any(one.in_line for one in self.all)
 
     def wanted(self, asynchronous: bool) -> list[Wanted]:
@@ -69,5 +73,6 @@ class Definitions:
         return known[-1]  # which says what does not fit
 
     def told(self) -> list[tuple[str, str, str]]:
-        """Return name, version and fingerprint of each."""
-        return [(one.name, one.version, one.plan.fingerprint) for one in self.all]
+        """Return name, version and fingerprint of each, and, of no fingerprint, each version that it is compatible with."""
+        own = [(one.name, one.version, one.plan.fingerprint) for one in self.all]
+        return own + [(one.name, version, "") for one in self.all for version in sorted(one.compatible_with)]

@@ -19,7 +19,7 @@ from saga.working.crew import Crew
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
 from saga.working.service import notify
-from saga.working.unfit import park_unfit
+from saga.working.unfit import AT_ONCE, park_unfit
 
 __all__ = ["Shift", "Stop"]
 
@@ -69,7 +69,9 @@ class Shift:
         self._once = once
         self._begins = begins
         self._stops = stops
-        self._step = min(interval, _LOOK) if polls else interval
+        # What a rate holds back is due as soon as its window has moved on.
+        self._step_of_looks = min(interval, max(_LOOK, definitions.window / 4))
+        self._step = min(self._step_of_looks, _LOOK) if polls else self._step_of_looks
         self._interval = interval
         self._unfit_after = unfit_after
         self._sweep = min(_SWEEP, max(unfit_after, BEAT))
@@ -113,7 +115,8 @@ class Shift:
                 woken = True
                 continue
             if self._once and idle:
-                self._park_unfit()
+                while self._park_unfit() == AT_ONCE:
+                    pass
                 return
             woken = self._watch.wait(self._step)
 
@@ -156,7 +159,7 @@ class Shift:
 
     def _claim(self) -> int:
         """Claim what there is room for, and have it run. Return how many."""
-        self._look_at = clock() + self._interval
+        self._look_at = clock() + self._step_of_looks
         self._more = False
         claimed = 0
         for asynchronous in (False, True):
@@ -191,7 +194,7 @@ class Shift:
         except StorageError as error:
             LOG.warning("worker: the store was not told that it lives: %s", error)
 
-    def _park_unfit(self) -> None:
+    def _park_unfit(self) -> int:
         self._sweep_at = clock() + self._sweep
         statuses = ("submitted", "running", "compensating") if self._begins else ("running", "compensating")
-        park_unfit(self._store, self._definitions, self._jobs, self._unfit_after, statuses)
+        return park_unfit(self._store, self._definitions, self._jobs, self._unfit_after, statuses, self.stopping)

@@ -6,45 +6,69 @@ In a deploy, the new version's first worker finds what the old version's last on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from saga.durable.leases import owner
 from saga.durable.rebuild import entries_of, rebuild
 from saga.errors import StorageError
 from saga.own_log import LOG
+from saga.storage.claims import is_had
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, StoredExecution
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
 
-__all__ = ["park_unfit"]
+__all__ = ["AT_ONCE", "park_unfit"]
 
-_AT_ONCE = 100
+AT_ONCE = 100
 
 
-def park_unfit(store: Store, definitions: Definitions, jobs: Jobs, after: float, statuses: tuple[str, ...]) -> None:
-    """Park what waits for a definition that no worker has had for ``after`` seconds.
+class _Kind(NamedTuple):
+    name: str
+    version: str
+    fingerprint: str
+
+
+def park_unfit(
+    store: Store,
+    definitions: Definitions,
+    jobs: Jobs,
+    after: float,
+    statuses: tuple[str, ...],
+    stopping: Callable[[], bool],
+) -> int:
+    """Park what waits for a definition that no worker has had for ``after`` seconds; not more at once than take a moment.
+
+    Return how many.
 
     :param statuses: of executions that the worker would claim.
+    :param stopping: whether it is time to stop.
     """
+    parked = 0
     now = store.now()
-    had = {one: worker.until for worker in store.workers() for one in worker.definitions}
+    workers = store.workers()
     for values in [one.values for one in store.count(("name", "version", "fingerprint"), status=statuses)]:
         name, version, fingerprint = (value or "" for value in values)
         if name not in definitions.by_name or definitions.fits_values(name, version, fingerprint):
             continue
-        if now - had.get((name, version, fingerprint), -math.inf) < after:
+        kind = _Kind(name, version, fingerprint)
+        if now - max((one.until for one in workers if is_had(one.definitions, kind)), default=-math.inf) < after:
             continue
         for row in _waiting(store, name, version, statuses):
             waits_since = row.opens if row.status == "submitted" else row.due
+            if stopping() or parked == AT_ONCE:
+                return parked
             if row.fingerprint == fingerprint and waits_since <= now - after and row.lease_until <= now:
                 _park(store, definitions, jobs, row)
+                parked += 1
+    return parked
 
 
 def _waiting(store: Store, name: str, version: str, statuses: tuple[str, ...]) -> Iterator[StoredExecution]:
     after: str | None = None
     while True:
-        page = store.list(status=statuses, name=name, version=version, limit=_AT_ONCE, after=after)
+        page = store.list(status=statuses, name=name, version=version, limit=AT_ONCE, after=after)
         yield from page.executions
         after = page.next
         if after is None:

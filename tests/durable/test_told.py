@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Saga, SagaResult, step
+from saga import Context, InDoubt, Saga, step
 from saga.operations import Operations
 from saga.storage import Store
 from saga.worker import Worker
@@ -75,10 +75,8 @@ def test_a_persons_actions_are_told(store: Store) -> None:
     operations.resume("x", "done")
     assert told(store) == ("submitted", "reserve", None, None)
     operations.cancel("x", "the customer left")
-    assert told(store) == ("compensating", "reserve", "cancel by ann: the customer left", "SagaCancelledError")
-    result: SagaResult = Worker(store, [saga]).run_once()[0]
-    assert result.saga_id == "x"
-    assert told(store)[0] == "compensated"
+    assert told(store) == ("compensated", "reserve", "cancel by ann: the customer left", "SagaCancelledError")
+    assert Worker(store, [saga]).run_once() == []
 
 
 def test_an_undo_back_to_a_step_tells_why_it_waits(store: Store) -> None:

@@ -221,3 +221,50 @@ def test_what_a_store_keeps_needs_a_store(option: dict[str, Any]) -> None:
     saga = Saga("visit", **option).add_task(step(lambda: None, name="stay"))
     with pytest.raises(SagaDefinitionError, match=f"has {next(iter(option))}, which a store keeps"):
         saga.execute()
+
+
+def test_who_is_cancelled_in_line_need_not_wait_for_those_before_it(store: Store) -> None:
+    room = Room()
+    saga = saga_in(room, store, exclusive=lambda context: "account")
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+    second = saga.submit({"who": 2})
+    second.cancel("changed her mind")
+    assert second.try_result(0).status is Status.COMPENSATED
+    room.gate.open()
+    first()
+
+
+def test_what_is_for_later_keeps_nobody_from_the_key(store: Store) -> None:
+    room = Room()
+    room.gate.open()
+    saga = saga_in(room, store, exclusive=lambda context: "account")
+    saga.submit({"who": "tomorrow"}, at=store.now() + 86_400.0)
+    saga.submit({"who": "now"})
+    assert len(Worker(store, [saga]).run_once()) == 1
+    assert saga.execute({"who": "here"}).ok
+    assert room.entered == ["now", "here"]
+
+
+def test_one_that_was_paused_and_resumed_while_it_waited_here_goes_on_here(store: Store) -> None:
+    room = Room()
+    saga = saga_in(room, store, limit=1)
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+    second = background(lambda: saga.execute({"who": 2}, saga_id="second"))
+    until(lambda: store.get("second") is not None)
+    operations = Operations(store, "ann")
+    operations.pause("second", "wait")
+    operations.resume("second", "go")
+    room.gate.open()
+    assert first().ok
+    assert second().ok
+    assert room.entered == [1, 2]
+
+
+def test_a_rate_is_looked_at_as_its_window_moves_on(store: Store) -> None:
+    room = Room()
+    room.gate.open()
+    worker = Worker(store, [saga_in(room, store, rate=20.0)])
+    assert worker._definitions.window == 1.0
+    assert Worker(store, [saga_in(room, store)])._definitions.window == float("inf")

@@ -450,3 +450,35 @@ def test_systemd_is_told_where_it_asks(store: Store, tmp_path: Any, monkeypatch:
     assert told == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1", b"WATCHDOG=1"]
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     Worker(store, [saga]).run_once()
+
+
+def test_one_worker_runs_once_at_a_time(store: Store) -> None:
+    saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    worker = Worker(store, [saga])
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    until(lambda: store.workers())
+    with pytest.raises(SagaDefinitionError, match="runs already"):
+        worker.run_once()
+    worker.stop()
+    running()
+    assert worker.run_once() == []
+
+
+def test_what_a_worker_that_lives_is_compatible_with_is_not_parked(store: Store) -> None:
+    gate = Gate()
+    old = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    new = Saga("order", store=store, version="3", compatible_with=["1"]).add_task(step(gate.hold, name="b"))
+    other = Saga("order", store=store, version="2").add_task(step(lambda: None, name="c"))
+    new.submit()
+    worker = Worker(store, [new], workers=1)
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    old.submit(saga_id="x")
+    assert Worker(store, [other], unfit_after=0).run_once().parked == []
+    (found,) = [one for one in Operations(store, "ann").versions() if one.version == "1"]
+    assert (found.workers, found.executions) == (1, {"submitted": 1})
+    worker.stop()
+    gate.open()
+    running()
+    # Whoever had it has lived until just now.
+    assert Worker(store, [other], unfit_after=60.0).run_once().parked == []

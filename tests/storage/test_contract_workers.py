@@ -27,7 +27,10 @@ def test_a_worker_is_known_until_it_says_that_it_is_gone(store):
     assert second.until > first.until
     store.withdraw("b")
     store.withdraw("none")
-    assert [one.id for one in store.workers()] == ["a"]
+    assert [one.id for one in store.workers() if one.until > store.now()] == ["a"]
+    gone = store.workers()[1]
+    assert (gone.id, gone.definitions) == ("b", DEFINITIONS[:1])
+    assert gone.until <= store.now()
 
 
 def test_one_that_died_is_listed_as_dead_for_a_day(store):

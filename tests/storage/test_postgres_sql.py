@@ -147,7 +147,7 @@ def test_what_is_due_is_found_without_walking_over_what_is_not_asked_for(store, 
         assert due.count("LockRows") == len(indexes)
         assert not re.search(r"Sort.*\n.*\n? *-> +LockRows", due)
         assert re.search(scan(f"{prefix}_key", r"holds = \w+\.exclusive"), due)
-        assert re.search(scan(f"{prefix}_in_line", r"exclusive = \w+\.exclusive", r"ROW\(created, id\) <"), due)
+        assert re.search(scan(f"{prefix}_in_line", r"exclusive = \w+\.exclusive", r"ROW\(opens, id\) <"), due)
 
 
 def test_all_that_is_due_is_found_name_by_name(store, admin, prefix):

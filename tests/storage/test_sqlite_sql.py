@@ -59,7 +59,7 @@ def test_whose_turn_it_is_is_found_by_its_key(store, statement):
     others = [step for step in steps if "other" in step]
     assert [step.split("INDEX ")[1] for step in others] == [
         "saga_holds (holds=?)",
-        "saga_exclusive (exclusive=? AND created<?)",
+        "saga_exclusive (exclusive=? AND opens<?)",
     ]
 
 

@@ -15,8 +15,8 @@ OF_SQLITE = [
     ),
     Mutant(
         "sqlite: who comes last of those with a key goes first",
-        "other.created < saga.created OR other.id < saga.id",
-        "other.created > saga.created OR other.id > saga.id",
+        "other.opens < saga.opens OR other.id < saga.id",
+        "other.opens > saga.opens OR other.id > saga.id",
         CONTRACT + "_submit -k the_key_stays" + IN_SQLITE,
     ),
     Mutant(

@@ -222,8 +222,8 @@ OF_STORAGE = [
     ),
     Mutant(
         "postgres: the last that was stored has the key first",
-        "(o.created, o.id) < (s.created, s.id)",
-        "(o.created, o.id) > (s.created, s.id)",
+        "(o.opens, o.id) < (s.opens, s.id)",
+        "(o.opens, o.id) > (s.opens, s.id)",
         CONTRACT + "_submit -k one_goes_on_at_a_time" + IN_POSTGRES,
     ),
     Mutant(
@@ -288,8 +288,8 @@ OF_STORAGE = [
     ),
     Mutant(
         "sqlalchemy: the last that was stored has the key first",
-        "first = sa.select(other.c.id).where(*same).order_by(other.c.created, other.c.id).limit(1)",
-        "first = sa.select(other.c.id).where(*same).order_by(other.c.created.desc(), other.c.id.desc()).limit(1)",
+        "first = sa.select(other.c.id).where(*same).order_by(other.c.opens, other.c.id).limit(1)",
+        "first = sa.select(other.c.id).where(*same).order_by(other.c.opens.desc(), other.c.id.desc()).limit(1)",
         CONTRACT + "_submit -k one_goes_on_at_a_time and sqlalchemy-sqlite",
     ),
     Mutant(
