@@ -49,6 +49,7 @@ class Binding:
     :ivar cancelled: tells that nobody waits for the call any more.
     :ivar made: the tasks that a resolver made last, by their steps' names; all views of an execution share it.
     :ivar recorded: each key's value and text as they are in the journal; ``None`` where the execution has no store.
+    :ivar connection: that of the transaction that the running call is made in.
     :ivar user: who runs the execution, as long as it is not over.
     :ivar within: the binding that it took the place of, where
         that one's execution is not over either: see :mod:`saga.in_use`.
@@ -67,6 +68,7 @@ class Binding:
     copies: Copies | None = None
     run: ReferenceType[Outcomes] | None = None
     rounds: dict[str, int] | None = None
+    connection: Any = None
     user: object = None
     within: Binding | None = None
 
@@ -105,6 +107,7 @@ class Binding:
             info.round = self.rounds.get(name, 1)
         if self.call.phase == "compensate" and self.run is not None and (run := self.run()) is not None:
             info.cause = run.cause_of(self.call)
+        info._connection = self.connection
         return info
 
     def previous_result(self) -> Any:

@@ -13,7 +13,7 @@ from saga.awaitables import check_callable, refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
-from saga.machine import Machine, Plan, PlannedStep
+from saga.machine import WITH_A_DATABASE, Machine, Plan, PlannedStep
 from saga.names import checked_name, several
 from saga.policy import check_timeout
 from saga.turns import check_turns
@@ -238,6 +238,19 @@ def as_context(context: ContextLike, saga: str) -> Context:
     return Context(context)
 
 
+def check_transacts(definition: Definition, store: StoreLike | None) -> None:
+    """Refuse a saga with transactional steps where there is no database for them.
+
+    :raises SagaDefinitionError: the store has none.
+    """
+    step = definition.plan.transacts
+    # A path and a URL are those of a database.
+    if step is not None and not (isinstance(store, str | os.PathLike) or getattr(store, "transacts", False)):
+        raise SagaDefinitionError(
+            f"saga {definition.name!r}: step {step.name!r} is transactional, which needs {WITH_A_DATABASE}"
+        )
+
+
 def inputs(
     definition: Definition, context: ContextLike, saga_id: str | None, store: StoreLike | None
 ) -> tuple[Context, str, StoreLike | None, Binding]:
@@ -254,6 +267,7 @@ def inputs(
         asks = definition.plan.asks
         what = f"asks a person when step {asks.name!r} fails, which needs" if asks else "receives signals, which need"
         raise SagaDefinitionError(f"saga {definition.name!r} {what} a store: {GIVE_A_STORE}")
+    check_transacts(definition, store)
     if store is None and definition.in_line:
         what = ", ".join(one for one in ("limit", "rate", "exclusive") if getattr(definition, one) is not None)
         raise SagaDefinitionError(f"saga {definition.name!r} has {what}, which a store keeps: {GIVE_A_STORE}")

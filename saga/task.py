@@ -56,6 +56,8 @@ class Task(Composing, Generic[T_co]):
     :ivar compensate_on_failure: whether the step is compensated too when its own ``execute`` raised.
     :ivar pivot: whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they
         succeed.
+    :ivar transactional: whether ``execute`` and ``compensate`` are made in a transaction of the store's own database, whose
+        open connection is ``context.step.connection``: what they do with it and their journal entries are one commit.
     :ivar in_doubt: what to do when nobody knows whether ``execute`` took effect: ``InDoubt.COMPENSATE``, ``InDoubt.RERUN`` or
         ``InDoubt.ASK``.
     :ivar unknown_on: the errors of ``execute`` after which nobody knows whether it took effect: an exception class, a function
@@ -70,6 +72,7 @@ class Task(Composing, Generic[T_co]):
     compensation_retry: Retry | None = None
     compensate_on_failure: bool = False
     pivot: bool = False
+    transactional: bool = False
     in_doubt: InDoubt = InDoubt.COMPENSATE
     unknown_on: UnknownOn | None = None
     verification_retry: Retry | None = None
@@ -109,7 +112,7 @@ class StepInfo:
         other calls. After a crash, an exception that cannot be made again is a :class:`~saga.errors.RecordedError`.
     """
 
-    __slots__ = ("_cancelled", "attempt", "cause", "deadline", "name", "round", "saga", "saga_id")
+    __slots__ = ("_cancelled", "_connection", "attempt", "cause", "deadline", "name", "round", "saga", "saga_id")
 
     round: int
     cause: BaseException | OperatorActed | None
@@ -131,6 +134,7 @@ class StepInfo:
         self._cancelled = cancelled
         self.round = 1
         self.cause = None
+        self._connection: Any = None
 
     @property
     def idempotency_key(self) -> str:
@@ -153,6 +157,21 @@ class StepInfo:
         A service that got the refund under the charge's own key would take it for the charge, made again.
         """
         return f"{self.idempotency_key}#compensate"  # a "#" in a name is encoded
+
+    @property
+    def connection(self) -> Any:
+        """The open connection of a transactional step's call: psycopg's, SQLAlchemy's or sqlite3's, as the store has it.
+
+        It is in a transaction, which this package commits and rolls back, and the call's own until it has ended.
+
+        :raises RuntimeError: the step is not transactional.
+        """
+        if self._connection is None:
+            raise RuntimeError(
+                f"step {self.name!r} has no connection: it is there in execute and compensate of a transactional step; write "
+                "transactional = True in the task"
+            )
+        return self._connection
 
     @property
     def cancelled(self) -> bool:

@@ -285,7 +285,7 @@ class Transaction:
             raise SagaDefinitionError(f"transaction {name!r} has failed: no step can follow")
         found = as_flow(flow, f"transaction {name!r}")
         if execution.journal is None:
-            execution.add(self._plan.extend(found, allow_async))
+            execution.add(self._plan.extend(found, allow_async, transacts=False))
             return
         if not isinstance(found, Step):
             raise SagaDefinitionError(f"transaction {name!r}: with a store, give one step at a time, not a group")
@@ -300,7 +300,7 @@ class Transaction:
             check_length(text, execution.journal.store, "its arguments")
         except EncodingError as error:
             raise SagaDefinitionError(f"transaction {name!r}: step {found.name!r}: {error}") from error
-        execution.add(self._plan.extend(found, allow_async), f',"task":{text}')
+        execution.add(self._plan.extend(found, allow_async, execution.journal.store.transacts), f',"task":{text}')
 
     def _run(self, flow: FlowLike) -> Any:
         execution = self._execution

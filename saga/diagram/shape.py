@@ -164,6 +164,8 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append("a person is asked if it fails")
     if step.pivot:
         phrases.append("pivot: nothing is undone after it")
+    if step.transactional:
+        phrases.append("one commit with the journal")
     if step.compensate_on_failure:
         phrases.append("undone if it fails itself, too")
     if step.compensation_retry.max_attempts > 1:

@@ -26,11 +26,12 @@ from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.parting import is_over, may_park, untouched
 from saga.drivers.to_the_end import in_thread, stored, thread_for, to_the_end
+from saga.drivers.transacted import transact
 from saga.errors import UnreadMessagesError, is_exception
 from saga.events import RUNNING
 from saga.in_use import INSIDE, enter, running_task
 from saga.machine import Call, Merge
-from saga.machine.commands import EXECUTE
+from saga.machine.commands import EXECUTE, VERIFY
 from saga.own_log import LOG
 
 __all__ = ["AsyncExecution"]
@@ -233,6 +234,11 @@ class AsyncExecution(AsyncCalls):
             command = commands.pop(0)
             if type(command) is not Call:
                 self._obey(command)
+            elif command.step.transactional and command.phase is not VERIFY:
+                await self._read_mail()
+                await stored(self, partial(thread_for, partial(transact, self, command)))
+                if one:
+                    return True
             elif self._awaits(command):
                 view = self._make_ready(command)
                 if self.journal is None and not one and self._all_awaited(command):

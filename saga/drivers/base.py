@@ -25,6 +25,7 @@ from saga.drivers.calls import Made, Series, Surroundings, TakesNote, listens, m
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
 from saga.drivers.outcomes import Outcomes
+from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
 from saga.errors import StepTimeoutError, StorageError, is_exception
 from saga.events import CompensationStarted, StepStarted, StepTimedOut
@@ -59,6 +60,7 @@ class Driver(Outcomes):
     :ivar unstored: what ended it too early then.
     :ivar parked: it goes on elsewhere: it waits there, was handed back, or is stopped past its pivot.
     :ivar beside: the calls under way beside the loop, by their steps' index.
+    :ivar transacted: a transactional call that is under way.
     :ivar inline: the binding of the view that the call works on which the loop itself makes.
     """
 
@@ -73,6 +75,7 @@ class Driver(Outcomes):
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
+    transacted: Transacted | None = None
     surroundings: Surroundings | None = None
     begun = False  # whoever made it has come to run it
     _observers: Sequence[Observer] = ()

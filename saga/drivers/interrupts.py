@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from saga.drivers.outcomes import struck_here
+from saga.drivers.transacted import settle
 from saga.errors import StorageError, is_exception
 from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted, StepFailed, VerificationFailed
 from saga.machine import Call, Machine, State, Wait
@@ -65,6 +66,10 @@ def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
 
 def put_straight(driver: Driver, error: BaseException) -> None:
     """Make the machine anew, and give the execution up."""
+    try:
+        settle(driver)
+    except Exception as fault:
+        raise AbandonedError(fault) from fault
     driver.interrupted(error)
     at = driver.now()
     machine = driver.machine = driver.machine.replayed()
@@ -161,7 +166,8 @@ def _fail_lost(driver: Driver, machine: Machine, error: BaseException, at: float
     called = inline.step.index if inline is not None and inline.phase is EXECUTE else None
     lost = sorted(index for index in state.executing - driver.beside.keys() if steps[index].pause is None)
     if called is not None and called in lost:
-        machine.send(StepFailed(steps[called].name, state.attempt(called), at, 0.0, error, True))
+        in_doubt = not steps[called].transactional
+        machine.send(StepFailed(steps[called].name, state.attempt(called), at, 0.0, error, in_doubt))
     machine.give_up(error, at)
     for index in lost:
         if index != called:  # about to be called, and now never

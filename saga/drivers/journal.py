@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from saga.context import Context
 from saga.drivers.outcomes import Message, Values
 from saga.machine import Machine
 
 if TYPE_CHECKING:
     from asyncio import Future
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Transaction"]
+
+
+class Transaction(Protocol):
+    """What a driver knows of the transaction of a transactional call: see :class:`saga.durable.transaction.StepTransaction`."""
+
+    @property
+    def connection(self) -> Any: ...
+    def begin(self) -> None: ...
+    def standing(self) -> str: ...
+    def again(self, error: BaseException | None) -> bool: ...
+    def refusal(self, error: Exception) -> Exception: ...
+    def roll_back(self) -> None: ...
+    def commit(self, machine: Machine) -> None: ...
+    def settle(self, machine: Machine) -> bool: ...
 
 
 class Journal(Values, Protocol):
@@ -24,6 +39,12 @@ class Journal(Values, Protocol):
 
     def commit(self, machine: Machine) -> None:
         """Store the events that are not stored yet. They are durable when this returns."""
+
+    def transaction(self) -> Transaction:
+        """Return what a transactional call is made in. It is not begun yet."""
+
+    def revert(self, view: Context) -> None:
+        """Make the view what it is by its texts."""
 
     def commit_shared(self, machine: Machine) -> Future[None]:
         """Begin :meth:`commit`, together with those of the running event loop's other executions."""

@@ -143,7 +143,7 @@ class Outcomes:
         """Take that a call returned."""
         step, machine = call.step, self.machine
         what = None if value is None else unrun(value)
-        if what is not None and not (self.awaits and is_awaitable(value)):
+        if what is not None and not (self.awaits and is_awaitable(value) and not step.transactional):
             self._returned_unrun(call, view, value, what, elapsed, at)
         elif call.phase is EXECUTE:
             given_up = not self.plain and machine.state.gave_up_on(step)
@@ -192,7 +192,8 @@ class Outcomes:
                 value, encoded = self.values.take_result(step.name, view, value)
             except EncodingError as error:
                 attempt = self.machine.state.attempt(step.index)
-                self.machine.send(StepFailed(step.name, attempt, at, elapsed, error, executed=True))
+                executed = not step.transactional  # that is rolled back
+                self.machine.send(StepFailed(step.name, attempt, at, elapsed, error, executed=executed))
                 return None
         binding = view.__binding__
         binding.results[step.name] = binding.previous = value
@@ -239,7 +240,8 @@ class Outcomes:
         if call.phase is EXECUTE:
             if not self.plain:
                 self.views.keep(step, view)
-            in_doubt = interrupt or _leaves_doubt(step, error)
+            lost = interrupt or _leaves_doubt(step, error)
+            in_doubt = isinstance(error, OutcomeUnknownError) if step.transactional else lost  # else it is rolled back
             machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, in_doubt, False, changes))
             return
         if call.phase is VERIFY:

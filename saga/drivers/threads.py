@@ -18,8 +18,10 @@ from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, cl
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.parting import is_over, may_park, untouched
+from saga.drivers.transacted import transact
 from saga.errors import StorageError, UnreadMessagesError
 from saga.machine import Call, Merge
+from saga.machine.commands import VERIFY
 from saga.own_log import LOG
 
 __all__ = ["Execution"]
@@ -192,6 +194,10 @@ class Execution(Driver):
             command = commands.pop(0)
             if type(command) is not Call:
                 self._obey(command)
+            elif command.step.transactional and command.phase is not VERIFY:
+                self._transact(command)
+                if one:
+                    return True
             elif self.plain or self._alone(command):
                 view = self._make_ready(command)
                 if self.journal is None and not one:
@@ -234,6 +240,13 @@ class Execution(Driver):
         self.journal.hand_back(untried=self.recovers)
         self.parked = True
         return False
+
+    def _transact(self, call: Call) -> None:
+        self._read_mail()
+        try:
+            transact(self, call)
+        except Exception as error:
+            raise AbandonedError(error) from error
 
     def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""

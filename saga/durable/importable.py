@@ -113,6 +113,7 @@ KEPT: Final = {
     "compensate_on_failure": _Kept(),
     "in_doubt": _Kept(lambda value, where: value.value, InDoubt),
     "pivot": _Kept(),
+    "transactional": _Kept(),
 }
 #: Those that only an execute goes by: none is called again in a block whose process died.
 OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error", "unknown_on"})

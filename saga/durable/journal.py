@@ -13,7 +13,7 @@ from saga.durable.codec import Codec
 from saga.durable.entries import Errors, read_message, write_entries
 from saga.durable.leases import Keeper, keeper_of
 from saga.durable.told import told_of
-from saga.durable.values import encode_changes, encode_result
+from saga.durable.values import encode_changes, encode_result, revert
 from saga.errors import StorageError, UnreadMessagesError, is_exception
 from saga.machine import Machine
 from saga.storage.protocol import Store
@@ -21,6 +21,8 @@ from saga.storage.records import Append, Entry, Lease, NewExecution, StoredExecu
 
 if TYPE_CHECKING:
     from asyncio import Future
+
+    from saga.durable.transaction import StepTransaction
 
 __all__ = ["Journal"]
 
@@ -76,6 +78,10 @@ class Journal:
                 self.taken.append(message.id)
                 found.append(read_message(message.body, self.codec))
         return found
+
+    def revert(self, view: Context) -> None:
+        """Make the view what it is by its texts: see :func:`saga.durable.values.revert`."""
+        revert(self.codec, view)
 
     # -- to the store -------------------------------------------------------------------------------------------------
 
@@ -178,6 +184,12 @@ class Journal:
         from saga.durable.shared_commits import commits_of
 
         commits_of(self.store).go_on()
+
+    def transaction(self) -> StepTransaction:
+        """Return what a transactional call is made in. It is not begun yet."""
+        from saga.durable.transaction import StepTransaction
+
+        return StepTransaction(self)
 
     def to_append(self, machine: Machine) -> Append:
         """Return what :meth:`commit` would store."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from saga import events as e
 from saga.context import Context
-from saga.definition import Definition, as_context
+from saga.definition import Definition, as_context, check_transacts
 from saga.durable.entries import write_entries
 from saga.durable.rebuild import codec_of
 from saga.durable.values import input_text
@@ -69,6 +69,7 @@ def check_same(existing: StoredExecution, new: NewExecution) -> None:
 def _stored_as(definition: Definition, submission: Submission, store: Store) -> tuple[NewExecution, list[Entry]]:
     where = f"saga {definition.name!r}"
     context = as_context(submission.context, definition.name)
+    check_transacts(definition, store)
     given = submission.saga_id
     saga_id = os.urandom(16).hex() if given is None else checked_name(given, f"{where}: saga_id")
     encoded, digest, _ = input_text(context, codec_of(definition), definition.version, store)

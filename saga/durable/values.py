@@ -55,7 +55,7 @@ def encode_result(codec: Codec, step: str, view: Context, value: Any, store: Sto
             value = codec.decode(text)
         return value, _changes(codec, view, store, f',"result":{text}')
     except EncodingError:
-        _revert(codec, view)
+        revert(codec, view)
         raise
 
 
@@ -64,7 +64,7 @@ def encode_changes(codec: Codec, view: Context, store: Store) -> str:
     try:
         return _changes(codec, view, store)
     except EncodingError as error:
-        _revert(codec, view)
+        revert(codec, view)
         LOG.warning("changes to the context of saga %s are taken back: %s", view.__binding__.saga_id, error)
         return ""
 
@@ -103,7 +103,8 @@ def _changes(codec: Codec, view: Context, store: Store, result: str = "") -> str
     return text
 
 
-def _revert(codec: Codec, view: Context) -> None:
+def revert(codec: Codec, view: Context) -> None:
+    """Make the view what it is by its texts."""
     recorded = view.__binding__.recorded or {}
     view.__dict__.clear()
     view.__dict__.update((key, codec.decode(text)) for key, (_, text) in recorded.items())

@@ -147,7 +147,8 @@ def step(
         * ``in_doubt``: what to do when nobody knows whether it took effect, an :class:`InDoubt`;
         * ``unknown_on``: the errors after which nobody knows that;
         * ``verification_retry``: when and how often ``verify`` is attempted again;
-        * ``pivot``: whether the saga cannot be undone any more once the step has succeeded.
+        * ``pivot``: whether the saga cannot be undone any more once the step has succeeded;
+        * ``transactional``: whether it is made in a transaction of the store's own database, with ``context.step.connection``.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
     if policies:

@@ -24,6 +24,7 @@ class Policies(TypedDict, total=False):
     compensate_on_failure: bool
     in_doubt: InDoubt
     pivot: bool
+    transactional: bool
     unknown_on: UnknownOn | None
     verification_retry: Retry | None
 
@@ -99,7 +100,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         raise SagaDefinitionError(f"in_doubt is {policies['in_doubt']!r}; give InDoubt.RERUN, COMPENSATE or ASK")
     if "unknown_on" in policies:
         policies["unknown_on"] = unknown_on(policies["unknown_on"])
-    for policy in ("compensate_on_failure", "pivot"):
+    for policy in ("compensate_on_failure", "pivot", "transactional"):
         if not isinstance(policies.get(policy, False), bool):
             raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give a bool")
     check_timeout(policies.get("timeout"), "timeout")

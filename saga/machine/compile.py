@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from saga.awaitables import is_generator_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
@@ -17,7 +17,10 @@ from saga.machine.plan import Group, Plan, PlannedStep
 from saga.policy import Ask, OnError, UnknownOn, unknown_on
 from saga.task import Task
 
-__all__ = ["OpenPlan", "Resolver", "compile_flow"]
+__all__ = ["WITH_A_DATABASE", "OpenPlan", "Resolver", "compile_flow"]
+
+WITH_A_DATABASE: Final = "a store with a database: SqliteStore, PostgresStore or SQLAlchemyStore"
+"""What a transactional step needs, for errors."""
 
 
 def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Plan:
@@ -53,9 +56,10 @@ class OpenPlan(Plan):
         """Return an empty plan: every execution fills its own."""
         return OpenPlan(self._saga, self._unknown_on)
 
-    def extend(self, flow: Flow, allow_async: bool = True) -> tuple[PlannedStep, ...]:
+    def extend(self, flow: Flow, allow_async: bool = True, transacts: bool = True) -> tuple[PlannedStep, ...]:
         """Add a flow at the end, and return the steps to start.
 
+        :param transacts: whether there is a store with a database, for transactional steps.
         :raises SagaDefinitionError: the flow is wrong; the plan is as it was.
         """
         steps, groups, parents = len(self.steps), len(self.groups), len(self.parents)
@@ -68,6 +72,8 @@ class OpenPlan(Plan):
                     raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
                 if step.pause is not None and step.pause.signal is not None:
                     raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
+                if step.transactional and not transacts:
+                    raise SagaDefinitionError(f"step {step.name!r} is transactional, which needs {WITH_A_DATABASE}")
                 if step.on_error is Ask:
                     raise SagaDefinitionError(
                         f"step {step.name!r} has on_error=Ask, and nobody can go on with a block later; catch its exception in "
@@ -150,6 +156,8 @@ class _Compiler:
             step.branches = self.inside
         if step.pivot:
             self._check_pivot(step)
+        if step.transactional:
+            self._check_transactional(step)
         plan.steps.append(step)
         plan.by_name[name] = step
         if plan.open:
@@ -175,6 +183,21 @@ class _Compiler:
             wrong = "a saga has one pivot, and there is another before it"
         if wrong is not None:
             raise SagaDefinitionError(f"saga {self.saga!r}: step {step.name!r}: {wrong}")
+
+    def _check_transactional(self, step: PlannedStep) -> None:
+        wrong = None
+        if self.inside:
+            wrong = (
+                "it stands in a parallel group, where others would wait for its transaction; put it before or after the group"
+            )
+        elif step.timeout is not None:
+            wrong = (
+                "it has a timeout, and nobody cuts off a transaction here; have the database end a statement that takes long"
+            )
+        elif step.async_execute or step.async_compensate:
+            wrong = "it has async functions, and its connection is called from a thread; make them plain functions"
+        if wrong is not None:
+            raise SagaDefinitionError(f"saga {self.saga!r}: transactional step {step.name!r}: {wrong}")
 
     def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
         assert isinstance(flow.primary, Step), "method steps are bound before they are compiled"

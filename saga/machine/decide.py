@@ -206,8 +206,12 @@ class Machine:
     def reopen(self) -> None:
         """Take back the end that was recorded last, and is not stored: something came before it."""
         if self.log.end is not None:
-            self.log.take_back()
-            self.__dict__.pop("state", None)
+            self.take_back(len(self.log.entries) - 1)
+
+    def take_back(self, kept: int) -> None:
+        """Forget all but so many events: what the others tell is rolled back. The driver says what is commanded then."""
+        self.log.take_back(kept)
+        self.__dict__.pop("state", None)
 
     def go_on(self, at: float) -> None:
         """Decide what follows what came from outside, where that commands nothing itself."""

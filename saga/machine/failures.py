@@ -54,7 +54,7 @@ _PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries 
 
 def step_failed(machine: Machine, event: StepFailed) -> None:
     step, state = machine.plan.by_name[event.step], machine.state
-    if event.in_doubt and not is_exception(event.error) and state.status is RUNNING:
+    if (event.in_doubt or step.transactional) and not is_exception(event.error) and state.status is RUNNING:
         machine.give_up(event.error, event.at, step.name)
     else:
         decide(machine, step, event, event.at)

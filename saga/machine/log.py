@@ -155,9 +155,9 @@ class Log:
             return None
         return COMPLETED if len(last) == _OF_EXECUTE else COMPENSATED
 
-    def take_back(self) -> None:
-        """Forget the last entry, and the state, which is made again when somebody asks for it."""
-        del self.entries[-1]
+    def take_back(self, kept: int) -> None:
+        """Forget all but so many entries, and the state, which is made again when somebody asks for it."""
+        del self.entries[kept:]
         self._state = self.unfolded = None
 
     def forward_since(self) -> float | None:

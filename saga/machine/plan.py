@@ -42,6 +42,7 @@ class PlannedStep:
     :ivar on_error: what follows when it has failed for good.
     :ivar in_doubt: ... when its outcome is unknown.
     :ivar unknown_on: says of an error of ``execute`` whether it leaves the outcome unknown.
+    :ivar transactional: whether its execute and compensate are made in a transaction of the store's database.
     :ivar compensates: whether there is anything to call to undo it.
     :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
@@ -62,6 +63,7 @@ class PlannedStep:
     in_doubt: InDoubt = InDoubt.COMPENSATE
     unknown_on: Callable[[Exception], bool] = staticmethod(LOST_ANSWERS)
     pivot: bool = False
+    transactional: bool = False
     compensates: bool = False
     verifies: bool = False
     async_execute: bool = False
@@ -135,6 +137,7 @@ class Plan:
     :ivar pivot: the step after which nothing is undone.
     :ivar receives: whether a step waits for a signal.
     :ivar asks: the first step that asks a person when it fails.
+    :ivar transacts: the first step that is transactional.
     :ivar compensate_together: whether any group's branches are undone at the same time.
     :ivar open: whether it grows while it is executed.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
@@ -146,6 +149,7 @@ class Plan:
     plain = True
     receives = False
     asks: PlannedStep | None = None
+    transacts: PlannedStep | None = None
     compensate_together = False
     asynchronous = False
 
@@ -168,6 +172,8 @@ class Plan:
                 self.receives = True
             if step.on_error is OnError.ASK and self.asks is None:
                 self.asks = step
+            if step.transactional and self.transacts is None:
+                self.transacts = step
             if step.asynchronous:
                 self.asynchronous = True
         if self.groups:

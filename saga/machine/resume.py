@@ -21,7 +21,7 @@ from saga.events import (
     StepVerified,
 )
 from saga.machine import operators, waits
-from saga.machine.commands import EXECUTE
+from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.decide import DECISIONS, Machine
 from saga.machine.failures import decide, ends_the_way_forward, verify, wait_again
 from saga.machine.plan import PlannedStep
@@ -33,7 +33,8 @@ __all__ = ["recover"]
 def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
     """Go on from what the machine's events tell.
 
-    What was under way is in doubt; a compensation or a verification is made again; what waited goes on waiting. Where it was
+    What was under way is in doubt, unless it is transactional: then it was rolled back, and is made again as a compensation or
+    a verification is; what waited goes on waiting. Where it was
     held, what follows the outcomes that came meanwhile is decided now; where it was about to be paused, it is.
     """
     state, steps = machine.state, machine.plan.steps
@@ -47,12 +48,19 @@ def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
     undone = sorted(state.compensating - state.compensation_retries.keys())
     waiting = (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values())
     operators.obey_cancel(machine, at)
-    _decide_doubt(machine, lost, at)
+    _decide_doubt(machine, [step for step in lost if not step.transactional], at)
+    for step in lost:
+        if step.transactional:
+            _begin_rolled_back(machine, step, at)
     machine.decide_late(at)
     for index in asked:
         verify(machine, steps[index], at, state.verification_attempts.get(index, 1) + 1)
     for index in undone:
-        machine.compensate_again(steps[index], state.compensation_attempts.get(index, 1) + 1, at)
+        attempt = state.compensation_attempts.get(index, 1)
+        if steps[index].transactional:  # it was rolled back: this is the same attempt
+            machine.commands.append(Call(steps[index], attempt, COMPENSATE))
+        else:
+            machine.compensate_again(steps[index], attempt + 1, at)
     for scheduled in waiting:
         if scheduled.phase != EXECUTE or scheduled in state.retries.values():  # else the saga has given up meanwhile
             wait_again(machine, scheduled, at)
@@ -96,6 +104,16 @@ def _decide_doubt(machine: Machine, lost: list[PlannedStep], at: float) -> None:
         others = state.skipped | state.asking  # operators.obey sees to those, when all are known
         if state.status is RUNNING and (machine.plan.open or step.index not in others):
             decide(machine, step, failure, at)
+
+
+def _begin_rolled_back(machine: Machine, step: PlannedStep, at: float) -> None:
+    """Make the same attempt of a transactional step: its transaction died with its process, and nothing of it is left."""
+    attempt = machine.state.attempt(step.index)
+    if machine.state.status is RUNNING and not machine.plan.open:
+        machine.commands.append(Call(step, attempt))
+    else:
+        error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it was rolled back")
+        machine.send(StepFailed(step.name, attempt, at, 0.0, error))
 
 
 def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saga.errors import StorageError
 from saga.storage.sqlite_place import Place
-from saga.storage.turns import Turns, Waiting
+from saga.storage.turns import Alone, Turns, Waiting
+
+if TYPE_CHECKING:
+    from saga.storage.sqlite_step import WritingConnection
 
 __all__ = ["GroupCommit", "Write", "all_of", "is_own_fault"]
 
@@ -56,7 +60,7 @@ class GroupCommit(Turns[Write]):
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[], WritingConnection],
         insert: Callable[[sqlite3.Connection, Sequence[Any]], int],
         place: Place,
     ) -> None:
@@ -64,7 +68,7 @@ class GroupCommit(Turns[Write]):
         self._connect = connect
         self._insert = insert
         self._place = place
-        self._connection: sqlite3.Connection | None = None
+        self._connection: WritingConnection | None = None
         self._pid = os.getpid()
 
     def write(self, write: Write) -> Any:
@@ -73,7 +77,43 @@ class GroupCommit(Turns[Write]):
         :raises sqlite3.Error: as ``apply`` and ``COMMIT`` raise it, as does whatever else ``apply`` raises; nothing is written.
         """
         self.check_process()
+        if self._alone:
+            self._refuse_within()
         return self._take_turn(write)
+
+    def lend(self, alone: Alone) -> WritingConnection:
+        """Return the connection when nobody writes with it. It is to be taken back whatever happens, here too.
+
+        :raises sqlite3.Error: it cannot be opened.
+        """
+        self.check_process()
+        self._refuse_within()
+        self._take_alone(alone)
+        return self._connection or self._new_connection()
+
+    def take_back(self, alone: Alone) -> None:
+        """Roll back what was not committed, and let others write again. It may be called more than once."""
+        if self.is_of_this_process():
+            if alone in self._writing:
+                self._roll_back()
+                if self._connection is not None and self._connection.isolation_level is not None:
+                    self._connection.isolation_level = None  # it was lent; not before, as setting it commits
+            self._give_back(alone)
+
+    def commit_lent(self, connection: sqlite3.Connection) -> None:
+        """Commit what was written with a connection that was lent.
+
+        :raises sqlite3.Error: as ``COMMIT`` raises it.
+        """
+        connection.execute("COMMIT")
+        self._place.check()
+
+    def _refuse_within(self) -> None:
+        if any(alone.thread == threading.get_ident() for alone in [*self._alone]):
+            raise StorageError(
+                "nothing else is written to this store's file in a transactional step, which has the only connection that "
+                "writes; do it in another step"
+            )
 
     def _waiting(self, write: Write) -> Write:
         return write
@@ -174,7 +214,7 @@ class GroupCommit(Turns[Write]):
                 # Then SQLite rolls back when the file is opened again.
                 self.disconnect()
 
-    def _new_connection(self) -> sqlite3.Connection:
+    def _new_connection(self) -> WritingConnection:
         self._connection = self._connect()
         return self._connection
 

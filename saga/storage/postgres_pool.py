@@ -105,15 +105,20 @@ class Pool:
 
     :param parameters: those of each connection.
     :param most: how many there are at most; each is opened when all the others are lent.
+    :param kind: their class.
+    :ivar steps: the connections that are lent to transactional steps, where there are such.
     :ivar turns: its threads take turns at appending with them.
     :ivar pid: the process they belong to.
     """
 
-    def __init__(self, parameters: dict[str, Any], most: int, turns: AppendTurns) -> None:
+    steps: Pool | None = None
+
+    def __init__(self, parameters: dict[str, Any], most: int, turns: AppendTurns, kind: type[Connection] = Connection) -> None:
         self.pid = os.getpid()
         self.turns = turns
         self.closed = False
         self._parameters = parameters
+        self._kind = kind
         # A threading.Semaphore is written in Python, and many threads spend their time on its lock.
         self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(most):
@@ -130,7 +135,7 @@ class Pool:
             while connection := self._pop():
                 if not connection.closed:
                     return connection
-            return Connection.opened(self._parameters)
+            return self._kind.opened(self._parameters)
         except BaseException:
             self._places.put(None)
             raise
@@ -151,6 +156,8 @@ class Pool:
         """Close whatever is not lent now, and the rest when it comes back."""
         self.closed = True
         self.close_idle()
+        if self.steps is not None:
+            self.steps.close()
 
     def _pop(self) -> Connection | None:
         try:

@@ -16,6 +16,7 @@ from saga.storage import rules
 from saga.storage.postgres_crowd import AppendTurns
 from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of, without_values
 from saga.storage.postgres_sql import Statements
+from saga.storage.postgres_step import PostgresTransaction, StepConnection
 from saga.storage.protocol import Store
 from saga.storage.records import Append
 from saga.storage.retrying import Patience
@@ -36,6 +37,8 @@ class Served(Store):
     :raises ValueError: a number is none that can be.
     """
 
+    transacts = True
+
     def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float) -> None:
         rules.check_patience("patience", patience)
         self._patience = patience
@@ -45,6 +48,14 @@ class Served(Store):
             raise ValueError(f"max_connections must be a whole number of at least 1, not {max_connections!r}")
         self._max_connections = max_connections
         self._pool = self._new_pool()
+
+    def transaction(self) -> PostgresTransaction:
+        return PostgresTransaction(self._step_pool, self._sql, self._patience, self.longest_text)
+
+    def _step_pool(self) -> Pool:
+        steps = self._pool_of_process().steps
+        assert steps is not None
+        return steps
 
     def close(self) -> None:
         self._pool.close()
@@ -105,7 +116,9 @@ class Served(Store):
         # With a connection for each that has its turn, all would wait for connections that others read and create with, and
         # nobody in the queue, where one writes for all.
         turns = AppendTurns(self._append_together, max(1, self._max_connections // 2))
-        return Pool(self._parameters, self._max_connections, turns)
+        pool = Pool(self._parameters, self._max_connections, turns)
+        pool.steps = Pool(self._parameters, self._max_connections, turns, StepConnection)
+        return pool
 
     def _pool_of_process(self) -> Pool:
         pool = self._pool

@@ -39,6 +39,7 @@ from saga.storage.records import (
 )
 
 if TYPE_CHECKING:
+    from saga.storage.transactions import LentTransaction
     from saga.storage.watching import Watch
 
 __all__ = ["Store", "StoreLike"]
@@ -49,9 +50,11 @@ class Store(Protocol):
 
     :ivar longest_text: how many bytes a payload or a message may have, its quotation marks and backslashes counted twice. What
         is longer is a ``StorageError`` at once, as it is refused for good; what a step returned is looked at before.
+    :ivar transacts: whether it has a database that a transactional step can work in: see :meth:`transaction`.
     """
 
     longest_text: int = sys.maxsize
+    transacts: bool = False
 
     def now(self) -> float:
         """Return the store's time."""
@@ -125,6 +128,13 @@ class Store(Protocol):
         except StorageError:
             return False
         return True
+
+    def transaction(self) -> LentTransaction:
+        """Return what lends a transactional step a transaction of the store's database, which takes the step's entries too.
+
+        :raises StorageError: there is no such database.
+        """
+        raise StorageError(f"{type(self).__name__} has no database that a transactional step can work in")
 
     def get(self, saga_id: str) -> StoredExecution | None:
         """Return an execution's row, or ``None``."""

@@ -30,6 +30,7 @@ from saga.storage.sqlalchemy_claims import Claims
 from saga.storage.sqlalchemy_connected import Conflict
 from saga.storage.sqlalchemy_reads import Reads
 from saga.storage.sqlalchemy_sql import batches
+from saga.storage.sqlalchemy_step import SQLAlchemyTransaction
 from saga.storage.sqlalchemy_submitting import Submitting
 from saga.storage.sqlalchemy_workers import Workers
 from saga.storage.watching import ring
@@ -47,6 +48,8 @@ class SQLAlchemyStore(Reads, Workers, Submitting):
     :raises StorageError: the server cannot be reached, its driver is not installed, or the tables were written by a later
         release.
     """
+
+    transacts = True
 
     def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float = 10.0, **options: Any) -> None:
         super().__init__(url, prefix=prefix, patience=patience, **options)
@@ -89,32 +92,46 @@ class SQLAlchemyStore(Reads, Workers, Submitting):
         taken: Sequence[int] = (),
         told: Told | None = None,
     ) -> None:
-        status = None if status is None else rules.check_status(status)
-        rules.check_texts([entry.payload for entry in entries], self.longest_text)
+        one = self._checked(Append(lease, entries, status, release, taken, told))
         tried_again = False
 
         def work(connection: sa.Connection, again: bool) -> None:
             nonlocal tried_again
             tried_again = again
-            if status is not None or release or told is not None:
-                holds = self._change(connection, lease, status, release, told)
-            else:
-                holds = lease in self._holding(connection, [lease])
-            if not holds:
-                raise rules.lease_lost(lease)
-            if status in rules.RESTING and self._messages(connection, lease.saga_id) - set(taken):
-                raise rules.unread(lease.saga_id)
-            self._add(connection, [(lease.saga_id, entries)])
-            self._delete_messages(connection, lease.saga_id, taken)
+            self._append(connection, one)
 
         try:
             self._run(work)
         except (Conflict, LeaseLostError) as error:
-            if tried_again and self._was_appended(lease, entries, status, release):
+            if tried_again and self._was_appended(lease, entries, one.status, release):
                 return
             if isinstance(error, LeaseLostError):
                 raise
             raise rules.already_stored(lease.saga_id, entries) from error.__cause__
+
+    def _checked(self, one: Append) -> Append:
+        """Return an append with the status as it is stored."""
+        rules.check_texts([entry.payload for entry in one.entries], self.longest_text)
+        return one if one.status is None else one._replace(status=rules.check_status(one.status))
+
+    def _append(self, connection: sa.Connection, one: Append) -> None:
+        """Add to a journal, within a transaction."""
+        lease, status = one.lease, one.status
+        if status is not None or one.release or one.told is not None:
+            holds = self._change(connection, lease, status, one.release, one.told)
+        else:
+            holds = lease in self._holding(connection, [lease])
+        if not holds:
+            raise rules.lease_lost(lease)
+        if status in rules.RESTING and self._messages(connection, lease.saga_id) - set(one.taken):
+            raise rules.unread(lease.saga_id)
+        self._add(connection, [(lease.saga_id, one.entries)])
+        self._delete_messages(connection, lease.saga_id, one.taken)
+
+    def transaction(self) -> SQLAlchemyTransaction:
+        return SQLAlchemyTransaction(
+            self._usable_engine, lambda connection, one: self._append(connection, self._checked(one)), self._patience
+        )
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         fitting = [

@@ -106,6 +106,10 @@ class Connected(Store):
             again = True
             trying.wait()
 
+    def _usable_engine(self) -> sa.Engine:
+        self._check_usable()
+        return self._engine
+
     def _check_usable(self) -> None:
         if self._closed:
             raise rules.closed(type(self).__name__)

@@ -6,7 +6,6 @@ No statement lives here, and nothing of a transaction is ended here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -46,13 +45,12 @@ def commits_at_once(connection: sa.Connection) -> bool:
     """Whether each statement is committed by itself."""
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         return True
-    driven: Any = connection.connection.dbapi_connection
+    # Not all of 2.0 know how to ask a driver.
     detect = getattr(connection.dialect, "detect_autocommit_setting", None)
-    if detect is not None:
-        with suppress(NotImplementedError):
-            return bool(detect(driven))
-    # SQLAlchemy 2.0 asks no driver.
-    return bool(driven.get_autocommit()) if hasattr(driven, "get_autocommit") else getattr(driven, "autocommit", None) is True
+    try:
+        return detect is not None and bool(detect(connection.connection.dbapi_connection))
+    except NotImplementedError:
+        return False
 
 
 def asking(connection: sa.Connection) -> Callable[[bytes, Sequence[Any]], Sequence[Any]]:

@@ -42,6 +42,7 @@ from saga.storage.records import (
 from saga.storage.sqlite_claims import Claim
 from saga.storage.sqlite_enlisted import Executes, enlisted
 from saga.storage.sqlite_file import SqliteFile, Synchronous
+from saga.storage.sqlite_step import SqliteTransaction
 from saga.storage.sqlite_submit import store_many
 from saga.storage.sqlite_watch import LogWatch
 from saga.storage.watching import ring
@@ -63,6 +64,8 @@ class SqliteStore(Store):
         that nobody's lease runs out when the time is set.
     :raises StorageError: the file cannot be opened, is not a database, or was written by a later release.
     """
+
+    transacts = True
 
     def __init__(
         self,
@@ -134,6 +137,9 @@ class SqliteStore(Store):
         except StorageError:
             return [False] * len(appends)
         return [number in writes and writes[number].error is None for number in range(len(appends))]
+
+    def transaction(self) -> SqliteTransaction:
+        return self._file.transaction(self._appending)
 
     def _appending(
         self,

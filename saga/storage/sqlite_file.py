@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import methodcaller
 from pathlib import Path
@@ -23,6 +23,7 @@ from saga.storage import sqlite_sql as sql
 from saga.storage.group_commit import GroupCommit, Write
 from saga.storage.opened import check_path
 from saga.storage.sqlite_place import Place
+from saga.storage.sqlite_step import SqliteTransaction, WritingConnection
 
 __all__ = ["SqliteFile", "Synchronous"]
 
@@ -94,6 +95,12 @@ class SqliteFile:
             raise rules.closed("SqliteStore")
         self._place.check()
 
+    def transaction(self, appending: Callable[..., Write]) -> SqliteTransaction:
+        """Return what lends the connection that writes. ``appending``: makes the write of an append."""
+        if self._closed:
+            raise rules.closed("SqliteStore")
+        return SqliteTransaction(self._commits, appending, self.path)
+
     def read(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement that only reads.
 
@@ -132,7 +139,7 @@ class SqliteFile:
             reader.close()
         self._commits.disconnect()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> WritingConnection:
         if self._closed:
             raise rules.closed("SqliteStore")
         self._place.check()  # else SQLite would make another
@@ -142,9 +149,10 @@ class SqliteFile:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=2 * sql.MOST_ROWS,
+            factory=WritingConnection,
         )
 
-    def _connect_to_write(self) -> sqlite3.Connection:
+    def _connect_to_write(self) -> WritingConnection:
         """Return the connection that writes, to a file with the present version of the tables."""
         connection = self._connect()
         try:

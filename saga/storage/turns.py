@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Turns", "Waiting"]
+__all__ = ["Alone", "Turns", "Waiting"]
 
 W = TypeVar("W", bound="Waiting")
 
@@ -36,6 +36,18 @@ class Waiting:
         self.error: BaseException | None = None
 
 
+class Alone:
+    """Whoever writes alone, and may take long.
+
+    :ivar begins: set when it may begin.
+    :ivar thread: whose it is.
+    """
+
+    def __init__(self) -> None:
+        self.begins = threading.Event()
+        self.thread = threading.get_ident()
+
+
 class Turns(Generic[W]):
     """Lets a few threads write at the same time, or one for all where a crowd waits. A subclass says how.
 
@@ -54,6 +66,7 @@ class Turns(Generic[W]):
         self._writing: set[object] = set()
         self._for_crowd: object = None  # which of these writes for a crowd
         self._halted = False
+        self._alone: list[Alone] = []
         self._idle = threading.Event()
         self._queue: list[W] = []
 
@@ -109,12 +122,26 @@ class Turns(Generic[W]):
         return write.result
 
     def _has_place(self) -> bool:
-        return len(self._writing) < self._places and not (self._crowded and self._for_crowd is not None)
+        return len(self._writing) < self._places and not (self._alone or (self._crowded and self._for_crowd is not None))
 
     def _take_place(self, turn: object) -> None:
         self._writing.add(turn)
         if self._crowded:
             self._for_crowd = turn
+
+    def _take_alone(self, alone: Alone) -> None:
+        """Wait until nobody writes, and let nobody write until :meth:`_give_back`, which is to be called whatever happens."""
+        with self._mutex:
+            self._alone.append(alone)
+            self._promote()
+        alone.begins.wait()
+
+    def _give_back(self, alone: Alone) -> None:
+        """Let others write again. It may be called more than once."""
+        with self._mutex:
+            if alone in self._alone:
+                self._alone.remove(alone)
+        self._hand_over(alone)
 
     def halt(self, timeout: float) -> bool:
         """Let no further write start, and wait up to ``timeout`` seconds for those that run. Return whether they ended."""
@@ -183,7 +210,11 @@ class Turns(Generic[W]):
 
     def _promote(self) -> None:
         """Make the first in the queue the leader, where that may be. Only with the mutex."""
-        if self._queue and not (self._queue[0].leads or self._halted) and self._has_place():
+        if self._alone:
+            if not (self._halted or self._writing):
+                self._writing.add(self._alone[0])
+                self._alone[0].begins.set()
+        elif self._queue and not (self._queue[0].leads or self._halted) and self._has_place():
             first = self._queue[0]
             first.leads = True
             self._take_place(first)

@@ -36,6 +36,7 @@ from mutations.recovery import OF_RECOVERY
 from mutations.sqlite import OF_SQLITE
 from mutations.storage import OF_STORAGE
 from mutations.told import OF_WHAT_IS_TOLD
+from mutations.transactional import OF_TRANSACTIONS
 
 HOME = Path(__file__).resolve().parents[2]
 MUTANTS = [
@@ -44,6 +45,7 @@ MUTANTS = [
     *OF_DOUBT,
     *OF_PEOPLE,
     *OF_HANDING_OVER,
+    *OF_TRANSACTIONS,
     *OF_DRIVERS,
     *OF_DURABLE,
     *OF_RECOVERY,

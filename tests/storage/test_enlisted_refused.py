@@ -93,8 +93,7 @@ def by_sqlalchemy(url: str, ended: ExitStack) -> Iterator[tuple[Any, str]]:
         ended.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT")),
         "commits each statement at once",
     )
-    always = sa.create_engine(engine.url, isolation_level="AUTOCOMMIT")
-    ended.callback(always.dispose)
+    always = engine.execution_options(isolation_level="AUTOCOMMIT")
     yield ended.enter_context(always.connect()), "commits each statement at once"
     yield ended.enter_context(orm.Session(always)), "commits each statement at once"
     yield orm.Session(), "session that has a database for each class; give session.connection"
@@ -134,18 +133,6 @@ def test_it_is_told_why(request, kind, ones):
         for connection, why in ones(where, ended):
             refuses(store, connection, why)
             assert store.get("refused") is None
-
-
-@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_it_is_told_by_an_sqlalchemy_that_asks_no_driver(request, monkeypatch, kind):
-    sa = pytest.importorskip("sqlalchemy")
-    url = request.getfixturevalue(f"{kind}_url").replace("postgresql://", "postgresql+psycopg://")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    monkeypatch.setattr(type(engine.dialect), "detect_autocommit_setting", None, raising=False)
-    with KINDS[kind](request) as store, engine.connect() as connection:
-        refuses(store, connection, "commits each statement at once")
-        assert store.get("refused") is None
-    engine.dispose()
 
 
 def test_a_connection_of_another_thread_is_refused(path):

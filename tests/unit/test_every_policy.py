@@ -32,6 +32,7 @@ VALUES: Final[dict[str, Any]] = {
     "unknown_on": (OSError,),
     "verification_retry": Retry(3, 0.25, (KeyError,)),
     "pivot": True,
+    "transactional": True,
 }
 
 every = pytest.mark.parametrize("policy", POLICIES)

@@ -10,8 +10,8 @@ OF_DOUBT = [
     # -- what settles it, and what is asked first ---------------------------------------------------------------------
     Mutant(
         "a lost answer is a failure as any other",
-        "in_doubt = interrupt or _leaves_doubt(step, error)",
-        "in_doubt = interrupt",
+        "lost = interrupt or _leaves_doubt(step, error)",
+        "lost = interrupt",
         SEMANTICS + "failures -k a_lost_answer",
     ),
     Mutant(
@@ -241,7 +241,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "compensations begin anew after a crash",
-        "machine.compensate_again(steps[index], state.compensation_attempts.get(index, 1) + 1, at)",
+        "machine.compensate_again(steps[index], attempt + 1, at)",
         "machine.compensate_again(steps[index], 1, at)",
         ACROSS + " -k a_run_that_died_anywhere_is_undone",
     ),

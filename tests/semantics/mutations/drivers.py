@@ -63,7 +63,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a coroutine that nobody awaits is a result",
-        "        if what is not None and not (self.awaits and is_awaitable(value)):",
+        "        if what is not None and not (self.awaits and is_awaitable(value) and not step.transactional):",
         "        if what is not None and not is_awaitable(value):",
         FRONT_DOORS + "not_awaited -k nobody",
     ),
@@ -558,7 +558,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a block's step is not told to the journal",
-        """execution.add(self._plan.extend(found, allow_async), f',"task":{text}')""",
+        """execution.add(self._plan.extend(found, allow_async, execution.journal.store.transacts), f',"task":{text}')""",
         "execution.add(self._plan.extend(found, allow_async))",
         FRONT_DOORS + "transaction_stored -k the_undo_of_a_dead_process",
     ),

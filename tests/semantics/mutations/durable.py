@@ -113,19 +113,19 @@ OF_DURABLE = [
     ),
     Mutant(
         "what cannot be stored was not executed",
-        "machine.send(StepFailed(step.name, attempt, at, elapsed, error, executed=True))",
-        "machine.send(StepFailed(step.name, attempt, at, elapsed, error))",
+        "executed = not step.transactional  # that",
+        "executed = False  # that",
         VALUES + " -k a_step_whose_outcome_cannot_be_stored",
     ),
     Mutant(
         "what cannot be stored stays in the context",
-        "        _revert(codec, view)\n        raise",
+        "        revert(codec, view)\n        raise",
         "        raise",
         VALUES + " -k a_step_whose_outcome_cannot_be_stored",
     ),
     Mutant(
         "what a failing step leaves stays in the context",
-        "        _revert(codec, view)\n        LOG",
+        "        revert(codec, view)\n        LOG",
         "        LOG",
         VALUES + " -k what_a_failing_step_leaves_that_cannot_be_stored",
     ),

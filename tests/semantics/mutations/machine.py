@@ -125,7 +125,7 @@ OF_MACHINE = [
     ),
     Mutant(
         "an interrupt is taken for a lost answer",
-        "if event.in_doubt and not is_exception(event.error) and state.status is RUNNING:",
+        "if (event.in_doubt or step.transactional) and not is_exception(event.error) and state.status is RUNNING:",
         "if False:",
         SEMANTICS + "interrupts",
     ),

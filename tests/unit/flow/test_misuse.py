@@ -131,6 +131,7 @@ RIGHT: Final[dict[str, set[str]]] = {
     "on_error": {"None", "Skip", "Compensate", "Retry"},
     "compensate_on_failure": BOOLS,
     "pivot": BOOLS,
+    "transactional": BOOLS,
     "in_doubt": {"ASK"},
     "unknown_on": {"None", "()", "ValueError", "(ValueError,)", "a function of the context"},
     "name": NAMES | {"None"},
@@ -224,7 +225,12 @@ def test_a_wrong_value_is_refused_where_it_is_written(builder: str, parameter: s
     wrong = []
     right = RIGHT.get(f"{builder} {parameter}", RIGHT[parameter])
     if builder.startswith("a block"):  # where flows are compiled at once
-        right = right - {"an async function"} - ({"()", "[]"} if parameter == "flows" else set())
+        right = (
+            right
+            - {"an async function"}
+            - ({"True"} if parameter == "transactional" else set())
+            - ({"()", "[]"} if parameter == "flows" else set())
+        )
     for label, value in VALUES.items():
         value = value() if value is generated else value
         called.clear()

@@ -1,0 +1,426 @@
+"""Transactional steps: what they do in the store's database, their results and their journal entries are one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from saga import Context, OutcomeUnknownError, Retry, Saga, Status, step, transaction
+from saga.durable.transaction import StepTransaction
+from saga.errors import LeaseLostError, SagaDefinitionError, SagaExecutionException, StorageError
+from saga.events import CompensationStarted, StepStarted
+from saga.operations import Operations
+from saga.recovery import Recovery
+from saga.storage import MemoryStore, NewExecution, Store
+from tests.kit import PATIENCE
+from tests.kit.ledgers import DATABASES, Ledger
+
+
+@pytest.fixture(params=DATABASES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with DATABASES[request.param](request) as store:
+        yield store
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    return Ledger(store)
+
+
+def fail(context: Context) -> None:
+    raise ValueError("no")
+
+
+def enter(context: Context) -> str:
+    return Ledger.write(context)
+
+
+def leave(context: Context) -> None:
+    Ledger.take_back(context)
+
+
+def entered(ledger: Ledger, name: str = "enter", **policies: Any) -> Any:
+    return step(ledger.write, ledger.take_back, name=name, transactional=True, **policies)
+
+
+def kinds(store: Store, saga_id: str = "x") -> list[str]:
+    return [entry.kind for entry in store.journal(saga_id)]
+
+
+def executed(saga: Saga, asynchronous: bool) -> Any:
+    if asynchronous:
+        return asyncio.run(saga.atry_execute(saga_id="x"))
+    return saga.try_execute(saga_id="x")
+
+
+drivers = pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "loop"])
+
+
+@drivers
+def test_what_it_did_and_returned_is_there_with_its_entry(store: Store, ledger: Ledger, asynchronous: bool) -> None:
+    seen: list[Any] = []
+
+    def look(context: Context, result: str) -> None:
+        seen.append((ledger.rows(), result, context.enter, kinds(store)[-2:]))
+
+    result = executed(Saga("order", store=store).add_task(entered(ledger)).add_task(step(look)), asynchronous)
+    assert result.status is Status.COMPLETED
+    assert seen == [(["enter"], "ENTER", 1, ["StepSucceeded", "StepStarted"])]
+
+
+@drivers
+def test_its_undo_is_one_commit_too(store: Store, ledger: Ledger, asynchronous: bool) -> None:
+    result = executed(Saga("order", store=store).add_task(entered(ledger)).add_task(step(fail)), asynchronous)
+    assert result.status is Status.COMPENSATED
+    assert ledger.rows() == []
+
+
+@drivers
+@pytest.mark.parametrize("error", [ValueError, ConnectionResetError, TimeoutError], ids=lambda kind: kind.__name__)
+def test_one_that_raises_is_rolled_back_and_never_in_doubt(
+    store: Store, ledger: Ledger, asynchronous: bool, error: type[Exception]
+) -> None:
+    def write(context: Context) -> str:
+        ledger.write(context)
+        if context.step.attempt < 3:
+            raise error
+        return "done"
+
+    saga = Saga("order", store=store).add_task(step(write, transactional=True, retry=Retry(3, 0.0)))
+    result = executed(saga, asynchronous)
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
+
+
+@pytest.mark.parametrize("what", ["commit", "rollback"])
+def test_it_cannot_end_its_transaction(store: Store, ledger: Ledger, what: str) -> None:
+    def write(context: Context) -> None:
+        ledger.write(context)
+        getattr(context.step.connection, what)()
+
+    result = Saga("order", store=store).add_task(step(write, transactional=True)).try_execute()
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_one_that_ends_its_transaction_by_a_statement_is_in_doubt(kind: str, request: pytest.FixtureRequest) -> None:
+    with DATABASES[kind](request) as store:
+        ledger = Ledger(store)
+
+        def write(context: Context) -> None:
+            ledger.write(context)
+            ledger.run(context.step.connection, "COMMIT")
+
+        with pytest.raises(SagaExecutionException, match="has ended its transaction itself") as raised:
+            Saga("order", store=store).add_task(step(write, transactional=True)).execute()
+        assert raised.value.in_doubt == ("write",)
+
+
+def test_what_a_failed_statement_left_is_not_committed(request: pytest.FixtureRequest) -> None:
+    with DATABASES["postgres"](request) as store:
+        ledger = Ledger(store)
+
+        def write(context: Context) -> None:
+            ledger.write(context)
+            try:
+                ledger.run(context.step.connection, "SELECT nothing")
+            except Exception:
+                return
+
+        with pytest.raises(SagaExecutionException, match="a statement failed in its transaction"):
+            Saga("order", store=store).add_task(step(write, transactional=True)).execute()
+        assert ledger.rows() == []
+
+
+def test_a_result_that_cannot_be_stored_is_rolled_back(store: Store, ledger: Ledger) -> None:
+    def write(context: Context) -> object:
+        ledger.write(context)
+        return object()
+
+    result = Saga("order", store=store).add_task(step(write, transactional=True)).try_execute()
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
+
+
+@drivers
+def test_two_that_meet_at_a_row_are_both_done(asynchronous: bool, request: pytest.FixtureRequest) -> None:
+    with DATABASES["postgres"](request) as store:
+        ledger = Ledger(store)
+        seen: list[tuple[int, Any]] = []
+
+        def write(context: Context) -> None:
+            seen.append((context.step.attempt, context.get("write")))
+            ledger.run(context.step.connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            ledger.run(context.step.connection, "SELECT name FROM ledger")
+            if len(seen) == 1:  # somebody else changes what this one has read
+                another = Ledger.of(store)
+                another._within(lambda connection: another.run(connection, "UPDATE ledger SET name = 'theirs'"))
+            context.write = len(seen)
+            ledger.run(context.step.connection, "UPDATE ledger SET name = 'ours'")
+
+        ledger._within(lambda connection: ledger.run(connection, "INSERT INTO ledger VALUES ('first')"))
+        result = executed(Saga("order", store=store).add_task(step(write, transactional=True)), asynchronous)
+        assert result.status is Status.COMPLETED
+        assert ledger.rows() == ["ours"]
+        assert seen == [(1, None), (1, None)]  # the same attempt, with the context as it was
+
+
+class Broken:
+    """A lent transaction whose commit loses its answer: before the server gets it, or after.
+
+    :ivar losses: what happens at each commit.
+    """
+
+    def __init__(self, lent: Any, losses: list[str]) -> None:
+        self._lent = lent
+        self._losses = losses
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lent, name)
+
+    def passes(self, error: BaseException | None) -> bool:
+        return isinstance(error, ConnectionAbortedError) or bool(self._lent.passes(error))
+
+    def commit(self) -> None:
+        loss = self._losses.pop(0) if self._losses else ""
+        if loss != "before":
+            self._lent.commit()
+        if loss:
+            raise ConnectionAbortedError
+
+
+@drivers
+@pytest.mark.parametrize("loss", ["before", "after"])
+@pytest.mark.parametrize("follows", [False, True], ids=["last", "followed"])
+def test_a_commit_whose_answer_is_lost_is_found_out(
+    store: Store, ledger: Ledger, asynchronous: bool, loss: str, follows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, lend, attempts = [loss], store.transaction, []
+
+    def write(context: Context) -> None:
+        attempts.append((context.step.attempt, context.get("write")))
+        ledger.write(context)
+
+    saga = Saga("order", store=store).add_task(step(write, ledger.take_back, transactional=True))
+    if follows:
+        saga.add_task(step(lambda: None, name="then"))
+    monkeypatch.setattr(store, "transaction", lambda: Broken(lend(), losses), raising=False)
+    result = executed(saga, asynchronous)
+    monkeypatch.undo()
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
+    assert attempts == [(1, None)] * (2 if loss == "before" else 1)
+    assert kinds(store).count("StepSucceeded") == 1 + follows
+
+
+def test_an_interrupt_in_the_call_rolls_it_back(store: Store, ledger: Ledger) -> None:
+    def write(context: Context) -> None:
+        ledger.write(context)
+        raise KeyboardInterrupt
+
+    saga = Saga("order", store=store).add_task(entered(ledger)).add_task(step(write, fail, transactional=True))
+    with pytest.raises(KeyboardInterrupt):
+        saga.execute(saga_id="x")
+    result = saga.load("x")
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["last", "followed"])
+def test_a_cancelled_task_waits_for_it(store: Store, ledger: Ledger, follows: bool) -> None:
+    cancelled = threading.Event()
+
+    def cancel(task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        cancelled.set()
+
+    async def run() -> None:
+        def write(context: Context) -> None:
+            ledger.write(context)
+            loop.call_soon_threadsafe(cancel, task)
+            assert cancelled.wait(PATIENCE)
+
+        loop = asyncio.get_running_loop()
+        saga = Saga("order", store=store).add_task(step(write, ledger.take_back, transactional=True))
+        if follows:
+            saga.add_task(step(lambda: None, name="then"))
+        task = asyncio.create_task(saga.aexecute(saga_id="x"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # The end was committed with the last step.
+        assert saga.load("x").status is (Status.COMPENSATED if follows else Status.COMPLETED)
+
+    asyncio.run(run())
+    assert ledger.rows() == ([] if follows else ["write"])
+
+
+def test_who_has_lost_the_lease_commits_nothing(store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = StepTransaction.commit
+
+    def too_late(self: StepTransaction, machine: Any) -> None:
+        self._journal.lease = self._journal.lease._replace(epoch=7)
+        commit(self, machine)
+
+    monkeypatch.setattr(StepTransaction, "commit", too_late)
+    with pytest.raises(LeaseLostError):
+        Saga("order", store=store).add_task(entered(ledger)).execute(saga_id="x")
+    assert ledger.rows() == []
+    assert "StepSucceeded" not in kinds(store)
+
+
+def test_a_message_that_comes_before_the_end_is_read_first(store: Store, ledger: Ledger) -> None:
+    if "sqlite" in type(store).__name__.lower() or "sqlite" in str(getattr(store, "_engine", "")):
+        pytest.skip("nobody else writes meanwhile")
+    calls: list[int] = []
+
+    def write(context: Context) -> None:
+        calls.append(context.step.attempt)
+        ledger.write(context)
+        if len(calls) == 1:
+            Operations(store, who="ann").cancel("x", why="changed their mind")
+
+    saga = Saga("order", store=store).add_task(step(write, ledger.take_back, transactional=True))
+    result = saga.try_execute(saga_id="x")
+    assert (result.status, calls, ledger.rows()) == (Status.COMPENSATED, [1, 1], [])
+
+
+@pytest.mark.parametrize("kept", [2, 4], ids=["before the commit", "after it"])
+@pytest.mark.parametrize("crashes", [1, 3])
+def test_a_crash_leaves_it_done_or_not_done(store: Store, ledger: Ledger, kept: int, crashes: int) -> None:
+    saga = Saga("order", store=store)
+    for name in ("enter", "book"):
+        saga.add_task(entered(ledger, name))
+    saga.execute(saga_id="whole")
+    row = store.get("whole")
+    assert row is not None
+    # What a process leaves that dies: a lease that has run out, and its entries; its transaction is gone.
+    entries = [one._replace(payload=one.payload.replace("whole", "x")) for one in store.journal("whole")[:kept]]
+    new = NewExecution("x", row.name, row.version, row.fingerprint, row.digest, "running")
+    assert store.create(new, entries, "dead", 0.0) is None
+    for _ in range(crashes - 1):
+        assert store.claim("dead too", 0.0, saga_id="x")
+    there = ["enter"] if kept == 4 else []
+    ledger.empty(*there)
+    Recovery(store, [saga]).run_once()
+    result = saga.load("x")
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["book", "enter"])
+    assert all(event.attempt == 1 for event in result.events if isinstance(event, StepStarted))
+
+
+def test_a_crash_in_its_undo_uses_no_attempt(store: Store, ledger: Ledger) -> None:
+    saga = Saga("order", store=store).add_task(entered(ledger)).add_task(step(fail))
+    saga.try_execute(saga_id="whole")
+    row = store.get("whole")
+    assert row is not None
+    entries = [one._replace(payload=one.payload.replace("whole", "x")) for one in store.journal("whole")[:-2]]
+    assert entries[-1].kind == "CompensationStarted"
+    new = NewExecution("x", row.name, row.version, row.fingerprint, row.digest, "compensating")
+    assert store.create(new, entries, "dead", 0.0) is None
+    ledger.empty("enter")
+    Recovery(store, [saga]).run_once()
+    result = saga.load("x")
+    assert (result.status, ledger.rows()) == (Status.COMPENSATED, [])
+    assert [event.attempt for event in result.events if isinstance(event, CompensationStarted)] == [1]
+
+
+def test_a_block_has_them_too(store: Store, ledger: Ledger) -> None:
+    def block() -> None:
+        with transaction("block", store=store) as tx:
+            assert tx.step(enter, leave, transactional=True) == "ENTER"
+            assert ledger.rows() == ["enter"]
+            tx.step(fail)
+
+    with pytest.raises(SagaExecutionException):
+        block()
+    assert ledger.rows() == []
+
+
+def none_at_all(ledger: Ledger) -> None:
+    Saga("order").add_task(entered(ledger)).execute()
+
+
+def in_memory(ledger: Ledger) -> None:
+    Saga("order", store=MemoryStore()).add_task(entered(ledger)).execute()
+
+
+def in_memory_submitted(ledger: Ledger) -> None:
+    Saga("order", store=MemoryStore()).add_task(entered(ledger)).submit()
+
+
+def in_a_block(ledger: Ledger) -> None:
+    with transaction("block") as tx:
+        tx.step(enter, transactional=True)
+
+
+def in_a_block_in_memory(ledger: Ledger) -> None:
+    with transaction("block", store=MemoryStore()) as tx:
+        tx.step(enter, leave, transactional=True)
+
+
+def beside_others(ledger: Ledger) -> None:
+    _ = Saga("order").add_task(entered(ledger) & step(fail)).plan
+
+
+def with_a_timeout(ledger: Ledger) -> None:
+    _ = Saga("order").add_task(entered(ledger, timeout=1.0)).plan
+
+
+def as_coroutines(ledger: Ledger) -> None:
+    async def write(context: Context) -> None:
+        pass
+
+    _ = Saga("order").add_task(step(write, transactional=True)).plan
+
+
+REFUSED: dict[Callable[[Ledger], None], str] = {
+    none_at_all: "which needs a store with a database",
+    in_memory: "which needs a store with a database",
+    in_memory_submitted: "which needs a store with a database",
+    in_a_block: "which needs a store with a database",
+    in_a_block_in_memory: "which needs a store with a database",
+    beside_others: "it stands in a parallel group",
+    with_a_timeout: "it has a timeout",
+    as_coroutines: "it has async functions",
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSED, ids=lambda wrong: wrong.__name__)
+def test_what_cannot_be_is_refused(wrong: Callable[[Ledger], None]) -> None:
+    with pytest.raises(SagaDefinitionError, match=REFUSED[wrong]):
+        wrong(Ledger.__new__(Ledger))
+
+
+def test_other_steps_have_no_connection(request: pytest.FixtureRequest) -> None:
+    def ask(context: Context) -> None:
+        _ = context.step.connection
+
+    with pytest.raises(SagaExecutionException, match="step 'ask' has no connection"):
+        Saga("order").add_task(step(ask)).execute()
+
+
+def test_a_file_has_one_writer(request: pytest.FixtureRequest) -> None:
+    with DATABASES["sqlite"](request) as store:
+        ledger = Ledger(store)
+        ended: list[str] = []
+
+        def write(context: Context) -> None:
+            with pytest.raises(StorageError, match="which has the only connection that writes"):
+                Saga("another", store=store).add_task(step(lambda: None, name="a")).execute()
+            other = threading.Thread(target=lambda: ended.append(str(another.execute().status)))
+            other.start()
+            others.append(other)
+            ledger.write(context)
+            ended.append("written")
+
+        others: list[threading.Thread] = []
+        another = Saga("another", store=store).add_task(step(lambda: None, name="a"))
+        Saga("order", store=store).add_task(step(write, transactional=True)).execute()
+        others[0].join()
+        assert ended == ["written", "completed"]
+
+
+def test_it_says_that_it_does_not_know(store: Store, ledger: Ledger) -> None:
+    def write(context: Context) -> None:
+        raise OutcomeUnknownError("it called another system too")
+
+    assert Saga("order", store=store).add_task(step(write, transactional=True)).try_execute().in_doubt == ("write",)

@@ -1,0 +1,72 @@
+"""Transactional steps broken: what is one commit, what is taken back, and who finds out."""
+
+from __future__ import annotations
+
+from . import Mutant
+
+__all__ = ["OF_TRANSACTIONS"]
+
+HERE = "tests/durable/test_transactional -k "
+
+OF_TRANSACTIONS = [
+    Mutant(
+        "a transactional step that a crash cut off is in doubt",
+        "_decide_doubt(machine, [step for step in lost if not step.transactional], at)",
+        "_decide_doubt(machine, lost, at)",
+        HERE + "a_crash_leaves_it",
+    ),
+    Mutant(
+        "the undo of a transactional step uses an attempt when its process dies",
+        "if steps[index].transactional:  # it was rolled back",
+        "if False:  # it was rolled back",
+        HERE + "crash_in_its_undo",
+    ),
+    Mutant(
+        "a transactional step that raises what may be a lost answer is in doubt",
+        "isinstance(error, OutcomeUnknownError) if step.transactional else lost",
+        "lost",
+        HERE + "rolled_back_and_never",
+    ),
+    Mutant(
+        "a result that cannot be stored leaves a transactional step done",
+        "executed = not step.transactional",
+        "executed = True",
+        HERE + "cannot_be_stored",
+    ),
+    Mutant(
+        "nobody finds out whether a commit was made whose answer is lost",
+        "journal.written < len(machine.events) and self._is_stored(entries)",
+        "False",
+        HERE + "answer_is_lost",
+    ),
+    Mutant(
+        "what was rolled back stays in the context",
+        "        driver.journal.revert(driver.context)\n",
+        "",
+        HERE + "answer_is_lost",
+    ),
+    Mutant(
+        "what was rolled back stays in the machine",
+        "        driver.machine.take_back(self._kept)\n",
+        "",
+        HERE + "answer_is_lost",
+    ),
+    Mutant(
+        "sqlite: others write to the file while a transactional step does",
+        "not (self._alone or (self._crowded",
+        "not (False or (self._crowded",
+        HERE + "a_file_has_one_writer",
+    ),
+    Mutant(
+        "sqlite: a transactional step commits by itself",
+        '        self._refuse("commit()")\n',
+        "",
+        HERE + "cannot_end_its_transaction",
+    ),
+    Mutant(
+        "a saga with transactional steps is submitted to a store without a database",
+        "    check_transacts(definition, store)\n    given",
+        "    given",
+        HERE + "what_cannot_be_is_refused",
+    ),
+]
