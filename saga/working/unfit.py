@@ -13,7 +13,7 @@ from saga.durable.leases import owner
 from saga.durable.rebuild import entries_of, rebuild
 from saga.errors import StorageError
 from saga.own_log import LOG
-from saga.storage.claims import is_had
+from saga.storage.claims import holds_back, is_had
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, StoredExecution
 from saga.working.definitions import Definitions
@@ -48,6 +48,7 @@ def park_unfit(
     parked = 0
     now = store.now()
     workers = store.workers()
+    held = {(hold.name, hold.version) for hold in store.holds()}
     for values in [one.values for one in store.count(("name", "version", "fingerprint"), status=statuses)]:
         name, version, fingerprint = (value or "" for value in values)
         if name not in definitions.by_name or definitions.fits_values(name, version, fingerprint):
@@ -56,6 +57,8 @@ def park_unfit(
         if now - max((one.until for one in workers if is_had(one.definitions, kind)), default=-math.inf) < after:
             continue
         for row in _waiting(store, name, version, statuses):
+            if row.status == "submitted" and holds_back(held, name, version):
+                continue  # a person knows of it
             waits_since = row.opens if row.status == "submitted" else row.due
             if stopping() or parked == AT_ONCE:
                 return parked

@@ -359,6 +359,8 @@ def test_it_is_parked_where_no_worker_has_had_one_for_long(store: Store) -> None
     assert Worker(store, [new], unfit_after=0).run_once().parked == []  # somebody that lives has one
     worker.stop()
     elsewhere()
+    assert Worker(store, [new], unfit_after=0).run_once().parked == []  # a person holds it, and knows of it
+    Operations(store, "ann").let_go("order")
     ran = Worker(store, [new], unfit_after=0).run_once()
     (parked,) = ran.parked
     assert (parked.saga_id, parked.saga) == ("z", "order")
