@@ -11,8 +11,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.storage.servers import missing
-
 NETWORK = "10.213.0.0/24"
 
 
@@ -57,10 +55,10 @@ def hosts(count: int) -> Iterator[list[Host]]:
     """Make so many hosts, in a network of their own."""
     network = f"saga{os.getpid()}"
     if sys.platform != "linux" or shutil.which("ip") is None:
-        missing("network namespaces are Linux's, and 'ip' makes them: not here (Debian: apt-get install iproute2)")
+        pytest.skip("network namespaces are Linux's, and 'ip' makes them: not here (Debian: apt-get install iproute2)")
     made = subprocess.run(["ip", "netns", "add", network], capture_output=True, text=True, check=False)
     if made.returncode:
-        missing(f"no network namespace can be made; it takes root's rights: {made.stderr.strip()}")
+        pytest.skip(f"no network namespace can be made; it takes root's rights: {made.stderr.strip()}")
     there: list[Host] = []
     try:
         _ip("-n", network, "link", "add", "switch", "type", "bridge")
