@@ -12,13 +12,13 @@ from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.views import Views, bind
 from saga.durable.codec import Codec
-from saga.durable.entries import Errors, Recorded, read_entries, unreadable
+from saga.durable.entries import Errors, Recorded, read_entries, read_message, unreadable
 from saga.durable.importable import read_step
 from saga.durable.journal import Journal
 from saga.durable.leases import owner
 from saga.durable.values import apply_changes, rebuild_context, remember_recorded
 from saga.errors import DefinitionChangedError, EncodingError, StorageError, UnknownExecutionError, UnreadableJournalError
-from saga.machine import Machine, OpenPlan, Plan, check_order, contradiction, recover
+from saga.machine import Machine, OpenPlan, Plan, act, check_order, contradiction, recover
 from saga.result import SagaResult
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, Lease, StoredExecution
@@ -235,12 +235,18 @@ def entries_of(store: Store, saga_id: str) -> list[Entry]:
 
 
 def take_up(
-    definition: Definition, drivers: Callable[[Plan], type[D]], row: StoredExecution, store: Store, entries: Sequence[Entry]
+    definition: Definition,
+    drivers: Callable[[Plan], type[D]],
+    row: StoredExecution,
+    store: Store,
+    entries: Sequence[Entry],
+    mail: bool = True,
 ) -> D:
     """Return what goes on with an execution that this process has claimed, or begins it, where it was submitted.
 
     :param drivers: chooses the driver by the plan: that of a block is known only when its journal is read.
     :param entries: its journal, read since it was claimed.
+    :param mail: whether its inbox may hold anything.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
     :raises UnreadableJournalError: its journal cannot be read.
     """
@@ -251,9 +257,21 @@ def take_up(
     journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
     journal.written, journal.errors, journal.keep = rebuilt.written, rebuilt.errors, definition.undoable_for
     if machine.status is e.Status.SUBMITTED:
-        machine.start(time.time())
+        if not (mail and _given_up(machine, journal)):
+            machine.start(time.time())
     else:
         recover(machine, owner(), row.epoch, time.time())
     execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
     journal.keep_lease(definition.lease, execution)
     return execution
+
+
+def _given_up(machine: Machine, journal: Journal) -> bool:
+    """Whether a person gave up what nobody has begun, while somebody had claimed it: then it never begins."""
+    for message in journal.store.inbox(machine.saga_id):
+        event = read_message(message.body, journal.codec)(time.time())
+        if isinstance(event, e.OperatorActed) and event.action in ("cancel", "compensate"):
+            journal.taken.append(message.id)
+            act(machine, event)
+            return True
+    return False

@@ -260,7 +260,7 @@ def obey(machine: Machine, at: float) -> None:
 def obey_cancel(machine: Machine, at: float) -> None:
     """Give up, where a person said so."""
     state, action = machine.state, machine.state.cancelled
-    if action is not None and state.status in (RUNNING, COMPLETED) and not state.past_pivot:
+    if action is not None and state.status in (SUBMITTED, RUNNING, COMPLETED) and not state.past_pivot:
         machine.turn_back(None, cancellation(action), at)
 
 

@@ -147,13 +147,14 @@ class Jobs:
             definition = self.definitions.of(row)
             if job.entries is None:
                 self._read([job])
+            mail = job.mail or job.entries is None
             entries = job.entries or entries_of(self.store, row.saga_id)
             if row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts):
                 self.park(row, lease, f"it was tried {self.max_attempts} times and got no further")
                 self.live.discard(job)
                 return None
-            execution: Execution | AsyncExecution = take_up(definition, _driver_of, row, self.store, entries)
-            if job.mail or job.entries is None:
+            execution: Execution | AsyncExecution = take_up(definition, _driver_of, row, self.store, entries, mail)
+            if mail:
                 execution.notify()
             execution.recovers = True
             job.execution = execution

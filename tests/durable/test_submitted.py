@@ -13,7 +13,7 @@ from saga.durable.codec import Codec
 from saga.durable.entries import write_entries
 from saga.errors import ActionRefusedError, SagaCancelledError, SagaIdTakenError, UnreadableJournalError
 from saga.operations import Operations
-from saga.storage import Entry, MemoryStore
+from saga.storage import Entry, Lease, MemoryStore
 from saga.worker import Worker
 from tests.kit import KITS, Kit, Watched, expired, journal_of
 from tests.kit.submitted import submit
@@ -124,6 +124,19 @@ def test_a_person_may_have_it_never_begun(action: str, with_sagas: bool, store: 
     assert (result.status, kit.log, result.failed_step) == (Status.COMPENSATED, [], None)
     assert isinstance(result.error, SagaCancelledError)
     assert str(result.error) == f"{action} by ann: it was a mistake"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_one_that_was_given_up_while_somebody_had_claimed_it_never_begins(asynchronous: bool, store: MemoryStore) -> None:
+    kit = Kit(asynchronous, False)
+    (row,) = store.claim("ahead of its turn", 60.0)
+    operations = Operations(store, "ann")
+    operations.cancel("x", "it was a mistake")
+    assert [message.saga_id for message in store.inbox("x")] == ["x"]
+    store.release(Lease("x", "ahead of its turn", row.epoch), untried=True)
+    (result,) = Worker(store, [order(kit)]).run_once()
+    assert (result.status, kit.log) == (Status.COMPENSATED, [])
+    assert journal_of(store, "x") == ["SagaSubmitted", "OperatorActed", "SagaCompensating", "SagaCompensated"]
 
 
 @pytest.mark.parametrize(
