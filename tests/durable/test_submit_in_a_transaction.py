@@ -121,8 +121,9 @@ def test_a_store_is_opened_before_the_transaction_begins_that_keeps_its_tables_f
         connection.commit()
 
 
+#: A script finds this file, however it is started.
+FINDS = f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
 SELLS = """
-import sys
 import sqlalchemy as sa
 from tests.durable.test_submit_in_a_transaction import order
 
@@ -151,7 +152,7 @@ def test_who_is_killed_has_done_both_or_neither(kind, request, path):
     execute(url, "DROP TABLE IF EXISTS stock")
     execute(url, "CREATE TABLE stock (number int)")
     for start, lines in enumerate((3, 4, 5, 8, 13)):
-        command = [sys.executable, "-c", SELLS, store, url, str(start)]
+        command = [sys.executable, "-c", FINDS + SELLS, store, url, str(start)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             for _ in range(lines):
@@ -164,7 +165,6 @@ def test_who_is_killed_has_done_both_or_neither(kind, request, path):
 
 
 IN_DJANGO = """
-import sys
 import django
 from django.conf import settings
 from django.db import connection, transaction
@@ -203,7 +203,9 @@ def test_in_django_it_is_the_atomic_block(kind, request, path):
             info = asked.info
             place = ["django.db.backends.postgresql", info.dbname, info.user, info.host, str(info.port)]
     with open_store(store) as opened:
-        done = subprocess.run([sys.executable, "-c", IN_DJANGO, store, *place], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", FINDS + IN_DJANGO, store, *place], capture_output=True, text=True, timeout=60
+        )
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines() == [
             "connection commits each statement at once; submit within `with transaction.atomic():`",
