@@ -52,8 +52,14 @@ OF_MACHINE = [
     ),
     Mutant(
         "a submitted execution is recovered, not begun",
-        "    if machine.status is e.Status.SUBMITTED:\n        machine.start(time.time())\n",
-        "    if False:\n        machine.start(time.time())\n",
+        "    if machine.status is e.Status.SUBMITTED:\n        if not (mail",
+        "    if False:\n        if not (mail",
+        SUBMITTED,
+    ),
+    Mutant(
+        "what was given up while it was claimed begins",
+        "        if not (mail and _given_up(machine, journal)):\n            machine.start",
+        "        if True:\n            machine.start",
         SUBMITTED,
     ),
     Mutant(
