@@ -122,7 +122,7 @@ class Turns(Generic[W]):
         return write.result
 
     def _has_place(self) -> bool:
-        return len(self._writing) < self._places and not (self._alone or (self._crowded and self._for_crowd is not None))
+        return len(self._writing) < self._places and not (self._crowded and self._for_crowd is not None)
 
     def _take_place(self, turn: object) -> None:
         self._writing.add(turn)

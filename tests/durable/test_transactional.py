@@ -93,6 +93,7 @@ def test_one_that_raises_is_rolled_back_and_never_in_doubt(
     saga = Saga("order", store=store).add_task(step(write, transactional=True, retry=Retry(3, 0.0)))
     result = executed(saga, asynchronous)
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
+    assert not [event for event in result.events if getattr(event, "in_doubt", False)]
 
 
 @pytest.mark.parametrize("what", ["commit", "rollback"])
@@ -101,8 +102,11 @@ def test_it_cannot_end_its_transaction(store: Store, ledger: Ledger, what: str) 
         ledger.write(context)
         getattr(context.step.connection, what)()
 
-    result = Saga("order", store=store).add_task(step(write, transactional=True)).try_execute()
+    undone: list[str] = []
+    saga = Saga("order", store=store).add_task(step(write, lambda: undone.append("write"), name="write", transactional=True))
+    result = saga.try_execute()
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
+    assert undone == []  # nothing of it is there to be undone
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -140,8 +144,11 @@ def test_a_result_that_cannot_be_stored_is_rolled_back(store: Store, ledger: Led
         ledger.write(context)
         return object()
 
-    result = Saga("order", store=store).add_task(step(write, transactional=True)).try_execute()
+    undone: list[str] = []
+    saga = Saga("order", store=store).add_task(step(write, lambda: undone.append("write"), name="write", transactional=True))
+    result = saga.try_execute()
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
+    assert undone == []  # nothing of it is there to be undone
 
 
 @drivers
@@ -210,6 +217,7 @@ def test_a_commit_whose_answer_is_lost_is_found_out(
     result = executed(saga, asynchronous)
     monkeypatch.undo()
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
+    assert not [event for event in result.events if getattr(event, "in_doubt", False)]
     assert attempts == [(1, None)] * (2 if loss == "before" else 1)
     assert kinds(store).count("StepSucceeded") == 1 + follows
 
@@ -409,6 +417,8 @@ def test_a_file_has_one_writer(request: pytest.FixtureRequest) -> None:
             other = threading.Thread(target=lambda: ended.append(str(another.execute().status)))
             other.start()
             others.append(other)
+            other.join(0.3)  # it has time enough, where nothing keeps it
+            assert other.is_alive()
             ledger.write(context)
             ended.append("written")
 

@@ -52,12 +52,6 @@ OF_TRANSACTIONS = [
         HERE + "answer_is_lost",
     ),
     Mutant(
-        "sqlite: others write to the file while a transactional step does",
-        "not (self._alone or (self._crowded",
-        "not (False or (self._crowded",
-        HERE + "a_file_has_one_writer",
-    ),
-    Mutant(
         "sqlite: a transactional step commits by itself",
         '        self._refuse("commit()")\n',
         "",
