@@ -53,6 +53,7 @@ class Crew:
         self._started: list[threading.Thread] = []
         self._lately: deque[float] = deque(maxlen=_MOST_AHEAD)
         self._held = False
+        self._closed = False
         self._aio: set[asyncio.Task[None]] = set()
 
     def room(self, asynchronous: bool) -> int:
@@ -135,6 +136,7 @@ class Crew:
         with self._lock:
             self._waiting.clear()
             running = set(self._running)
+            self._closed = True  # whoever is left ends last
         self._jobs.leave(self._jobs.live - running)
         for _ in self._started:
             self._queue.put(None)
@@ -142,8 +144,8 @@ class Crew:
             return
         for thread in self._started:
             thread.join()
-        if self._own_loop is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stop_loop()
+        if self._own_loop is not None:
             self._own_loop.join()
 
     def _begin(self, job: Job) -> bool:
@@ -159,8 +161,15 @@ class Crew:
         with self._lock:
             self._running.discard(job)
             self.done += 1
+            over = self._closed and not self._running
         self._lately.append(clock())
         self.ended()
+        if over:
+            self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        if self._own_loop is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _do(self, job: Job) -> None:
         """Do a job in this thread; a block that turns out to be asynchronous is done in the event loop."""

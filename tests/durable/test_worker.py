@@ -484,3 +484,18 @@ def test_what_a_worker_that_lives_is_compatible_with_is_not_parked(store: Store)
     running()
     # Whoever had it has lived until just now.
     assert Worker(store, [other], unfit_after=60.0).run_once().parked == []
+
+
+def test_a_loop_of_its_own_ends_with_what_was_left_there_after_its_time_of_grace(store: Store) -> None:
+    gate = Gate()
+    saga = Saga("order", store=store).add_task(step(gate.ahold, name="hold")).add_task(step(lambda: None, name="b"))
+    saga.submit(saga_id="x")
+    worker = Worker(store, [saga], grace=0.02)
+    running = background(lambda: worker.run(signals=False, interval=0.02))
+    assert gate.reached.wait(30)
+    before = [one for one in threading.enumerate() if one.name == "saga worker loop"]
+    worker.stop()
+    running()
+    gate.open()
+    until(lambda: not any(one.is_alive() for one in before))
+    assert store.get("x").owner is None  # type: ignore[union-attr]
