@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
 from saga.context import Context
@@ -42,11 +42,10 @@ def start(
     context: Context,
     saga_id: str,
     store: Store | str | os.PathLike[str],
-    tags: Mapping[str, Any] | None = None,
 ) -> D | SagaResult:
     """Return what runs a new execution, in its turn; where the id exists already, wait for its outcome and return that."""
     opened = store_of(store)
-    created = _begin(*_new(definition, driver, definition.machine(saga_id), context, opened, tags))
+    created = _begin(*_new(definition, driver, definition.machine(saga_id), context, opened))
     if isinstance(created, StoredExecution):
         return _join(definition, driver, saga_id, opened)
     if created.machine.status is not e.Status.SUBMITTED:
@@ -63,7 +62,6 @@ async def astart(
     context: Context,
     saga_id: str,
     store: Store | str | os.PathLike[str],
-    tags: Mapping[str, Any] | None = None,
 ) -> AsyncExecution | SagaResult:
     """As :func:`start`, in the running event loop. What was created when a cancellation strikes is undone at once."""
     import asyncio
@@ -78,7 +76,7 @@ async def astart(
     found: AsyncExecution | StoredExecution | SagaResult | None = None
     if not struck:
         machine = definition.machine(saga_id)
-        execution, journal, new = _new(definition, AsyncExecution, machine, context, opened, tags)
+        execution, journal, new = _new(definition, AsyncExecution, machine, context, opened)
         found = await in_thread(partial(_begin, execution, journal, new), struck.append)
     mine = found if isinstance(found, AsyncExecution) and found.machine.status is e.Status.SUBMITTED else None
     if mine is not None:
@@ -136,7 +134,6 @@ def _new(
     machine: Machine,
     context: Context,
     store: Store,
-    tags: Mapping[str, Any] | None = None,
 ) -> tuple[D, Journal, NewExecution]:
     """Return what is to run a new execution, its journal, and what is to be stored of it.
 
@@ -145,7 +142,7 @@ def _new(
     saga_id, codec = machine.saga_id, codec_of(definition)
     encoded, digest = encode_input(context, codec, definition.version, store)
     status = e.Status.SUBMITTED if definition.in_line else e.Status.RUNNING
-    new = new_execution(definition, saga_id, digest, context, status, tags)
+    new = new_execution(definition, saga_id, digest, context, status)
     if definition.in_line:
         machine.submit(time.time(), encoded)
     else:

@@ -41,9 +41,9 @@ def told_of(machine: Machine, keep: float | None = None) -> Told:
 
 
 def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:
-    """Return what a row tells after a person's action on an execution that nobody runs."""
+    """Return what a row tells after something was decided about an execution that nobody runs."""
     last = events[-1]
-    if isinstance(last, e.SagaPaused):
+    if isinstance(last, e.SagaPaused | e.SagaStuck):
         return Told(row.step, _cut(one_line(last.reason)), row.cause)
     given_up = next((event for event in events if isinstance(event, e.SagaCompensating)), None)
     if given_up is not None:

@@ -10,7 +10,7 @@ from saga.definition import Definition, check_codec, definitions_of
 from saga.durable.submit import wanted_of
 from saga.errors import SagaDefinitionError
 from saga.names import checked_name, several
-from saga.storage.claims import rate_window
+from saga.storage.claims import Defined, fits_one, rate_window
 from saga.storage.records import StoredExecution, Wanted
 from saga.transaction import block_definition
 
@@ -52,25 +52,18 @@ class Definitions:
         """Return which executions they fit: those that an event loop runs, or those that a thread does."""
         return [wanted_of(one) for one in self.all if one.plan.asynchronous is asynchronous]
 
-    def fits_values(self, name: str, version: str, fingerprint: str) -> bool:
-        """Whether one of them fits executions of this version."""
-        known = self.by_name.get(name, ())
-        return any(one.plan.fingerprint == fingerprint or version in one.compatible_with for one in known)
-
-    def fits(self, row: StoredExecution) -> bool:
+    def fits(self, row: Defined) -> bool:
         """Whether one of them fits an execution."""
-        return self.fits_values(row.name, row.version, row.fingerprint)
+        return self._fitting(row) is not None
 
     def of(self, row: StoredExecution) -> Definition:
         """Return the definition to run an execution by: the one it began with, or one that says it is compatible."""
-        known = self.by_name[row.name]
-        for one in known:
-            if one.plan.fingerprint == row.fingerprint and one.version == row.version:
-                return one
-        for one in known:
-            if one.plan.fingerprint == row.fingerprint or row.version in one.compatible_with:
-                return one
-        return known[-1]  # which says what does not fit
+        return self._fitting(row) or self.by_name[row.name][-1]  # which says what does not fit
+
+    def _fitting(self, row: Defined) -> Definition | None:
+        known = self.by_name.get(row.name, [])
+        found = fits_one(row, map(wanted_of, known))
+        return None if found is None else next(one for one in known if one.version == found.version)
 
     def told(self) -> list[tuple[str, str, str]]:
         """Return name, version and fingerprint of each, and, of no fingerprint, each version that it is compatible with."""

@@ -14,6 +14,7 @@ from saga.durable.entries import made_progress, write_entries
 from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import codec_of, entries_of, take_up
+from saga.durable.told import told_by
 from saga.errors import (
     DefinitionChangedError,
     LeaseLostError,
@@ -24,10 +25,9 @@ from saga.errors import (
 from saga.events import SagaStuck
 from saga.machine import Plan
 from saga.own_log import LOG
-from saga.plain import one_line
 from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.storage.protocol import Store
-from saga.storage.records import Entry, Lease, StoredExecution, Told
+from saga.storage.records import Entry, Lease, StoredExecution
 from saga.working.definitions import Definitions
 
 __all__ = ["BACKOFF", "Job", "Jobs", "Parked"]
@@ -213,8 +213,7 @@ class Jobs:
             written = max((entry.seq for entry in self.store.journal(row.saga_id)), default=0)  # some may be missing
             stuck = SagaStuck(reason, self.store.now())
             entries = write_entries([stuck], written, {}, codec_of(self.definitions.of(row)))
-            told = Told(row.step, one_line(reason)[:500], row.cause)
-            self.store.append(lease, entries, status="stuck", release=True, told=told)
+            self.store.append(lease, entries, status="stuck", release=True, told=told_by(row, [stuck]))
             keeper_of(self.store).drop(lease)
             self.take(Parked(row.saga_id, row.name, reason))
         except StorageError as error:

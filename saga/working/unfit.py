@@ -51,9 +51,9 @@ def park_unfit(
     held = {(hold.name, hold.version) for hold in store.holds()}
     for values in [one.values for one in store.count(("name", "version", "fingerprint"), status=statuses)]:
         name, version, fingerprint = (value or "" for value in values)
-        if name not in definitions.by_name or definitions.fits_values(name, version, fingerprint):
-            continue
         kind = _Kind(name, version, fingerprint)
+        if name not in definitions.by_name or definitions.fits(kind):
+            continue
         if now - max((one.until for one in workers if is_had(one.definitions, kind)), default=-math.inf) < after:
             continue
         for row in _waiting(store, name, version, statuses):
@@ -82,7 +82,7 @@ def _park(store: Store, definitions: Definitions, jobs: Jobs, found: StoredExecu
     for row in store.claim(owner(), definitions.lease, saga_id=found.saga_id):
         lease = Lease(row.saga_id, owner(), row.epoch)
         if row.status != found.status or definitions.fits(row):
-            store.release(lease, untried=False)
+            store.release(lease)
             continue
         try:
             rebuild(definitions.of(row), row, entries_of(store, row.saga_id))
