@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -149,10 +150,7 @@ class Worker:
         """
         self._check_run(stop, interval, signals)
         notify("READY=1")
-        if signals:
-            with stopped_by_signals(self.stop):
-                self._serve(_forget, stop=stop, interval=interval, threads=self.workers)
-        else:
+        with stopped_by_signals(self.stop) if signals else nullcontext():
             self._serve(_forget, stop=stop, interval=interval, threads=self.workers)
 
     async def arun(self, stop: Stop | None = None, *, interval: float = 1.0, signals: bool = False) -> None:
@@ -162,10 +160,7 @@ class Worker:
         """
         self._check_run(stop, interval, signals)
         notify("READY=1")
-        if signals:
-            with stopped_by_signals(self.stop):
-                await self._aserve(_forget, stop=stop, interval=interval)
-        else:
+        with stopped_by_signals(self.stop) if signals else nullcontext():
             await self._aserve(_forget, stop=stop, interval=interval)
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from saga.errors import StorageError
 from saga.own_log import LOG
 from saga.storage.protocol import Store
 from saga.storage.records import NewWorker
+from saga.storage.rules import CLAIMABLE
 from saga.storage.watching import Watch
 from saga.working.crew import Crew
 from saga.working.definitions import Definitions
@@ -196,5 +197,5 @@ class Shift:
 
     def _park_unfit(self) -> int:
         self._sweep_at = clock() + self._sweep
-        statuses = ("submitted", "running", "compensating") if self._begins else ("running", "compensating")
+        statuses = tuple(status for status in CLAIMABLE if self._begins or status != "submitted")
         return park_unfit(self._store, self._definitions, self._jobs, self._unfit_after, statuses, self.stopping)
