@@ -39,6 +39,7 @@ class Journal:
     backoff: float | None = None
     keep: float | None = None
     _failed = False
+    _definition: tuple[str, str] | None = None
 
     def __init__(self, store: Store, codec: Codec, lease: Lease, status: e.Status) -> None:
         self.store = store
@@ -47,7 +48,7 @@ class Journal:
         self.written = 0
         self.taken: list[int] = []  # messages dealt with, to leave the inbox with the next commit
         self.errors: Errors = {}  # those that are stored
-        self._status = status
+        self._status: e.Status | None = status
         self._keeper: Keeper = keeper_of(store)
 
     def read(self, text: str) -> Any:
@@ -104,6 +105,11 @@ class Journal:
     def take(self, lease: Lease) -> None:
         """Go on under a lease that was claimed."""
         self.lease = lease
+
+    def take_over(self, version: str, fingerprint: str) -> None:
+        """Have the row say, from the next commit on, that it goes on by this definition: it is no other's any more."""
+        self._definition = version, fingerprint
+        self._status = None
 
     def has_begun(self, machine: Machine, error: BaseException) -> bool:
         """Whether the execution is stored although ``error`` came out of :meth:`create`, or out of what followed it."""
@@ -196,7 +202,7 @@ class Journal:
         status = machine.status
         entries = self._entries(machine.events)
         changed, ends = self._changed(status), status.terminal
-        told = told_of(machine, self.keep) if ends or changed is not None else None
+        told = told_of(machine, self.keep, self._definition) if ends or changed is not None else None
         return Append(self.lease, entries, changed, ends, self.taken, told)
 
     def take_stored(self, entries: int, status: e.Status) -> None:
@@ -214,7 +220,7 @@ class Journal:
         if changed is None and not ends:
             self.store.append(self.lease, entries, taken=self.taken)
         else:
-            told = told_of(machine, self.keep)
+            told = told_of(machine, self.keep, self._definition)
             self.store.append(self.lease, entries, status=changed, release=ends, taken=self.taken, told=told)
 
     def _changed(self, status: e.Status) -> str | None:

@@ -23,7 +23,7 @@ from saga.result import SagaResult
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, Lease, StoredExecution
 
-__all__ = ["Rebuilt", "codec_of", "entries_of", "load", "rebuild", "row_of", "status_of", "take_up"]
+__all__ = ["Rebuilt", "codec_of", "entries_of", "journal_of", "load", "rebuild", "row_of", "status_of", "take_up"]
 
 D = TypeVar("D", bound=Driver)
 
@@ -95,7 +95,8 @@ def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Ent
     recorded, errors = read_entries(entries, codec)
     if not recorded:
         raise UnreadableJournalError("its journal has no entries")
-    same = row.fingerprint == definition.plan.fingerprint
+    begun_by = recorded[0].more.get("version", row.version)  # since when another may have taken it over
+    same = row.fingerprint == definition.plan.fingerprint and row.version == begun_by
     context = _context(recorded[0], entries[0], row, plan, codec)
     views = Views(plan, context, definition.timeout is not None, codec.decode)
     begun: set[str] = set()
@@ -254,8 +255,7 @@ def take_up(
     machine = rebuilt.machine
     if machine.status is e.Status.RUNNING and not machine.plan.open:
         check_order(machine.plan, machine.events)
-    journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
-    journal.written, journal.errors, journal.keep = rebuilt.written, rebuilt.errors, definition.undoable_for
+    journal = journal_of(definition, row, store, rebuilt)
     if machine.status is e.Status.SUBMITTED:
         if not (mail and _given_up(machine, journal)):
             machine.start(time.time())
@@ -264,6 +264,18 @@ def take_up(
     execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
     journal.keep_lease(definition.lease, execution)
     return execution
+
+
+def journal_of(definition: Definition, row: StoredExecution, store: Store, rebuilt: Rebuilt) -> Journal:
+    """Return the journal of an execution that this process has claimed, to be gone on with by a definition.
+
+    From then on it is one of that definition: another that is compatible with its beginning may not know of what follows.
+    """
+    journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
+    journal.written, journal.errors, journal.keep = rebuilt.written, rebuilt.errors, definition.undoable_for
+    if row.fingerprint != definition.plan.fingerprint:
+        journal.take_over(definition.version, definition.plan.fingerprint)
+    return journal
 
 
 def _given_up(machine: Machine, journal: Journal) -> bool:

@@ -16,14 +16,15 @@ _LONGEST = 500
 """Characters of a reason; the journal has all of it."""
 
 
-def told_of(machine: Machine, keep: float | None = None) -> Told:
+def told_of(machine: Machine, keep: float | None = None, definition: tuple[str, str] | None = None) -> Told:
     """Return what a row tells of an execution whose status has changed.
 
     :param keep: seconds for which a completed one is kept.
+    :param definition: see :class:`~saga.storage.Told`.
     """
     status, events = machine.status, machine.events
     if status is e.Status.COMPLETED:
-        return Told(keep=keep or 0.0)
+        return Told(keep=keep or 0.0, definition=definition)
     error, failed = machine.log.cause()
     step = _step_of(events) if failed is None else failed.name
     cause = None if error is None else _name(error)
@@ -37,7 +38,7 @@ def told_of(machine: Machine, keep: float | None = None) -> Told:
         reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaPaused | e.SagaRewound)), None)
     else:
         reason = None if error is None else text_of(error)
-    return Told(step, None if reason is None else _cut(one_line(reason)), cause)
+    return Told(step, None if reason is None else _cut(one_line(reason)), cause, definition=definition)
 
 
 def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:

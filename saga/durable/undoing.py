@@ -11,9 +11,8 @@ from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
-from saga.durable.journal import Journal
 from saga.durable.leases import keeper_of, owner
-from saga.durable.rebuild import Rebuilt, codec_of, entries_of, rebuild, row_of, status_of
+from saga.durable.rebuild import Rebuilt, entries_of, journal_of, rebuild, row_of
 from saga.errors import ActionRefusedError, StorageError
 from saga.events import OperatorActed, SagaCompleted
 from saga.machine import Machine, act, check, check_undo_to, standing_of
@@ -64,17 +63,15 @@ def turn_back(definition: Definition, driver: type[D], saga_id: str, store: Stor
     claimed = store.claim(owner(), definition.lease, saga_id=saga_id)
     if not claimed:
         raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
-    lease = Lease(saga_id, owner(), claimed[0].epoch)
     try:
         rebuilt = _checked(definition, claimed[0], store, action)
-        journal = Journal(store, codec_of(definition), lease, status_of(claimed[0]))
-        journal.written, journal.errors = rebuilt.written, rebuilt.errors
+        journal = journal_of(definition, claimed[0], store, rebuilt)
         act(rebuilt.machine, action)
         execution = driver(definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
         journal.keep_lease(definition.lease, execution)
         return execution
     except BaseException:
-        keeper_of(store).give_back(lease)
+        keeper_of(store).give_back(Lease(saga_id, owner(), claimed[0].epoch))
         raise
 
 

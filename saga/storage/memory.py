@@ -143,6 +143,8 @@ class MemoryStore(WorkersInMemory, Store):
                 row = row._replace(
                     step=told.step, reason=told.reason, cause=told.cause, keep_until=keep, progressed=now, updated=now
                 )
+                if told.definition is not None:
+                    row = row._replace(version=told.definition[0], fingerprint=told.definition[1])
             if status is not None:
                 row = row._replace(status=status, progressed=now, updated=now)
                 if status in rules.ENDED:

@@ -32,6 +32,7 @@ class Change(NamedTuple):
     :ivar rests: or reads its messages, for now.
     :ivar release: the lease is given back.
     :ivar told: what else the row tells.
+    :ivar defined: by which definition, too.
     :ivar creates: it makes the row.
     :ivar tagged: with tags.
     """
@@ -41,11 +42,13 @@ class Change(NamedTuple):
     rests: bool = False
     release: bool = False
     told: bool = False
+    defined: bool = False
     creates: bool = False
     tagged: bool = False
 
 
 PLAIN: Final = Change()
+_TOLD: Final = ("step", "reason", "cause", "keep", "version", "fingerprint")
 
 
 def change_of(
@@ -54,8 +57,9 @@ def change_of(
     """Return what an append changes of the row, and the values that its statement takes before those of the entries."""
     if status is None and not release and told is None:
         return PLAIN, lease
-    change = Change(status is not None, status in rules.ENDED, status in rules.RESTING, release, told is not None)
-    news = () if told is None else _told(told)
+    ends, rests, defined = status in rules.ENDED, status in rules.RESTING, told is not None and told.definition is not None
+    change = Change(status is not None, ends, rests, release, told is not None, defined)
+    news = () if told is None else (*_told(told), *(told.definition or ()))
     return change, (*((status,) if change.status else ()), *news, *lease, *([list(taken)] if change.rests else ()))
 
 
@@ -143,6 +147,8 @@ class Writing:
             columns.append("holds = NULL")
         if change.told:
             columns.append(f"step = %s, reason = %s, cause = %s, keep_until = coalesce({NOW} + %s::float8, keep_until)")
+        if change.defined:
+            columns.append("version = %s, fingerprint = %s")
         if change.release:
             columns.append(f"owner = NULL, lease_until = 0, due = {NOW}")
         return f"UPDATE {saga} s SET {', '.join(columns)} WHERE {HOLDS}{self._read if change.rests else ''} RETURNING s.id"
@@ -153,9 +159,9 @@ class Writing:
         #: itself. Gives the ids of those written to.
         self.append_together = (
             "WITH held AS MATERIALIZED (SELECT s.id, lease.status, lease.ends, lease.told, lease.step, lease.reason,"
-            " lease.cause, lease.keep FROM json_to_recordset(%s::json)"
-            " AS lease (id text, owner text, epoch bigint, status text, ends boolean,"
-            f" told boolean, step text, reason text, cause text, keep float8) JOIN {saga} s"
+            " lease.cause, lease.keep, lease.version, lease.fingerprint FROM json_to_recordset(%s::json)"
+            " AS lease (id text, owner text, epoch bigint, status text, ends boolean, told boolean, step text, reason text,"
+            f" cause text, keep float8, version text, fingerprint text) JOIN {saga} s"
             " ON s.id = lease.id AND s.owner = lease.owner AND s.epoch = lease.epoch"
             " WHERE coalesce(lease.status, '') NOT IN ('completed', 'compensated', 'paused')"
             f" OR (NOT EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) AND {self._unchanged})"
@@ -166,6 +172,7 @@ class Writing:
             " reason = CASE WHEN held.told THEN held.reason ELSE s.reason END,"
             " cause = CASE WHEN held.told THEN held.cause ELSE s.cause END,"
             f" keep_until = coalesce({NOW} + held.keep, keep_until),"
+            " version = coalesce(held.version, s.version), fingerprint = coalesce(held.fingerprint, s.fingerprint),"
             " owner = CASE WHEN ends THEN NULL ELSE owner END, lease_until = CASE WHEN ends THEN 0 ELSE lease_until END,"
             f" due = CASE WHEN ends THEN {NOW} ELSE due END FROM held"
             " WHERE s.id = held.id AND (held.ends OR held.told OR held.status IS NOT NULL)),"
@@ -226,7 +233,7 @@ def together(appends: Sequence[Append]) -> tuple[str, str]:
     for one in appends:
         lease = {**one.lease._asdict(), "id": one.lease.saga_id, "status": one.status, "ends": one.release}
         if one.told is not None:
-            lease |= {"told": True} | dict(zip(Told._fields, _told(one.told), strict=True))
+            lease |= {"told": True} | dict(zip(_TOLD, (*_told(one.told), *(one.told.definition or ())), strict=False))
         leases.append(lease)
     entries = [{"id": one.lease.saga_id, **entry._asdict()} for one in appends for entry in one.entries]
     return _sent(leases), _sent(entries)

@@ -138,12 +138,14 @@ class Told(NamedTuple):
     """What an execution's row tells from now on, besides its status: see :class:`StoredExecution`.
 
     :ivar keep: seconds for which it is not purged.
+    :ivar definition: version and fingerprint of the one that goes on with it, where that is another than it was stored by.
     """
 
     step: str | None = None
     reason: str | None = None
     cause: str | None = None
     keep: float = 0.0
+    definition: tuple[str, str] | None = None
 
 
 class Place(NamedTuple):

@@ -100,6 +100,8 @@ class Statements:
             changes |= {"step": _clipped(told.step), "reason": told.reason, "cause": _clipped(told.cause), "progressed": now}
             if told.keep:
                 changes["keep_until"] = now + told.keep
+            if told.definition is not None:
+                changes |= dict(zip(("version", "fingerprint"), told.definition, strict=True))
         if status is not None:
             changes |= {"status": status, "progressed": now}
         if status in rules.ENDED:

@@ -168,11 +168,10 @@ class SqliteStore(Store):
             held = True
             if status or release or told:
                 now = self._clock()
-                says = (*told[:3], now + told.keep if told.keep else None) if told else ()
+                says = (*told[:3], now + told.keep if told.keep else None, *(told.definition or ())) if told else ()
                 times = (now,) * (1 + bool(status or told) + release)
-                held = (
-                    connection.execute(sql.changing(status, told is not None, release), (*says, *times, *holds)).rowcount == 1
-                )
+                change = sql.changing(status, told is not None, len(says) > 4, release)
+                held = connection.execute(change, (*says, *times, *holds)).rowcount == 1
             elif not rows:
                 held = connection.execute(sql.CHECK_LEASE, holds).fetchone() is not None
             if not held:

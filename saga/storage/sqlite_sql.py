@@ -120,12 +120,15 @@ DELETE_MESSAGE = "DELETE FROM saga_inbox WHERE id = ? AND saga_id = ?"
 
 
 @lru_cache
-def changing(status: str | None, told: bool, release: bool) -> str:
+def changing(status: str | None, told: bool, defined: bool, release: bool) -> str:
     """Return the statement that changes what an execution's row says, where its lease holds.
 
-    It takes step, reason, cause and how long it is kept, where these are told; now, once or more often; and the lease.
+    It takes step, reason, cause and how long it is kept, where these are told; version and fingerprint, where it has others;
+    now, once or more often; and the lease.
     """
     sets = ["step = ?, reason = ?, cause = ?, keep_until = coalesce(?, keep_until)"] if told else []
+    if defined:
+        sets.append("version = ?, fingerprint = ?")
     sets.append("updated = ?")
     if told or status is not None:
         sets.append("progressed = ?")

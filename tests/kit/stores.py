@@ -158,15 +158,20 @@ def expired(store: Store, writes: Iterable[Write]) -> str:
     first, *others = writes
     assert first.new is not None
     assert store.create(first.new, first.entries, "dead", 0.0) is None
-    for write in others:
-        row = store.get(first.new.saga_id)
+    write_again(store, first.new.saga_id, others)
+    return first.new.saga_id
+
+
+def write_again(store: Store, saga_id: str, writes: Iterable[Write]) -> None:
+    """Write of an execution what was written elsewhere, as processes that are dead."""
+    for write in writes:
+        row = store.get(saga_id)
         assert row is not None
         lease = Lease(row.saga_id, "dead", row.epoch)
         if row.owner is None or write.epoch > row.epoch:
             (row,) = store.claim("dead", 0.0, saga_id=row.saga_id)
             lease = Lease(row.saga_id, "dead", row.epoch)
-        store.append(lease, write.entries, status=write.status, release=write.release)
-    return first.new.saga_id
+        store.append(lease, write.entries, status=write.status, release=write.release, told=write.told)
 
 
 def until_renewed(store: Store, saga_id: str, times: int = 1) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saga.storage import Lease, Place, Told
+from saga.storage import Append, Lease, Place, Told
 from tests.storage.contract import ids
 
 
@@ -27,8 +27,6 @@ def test_a_row_tells_where_an_execution_stands(store, stored):
 
 
 def test_appends_together_tell_it_too(store, stored):
-    from saga.storage import Append
-
     leases = [stored.create(store, f"x{n}") for n in range(3)]
     told = Told("charge", "why", "Declined", 60.0)
     appends = [Append(lease, stored.entries(2), "completed", True, told=told) for lease in leases]
@@ -45,6 +43,22 @@ def test_what_is_told_alone_is_told(store, stored):
     lease = stored.create(store, "x", step="a")
     store.append(lease, stored.entries(2), told=Told("b"))
     assert store.get("x").step == "b"
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("definition", [None, ("2", "another print")])
+def test_it_may_tell_that_another_definition_goes_on_with_it(store, stored, together, definition):
+    lease = stored.create(store, "x")
+    before = store.get("x")
+    told = Told("b", keep=3600.0, definition=definition)
+    if together:
+        assert store.append_each([Append(one, stored.entries(2), "running", told=told) for one in (lease,)]) == [True]
+    else:
+        store.append(lease, stored.entries(2), status="running", told=told)
+    store.append(lease, stored.entries(3), status="completed", told=Told("b"))
+    row = store.get("x")
+    assert (row.version, row.fingerprint) == (definition or (before.version, before.fingerprint))
+    assert [row.step, row.keep_until > store.now()] == ["b", True]
 
 
 def test_a_heartbeat_tells_where_it_is(store, stored):

@@ -110,7 +110,7 @@ def test_counts_are_read_from_the_kinds(store):
         (sqlite_sql.CHECK_LEASE, ["x", 1, "a"]),
         (sqlite_sql.RENEW, [1.0, 1.0, 1.0, "x", 1, "a"]),
         (sqlite_sql.RENEW_AND_TELL, [1.0, 1.0, 1.0, "x", 1, "a", "b", 1.0]),
-        (sqlite_sql.changing("completed", True, True), [None, None, None, None, 1.0, 1.0, 1.0, "x", 1, "a"]),
+        (sqlite_sql.changing("completed", True, False, True), [None, None, None, None, 1.0, 1.0, 1.0, "x", 1, "a"]),
     ],
 )
 def test_one_execution_is_found_by_its_key(store, statement, values):

@@ -345,6 +345,18 @@ OF_DURABLE = [
         "if row.fingerprint != plan.fingerprint:",
         RECOVERY + " -k a_new_definition_may_say",
     ),
+    Mutant(
+        "what was taken over stays another definition's",
+        "        journal.take_over(definition.version, definition.plan.fingerprint)\n",
+        "        pass\n",
+        DURABLE + "taken_over",
+    ),
+    Mutant(
+        "what was taken over is read as if one definition had done it all",
+        "same = row.fingerprint == definition.plan.fingerprint and row.version == begun_by",
+        "same = row.fingerprint == definition.plan.fingerprint",
+        DURABLE + "taken_over",
+    ),
     # -- recovering ---------------------------------------------------------------------------------------------------
     Mutant(
         "try a definition that changed for ever",
