@@ -12,10 +12,12 @@ from typing import Any, Self
 
 from hostkit.audit import faults_of, recovered
 from hostkit.bank import CLOSED, Bank
-from hostkit.processes import Process, Processes, open_store
+from hostkit.processes import Processes
+from hostkit.stores import open_store
 from hostkit.transfers import VERSIONS, transfer
 from saga import Context
 from saga.operations import Operations
+from tests.kit.processes import Process
 
 _PATIENCE = 120.0
 

@@ -18,7 +18,7 @@ def main(url: str, bank: str, versions: list[str], clock: float = 0.0, silence: 
     """:param clock: seconds that its host's clock is ahead; :param silence: after which it asks whether its server is there."""
     set_clock(clock)
     # Not before: what is imported may look at the clock.
-    from hostkit.processes import open_store
+    from hostkit.stores import open_store
     from hostkit.transfers import transfer
     from saga.storage import postgres_silence
     from saga.worker import Worker

@@ -1,0 +1,1 @@
+"""What the shop calls, as far as it matters here: it fails as such things fail, and remembers what it did."""
