@@ -25,6 +25,9 @@ __all__ = ["Holder", "Keeper", "keeper_of", "owner"]
 #: The longest time between two looks into the inboxes, in seconds: how long an operator waits for a live execution to listen.
 BEAT = 2.0
 
+#: How long who has taken a lease has time to begin before it is asked whether it runs the execution, in seconds.
+TIME_TO_BEGIN = 2.0
+
 
 class Holder(Protocol):
     """What a lease is held for. Both are called from other threads."""
@@ -82,7 +85,7 @@ class Keeper:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
                 self._thread.start()
-            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, clock() + BEAT)
+            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, clock() + TIME_TO_BEGIN)
             if seconds / 3 < self._interval:
                 self._interval = seconds / 3
                 self._sooner.set()

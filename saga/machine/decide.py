@@ -56,6 +56,7 @@ class Machine:
     :ivar state: what that makes of it, made when it is first asked for.
     :ivar commands: what the driver must do, in order; it takes them out.
     :ivar undecided: outcomes that came while it was held, and of which whoever takes it up has yet to decide what follows.
+    :ivar deciding: it is recovered: when all that is left to do is begun, it ends, or undoes the next step, not before.
     :ivar halt: what stopped the execution past its pivot.
     :ivar closed: nothing more is added to its open plan. These are
         not folded: whoever takes the execution up goes on, or undoes a block that died.
@@ -63,6 +64,7 @@ class Machine:
 
     state: State
     undecided: Sequence[Event] = ()
+    deciding = False
     halt: BaseException | None = None
     closed = False
 
@@ -341,7 +343,7 @@ class Machine:
     def progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         state = self.state
-        if state.executing or state.status.terminal or state.held or self.undecided:
+        if state.executing or state.status.terminal or state.held or self.undecided or self.deciding:
             return
         if state.to_verify and state.status is COMPENSATING:
             for index in sorted(state.to_verify):

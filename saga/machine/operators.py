@@ -237,7 +237,7 @@ def check_undo_to(machine: Machine, to: str) -> None:
 
 
 def obey(machine: Machine, at: float) -> None:
-    """Do what a person decided, then go on."""
+    """Do what a person decided, then go on: only now may the execution that is recovered end."""
     state, steps = machine.state, machine.plan.steps
     obey_cancel(machine, at)
     if state.status is RUNNING and not state.held:
@@ -253,8 +253,8 @@ def obey(machine: Machine, at: float) -> None:
         for index in sorted(state.to_skip - state.compensating):
             machine.record(StepSkipped(steps[index].name, at))
             machine.advance(steps[index].then, at)
-    if not machine.commands:
-        machine.progress(at)
+    machine.deciding = False
+    machine.progress(at)
 
 
 def obey_cancel(machine: Machine, at: float) -> None:

@@ -40,6 +40,7 @@ def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
     state, steps = machine.state, machine.plan.steps
     if machine.pause(at):
         return
+    machine.deciding = True
     machine.undecided = _undecided(machine.events) if state.held else []
     machine.record(SagaRecovered(owner, epoch, at))
     waits_on = [steps[index] for index in sorted(state.executing) if steps[index].pause is not None]

@@ -13,11 +13,9 @@ import pytest
 
 import saga as package
 from saga import Saga, Status, step
-from saga.durable import leases
-from saga.durable.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import SqliteStore
-from tests.kit import until
+from tests.kit import until_nothing_is_held
 from tests.kit.ledgers import Ledger
 
 HOME = Path(package.__file__).parent
@@ -92,8 +90,7 @@ def test_wherever_it_is_killed_each_step_is_done_once_and_none_is_in_doubt(tmp_p
 
 @pytest.mark.parametrize("apart", [0, 2])
 @pytest.mark.parametrize("fails", [False, True], ids=["good", "undone"])
-def test_wherever_interrupts_strike_each_step_is_done_once_or_undone(tmp_path, fails, apart, monkeypatch):
-    monkeypatch.setattr(leases, "BEAT", 0.01)
+def test_wherever_interrupts_strike_each_step_is_done_once_or_undone(tmp_path, fails, apart):
     for position in itertools.count(1, 1 if os.environ.get("SAGA_CRASH") == "full" else 7):
         struck = []
 
@@ -114,7 +111,7 @@ def test_wherever_interrupts_strike_each_step_is_done_once_or_undone(tmp_path, f
             if not struck:
                 break
             gc.collect()
-            until(lambda: not keeper_of(store)._held)
+            until_nothing_is_held(store)
             now[0] += 60.0
             Recovery(store, [saga]).run_once()
             if store.get("x") is None:  # it had not begun

@@ -33,6 +33,7 @@ def undo() -> None:
 def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heartbeats look after hundredths of a second."""
     monkeypatch.setattr(leases, "BEAT", 0.02)
+    monkeypatch.setattr(leases, "TIME_TO_BEGIN", 0.2)
     DONE.clear()
 
 

@@ -25,6 +25,7 @@ from tests.kit.stores import (
     found_after,
     in_memory_or_sqlite,
     outlive_its_lease,
+    until_nothing_is_held,
     until_renewed,
 )
 from tests.kit.tasks import Odd, failing_times, failures, undone_last_first
@@ -70,6 +71,7 @@ __all__ = [
     "told",
     "undone_last_first",
     "until",
+    "until_nothing_is_held",
     "until_renewed",
     "within",
 ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from saga.durable.leases import keeper_of
 from saga.errors import StorageError
 from saga.storage import Append, Entry, Lease, MemoryStore, NewExecution, SqliteStore, Store, Told
 from tests.kit.waiting import LONG, Gate, until
@@ -181,6 +182,19 @@ def until_renewed(store: Store, saga_id: str, times: int = 1) -> None:
         assert row is not None
         held = row.lease_until
         until(lambda held=held: getattr(store.get(saga_id), "lease_until", 0.0) > held)  # type: ignore[misc]
+
+
+def until_nothing_is_held(store: Store) -> None:
+    """Wait until this process renews no lease in the store. Who has one is asked now: it has had its time to begin."""
+    keeper = keeper_of(store)
+
+    def nothing_held() -> bool:
+        for held in list(keeper._held.values()):
+            held.until = 0.0
+        keeper._sooner.set()
+        return not keeper._held
+
+    until(nothing_held)
 
 
 def outlive_its_lease(store: Store, saga_id: str) -> None:

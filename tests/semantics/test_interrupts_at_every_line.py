@@ -18,11 +18,9 @@ import pytest
 
 import saga as package
 from saga import Saga, Status, step, transaction
-from saga.durable import leases
-from saga.durable.leases import keeper_of
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import PATIENCE, until, within
+from tests.kit import PATIENCE, until_nothing_is_held, within
 
 HOME = Path(package.__file__).parent
 # Not those whose `with` takes a lock: an error that a trace raises there, unlike an interrupt, comes before the lock is let go.
@@ -96,10 +94,7 @@ def struck(run: Callable[[], None], positions: set[int]) -> tuple[list[str], Bas
 
 @pytest.mark.parametrize("apart", [0, 1, 3, 9])
 @pytest.mark.parametrize("way", [executed, failed, streamed, in_a_block])
-def test_wherever_interrupts_strike_the_execution_ends(
-    way: Callable[[MemoryStore], None], apart: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leases, "BEAT", 0.01)
+def test_wherever_interrupts_strike_the_execution_ends(way: Callable[[MemoryStore], None], apart: int) -> None:
     saga = BAD if way is failed else GOOD
     for position in itertools.count(1):
         now = [1000.0]
@@ -112,7 +107,7 @@ def test_wherever_interrupts_strike_the_execution_ends(
         if "__exit__" in places:  # before or behind all that it can see to: the block is given back when it is forgotten
             error = None
             gc.collect()
-        until(lambda: not keeper_of(store)._held)  # noqa: B023
+        until_nothing_is_held(store)
         now[0] += 60.0
         within(PATIENCE, Recovery(store, [saga], transactions=["block"]).run_once)
         row = store.get("x")

@@ -33,6 +33,12 @@ OF_MACHINE = [
         for before, event, after, tests in TRANSITIONS
     ),
     Mutant(
+        "a recovered execution ends before all that is left to do is begun",
+        " or self.undecided or self.deciding:",
+        " or self.undecided:",
+        "tests/unit/machine/test_table",
+    ),
+    Mutant(
         "a person's action leads forward though the undo has begun",
         "    Transition(STUCK, OperatorActed, COMPENSATING, gave_up=True),",
         "    Transition(STUCK, OperatorActed, RUNNING, gave_up=True),",

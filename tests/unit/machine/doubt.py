@@ -7,7 +7,7 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 from __future__ import annotations
 
 from saga import NotDone, Retry, Skip, fallback, parallel
-from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, Block, C, P, Wrong, X, do
+from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, Block, C, D, P, Wrong, X, do
 
 V, W = do("a", verify=NotDone), do("b", verify=NotDone)
 VP = do("p", pivot=True, verify=NotDone)
@@ -18,6 +18,7 @@ ASKED = "a starts, a unanswered, ?a starts"
 SILENT = "a starts, recovered, a lost, ?a starts, ?a silent, stuck"
 LATE = "a starts, a late, gives up on a"
 LEFT = "a starts, a late, a skipped, b starts"
+HALTED_UNDO = "p starts, p returns, a starts, b starts, b late, a unanswered, a replaced, -a starts, -a stops"
 REPLACED = "a starts, a late, a replaced"
 
 # fmt: off
@@ -88,6 +89,13 @@ LOST = [
         (A, P, B | Skip), f"{PAST}, b stops", "recovered", "b starts 2", "call b 2"),
     ("a step past the pivot that has a fallback and was interrupted is executed again",
         (P, fallback(A, B)), "p starts, p returns, a starts, a stops", "recovered", "a starts 2", "call a 2"),
+    ("a straggler past the pivot is executed again before a person is asked about another branch",
+        (P, fallback(A, C) & B), f"{HALTED_UNDO}, b raises", "recovered", "b starts 2", "call b 2"),
+    ("a person is asked about a branch past the pivot when the other has ended",
+        (P, fallback(A, C) & B), f"{HALTED_UNDO}, b raises, recovered, b starts 2", "b returns 2", "stuck", ""),
+    ("a fallback past the pivot is begun before a person is asked about another branch",
+        (P, fallback(A, C) & fallback(X, D)), "p starts, p returns, a starts, x starts, x late, x replaced, a unanswered, "
+        "a replaced, -a starts, -a stops, x raises", "recovered", "d starts", "call d"),
     ("two stragglers that were left behind are both undone, though the saga's end was reached",
         ((A | Skip) & (B | Skip)), "a starts, b starts, a late, a skipped, b late, b skipped, merged", "recovered",
         "a lost, b lost, -a starts, -b starts", "call -a, call -b"),
