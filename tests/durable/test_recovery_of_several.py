@@ -240,6 +240,7 @@ def test_one_whose_journal_kills_the_process_does_not_keep_others_back(tmp_path:
 
 def test_what_waits_behind_a_slow_step_is_given_back_to_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.05)
+    monkeypatch.setattr(leases, "TIME_TO_BEGIN", 0.05)
     began, go_on = threading.Event(), threading.Event()
     ran: list[str] = []
 
@@ -293,6 +294,7 @@ def test_a_step_that_waits_for_another_execution_of_its_batch_has_it_finished(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.05)
+    monkeypatch.setattr(leases, "TIME_TO_BEGIN", 0.05)
     child = Saga("child", store=store).add_task(step(lambda: 7, name="a", in_doubt=InDoubt.RERUN))
     joined: list[Any] = []
 

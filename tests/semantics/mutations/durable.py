@@ -366,7 +366,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "executions wait for a slow one for ever",
-        "waits, clock() + BEAT)",
+        "waits, clock() + TIME_TO_BEGIN)",
         "waits, math.inf)",
         SEVERAL + " -k what_waits_behind_a_slow_step",
     ),

@@ -18,13 +18,11 @@ OF_HANDING_OVER = [
         HANDED_BACK,
     ),
     Mutant("an attempt that is due while it is held is made", "if state.held:  # who takes", "if False:  # who takes", ROWS),
-    Mutant(
-        "what is held is undone all the same", "state.status.terminal or state.held or self.undecided:", "self.undecided:", ROWS
-    ),
+    Mutant("what is held is undone all the same", "or state.held or self.undecided", "or self.undecided", ROWS),
     Mutant(
         "something is undone before all is decided that came while it was held",
-        "or state.held or self.undecided:",
-        "or state.held:",
+        "or self.undecided or self.deciding:",
+        "or self.deciding:",
         ROWS,
     ),
     Mutant("nobody decides what came while it was held", "    machine.decide_late(at)\n", "", HANDED_BACK),
