@@ -58,8 +58,7 @@ class Machine:
     :ivar undecided: outcomes that came while it was held, and of which whoever takes it up has yet to decide what follows.
     :ivar deciding: it is recovered: when all that is left to do is begun, it ends, or undoes the next step, not before.
     :ivar halt: what stopped the execution past its pivot.
-    :ivar closed: nothing more is added to its open plan. These are
-        not folded: whoever takes the execution up goes on, or undoes a block that died.
+    :ivar closed: nothing more is added to its open plan. Not folded: whoever takes it up goes on, or undoes a block that died.
     """
 
     state: State

@@ -365,10 +365,10 @@ OF_DURABLE = [
         RECOVERY + " -k a_definition_that_changed",
     ),
     Mutant(
-        "executions wait for a slow one for ever",
+        "who has taken a lease and does not begin keeps it for ever",
         "waits, clock() + TIME_TO_BEGIN)",
         "waits, math.inf)",
-        SEVERAL + " -k what_waits_behind_a_slow_step",
+        DURABLE + "leases_of_nobody",
     ),
     Mutant(
         "what is being given back is forgotten",
