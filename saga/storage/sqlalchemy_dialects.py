@@ -174,7 +174,7 @@ def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_mysql)
     elif name == "postgresql":
         sa.event.listen(engine, "connect", _prepare_postgresql)
-        if engine.dialect.driver == "psycopg":
+        if engine.dialect.driver in ("psycopg", "psycopg2"):
             sa.event.listen(engine, "do_connect", _connect_watched)
     elif name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
@@ -183,9 +183,14 @@ def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
 
 
 def _connect_watched(dialect: sa.Dialect, record: object, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
-    from saga.storage.postgres_silence import WatchedConnection  # it needs a library that others do not
+    # Each needs a library that others do not.
+    if dialect.driver == "psycopg":
+        from saga.storage import postgres_silence
 
-    return WatchedConnection.watched(parameters)
+        return postgres_silence.WatchedConnection.watched(parameters)
+    from saga.storage import psycopg2_silence
+
+    return psycopg2_silence.WatchedConnection.watched(parameters)
 
 
 def _is_path(database: str | None) -> TypeGuard[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from saga import Saga, Status, step
 from saga.errors import StorageError
-from saga.storage import Store, postgres_pool, postgres_silence
+from saga.storage import Store, postgres_pool, postgres_silence, psycopg2_silence
 from saga.storage.postgres import PostgresStore
 from saga.storage.postgres_silence import WatchedConnection
 from saga.storage.sqlalchemy import SQLAlchemyStore
@@ -82,7 +82,8 @@ def hosts(relays, request) -> str:
 
 @pytest.fixture
 def url(hosts, monkeypatch) -> str:
-    monkeypatch.setattr(postgres_silence, "SILENCE", 0.2)
+    for module in (postgres_silence, psycopg2_silence):
+        monkeypatch.setattr(module, "SILENCE", 0.2)
     return f"postgresql://postgres@{hosts}/postgres?connect_timeout=2"
 
 
@@ -92,13 +93,13 @@ def store(url, prefix) -> Iterator[PostgresStore]:
         yield store
 
 
-@pytest.fixture(params=["postgres", "sqlalchemy"])
+@pytest.fixture(params=["postgres", "psycopg", "psycopg2"])
 def either(request, url, prefix) -> Iterator[Store]:
-    """A store of either kind."""
+    """A store of either kind, of SQLAlchemy's with either driver."""
     if request.param == "postgres":
         yield request.getfixturevalue("store")
         return
-    with SQLAlchemyStore(url.replace("postgresql", "postgresql+psycopg"), prefix=prefix, patience=0.1) as store:
+    with SQLAlchemyStore(url.replace("postgresql", f"postgresql+{request.param}"), prefix=prefix, patience=0.1) as store:
         yield store
 
 
@@ -151,6 +152,33 @@ def test_a_statement_that_was_sent_before_is_an_error_too(store, stored, relay, 
         relay.silent.set()
         with pytest.raises(StorageError, match="did not answer"):
             ended()
+
+
+def test_what_psycopg2_waits_for_is_waited_for_as_long_as_the_server_is_there(url, stored, admin, prefix, monkeypatch):
+    asked = []
+    answers = psycopg2_silence.WatchedConnection.answers
+    monkeypatch.setattr(psycopg2_silence.WatchedConnection, "answers", lambda self: asked.append(answers(self)) or asked[-1])
+    with SQLAlchemyStore(url.replace("postgresql", "postgresql+psycopg2"), prefix=prefix, patience=0.1) as store:
+        lease = stored.create(store, "x")
+        with admin.transaction():
+            admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")
+            ended = background(lambda: store.append(lease, stored.entries(2)))
+            until(lambda: len(asked) >= 3)
+        ended()
+        assert set(asked) == {True}
+        assert store.journal("x") == stored.entries(1, 2)
+    until(lambda: not any(thread.name == "saga watches psycopg2" for thread in threading.enumerate()))
+
+
+@pytest.mark.parametrize(("error", "there"), [("timeout expired", False), ("FATAL:  sorry, too many clients already", True)])
+def test_who_refuses_a_connection_of_psycopg2_s_is_there(url, monkeypatch, error, there):
+    def connect(**parameters):
+        raise psycopg2_silence.psycopg2.OperationalError(error)
+
+    connection = psycopg2_silence.WatchedConnection.watched({"dsn": url})
+    monkeypatch.setattr(psycopg2_silence.psycopg2, "connect", connect)
+    assert connection.answers() is there
+    connection.close()
 
 
 def test_a_statement_that_waits_for_a_lock_is_waited_for(store, stored, admin, prefix, monkeypatch):

@@ -174,9 +174,21 @@ OF_STORAGE = [
     ),
     Mutant(
         "sqlalchemy: a PostgreSQL server that is silent is waited for without end",
-        """    return WatchedConnection.watched(parameters)\n""",
-        """    return WatchedConnection.__base__.connect(**parameters)\n""",
+        """        return postgres_silence.WatchedConnection.watched(parameters)\n""",
+        """        return postgres_silence.WatchedConnection.__base__.connect(**parameters)\n""",
         SILENT_SERVER + " -k a_server_that_falls_silent",
+    ),
+    Mutant(
+        "psycopg2: a server that is silent is waited for without end",
+        "                    one.connection.cut()\n",
+        "                    pass\n",
+        SILENT_SERVER + " -k a_server_that_falls_silent",
+    ),
+    Mutant(
+        "psycopg2: what waits for a lock is cut off",
+        "                if there:\n",
+        "                if False:\n",
+        SILENT_SERVER + " -k what_psycopg2_waits_for",
     ),
     Mutant(
         "postgres: a promoted server speaks for the one that was lost",
@@ -231,12 +243,6 @@ OF_STORAGE = [
         "        connection.execute(sql.lock, (counted,), prepare=True)\n",
         "        pass\n",
         CONTRACT + "_submit -k claimers_together_keep_to_limit" + IN_POSTGRES,
-    ),
-    Mutant(
-        "postgres: what a held definition fits is another's",
-        "                if other.name == one.name and state.closed(new)\n",
-        "                if False\n",
-        POSTGRES + "_claims -k what_two_definitions_fit",
     ),
     Mutant(
         "postgres: what was submitted without an answer is another's",
