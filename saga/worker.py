@@ -149,8 +149,8 @@ class Worker:
         :param signals: SIGTERM and SIGINT stop the worker, where this is the main thread; a second SIGINT interrupts it.
         """
         self._check_run(stop, interval, signals)
-        notify("READY=1")
         with stopped_by_signals(self.stop) if signals else nullcontext():
+            notify("READY=1")
             self._serve(_forget, stop=stop, interval=interval, threads=self.workers)
 
     async def arun(self, stop: Stop | None = None, *, interval: float = 1.0, signals: bool = False) -> None:
@@ -159,8 +159,8 @@ class Worker:
         Cancelling this stops the worker; then ``CancelledError`` is raised.
         """
         self._check_run(stop, interval, signals)
-        notify("READY=1")
         with stopped_by_signals(self.stop) if signals else nullcontext():
+            notify("READY=1")
             await self._aserve(_forget, stop=stop, interval=interval)
 
     def stop(self) -> None:

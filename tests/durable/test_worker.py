@@ -220,6 +220,9 @@ def test_after_its_time_of_grace_it_leaves_what_still_runs(store: Store, caplog:
     running()
     assert "these still run, and are left as they are: x" in caplog.text
     assert store.get("x").owner is not None  # type: ignore[union-attr]
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("saga worker")]
+    assert left
+    assert all(thread.daemon for thread in left)  # which keeps no process
     gate.open()  # what is left goes on with its call alone
     until(lambda: store.get("x").owner is None)  # type: ignore[union-attr]
     assert store.get("x").status == "running"  # type: ignore[union-attr]
@@ -436,6 +439,27 @@ def test_systemd_hears_that_it_lives_while_it_finishes_what_is_in_hand(store: St
     running()
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_whoever_is_told_that_it_is_ready_may_stop_it_by_a_signal(
+    store: Store, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    worker = Worker(store, [Saga("order", store=store).add_task(step(lambda: None, name="a"))])
+
+    def tell(said: str) -> None:
+        assert said == "READY=1"
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("saga.worker.notify", tell)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else the tests would end with it
+    try:
+        if asynchronous:
+            asyncio.run(worker.arun(interval=0.02, signals=True))
+        else:
+            worker.run(interval=0.02)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_systemd_is_told_where_it_asks(store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -494,6 +518,7 @@ def test_a_loop_of_its_own_ends_with_what_was_left_there_after_its_time_of_grace
     running = background(lambda: worker.run(signals=False, interval=0.02))
     assert gate.reached.wait(30)
     before = [one for one in threading.enumerate() if one.name == "saga worker loop"]
+    assert all(one.daemon for one in before)
     worker.stop()
     running()
     gate.open()
