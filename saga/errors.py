@@ -264,6 +264,13 @@ class ActionRefusedError(SagaError, ValueError):
     """What a person wants done, or a signal, does not fit where the execution stands; the text says why, and that is all."""
 
 
+class SagaHeldError(SagaError):
+    """A person holds the saga, or this version of it: nothing of it is begun here and now, and nothing was stored.
+
+    ``submit`` goes on storing executions, which begin when the person lets go.
+    """
+
+
 _ARGS: Any = vars(BaseException)["args"]
 
 

@@ -87,6 +87,8 @@ class Fleet:
     def hold(self, name: str, why: str, *, version: str | None = None) -> None:
         """Begin nothing new of a saga; what runs is finished, what is submitted is kept. :meth:`let_go` ends it.
 
+        Whoever executes it here and now gets a :class:`~saga.errors.SagaHeldError` meanwhile.
+
         :param version: of this version alone: workers that have another one which fits begin its executions.
         :raises ValueError: ``why`` is empty.
         """

@@ -19,7 +19,7 @@ __all__ = ["Recovery"]
 
 
 class Recovery(Worker):
-    """Finishes executions whose process is gone: a :class:`~saga.worker.Worker` that leaves alone what nobody has begun.
+    """Finishes executions whose process is gone: a :class:`~saga.worker.Worker` that begins nothing that was submitted.
 
     Parameters as the worker's, of which these are the ones that matter here.
 

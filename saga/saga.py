@@ -193,6 +193,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
             second start with the same id and the same input returns the first one's outcome, and waits for it if need be.
         :param store: where this execution is remembered; the saga's store where not given.
         :raises SagaDefinitionError: the saga is wrong; nothing has run.
+        :raises SagaHeldError: a person holds it, so nothing is begun: see :meth:`saga.operations.Operations.hold`.
         :raises SagaCompensationError: it failed and could not be wholly undone.
         :raises SagaExecutionException: it failed and was undone, except for steps that still run after their timeout.
         """
@@ -299,7 +300,8 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         """Undo a completed execution, here and now, and return its result: wholly, or back to a step.
 
         The compensations see the results and the context as they were when it completed, and in ``context.step.cause`` who
-        undoes it and why. Where the process dies in it, a recovery goes on.
+        undoes it and why. Where the process dies in it, a recovery goes on. Where the saga has a ``limit`` or ``exclusive``,
+        the undo waits for its turn, as :meth:`execute` does.
 
         :param why: the reason, for those who read the journal later.
         :param to: a step that stays done, outside parallel groups. What came after it is undone, and the execution is
@@ -317,18 +319,18 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         refuse_unmade(self)
         if self.plan.asynchronous:
             return run_in_a_loop(self.name, self.aundo(saga_id, why, to, who=who, store=store))
-        from saga.durable.undoing import carried_out, turn_back
+        from saga.durable.undoing import undone_here
 
-        return carried_out(turn_back(self.definition, Execution, saga_id, self._opened(store), who, why, to))
+        return undone_here(self.definition, saga_id, self._opened(store), who, why, to)
 
     async def aundo(
         self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
     ) -> SagaResult[Ctx]:
         """Undo a completed execution in the running event loop: as :meth:`undo`."""
         refuse_unmade(self)
-        from saga.durable.undoing import acarried_out, aturn_back
+        from saga.durable.undoing import aundone_here
 
-        return await acarried_out(await aturn_back(self.definition, saga_id, lambda: self._opened(store), who, why, to))
+        return await aundone_here(self.definition, saga_id, lambda: self._opened(store), who, why, to)
 
     def diagram(self, result: SagaResult | None = None) -> Diagram:
         """Return a picture of the saga, or of how an execution of it went: as SVG, and as text for Mermaid.

@@ -32,12 +32,14 @@ class Journal:
 
     :ivar written: how many of the machine's events are stored.
     :ivar keep: seconds for which an execution that has completed is not purged.
+    :ivar in_line: whether others may wait for its end.
     :ivar backoff: seconds for which a recovery leaves the execution alone where the store has failed it; ``None`` where it is
         no recovery that runs it.
     """
 
     backoff: float | None = None
     keep: float | None = None
+    in_line = False
     _failed = False
     _definition: tuple[str, str] | None = None
 
@@ -213,6 +215,9 @@ class Journal:
         self.written += entries
         self._status = status
         self.taken.clear()
+        if status.terminal and self.in_line:
+            with suppress(Exception):  # of a store with a fault; they look by themselves
+                self.store.tell()
 
     def _append(self, entries: Sequence[Entry], machine: Machine) -> None:
         status = machine.status

@@ -272,7 +272,8 @@ def journal_of(definition: Definition, row: StoredExecution, store: Store, rebui
     From then on it is one of that definition: another that is compatible with its beginning may not know of what follows.
     """
     journal = Journal(store, codec_of(definition), Lease(row.saga_id, owner(), row.epoch), status_of(row))
-    journal.written, journal.errors, journal.keep = rebuilt.written, rebuilt.errors, definition.undoable_for
+    journal.written, journal.errors = rebuilt.written, rebuilt.errors
+    journal.keep, journal.in_line = definition.undoable_for, definition.in_line
     if row.fingerprint != definition.plan.fingerprint:
         journal.take_over(definition.version, definition.plan.fingerprint)
     return journal

@@ -26,12 +26,12 @@ from saga.storage.claims import fits_one
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, NewExecution, StoredExecution
-from saga.storage.rules import CLAIMABLE
+from saga.storage.rules import CLAIMABLE, check_not_held
 
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
 
-__all__ = ["astart", "create", "pauses", "start"]
+__all__ = ["ajoin", "astart", "create", "join", "pauses", "start"]
 
 D = TypeVar("D", bound=Driver)
 
@@ -47,11 +47,11 @@ def start(
     opened = store_of(store)
     created = _begin(*_new(definition, driver, definition.machine(saga_id), context, opened))
     if isinstance(created, StoredExecution):
-        return _join(definition, driver, saga_id, opened)
+        return join(definition, driver, saga_id, opened)
     if created.machine.status is not e.Status.SUBMITTED:
         return created
     try:
-        return _join(definition, driver, saga_id, opened, created)
+        return join(definition, driver, saga_id, opened, created)
     except BaseException as error:
         call_off(created, opened, error)
         raise
@@ -64,8 +64,6 @@ async def astart(
     store: Store | str | os.PathLike[str],
 ) -> AsyncExecution | SagaResult:
     """As :func:`start`, in the running event loop. What was created when a cancellation strikes is undone at once."""
-    import asyncio
-
     from saga.drivers.aio import AsyncExecution
     from saga.drivers.to_the_end import in_thread
 
@@ -81,17 +79,11 @@ async def astart(
     mine = found if isinstance(found, AsyncExecution) and found.machine.status is e.Status.SUBMITTED else None
     if mine is not None:
         found = None
-    looks = pauses()
-    while not struck:
-        if isinstance(found, (AsyncExecution, SagaResult)):
-            return found
-        if found is None:
-            try:
-                await asyncio.sleep(next(looks))
-            except asyncio.CancelledError as error:
-                struck.append(error)
-                break
-        found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, opened, mine), struck.append)
+    if not struck and not isinstance(found, AsyncExecution):
+        found = await ajoin(definition, saga_id, opened, struck, mine)
+    if not struck:
+        assert isinstance(found, (AsyncExecution, SagaResult))
+        return found
     if found is None and mine is not None:
         await in_thread(partial(call_off, mine, opened, struck[0]), struck.append)
     if isinstance(found, AsyncExecution):
@@ -144,19 +136,25 @@ def _new(
     status = e.Status.SUBMITTED if definition.in_line else e.Status.RUNNING
     new = new_execution(definition, saga_id, digest, context, status)
     if definition.in_line:
+        new = new._replace(called=definition.lease)
         machine.submit(time.time(), encoded)
     else:
         machine.start(time.time(), encoded)
     journal = Journal(store, codec, Lease(saga_id, owner(), 1), status)
-    journal.keep = definition.undoable_for
+    journal.keep, journal.in_line = definition.undoable_for, definition.in_line
     return driver(definition, machine, context, journal), journal, new
 
 
 def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecution:
-    """Store a new execution and keep its lease, or return the one that has its id already: see :func:`create`."""
+    """Store a new execution and keep its lease, or return the one that has its id already: see :func:`create`.
+
+    :raises SagaHeldError: its saga is held.
+    """
     machine, lease = execution.machine, execution.definition.lease
     try:
         if machine.status is e.Status.SUBMITTED:
+            if journal.store.get(new.saga_id) is None:  # else it is waited for
+                check_not_held(new, journal.store.holds())
             existing = journal.submit(new, machine)
         else:
             existing = journal.create(new, machine, lease)
@@ -176,7 +174,7 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
     return existing
 
 
-def _join(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult:
+def join(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult:
     """Wait until an execution has ended and return its result, or what finishes it if nobody runs it meanwhile.
 
     :param mine: what runs it when it is its turn, where it was stored here.
@@ -187,6 +185,30 @@ def _join(definition: Definition, driver: type[D], saga_id: str, store: Store, m
     while (found := _look(definition, driver, saga_id, store, mine)) is None:
         time.sleep(next(looks))
     return found
+
+
+async def ajoin(
+    definition: Definition, saga_id: str, store: Store, struck: list[BaseException], mine: AsyncExecution | None = None
+) -> AsyncExecution | SagaResult | None:
+    """As :func:`join`, in the running event loop.
+
+    :param struck: gets the cancellations that strike meanwhile; then what was found by then is returned, or ``None``.
+    """
+    import asyncio
+
+    from saga.drivers.aio import AsyncExecution
+    from saga.drivers.to_the_end import in_thread
+
+    looks = pauses()
+    while True:
+        found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, store, mine), struck.append)
+        if found is not None or struck:
+            return found
+        try:
+            await asyncio.sleep(next(looks))
+        except asyncio.CancelledError as error:
+            struck.append(error)
+            return None
 
 
 def pauses() -> Iterator[float]:
@@ -204,7 +226,9 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, m
         raise UnknownExecutionError(f"execution {saga_id!r} was purged")
     if status_of(row).terminal:
         return rebuild(definition, row, entries_of(store, saga_id)).result()
-    if row.status in CLAIMABLE and row.lease_until <= store.now():
+    if row.status in CLAIMABLE and row.lease_until <= (now := store.now()):
+        if row.called_until is not None and row.called_until < now + 2 / 3 * definition.lease:
+            store.renew_call(saga_id, definition.lease)  # else others take it that the caller is gone
         wanted = wanted_of(definition)
         if fits_one(row, [wanted]) is None:
             rebuild(definition, row, entries_of(store, saga_id))  # which says why

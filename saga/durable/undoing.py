@@ -13,6 +13,7 @@ from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import Rebuilt, entries_of, journal_of, rebuild, row_of
+from saga.durable.start import ajoin, join
 from saga.errors import ActionRefusedError, StorageError
 from saga.events import OperatorActed, SagaCompleted
 from saga.machine import Machine, act, check, check_undo_to, standing_of
@@ -24,7 +25,7 @@ from saga.storage.records import Lease, StoredExecution
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
 
-__all__ = ["acarried_out", "aturn_back", "carried_out", "check_undo", "turn_back"]
+__all__ = ["aundone_here", "check_undo", "undone_here"]
 
 D = TypeVar("D", bound=Driver)
 
@@ -45,8 +46,12 @@ def check_undo(definition: Definition, machine: Machine, to: str | None, now: fl
         raise ActionRefusedError(f"the execution was undoable until {until}")
 
 
-def turn_back(definition: Definition, driver: type[D], saga_id: str, store: Store, who: str, why: str, to: str | None) -> D:
+def turn_back(
+    definition: Definition, driver: type[D], saga_id: str, store: Store, who: str, why: str, to: str | None
+) -> D | None:
     """Claim a completed execution, and return what undoes it: nothing is stored of that yet.
+
+    Where executions of the definition wait for their turn, so does the undo: it is stored then, and ``None`` returned.
 
     :param to: back to which step; ``None`` for all.
     :raises ValueError: ``why`` or ``who`` is empty.
@@ -63,57 +68,75 @@ def turn_back(definition: Definition, driver: type[D], saga_id: str, store: Stor
     claimed = store.claim(owner(), definition.lease, saga_id=saga_id)
     if not claimed:
         raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
+    lease = Lease(saga_id, owner(), claimed[0].epoch)
     try:
         rebuilt = _checked(definition, claimed[0], store, action)
         journal = journal_of(definition, claimed[0], store, rebuilt)
         act(rebuilt.machine, action)
-        execution = driver(definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
-        journal.keep_lease(definition.lease, execution)
-        return execution
+        if not definition.in_line:
+            execution = driver(definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
+            journal.keep_lease(definition.lease, execution)
+            return execution
+        journal.commit(rebuilt.machine)
     except BaseException:
-        keeper_of(store).give_back(Lease(saga_id, owner(), claimed[0].epoch))
+        keeper_of(store).give_back(lease)
         raise
+    keeper_of(store).give_back(lease)
+    return None
 
 
-async def aturn_back(
-    definition: Definition, saga_id: str, store: Callable[[], Store], who: str, why: str, to: str | None
-) -> AsyncExecution:
-    """As :func:`turn_back`, in the running event loop. Where a cancellation strikes, nothing is undone.
+def undone_here(
+    definition: Definition, saga_id: str, store: Store, who: str, why: str, to: str | None = None
+) -> SagaResult[Any]:
+    """Undo a completed execution, in its turn, and return its result. Errors are those of :func:`turn_back`, and
 
-    :param store: opens the store.
+    :raises SagaCompensationError: it is stuck.
+    """
+    execution = turn_back(definition, Execution, saga_id, store, who, why, to)
+    found = join(definition, Execution, saga_id, store) if execution is None else execution
+    if isinstance(found, SagaResult):  # somebody else has undone it
+        return undone(found)
+    try:
+        found.run()
+    finally:
+        found.free_context()
+    return undone(raised_or(found))
+
+
+async def aundone_here(
+    definition: Definition, saga_id: str, opened: Callable[[], Store], who: str, why: str, to: str | None = None
+) -> SagaResult[Any]:
+    """As :func:`undone_here`, in the running event loop. Where a cancellation strikes before it has begun, nothing is undone;
+    where it strikes while it waits for its turn, the undo is left to a worker or a recovery.
+
+    :param opened: opens the store.
     """
     from saga.drivers.aio import AsyncExecution
     from saga.drivers.to_the_end import in_thread
 
     struck: list[BaseException] = []
-    work = lambda: turn_back(definition, AsyncExecution, saga_id, store(), who, why, to)  # noqa: E731
-    execution = await in_thread(work, struck.append)
+    stores: list[Store] = []
+
+    def begin() -> AsyncExecution | None:
+        stores.append(opened())
+        return turn_back(definition, AsyncExecution, saga_id, stores[0], who, why, to)
+
+    found: AsyncExecution | SagaResult | None = await in_thread(begin, struck.append)
+    if found is None and not struck:
+        found = await ajoin(definition, saga_id, stores[0], struck)
     if struck:
-        assert execution.journal is not None
-        await in_thread(execution.journal.give_back, struck.append)
+        if isinstance(found, AsyncExecution):
+            assert found.journal is not None
+            await in_thread(found.journal.give_back, struck.append)
         raise struck[0]
-    return execution
-
-
-def carried_out(execution: Execution) -> SagaResult[Any]:
-    """Undo what was turned back, and return its result.
-
-    :raises SagaCompensationError: it is stuck.
-    """
+    assert found is not None
+    if isinstance(found, SagaResult):
+        return undone(found)
     try:
-        execution.run()
+        await found.run()
     finally:
-        execution.free_context()
-    return undone(raised_or(execution))
-
-
-async def acarried_out(execution: AsyncExecution) -> SagaResult[Any]:
-    """As :func:`carried_out`, in the running event loop."""
-    try:
-        await execution.run()
-    finally:
-        execution.free_context()
-    return undone(raised_or(execution))
+        found.free_context()
+    return undone(raised_or(found))
 
 
 def _checked(definition: Definition, row: StoredExecution, store: Store, action: OperatorActed) -> Rebuilt:

@@ -9,7 +9,7 @@ from typing import Any
 
 from saga.clocks import time_of_day
 from saga.storage import rules
-from saga.storage.claims import opening
+from saga.storage.claims import called_until, due_again, opening
 from saga.storage.columns import counts_of
 from saga.storage.memory_line import Line
 from saga.storage.memory_workers import WorkersInMemory
@@ -58,10 +58,11 @@ class MemoryStore(WorkersInMemory, Store):
         with self._lock:
             if existing := self.get(new.saga_id):
                 return existing
+            rules.check_not_held(new, self._holds.values())
             journal = _by_seq(new.saga_id, {}, entries)
             until = self._clock() + lease_seconds
             row = self._add(new, status, journal)
-            row = row._replace(owner=owner, epoch=1, lease_until=until, due=until, opens=0.0, started=row.created)
+            row = row._replace(owner=owner, epoch=1, lease_until=until, due=until, started=row.created)
             self._executions[new.saga_id] = row
         return None
 
@@ -110,6 +111,7 @@ class MemoryStore(WorkersInMemory, Store):
             exclusive=new.exclusive,
             opens=opens,
             progressed=now,
+            called_until=called_until(new, now),
         )
         return row
 
@@ -211,6 +213,13 @@ class MemoryStore(WorkersInMemory, Store):
                     beats.append(Beat(row.saga_id, bool(self._inboxes[row.saga_id])))
         return beats
 
+    def renew_call(self, saga_id: str, seconds: float) -> None:
+        rules.check_number("seconds", seconds)
+        with self._lock:
+            row = self.get(saga_id)
+            if row is not None and row.status == "submitted" and row.called_until is not None:
+                self._executions[saga_id] = row._replace(called_until=self._clock() + seconds)
+
     def release(
         self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
     ) -> None:
@@ -225,7 +234,7 @@ class MemoryStore(WorkersInMemory, Store):
                 self._executions[row.saga_id] = row._replace(
                     owner=None,
                     lease_until=0.0,
-                    due=now + delay,
+                    due=due_again(row, now, delay),
                     recoveries=recoveries,
                     updated=now,
                     step=row.step if step is None else step,

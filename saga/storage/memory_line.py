@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from saga.storage import rules
-from saga.storage.claims import fits_one, holds_back, rate_window
+from saga.storage.claims import fits_one, holds_back, is_left, rate_window
 from saga.storage.records import Hold, StoredExecution, Wanted
 
 __all__ = ["Line"]
@@ -25,7 +25,7 @@ class Line:
             row
             for row in self.executions.values()
             if row.status in rules.CLAIMABLE
-            and (submitted or row.status != "submitted")
+            and is_left(row, submitted, now)
             and max(row.due, row.lease_until) <= now
             and self.is_open(row, now)
         ]

@@ -28,6 +28,7 @@ from saga.storage.records import (
     Append,
     Beat,
     Entry,
+    Hold,
     Lease,
     NewExecution,
     NewWorker,
@@ -83,7 +84,8 @@ class PostgresStore(Asked, Submitting):
         keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner, lease_seconds, lease_seconds)
         tags = (list(new.tags), list(new.tags.values())) if new.tags else ()
         statement, rest = self._sql.writes.adding(Change(creates=True, tagged=bool(tags)), entries)
-        values = (*keys, new.step, tags_text(new.tags), new.priority, new.exclusive, *tags, *rest)
+        told = (new.step, tags_text(new.tags), new.priority, new.exclusive)
+        values = (*keys, *told, new.name, new.version, *tags, *rest)
 
         def work(connection: Connection, again: bool) -> StoredExecution | None:
             while True:
@@ -93,8 +95,9 @@ class PostgresStore(Asked, Submitting):
                 except psycopg.errors.UniqueViolation as error:
                     raise rules.already_stored(new.saga_id, entries) from error
                 row = connection.execute(self._sql.get, (new.saga_id,), prepare=True).fetchone()
-                # Else it was purged in between.
-                if row is not None:
+                if row is None:  # it is held; or it was purged in between
+                    rules.check_not_held(new, [Hold(*hold) for hold in connection.execute(self._sql.holds)])
+                else:
                     existing = row_of(row)
                     ours = again and is_as_created(existing, new, owner) and self._has_entries(connection, new.saga_id, entries)
                     return None if ours else existing
@@ -194,14 +197,19 @@ class PostgresStore(Asked, Submitting):
 
         return renewed(renew, leases)
 
+    def renew_call(self, saga_id: str, seconds: float) -> None:
+        rules.check_number("seconds", seconds)
+        if rules.is_id(saga_id):
+            self._do(self._sql.renew_call, (seconds, saga_id))
+
     def release(
         self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
     ) -> None:
         rules.check_number("delay", delay)
         statement, counted = (self._sql.release_waiting, ()) if got_on else (self._sql.release, (int(untried),))
-        rows = self._read(statement, (step, delay, *counted, *lease))
+        rows = self._read(statement, (step, delay, delay, *counted, *lease))
         if not rows or rows[0][0]:  # else nobody is to take it yet
-            self._ring()
+            self.tell()
 
     def post(self, saga_id: str, body: str) -> None:
         if not rules.is_id(saga_id):
@@ -217,7 +225,7 @@ class PostgresStore(Asked, Submitting):
                 raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, row_of(row).status)
 
         self._run(work)
-        self._ring()
+        self.tell()
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)
@@ -242,7 +250,7 @@ class PostgresStore(Asked, Submitting):
 
     def let_go(self, name: str, version: str) -> bool:
         found = self._do(self._sql.let_go, (name, version)) > 0
-        self._ring()
+        self.tell()
         return found
 
     def announce(self, worker: NewWorker, seconds: float) -> None:

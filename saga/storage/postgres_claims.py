@@ -12,32 +12,31 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from saga.storage.claims import fits_one, rate_window
+from saga.storage.claims import fits_one, rate_window, shares
 from saga.storage.columns import EXECUTION, row_of
-from saga.storage.postgres_tables import CLAIMABLE, NEW, NOW, OPEN
+from saga.storage.postgres_tables import CLAIMABLE, NEW, NOW, OPEN, STAGE
 from saga.storage.records import StoredExecution, Wanted
 
 __all__ = ["Claiming", "claimed", "claimed_in_turn", "is_simple", "ranges_of"]
 
 
 class _Range(NamedTuple):
-    """Where there is something to claim: of a name what has a fingerprint or a version, or all, by whether nobody has begun it.
+    """Where there is something to claim of a stage (:data:`~saga.storage.postgres_tables.STAGE`): what a :class:`Share` says.
 
-    :ivar carried: the version of the definition that asks for it; where that is held, nothing new is in the range.
-    :ivar but_fingerprints: of these nothing is in it, nor of ``but_versions``.
+    :ivar carried: the version of the definition that asks for it; where that is held, nothing is begun in the range.
     """
 
     name: str
-    new: bool
+    stage: int
     carried: str | None
     fingerprint: str | None = None
     version: str | None = None
-    but_fingerprints: Sequence[str | None] = ()
-    but_versions: Sequence[str] = ()
+    but: Sequence[str] = ()
 
 
 class _Kinds(NamedTuple):
@@ -46,20 +45,20 @@ class _Kinds(NamedTuple):
     fingerprints: bool
     versions: bool
     every: bool
-    but: bool
+    narrow: bool
 
     @classmethod
-    def of(cls, ranges: Iterable[_Range]) -> _Kinds:
-        each = [(one.fingerprint is not None, one.version is not None, bool(one.but_fingerprints)) for one in ranges]
+    def of(cls, ranges: Sequence[_Range]) -> _Kinds:
+        each = [(one.fingerprint is not None, one.version is not None) for one in ranges]
         return cls(
             any(one[0] for one in each),
-            any(one[1] for one in each),
-            any(not one[0] and not one[1] for one in each),
-            any(one[2] for one in each),
+            (False, True) in each,
+            (False, False) in each,
+            (True, True) in each or any(one.but for one in ranges),
         )
 
 
-_ALL: Final = _Kinds(fingerprints=False, versions=False, every=True, but=False)
+_ALL: Final = _Kinds(fingerprints=False, versions=False, every=True, narrow=False)
 
 
 class Claiming:
@@ -113,7 +112,7 @@ class Claiming:
         had been due.
         """
         if wanted is None:
-            return self._statement(_ALL, limit, named=False, claims=True), (_news(submitted), limit)
+            return self._statement(_ALL, limit, named=False, claims=True), (_stages(submitted), limit)
         kinds, sent = _asked(tuple(wanted), submitted)
         return self._statement(kinds, limit, named=True, claims=True), (sent, limit)
 
@@ -128,11 +127,9 @@ class Claiming:
         if statement is None:
             found = " UNION ALL ".join(self._found(kinds, "s.id, s.due" if claims else self._row, most))
             parts = [*self._asked(kinds, named), f"found AS ({found})"]
-            # One may be in the ranges of a fingerprint and of a version.
-            once = "SELECT DISTINCT * FROM found" if kinds.versions else "SELECT * FROM found"
-            last = once
+            last = "SELECT * FROM found"
             if claims:
-                parts.append(f"picked AS MATERIALIZED ({once} ORDER BY due LIMIT %s)")
+                parts.append(f"picked AS MATERIALIZED ({last} ORDER BY due LIMIT %s)")
                 last = (
                     f"{self._begin} WHERE s.id = ANY(ARRAY(SELECT id FROM picked))"
                     f" RETURNING (SELECT due FROM picked WHERE picked.id = s.id), {self._row}"
@@ -149,23 +146,22 @@ class Claiming:
 
         # Every name, or every fingerprint of a name: the first, and after each the next. Few steps, however many rows.
         parts = [
-            "asked AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS asked (name text, new boolean, carried text,"
-            " fingerprint text, version text, but_fingerprints text[], but_versions text[]))"
+            "asked AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS asked (name text, stage int, carried text,"
+            " fingerprint text, version text, but text[]))"
         ]
         if not named:
             parts = [
                 f"names AS (SELECT first.name FROM {first_of('name')} UNION ALL SELECT first.name FROM names"
                 f" CROSS JOIN LATERAL {first_of('name', 's.name > names.name AND ')})",
-                "asked AS MATERIALIZED (SELECT name, new, NULL::text AS carried, NULL::text AS fingerprint,"
-                " NULL::text AS version, NULL::text[] AS but_fingerprints, NULL::text[] AS but_versions"
-                " FROM names CROSS JOIN unnest(%s::boolean[]) AS new)",
+                "asked AS MATERIALIZED (SELECT name, stage, NULL::text AS carried, NULL::text AS fingerprint,"
+                " NULL::text AS version FROM names CROSS JOIN unnest(%s::int[]) AS stage)",
             ]
         parts.append(
-            "allowed AS MATERIALIZED (SELECT * FROM asked WHERE NOT new OR NOT EXISTS"
+            "allowed AS MATERIALIZED (SELECT * FROM asked WHERE stage = 0 OR NOT EXISTS"
             f" (SELECT 1 FROM {self._hold} h WHERE h.name = asked.name AND h.version IN ('', asked.carried)))"
         )
         if kinds.every:
-            columns = "known.name, known.new, known.but_fingerprints, known.but_versions, first.fingerprint"
+            columns = "known.name, known.stage, first.fingerprint"
             of_name = "s.name = known.name AND "
             parts.append(
                 f"every AS (SELECT {columns} FROM (SELECT * FROM allowed WHERE fingerprint IS NULL AND version IS NULL)"
@@ -177,17 +173,24 @@ class Claiming:
 
     def _found(self, kinds: _Kinds, columns: str, most: int) -> Iterator[str]:
         """Yield what finds the oldest in each kind of ranges."""
-        but = " AND s.fingerprint <> ALL(range.but_fingerprints) AND s.version <> ALL(range.but_versions)" if kinds.but else ""
-        for is_there, ranges, key in (
-            (kinds.fingerprints, "(SELECT * FROM allowed WHERE fingerprint IS NOT NULL)", "fingerprint"),
-            (kinds.every, "every", "fingerprint"),
-            (kinds.versions, "(SELECT * FROM allowed WHERE version IS NOT NULL)", "version"),
+        exact = " AND (range.version IS NULL OR s.version = range.version) AND s.version <> ALL(range.but)"
+        for is_there, ranges, key, narrowed in (
+            (kinds.fingerprints, "(SELECT * FROM allowed WHERE fingerprint IS NOT NULL)", "fingerprint", exact),
+            (kinds.every, "every", "fingerprint", ""),
+            (
+                kinds.versions,
+                "(SELECT * FROM allowed WHERE fingerprint IS NULL AND version IS NOT NULL)",
+                "version",
+                " AND s.fingerprint <> ALL(range.but)",
+            ),
         ):
             if is_there:
+                more = narrowed if kinds.narrow else ""
                 yield (
                     f"SELECT one.* FROM {ranges} AS range CROSS JOIN LATERAL (SELECT {columns} FROM {self._saga} s"
-                    f" WHERE s.name = range.name AND s.{key} = range.{key} AND (s.{NEW}) = range.new AND s.{CLAIMABLE}"
-                    f" AND s.due <= {NOW} AND {self._turn}{but} ORDER BY s.due LIMIT {most}"
+                    f" WHERE s.name = range.name AND s.{key} = range.{key} AND ({STAGE}) = range.stage AND s.{CLAIMABLE}"
+                    f" AND s.due <= {NOW} AND (range.stage <> 1 OR s.called_until <= {NOW}) AND {self._turn}{more}"
+                    f" ORDER BY s.due LIMIT {most}"
                     " FOR NO KEY UPDATE SKIP LOCKED) AS one"
                 )
 
@@ -199,35 +202,27 @@ def is_simple(wanted: Collection[Wanted]) -> bool:
     return len({one.name for one in wanted}) == len(wanted)
 
 
-def _news(submitted: bool) -> list[bool]:
-    """Return which are asked for, by whether nobody has begun them."""
-    return [False, True] if submitted else [False]
-
-
-def _ranges(one: Wanted, new: bool, closed: Sequence[Wanted]) -> Iterator[_Range]:
-    """Yield the ranges of a definition. :param closed: others, whose executions are left out."""
-    range = _Range(
-        one.name,
-        new,
-        one.version,
-        but_fingerprints=[other.fingerprint for other in closed],
-        but_versions=[version for other in closed for version in sorted(other.compatible)],
-    )
-    yield range._replace(fingerprint=one.fingerprint)
-    if one.fingerprint is not None:
-        for version in sorted(one.compatible):
-            yield range._replace(version=version)
+def _stages(submitted: bool) -> list[int]:
+    """Return the stages that are asked for."""
+    return [0, 1, 2] if submitted else [0, 1]
 
 
 @lru_cache(64)  # as a worker asks for the same again and again
 def _asked(wanted: tuple[Wanted, ...], submitted: bool) -> tuple[_Kinds, str]:
-    ranges = [range for one in wanted for range in ranges_of(one, submitted)]
+    ranges = ranges_of(wanted, submitted)
     return _Kinds.of(ranges), _sent(ranges)
 
 
-def ranges_of(one: Wanted, submitted: bool) -> list[_Range]:
-    """Return where there is what a definition fits."""
-    return [range for new in _news(submitted) for range in _ranges(one, new, ())]
+def ranges_of(
+    wanted: Sequence[Wanted], submitted: bool, standing: Mapping[Wanted, _Standing] = MappingProxyType({})
+) -> list[_Range]:
+    """Return where there is what definitions are to run. :param standing: those that are closed have no ranges."""
+    return [
+        _Range(one.name, stage, one.version, fingerprint, version, but)
+        for one, fingerprint, version, but in shares(wanted)
+        for stage in _stages(submitted)
+        if one not in standing or not standing[one].closed(stage > 0)
+    ]
 
 
 def _sent(ranges: Sequence[_Range]) -> str:
@@ -284,12 +279,12 @@ def _claimed_in_turn(
     standing = _standing(connection, sql, wanted)
     if saga_id is not None:
         found = connection.execute(sql.candidate, (saga_id, submitted), prepare=True).fetchall()
-    elif asked := _open_ranges(wanted, standing, submitted):
+    elif asked := ranges_of(wanted, submitted, dict(zip(wanted, standing, strict=True))):
         most = min(limit, max(int(min(one.in_hand, limit)) for one in standing))
         found = connection.execute(*sql.candidates(asked, most), prepare=True).fetchall()
     else:
         found = []
-    chosen = _chosen(map(row_of, found), wanted, standing, limit)
+    chosen = _chosen({row[0]: row_of(row) for row in found}.values(), wanted, standing, limit)
     if not chosen:
         return []
     rows = {row[0]: row for row in connection.execute(sql.take, (*take, chosen), prepare=True)}
@@ -307,21 +302,6 @@ def _standing(connection: psycopg.Connection[tuple[Any, ...]], sql: Claiming, wa
         _Standing(math.inf if one.limit is None else one.limit - in_hand, most - begun, held)
         for one, (most, _), (in_hand, begun, held) in zip(wanted, windows, rows, strict=True)
     ]
-
-
-def _open_ranges(wanted: Sequence[Wanted], standing: Sequence[_Standing], submitted: bool) -> list[_Range]:
-    """Return the ranges of what may have more. An execution is the first one's that it fits."""
-    found: list[_Range] = []
-    for number, one in enumerate(wanted):
-        for new in _news(submitted):
-            before = [
-                other
-                for other, state in zip(wanted[:number], standing, strict=False)
-                if other.name == one.name and state.closed(new)
-            ]
-            if not standing[number].closed(new) and all(other.fingerprint is not None for other in before):
-                found += _ranges(one, new, before)
-    return found
 
 
 def _chosen(found: Iterable[StoredExecution], wanted: Sequence[Wanted], standing: Sequence[_Standing], limit: int) -> list[str]:

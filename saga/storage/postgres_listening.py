@@ -42,7 +42,7 @@ class Heard(Served):
         self._pool_of_process()
         return ListeningWatch(self, self._listening, self._own)
 
-    def _ring(self) -> None:
+    def tell(self) -> None:
         """Tell it here and elsewhere, now that it is committed.
 
         Not in the transaction that stored it: those with a NOTIFY wait for one another until they are on the disk.

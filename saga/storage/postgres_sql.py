@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
 from saga.storage.postgres_claims import Claiming
-from saga.storage.postgres_tables import NOW, names_of
+from saga.storage.postgres_tables import CALLED, NOW, names_of
 from saga.storage.postgres_writes import HOLDS, Writing
 
 __all__ = ["Statements"]
@@ -69,12 +70,15 @@ class Statements:
         # Both give whether it is due now.
         given_back = f"UPDATE {saga} s SET owner = NULL, lease_until = 0, updated = {NOW}, step = coalesce(%s::text, step),"
         ends = f" WHERE {HOLDS} RETURNING due <= {NOW}"
-        self.release = f"{given_back} due = {NOW} + %s::float8, recoveries = recoveries - %s::int{ends}".encode()
+        place = f"least({NOW}, opens - {WORTH} * priority)"  # in the line, where others are to go on with it at once
+        due = f"CASE WHEN %s::float8 <> 0 THEN {NOW} + %s::float8 ELSE {place} END"
+        self.release = f"{given_back} due = {due}, recoveries = recoveries - %s::int{ends}".encode()
+        self.renew_call = f"UPDATE {saga} SET called_until = {NOW} + %s::float8 WHERE id = %s AND {CALLED}".encode()
         # A message that came while this waited for the row is not seen in the inbox, but has made it due.
         self.release_waiting = (
             f"{given_back} recoveries = 0, progressed = {NOW}, due = CASE"
-            f" WHEN due < lease_until OR EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) THEN {NOW}"
-            f" ELSE {NOW} + %s::float8 END{ends}"
+            f" WHEN due < lease_until OR EXISTS (SELECT 1 FROM {inbox} i WHERE i.saga_id = s.id) THEN {place}"
+            f" ELSE {due} END{ends}"
         ).encode()
 
     def _messages(self) -> None:

@@ -54,7 +54,7 @@ class Submitting(Heard):
             )
 
         found = self._run(work)
-        self._ring()
+        self.tell()
         return found
 
     async def asubmit(self, new: New, *, connection: Any) -> Found:

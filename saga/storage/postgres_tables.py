@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from saga.storage.postgres_sql import Statements
 
-__all__ = ["CLAIMABLE", "NEW", "NOW", "OPEN", "migrate", "migrations", "names_of"]
+__all__ = ["CALLED", "CLAIMABLE", "NEW", "NOW", "OPEN", "STAGE", "migrate", "migrations", "names_of"]
 
 # "C": keys are compared and ordered as the other stores do it, whatever the database's language is.
 TEXT: Final = 'text COLLATE "C"'
@@ -21,7 +21,14 @@ NOW: Final = "extract(epoch FROM statement_timestamp())::float8"
 
 CLAIMABLE: Final = "status IN ('submitted', 'running', 'compensating')"
 NEW: Final = "status = 'submitted'"
-"""Whether nobody has begun it. What is new is found apart from what was begun, which may go on where nothing is begun."""
+"""Whether nobody has begun it."""
+
+CALLED: Final = f"{NEW} AND called_until IS NOT NULL"
+"""Whether somebody called for it, and nobody has begun it."""
+
+STAGE: Final = f"CASE WHEN NOT {NEW} THEN 0 WHEN called_until IS NULL THEN 2 ELSE 1 END"
+"""How far it is: begun, called for, or submitted. Each is found apart, as what was begun may go on where nothing is begun, and
+nobody else begins what somebody called for, who lives."""
 
 OPEN: Final = "status NOT IN ('completed', 'compensated')"
 
@@ -59,13 +66,13 @@ def migrations(schema: str | None, prefix: str) -> list[list[str]]:
                 ADD COLUMN priority bigint NOT NULL DEFAULT 0, ADD COLUMN exclusive {TEXT},
                 ADD COLUMN opens float8 NOT NULL DEFAULT 0, ADD COLUMN started float8,
                 ADD COLUMN progressed float8 NOT NULL DEFAULT 0, ADD COLUMN keep_until float8 NOT NULL DEFAULT 0,
-                ADD COLUMN holds {TEXT}""",
+                ADD COLUMN holds {TEXT}, ADD COLUMN called_until float8""",
             f"UPDATE {t['saga']} SET started = created, progressed = updated",
-            # What may be claimed is one range of these for each definition, or version that it fits, and where it has begun.
+            # What may be claimed is one range of these for each definition, or version that it fits, and stage.
             f'DROP INDEX {where}"{prefix}_due"',
             f'DROP INDEX {where}"{prefix}_due_by_name"',
-            f'CREATE INDEX "{prefix}_due_by_print" ON {t["saga"]} (name, fingerprint, ({NEW}), due) WHERE {CLAIMABLE}',
-            f'CREATE INDEX "{prefix}_due_by_version" ON {t["saga"]} (name, version, ({NEW}), due) WHERE {CLAIMABLE}',
+            f'CREATE INDEX "{prefix}_due_by_print" ON {t["saga"]} (name, fingerprint, ({STAGE}), due) WHERE {CLAIMABLE}',
+            f'CREATE INDEX "{prefix}_due_by_version" ON {t["saga"]} (name, version, ({STAGE}), due) WHERE {CLAIMABLE}',
             f'CREATE INDEX "{prefix}_in_hand" ON {t["saga"]} (name, lease_until) WHERE owner IS NOT NULL',
             f'CREATE INDEX "{prefix}_started" ON {t["saga"]} (name, started)',
             f'CREATE UNIQUE INDEX "{prefix}_key" ON {t["saga"]} (holds) WHERE holds IS NOT NULL',

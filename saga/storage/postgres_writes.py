@@ -130,12 +130,14 @@ class Writing:
         """Return what gives the id of the execution to write to, or nothing where there is none."""
         saga = self._names["saga"]
         if change.creates:
-            # Keys, the status, the owner, the lease's seconds twice; then step, tags, priority and the exclusive key.
+            # Keys, the status, the owner, the lease's seconds twice; step, tags, priority and the exclusive key; then the name
+            # and the version of which nothing may be held.
             return (
                 f"INSERT INTO {saga} (id, name, version, fingerprint, digest, status, owner, epoch, lease_until, due,"
-                " recoveries, created, updated, step, tags, priority, exclusive, started, progressed)"
-                f" VALUES (%s, %s, %s, %s, %s, %s, %s, 1, {NOW} + %s::float8, {NOW} + %s::float8,"
-                f" 0, {NOW}, {NOW}, %s, %s, %s, %s, {NOW}, {NOW})"
+                " recoveries, created, updated, step, tags, priority, exclusive, opens, started, progressed)"
+                f" SELECT %s, %s, %s, %s, %s, %s, %s, 1, {NOW} + %s::float8, {NOW} + %s::float8,"
+                f" 0, {NOW}, {NOW}, %s, %s, %s::bigint, %s, {NOW}, {NOW}, {NOW} WHERE NOT EXISTS (SELECT 1"
+                f" FROM {self._names['hold']} h WHERE h.name = %s AND h.version IN ('', %s))"
                 " ON CONFLICT (id) DO NOTHING RETURNING id"
             )
         if change == PLAIN:
@@ -198,12 +200,13 @@ class Writing:
             "opens": opens,
             "progressed": created,
             "keep_until": "0",
+            "called_until": f"{created} + new.called",
         }
         self.submit = (
             f"WITH added AS (INSERT INTO {self._names['saga']} ({', '.join(stored)})"
             f" SELECT {', '.join(values[column] for column in stored)} FROM json_to_recordset(%s::json)"
             " AS new (id text, number bigint, name text, version text, fingerprint text, digest text, status text, step text,"
-            " tags text, priority bigint, exclusive text, at float8) ORDER BY new.id"
+            " tags text, priority bigint, exclusive text, at float8, called float8) ORDER BY new.id"
             " ON CONFLICT (id) DO NOTHING RETURNING id, created),"
             f" written AS ({self._into} SELECT entry.* FROM json_to_recordset(%s::json) AS entry"
             " (id text, seq bigint, kind text, step text, payload text, at float8) JOIN added ON added.id = entry.id),"

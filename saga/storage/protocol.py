@@ -64,6 +64,7 @@ class Store(Protocol):
 
         Where the id is taken, store nothing and return the execution that has it.
 
+        :raises SagaHeldError: its saga, or this version of it, is held; nothing is stored.
         :raises StorageError: a key of ``new`` or the owner is not one that all stores can keep; nothing is stored.
         :raises ValueError: there is no such status.
         """
@@ -166,7 +167,9 @@ class Store(Protocol):
         the key from then until it is completed or compensated.
 
         :param wanted: only executions that one of these fits, and not more of them than they say.
-        :param submitted: also what nobody has begun.
+        What somebody called for, and nobody has begun, is left to whoever that was, for as long as it says so.
+
+        :param submitted: also what nobody has begun or called for.
         :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has not run
             out is still respected. With ``wanted`` it is taken to be run: only if one fits it, and in its turn; else to act
             on it.
@@ -182,10 +185,17 @@ class Store(Protocol):
         :param places: by id, where executions are: their rows tell it from now on.
         """
 
+    def renew_call(self, saga_id: str, seconds: float) -> None:
+        """Say that whoever called for an execution waits for its turn, and lives for so many seconds from now at least.
+
+        What was submitted, or has begun, is left as it is.
+        """
+
     def release(
         self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
     ) -> None:
-        """Give a lease back, unless it is lost already: the execution is due in ``delay`` seconds.
+        """Give a lease back, unless it is lost already: the execution is due in ``delay`` seconds; without any, in its place in
+        the line, by when it came and its priority.
 
         :param got_on: it waits for its time or a message: ``recoveries`` are set back to 0, and where the inbox holds anything
             it is due now. :param untried: the claim does not count among them: nothing was done.
@@ -247,6 +257,12 @@ class Store(Protocol):
         from saga.storage.watching import Watch
 
         return Watch(self)
+
+    def tell(self) -> None:
+        """Wake whoever watches, here and where the store can tell others: one has ended that others may have waited for."""
+        from saga.storage.watching import ring
+
+        ring(self)
 
     def list(
         self,

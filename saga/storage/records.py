@@ -58,6 +58,7 @@ class NewExecution(NamedTuple):
     :ivar priority: each point is worth a minute of waiting.
     :ivar exclusive: of all that have the same key, one goes on at a time.
     :ivar at: it is not begun before then; ``None``: now.
+    :ivar called: who called for it waits for its turn, and lives for so many seconds at least; ``None``: nobody did.
     """
 
     saga_id: str
@@ -71,6 +72,7 @@ class NewExecution(NamedTuple):
     priority: int = 0
     exclusive: str | None = None
     at: float | None = None
+    called: float | None = None
 
 
 class StoredExecution(NamedTuple):
@@ -80,7 +82,8 @@ class StoredExecution(NamedTuple):
     :ivar epoch: how often it was taken.
     :ivar lease_until: when it runs out.
     :ivar due: workers leave it alone before then: when the lease runs out, or later where it was given back with a delay,
-        or when a message came. What is submitted is due as much earlier as its priority says.
+        or when a message came. What is submitted, or was given back for others to go on with at once, is due when it came, and
+        as much earlier as its priority says.
     :ivar recoveries: how often it was claimed, its id not given, since it last got on.
     :ivar step: the step it is at, or the one that failed. While it runs, as its last heartbeat said.
     :ivar reason: why it is stuck, paused or was given up, in a sentence.
@@ -89,6 +92,8 @@ class StoredExecution(NamedTuple):
     :ivar started: when it was begun; ``None``: it was not.
     :ivar progressed: when it last got on. While it runs, as its last heartbeat said.
     :ivar keep_until: it is not purged before then.
+    :ivar called_until: who called for it waits for its turn, and lives until then at least; ``None``: it was submitted. Others
+        do not begin it before then.
     """
 
     saga_id: str
@@ -114,6 +119,7 @@ class StoredExecution(NamedTuple):
     started: float | None = None
     progressed: float = 0.0
     keep_until: float = 0.0
+    called_until: float | None = None
 
 
 class Wanted(NamedTuple):

@@ -10,9 +10,16 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from saga.errors import ActionRefusedError, LeaseLostError, StorageError, UnknownExecutionError, UnreadMessagesError
+from saga.errors import (
+    ActionRefusedError,
+    LeaseLostError,
+    SagaHeldError,
+    StorageError,
+    UnknownExecutionError,
+    UnreadMessagesError,
+)
 from saga.names import LONGEST
-from saga.storage.records import Entry, Lease, NewExecution, NewWorker, Page, StoredExecution
+from saga.storage.records import ANY, Entry, Hold, Lease, NewExecution, NewWorker, Page, StoredExecution
 
 __all__ = [
     "CLAIMABLE",
@@ -23,6 +30,7 @@ __all__ = [
     "bound_of",
     "check_claim",
     "check_new",
+    "check_not_held",
     "check_number",
     "check_page",
     "check_patience",
@@ -320,6 +328,21 @@ def already_stored(saga_id: str, entries: Collection[Entry]) -> StorageError:
 def unknown_execution(saga_id: str) -> UnknownExecutionError:
     """The error of a message to an execution that is not there."""
     return UnknownExecutionError(f"there is no execution {saga_id!r} to send a message to")
+
+
+def check_not_held(new: NewExecution, holds: Iterable[Hold]) -> None:
+    """See that nobody holds a saga of which something is to be begun here and now.
+
+    :raises SagaHeldError: somebody does.
+    """
+    for hold in holds:
+        if hold.name == new.name and hold.version in (ANY, new.version):
+            version = f" version {hold.version!r} of" if hold.version else ""
+            which = f"{new.name!r}, version={hold.version!r}" if hold.version else repr(new.name)
+            raise SagaHeldError(
+                f"{hold.who} holds{version} saga {new.name!r}: {hold.why}; nothing of it is begun here and now until "
+                f"Operations(...).let_go({which}), and submit() stores it for then"
+            )
 
 
 def ended(saga_id: str, status: str) -> ActionRefusedError:

@@ -18,6 +18,7 @@ from saga.storage.records import (
     Append,
     Beat,
     Entry,
+    Hold,
     Lease,
     NewExecution,
     Place,
@@ -63,6 +64,8 @@ class SQLAlchemyStore(Reads, Workers, Submitting):
         def work(connection: sa.Connection, again: bool) -> None:
             nonlocal tried_again
             tried_again = again
+            if (held := connection.execute(self._sql.held(new)).first()) and not self._known(connection, [new.saga_id]):
+                rules.check_not_held(new, [Hold(*held)])
             connection.execute(self._sql.create(new, status, owner, lease_seconds))
             self._add(connection, [(new.saga_id, entries)])
             if new.tags:
@@ -203,6 +206,11 @@ class SQLAlchemyStore(Reads, Workers, Submitting):
 
         leases = [Lease(lease.saga_id, owner, lease.epoch) for lease in leases]
         return renewed(lambda some: self._run(lambda connection, again: renew(some, connection)), leases)
+
+    def renew_call(self, saga_id: str, seconds: float) -> None:
+        rules.check_number("seconds", seconds)
+        if rules.is_id(saga_id):
+            self._run(lambda connection, again: connection.execute(self._sql.renew_call(saga_id, seconds)).close())
 
     def release(
         self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from saga.storage import rules
-from saga.storage.claims import fits_one, rate_window
+from saga.storage.claims import fits_one, rate_window, shares
 from saga.storage.columns import row_of
 from saga.storage.records import ANY, StoredExecution, Wanted
 from saga.storage.sqlalchemy_sql import Statements, batches
@@ -125,17 +125,25 @@ class Claims:
     def _ranges(self, wanted: tuple[Wanted, ...] | None, submitted: bool, turns: bool) -> Iterator[_Range]:
         """Yield what reads what may be taken, oldest due first: each is one range of an index."""
         saga = self._tables.saga
-        for status in rules.CLAIMABLE if submitted else rules.CLAIMABLE[1:]:
+        for status in rules.CLAIMABLE:
+            # Nobody else begins what somebody called for, who lives. Without what was submitted, few are left to be looked for.
+            called = status == "submitted" and not submitted
+            left = self._is_left(status, submitted)
             if wanted is None:
-                yield self._range("due", None, status, *self._may_run(status, saga.c.name, None, turns=turns))
-            for one in wanted or ():
-                of_name = (saga.c.name == one.name, *self._may_run(status, one.name, one.version, turns=turns))
-                if one.fingerprint is None:
-                    yield self._range("due_by_name", one, status, *of_name)
-                    continue
-                yield self._range("due_by_fingerprint", one, status, saga.c.fingerprint == one.fingerprint, *of_name)
-                for version in sorted(one.compatible):
-                    yield self._range("due_by_version", one, status, saga.c.version == version, *of_name)
+                where = (*left, *self._may_run(status, saga.c.name, None, turns=turns))
+                yield self._range("called" if called else "due", None, status, *where)
+            for one, fingerprint, version, but in shares(wanted or ()):
+                where = (saga.c.name == one.name, *left, *self._may_run(status, one.name, one.version, turns=turns))
+                index, others = "due_by_name", saga.c.fingerprint
+                if fingerprint is not None:
+                    index, others = "due_by_fingerprint", saga.c.version
+                    where = (saga.c.fingerprint == fingerprint, *where)
+                if version is not None:
+                    index = "due_by_version" if fingerprint is None else index
+                    where = (saga.c.version == version, *where)
+                if but:
+                    where = (*where, others.not_in(but))
+                yield self._range("called" if called else index, one, status, *where)
 
     def _range(self, index: str, wanted: Wanted | None, status: str, *where: sa.ColumnElement[bool]) -> _Range:
         """Read what is free and due of a status. :param index: what it is a range of, for servers that choose another."""
@@ -147,6 +155,14 @@ class Claims:
             found = found.with_hint(saga, f"FORCE INDEX ({saga.name}_{index})", server)
         # Locked where the database can pass over what others lock.
         return _Range(found.with_for_update(skip_locked=True) if self._sql.skips_locked else found, most.key, status, wanted)
+
+    def _is_left(self, status: str, submitted: bool) -> tuple[sa.ColumnElement[bool], ...]:
+        """Return the conditions that an execution of this status is there for whoever claims."""
+        if status != "submitted":
+            return ()
+        called = self._tables.saga.c.called_until
+        gone = called <= self._sql.now()
+        return (sa.or_(called.is_(None), gone) if submitted else gone,)
 
     def _is_open(self, status: str) -> Iterator[sa.ColumnElement[bool]]:
         """Yield the condition that an execution of this status may be begun by now, where it is to be begun."""

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from saga.clocks import time_of_day
 from saga.storage import rules
-from saga.storage.claims import opening
+from saga.storage.claims import WORTH, called_until, opening
 from saga.storage.columns import EXECUTION, tags_text
-from saga.storage.records import Lease, NewExecution, Place, Told
+from saga.storage.records import ANY, Hold, Lease, NewExecution, Place, Told
 from saga.storage.sqlalchemy_dialects import clock, skips_locked
 from saga.storage.sqlalchemy_tables import Tables
 
@@ -77,7 +77,7 @@ class Statements:
         """Add an execution, owned with epoch 1."""
         now = self.now()
         until = now + lease_seconds
-        begun = {"owner": owner, "epoch": 1, "lease_until": until, "due": until, "opens": 0.0, "started": now}
+        begun = {"owner": owner, "epoch": 1, "lease_until": until, "due": until, "opens": now, "started": now}
         return self._tables.saga.insert().values(_as_new(new, status) | begun | dict.fromkeys(CREATED, now))
 
     def submit(
@@ -89,6 +89,7 @@ class Statements:
             now = created[one.saga_id]
             due, opens = opening(one, now)
             line = {"owner": None, "epoch": 0, "lease_until": 0.0, "due": due, "opens": opens, "started": None}
+            line["called_until"] = called_until(one, now)
             rows.append(_as_new(one, status) | line | dict.fromkeys(CREATED, now))
         return self._tables.saga.insert(), rows
 
@@ -132,7 +133,9 @@ class Statements:
     def release(self, lease: Lease, delay: float, *, got_on: bool, untried: bool, step: str | None) -> sa.Update:
         """Give a lease back, if it holds."""
         saga, now = self._tables.saga, self.now()
-        changes: dict[str, Any] = {"owner": None, "lease_until": 0.0, "due": now + delay, "updated": now}
+        place = saga.c.opens - WORTH * saga.c.priority  # in the line, where others are to go on with it at once
+        due = now + delay if delay else sa.case((place < now, place), else_=now)
+        changes: dict[str, Any] = {"owner": None, "lease_until": 0.0, "due": due, "updated": now}
         if got_on:
             changes |= {"recoveries": 0, "progressed": now}
         elif untried:
@@ -140,6 +143,18 @@ class Statements:
         if step is not None:
             changes["step"] = _clipped(step)
         return saga.update().where(*self.holds(lease)).values(changes)
+
+    def renew_call(self, saga_id: str, seconds: float) -> sa.Update:
+        """Let who called for an execution have it to themselves for so long."""
+        saga = self._tables.saga
+        called = (saga.c.id == saga_id, saga.c.status == "submitted", saga.c.called_until.is_not(None))
+        return saga.update().where(*called).values(called_until=self.now() + seconds)
+
+    def held(self, new: NewExecution) -> sa.Select[Any]:
+        """Read what holds are of an execution's saga and version."""
+        hold = self._tables.hold
+        columns = [hold.c[name] for name in Hold._fields]
+        return sa.select(*columns).where(hold.c.name == new.name, hold.c.version.in_((ANY, new.version)))
 
     def make_due(self, saga_id: str) -> sa.Update:
         """Let recovery look at an execution now, unless it has ended."""

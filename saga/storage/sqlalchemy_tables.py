@@ -66,6 +66,7 @@ class Tables:
             column("started", sa.Double(), null=True),
             later("progressed", sa.Double()),
             later("keep_until", sa.Double()),
+            column("called_until", sa.Double(), null=True),
             # Its exclusive key, where it has that: nobody else has it then.
             column("holds", key, null=True),
             # Whatever is asked for is one range of one of these for each status (and name).
@@ -77,6 +78,7 @@ class Tables:
             sa.Index(f"{prefix}_due_by_name", "status", "name", "due"),
             sa.Index(f"{prefix}_due_by_fingerprint", "status", "name", "fingerprint", "due"),
             sa.Index(f"{prefix}_due_by_version", "status", "name", "version", "due"),
+            sa.Index(f"{prefix}_called", "status", "called_until"),
             sa.Index(f"{prefix}_in_hand", "name", "lease_until"),
             sa.Index(f"{prefix}_started", "name", "started"),
             sa.Index(f"{prefix}_in_line", "exclusive", "status", "opens", "id"),

@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 from saga.errors import StorageError
 from saga.storage import rules, sqlite_list
 from saga.storage import sqlite_sql as sql
-from saga.storage.columns import REMEMBERED, counts_of, definitions_text, row_of, tags_text, worker_of
+from saga.storage.columns import counts_of, row_of, tags_text
 from saga.storage.enlisted import fault_of
 from saga.storage.group_commit import Write, all_of
-from saga.storage.protocol import Store
 from saga.storage.records import (
     NO_PLACES,
     NONE,
@@ -31,11 +30,9 @@ from saga.storage.records import (
     Lease,
     Message,
     NewExecution,
-    NewWorker,
     Page,
     Place,
     StoredExecution,
-    StoredWorker,
     Told,
     Wanted,
 )
@@ -45,6 +42,7 @@ from saga.storage.sqlite_file import SqliteFile, Synchronous
 from saga.storage.sqlite_step import SqliteTransaction
 from saga.storage.sqlite_submit import store_many
 from saga.storage.sqlite_watch import LogWatch
+from saga.storage.sqlite_workers import Workers
 from saga.storage.watching import ring
 
 __all__ = ["SqliteStore"]
@@ -52,7 +50,7 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 
-class SqliteStore(Store):
+class SqliteStore(Workers):
     """A store in an SQLite file, which is made where it does not exist.
 
     After a fork, parent and child each open the file again.
@@ -97,7 +95,10 @@ class SqliteStore(Store):
                 if new.tags:
                     connection.executemany(sql.TAG, [(*tag, now, new.saga_id) for tag in new.tags.items()])
                 return None
-            return row_of(connection.execute(sql.GET, (new.saga_id,)).fetchone())
+            existing = connection.execute(sql.GET, (new.saga_id,)).fetchone()
+            if existing is None:
+                rules.check_not_held(new, [Hold(*hold) for hold in connection.execute(sql.HELD)])
+            return row_of(existing)
 
         return self._commit(Write(apply), new.saga_id, entries)  # type: ignore[no-any-return]
 
@@ -238,6 +239,10 @@ class SqliteStore(Store):
 
         return self._write(apply) if leases else []
 
+    def renew_call(self, saga_id: str, seconds: float) -> None:
+        rules.check_number("seconds", seconds)
+        self._write(lambda connection: connection.execute(sql.RENEW_CALL, (self._clock() + seconds, saga_id)), single=True)
+
     def release(
         self, lease: Lease, *, delay: float = 0.0, got_on: bool = False, untried: bool = False, step: str | None = None
     ) -> None:
@@ -246,7 +251,7 @@ class SqliteStore(Store):
         def apply(connection: sqlite3.Connection) -> None:
             now = self._clock()
             held = (lease.saga_id, lease.epoch, lease.owner)
-            connection.execute(sql.RELEASE, (now + delay, now, got_on, untried, step, *held))
+            connection.execute(sql.RELEASE, (delay, now, got_on, untried, step, *held))
 
         self._write(apply, single=True)
         ring(self)
@@ -295,35 +300,6 @@ class SqliteStore(Store):
             return len(old)
 
         return self._write(apply)
-
-    def hold(self, name: str, version: str, who: str, why: str) -> None:
-        rules.check_hold(name, version, who, why)
-        self._write(lambda connection: connection.execute(sql.HOLD, (name, version, who, why, self._clock())), single=True)
-
-    def let_go(self, name: str, version: str) -> bool:
-        found = self._write(lambda connection: connection.execute(sql.LET_GO, (name, version)).rowcount == 1, single=True)
-        ring(self)
-        return found
-
-    def holds(self) -> list[Hold]:
-        return [Hold(*row) for row in self._file.read(sql.HELD, ())]
-
-    def announce(self, worker: NewWorker, seconds: float) -> None:
-        rules.check_worker(worker, seconds)
-        told = (*worker[:3], definitions_text(worker), worker.in_hand, worker.stopping)
-
-        def apply(connection: sqlite3.Connection) -> None:
-            now = self._clock()
-            connection.execute(sql.FORGET_WORKERS, (now - REMEMBERED,))
-            connection.execute(sql.ANNOUNCE, (*told, now, now, now + seconds))
-
-        self._write(apply)
-
-    def withdraw(self, worker: str) -> None:
-        self._write(lambda connection: connection.execute(sql.WITHDRAW, (self._clock(), worker)), single=True)
-
-    def workers(self) -> list[StoredWorker]:
-        return [worker_of(row) for row in self._file.read(sql.WORKERS, (self._clock() - REMEMBERED,))]
 
     def watch(self) -> LogWatch:
         return LogWatch(self, self._file.path + "-wal")

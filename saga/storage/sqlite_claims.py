@@ -16,7 +16,7 @@ from saga.storage.claims import fits_one, holds_back, rate_window
 from saga.storage.columns import row_of
 from saga.storage.records import StoredExecution, Wanted
 from saga.storage.sqlite_sql import COLUMNS, MOST_ROWS, batches
-from saga.storage.sqlite_tables import CLAIMABLE, NOT_ENDED
+from saga.storage.sqlite_tables import CALLED, CLAIMABLE, NOT_ENDED
 
 __all__ = ["BEGUN", "FREE", "FREE_TO_RUN", "HELD", "IN_HAND", "KINDS", "Claim", "claiming", "due"]
 
@@ -57,13 +57,17 @@ MOST_KINDS: Final = 32
 """In one statement."""
 
 
-@lru_cache(MOST_KINDS)
-def due(kinds: int) -> str:
-    """Return the statement that finds what is due of so many kinds, oldest due first: some of each."""
+@lru_cache(2 * MOST_KINDS)
+def due(kinds: int, called: bool = False) -> str:
+    """Return the statement that finds what is due of so many kinds, oldest due first: some of each.
+
+    :param called: of what was called for, and nobody has begun.
+    """
+    there = f"saga_called WHERE {CALLED}" if called else f"saga_due WHERE {CLAIMABLE}"
     one = (
-        f"SELECT * FROM (SELECT {_FOUND} FROM saga INDEXED BY saga_due WHERE {CLAIMABLE}"
+        f"SELECT * FROM (SELECT {_FOUND} FROM saga INDEXED BY {there}"
         " AND status = ? AND name = ? AND version = ? AND fingerprint = ? AND due <= ? AND lease_until <= ? AND opens <= ?"
-        f" AND {_TURN} ORDER BY due LIMIT ?)"
+        f" AND coalesce(called_until, 0) <= ? AND {_TURN} ORDER BY due LIMIT ?)"
     )
     return " UNION ALL ".join([one] * kinds)
 
@@ -129,19 +133,21 @@ class Claim:
         kinds = [
             kind
             for kind in map(_Kind._make, self._connection.execute(KINDS))
-            if (submitted or kind.status != "submitted") and (names is None or kind.name in names) and self._may_run(kind)
+            if (names is None or kind.name in names) and self._may_run(kind)
         ]
         found: list[_Found] = []
-        for first in range(0, len(kinds), MOST_KINDS):
-            some = kinds[first : first + MOST_KINDS]
-            values = [value for kind in some for value in (*kind, self._now, self._now, self._opens(kind), limit)]
-            found += self._find(due(len(some)), values)
+        for called in (False, True):
+            those = [kind for kind in kinds if (not submitted and kind.status == "submitted") is called]
+            for first in range(0, len(those), MOST_KINDS):
+                some = those[first : first + MOST_KINDS]
+                values = [value for kind in some for value in (*kind, self._now, self._now, *self._times(kind), limit)]
+                found += self._find(due(len(some), called), values)
         found.sort(key=lambda one: (one.row.due, one.number))
         return self._take(self._within_limits(found, limit), counts=True, to_run=True)
 
-    def _opens(self, kind: _Kind) -> float:
-        """Return what an execution's ``opens`` is at most: what is not to be begun does not wait for its time."""
-        return self._now if kind.status == "submitted" else math.inf
+    def _times(self, kind: _Kind) -> tuple[float, float]:
+        """Return what ``opens`` and ``called_until`` are at most: what is not to be begun does not wait for these."""
+        return (self._now, self._now) if kind.status == "submitted" else (math.inf, math.inf)
 
     def _within_limits(self, found: list[_Found], limit: int) -> list[_Found]:
         if not any(one.limit is not None or one.rate is not None for one in self._wanted or ()):

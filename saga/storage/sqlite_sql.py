@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from saga.storage import rules
+from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, WORKER
 from saga.storage.records import Entry, Lease
-from saga.storage.sqlite_tables import NOT_ENDED
+from saga.storage.sqlite_tables import CALLED, NOT_ENDED
 
 __all__ = [
     "ADD_ENTRY",
@@ -37,6 +38,7 @@ __all__ = [
     "RELEASE",
     "RENEW",
     "RENEW_AND_TELL",
+    "RENEW_CALL",
     "SUBMIT",
     "TAG",
     "UNTAG",
@@ -61,17 +63,18 @@ COLUMNS = ", ".join(EXECUTION)
 
 CREATE = (
     f"INSERT INTO saga ({COLUMNS})"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, 0, ?9, ?9, ?10, NULL, NULL, ?11, ?12, ?13, 0, ?9, ?9, 0)"
+    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, 0, ?9, ?9, ?10, NULL, NULL, ?11, ?12, ?13, ?9, ?9, ?9, 0, NULL"
+    " WHERE NOT EXISTS (SELECT 1 FROM saga_hold WHERE name = ?2 AND version IN ('', ?3))"
     " ON CONFLICT (id) DO NOTHING"
 )
-"""Add an execution, owned with epoch 1, unless its id is taken."""
+"""Add an execution, owned with epoch 1, unless its id is taken, or somebody holds its saga."""
 
 LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM saga"
 """Read the greatest number that an execution has."""
 
 SUBMIT = (
     f"INSERT INTO saga (number, {COLUMNS})"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, 0, 0, ?8, 0, ?9, ?9, ?10, NULL, NULL, ?11, ?12, ?13, ?14, NULL, ?9, 0)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, 0, 0, ?8, 0, ?9, ?9, ?10, NULL, NULL, ?11, ?12, ?13, ?14, NULL, ?9, 0, ?15)"
 )
 """Add an execution that nobody owns, with its number."""
 
@@ -91,11 +94,15 @@ CHECK_LEASE = f"SELECT 1 FROM saga WHERE {HOLDS}"
 
 RELEASE = (
     "UPDATE saga SET owner = NULL, lease_until = 0, updated = ?2,"
-    " due = CASE WHEN ?3 AND EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id) THEN ?2 ELSE ?1 END,"
+    " due = CASE WHEN ?1 = 0 OR ?3 AND EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id)"
+    f" THEN min(?2, opens - {WORTH} * priority) ELSE ?2 + ?1 END,"
     " recoveries = CASE WHEN ?3 THEN 0 ELSE recoveries - ?4 END, step = coalesce(?5, step),"
     " progressed = CASE WHEN ?3 THEN ?2 ELSE progressed END WHERE id = ?6 AND epoch = ?7 AND owner = ?8"
 )
-"""Give a lease back, where it holds: until when, now, whether it got on, how many recoveries do not count, and the step."""
+"""Give a lease back, where it holds: for how long, now, whether it got on, how many recoveries do not count, and the step."""
+
+RENEW_CALL = f"UPDATE saga SET called_until = ? WHERE id = ? AND {CALLED}"
+"""Let who called for an execution have it to themselves until then."""
 
 # The id is given, as SQLite would read the whole inbox for the one of the row that is returned.
 _BEATS = " WHERE id = ?4 AND epoch = ?5 AND owner = ?6 RETURNING EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = ?4)"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from saga.storage import sqlite_sql as sql
-from saga.storage.claims import moments, opening
+from saga.storage.claims import called_until, moments, opening
 from saga.storage.columns import row_of, tags_text
 from saga.storage.records import Entry, NewExecution, StoredExecution
 from saga.storage.sqlite_enlisted import Executes
@@ -35,7 +35,7 @@ def store_many(
         stored.add(one.saga_id)
         number += 1
         due, opens = opening(one, moment)
-        then = (one.step, tags_text(one.tags), one.priority, one.exclusive, opens)
+        then = (one.step, tags_text(one.tags), one.priority, one.exclusive, opens, called_until(one, moment))
         rows.append((number, *one[:5], status, due, moment, *then))
         journal += [(number, *entry) for entry in entries]
         tags += [(*tag, moment, one.saga_id) for tag in one.tags.items()]

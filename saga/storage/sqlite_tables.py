@@ -9,6 +9,7 @@ from saga.clocks import since_boot
 from saga.storage import rules
 
 __all__ = [
+    "CALLED",
     "CLAIMABLE",
     "MAKE_VERSION",
     "MIGRATIONS",
@@ -21,6 +22,9 @@ __all__ = [
 
 CLAIMABLE: Final = "status IN ('submitted', 'running', 'compensating')"
 """Of what is in the index of what is due: a statement that is to use it says so."""
+
+CALLED: Final = "status = 'submitted' AND called_until IS NOT NULL"
+"""Of what was called for, and nobody has begun."""
 
 NOT_ENDED: Final = "status NOT IN ('completed', 'compensated')"
 """Of what is in some more indexes."""
@@ -70,11 +74,14 @@ MIGRATIONS: list[tuple[str, ...]] = [
         "ALTER TABLE saga ADD COLUMN progressed REAL NOT NULL DEFAULT 0",
         "ALTER TABLE saga ADD COLUMN keep_until REAL NOT NULL DEFAULT 0",
         "ALTER TABLE saga ADD COLUMN holds TEXT",
+        "ALTER TABLE saga ADD COLUMN called_until REAL",
         "UPDATE saga SET started = created, progressed = updated",
         "DROP INDEX saga_due",
         "DROP INDEX saga_due_by_name",
         # A kind (of one status, of one definition) is fitted by one that claims, or not: it is one range.
         f"CREATE INDEX saga_due ON saga (status, name, version, fingerprint, due) WHERE {CLAIMABLE}",
+        # What dead callers left in line is looked for where nothing is begun that was submitted, however much of that there is.
+        f"CREATE INDEX saga_called ON saga (status, name, version, fingerprint, due) WHERE {CALLED}",
         f"CREATE INDEX saga_progressed ON saga (status, progressed) WHERE {NOT_ENDED}",
         # Without the lease's end, as no heartbeat is to write to it: what has an owner is in hand, or left by the dead.
         "CREATE INDEX saga_in_hand ON saga (name) WHERE owner IS NOT NULL",
@@ -158,6 +165,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
 _SET_BACK = (
     "UPDATE saga SET lease_until = ?1 + lease_until - updated, progressed = min(progressed, ?1), updated = ?1,"
     " due = CASE WHEN opens > updated THEN due ELSE ?1 + due - updated END,"  # a time that was asked for stays
+    " called_until = ?1 + called_until - updated,"
     " opens = CASE WHEN opens > updated THEN opens ELSE min(opens, ?1) END"
     f" WHERE {CLAIMABLE} AND updated > ?1"
 )

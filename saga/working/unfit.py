@@ -59,7 +59,7 @@ def park_unfit(
         for row in _waiting(store, name, version, statuses):
             if row.status == "submitted" and holds_back(held, name, version):
                 continue  # a person knows of it
-            waits_since = row.opens if row.status == "submitted" else row.due
+            waits_since = row.opens if row.status == "submitted" else max(row.due, row.updated)
             if stopping() or parked == AT_ONCE:
                 return parked
             if row.fingerprint == fingerprint and waits_since <= now - after and row.lease_until <= now:

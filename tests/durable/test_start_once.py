@@ -15,7 +15,7 @@ import pytest
 
 from saga import Context, InDoubt, Saga, Status, StepStatus, step
 from saga.drivers.threads import Execution
-from saga.durable.start import _join as join
+from saga.durable.start import join
 from saga.errors import (
     DefinitionChangedError,
     SagaCompensationError,

@@ -155,7 +155,7 @@ ENDS = {"resume": Status.COMPLETED, "compensate": Status.COMPENSATED}
 @pytest.mark.parametrize("action", ENDS)
 def test_one_that_could_not_be_begun_is_when_a_person_has_mended_that(action: str, store: MemoryStore) -> None:
     other = Saga("order").add_task(Kit(False, False).task("other"))
-    assert Worker(store, [other]).run_once() == []
+    assert Worker(store, [other], unfit_after=0).run_once() == []
     assert (status_of(store), order().load("x", store=store).status) == ("stuck", Status.STUCK)
     getattr(Operations(store, "ann"), action)("x", "the old version runs again")
     assert status_of(store) == {"resume": "submitted", "compensate": "compensated"}[action]

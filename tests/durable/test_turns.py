@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from saga import Context, Saga, Status, step
-from saga.errors import SagaDefinitionError, SagaExecutionException
+from saga.drivers.aio import AsyncExecution
+from saga.drivers.threads import Execution
+from saga.durable.start import create
+from saga.errors import SagaDefinitionError, SagaExecutionException, SagaHeldError
 from saga.operations import Operations
-from saga.storage import Store
+from saga.recovery import Recovery
+from saga.storage import Lease, MemoryStore, NewExecution, Store
 from saga.worker import Worker
 from tests.kit import Gate, background, until
 
@@ -165,6 +170,145 @@ def test_who_is_interrupted_while_it_waits_leaves_nothing_that_will_run(store: S
     first()
     assert Worker(store, [saga]).run_once() == []
     assert room.entered == [1]
+
+
+TURNS: dict[str, dict[str, Any]] = {"a limit": {"limit": 1}, "a key": {"exclusive": lambda context: "account"}}
+
+
+def undone_saga(room: Room, store: Store, asynchronous: bool, options: dict[str, Any]) -> Saga:
+    """Return a saga whose undo enters the room, too."""
+
+    def leave(context: Context) -> None:
+        room.enter(f"undo of {context.who}")
+        room.leave(f"undo of {context.who}")
+
+    saga = saga_in(room, store, asynchronous, **options)
+    return saga.add_task(step(lambda: None, leave, name="book"))
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_undo_here_and_now_waits_for_its_turn_too(store: Store, asynchronous: bool, turn: str) -> None:
+    room = Room()
+    room.gate.open()
+    saga = undone_saga(room, store, asynchronous, TURNS[turn])
+    saga.execute({"who": 1}, saga_id="first")
+    room.gate = Gate()
+    second = background(lambda: saga.execute({"who": 2}))
+    until(lambda: room.inside)
+    undo = background(lambda: saga.undo("first", "it was a mistake"))
+    until(lambda: store.get("first").status == "compensating")  # type: ignore[union-attr]
+    assert Worker(store, [saga]).run_once() == []
+    assert room.entered == [1, 2]
+    room.gate.open()
+    assert second().ok
+    assert undo().status is Status.COMPENSATED
+    assert (room.most, room.entered) == (1, [1, 2, "undo of 1"])
+    assert store.get("first").owner is None  # type: ignore[union-attr]
+    assert saga.execute({"who": 3}).ok  # the key is free again
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_undo_that_waits_is_carried_out_by_whoever_has_its_turn(store: Store, asynchronous: bool) -> None:
+    room = Room()
+    room.gate.open()
+    saga = undone_saga(room, store, asynchronous, {"limit": 1})
+    saga.execute({"who": 1}, saga_id="first")
+    store.create(NewExecution("other", "visit", "1", "f", "d", "running"), [], "another process", 60.0)
+
+    async def main() -> None:
+        task = asyncio.create_task(saga.aundo("first", "it was a mistake"))
+        while store.get("first").status != "compensating":  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        store.release(Lease("other", "another process", 1), delay=600.0)
+        assert [result.status for result in await Worker(store, [saga]).arun_once()] == [Status.COMPENSATED]
+
+    asyncio.run(main())
+    assert store.get("first").status == "compensated"  # type: ignore[union-attr]
+    assert room.entered == [1, "undo of 1"]
+
+
+@pytest.mark.parametrize("turn", ["no turn", *TURNS])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_others_are_told_when_one_ends_that_they_may_wait_for(store: Store, asynchronous: bool, turn: str) -> None:
+    """Here and in other processes, as far as the store reaches them."""
+    room = Room()
+    room.gate.open()
+    saga = undone_saga(room, store, asynchronous, TURNS.get(turn, {}))
+    told: list[bool] = []
+    store.tell = lambda: told.append(store.get("x").status in ("completed", "compensated"))  # type: ignore[method-assign, union-attr]
+    saga.execute({"who": 1}, saga_id="x")
+    assert told == [True] * (turn != "no turn")
+    saga.undo("x", "it was a mistake")
+    assert told == [True] * 2 * (turn != "no turn")
+    saga.submit({"who": 2}, saga_id="y")
+    store.get = lambda saga_id, get=store.get: get("y")  # type: ignore[method-assign, misc]
+    Worker(store, [saga]).run_once()
+    assert told == [True] * 3 * (turn != "no turn")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_dead_process_left_in_line_is_begun_by_a_recovery(asynchronous: bool) -> None:
+    """It was called for, unlike what was submitted."""
+    ahead = 0.0
+    store = MemoryStore(clock=lambda: time.time() + ahead)
+    room = Room()
+    room.gate.open()
+    saga = saga_in(room, store, asynchronous, exclusive=lambda context: "account")
+    kind = AsyncExecution if asynchronous else Execution
+    create(saga.definition, kind, saga.definition.machine("left"), Context(who="left"), store)
+    saga.submit({"who": "submitted"}, saga_id="submitted")
+    assert Worker(store, [saga]).run_once() == []  # who called for it may live
+    ahead = saga.definition.lease + 1.0
+    assert [result.saga_id for result in Recovery(store, [saga]).run_once()] == ["left"]
+    assert room.entered == ["left"]
+    assert [result.saga_id for result in Worker(store, [saga]).run_once()] == ["submitted"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_waits_in_line_and_lives_is_left_to_itself(asynchronous: bool) -> None:
+    ahead = 0.0
+    store = MemoryStore(clock=lambda: time.time() + ahead)
+    room = Room()
+    saga = saga_in(room, store, asynchronous, limit=1)
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+    second = background(lambda: saga.execute({"who": 2}, saga_id="second"))
+    until(lambda: store.get("second") is not None)
+    called = store.get("second").called_until  # type: ignore[union-attr]
+    ahead = saga.definition.lease / 2
+    until(lambda: store.get("second").called_until > called + ahead / 2)  # type: ignore[union-attr, operator]
+    room.gate.open()
+    assert first().ok
+    assert second().ok
+
+
+@pytest.mark.parametrize("turn", ["no turn", *TURNS])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_is_held_is_not_begun_here_and_now(store: Store, asynchronous: bool, turn: str) -> None:
+    room = Room()
+    room.gate.open()
+    saga = saga_in(room, store, asynchronous, **TURNS.get(turn, {}))
+    operations = Operations(store, "ann")
+    saga.execute({"who": 1}, saga_id="before")
+    for hold, let_go in (
+        (lambda: operations.hold("visit", "the bank is closed"), {}),
+        (lambda: operations.drain("visit", "1", "the bank is closed"), {"version": "1"}),
+    ):
+        hold()
+        for begin in (saga.execute, saga.try_execute, lambda *args: asyncio.run(saga.aexecute(*args))):
+            with pytest.raises(SagaHeldError, match=r"ann holds .*saga 'visit': the bank is closed; nothing of it is begun"):
+                begin({"who": "refused"})
+        assert saga.execute({"who": 1}, saga_id="before").ok  # the first one's outcome
+        saga.submit({"who": "later"}, saga_id="later")
+        assert len(store.list().executions) == 2
+        assert operations.let_go("visit", **let_go)
+    assert [result.saga_id for result in Worker(store, [saga]).run_once()] == ["later"]
+    assert saga.execute({"who": 2}).ok
+    assert room.entered == [1, "later", 2]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

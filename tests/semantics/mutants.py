@@ -30,6 +30,7 @@ from mutations.enlisted import OF_ENLISTED
 from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
 from mutations.handing_over import OF_HANDING_OVER
+from mutations.in_line import OF_THE_LINE
 from mutations.machine import OF_MACHINE
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
@@ -51,6 +52,7 @@ MUTANTS = [
     *OF_RECOVERY,
     *OF_STORAGE,
     *OF_SQLITE,
+    *OF_THE_LINE,
     *OF_ENLISTED,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,

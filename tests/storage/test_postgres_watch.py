@@ -45,6 +45,7 @@ def cut(admin: psycopg.Connection) -> None:
 ACTIONS: dict[str, Callable[[Store, Lease], object]] = {
     "a message": lambda store, lease: store.post(lease.saga_id, "{}"),
     "what is given back": lambda store, lease: store.release(lease),
+    "what others waited for": lambda store, lease: store.tell(),
     "what is let go": lambda store, lease: store.let_go("order", ""),
 }
 

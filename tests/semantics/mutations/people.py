@@ -160,8 +160,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a cancellation that comes before an undo keeps the execution",
-        "        await in_thread(execution.journal.give_back, struck.append)\n        raise struck[0]",
-        "        raise struck[0]",
+        "            await in_thread(found.journal.give_back, struck.append)\n        raise struck[0]",
+        "            pass\n        raise struck[0]",
         UNDO_ON_REQUEST + " -k a_cancellation_before",
     ),
     # -- what a compensation undoes for -------------------------------------------------------------------------------

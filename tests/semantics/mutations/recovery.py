@@ -204,8 +204,8 @@ OF_RECOVERY = [
     ),
     Mutant(
         "sqlite: who waits is put off though a message has come",
-        "due = CASE WHEN ?3 AND EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id) THEN ?2 ELSE ?1 END",
-        "due = ?1",
+        "WHEN ?1 = 0 OR ?3 AND EXISTS (SELECT 1 FROM saga_inbox WHERE saga_id = saga.id)",
+        "WHEN ?1 = 0",
         CONTRACT + "_inbox -k due_now_where_a_message" + IN_SQLITE,
     ),
 ]

@@ -17,7 +17,7 @@ OF_SQLITE = [
         "sqlite: who comes last of those with a key goes first",
         "other.opens < saga.opens OR other.id < saga.id",
         "other.opens > saga.opens OR other.id > saga.id",
-        CONTRACT + "_submit -k the_key_stays" + IN_SQLITE,
+        CONTRACT + "_submit -k one_goes_on_at_a_time" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: the key is kept when it is over",
@@ -45,8 +45,8 @@ OF_SQLITE = [
     ),
     Mutant(
         "sqlite: what is given up before its time waits for it",
-        'return self._now if kind.status == "submitted" else math.inf',
-        "return self._now",
+        'return (self._now, self._now) if kind.status == "submitted" else (math.inf, math.inf)',
+        "return self._now, self._now",
         CONTRACT + "_submit -k what_is_given_up_before" + IN_SQLITE,
     ),
     Mutant(
