@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crashkit import undone
+from crashkit import held, undone
 from crashkit.judge import Case, in_flight, judge
 from crashkit.scenarios import ALL
 from crashkit.stores import DyingInTransactions, Failing, Proxy, is_file, look, open_at
@@ -89,7 +89,7 @@ class Run:
 
     # -- what children do -------------------------------------------------------------------------------------------------
 
-    def _open(self, world: World) -> Store:
+    def opened(self, world: World) -> Store:
         if self.told.get("in_transactions"):
             return DyingInTransactions(self.address, world)
         if self.told.get("failure"):
@@ -103,7 +103,7 @@ class Run:
         self._execute(World(self.folder, stop_at, die=stop_self))
 
     def _execute(self, world: World) -> None:
-        with self._open(world) as store:
+        with self.opened(world) as store:
             saga = self.scenario.build(world, self.name, store)
             try:
                 print(saga.try_execute(Context(order=7), saga_id=self.saga_id).join(20).report())
@@ -114,7 +114,7 @@ class Run:
 
     def recover(self, die_at: str | None) -> None:
         world = World(self.folder, die_at)
-        with self._open(world) as store:
+        with self.opened(world) as store:
             recovery = Recovery(store, [self.scenario.build(world, self.name, store)])
             # Some stores pass over what others' claims have locked at that moment.
             for _ in range(100):
@@ -122,7 +122,7 @@ class Run:
                 for result in results:
                     print(result.join(20).report())
                 row = store.get(self.saga_id)
-                if results or row is None or row.status not in ("running", "compensating"):
+                if results or row is None or row.status not in ("submitted", "running", "compensating"):
                     return
                 time.sleep(0.02)
 
@@ -130,7 +130,7 @@ class Run:
         """Undo what has completed: here, or leave that to a recovery."""
         world = World(self.folder, die_at)
         by, to = self.told["undo"]
-        with self._open(world) as store:
+        with self.opened(world) as store:
             saga = self.scenario.build(world, self.name, store)
             if by == "operations":
                 Operations(store, "tester", sagas=[saga]).undo(self.saga_id, "it has to be", to)
@@ -139,14 +139,14 @@ class Run:
 
     def resume(self, die_at: str | None) -> None:
         world = World(self.folder, die_at)
-        with self._open(world) as store:
+        with self.opened(world) as store:
             Operations(store, "tester", sagas=[self.scenario.build(world, self.name, store)]).resume(self.saga_id, "and on")
         self.recover(None)
 
     def operate(self, die_at: str | None) -> None:
         world = World(self.folder, die_at)
         action, step = self.told["operator"]
-        with self._open(world) as store:
+        with self.opened(world) as store:
             operations = Operations(store, "tester", sagas=[self.scenario.build(world, self.name)])
             for first in self.told.get("operator_before", ()):  # and no recovery comes between them
                 self._act(operations, first, None)
@@ -187,7 +187,7 @@ class Run:
                 left = row.lease_until - store.now()
         time.sleep(max(0.0, left) + 0.001)
 
-    def _fold(self, row: StoredExecution, journal: list[Entry]) -> SagaResult:
+    def fold(self, row: StoredExecution, journal: list[Entry]) -> SagaResult:
         """Return the result that the journal leads to."""
         world = World(self.folder)
         try:
@@ -200,6 +200,10 @@ class Run:
             return self.run_stalled()
         if "undo" in self.told:
             return self.run_undone()
+        if "held" in self.told:
+            return held.run_held(self)
+        if "in_line" in self.told:
+            return held.run_in_line(self)
         return self.run_failing() if "failure" in self.told else self.run_killed()
 
     def run_stalled(self) -> dict[str, Any]:
@@ -242,7 +246,7 @@ class Run:
         self.wait_for_lease(snapshot[0])
         self.child(self.recover)
         row, journal = self.look()
-        folded = self._fold(row, journal) if row is not None else None
+        folded = self.fold(row, journal) if row is not None else None
         lines = [line for line in read_log(self.folder) if not line.verb.endswith("Error")]
         stored = [line for line in lines if line.verb != "unstored"]
         faults = judge(Case(self.scenario, stored, [snapshot] if raised else [], row, journal, folded))
@@ -316,7 +320,7 @@ class Run:
                 operator[0] = acted[-1]
         else:
             operator = None
-        folded = self._fold(row, journal) if row is not None else None
+        folded = self.fold(row, journal) if row is not None else None
         case = Case(
             self.scenario,
             read_log(self.folder),

@@ -95,9 +95,9 @@ class Scenario:
     def undone_together(self) -> bool:
         return isinstance(self.flow, tuple) and any(isinstance(part, Together) for part in self.flow)
 
-    def build(self, world: World, name: str, store: Any = None, lease: float = LEASE) -> Saga:
+    def build(self, world: World, name: str, store: Any = None, lease: float = LEASE, **options: Any) -> Saga:
         """Return the saga as this process defines it."""
-        saga = Saga(name, store=store, lease=lease, timeout=self.timeout)
+        saga = Saga(name, store=store, lease=lease, timeout=self.timeout, **options)
         saga.add_task(self._flow(self.flow, frozenset(), world)[0])
         world.signal = partial(saga.signal, store=store)
         return saga

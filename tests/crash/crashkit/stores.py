@@ -57,6 +57,9 @@ class Proxy(Store):
     def claim(self, *args: Any, **kwargs: Any) -> list[StoredExecution]:
         return self._around("claim", *args, **kwargs)
 
+    def renew_call(self, *args: Any) -> None:
+        self._around("renew_call", *args)
+
     def release(self, *args: Any, **kwargs: Any) -> None:
         self._around("release", *args, **kwargs)
 

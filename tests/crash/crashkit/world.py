@@ -36,6 +36,7 @@ class World:
         self._die = die or kill_self
         self.writing = threading.Lock()  # a process that stands still in a transaction would keep others from the file
         self.signal: Callable[..., None] = lambda *_: None  # sends one to an execution
+        self._then: dict[str, Callable[[], object]] = {}
         self._counts: Counter[str] = Counter()
         self._log = os.open(folder / "effects.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._trace = os.open(folder / f"points-{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -46,6 +47,13 @@ class World:
 
     def log(self, verb: str, step: str, attempt: int) -> None:
         os.write(self._log, f"{verb} {step} {attempt} {os.getpid()}\n".encode())
+
+        if then := self._then.pop(f"{verb} {step}", None):
+            then()
+
+    def when(self, line: str, then: Callable[[], object]) -> None:
+        """Have something done, once, where a step logs this: ``start b``."""
+        self._then[line] = then
 
     def point(self, name: str) -> None:
         """Die here, if this is the point."""
