@@ -11,7 +11,7 @@ from saga.clocks import time_of_day
 from saga.storage import rules
 from saga.storage.claims import called_until, due_again, opening
 from saga.storage.columns import counts_of
-from saga.storage.memory_line import Line
+from saga.storage.memory_line import Line, Turn
 from saga.storage.memory_workers import WorkersInMemory
 from saga.storage.protocol import Store
 from saga.storage.records import (
@@ -190,8 +190,12 @@ class MemoryStore(WorkersInMemory, Store):
             else:
                 found = self._line.due(now, submitted)
             claimed: list[StoredExecution] = []
+            turn = Turn(self._line, wanted, now)
             for row in found:
-                if len(claimed) < limit and self._line.may_run(row, wanted, now):
+                if len(claimed) == limit:
+                    break
+                if turn.may_run(row):
+                    turn.take(row)
                     claimed.append(self._claimed(row, owner, now, lease_seconds, counts=saga_id is None, runs=True))
             return claimed
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
+from functools import cached_property
 
 from saga.storage import rules
 from saga.storage.claims import fits_one, holds_back, is_left, rate_window
 from saga.storage.records import Hold, StoredExecution, Wanted
 
-__all__ = ["Line"]
+__all__ = ["Line", "Turn"]
 
 
 class Line:
@@ -36,27 +38,63 @@ class Line:
         """Whether it may be begun by now, or is not to be begun: it was, or a person gave it up before."""
         return row.status != "submitted" or row.opens <= now
 
-    def may_run(self, row: StoredExecution, wanted: Collection[Wanted] | None, now: float) -> bool:
-        """Whether it is this execution's turn, and one of these fits it, and may have another."""
-        one = None if wanted is None else fits_one(row, wanted)
-        if wanted is not None and one is None:
-            return False
-        others = [other for other in self.executions.values() if other.name == row.name]
-        if row.status == "submitted" and holds_back(self.holds, row.name, None if one is None else one.version):
-            return False
-        in_hand = sum(other.owner is not None and other.lease_until > now for other in others)
-        if one is not None and one.limit is not None and in_hand >= one.limit:
-            return False
-        if one is not None and one.rate is not None and row.status == "submitted":
-            most, seconds = rate_window(one.rate)
-            if sum(other.started is not None and other.started > now - seconds for other in others) >= most:
-                return False
-        return row.exclusive is None or row.saga_id in self.keys or self._is_first(row)
 
-    def _is_first(self, row: StoredExecution) -> bool:
-        """Whether nobody has an execution's key, and none that is still to have it was stored before."""
-        return not any(
-            other.saga_id in self.keys or (other.opens, other.saga_id) < (row.opens, row.saga_id)
-            for other in self.executions.values()
-            if other.exclusive == row.exclusive and other.status not in rules.ENDED and other.saga_id != row.saga_id
-        )
+class Turn:
+    """Whose turn it is in one claim: what there is of each name and key is counted once, when it is asked for.
+
+    :param line: which nobody changes meanwhile, but for what is taken here.
+    """
+
+    def __init__(self, line: Line, wanted: Collection[Wanted] | None, now: float) -> None:
+        self._line = line
+        self._wanted = wanted
+        self._now = now
+        self._begun: dict[float, Counter[str]] = {}
+
+    def may_run(self, row: StoredExecution) -> bool:
+        """Whether it is this execution's turn, and one of those wanted fits it, and may have another."""
+        one = None if self._wanted is None else fits_one(row, self._wanted)
+        if self._wanted is not None and one is None:
+            return False
+        begins = row.status == "submitted"
+        if begins and holds_back(self._line.holds, row.name, None if one is None else one.version):
+            return False
+        if one is not None and one.limit is not None and self._in_hand[row.name] >= one.limit:
+            return False
+        if one is not None and one.rate is not None and begins:
+            most, seconds = rate_window(one.rate)
+            if self._begun_within(seconds)[row.name] >= most:
+                return False
+        return row.exclusive is None or row.saga_id in self._line.keys or self._first[row.exclusive] == row.saga_id
+
+    def take(self, row: StoredExecution) -> None:
+        """Count an execution that is taken now, as it was before."""
+        if "_in_hand" in vars(self):  # else it will be counted with the others
+            self._in_hand[row.name] += 1
+        if row.started is None:
+            for begun in self._begun.values():
+                begun[row.name] += 1
+
+    @cached_property
+    def _in_hand(self) -> Counter[str]:
+        rows = self._line.executions.values()
+        return Counter(row.name for row in rows if row.owner is not None and row.lease_until > self._now)
+
+    def _begun_within(self, seconds: float) -> Counter[str]:
+        if seconds not in self._begun:
+            since, rows = self._now - seconds, self._line.executions.values()
+            self._begun[seconds] = Counter(row.name for row in rows if row.started is not None and row.started > since)
+        return self._begun[seconds]
+
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        """By key, who has it; where nobody does, who was stored before the others that are still to have it."""
+        first: dict[str, StoredExecution] = {}
+        for row in self._line.executions.values():
+            if row.exclusive is not None and row.status not in rules.ENDED:
+                known = first.get(row.exclusive, row)
+                first[row.exclusive] = min(known, row, key=self._place)
+        return {key: row.saga_id for key, row in first.items()}
+
+    def _place(self, row: StoredExecution) -> tuple[bool, float, str]:
+        return row.saga_id not in self._line.keys, row.opens, row.saga_id
