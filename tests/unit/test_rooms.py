@@ -97,7 +97,7 @@ CLOCKS: Final = {"clocks", "drivers", "durable", "handle", "storage", "transacti
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
-LIBRARIES: Final = {"storage": {"psycopg", "psycopg_pool", "sqlalchemy"}}
+LIBRARIES: Final = {"storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"}}
 
 
 def room_of(path: Path) -> str:
