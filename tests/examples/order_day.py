@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -53,7 +55,7 @@ class Day:
         self._worker = worker
         self._faults = faults
         self._all: list[Process] = []
-        self._ports: list[int] = []
+        self._ports: dict[Process, int] = {}
         self._lock = threading.Lock()  # of the processes that may be killed
         self._bank, self._mail = free_port(), free_port()
         self._environment = {
@@ -77,6 +79,7 @@ class Day:
         bank = f"-m orders.fakes.bank --port {self._bank} --slow 1 --faults {self._faults} --ledger {self.books['bank']}"
         mailbox = f"-m orders.fakes.mailbox --port {self._mail} --mails {self.books['mails']}"
         self._others = [self._start("bank", *bank.split()), self._start("mailbox", *mailbox.split())]
+        self._ports |= zip(self._others, (self._bank, self._mail), strict=True)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -108,22 +111,23 @@ class Day:
             old = self.webs.pop(0) if len(self.webs) == 2 else None
         if old is not None:
             old.stop(WEB)
-            self._ports.append(self._ports.pop(0))
-        else:
-            self._ports.append(free_port())
-        options = f"-m uvicorn orders.web:app --log-level warning --port {self._ports[-1]}"
-        web = self._start("web", *options.split(), ORDERS_VERSION=version)
+        port = free_port()
+        web = self._start(
+            "web", *f"-m uvicorn orders.web:app --log-level warning --port {port}".split(), ORDERS_VERSION=version
+        )
         with self._lock:
+            self._ports[web] = port
             self.webs.append(web)
         return web
 
     def kill_any(self) -> None:
-        """Kill something, mostly a web server or a worker, and start it again."""
+        """Kill something, mostly a web server or a worker, and start it again. Return when it is up."""
         with self._lock:
             one = self.random.choice([*self.webs, *self.workers] * 2 + self._others)
             one.kill()
             one.start()
         self.kills += 1
+        self.until(lambda: self._is_up(one) or one not in (*self.webs, *self.workers, *self._others))
 
     def stop_workers(self, *workers: Process) -> None:
         """Tell them to stop; they finish what they have."""
@@ -135,7 +139,16 @@ class Day:
             self.stopped.add(one.pid)
 
     def living(self) -> set[int | None]:
+        """Return the processes of workers that say that they live."""
         return {one.pid for one in self.operations.workers()}
+
+    def _is_up(self, one: Process) -> bool:
+        port = self._ports.get(one)
+        if port is None:
+            return one.pid in self.living()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
 
     def said(self) -> str:
         return said(self._all)
@@ -151,8 +164,9 @@ class Day:
         """Ask a web server, and another one where it dies or is busy, until the service answers."""
         deadline = time.monotonic() + PATIENCE
         while True:
+            port = self._ports[random.choice(self.webs)]
             try:
-                answer = self._client.request(method, f"http://127.0.0.1:{random.choice(self._ports)}{path}", **options)
+                answer = self._client.request(method, f"http://127.0.0.1:{port}{path}", **options)
                 if answer.status_code < 500:
                     return answer.json() | {"code": answer.status_code}
             except httpx.TransportError:
@@ -194,7 +208,7 @@ class Day:
         """Let customers order, several at a time, and processes be killed meanwhile.
 
         :param events: what happens, and after which share of the orders was accepted.
-        :param kills_every: seconds between two kills, more or less.
+        :param kills_every: seconds from when what was killed is up again until the next kill, more or less.
         """
         over = threading.Event()
 
@@ -251,5 +265,6 @@ class Day:
         """Return what the audit finds."""
         ran = self.run("orders.audit", *map(str, self.books.values()))
         faults = ran.stderr.splitlines()
+        assert "Traceback" not in ran.stderr, ran.stderr
         assert ran.returncode == bool(faults), ran.stdout + ran.stderr
         return faults

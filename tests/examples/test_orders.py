@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,13 +25,6 @@ ORDERS: Final = 300
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="saga-orders-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
 def url() -> Iterator[str]:
     """A server of the day's own: its connections are counted."""
     with servers.postgres() as url:
@@ -41,8 +32,8 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_day_of_kills_cancels_and_a_new_version_ends_with_books_that_agree(folder: Path, url: str, seed: int) -> None:
-    with Day(folder, url, seed) as day:
+def test_a_day_of_kills_cancels_and_a_new_version_ends_with_books_that_agree(tmp_path: Path, url: str, seed: int) -> None:
+    with Day(tmp_path, url, seed) as day:
         old = [day.start_worker("1"), day.start_worker("1")]
         day.start_web("1")
         day.start_web("1")
@@ -57,7 +48,7 @@ def test_a_day_of_kills_cancels_and_a_new_version_ends_with_books_that_agree(fol
             day.start_web("2")
             day.stop_workers(*old)
 
-        day.serve(ORDERS, [(0.3, new_version_beside_the_old_one), (0.5, old_version_ends)], kills_every=0.7)
+        day.serve(ORDERS, [(0.3, new_version_beside_the_old_one), (0.5, old_version_ends)], kills_every=0.3)
         day.until_all_ended()
         assert day.kills
 
@@ -129,8 +120,8 @@ runpy.run_module("orders.worker", run_name="__main__")
 """
 
 
-def test_a_card_that_is_charged_under_a_new_key_each_time_is_found_out(folder: Path, url: str) -> None:
-    with Day(folder, url, 0, worker=("-c", FORGETFUL), faults=0.3) as day:
+def test_a_card_that_is_charged_under_a_new_key_each_time_is_found_out(tmp_path: Path, url: str) -> None:
+    with Day(tmp_path, url, 0, worker=("-c", FORGETFUL), faults=0.3) as day:
         day.start_worker("2")
         day.start_web("2")
         day.serve(60)
