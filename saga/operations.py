@@ -294,7 +294,7 @@ class Operations(Fleet):
     def _store(self, lease: Lease, events: Sequence[Event], status: Status, written: int, row: StoredExecution) -> None:
         entries, told = write_entries(events, written, {}, Codec()), told_by(row, events)
         try:
-            self.store.append(lease, entries, status=str(status), told=told)
+            self.store.append(lease, entries, status=str(status), release=status.terminal, told=told)
         except UnreadMessagesError:  # it does not end before somebody has read them
             self.store.append(lease, entries[:-1], status=str(Status.COMPENSATING), told=told)
 

@@ -16,7 +16,7 @@ from orders.bank import Bank, BankFault
 from orders.post import Post
 from saga import LOST_ANSWERS, Ask, ClosedContext, Done, ExponentialBackoff, InDoubt, Retry, Task
 
-BACKOFF = ExponentialBackoff(0.1, cap=5.0, jitter=True)
+BACKOFF = ExponentialBackoff(0.1, cap=10.0, jitter=True)
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ChargeCard(Task[str]):
     in_doubt = InDoubt.RERUN
     unknown_on = (LOST_ANSWERS, BankFault)
     retry = Retry(6, BACKOFF, retry_on=(BankFault, httpx.TransportError))
-    compensation_retry = Retry(10, BACKOFF, retry_on=(BankFault, httpx.TransportError))
+    compensation_retry = Retry(100, BACKOFF, retry_on=(BankFault, httpx.TransportError))
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
@@ -100,9 +100,8 @@ class TellCustomer(Task[None]):
     """Send a mail, and where the order is taken back, another one. Nothing is undone because no mail can be sent."""
 
     in_doubt = InDoubt.RERUN
-    retry = Retry(8, BACKOFF, retry_on=(smtplib.SMTPException, OSError))
+    retry = compensation_retry = Retry(100, BACKOFF, retry_on=(smtplib.SMTPException, OSError))
     on_error = Ask
-    compensation_retry = Retry(10, BACKOFF, retry_on=(smtplib.SMTPException, OSError))
 
     def __init__(self, post: Post) -> None:
         self.post = post

@@ -109,6 +109,15 @@ def test_its_timeout_counts_from_when_it_began() -> None:
 # -- what a person can do ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("action", ["cancel", "compensate"])
+def test_what_a_person_ends_is_nobodys_from_then_on_wherever_the_persons_process_dies(action: str, store: MemoryStore) -> None:
+    watched = Watched(store)
+    found: list[Any] = []
+    watched.after = lambda number: found.append(store.get("x"))
+    getattr(Operations(watched, "ann"), action)("x", "it was a mistake")  # type: ignore[arg-type]
+    assert [(row.status, row.owner) for row in found] == [("compensated", None)]
+
+
 @pytest.mark.parametrize("with_sagas", [False, True])
 @pytest.mark.parametrize("action", ["cancel", "compensate"])
 def test_a_person_may_have_it_never_begun(action: str, with_sagas: bool, store: MemoryStore) -> None:

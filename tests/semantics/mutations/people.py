@@ -11,6 +11,13 @@ TABLE = "tests/unit/machine/test_table"
 UNDO_ON_REQUEST, CAUSE = FRONT_DOORS + "undo_on_request", DRIVERS + "cause"
 
 OF_PEOPLE = [
+    # -- what they do of an execution that nobody runs ------------------------------------------------------------------
+    Mutant(
+        "what a person has ended is theirs until they give it back",
+        "status=str(status), release=status.terminal, told=told",
+        "status=str(status), told=told",
+        "tests/durable/test_submitted -k what_a_person_ends",
+    ),
     # -- on_error=Ask -------------------------------------------------------------------------------------------------
     Mutant(
         "a step that failed for good asks nobody",
