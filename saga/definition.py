@@ -13,7 +13,7 @@ from saga.awaitables import check_callable, refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event
-from saga.machine import WITH_A_DATABASE, Machine, Plan, PlannedStep
+from saga.machine import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, Machine, Plan, PlannedStep
 from saga.names import checked_name, several
 from saga.policy import check_timeout
 from saga.turns import check_turns
@@ -241,14 +241,20 @@ def as_context(context: ContextLike, saga: str) -> Context:
 def check_transacts(definition: Definition, store: StoreLike | None) -> None:
     """Refuse a saga with transactional steps where there is no database for them.
 
-    :raises SagaDefinitionError: the store has none.
+    What a path and a URL stand for is seen when it is open.
+
+    :raises SagaDefinitionError: the store has none, or no asynchronous connections for coroutine functions.
     """
     step = definition.plan.transacts
-    # A path and a URL are those of a database.
-    if step is not None and not (isinstance(store, str | os.PathLike) or getattr(store, "transacts", False)):
-        raise SagaDefinitionError(
-            f"saga {definition.name!r}: step {step.name!r} is transactional, which needs {WITH_A_DATABASE}"
-        )
+    if step is None or isinstance(store, str | os.PathLike):
+        return
+    wrong = None
+    if not getattr(store, "transacts", False):
+        wrong = f"which needs {WITH_A_DATABASE}"
+    elif definition.plan.transacts_async is not None and not getattr(store, "transacts_async", False):
+        step, wrong = definition.plan.transacts_async, f"and {WITH_ASYNC_CONNECTIONS}"
+    if wrong is not None:
+        raise SagaDefinitionError(f"saga {definition.name!r}: step {step.name!r} is transactional, {wrong}")
 
 
 def inputs(

@@ -21,7 +21,6 @@ from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.errors import (
-    EncodingError,
     SagaDefinitionError,
     SagaExecutionException,
     SagaIdTakenError,
@@ -289,18 +288,14 @@ class Transaction:
             return
         if not isinstance(found, Step):
             raise SagaDefinitionError(f"transaction {name!r}: with a store, give one step at a time, not a group")
-        from saga.durable.importable import write_step
+        from saga.durable.importable import text_of_step
         from saga.durable.journal import Journal
-        from saga.durable.lengths import check_length
         from saga.durable.rebuild import codec_of
 
-        text = write_step(found, codec_of(self._definition))
         assert isinstance(execution.journal, Journal)
-        try:
-            check_length(text, execution.journal.store, "its arguments")
-        except EncodingError as error:
-            raise SagaDefinitionError(f"transaction {name!r}: step {found.name!r}: {error}") from error
-        execution.add(self._plan.extend(found, allow_async, execution.journal.store.transacts), f',"task":{text}')
+        store = execution.journal.store
+        text = text_of_step(found, codec_of(self._definition), store, name)
+        execution.add(self._plan.extend(found, allow_async, store.transacts, store.transacts_async), f',"task":{text}')
 
     def _run(self, flow: FlowLike) -> Any:
         execution = self._execution

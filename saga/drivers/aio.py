@@ -26,7 +26,7 @@ from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.parting import is_over, may_park, untouched
 from saga.drivers.to_the_end import in_thread, stored, thread_for, to_the_end
-from saga.drivers.transacted import transact
+from saga.drivers.transacted_in_loop import settle_in_loop, transact_in_loop
 from saga.errors import UnreadMessagesError, is_exception
 from saga.events import RUNNING
 from saga.in_use import INSIDE, enter, running_task
@@ -140,6 +140,8 @@ class AsyncExecution(AsyncCalls):
             try:
                 try:
                     if self._struck is not None:
+                        if self.transacted is not None:
+                            await settle_in_loop(self)
                         self._put_straight(self._struck)
                         return True
                     going = await self._turn(one)
@@ -236,7 +238,7 @@ class AsyncExecution(AsyncCalls):
                 self._obey(command)
             elif command.step.transactional and command.phase is not VERIFY:
                 await self._read_mail()
-                await stored(self, partial(thread_for, partial(transact, self, command)))
+                await transact_in_loop(self, command)
                 if one:
                     return True
             elif self._awaits(command):
@@ -249,11 +251,9 @@ class AsyncExecution(AsyncCalls):
                     made = await make_async(command, view, self.surroundings)
                 if self.mail:
                     await self._read_mail()
-                cancels = self._cancelling()
-                if cancels > self._cancels and (made[1] or is_exception(made[2])):
-                    await self._take_last(made, view)
+                if self._cancelling() != self._cancels and (cancellation := await self.swallowed(made)) is not None:
+                    self._take_last(made, view, cancellation)
                 else:
-                    self._cancels = cancels  # the call may have taken one back
                     self._take(made, view)
                 del made  # as in the synchronous driver
                 if one and not (commands and type(commands[0]) is Merge):
@@ -322,16 +322,23 @@ class AsyncExecution(AsyncCalls):
             async with asyncio.timeout(min(max(0.0, due), LONGEST_WAIT)):
                 await self._came.wait()
 
-    async def _take_last(self, made: Made, view: Context) -> None:
+    async def swallowed(self, made: Made) -> asyncio.CancelledError | None:
+        """Return the caller's cancellation where a call has swallowed it."""
+        cancels = self._cancelling()
+        if cancels <= self._cancels or not (made[1] or is_exception(made[2])):
+            self._cancels = cancels  # the call may have taken one back
+            return None
+        try:
+            await asyncio.sleep(0)  # who cancels until it is heard, such as anyio, does so again, and looks for its own words
+        except asyncio.CancelledError as again:
+            return again
+        return asyncio.CancelledError()
+
+    def _take_last(self, made: Made, view: Context, cancellation: asyncio.CancelledError) -> None:
         """Feed to the machine how a call ended that swallowed the caller's cancellation, which is raised in the end.
 
         :raises asyncio.CancelledError: it was the pivot: the cancellation strikes when that is done, and so cannot be undone.
         """
-        cancellation = asyncio.CancelledError()
-        try:
-            await asyncio.sleep(0)  # who cancels until it is heard, such as anyio, does so again, and looks for its own words
-        except asyncio.CancelledError as again:
-            cancellation = again
         if made[1] and made[0].step.pivot:
             self._take(made, view)
             raise cancellation

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from saga.drivers.outcomes import struck_here
-from saga.drivers.transacted import settle
 from saga.errors import StorageError, is_exception
 from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted, StepFailed, VerificationFailed
 from saga.machine import Call, Machine, State, Wait
@@ -65,11 +64,7 @@ def stop_in_vain(driver: Driver, error: BaseException, strikes: int) -> None:
 
 
 def put_straight(driver: Driver, error: BaseException) -> None:
-    """Make the machine anew, and give the execution up."""
-    try:
-        settle(driver)
-    except Exception as fault:
-        raise AbandonedError(fault) from fault
+    """Make the machine anew, and give the execution up. No transactional call is left unsettled by then."""
     driver.interrupted(error)
     at = driver.now()
     machine = driver.machine = driver.machine.replayed()

@@ -18,7 +18,7 @@ from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, cl
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.parting import is_over, may_park, untouched
-from saga.drivers.transacted import transact
+from saga.drivers.transacted import settle_here, transact_here
 from saga.errors import StorageError, UnreadMessagesError
 from saga.machine import Call, Merge
 from saga.machine.commands import VERIFY
@@ -92,6 +92,7 @@ class Execution(Driver):
                         forks.refuse(self, struck)
                         strikes, reached = (strikes if self.progress() == reached else 1), self.progress()
                         stop_in_vain(self, struck, strikes)
+                        self._settle()
                         put_straight(self, struck)
                         struck, reached = None, self.progress()
                     elif wait:
@@ -244,7 +245,13 @@ class Execution(Driver):
     def _transact(self, call: Call) -> None:
         self._read_mail()
         try:
-            transact(self, call)
+            transact_here(self, call)
+        except Exception as error:
+            raise AbandonedError(error) from error
+
+    def _settle(self) -> None:
+        try:
+            settle_here(self)
         except Exception as error:
             raise AbandonedError(error) from error
 

@@ -20,10 +20,12 @@ __all__ = ["in_thread", "stored", "thread_for", "to_the_end"]
 T = TypeVar("T")
 
 
-async def to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None]) -> T:
+async def to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None], *, again: bool = True) -> T:
     """Await what ``begin`` returns, beside the caller, to its end. Each cancellation meanwhile is given to ``struck``.
 
     The event loop's end cancels every task, one that has not begun too: then it is begun again.
+
+    :param again: whether that may be; else the cancellation is raised.
     """
     work = asyncio.ensure_future(begin())
     shield: Any = None
@@ -34,6 +36,8 @@ async def to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseEx
             except asyncio.CancelledError as error:
                 struck(error)
                 if work.cancelled():
+                    if not again:
+                        raise
                     work = asyncio.ensure_future(begin())
                 elif work.done():
                     return work.result()

@@ -3,11 +3,15 @@
 What the machine takes of such a call is not believed before the commit: until then all of it can be taken back. Whatever
 strikes between, an interrupt or a fault of the server, is *settled* first: it is found out whether the commit was made, and
 where it was not, everything is as it was before the call.
+
+All is written for an event loop. For a plain function nothing of it waits: then it is run to its end in this thread.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from saga.context import Context
 from saga.drivers.calls import Made, make
@@ -18,7 +22,9 @@ from saga.machine import Call
 if TYPE_CHECKING:
     from saga.drivers.base import Driver
 
-__all__ = ["Transacted", "settle", "transact"]
+__all__ = ["Transacted", "Way", "settle", "settle_here", "transact", "transact_here"]
+
+T = TypeVar("T")
 
 _ENDED: Final = (
     "step {!r} is transactional and has ended its transaction itself: nobody knows whether it was committed; leave COMMIT and "
@@ -30,6 +36,39 @@ _FAILED: Final = (
 )
 
 
+class Way(Protocol):
+    """How a transactional call is made, and what is done around it.
+
+    :ivar in_loop: in the event loop.
+    """
+
+    in_loop: bool
+
+    async def make(self, call: Call, view: Context) -> Made:
+        """Make the call."""
+
+    async def whole(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with its transaction that nothing may cut off in the middle.
+
+        :raises BaseException: what it raises, or what struck meanwhile.
+        """
+
+
+class _Here:
+    """In this thread."""
+
+    in_loop = False
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def make(self, call: Call, view: Context) -> Made:
+        return make(call, view, self._driver.surroundings)
+
+    async def whole(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
+
+
 class Transacted:
     """What a transactional call that is under way is taken back to.
 
@@ -38,9 +77,9 @@ class Transacted:
     :ivar transaction: that of the call.
     """
 
-    def __init__(self, driver: Driver, call: Call) -> None:
+    def __init__(self, driver: Driver, call: Call, in_loop: bool) -> None:
         assert driver.journal is not None
-        self.transaction = driver.journal.transaction()
+        self.transaction = driver.journal.transaction(in_loop)
         self._kept = len(driver.machine.events)
         self._commands = [call, *driver.machine.commands]
         binding = driver.context.__binding__
@@ -64,7 +103,26 @@ class Transacted:
         driver.journal.revert(driver.context)
 
 
-def transact(driver: Driver, call: Call) -> None:
+def transact_here(driver: Driver, call: Call) -> None:
+    """Make a transactional call of a plain function in this thread: see :func:`transact`."""
+    _to_its_end(partial(transact, driver, call, _Here(driver)))
+
+
+def settle_here(driver: Driver) -> None:
+    """Find out in this thread what came of a transactional call: see :func:`settle`."""
+    _to_its_end(partial(settle, driver))
+
+
+def _to_its_end(begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Return what a coroutine returns that waits for nothing."""
+    try:
+        begin().send(None)  # in one line: an interrupt leaves none that has not begun
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("it waits")
+
+
+async def transact(driver: Driver, call: Call, way: Way) -> None:
     """Make a transactional call, again where the database says so, and feed to the machine how it ended.
 
     What ended well is stored when this returns, with what the machine decided to follow. Where messages are to be read first,
@@ -72,13 +130,13 @@ def transact(driver: Driver, call: Call) -> None:
 
     :raises StorageError: it cannot be stored; everything is as it was before the call.
     """
-    driver.transacted = transacted = Transacted(driver, call)  # first: from here on whatever strikes is settled
-    while not _is_made(driver, transacted, call):
+    driver.transacted = transacted = Transacted(driver, call, way.in_loop)  # first: whatever strikes from here on is settled
+    while not await _is_made(driver, transacted, call, way):
         driver.transacted = transacted
         driver.machine.commands.pop(0)
 
 
-def settle(driver: Driver) -> bool:
+async def settle(driver: Driver) -> bool:
     """Find out what came of a transactional call that something struck, and take it back where it was not committed.
 
     Return whether it was committed.
@@ -88,33 +146,35 @@ def settle(driver: Driver) -> bool:
     transacted = driver.transacted
     if transacted is None:
         return False
-    stored = transacted.transaction.settle(driver.machine)
+    stored = await transacted.transaction.settle(driver.machine)
     if not stored:
         transacted.take_back(driver)
     driver.transacted = None
     return stored
 
 
-def _is_made(driver: Driver, transacted: Transacted, call: Call) -> bool:
+async def _is_made(driver: Driver, transacted: Transacted, call: Call, way: Way) -> bool:
     """Make the call in a fresh transaction. Return whether it has had its outcome; else all is taken back."""
     transaction = transacted.transaction
-    transaction.begin()
+    await way.whole(transaction.begin)
     view = driver._make_ready(call)
     binding = view.__binding__
     binding.connection = transaction.connection
-    made = make(call, view, driver.surroundings)
-    binding.connection = None
+    try:
+        made = await way.make(call, view)
+    finally:
+        binding.connection = None
     error = None if made[1] else made[2]
-    if transaction.again(error):
-        settle(driver)
+    if await way.whole(partial(transaction.again, error)):
+        await way.whole(partial(settle, driver))
         return False
     made = _looked_at(made, transaction.standing())
     if not made[1]:
-        transaction.roll_back()
+        await way.whole(transaction.roll_back)
     driver._take(made, view)
     if made[1] and transacted.succeeded(driver):
-        return _is_committed(driver, transacted, made, view)
-    transaction.roll_back()
+        return await _is_committed(driver, transacted, made, view, way)
+    await way.whole(transaction.roll_back)
     driver.transacted = None
     return True
 
@@ -131,20 +191,20 @@ def _looked_at(made: Made, standing: str) -> Made:
     return made
 
 
-def _is_committed(driver: Driver, transacted: Transacted, made: Made, view: Context) -> bool:
+async def _is_committed(driver: Driver, transacted: Transacted, made: Made, view: Context, way: Way) -> bool:
     """Commit. Return whether the call has had its outcome, which is a failure where its own changes are refused only now."""
     transaction = transacted.transaction
     try:
-        transaction.commit(driver.machine)
+        await way.whole(partial(transaction.commit, driver.machine))
     except Exception as error:
-        if settle(driver):
+        if await way.whole(partial(settle, driver)):
             return True
         if isinstance(error, UnreadMessagesError):
             driver.mail = True
             return True
         if isinstance(error, LeaseLostError):
             raise
-        if transaction.again(error):
+        if await way.whole(partial(transaction.again, error)):
             return False
         call, _, _, elapsed = made
         driver.machine.commands.pop(0)

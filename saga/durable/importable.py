@@ -9,12 +9,28 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from saga.durable.codec import Codec
+from saga.durable.lengths import check_length
 from saga.errors import EncodingError, SagaDefinitionError
 from saga.flow import FunctionTask, Step, step
 from saga.policy import ExponentialBackoff, InDoubt, Retry
+from saga.storage.protocol import Store
 from saga.task import Task
 
-__all__ = ["KEPT", "OF_EXECUTE", "read_step", "write_step"]
+__all__ = ["KEPT", "OF_EXECUTE", "read_step", "text_of_step", "write_step"]
+
+
+def text_of_step(found: Step, codec: Codec, store: Store, name: str) -> str:
+    """Return what a block's journal keeps of a step.
+
+    :param name: the block's.
+    :raises SagaDefinitionError: it could not be found again, or is too long for the store.
+    """
+    text = write_step(found, codec)
+    try:
+        check_length(text, store, "its arguments")
+    except EncodingError as error:
+        raise SagaDefinitionError(f"transaction {name!r}: step {found.name!r}: {error}") from error
+    return text
 
 
 def write_step(found: Step, codec: Codec) -> str:

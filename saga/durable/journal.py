@@ -193,11 +193,11 @@ class Journal:
 
         commits_of(self.store).go_on()
 
-    def transaction(self) -> StepTransaction:
-        """Return what a transactional call is made in. It is not begun yet."""
+    def transaction(self, in_loop: bool) -> StepTransaction:
+        """Return what a transactional call is made in, a coroutine function's ``in_loop``. It is not begun yet."""
         from saga.durable.transaction import StepTransaction
 
-        return StepTransaction(self)
+        return StepTransaction(self, in_loop)
 
     def to_append(self, machine: Machine) -> Append:
         """Return what :meth:`commit` would store."""

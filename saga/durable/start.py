@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
 from saga.context import Context
-from saga.definition import Definition
+from saga.definition import Definition, check_transacts
 from saga.drivers.base import Driver
 from saga.drivers.interrupts import put_straight
 from saga.drivers.results import raised_or
@@ -130,7 +130,9 @@ def _new(
     """Return what is to run a new execution, its journal, and what is to be stored of it.
 
     :raises EncodingError: the input cannot be stored.
+    :raises SagaDefinitionError: the store cannot do what a step needs.
     """
+    check_transacts(definition, store)
     saga_id, codec = machine.saga_id, codec_of(definition)
     encoded, digest = encode_input(context, codec, definition.version, store)
     status = e.Status.SUBMITTED if definition.in_line else e.Status.RUNNING

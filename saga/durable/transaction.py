@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from saga.errors import LeaseLostError
 from saga.machine import Machine
-from saga.storage.records import Entry
+from saga.storage.records import Append, Entry
 from saga.storage.retrying import Patience, has_entries
+from saga.storage.transactions import Lent
 
 if TYPE_CHECKING:
     from saga.durable.journal import Journal
@@ -22,11 +24,12 @@ class StepTransaction:
     """What a driver knows as the transaction of one call; each attempt has a fresh one of the store's.
 
     :param journal: where what came of the call is stored.
+    :param in_loop: the call is a coroutine function's, in the running event loop; else nothing here is waited for.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, in_loop: bool) -> None:
         self._journal = journal
-        self._lent = journal.store.transaction()
+        self._lent = journal.store.transaction_in_loop() if in_loop else Lent(journal.store.transaction())
         self._trying = Patience(_PATIENCE)
         self._entries: list[Entry] | None = None  # those that are being committed
         self._errors = dict(journal.errors)
@@ -36,23 +39,23 @@ class StepTransaction:
         """What the call works with."""
         return self._lent.connection
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Open it.
 
         :raises StorageError: that cannot be done.
         """
-        self._lent.begin()
+        await self._lent.begin()
 
     def standing(self) -> str:
         """Say how a call has left it: ``open``, ``failed`` or ``ended``."""
-        return self._lent.standing()
+        return self._lent.plain.standing()
 
-    def again(self, error: BaseException | None) -> bool:
+    async def again(self, error: BaseException | None) -> bool:
         """Whether to try again after what a call or a commit raised (``None``: nothing). Waits for a moment, then."""
-        if not self._lent.passes(error) or self._trying.ends():
+        if not self._lent.plain.passes(error) or self._trying.ends():
             return False
-        self._lent.end()
-        self._trying.wait()
+        await self._lent.end()
+        await self._lent.aside(self._trying.wait)
         return True
 
     def refusal(self, error: Exception) -> Exception:
@@ -60,32 +63,37 @@ class StepTransaction:
 
         :raises StorageError: it was for something else.
         """
-        return self._lent.refusal(error)
+        return self._lent.plain.refusal(error)
 
-    def roll_back(self) -> None:
+    async def roll_back(self) -> None:
         """End it, so that nothing of it is left."""
-        self._lent.end()
+        await self._lent.end()
 
-    def commit(self, machine: Machine) -> None:
+    async def commit(self, machine: Machine) -> None:
         """Store the events that are not stored yet, and commit.
 
         :raises Exception: one of the database's or a ``StorageError``; :meth:`settle` tells what came of it.
         """
         one = self._journal.to_append(machine)
-        self._lent.append(one)
-        self._entries = list(one.entries)
-        self._lent.commit()
+        await self._lent.do(partial(self._commit, one))
         self._journal.take_stored(len(one.entries), machine.status)
-        self._lent.end()
+        await self._lent.end()
 
-    def settle(self, machine: Machine) -> bool:
+    def _commit(self, one: Append) -> None:
+        self._lent.plain.append(one)
+        self._entries = list(one.entries)
+        self._lent.plain.commit()
+
+    async def settle(self, machine: Machine) -> bool:
         """End it, and return whether what was to be committed is stored: nobody knows that where something struck the commit.
 
         :raises StorageError: that could not be found out, or the lease is lost and it is not stored.
         """
-        journal, entries = self._journal, self._entries
-        self._lent.end()
-        if entries is not None and journal.written < len(machine.events) and self._is_stored(entries):
+        journal = self._journal
+        await self._lent.end()
+        entries = self._entries
+        unknown = entries is not None and journal.written < len(machine.events)
+        if entries is not None and unknown and await self._lent.aside(partial(self._is_stored, entries)):
             journal.take_stored(len(entries), machine.status)
         stored = entries is not None and journal.written == len(machine.events)
         self._entries = None

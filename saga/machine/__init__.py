@@ -147,7 +147,7 @@ file                what it has
 """
 
 from saga.machine.commands import Call, Command, Finish, Merge, Wait
-from saga.machine.compile import WITH_A_DATABASE, OpenPlan, compile_flow
+from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
 from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, check_undo_to, choices, standing_of
@@ -158,6 +158,7 @@ from saga.machine.undo import paused_by
 
 __all__ = [
     "ACTIONS",
+    "WITH_ASYNC_CONNECTIONS",
     "WITH_A_DATABASE",
     "Call",
     "Command",

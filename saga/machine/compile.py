@@ -17,10 +17,16 @@ from saga.machine.plan import Group, Plan, PlannedStep
 from saga.policy import Ask, OnError, UnknownOn, unknown_on
 from saga.task import Task
 
-__all__ = ["WITH_A_DATABASE", "OpenPlan", "Resolver", "compile_flow"]
+__all__ = ["WITH_ASYNC_CONNECTIONS", "WITH_A_DATABASE", "OpenPlan", "Resolver", "compile_flow"]
 
 WITH_A_DATABASE: Final = "a store with a database: SqliteStore, PostgresStore or SQLAlchemyStore"
 """What a transactional step needs, for errors."""
+
+WITH_ASYNC_CONNECTIONS: Final = (
+    "has async functions, which needs a store with asynchronous connections: PostgresStore, or SQLAlchemyStore where psycopg, "
+    "aiomysql or aiosqlite is installed; or make them plain functions, which an event loop has called in a thread"
+)
+"""What a transactional step needs that is a coroutine function, for errors."""
 
 
 def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Plan:
@@ -56,10 +62,13 @@ class OpenPlan(Plan):
         """Return an empty plan: every execution fills its own."""
         return OpenPlan(self._saga, self._unknown_on)
 
-    def extend(self, flow: Flow, allow_async: bool = True, transacts: bool = True) -> tuple[PlannedStep, ...]:
+    def extend(
+        self, flow: Flow, allow_async: bool = True, transacts: bool = True, transacts_async: bool = True
+    ) -> tuple[PlannedStep, ...]:
         """Add a flow at the end, and return the steps to start.
 
         :param transacts: whether there is a store with a database, for transactional steps.
+        :param transacts_async: whether it has asynchronous connections for those that are coroutine functions.
         :raises SagaDefinitionError: the flow is wrong; the plan is as it was.
         """
         steps, groups, parents = len(self.steps), len(self.groups), len(self.parents)
@@ -74,6 +83,8 @@ class OpenPlan(Plan):
                     raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
                 if step.transactional and not transacts:
                     raise SagaDefinitionError(f"step {step.name!r} is transactional, which needs {WITH_A_DATABASE}")
+                if step.transacts_async and not transacts_async:
+                    raise SagaDefinitionError(f"step {step.name!r} is transactional, and {WITH_ASYNC_CONNECTIONS}")
                 if step.on_error is Ask:
                     raise SagaDefinitionError(
                         f"step {step.name!r} has on_error=Ask, and nobody can go on with a block later; catch its exception in "
@@ -194,8 +205,6 @@ class _Compiler:
             wrong = (
                 "it has a timeout, and nobody cuts off a transaction here; have the database end a statement that takes long"
             )
-        elif step.async_execute or step.async_compensate:
-            wrong = "it has async functions, and its connection is called from a thread; make them plain functions"
         if wrong is not None:
             raise SagaDefinitionError(f"saga {self.saga!r}: transactional step {step.name!r}: {wrong}")
 

@@ -94,6 +94,11 @@ class PlannedStep:
         return self.async_compensate if phase == COMPENSATE else self.async_verify
 
     @property
+    def transacts_async(self) -> bool:
+        """Whether it is transactional and works, or is undone, in an event loop."""
+        return self.transactional and (self.async_execute or self.async_compensate)
+
+    @property
     def gives_way(self) -> bool:
         """Whether the saga need not go on with it when it fails: it says Skip or Ask, or has a fallback."""
         return self.on_error is not OnError.COMPENSATE or bool(self.fallback)
@@ -138,6 +143,7 @@ class Plan:
     :ivar receives: whether a step waits for a signal.
     :ivar asks: the first step that asks a person when it fails.
     :ivar transacts: the first step that is transactional.
+    :ivar transacts_async: the first of them that has a coroutine function.
     :ivar compensate_together: whether any group's branches are undone at the same time.
     :ivar open: whether it grows while it is executed.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
@@ -150,6 +156,7 @@ class Plan:
     receives = False
     asks: PlannedStep | None = None
     transacts: PlannedStep | None = None
+    transacts_async: PlannedStep | None = None
     compensate_together = False
     asynchronous = False
 
@@ -174,6 +181,8 @@ class Plan:
                 self.asks = step
             if step.transactional and self.transacts is None:
                 self.transacts = step
+            if step.transacts_async and self.transacts_async is None:
+                self.transacts_async = step
             if step.asynchronous:
                 self.asynchronous = True
         if self.groups:

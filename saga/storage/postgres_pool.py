@@ -104,25 +104,27 @@ class Pool:
     """Some connections, each lent to one thread at a time; the one that came back last is lent first.
 
     :param parameters: those of each connection.
-    :param most: how many there are at most; each is opened when all the others are lent.
+    :param most: how many there are at most; each is opened when all the others are lent. ``None``: others see to that.
     :param kind: their class.
-    :ivar steps: the connections that are lent to transactional steps, where there are such.
+    :ivar steps: the pools of the connections that are lent to transactional steps: to plain functions, to coroutine functions.
     :ivar turns: its threads take turns at appending with them.
     :ivar pid: the process they belong to.
     """
 
-    steps: Pool | None = None
+    steps: tuple[Pool, ...] = ()
 
-    def __init__(self, parameters: dict[str, Any], most: int, turns: AppendTurns, kind: type[Connection] = Connection) -> None:
+    def __init__(
+        self, parameters: dict[str, Any], most: int | None, turns: AppendTurns, kind: type[Connection] = Connection
+    ) -> None:
         self.pid = os.getpid()
         self.turns = turns
         self.closed = False
         self._parameters = parameters
         self._kind = kind
         # A threading.Semaphore is written in Python, and many threads spend their time on its lock.
-        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(most):
-            self._places.put(None)
+        self._places: queue.SimpleQueue[None] | None = None if most is None else queue.SimpleQueue()
+        for _ in range(most or 0):
+            self._free_a_place()
         self._idle: deque[Connection] = deque()
 
     def lend(self) -> Connection:
@@ -130,20 +132,21 @@ class Pool:
 
         :raises psycopg.Error: none could be opened.
         """
-        self._places.get()
+        if self._places is not None:
+            self._places.get()
         try:
             while connection := self._pop():
                 if not connection.closed:
                     return connection
             return self._kind.opened(self._parameters)
         except BaseException:
-            self._places.put(None)
+            self._free_a_place()
             raise
 
     def take_back(self, connection: Connection) -> None:
         """Let others have a connection that was lent."""
         self._idle.append(connection)
-        self._places.put(None)
+        self._free_a_place()
         if self.closed:
             self.close_idle()
 
@@ -156,8 +159,12 @@ class Pool:
         """Close whatever is not lent now, and the rest when it comes back."""
         self.closed = True
         self.close_idle()
-        if self.steps is not None:
-            self.steps.close()
+        for pool in self.steps:
+            pool.close()
+
+    def _free_a_place(self) -> None:
+        if self._places is not None:
+            self._places.put(None)
 
     def _pop(self) -> Connection | None:
         try:

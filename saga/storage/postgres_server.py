@@ -17,9 +17,11 @@ from saga.storage.postgres_crowd import AppendTurns
 from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of, without_values
 from saga.storage.postgres_sql import Statements
 from saga.storage.postgres_step import PostgresTransaction, StepConnection
+from saga.storage.postgres_step_in_loop import Places, PostgresInLoop
 from saga.storage.protocol import Store
 from saga.storage.records import Append
 from saga.storage.retrying import Patience
+from saga.storage.transactions import LentInLoop
 
 __all__ = ["Served"]
 
@@ -37,7 +39,7 @@ class Served(Store):
     :raises ValueError: a number is none that can be.
     """
 
-    transacts = True
+    transacts = transacts_async = True
 
     def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float) -> None:
         rules.check_patience("patience", patience)
@@ -47,15 +49,17 @@ class Served(Store):
         if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
             raise ValueError(f"max_connections must be a whole number of at least 1, not {max_connections!r}")
         self._max_connections = max_connections
+        self._places = Places(max_connections)
         self._pool = self._new_pool()
 
     def transaction(self) -> PostgresTransaction:
-        return PostgresTransaction(self._step_pool, self._sql, self._patience, self.longest_text)
+        return self._transaction(0)
 
-    def _step_pool(self) -> Pool:
-        steps = self._pool_of_process().steps
-        assert steps is not None
-        return steps
+    def transaction_in_loop(self) -> LentInLoop:
+        return PostgresInLoop(self._transaction(1), self._places)
+
+    def _transaction(self, pool: int) -> PostgresTransaction:
+        return PostgresTransaction(lambda: self._pool_of_process().steps[pool], self._sql, self._patience, self.longest_text)
 
     def close(self) -> None:
         self._pool.close()
@@ -117,7 +121,9 @@ class Served(Store):
         # nobody in the queue, where one writes for all.
         turns = AppendTurns(self._append_together, max(1, self._max_connections // 2))
         pool = Pool(self._parameters, self._max_connections, turns)
-        pool.steps = Pool(self._parameters, self._max_connections, turns, StepConnection)
+        # A thread that waits for a connection must not be what those wait for that have one: where a coroutine function has it,
+        # a thread is needed to commit. So these have a pool of their own, and wait for it in their event loops.
+        pool.steps = tuple(Pool(self._parameters, most, turns, StepConnection) for most in (self._max_connections, None))
         return pool
 
     def _pool_of_process(self) -> Pool:

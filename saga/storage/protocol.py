@@ -39,7 +39,7 @@ from saga.storage.records import (
 )
 
 if TYPE_CHECKING:
-    from saga.storage.transactions import LentTransaction
+    from saga.storage.transactions import LentInLoop, LentTransaction
     from saga.storage.watching import Watch
 
 __all__ = ["Store", "StoreLike"]
@@ -51,10 +51,12 @@ class Store(Protocol):
     :ivar longest_text: how many bytes a payload or a message may have, its quotation marks and backslashes counted twice. What
         is longer is a ``StorageError`` at once, as it is refused for good; what a step returned is looked at before.
     :ivar transacts: whether it has a database that a transactional step can work in: see :meth:`transaction`.
+    :ivar transacts_async: whether that may be of coroutine functions: see :meth:`transaction_in_loop`.
     """
 
     longest_text: int = sys.maxsize
     transacts: bool = False
+    transacts_async: bool = False
 
     def now(self) -> float:
         """Return the store's time."""
@@ -136,6 +138,13 @@ class Store(Protocol):
         :raises StorageError: there is no such database.
         """
         raise StorageError(f"{type(self).__name__} has no database that a transactional step can work in")
+
+    def transaction_in_loop(self) -> LentInLoop:
+        """As :meth:`transaction`, for a step that is a coroutine function: with an asynchronous connection.
+
+        :raises StorageError: there is no such database, or no such connection.
+        """
+        raise StorageError(f"{type(self).__name__} has no asynchronous connections that a transactional step can work with")
 
     def get(self, saga_id: str) -> StoredExecution | None:
         """Return an execution's row, or ``None``."""

@@ -47,9 +47,9 @@ class Patience:
             self._deadline = now + self.seconds
         return now + self._pause > self._deadline
 
-    def wait(self) -> None:
+    def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Wait until the next attempt."""
-        time.sleep(self._pause)
+        sleep(self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
 

@@ -34,6 +34,7 @@ from saga.storage.sqlalchemy_sql import batches
 from saga.storage.sqlalchemy_step import SQLAlchemyTransaction
 from saga.storage.sqlalchemy_submitting import Submitting
 from saga.storage.sqlalchemy_workers import Workers
+from saga.storage.transactions import LentInLoop
 from saga.storage.watching import ring
 
 __all__ = ["SQLAlchemyStore"]
@@ -131,10 +132,18 @@ class SQLAlchemyStore(Reads, Workers, Submitting):
         self._add(connection, [(lease.saga_id, one.entries)])
         self._delete_messages(connection, lease.saga_id, one.taken)
 
+    def transaction_in_loop(self) -> LentInLoop:
+        if not self.transacts_async:
+            return super().transaction_in_loop()
+        from saga.storage.sqlalchemy_step_in_loop import SQLAlchemyInLoop  # it needs a library that others do not
+
+        return SQLAlchemyInLoop(self._engines, self._check_usable, self._adding, self._patience)
+
     def transaction(self) -> SQLAlchemyTransaction:
-        return SQLAlchemyTransaction(
-            self._usable_engine, lambda connection, one: self._append(connection, self._checked(one)), self._patience
-        )
+        return SQLAlchemyTransaction(self._usable_engine, self._adding, self._patience)
+
+    def _adding(self, connection: sa.Connection, one: Append) -> None:
+        self._append(connection, self._checked(one))
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
         fitting = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -13,7 +14,15 @@ from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage.protocol import Store
 from saga.storage.retrying import Patience
-from saga.storage.sqlalchemy_dialects import engine_of, longest_text, may_pass, place_of, what_to_do, without_values
+from saga.storage.sqlalchemy_dialects import (
+    connects_in_loops,
+    engine_of,
+    longest_text,
+    may_pass,
+    place_of,
+    what_to_do,
+    without_values,
+)
 from saga.storage.sqlalchemy_sql import Statements
 from saga.storage.sqlalchemy_tables import Tables, migrate
 
@@ -36,6 +45,11 @@ class Connected(Store):
         self._pid = os.getpid()
         rules.check_table_name("prefix", prefix)
         self._engine = engine_of(url, options)
+        self.transacts_async = connects_in_loops(url, options)
+        if self.transacts_async:
+            from saga.storage.sqlalchemy_step_in_loop import Engines  # it needs a library that others do not
+
+            self._engines = Engines(partial(engine_of, url, options, in_loop=True))
         self._place = place_of(self._engine)
         fault: Exception | None = None
         try:
@@ -68,6 +82,8 @@ class Connected(Store):
     def close(self) -> None:
         self._closed = True
         self._engine.dispose()
+        if self.transacts_async:
+            self._engines.close()
 
     def _read(self, statement: Any) -> Sequence[Any]:
         return self._run(lambda connection, again: connection.execute(statement).all())

@@ -5,6 +5,7 @@ No table and no store lives here.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sqlite3
 import sys
@@ -23,6 +24,7 @@ from saga.storage.sqlite_place import Place
 __all__ = [
     "clock",
     "collation",
+    "connects_in_loops",
     "engine_of",
     "is_mysql",
     "longest_text",
@@ -48,6 +50,7 @@ _NOTICING = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count
 CONNECTION_DEFAULTS: dict[str, dict[str, Any]] = {
     "pymysql": {"connect_timeout": 10, "read_timeout": SILENCE, "write_timeout": SILENCE},
     "mysqldb": {"connect_timeout": 10, "read_timeout": SILENCE, "write_timeout": SILENCE},
+    "aiomysql": {"connect_timeout": 10},
     "psycopg": {"connect_timeout": 10, **_NOTICING},
     "psycopg2": {"connect_timeout": 10, **_NOTICING},
 }
@@ -99,15 +102,16 @@ def collation(dialect: sa.Dialect) -> str | None:
     return "C" if dialect.name == "postgresql" else None
 
 
-def engine_of(url: str | sa.URL, options: dict[str, Any]) -> sa.Engine:
+def engine_of(url: str | sa.URL, options: dict[str, Any], *, in_loop: bool = False) -> sa.Engine:
     """Return what connects to a database, as this package wants its connections.
 
     :param options: more of :func:`sqlalchemy.create_engine`'s parameters.
+    :param in_loop: its connections are asynchronous: see :func:`connects_in_loops`.
     :raises StorageError: its driver is not installed, or the URL is none.
     """
     parsed = url_of(url)
     try:
-        return _engine(parsed, options)
+        return _engine(parsed, options, in_loop)
     except ModuleNotFoundError as error:
         module = str(error.name).partition(".")[0]
         raise StorageError(f"{parsed} needs {module}: {_how_to_install(module)}") from error
@@ -158,8 +162,27 @@ def _how_to_install(module: str) -> str:
     return install
 
 
-def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
+_IN_LOOPS = {"pysqlite": "aiosqlite", "psycopg": "psycopg", "psycopg2": "psycopg", "pymysql": "aiomysql", "mysqldb": "aiomysql"}
+"""The drivers for asyncio that take the same options as others do."""
+
+_OF_THREADS = {"creator", "module", "pool"}
+"""Options that no engine for asyncio can have."""
+
+
+def connects_in_loops(url: str | sa.URL, options: dict[str, Any]) -> bool:
+    """Whether the database of a URL is reached by asynchronous connections, too: its driver for asyncio is installed."""
+    parsed = sa.make_url(url)
+    driver = _IN_LOOPS.get(parsed.get_dialect().driver)
+    if driver is None or _OF_THREADS & options.keys() or (driver == "aiosqlite" and not _is_path(parsed.database)):
+        return False
+    return all(importlib.util.find_spec(module) for module in (driver, "greenlet"))
+
+
+def _engine(parsed: sa.URL, options: dict[str, Any], in_loop: bool) -> sa.Engine:
     name = parsed.get_backend_name()
+    if in_loop:
+        parsed = parsed.set(drivername=f"{name}+{_IN_LOOPS[parsed.get_dialect().driver]}")
+        options = {key: value for key, value in options.items() if key != "poolclass"}
     if name == "sqlite" and _is_path(parsed.database):  # each connection looks for it anew
         parsed = parsed.set(database=str(Path(parsed.database).absolute()))
     # What a statement was to store is nobody's business who reads of its failure.
@@ -169,12 +192,17 @@ def _engine(parsed: sa.URL, options: dict[str, Any]) -> sa.Engine:
     if name != "sqlite":
         # In MySQL, the default locks gaps between rows, over which those who work on different rows would deadlock.
         defaults["isolation_level"] = "READ COMMITTED"
-    engine = sa.create_engine(parsed, **(defaults | options))
+    if in_loop:
+        from sqlalchemy.ext.asyncio import create_async_engine  # it needs a library that others do not
+
+        engine = create_async_engine(parsed, **(defaults | options)).sync_engine
+    else:
+        engine = sa.create_engine(parsed, **(defaults | options))
     if is_mysql(engine.dialect):
         sa.event.listen(engine, "connect", _prepare_mysql)
     elif name == "postgresql":
         sa.event.listen(engine, "connect", _prepare_postgresql)
-        if engine.dialect.driver in ("psycopg", "psycopg2"):
+        if engine.dialect.driver in ("psycopg", "psycopg2") and not in_loop:
             sa.event.listen(engine, "do_connect", _connect_watched)
     elif name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
@@ -211,12 +239,14 @@ def _prepare_mysql(connection: Any, record: object) -> None:
 
 
 def _prepare_postgresql(connection: Any, record: object) -> None:
-    if hasattr(connection, "prepare_threshold"):  # psycopg's, which prepares what is executed often
+    driver = getattr(connection, "driver_connection", connection)  # one for asyncio is wrapped
+    if hasattr(driver, "prepare_threshold"):  # psycopg's, which prepares what is executed often
         with connection.cursor() as cursor:
-            pid = cursor.execute("SELECT pg_backend_pid()").fetchone()[0]
+            cursor.execute("SELECT pg_backend_pid()")
+            pid = cursor.fetchone()[0]
         connection.rollback()
-        if pid != connection.info.backend_pid:  # a pooler: see saga.storage.postgres_pool
-            connection.prepare_threshold = None
+        if pid != driver.info.backend_pid:  # a pooler: see saga.storage.postgres_pool
+            driver.prepare_threshold = None
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

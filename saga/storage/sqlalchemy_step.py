@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -26,16 +27,22 @@ class SQLAlchemyTransaction:
     :param engine: returns what makes the connections.
     :param adding: adds to a journal with a connection.
     :param patience: seconds to go on trying where none can be opened.
+    :param sleep: waits so many seconds.
     """
 
     connection: Any = None
 
     def __init__(
-        self, engine: Callable[[], sa.Engine], adding: Callable[[sa.Connection, Append], None], patience: float
+        self,
+        engine: Callable[[], sa.Engine],
+        adding: Callable[[sa.Connection, Append], None],
+        patience: float,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine = engine
         self._adding = adding
         self._patience = patience
+        self._sleep = sleep
         self._transaction: sa.RootTransaction | None = None
         self._ours = True  # what is committed and rolled back now, this package does
 
@@ -55,7 +62,7 @@ class SQLAlchemyTransaction:
             self.end()
             if not passes or trying.ends():
                 raise StorageError(f"{self._engine().url}: {fault}; nothing was stored") from fault
-            trying.wait()
+            trying.wait(self._sleep)
 
     def standing(self) -> Standing:
         if self.connection.invalidated or self._transaction is None or not self._transaction.is_active:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+import asyncio
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol, TypeVar
 
 from saga.storage.records import Append
 
-__all__ = ["LentTransaction", "Standing", "causes"]
+__all__ = ["Lent", "LentInLoop", "LentTransaction", "Standing", "causes"]
+
+T = TypeVar("T")
 
 Standing = Literal["open", "failed", "ended"]
 
@@ -54,6 +58,59 @@ class LentTransaction(Protocol):
 
     def end(self) -> None:
         """Give the connection back; what is not committed is rolled back. It may be called again, and from other threads."""
+
+
+class Lent:
+    """A lent transaction as the one who awaits its work has it. This one does it at once: nothing is ever waited for.
+
+    :ivar plain: the transaction.
+    :ivar connection: what a call works with: between :meth:`begin` and :meth:`end`.
+    """
+
+    def __init__(self, plain: LentTransaction) -> None:
+        self.plain = plain
+        self.connection: Any = None
+
+    async def begin(self) -> None:
+        """Begin one: see :meth:`LentTransaction.begin`."""
+        await self.do(self.plain.begin)
+        self.connection = self.plain.connection
+
+    async def end(self) -> None:
+        """End it: see :meth:`LentTransaction.end`."""
+        await self.do(self.plain.end)
+        self.connection = None
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """Return what is done with the plain transaction, when the call works with the connection no more."""
+        return work()
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Return what is done meanwhile that is not done with the connection."""
+        return work()
+
+
+class LentInLoop(Lent):
+    """One whose connection is asynchronous, for a coroutine function. While its work is done, the event loop goes on.
+
+    What the event loop's end cancels is waited for all the same: nobody else may use the transaction meanwhile.
+    """
+
+    async def do(self, work: Callable[[], T]) -> T:
+        return await self.aside(work)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        running = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
+        struck = None
+        while not running.done():
+            try:
+                await asyncio.wait((running,))
+            except asyncio.CancelledError as error:
+                struck = error
+        if struck is not None:
+            running.exception()
+            raise struck
+        return running.result()
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
