@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,9 +17,9 @@ from saga.errors import LeaseLostError, SagaDefinitionError, SagaExecutionExcept
 from saga.events import CompensationStarted, StepStarted
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import MemoryStore, NewExecution, Store
+from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
 from tests.kit import PATIENCE
-from tests.kit.ledgers import DATABASES, Ledger
+from tests.kit.ledgers import DATABASES, THREADS, WAYS, Ledger, Way, awaited
 
 
 @pytest.fixture(params=DATABASES)
@@ -43,46 +45,42 @@ def leave(context: Context) -> None:
     Ledger.take_back(context)
 
 
-def entered(ledger: Ledger, name: str = "enter", **policies: Any) -> Any:
-    return step(ledger.write, ledger.take_back, name=name, transactional=True, **policies)
+def entered(ledger: Ledger, name: str = "enter", way: Way = THREADS, **policies: Any) -> Any:
+    return step(way.of(ledger.write), way.of(ledger.take_back), name=name, transactional=True, **policies)
 
 
 def kinds(store: Store, saga_id: str = "x") -> list[str]:
     return [entry.kind for entry in store.journal(saga_id)]
 
 
-def executed(saga: Saga, asynchronous: bool) -> Any:
-    if asynchronous:
-        return asyncio.run(saga.atry_execute(saga_id="x"))
-    return saga.try_execute(saga_id="x")
+@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def way(request: pytest.FixtureRequest) -> Way:
+    way: Way = request.param
+    if way.coroutines and "store" in request.fixturenames and not request.getfixturevalue("store").transacts_async:
+        pytest.skip("this store has no asynchronous connections")
+    return way
 
 
-drivers = pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "loop"])
-
-
-@drivers
-def test_what_it_did_and_returned_is_there_with_its_entry(store: Store, ledger: Ledger, asynchronous: bool) -> None:
+def test_what_it_did_and_returned_is_there_with_its_entry(store: Store, ledger: Ledger, way: Way) -> None:
     seen: list[Any] = []
 
     def look(context: Context, result: str) -> None:
         seen.append((ledger.rows(), result, context.enter, kinds(store)[-2:]))
 
-    result = executed(Saga("order", store=store).add_task(entered(ledger)).add_task(step(look)), asynchronous)
+    result = way.executed(Saga("order", store=store).add_task(entered(ledger, way=way)).add_task(step(look)))
     assert result.status is Status.COMPLETED
     assert seen == [(["enter"], "ENTER", 1, ["StepSucceeded", "StepStarted"])]
 
 
-@drivers
-def test_its_undo_is_one_commit_too(store: Store, ledger: Ledger, asynchronous: bool) -> None:
-    result = executed(Saga("order", store=store).add_task(entered(ledger)).add_task(step(fail)), asynchronous)
+def test_its_undo_is_one_commit_too(store: Store, ledger: Ledger, way: Way) -> None:
+    result = way.executed(Saga("order", store=store).add_task(entered(ledger, way=way)).add_task(step(fail)))
     assert result.status is Status.COMPENSATED
     assert ledger.rows() == []
 
 
-@drivers
 @pytest.mark.parametrize("error", [ValueError, ConnectionResetError, TimeoutError], ids=lambda kind: kind.__name__)
 def test_one_that_raises_is_rolled_back_and_never_in_doubt(
-    store: Store, ledger: Ledger, asynchronous: bool, error: type[Exception]
+    store: Store, ledger: Ledger, way: Way, error: type[Exception]
 ) -> None:
     def write(context: Context) -> str:
         ledger.write(context)
@@ -90,27 +88,29 @@ def test_one_that_raises_is_rolled_back_and_never_in_doubt(
             raise error
         return "done"
 
-    saga = Saga("order", store=store).add_task(step(write, transactional=True, retry=Retry(3, 0.0)))
-    result = executed(saga, asynchronous)
+    saga = Saga("order", store=store).add_task(step(way.of(write), transactional=True, retry=Retry(3, 0.0)))
+    result = way.executed(saga)
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
     assert not [event for event in result.events if getattr(event, "in_doubt", False)]
 
 
 @pytest.mark.parametrize("what", ["commit", "rollback"])
-def test_it_cannot_end_its_transaction(store: Store, ledger: Ledger, what: str) -> None:
+def test_it_cannot_end_its_transaction(store: Store, ledger: Ledger, way: Way, what: str) -> None:
     def write(context: Context) -> None:
         ledger.write(context)
-        getattr(context.step.connection, what)()
+        awaited(getattr(context.step.connection, what)())
 
     undone: list[str] = []
-    saga = Saga("order", store=store).add_task(step(write, lambda: undone.append("write"), name="write", transactional=True))
-    result = saga.try_execute()
+    one = step(way.of(write), lambda: undone.append("write"), name="write", transactional=True)
+    result = way.executed(Saga("order", store=store).add_task(one))
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
     assert undone == []  # nothing of it is there to be undone
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_one_that_ends_its_transaction_by_a_statement_is_in_doubt(kind: str, request: pytest.FixtureRequest) -> None:
+def test_one_that_ends_its_transaction_by_a_statement_is_in_doubt(kind: str, way: Way, request: pytest.FixtureRequest) -> None:
+    if (kind, way.coroutines) == ("sqlite", True):
+        pytest.skip("this store has no asynchronous connections")
     with DATABASES[kind](request) as store:
         ledger = Ledger(store)
 
@@ -118,13 +118,14 @@ def test_one_that_ends_its_transaction_by_a_statement_is_in_doubt(kind: str, req
             ledger.write(context)
             ledger.run(context.step.connection, "COMMIT")
 
-        with pytest.raises(SagaExecutionException, match="has ended its transaction itself") as raised:
-            Saga("order", store=store).add_task(step(write, transactional=True)).execute()
-        assert raised.value.in_doubt == ("write",)
+        result = way.executed(Saga("order", store=store).add_task(step(way.of(write), transactional=True)))
+        assert "has ended its transaction itself" in str(result.error)
+        assert result.in_doubt == ("write",)
 
 
-def test_what_a_failed_statement_left_is_not_committed(request: pytest.FixtureRequest) -> None:
-    with DATABASES["postgres"](request) as store:
+@pytest.mark.parametrize("kind", ["postgres", "sqlalchemy-postgres"])
+def test_what_a_failed_statement_left_is_not_committed(kind: str, way: Way, request: pytest.FixtureRequest) -> None:
+    with DATABASES[kind](request) as store:
         ledger = Ledger(store)
 
         def write(context: Context) -> None:
@@ -134,25 +135,24 @@ def test_what_a_failed_statement_left_is_not_committed(request: pytest.FixtureRe
             except Exception:
                 return
 
-        with pytest.raises(SagaExecutionException, match="a statement failed in its transaction"):
-            Saga("order", store=store).add_task(step(write, transactional=True)).execute()
+        result = way.executed(Saga("order", store=store).add_task(step(way.of(write), transactional=True)))
+        assert "a statement failed in its transaction" in str(result.error)
         assert ledger.rows() == []
 
 
-def test_a_result_that_cannot_be_stored_is_rolled_back(store: Store, ledger: Ledger) -> None:
+def test_a_result_that_cannot_be_stored_is_rolled_back(store: Store, ledger: Ledger, way: Way) -> None:
     def write(context: Context) -> object:
         ledger.write(context)
         return object()
 
     undone: list[str] = []
-    saga = Saga("order", store=store).add_task(step(write, lambda: undone.append("write"), name="write", transactional=True))
-    result = saga.try_execute()
+    one = step(way.of(write), lambda: undone.append("write"), name="write", transactional=True)
+    result = way.executed(Saga("order", store=store).add_task(one))
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
     assert undone == []  # nothing of it is there to be undone
 
 
-@drivers
-def test_two_that_meet_at_a_row_are_both_done(asynchronous: bool, request: pytest.FixtureRequest) -> None:
+def test_two_that_meet_at_a_row_are_both_done(way: Way, request: pytest.FixtureRequest) -> None:
     with DATABASES["postgres"](request) as store:
         ledger = Ledger(store)
         seen: list[tuple[int, Any]] = []
@@ -163,12 +163,12 @@ def test_two_that_meet_at_a_row_are_both_done(asynchronous: bool, request: pytes
             ledger.run(context.step.connection, "SELECT name FROM ledger")
             if len(seen) == 1:  # somebody else changes what this one has read
                 another = Ledger.of(store)
-                another._within(lambda connection: another.run(connection, "UPDATE ledger SET name = 'theirs'"))
+                another.within(lambda connection: another.run(connection, "UPDATE ledger SET name = 'theirs'"))
             context.write = len(seen)
             ledger.run(context.step.connection, "UPDATE ledger SET name = 'ours'")
 
-        ledger._within(lambda connection: ledger.run(connection, "INSERT INTO ledger VALUES ('first')"))
-        result = executed(Saga("order", store=store).add_task(step(write, transactional=True)), asynchronous)
+        ledger.within(lambda connection: ledger.run(connection, "INSERT INTO ledger VALUES ('first')"))
+        result = way.executed(Saga("order", store=store).add_task(step(way.of(write), transactional=True)))
         assert result.status is Status.COMPLETED
         assert ledger.rows() == ["ours"]
         assert seen == [(1, None), (1, None)]  # the same attempt, with the context as it was
@@ -198,23 +198,29 @@ class Broken:
             raise ConnectionAbortedError
 
 
-@drivers
 @pytest.mark.parametrize("loss", ["before", "after"])
 @pytest.mark.parametrize("follows", [False, True], ids=["last", "followed"])
 def test_a_commit_whose_answer_is_lost_is_found_out(
-    store: Store, ledger: Ledger, asynchronous: bool, loss: str, follows: bool, monkeypatch: pytest.MonkeyPatch
+    store: Store, ledger: Ledger, way: Way, loss: str, follows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, lend, attempts = [loss], store.transaction, []
+    losses, attempts = [loss], []
+    lend, lend_in_loop = store.transaction, store.transaction_in_loop
 
     def write(context: Context) -> None:
         attempts.append((context.step.attempt, context.get("write")))
         ledger.write(context)
 
-    saga = Saga("order", store=store).add_task(step(write, ledger.take_back, transactional=True))
+    def broken_in_loop() -> Any:
+        lent = lend_in_loop()
+        lent.plain = Broken(lent.plain, losses)  # type: ignore[assignment]
+        return lent
+
+    saga = Saga("order", store=store).add_task(step(way.of(write), way.of(ledger.take_back), transactional=True))
     if follows:
         saga.add_task(step(lambda: None, name="then"))
     monkeypatch.setattr(store, "transaction", lambda: Broken(lend(), losses), raising=False)
-    result = executed(saga, asynchronous)
+    monkeypatch.setattr(store, "transaction_in_loop", broken_in_loop, raising=False)
+    result = way.executed(saga)
     monkeypatch.undo()
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
     assert not [event for event in result.events if getattr(event, "in_doubt", False)]
@@ -222,14 +228,15 @@ def test_a_commit_whose_answer_is_lost_is_found_out(
     assert kinds(store).count("StepSucceeded") == 1 + follows
 
 
-def test_an_interrupt_in_the_call_rolls_it_back(store: Store, ledger: Ledger) -> None:
+def test_an_interrupt_in_the_call_rolls_it_back(store: Store, ledger: Ledger, way: Way) -> None:
     def write(context: Context) -> None:
         ledger.write(context)
         raise KeyboardInterrupt
 
-    saga = Saga("order", store=store).add_task(entered(ledger)).add_task(step(write, fail, transactional=True))
+    saga = Saga("order", store=store).add_task(entered(ledger, way=way))
+    saga.add_task(step(way.of(write), fail, transactional=True))
     with pytest.raises(KeyboardInterrupt):
-        saga.execute(saga_id="x")
+        way.executed(saga)
     result = saga.load("x")
     assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
 
@@ -262,21 +269,23 @@ def test_a_cancelled_task_waits_for_it(store: Store, ledger: Ledger, follows: bo
     assert ledger.rows() == ([] if follows else ["write"])
 
 
-def test_who_has_lost_the_lease_commits_nothing(store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_lost_the_lease_commits_nothing(
+    store: Store, ledger: Ledger, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit = StepTransaction.commit
 
-    def too_late(self: StepTransaction, machine: Any) -> None:
+    async def too_late(self: StepTransaction, machine: Any) -> None:
         self._journal.lease = self._journal.lease._replace(epoch=7)
-        commit(self, machine)
+        await commit(self, machine)
 
     monkeypatch.setattr(StepTransaction, "commit", too_late)
     with pytest.raises(LeaseLostError):
-        Saga("order", store=store).add_task(entered(ledger)).execute(saga_id="x")
+        way.executed(Saga("order", store=store).add_task(entered(ledger, way=way)))
     assert ledger.rows() == []
     assert "StepSucceeded" not in kinds(store)
 
 
-def test_a_message_that_comes_before_the_end_is_read_first(store: Store, ledger: Ledger) -> None:
+def test_a_message_that_comes_before_the_end_is_read_first(store: Store, ledger: Ledger, way: Way) -> None:
     if "sqlite" in type(store).__name__.lower() or "sqlite" in str(getattr(store, "_engine", "")):
         pytest.skip("nobody else writes meanwhile")
     calls: list[int] = []
@@ -287,18 +296,18 @@ def test_a_message_that_comes_before_the_end_is_read_first(store: Store, ledger:
         if len(calls) == 1:
             Operations(store, who="ann").cancel("x", why="changed their mind")
 
-    saga = Saga("order", store=store).add_task(step(write, ledger.take_back, transactional=True))
-    result = saga.try_execute(saga_id="x")
+    saga = Saga("order", store=store).add_task(step(way.of(write), way.of(ledger.take_back), transactional=True))
+    result = way.executed(saga)
     assert (result.status, calls, ledger.rows()) == (Status.COMPENSATED, [1, 1], [])
 
 
 @pytest.mark.parametrize("kept", [2, 4], ids=["before the commit", "after it"])
 @pytest.mark.parametrize("crashes", [1, 3])
-def test_a_crash_leaves_it_done_or_not_done(store: Store, ledger: Ledger, kept: int, crashes: int) -> None:
+def test_a_crash_leaves_it_done_or_not_done(store: Store, ledger: Ledger, way: Way, kept: int, crashes: int) -> None:
     saga = Saga("order", store=store)
     for name in ("enter", "book"):
-        saga.add_task(entered(ledger, name))
-    saga.execute(saga_id="whole")
+        saga.add_task(entered(ledger, name, way))
+    way.executed(saga, "whole")
     row = store.get("whole")
     assert row is not None
     # What a process leaves that dies: a lease that has run out, and its entries; its transaction is gone.
@@ -315,9 +324,9 @@ def test_a_crash_leaves_it_done_or_not_done(store: Store, ledger: Ledger, kept: 
     assert all(event.attempt == 1 for event in result.events if isinstance(event, StepStarted))
 
 
-def test_a_crash_in_its_undo_uses_no_attempt(store: Store, ledger: Ledger) -> None:
-    saga = Saga("order", store=store).add_task(entered(ledger)).add_task(step(fail))
-    saga.try_execute(saga_id="whole")
+def test_a_crash_in_its_undo_uses_no_attempt(store: Store, ledger: Ledger, way: Way) -> None:
+    saga = Saga("order", store=store).add_task(entered(ledger, way=way)).add_task(step(fail))
+    way.executed(saga, "whole")
     row = store.get("whole")
     assert row is not None
     entries = [one._replace(payload=one.payload.replace("whole", "x")) for one in store.journal("whole")[:-2]]
@@ -373,11 +382,39 @@ def with_a_timeout(ledger: Ledger) -> None:
     _ = Saga("order").add_task(entered(ledger, timeout=1.0)).plan
 
 
-def as_coroutines(ledger: Ledger) -> None:
-    async def write(context: Context) -> None:
-        pass
+async def awaits(context: Context) -> None:
+    pass
 
-    _ = Saga("order").add_task(step(write, transactional=True)).plan
+
+@contextmanager
+def a_file() -> Iterator[Store]:
+    with TemporaryDirectory() as directory, SqliteStore(f"{directory}/a.db") as store:
+        yield store
+
+
+def as_coroutines_in_a_file(ledger: Ledger) -> None:
+    with a_file() as store:
+        saga = Saga("order", store=store).add_task(step(fail, awaits, name="a", transactional=True))
+        asyncio.run(saga.aexecute())
+
+
+def as_coroutines_at_a_path(ledger: Ledger) -> None:
+    with TemporaryDirectory() as directory:
+        asyncio.run(Saga("order", store=f"{directory}/a.db").add_task(step(awaits, transactional=True)).aexecute())
+
+
+def as_coroutines_submitted(ledger: Ledger) -> None:
+    with a_file() as store:
+        Saga("order", store=store).add_task(step(awaits, transactional=True)).submit()
+
+
+def as_coroutines_in_a_block(ledger: Ledger) -> None:
+    async def block(store: Store) -> None:
+        async with transaction("block", store=store) as tx:
+            await tx.astep(awaits, transactional=True)
+
+    with a_file() as store:
+        asyncio.run(block(store))
 
 
 REFUSED: dict[Callable[[Ledger], None], str] = {
@@ -388,7 +425,10 @@ REFUSED: dict[Callable[[Ledger], None], str] = {
     in_a_block_in_memory: "which needs a store with a database",
     beside_others: "it stands in a parallel group",
     with_a_timeout: "it has a timeout",
-    as_coroutines: "it has async functions",
+    as_coroutines_in_a_file: "step 'a' is transactional, and has async functions, which needs a store with asynchronous",
+    as_coroutines_at_a_path: "which needs a store with asynchronous connections",
+    as_coroutines_submitted: "which needs a store with asynchronous connections",
+    as_coroutines_in_a_block: "or make them plain functions, which an event loop has called in a thread",
 }
 
 
@@ -429,8 +469,9 @@ def test_a_file_has_one_writer(request: pytest.FixtureRequest) -> None:
         assert ended == ["written", "completed"]
 
 
-def test_it_says_that_it_does_not_know(store: Store, ledger: Ledger) -> None:
+def test_it_says_that_it_does_not_know(store: Store, ledger: Ledger, way: Way) -> None:
     def write(context: Context) -> None:
         raise OutcomeUnknownError("it called another system too")
 
-    assert Saga("order", store=store).add_task(step(write, transactional=True)).try_execute().in_doubt == ("write",)
+    saga = Saga("order", store=store).add_task(step(way.of(write), transactional=True))
+    assert way.executed(saga).in_doubt == ("write",)

@@ -322,8 +322,8 @@ OF_DRIVERS = [
     # -- cancellations that a call swallows ---------------------------------------------------------------------------
     Mutant(
         "a cancellation that a call swallows is lost",
-        "                if cancels > self._cancels and (",
-        "                if False and (",
+        "        if cancels <= self._cancels or not (made[1]",
+        "        if True or not (made[1]",
         DRIVERS + "swallowed",
     ),
     Mutant(
@@ -334,8 +334,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a call that raises of its cancellation is attempted again",
-        " and (made[1] or is_exception(made[2])):",
-        " and made[1]:",
+        " or not (made[1] or is_exception(made[2])):",
+        " or not made[1]:",
         DRIVERS + "swallowed -k what_it_fails_with",
     ),
     Mutant(
@@ -353,8 +353,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a cancellation that was taken back hides the next",
-        "                    self._cancels = cancels  #",
-        "                    pass  #",
+        "            self._cancels = cancels  #",
+        "            pass  #",
         DRIVERS + "swallowed -k takes_a_cancellation_back",
     ),
     Mutant(
@@ -558,7 +558,7 @@ OF_DRIVERS = [
     ),
     Mutant(
         "a block's step is not told to the journal",
-        """execution.add(self._plan.extend(found, allow_async, execution.journal.store.transacts), f',"task":{text}')""",
+        """execution.add(self._plan.extend(found, allow_async, store.transacts, store.transacts_async), f',"task":{text}')""",
         "execution.add(self._plan.extend(found, allow_async))",
         FRONT_DOORS + "transaction_stored -k the_undo_of_a_dead_process",
     ),

@@ -7,6 +7,7 @@ from . import Mutant
 __all__ = ["OF_TRANSACTIONS"]
 
 HERE = "tests/durable/test_transactional -k "
+COROUTINES = "tests/durable/test_transactional_coroutines -k "
 
 OF_TRANSACTIONS = [
     Mutant(
@@ -35,8 +36,8 @@ OF_TRANSACTIONS = [
     ),
     Mutant(
         "nobody finds out whether a commit was made whose answer is lost",
-        "journal.written < len(machine.events) and self._is_stored(entries)",
-        "False",
+        "unknown = entries is not None and journal.written < len(machine.events)",
+        "unknown = False",
         HERE + "answer_is_lost",
     ),
     Mutant(
@@ -62,5 +63,48 @@ OF_TRANSACTIONS = [
         "    check_transacts(definition, store)\n    given",
         "    given",
         HERE + "what_cannot_be_is_refused",
+    ),
+    # -- of coroutine functions ---------------------------------------------------------------------------------------
+    Mutant(
+        "a store without asynchronous connections is taken for coroutine functions",
+        "    elif definition.plan.transacts_async is not None and",
+        "    elif False and",
+        HERE + "what_cannot_be_is_refused",
+    ),
+    Mutant(
+        "what is committed of a coroutine function is cut off by a cancellation",
+        "            return await to_the_end(work, strike, again=False)",
+        "            return await work()",
+        "tests/crash/test_transactional -k a_cancellation_strikes",
+    ),
+    Mutant(
+        "a coroutine function that swallows a cancellation is committed",
+        "        return made if cancellation is None else (call, False, cancellation, made[3])",
+        "        return made",
+        COROUTINES + "a_cancellation_rolls_it_back",
+    ),
+    Mutant(
+        "what struck a coroutine function's transaction is not settled",
+        "                        if self.transacted is not None:\n                            await settle_in_loop(self)\n",
+        "",
+        "tests/crash/test_transactional -k a_cancellation_strikes",
+    ),
+    Mutant(
+        "a coroutine function commits by itself",
+        '        raise psycopg.ProgrammingError(_REFUSED.format("commit()"))',
+        "        return await super().commit()",
+        COROUTINES + "what_would_end_it",
+    ),
+    Mutant(
+        "a task that a coroutine function has left behind goes on with its connection",
+        "        self.over = True\n        async with",
+        "        async with",
+        COROUTINES + "left_behind",
+    ),
+    Mutant(
+        "threads that wait for a connection keep those from committing that have one",
+        "            await place.acquire()\n",
+        "",
+        COROUTINES + "a_connection_each",
     ),
 ]
