@@ -57,7 +57,8 @@ class Task(Composing, Generic[T_co]):
     :ivar pivot: whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they
         succeed.
     :ivar transactional: whether ``execute`` and ``compensate`` are made in a transaction of the store's own database, whose
-        open connection is ``context.step.connection``: what they do with it and their journal entries are one commit.
+        open connection is ``context.step.connection``: what they do with it and their journal entries are one commit. Coroutine
+        functions have an asynchronous one, where the store has such.
     :ivar in_doubt: what to do when nobody knows whether ``execute`` took effect: ``InDoubt.COMPENSATE``, ``InDoubt.RERUN`` or
         ``InDoubt.ASK``.
     :ivar unknown_on: the errors of ``execute`` after which nobody knows whether it took effect: an exception class, a function
@@ -161,6 +162,8 @@ class StepInfo:
     @property
     def connection(self) -> Any:
         """The open connection of a transactional step's call: psycopg's, SQLAlchemy's or sqlite3's, as the store has it.
+
+        A coroutine function has psycopg's ``AsyncConnection`` or SQLAlchemy's.
 
         It is in a transaction, which this package commits and rolls back, and the call's own until it has ended.
 

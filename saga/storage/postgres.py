@@ -51,7 +51,8 @@ class PostgresStore(Asked, Submitting):
         ``saga_worker`` and ``saga_schema`` with "saga".
     :param max_connections: how many to open at most; each is opened when all the others are in use. Half of them append at the
         same time; where more than a few threads wait to do so, what they append goes to the server in one statement. Each
-        :meth:`watch` has one of its own besides.
+        :meth:`watch` has one of its own besides. Transactional steps may have as many again: plain functions, and
+        coroutine functions in each event loop.
     :param patience: seconds to go on trying when the connection breaks.
     :raises StorageError: the server cannot be reached, or the tables were written by a later release.
     :raises ValueError: ``schema`` or ``prefix`` is not a plain name, or a number none that can be.
