@@ -102,9 +102,21 @@ OF_TRANSACTIONS = [
         COROUTINES + "left_behind",
     ),
     Mutant(
-        "threads that wait for a connection keep those from committing that have one",
+        "there are as many connections as coroutine functions",
         "            await place.acquire()\n",
         "",
         COROUTINES + "a_connection_each",
+    ),
+    Mutant(
+        "threads that wait for a connection keep coroutine functions from committing",
+        "PostgresInLoop(self._transaction(1)",
+        "PostgresInLoop(self._transaction(0)",
+        COROUTINES + "a_connection_each",
+    ),
+    Mutant(
+        "a plain function that meets another at the same rows is not called again",
+        "        if not self._lent.plain.passes(error) or self._trying.ends():",
+        "        if True:",
+        "tests/crash/test_transactional_servers -k wait_for_each_other",
     ),
 ]
