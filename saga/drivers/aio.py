@@ -364,7 +364,7 @@ class AsyncExecution(AsyncCalls):
         journal, machine = self.journal, self.machine
         if journal is not None and journal.written != len(machine.events):
             try:
-                await stored(self, partial(journal.commit_shared, machine), struck=journal.go_on)
+                await stored(self, partial(journal.commit_shared, machine), struck=journal.go_on, taken_up=True)
             except AbandonedError as abandoned:
                 if not isinstance(abandoned.error, UnreadMessagesError):
                     raise

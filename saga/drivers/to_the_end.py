@@ -20,19 +20,26 @@ __all__ = ["in_thread", "stored", "thread_for", "to_the_end"]
 T = TypeVar("T")
 
 
-async def to_the_end(begin: Callable[[], Awaitable[T]], struck: Callable[[BaseException], None], *, again: bool = True) -> T:
+async def to_the_end(
+    begin: Callable[[], Awaitable[T]],
+    struck: Callable[[BaseException], None],
+    *,
+    again: bool = True,
+    taken_up: bool = False,
+) -> T:
     """Await what ``begin`` returns, beside the caller, to its end. Each cancellation meanwhile is given to ``struck``.
 
     The event loop's end cancels every task, one that has not begun too: then it is begun again.
 
     :param again: whether that may be; else the cancellation is raised.
+    :param taken_up: where it is begun again, what goes on is waited for: nothing needs to keep it from being cancelled.
     """
     work = asyncio.ensure_future(begin())
     shield: Any = None
     try:
         while True:
             try:
-                return await asyncio.shield(work)
+                return await (work if taken_up else asyncio.shield(work))
             except asyncio.CancelledError as error:
                 struck(error)
                 if work.cancelled():
@@ -74,6 +81,7 @@ async def stored(
     begin: Callable[[], Awaitable[T]],
     then: Callable[[T], object] = lambda result: None,
     struck: Callable[[], None] = lambda: None,
+    taken_up: bool = False,
 ) -> None:
     """Await something that is done with a driver's store, and do ``then`` with its result.
 
@@ -87,7 +95,7 @@ async def stored(
         struck()
 
     try:
-        result = await to_the_end(begin, strike)
+        result = await to_the_end(begin, strike, taken_up=taken_up)
     except Exception as error:
         raise AbandonedError(error) from error
     then(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from saga.durable.told import told_of
 from saga.durable.values import encode_changes, encode_result, revert
 from saga.errors import StorageError, UnreadMessagesError, is_exception
 from saga.machine import Machine
-from saga.storage.protocol import Store
+from saga.storage.protocol import Begun, Store
 from saga.storage.records import Append, Entry, Lease, NewExecution, StoredExecution
 
 if TYPE_CHECKING:
-    from asyncio import Future
+    from asyncio import AbstractEventLoop, Future
 
+    from saga.durable.shared_commits import Commits
     from saga.durable.transaction import StepTransaction
 
 __all__ = ["Journal"]
@@ -42,6 +43,7 @@ class Journal:
     in_line = False
     _failed = False
     _definition: tuple[str, str] | None = None
+    _shared: tuple[AbstractEventLoop, Commits] | None = None  # of the event loop that has run it last
 
     def __init__(self, store: Store, codec: Codec, lease: Lease, status: e.Status) -> None:
         self.store = store
@@ -96,6 +98,24 @@ class Journal:
             self.written = len(events)
         return existing
 
+    def begin_create(
+        self, new: NewExecution, machine: Machine, lease_seconds: float, ended: Callable[[], None]
+    ) -> Begun | None:
+        """Begin :meth:`create` in the running event loop, where that needs no thread; ``written`` tells if it was stored.
+
+        :param ended: called later, in the event loop.
+        """
+        events = machine.events
+
+        def stored(for_sure: bool) -> None:
+            if for_sure:
+                self.written = len(events)
+            ended()
+
+        with suppress(Exception):  # what is wrong is told by create()
+            return self.store.begin_create(new, self._entries(events), self.lease.owner, lease_seconds, stored)
+        return None
+
     def submit(self, new: NewExecution, machine: Machine) -> StoredExecution | None:
         """Store the execution as one that nobody has begun. Return ``None``, or the execution that has its id already."""
         events = machine.events
@@ -115,8 +135,10 @@ class Journal:
 
     def has_begun(self, machine: Machine, error: BaseException) -> bool:
         """Whether the execution is stored although ``error`` came out of :meth:`create`, or out of what followed it."""
-        if self.written or is_exception(error):
-            return self.written > 0
+        return self.written > 0 or (not is_exception(error) and self.is_found(machine))
+
+    def is_found(self, machine: Machine) -> bool:
+        """Whether the execution is stored though nobody said so."""
         with suppress(Exception):  # of a store with a fault; an execution that is there then has nobody, and its lease runs out
             mine = self._entries(machine.events)
             if self.store.journal(self.lease.saga_id)[: len(mine)] == mine:  # else it is another one that has the id
@@ -183,9 +205,18 @@ class Journal:
 
     def commit_shared(self, machine: Machine) -> Future[None]:
         """Begin :meth:`commit`, together with those of the running event loop's other executions."""
-        from saga.durable.shared_commits import commits_of
+        from asyncio import get_running_loop
 
-        return commits_of(self.store).commit(self, machine)
+        loop = get_running_loop()
+        if self._shared is None or self._shared[0] is not loop:
+            from saga.durable.shared_commits import commits_of
+
+            self._shared = loop, commits_of(self.store)
+        return self._shared[1].commit(self, machine)
+
+    def may_begin(self, machine: Machine) -> bool:
+        """Whether :meth:`commit` is no more than :meth:`to_append` says: no messages are read, and nobody is to be told."""
+        return not (self.taken or self.written == len(machine.events) or (self.in_line and machine.status.terminal))
 
     def go_on(self) -> None:
         """See to it that shared commits which an interrupt cut off are made."""

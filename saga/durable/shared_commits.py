@@ -16,12 +16,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from saga.machine import Machine
-from saga.storage.protocol import Store
+from saga.storage.protocol import Begun, Store
+from saga.storage.records import Append
 
 if TYPE_CHECKING:
     from saga.durable.journal import Journal
 
 __all__ = ["Commits", "commits_of"]
+
+_CROWD: Final = 4
+"""Where more than these wait, they are begun together."""
 
 _LONG: Final = 0.1
 """Seconds after which others do not wait for a group any more: one of it may be waiting for a row that somebody has locked."""
@@ -47,9 +51,10 @@ class _Group:
     :ivar done: they have their outcomes.
     :ivar error: that of a group of one.
     :ivar timer: sets it aside when it takes long.
+    :ivar begun: what the store does about it with no thread.
     """
 
-    __slots__ = ("commits", "done", "error", "job", "timer", "turn")
+    __slots__ = ("begun", "commits", "done", "error", "job", "timer", "turn")
 
     def __init__(self, commits: Sequence[_Commit]) -> None:
         self.commits = commits
@@ -58,6 +63,35 @@ class _Group:
         self.error: Exception | None = None
         self.job: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.begun: Begun | None = None
+
+    def begin(self, commits: Commits) -> bool:
+        """Have the store make them with no thread, where it can. Return whether it does."""
+        statuses = [one.machine.status for one in self.commits]
+        appends: list[Append] = []
+
+        def make() -> Sequence[Append]:
+            appends.extend([one.context.run(one.journal.to_append, one.machine) for one in self.commits])
+            return appends
+
+        def ended(stored: Sequence[bool]) -> None:
+            if self.begun is not None and not self.done:  # else a thread makes them, as an interrupt struck in between
+                self.done = True
+                for one, append, status, is_stored in zip(self.commits, appends, statuses, stored, strict=True):
+                    if is_stored:
+                        one.journal.take_stored(len(append.entries), status)
+                commits.take_outcomes(self)
+
+        with suppress(Exception):  # what is wrong is told by Journal.commit
+            self.begun = self.commits[0].journal.store.begin_append_each(make, ended)
+        return self.begun is not None
+
+    def has_ended(self) -> bool:
+        """Whether nothing more comes of it, as it is done or was cut off by an interrupt."""
+        if self.begun is not None and not self.done and self.begun.cut_off:
+            self.done = True
+            self.begun.end()
+        return self.done
 
     def store(self, commits: Commits, loop: asyncio.AbstractEventLoop) -> None:
         """Make them, in a thread."""
@@ -85,43 +119,83 @@ class Commits:
     """Commits on one store, for one event loop. One group is stored at a time; who comes meanwhile is in the next.
 
     :param together: the store gains by it; else each is stored alone, beside the others.
+    :param begins: the store may need no thread.
     """
 
-    def __init__(self, together: bool) -> None:
+    def __init__(self, together: bool, begins: bool = False) -> None:
         self._together = together
+        self._begins = begins
         self._waiting: dict[Journal, _Commit] = {}
         self._group: _Group | None = None
         self._beside: dict[Journal, _Group] = {}  # what is stored alone, and groups that take long
 
     def commit(self, journal: Journal, machine: Machine) -> asyncio.Future[None]:
-        """Begin :meth:`Journal.commit`, and return what tells its outcome."""
+        """Begin :meth:`Journal.commit`, and return what tells its outcome. It may be cancelled, and asked for again."""
         loop = asyncio.get_running_loop()
         known = self._waiting.get(journal)
-        if known is not None and known.machine is machine:
+        if known is not None and known.machine is machine and not known.future.cancelled():
+            loop.call_soon(self.go_on)
             return known.future
-        if self._group is None or self._group.done or not self._group.turn.locked():
+        at_once = self._begins and not (self._waiting or self._beside or self._group)
+        if not at_once and (self._group is None or self._group.done or not self._group.turn.locked()):
             loop.call_soon(self.go_on)  # when those have come that can come now
         future = loop.create_future()
         self._waiting[journal] = _Commit(journal, machine, future)  # instead of one that an interrupt cut off
+        if at_once:
+            self.go_on()
         return future
 
     def go_on(self) -> None:
         """Give the outcomes there are, and have stored what waits."""
         for group in self._groups():
-            if group.done:
+            if group.has_ended():
                 self._give_outcomes(group)
-        if self._waiting and (self._group is None or not self._together):
-            # The thread of one that an interrupt cut off may still be at its journal.
-            free = [one for journal, one in self._waiting.items() if journal not in self._beside]
-            rest = {journal: one for journal, one in self._waiting.items() if journal in self._beside}
-            if not self._together:
-                self._beside, self._waiting = self._beside | {one.journal: _Group([one]) for one in free}, rest
-            elif free:
-                self._group, self._waiting = _Group(free), rest
+        if self._waiting:
+            self._store_waiting()
         loop = asyncio.get_running_loop()
         for group in self._groups():
-            if not group.turn.locked() and (group.job is None or group.job.done()):
+            if group.begun is None and not group.turn.locked() and (group.job is None or group.job.done()):
                 self._start_job(group, loop)
+
+    def take_outcomes(self, group: _Group) -> None:
+        """Give the outcomes of a group that the store has made with no thread."""
+        self._give_outcomes(group)
+        if self._waiting or any(one.journal in self._beside for one in group.commits):
+            asyncio.get_running_loop().call_soon(self.go_on)
+
+    def _store_waiting(self) -> None:
+        # What an interrupt cut off may still be stored.
+        under_way = {one.journal for one in self._group.commits} if self._group is not None else ()
+        free = [one for one in self._waiting.values() if one.journal not in self._beside and one.journal not in under_way]
+        if self._begins:
+            free = self._begin(free)
+        if not self._together:
+            for one in free:
+                self._set_beside(_Group([one]))
+        elif free and self._group is None:
+            self._group = _Group(free)
+            for one in free:
+                self._waiting.pop(one.journal, None)
+
+    def _begin(self, free: Sequence[_Commit]) -> list[_Commit]:
+        """Begin what needs no thread. Return what needs one."""
+        here = [one for one in free if one.journal.may_begin(one.machine)]
+        rest = [one for one in free if one not in here] if len(here) < len(free) else []
+        while here:
+            group = _Group(here if len(here) > _CROWD else here[:1])
+            self._set_beside(group)
+            if not group.begin(self):
+                for one in group.commits:
+                    self._waiting[one.journal] = one
+                    del self._beside[one.journal]
+                break
+            here = here[len(group.commits) :]
+        return rest + here
+
+    def _set_beside(self, group: _Group) -> None:
+        for one in group.commits:
+            self._beside[one.journal] = group
+            self._waiting.pop(one.journal, None)
 
     def forget(self) -> None:
         """Let go of everything, as the event loop is closed."""
@@ -182,7 +256,10 @@ def commits_of(store: Store) -> Commits:
     of_loop = _commits.setdefault(asyncio.get_running_loop(), weakref.WeakKeyDictionary())
     found = of_loop.get(store)
     if found is None:
-        found = of_loop[store] = Commits(getattr(type(store), "append_each", None) is not Store.append_each)
+        found = of_loop[store] = Commits(
+            getattr(type(store), "append_each", None) is not Store.append_each,
+            getattr(type(store), "begin_append_each", Store.begin_append_each) is not Store.begin_append_each,
+        )
     return found
 
 

@@ -75,7 +75,7 @@ async def astart(
     if not struck:
         machine = definition.machine(saga_id)
         execution, journal, new = _new(definition, AsyncExecution, machine, context, opened)
-        found = await in_thread(partial(_begin, execution, journal, new), struck.append)
+        found = await _abegin(execution, journal, new, struck)
     mine = found if isinstance(found, AsyncExecution) and found.machine.status is e.Status.SUBMITTED else None
     if mine is not None:
         found = None
@@ -159,7 +159,7 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
                 check_not_held(new, journal.store.holds())
             existing = journal.submit(new, machine)
         else:
-            existing = journal.create(new, machine, lease)
+            existing = None if journal.written else journal.create(new, machine, lease)
             if existing is None:
                 journal.keep_lease(lease, execution)
         if existing is None:
@@ -174,6 +174,39 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
         return execution
     check_same(existing, new)
     return existing
+
+
+async def _abegin(
+    execution: AsyncExecution, journal: Journal, new: NewExecution, struck: list[BaseException]
+) -> AsyncExecution | StoredExecution:
+    """As :func:`_begin`, with no thread where the store needs none. Cancellations meanwhile are added to ``struck``."""
+    import asyncio
+
+    from saga.drivers.to_the_end import in_thread, to_the_end
+
+    machine, lease = execution.machine, execution.definition.lease
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    begun = None if machine.status is e.Status.SUBMITTED else journal.begin_create(new, machine, lease, end)
+    if begun is None:
+        return await in_thread(partial(_begin, execution, journal, new), struck.append)
+
+    def strike(error: BaseException) -> None:
+        struck.append(error)
+        if begun.cut_off:
+            begun.end()
+            end()
+
+    await to_the_end(lambda: ended, strike)
+    if journal.written:
+        return _begin(execution, journal, new)
+    # It may be stored nevertheless, or another may be.
+    await in_thread(partial(journal.is_found, machine), struck.append)
+    return await in_thread(partial(_begin, execution, journal, new), struck.append)
 
 
 def join(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult:

@@ -18,11 +18,13 @@ from saga.storage import rules
 from saga.storage.columns import definitions_text, row_of, tags_text
 from saga.storage.postgres_asking import Asked
 from saga.storage.postgres_claims import claimed, claimed_in_turn, is_simple
+from saga.storage.postgres_loop import Ended
 from saga.storage.postgres_pool import Connection
 from saga.storage.postgres_sql import Statements
 from saga.storage.postgres_submitting import Submitting
 from saga.storage.postgres_tables import migrate
 from saga.storage.postgres_writes import Change, change_of, together
+from saga.storage.protocol import Begun
 from saga.storage.records import (
     NO_PLACES,
     Append,
@@ -50,9 +52,9 @@ class PostgresStore(Asked, Submitting):
     :param prefix: the tables are called ``saga``, ``saga_journal``, ``saga_inbox``, ``saga_tags``, ``saga_hold``,
         ``saga_worker`` and ``saga_schema`` with "saga".
     :param max_connections: how many to open at most; each is opened when all the others are in use. Half of them append at the
-        same time; where more than a few threads wait to do so, what they append goes to the server in one statement. Each
-        :meth:`watch` has one of its own besides. Transactional steps may have as many again: plain functions, and
-        coroutine functions in each event loop.
+        same time; where more than a few threads wait to do so, what they append goes to the server in one statement. Event
+        loops that append have up to half of them, for as long as they do. Each :meth:`watch` has one of its own besides.
+        Transactional steps may have as many again: plain functions, and coroutine functions in each event loop.
     :param patience: seconds to go on trying when the connection breaks.
     :raises StorageError: the server cannot be reached, or the tables were written by a later release.
     :raises ValueError: ``schema`` or ``prefix`` is not a plain name, or a number none that can be.
@@ -80,13 +82,7 @@ class PostgresStore(Asked, Submitting):
             raise
 
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
-        status = rules.check_new(new, owner, lease_seconds)
-        rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner, lease_seconds, lease_seconds)
-        tags = (list(new.tags), list(new.tags.values())) if new.tags else ()
-        statement, rest = self._sql.writes.adding(Change(creates=True, tagged=bool(tags)), entries)
-        told = (new.step, tags_text(new.tags), new.priority, new.exclusive)
-        values = (*keys, *told, new.name, new.version, *tags, *rest)
+        statement, values = self._creating(new, entries, owner, lease_seconds)
 
         def work(connection: Connection, again: bool) -> StoredExecution | None:
             while True:
@@ -104,6 +100,30 @@ class PostgresStore(Asked, Submitting):
                     return None if ours else existing
 
         return self._run(work)
+
+    def _creating(
+        self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float
+    ) -> tuple[bytes, tuple[Any, ...]]:
+        status = rules.check_new(new, owner, lease_seconds)
+        rules.check_texts([entry.payload for entry in entries], self.longest_text)
+        keys = (new.saga_id, new.name, new.version, new.fingerprint, new.digest, status, owner, lease_seconds, lease_seconds)
+        tags = (list(new.tags), list(new.tags.values())) if new.tags else ()
+        statement, rest = self._sql.writes.adding(Change(creates=True, tagged=bool(tags)), entries)
+        told = (new.step, tags_text(new.tags), new.priority, new.exclusive)
+        return statement, (*keys, *told, new.name, new.version, *tags, *rest)
+
+    def begin_create(
+        self,
+        new: NewExecution,
+        entries: Sequence[Entry],
+        owner: str,
+        lease_seconds: float,
+        ended: Callable[[bool], None],
+    ) -> Begun | None:
+        return self._begin(
+            lambda: self._creating(new, entries, owner, lease_seconds),
+            lambda rows, ids: ended(rows > 0),
+        )
 
     def append(
         self,
@@ -144,16 +164,48 @@ class PostgresStore(Asked, Submitting):
             self._take_turn(work, Append(lease, entries, status, release, told=told))
 
     def append_each(self, appends: Sequence[Append]) -> list[bool]:
-        checked = [
-            one._replace(status=None if one.status is None else rules.check_status(one.status))
-            for one in appends
-            if not one.taken and all(rules.fits(entry.payload, self.longest_text) for entry in one.entries)
-        ]
+        checked = self._together(appends)
         try:
             written = self._append_together(checked) if checked else set()
         except StorageError:
             written = set()
         return [one.lease.saga_id in written for one in appends]
+
+    def begin_append_each(
+        self, appends: Callable[[], Sequence[Append]], ended: Callable[[Sequence[bool]], None]
+    ) -> Begun | None:
+        given: list[Append] = []
+        checked: list[Append] = []
+
+        def sent() -> tuple[bytes, tuple[Any, ...]]:
+            given.extend(appends())
+            checked.extend(self._together(given))
+            return self._sql.writes.each(checked)
+
+        def heard(rows: int, ids: Sequence[str]) -> None:
+            written = set(ids) if ids or not rows else {one.lease.saga_id for one in checked}
+            ended([one.lease.saga_id in written for one in given])
+
+        return self._begin(sent, heard)
+
+    def _begin(self, statement: Callable[[], tuple[bytes, tuple[Any, ...]]], ended: Ended) -> Begun | None:
+        pool = self._pool_of_process()
+        line = pool.in_loops.lend(pool) if pool.in_loops is not None else None
+        if line is not None:
+            try:
+                line.send(*statement(), ended)
+            except BaseException:
+                line.end()
+                raise
+        return line
+
+    def _together(self, appends: Sequence[Append]) -> list[Append]:
+        """Return those that may be written together, whose statuses are such."""
+        return [
+            one._replace(status=None if one.status is None else rules.check_status(one.status))
+            for one in appends
+            if not one.taken and all(rules.fits(entry.payload, self.longest_text) for entry in one.entries)
+        ]
 
     def claim(
         self,

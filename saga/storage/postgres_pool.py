@@ -6,7 +6,7 @@ import os
 import queue
 from collections import deque
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -14,6 +14,9 @@ from psycopg.conninfo import conninfo_to_dict
 from saga.errors import StorageError
 from saga.storage.postgres_crowd import AppendTurns
 from saga.storage.postgres_silence import WatchedConnection
+
+if TYPE_CHECKING:
+    from saga.storage.postgres_loop import InLoops
 
 __all__ = ["Connection", "Pool", "may_pass", "parameters_of", "without_values"]
 
@@ -58,7 +61,13 @@ class Connection(WatchedConnection):
     """A connection whose statements share one cursor, as making one takes a tenth of a commit's time.
 
     A result is to be read before the next statement.
+
+    :ivar encoding: in which texts are sent, as Python calls it.
+    :ivar prepared: what event loops have prepared with it: see :mod:`saga.storage.postgres_loop`.
     """
+
+    encoding: str
+    prepared: set[bytes]
 
     _cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
 
@@ -77,6 +86,7 @@ class Connection(WatchedConnection):
             if connection.execute(_DIRECT, (pid,)).fetchone() != (pid, "off"):
                 connection.prepare_threshold = None
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            connection.encoding, connection.prepared = connection.info.encoding, set()
         except BaseException:
             connection.close()
             raise
@@ -108,10 +118,12 @@ class Pool:
     :param kind: their class.
     :ivar steps: the pools of the connections that are lent to transactional steps: to plain functions, to coroutine functions.
     :ivar turns: its threads take turns at appending with them.
+    :ivar in_loops: what event loops do with them, where they may.
     :ivar pid: the process they belong to.
     """
 
     steps: tuple[Pool, ...] = ()
+    in_loops: InLoops | None = None
 
     def __init__(
         self, parameters: dict[str, Any], most: int | None, turns: AppendTurns, kind: type[Connection] = Connection
@@ -143,6 +155,19 @@ class Pool:
             self._free_a_place()
             raise
 
+    def lend_idle(self) -> Connection | None:
+        """Return a connection that is open already, where there is one to spare now."""
+        if self._places is not None:
+            try:
+                self._places.get_nowait()
+            except queue.Empty:
+                return None
+        while connection := self._pop():
+            if not connection.closed:
+                return connection
+        self._free_a_place()
+        return None
+
     def take_back(self, connection: Connection) -> None:
         """Let others have a connection that was lent."""
         self._idle.append(connection)
@@ -161,6 +186,8 @@ class Pool:
         self.close_idle()
         for pool in self.steps:
             pool.close()
+        if self.in_loops is not None:
+            self.in_loops.close()
 
     def _free_a_place(self) -> None:
         if self._places is not None:

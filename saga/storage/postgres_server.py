@@ -14,6 +14,7 @@ import psycopg
 from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage.postgres_crowd import AppendTurns
+from saga.storage.postgres_loop import InLoops
 from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of, without_values
 from saga.storage.postgres_sql import Statements
 from saga.storage.postgres_step import PostgresTransaction, StepConnection
@@ -124,6 +125,7 @@ class Served(Store):
         # A thread that waits for a connection must not be what those wait for that have one: where a coroutine function has it,
         # a thread is needed to commit. So these have a pool of their own, and wait for it in their event loops.
         pool.steps = tuple(Pool(self._parameters, most, turns, StepConnection) for most in (self._max_connections, None))
+        pool.in_loops = InLoops(self._max_connections // 2)
         return pool
 
     def _pool_of_process(self) -> Pool:

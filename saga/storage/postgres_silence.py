@@ -63,6 +63,13 @@ class WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
     def _see_that_it_answers(self) -> None:
+        gone = self.silence()
+        if gone is not None:
+            self.close()
+            raise psycopg.OperationalError(gone)
+
+    def silence(self) -> str | None:
+        """Return what is wrong with a server that nobody answers for, or ``None``. Ask with another connection."""
         asked: dict[str, Any] = {"connect_timeout": max(2, int(SILENCE)), "target_session_attrs": "any"}
         try:
             # This one, where the parameters name several: another may have taken its place.
@@ -70,5 +77,5 @@ class WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
             psycopg.connect(**{**self._parameters, **asked}).close()
         except psycopg.OperationalError as error:
             if "FATAL" not in str(error):  # else it answers, though it takes no more connections
-                self.close()
-                raise psycopg.OperationalError(f"no answer for {SILENCE:g} seconds, and nobody is there: {error}") from None
+                return f"no answer for {SILENCE:g} seconds, and nobody is there: {error}"
+        return None

@@ -101,6 +101,19 @@ class Writing:
         messages = () if change.creates else (list(taken),)
         return self._adding(change, 0), (*messages, *_columns(entries))
 
+    def each(self, appends: Sequence[Append]) -> tuple[bytes, tuple[Any, ...]]:
+        """Return the statement that appends to different executions, and its values.
+
+        Locked rows are passed over where there are several. It gives the ids of those written to; of one alone it may write
+        rows and give none.
+        """
+        if len(appends) != 1 or len(appends[0].entries) > MOST_ROWS:
+            return self.append_together, together(appends)
+        lease, entries, status, release, taken, told = appends[0]
+        change, changed = change_of(lease, status, release, told, taken)
+        statement, rest = self.adding(change, entries)
+        return statement, (*changed, *rest)
+
     def _adding(self, change: Change, entries: int) -> bytes:
         """Return the statement for so many entries, given one after the other, or by column (0), which is slower."""
         statement = self._known.get((change, entries))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -42,7 +42,18 @@ if TYPE_CHECKING:
     from saga.storage.transactions import LentInLoop, LentTransaction
     from saga.storage.watching import Watch
 
-__all__ = ["Store", "StoreLike"]
+__all__ = ["Begun", "Store", "StoreLike"]
+
+
+class Begun(Protocol):
+    """Something that a store does in an event loop."""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether an interrupt cut it off in the event loop's thread, which asks: then nothing more is heard of it."""
+
+    def end(self) -> None:
+        """Wait for it no longer. It may be called again, and when it has ended."""
 
 
 class Store(Protocol):
@@ -70,6 +81,23 @@ class Store(Protocol):
         :raises StorageError: a key of ``new`` or the owner is not one that all stores can keep; nothing is stored.
         :raises ValueError: there is no such status.
         """
+
+    def begin_create(
+        self,
+        new: NewExecution,
+        entries: Sequence[Entry],
+        owner: str,
+        lease_seconds: float,
+        ended: Callable[[bool], None],
+    ) -> Begun | None:
+        """Begin :meth:`create` in the running event loop, which goes on meanwhile with no thread.
+
+        Return ``None`` where that cannot be, now or at all.
+
+        :param ended: called later, in the event loop: whether it was stored for sure.
+        :raises Exception: as :meth:`create`, or it cannot be sent; nothing is stored.
+        """
+        return None
 
     def submit(
         self, new: Sequence[tuple[NewExecution, Sequence[Entry]]], *, connection: Any = None
@@ -131,6 +159,19 @@ class Store(Protocol):
         except StorageError:
             return False
         return True
+
+    def begin_append_each(
+        self, appends: Callable[[], Sequence[Append]], ended: Callable[[Sequence[bool]], None]
+    ) -> Begun | None:
+        """Begin :meth:`append_each` in the running event loop, which goes on meanwhile with no thread.
+
+        Return ``None`` where that cannot be, now or at all.
+
+        :param appends: called, before this returns, for what is to be stored.
+        :param ended: called later, in the event loop, with what :meth:`append_each` would have returned.
+        :raises Exception: what ``appends`` raises, or it cannot be sent; nothing is stored.
+        """
+        return None
 
     def transaction(self) -> LentTransaction:
         """Return what lends a transactional step a transaction of the store's database, which takes the step's entries too.

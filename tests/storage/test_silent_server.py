@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -112,6 +113,21 @@ def test_a_server_that_falls_silent_is_an_error(either, stored, relay):
     ):
         with pytest.raises(StorageError, match=r"for 0\.1 seconds"):
             within(30, use)
+
+
+def test_an_event_loop_waits_for_it_no_longer_either(store, relay):
+    async def nothing() -> None:
+        pass
+
+    async def fall_silent() -> None:
+        assert store._pool.in_loops._lines
+        relay.silent.set()
+
+    saga = Saga("x", store=store)
+    for name, work in (("before", nothing), ("silent", fall_silent), ("after", pytest.fail)):
+        saga.add_task(step(work, name=name))
+    with pytest.raises(StorageError, match="did not answer"):
+        within(30, lambda: asyncio.run(saga.aexecute()))
 
 
 def test_one_that_accepts_and_never_answers_is_an_error(relay, prefix):

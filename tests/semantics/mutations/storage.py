@@ -413,4 +413,52 @@ OF_STORAGE = [
         """'"' + name + '"'""",
         SCHEMA + " -k names_are_quoted",
     ),
+    Mutant(
+        "postgres: a connection that has yet to answer goes back to others",
+        "            connection.close()  # it has yet to answer\n",
+        "            pass\n",
+        POSTGRES + "_loop -k closed_in_the_middle",
+    ),
+    Mutant(
+        "postgres: what an event loop sends ends at a NUL",
+        '        raise ValueError("a text has a NUL")\n',
+        "        pass\n",
+        POSTGRES + "_loop -k cannot_be_sent",
+    ),
+    Mutant(
+        "postgres: an event loop prepares through a pooler",
+        "        if connection.prepare_threshold is None:  # through a pooler\n",
+        "        if False:\n",
+        POSTGRES + "_loop -k so_many_at_once",
+    ),
+    Mutant(
+        "postgres: an event loop keeps connections that it does not use",
+        "        if not self._sends and self._looks > 1:\n",
+        "        if False:\n",
+        POSTGRES + "_loop -k does_not_use",
+    ),
+    Mutant(
+        "postgres: an event loop that is closed keeps its connections",
+        "            if line.loop.is_closed() or (",
+        "            if False or (",
+        POSTGRES + "_loop -k closed_in_the_middle",
+    ),
+    Mutant(
+        "postgres: an event loop waits for a server that is gone",
+        "        if not asked.cancelled() and asked.exception() is None and asked.result():\n",
+        "        if False:\n",
+        SILENT_SERVER + " -k event_loop",
+    ),
+    Mutant(
+        "what an event loop's answer was lost of is begun by nobody",
+        "    await in_thread(partial(journal.is_found, machine), struck.append)\n",
+        "",
+        POSTGRES + "_loop -k answer_is_lost",
+    ),
+    Mutant(
+        "what is not stored with others in an event loop is waited for",
+        "any(one.journal in self._beside for one in group.commits)",
+        "False",
+        POSTGRES + "_loop -k lost_its_lease",
+    ),
 ]
