@@ -415,8 +415,8 @@ def interrupt_at(url: str, prefix: str, line: int) -> bool:
                 sys.settrace(interrupter)
                 runner.run(executed(saga, [mine]))
             sys.settrace(None)
-            for number in range(9):  # whatever the interrupted ones raise in it
-                with suppress(KeyboardInterrupt):
+            for number in range(9):  # whatever the interrupted ones raise in it, or where it was to stop
+                with suppress(KeyboardInterrupt, RuntimeError):
                     runner.run(executed(saga, [f"after {line} {number}"]))
                     break
         sys.settrace(None)
