@@ -80,7 +80,14 @@ async def astart(
     if mine is not None:
         found = None
     if not struck and not isinstance(found, AsyncExecution):
-        found = await ajoin(definition, saga_id, opened, struck, mine)
+        try:
+            found = await ajoin(definition, saga_id, opened, struck, mine)
+        except Exception as error:
+            if mine is not None:
+                await in_thread(partial(call_off, mine, opened, error), struck.append)
+            if struck:
+                raise struck[0] from error
+            raise
     if not struck:
         assert isinstance(found, (AsyncExecution, SagaResult))
         return found

@@ -13,7 +13,7 @@ from saga import Context, Saga, Status, step
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
 from saga.durable.start import create
-from saga.errors import SagaDefinitionError, SagaExecutionException, SagaHeldError
+from saga.errors import SagaDefinitionError, SagaExecutionException, SagaHeldError, StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, NewExecution, Store
@@ -309,6 +309,29 @@ def test_what_is_held_is_not_begun_here_and_now(store: Store, asynchronous: bool
     assert [result.saga_id for result in Worker(store, [saga]).run_once()] == ["later"]
     assert saga.execute({"who": 2}).ok
     assert room.entered == [1, "later", 2]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_cannot_ask_any_more_whether_it_is_its_turn_is_out_of_the_line(store: Store, asynchronous: bool) -> None:
+    room = Room()
+    saga = saga_in(room, store, asynchronous, limit=1)
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+    get, asked = store.get, []
+
+    def fail_once(saga_id: str) -> Any:
+        asked.append(saga_id)
+        if len(asked) == 3:
+            raise StorageError("the disk is on fire")
+        return get(saga_id)
+
+    store.get = fail_once  # type: ignore[method-assign]
+    with pytest.raises(StorageError, match="on fire"):
+        saga.execute({"who": 2}, saga_id="second")
+    assert get("second").status == "compensated"  # type: ignore[union-attr]
+    room.gate.open()
+    assert first().ok
+    assert room.entered == [1]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -24,6 +24,12 @@ OF_THE_LINE = [
         TURN + " -k who_waits_in_line_and_lives",
     ),
     Mutant(
+        "who cannot ask in an event loop any more stays in line",
+        "                await in_thread(partial(call_off, mine, opened, error), struck.append)\n            if struck:",
+        "                pass\n            if struck:",
+        TURN + " -k who_cannot_ask",
+    ),
+    Mutant(
         "memory: what somebody called for is anybody's",
         "row.called_until is None else row.called_until <= now",
         "row.called_until is None else True",
