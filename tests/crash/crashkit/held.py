@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 KEY = "the key"
 LONG = 5.0
-"""Seconds of a lease that does not run out on a busy machine. The clock goes on where somebody waits for it."""
+"""Seconds of a lease, as nobody has to wait for it where the clock goes on instead."""
 
 
 def pause(run: Run, die_at: str | None) -> None:
     """Execute it; while a step runs, a person pauses it."""
     world = World(run.folder, die_at)
     with run.opened(world) as store:
-        saga = run.scenario.build(world, run.name, store, LONG)
+        saga = run.build(world, store, LONG)
         operations = Operations(store, "tester", sagas=[saga])
         world.when(f"start {run.told['held'][1]}", lambda: operations.pause(run.saga_id, "wait"))
         print(saga.try_execute(Context(order=7), saga_id=run.saga_id).report())
@@ -34,7 +34,7 @@ def hand_back(run: Run, die_at: str | None) -> None:
     """Have a worker run it, which is told to stop while a step runs."""
     world = World(run.folder, die_at)
     with run.opened(world) as store:
-        saga = run.scenario.build(world, run.name, store, LONG)
+        saga = run.build(world, store, LONG)
         saga.submit(Context(order=7), saga_id=run.saga_id)
         worker = Worker(store, [saga], finish="calls", workers=1)
         world.when(f"start {run.told['held'][1]}", worker.stop)
@@ -52,7 +52,7 @@ def go_on(run: Run, die_at: str | None) -> None:
     """Have it end, by a person who resumes it and a worker."""
     world = World(run.folder, die_at)
     with run.opened(world) as store:
-        saga = run.scenario.build(world, run.name, store, LONG)
+        saga = run.build(world, store, LONG)
         for _ in range(100):  # some stores pass over what others' claims have locked at that moment
             row = store.get(run.saga_id)
             if row is None or row.status in ("completed", "compensated", "stuck"):

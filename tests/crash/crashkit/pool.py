@@ -66,6 +66,7 @@ class Pool:
                 outcome = json.loads(lines.readline())
         finally:
             self._idle.put(worker)
+        case["folder"] = outcome.get("folder", case["folder"])  # of a case that was run again
         if outcome["faults"]:
             outcome["faults"].append(_story(case))
         else:
