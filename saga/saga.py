@@ -64,7 +64,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     :param resolver: makes a task of each task class the flow has, for each call: returns it, or a context manager for it. A
         class is called once where it is not given.
     :param version: of this definition; executions that another version began are finished by one whose steps and policies
-        are the same, or that names their version in ``compatible_with``.
+        are the same, or that names their version in ``compatible_with`` (and whose they are then).
     :param undoable_for: seconds, or a ``timedelta``, for which a completed execution can be undone: see :meth:`undo`. As long
         as it is stored, where not given.
     :param unknown_on: the errors of an execute after which nobody knows whether it took effect, of tasks that say nothing
