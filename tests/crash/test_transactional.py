@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,14 @@ def at_lines(files, positions, strike):
 
 
 def in_a_child(work):
-    """Do it in a child. Return whether that was killed."""
+    """Do it in a child. Return whether that was killed, or exits with an error."""
     child = os.fork()
     if child == 0:
         try:
             work()
         finally:
             os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    return os.waitpid(child, 0)[1] != 0
 
 
 def killed_at(opened, position, fails, way, saga_id="x"):
@@ -216,6 +217,52 @@ def test_wherever_interrupts_strike_each_step_is_done_once_or_undone(tmp_path, f
             assert result.status in (Status.COMPLETED, Status.COMPENSATED), (position, result)
             assert ledger.rows() == (["book", "enter"] if result.status is Status.COMPLETED else []), (position, result)
     assert position > 100
+
+
+def interrupted_at(opened, position, fails, saga_id):
+    """Execute it in a child, as coroutine functions, where Ctrl-C strikes at this line. Return whether it came that far."""
+
+    def work():
+        struck = []
+
+        def strike():
+            struck.append(True)
+            raise KeyboardInterrupt
+
+        saga = of_two(opened(), fails, COROUTINES)
+        sys.settrace(at_lines(STRUCK_IN_LOOP, {position}, strike))
+        with suppress(BaseException):
+            COROUTINES.executed(saga, saga_id)
+        sys.settrace(None)
+        os._exit(1 if struck else 0)
+
+    return in_a_child(work)
+
+
+@forks
+@fails
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_wherever_ctrl_c_strikes_in_an_event_loop_each_step_is_done_once_or_undone(fails, request, chance):
+    opened = SERVERS["postgres"](request)
+    positions = itertools.count(1) if FULL else chance.sample(range(1, 480), 12)
+    for position in positions:
+        saga_id = f"interrupted{position}{fails}"
+        with opened() as store:
+            ledger = Ledger(store)
+        if not interrupted_at(opened, position, fails, saga_id):
+            break
+        with opened() as store:
+            ledger, saga = Ledger.of(store), of_two(store, fails, COROUTINES)
+            if store.get(saga_id) is None:
+                assert ledger.rows() == []
+                continue
+            let_its_lease_run_out(store, "struck", saga_id)
+            Recovery(store, [saga]).run_once()
+            result = saga.load(saga_id)
+            assert result.in_doubt == (), (position, result)
+            assert result.status in (Status.COMPLETED, Status.COMPENSATED), (position, result)
+            assert ledger.rows() == (["book", "enter"] if result.status is Status.COMPLETED else []), (position, result)
+    assert position > 12
 
 
 def cancelled_at(saga, saga_id, positions):
