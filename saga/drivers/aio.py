@@ -237,10 +237,11 @@ class AsyncExecution(AsyncCalls):
             if type(command) is not Call:
                 self._obey(command)
             elif command.step.transactional and command.phase is not VERIFY:
-                await self._read_mail()
-                await transact_in_loop(self, command)
-                if one:
-                    return True
+                if self.in_time(command):
+                    await self._read_mail()
+                    await transact_in_loop(self, command)
+                    if one:
+                        return True
             elif self._awaits(command):
                 view = self._make_ready(command)
                 if self.journal is None and not one and self._all_awaited(command):
@@ -258,7 +259,7 @@ class AsyncExecution(AsyncCalls):
                 del made  # as in the synchronous driver
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
-            else:
+            elif self.in_time(command):
                 self._spawn(command)
         if self._heard and not await self._publish():
             return True

@@ -6,12 +6,11 @@ A driver has the loop. It has the machine's events stored, does what the machine
 from __future__ import annotations
 
 import contextvars
-import heapq
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -24,11 +23,11 @@ from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, listens, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
-from saga.drivers.outcomes import Outcomes
+from saga.drivers.timers import Timers
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
-from saga.errors import StepTimeoutError, StorageError, is_exception
-from saga.events import CompensationStarted, StepStarted, StepTimedOut
+from saga.errors import StorageError, is_exception
+from saga.events import CompensationStarted, StepStarted
 from saga.in_use import INSIDE, let_go
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
@@ -42,12 +41,10 @@ LONGEST_WAIT: Final = 3600.0
 STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 """Commands that are done before the events which led to them are stored: these go into one commit with what follows."""
 
-_FOREVER: Final = 365 * 24 * 3600.0
-
 __all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "Driver", "clock"]
 
 
-class Driver(Outcomes):
+class Driver(Timers):
     """One run of an execution.
 
     :param definition: what it is run by.
@@ -59,7 +56,6 @@ class Driver(Outcomes):
     :ivar left: what was stored and known when it outlived its ``run()``: its machine goes on elsewhere from there.
     :ivar unstored: what ended it too early then.
     :ivar parked: it goes on elsewhere: it waits there, was handed back, or is stopped past its pivot.
-    :ivar beside: the calls under way beside the loop, by their steps' index.
     :ivar transacted: a transactional call that is under way.
     :ivar inline: the binding of the view that the call works on which the loop itself makes.
     """
@@ -68,7 +64,6 @@ class Driver(Outcomes):
     ended: threading.Event | None = None
     left: Machine | None = None
     unstored: StorageError | None = None
-    mail = False  # set from outside: the journal's inbox holds something
     recovers = False  # a recovery runs it: what waits is left to the store, and nobody is there to raise an interrupt to
     parked = False
     handing_back = False  # set from outside: another process is to go on
@@ -80,7 +75,6 @@ class Driver(Outcomes):
     begun = False  # whoever made it has come to run it
     _observers: Sequence[Observer] = ()
     _shown = 0
-    _tickets = 0
 
     def __init__(
         self,
@@ -97,8 +91,8 @@ class Driver(Outcomes):
         if self._binding.user is None:  # an execution that is taken up
             self._binding.user = ITS_OWN
         self._epoch = time.time() - clock()
-        self._timers: list[tuple[float, int, Wait | CallBeside | None]] = []
-        self.beside: dict[int, CallBeside] = {}
+        self._timers = []
+        self.beside = {}
         self._arrived: deque[CallBeside] = deque()  # those that have ended, until the machine has taken their outcome
         if definition.observers:
             self._observe(definition.observers)
@@ -257,55 +251,6 @@ class Driver(Outcomes):
             self._wake()
             if self.abandoned and self.journal is not None and not self._calls_run():
                 self.journal.give_back()
-
-    def _at(self, due: float, what: Wait | CallBeside | None) -> None:
-        self._tickets += 1  # keeps the heap from comparing what is due at the same time
-        heapq.heappush(self._timers, (due, self._tickets, what))
-
-    def due(self) -> Iterator[Wait | CallBeside | None]:
-        """Yield what the timers are for; ``None`` is the saga's own timeout."""
-        return (what for _, _, what in self._timers)
-
-    def _timer_due(self) -> Wait | CallBeside | None:
-        """Return what the first timer is for. Where a signal may have come in time, the inbox is to be read before."""
-        due = self._timers[0][2]
-        if isinstance(due, Wait) and due.step.pause is not None and due.step.pause.signal is not None:
-            self.mail = True
-        return due
-
-    def _timer(self, due: Wait | CallBeside | None) -> None:
-        machine, at = self.machine, self.now()
-        executing = machine.state.executing
-        if due is None:
-            assert self.definition.timeout is not None
-            cut = [self.beside[index] for index in executing if index in self.beside]
-            # What can be cancelled has timed out when it has ended.
-            cancelled = {one.call.step.index for one in cut if one.task is not None}
-            error = machine.time_out(self.definition.timeout, at, cancelled)
-            if error is not None:
-                for beside in cut:
-                    self._overdue(beside, error)
-        elif isinstance(due, Wait):
-            machine.wake(due, at)
-        elif self.beside.get(due.call.step.index) is due and due.call.step.index in executing:
-            step = due.call.step
-            assert step.timeout is not None
-            late = StepTimeoutError(f"step {step.name!r} took longer than its timeout of {step.timeout:g} s")
-            self._overdue(due, late)
-            if due.task is None:  # what can be cancelled has timed out when it has ended
-                machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, late))
-
-    def _overdue(self, beside: CallBeside, error: Exception) -> None:
-        """Let a call know that its time is up: ``error`` says why."""
-        beside.cancelled.set()
-        self.views.keep(beside.call.step, beside.view)
-        if beside.task is not None and beside.overdue is None:  # once: it may be cleaning up
-            beside.overdue = error
-            beside.task.cancel()
-
-    def until_due(self) -> float:
-        """Return the seconds until the first timer is due."""
-        return self._timers[0][0] - clock() if self._timers else _FOREVER
 
     def _arrive(self, beside: CallBeside, outcome: Made) -> None:
         """Say, from any thread, how a call beside the loop has ended."""

@@ -196,9 +196,10 @@ class Execution(Driver):
             if type(command) is not Call:
                 self._obey(command)
             elif command.step.transactional and command.phase is not VERIFY:
-                self._transact(command)
-                if one:
-                    return True
+                if self.in_time(command):
+                    self._transact(command)
+                    if one:
+                        return True
             elif self.plain or self._alone(command):
                 view = self._make_ready(command)
                 if self.journal is None and not one:
@@ -211,7 +212,7 @@ class Execution(Driver):
                 del made  # for the same reason: see saga.drivers.results
                 if one and not (commands and type(commands[0]) is Merge):
                     return True
-            else:
+            elif self.in_time(command):
                 self._start_thread(self._begin_beside(command))
         if self._heard and not self._publish():
             return True

@@ -138,6 +138,7 @@ file                what it has
 ``decide``          the machine: facts in, what follows from each
 ``failures``        what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
 ``waits``           steps that wait for a time or a signal
+``timeout``         what ends when an execution takes longer than it may
 ``undo``            which step is compensated next; why a person must act
 ``resume``          going on from a journal
 ``operators``       what a person may do, and what follows
@@ -154,6 +155,7 @@ from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, 
 from saga.machine.plan import Group, Plan, PlannedStep
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
+from saga.machine.timeout import time_out
 from saga.machine.undo import paused_by
 
 __all__ = [
@@ -184,4 +186,5 @@ __all__ = [
     "recover",
     "standing_of",
     "status_after",
+    "time_out",
 ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from saga.errors import SagaTimeoutError
 from saga.events import (
     COMPENSATING,
     RUNNING,
@@ -156,24 +155,6 @@ class Machine:
             failures.verify(self, step, at, wait.attempt)
         elif step.index in state.retries and state.status is RUNNING and self.halt is None:
             self.execute_again(step, wait.attempt, at)
-
-    def time_out(self, seconds: float, at: float, cancelled: Collection[int] = ()) -> SagaTimeoutError | None:
-        """The execution took longer than it may: running steps count as timed out, and the undo starts.
-
-        :param cancelled: steps that will be cancelled now: they time out when they have ended.
-        :return: what running calls time out with, or ``None`` where it does not matter.
-        """
-        state = self.state
-        if state.status.terminal or state.past_pivot or state.past_end or self.closed:
-            return None
-        error = SagaTimeoutError(f"saga {self.saga!r} took longer than its timeout of {seconds:g} s")
-        for index in sorted(state.executing):
-            step = self.plan.steps[index]
-            if step.pause is None and index not in cancelled:
-                elapsed = at - self.log.started_at(step.name)
-                self.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))
-        self.give_up(error, at)
-        return error
 
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
         """Go no further forward: let running calls end, then undo. Does nothing where that is decided already.

@@ -134,9 +134,11 @@ def test_signals_are_kept_and_timers_go_on_counting() -> None:
     assert (result.status, result.results["go"], made.log) == (Status.COMPLETED, 7, ["a", "b"])
 
 
-def test_its_timeout_may_be_over_when_it_is_resumed() -> None:
-    made, store = Calls(False), MemoryStore()
-    saga = saga_of(made.step("a", pausing(store)), receive("go"), timeout=3600.0)
+@pytest.mark.parametrize("in_loop", [False, True])
+@pytest.mark.parametrize("waits", [False, True])
+def test_its_timeout_may_be_over_when_it_is_resumed(in_loop: bool, waits: bool) -> None:
+    made, store = Calls(in_loop), MemoryStore()
+    saga = saga_of(made.step("a", pausing(store)), receive("go") if waits else made.step("b"), timeout=3600.0)
     assert made.run(saga, saga_id="x", store=store).status is Status.PAUSED
     store._journals["x"] = {seq: entry._replace(at=entry.at - 7200.0) for seq, entry in store._journals["x"].items()}
     result = resumed(store, saga)

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from saga import Context, OutcomeUnknownError, Retry, Saga, Status, step, transaction
+from saga.drivers import timers
+from saga.drivers.base import clock
 from saga.durable.transaction import StepTransaction
-from saga.errors import LeaseLostError, SagaDefinitionError, SagaExecutionException, StorageError
-from saga.events import CompensationStarted, StepStarted
+from saga.errors import LeaseLostError, SagaDefinitionError, SagaExecutionException, SagaTimeoutError, StorageError
+from saga.events import CompensationStarted, StepStarted, StepSucceeded
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
@@ -59,6 +61,24 @@ def way(request: pytest.FixtureRequest) -> Way:
     if way.coroutines and "store" in request.fixturenames and not request.getfixturevalue("store").transacts_async:
         pytest.skip("this store has no asynchronous connections")
     return way
+
+
+def test_the_sagas_timeout_strikes_when_it_has_ended(
+    store: Store, ledger: Ledger, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = [0.0]
+    monkeypatch.setattr(timers, "clock", lambda: clock() + late[0])
+
+    def dawdle(context: Context) -> str:
+        late[0] = 7200.0
+        return ledger.write(context)
+
+    slow = step(way.of(dawdle), way.of(ledger.take_back), name="slow", transactional=True)
+    saga = Saga("order", store=store, timeout=3600.0).add_task(entered(ledger, way=way)).add_task(slow)
+    result = way.executed(saga.add_task(entered(ledger, "never", way)))
+    assert (result.status, type(result.error)) == (Status.COMPENSATED, SagaTimeoutError)
+    assert [event.step for event in result.events if isinstance(event, StepSucceeded)] == ["enter", "slow"]
+    assert ledger.rows() == []
 
 
 def test_what_it_did_and_returned_is_there_with_its_entry(store: Store, ledger: Ledger, way: Way) -> None:

@@ -23,7 +23,7 @@ from saga.events import (
     StepVerified,
     VerificationFailed,
 )
-from saga.machine import Call, Finish, Machine, Merge, State, Wait
+from saga.machine import Call, Finish, Machine, Merge, State, Wait, time_out
 
 policies = st.fixed_dictionaries(
     {"undoable": st.booleans(), "compensate_on_failure": st.booleans()},
@@ -89,7 +89,7 @@ class Drive:
             if chosen == "deadline":
                 self.deadline_came = True
                 self.late.update(self.machine.state.executing)
-                self.machine.time_out(9, self.at)
+                time_out(self.machine, 9, self.at)
             elif chosen == "give up":
                 self.deadline_came = True
                 self.machine.give_up(KeyboardInterrupt(), self.at)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Saga, Skip, Status, parallel, sequence
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, sequence
 from saga.errors import SagaExecutionException, SagaTimeoutError
 from saga.events import CompensationStarted, CompensationSucceeded, RetryScheduled, SagaCompensating, StepStarted, StepTimedOut
-from tests.kit import LONG, PATIENCE, SHORT, Gate
+from saga.recovery import Recovery
+from tests.kit import KITS, LONG, PATIENCE, SHORT, Gate, Kit, left_at
 
 
 @pytest.fixture
@@ -163,3 +164,19 @@ def test_a_cut_task_is_told(make: Any, go: Gate) -> None:
     go.open()
     result.join(PATIENCE)
     assert seen == [True]
+
+
+@pytest.mark.parametrize("kit", KITS.values(), ids=KITS)
+@pytest.mark.parametrize(
+    ("pivot", "status", "log"),
+    [(False, Status.COMPENSATED, ["a", "-b", "-a"]), (True, Status.COMPLETED, ["a", "b", "c"])],
+    ids=["", "past its pivot"],
+)
+def test_where_it_is_over_when_the_saga_is_taken_up_no_step_begins(
+    kit: tuple[bool, bool], pivot: bool, status: Status, log: list[str]
+) -> None:
+    made = Kit(*kit)
+    saga = Saga("s", timeout=3600.0).add_task(made.task("a", pivot=pivot))
+    saga.add_task(made.task("b", in_doubt=InDoubt.RERUN)).add_task(made.task("c"))
+    (result,) = Recovery(left_at(saga, "b", age=7200.0), [saga]).run_once()
+    assert (result.status, made.log, isinstance(result.error, SagaTimeoutError)) == (status, log, not pivot)

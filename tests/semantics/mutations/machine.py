@@ -155,16 +155,28 @@ OF_MACHINE = [
     ),
     Mutant(
         "the deadline ends compensations",
-        "if state.status.terminal or state.past_pivot or state.past_end or self.closed:\n            return None\n"
-        "        error = SagaTimeoutError",
-        "state.compensating.clear()\n        error = SagaTimeoutError",
+        "if state.status.terminal or state.past_pivot or state.past_end or machine.closed:\n        return None\n"
+        "    error = SagaTimeoutError",
+        "state.compensating.clear()\n    error = SagaTimeoutError",
         SEMANTICS + "timeout",
     ),
     Mutant(
         "the deadline waits for running steps",
-        "self.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))",
+        "machine.record(StepTimedOut(step.name, state.attempt(index), at, elapsed, error))",
         "pass",
         SEMANTICS + "timeout",
+    ),
+    Mutant(
+        "the deadline waits for steps that have not begun",
+        "if step.pause is None and index not in cancelled and index not in never:",
+        "if step.pause is None and index not in cancelled:",
+        SEMANTICS + "timeout -k taken_up",
+    ),
+    Mutant(
+        "steps begin after the deadline, as long as nothing waits",
+        "if not over or call.phase is not EXECUTE:",
+        "if True:",
+        SEMANTICS + "timeout -k taken_up",
     ),
     Mutant(
         "undo while siblings run",

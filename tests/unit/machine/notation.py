@@ -33,7 +33,7 @@ from typing import Any, Final
 from saga import InDoubt, Saga, parallel, receive, step, timer
 from saga import events as e
 from saga.errors import CrashError, OutcomeUnknownError, SagaError, StepTimeoutError
-from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, waits
+from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, time_out, waits
 
 NOW: Final = 10.0
 WHOLE: Final = {
@@ -315,7 +315,7 @@ def happen(machine: Machine, fact: str, at: float = NOW) -> e.Event | None:
     elif words[0] == "add":
         machine.start_steps((machine.plan.by_name[words[1]],), at)
     elif words[:3] == ["time", "is", "up"]:
-        machine.time_out(60.0, at, [machine.plan.by_name[name].index for name in words[4:]])
+        time_out(machine, 60.0, at, [machine.plan.by_name[name].index for name in words[4:]])
     elif words[1:2] == ["due"]:
         step = machine.plan.by_name[words[0].lstrip("-?")]
         machine.wake(Wait(step, int(words[2]) if len(words) > 2 else 1, 0.0, phase_of(words[0])), at)

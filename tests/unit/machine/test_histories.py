@@ -26,6 +26,7 @@ from saga.machine import (
     recover,
     standing_of,
     status_after,
+    time_out,
     waits,
 )
 from saga.machine.folds import fold
@@ -126,7 +127,7 @@ class Life(Drive):
 
     def befall(self, what: str) -> None:
         if what == "deadline":
-            self.machine.time_out(9, self.at)
+            time_out(self.machine, 9, self.at)
             self.late.update(self.machine.state.stragglers)
         elif what == "give up":
             self.machine.give_up(KeyboardInterrupt(), self.at)

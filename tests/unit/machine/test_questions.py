@@ -8,7 +8,7 @@ import pytest
 
 from saga import NotDone, Retry, Skip, fallback
 from saga.errors import SagaTimeoutError
-from saga.machine import Machine
+from saga.machine import Machine, time_out
 from saga.machine.undo import compensations_after
 from tests.unit.machine.notation import ASK, PAST, A, B, Block, C, P, R, T, X, clauses, do, folded, happen, plan_of
 
@@ -150,7 +150,7 @@ def test_what_a_machine_has_not_is_no_attribute() -> None:
     ],
 )
 def test_running_calls_time_out_with_the_sagas_timeout_where_it_matters(flow: Any, so_far: str, matters: bool) -> None:
-    error = after(flow, so_far).time_out(60.0, 61.0)
+    error = time_out(after(flow, so_far), 60.0, 61.0)
     assert (error is not None) is matters
     if matters:
         assert isinstance(error, SagaTimeoutError)

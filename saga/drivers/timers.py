@@ -1,0 +1,98 @@
+"""A driver's timers: what waits until a time, and the limits of steps and of the execution. Nothing here waits."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Final
+
+from saga.clocks import clock
+from saga.drivers.beside import CallBeside
+from saga.drivers.outcomes import Outcomes
+from saga.errors import StepTimeoutError
+from saga.events import StepTimedOut
+from saga.machine import Call, Wait, time_out
+from saga.machine.commands import EXECUTE
+
+_FOREVER: Final = 365 * 24 * 3600.0
+
+__all__ = ["Timers"]
+
+
+class Timers(Outcomes):
+    """What a driver is built on. Parameters as :class:`~saga.drivers.outcomes.Outcomes`'s.
+
+    :ivar beside: the calls under way beside the loop, by their steps' index.
+    """
+
+    mail = False  # set from outside: the journal's inbox holds something
+    beside: dict[int, CallBeside]
+    _timers: list[tuple[float, int, Wait | CallBeside | None]]
+    _tickets = 0
+
+    def now(self) -> float:
+        """Return seconds since the epoch, by a clock that never goes back."""
+        raise NotImplementedError
+
+    def _at(self, due: float, what: Wait | CallBeside | None) -> None:
+        self._tickets += 1  # keeps the heap from comparing what is due at the same time
+        heapq.heappush(self._timers, (due, self._tickets, what))
+
+    def due(self) -> Iterator[Wait | CallBeside | None]:
+        """Yield what the timers are for; ``None`` is the saga's own timeout."""
+        return (what for _, _, what in self._timers)
+
+    def in_time(self, call: Call) -> bool:
+        """Whether a call may begin; an execute may not where the execution's time is over by now: then it is timed out.
+
+        A loop that makes one call after the other comes to look at its timers nowhere else.
+        """
+        over = [timer for timer in self._timers if timer[2] is None and timer[0] <= clock()]
+        if not over or call.phase is not EXECUTE:
+            return True
+        self._timers.remove(over[0])
+        heapq.heapify(self._timers)
+        self.machine.commands.insert(0, call)  # past the pivot time does not matter: then it is made after all
+        self._timer(None)
+        return False
+
+    def _timer_due(self) -> Wait | CallBeside | None:
+        """Return what the first timer is for. Where a signal may have come in time, the inbox is to be read before."""
+        due = self._timers[0][2]
+        if isinstance(due, Wait) and due.step.pause is not None and due.step.pause.signal is not None:
+            self.mail = True
+        return due
+
+    def _timer(self, due: Wait | CallBeside | None) -> None:
+        machine, at = self.machine, self.now()
+        executing = machine.state.executing
+        if due is None:
+            assert self.definition.timeout is not None
+            cut = [self.beside[index] for index in executing if index in self.beside]
+            # What can be cancelled has timed out when it has ended.
+            cancelled = {one.call.step.index for one in cut if one.task is not None}
+            error = time_out(machine, self.definition.timeout, at, cancelled)
+            if error is not None:
+                for beside in cut:
+                    self._overdue(beside, error)
+        elif isinstance(due, Wait):
+            machine.wake(due, at)
+        elif self.beside.get(due.call.step.index) is due and due.call.step.index in executing:
+            step = due.call.step
+            assert step.timeout is not None
+            late = StepTimeoutError(f"step {step.name!r} took longer than its timeout of {step.timeout:g} s")
+            self._overdue(due, late)
+            if due.task is None:  # what can be cancelled has timed out when it has ended
+                machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, late))
+
+    def _overdue(self, beside: CallBeside, error: Exception) -> None:
+        """Let a call know that its time is up: ``error`` says why."""
+        beside.cancelled.set()
+        self.views.keep(beside.call.step, beside.view)
+        if beside.task is not None and beside.overdue is None:  # once: it may be cleaning up
+            beside.overdue = error
+            beside.task.cancel()
+
+    def until_due(self) -> float:
+        """Return the seconds until the first timer is due."""
+        return self._timers[0][0] - clock() if self._timers else _FOREVER
