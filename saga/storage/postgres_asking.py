@@ -80,6 +80,8 @@ class Asked(Served):
             values = (*(text for tag in tags.items() for text in tag), *within, statuses, *more, limit + 1)
             statement = self._sql.tagged(len(tags), list(found), progressed_before is not None)
         else:
-            values = (*(value for one in statuses for value in (one, *more, *within, limit + 1)), limit + 1)
+            ranges = ((one, rules.latest_created(one, created, progressed_before)) for one in statuses)
+            each = ((one, *more, within[0], latest, created, saga_id, limit + 1) for one, latest in ranges)
+            values = (*(value for one in each for value in one), limit + 1)
             statement = self._sql.listing(len(statuses), list(found), progressed_before is not None)
         return rules.page_of([row_of(row) for row in self._read(statement, values, prepare=False)], limit)

@@ -40,6 +40,7 @@ __all__ = [
     "closed",
     "fits",
     "is_id",
+    "latest_created",
     "lease_lost",
     "page_of",
     "statuses_of",
@@ -290,6 +291,14 @@ def bound_of(after: str | None, created_before: float | None) -> tuple[float, st
     if not isinstance(created, float) or not math.isfinite(created) or not is_id(saga_id):
         raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one")
     return min(bound, (created, saga_id))
+
+
+def latest_created(status: str, created: float, progressed_before: float | None) -> float:
+    """Return when the executions of a status that have not got on since then were created at the latest.
+
+    What has ended got on last when it ended: not before it was created. So it is found by that, with no index of its own.
+    """
+    return created if progressed_before is None or status not in ENDED else min(created, progressed_before)
 
 
 def fits(text: str, longest: int) -> bool:

@@ -177,9 +177,10 @@ class Statements:
         if wanted.tags:
             return self._tagged(wanted, where, bound, limit)
         where += _page(saga.c.created, saga.c.id, bound, wanted.created_after)
+        latest = {one: rules.latest_created(one, bound[0], wanted.progressed_before) for one in wanted.statuses}
         ranges = [
             sa.select(*self.row)
-            .where(saga.c.status == one, *where)
+            .where(saga.c.status == one, *where, *([saga.c.created <= latest[one]] if latest[one] < bound[0] else []))
             .order_by(saga.c.created.desc(), saga.c.id.desc())
             .limit(limit + 1)
             .subquery()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saga.storage import Append, Lease, Place, Told
+from tests.kit import until
 from tests.storage.contract import ids
 
 
@@ -121,6 +122,18 @@ def test_what_has_not_got_on_is_found(store, stored):
     assert ids(store.list(progressed_before=store.now() - 50.0, status=["running"]).executions) == ["slow"]
     with pytest.raises(ValueError, match="progressed_before"):
         store.list(progressed_before=float("nan"))
+
+
+def test_what_ended_got_on_when_it_ended(store, stored):
+    first, second, third = [stored.create(store, one) for one in ("first", "second", "third")]
+    store.append(first, stored.entries(2), status="completed", release=True)
+    ended = store.get("first").progressed
+    until(lambda: store.now() > ended)
+    store.append(second, stored.entries(2), status="compensated", release=True)
+    store.append(third, stored.entries(2), status="completed", release=True)
+    last = max(store.get(one).progressed for one in ("second", "third"))
+    for before, found in ((ended, []), (ended + 1e-5, ["first"]), (last + 1e-3, ["first", "second", "third"])):
+        assert sorted(ids(store.list(progressed_before=before).executions)) == found
 
 
 def test_executions_are_counted(store, stored):

@@ -200,3 +200,21 @@ def test_the_few_of_many_are_found_by_an_index(store, stored, admin, prefix, fil
         row[0] for row in admin.execute(b"EXPLAIN " + statement, ("submitted", *filters.values(), 0.0, 9e9, 9e9, "x", 5, 5))
     )
     assert re.search(rf"Scan (using|on) {prefix}_{index}\b.*\n +Index Cond: .*{condition}", found), found
+
+
+def test_what_ended_long_ago_is_not_looked_for_among_what_ended_since(store, stored, admin, prefix, monkeypatch):
+    stored.submit(store, *(f"{one}" for one in range(300)))
+    admin.execute(f"UPDATE {prefix} SET status = 'completed', created = id::int, progressed = id::int + 1")
+    admin.execute(f"ANALYZE {prefix}")
+    admin.execute("SET enable_seqscan = off")  # as the store does
+    told: list[str] = []
+    read = store._read
+
+    def explained(statement, values, **more):
+        told.extend(row[0] for row in admin.execute(b"EXPLAIN (ANALYZE) " + statement, values))
+        return read(statement, values, **more)
+
+    monkeypatch.setattr(store, "_read", explained)
+    page = store.list(status=["completed"], progressed_before=3.0)
+    assert [row.saga_id for row in page.executions] == ["1", "0"]
+    assert [int(row.split()[-1]) for row in told if "Rows Removed by Filter" in row] == [2]

@@ -461,4 +461,16 @@ OF_STORAGE = [
         "False",
         POSTGRES + "_loop -k lost_its_lease",
     ),
+    Mutant(
+        "what ended long ago is looked for among all that ended since",
+        "    return created if progressed_before is None or status not in ENDED else min(created, progressed_before)\n",
+        "    return created\n",
+        POSTGRES + "_sql -k ended_long_ago",
+    ),
+    Mutant(
+        "what goes on is looked for only where it was created before that",
+        "    return created if progressed_before is None or status not in ENDED else min(created, progressed_before)\n",
+        "    return created if progressed_before is None else progressed_before - 60\n",
+        CONTRACT + "_rows -k has_not_got_on" + IN_POSTGRES,
+    ),
 ]
