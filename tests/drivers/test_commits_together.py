@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Saga, Status, Task
+from saga import Context, InDoubt, Saga, Status, Task, step
 from saga.durable import shared_commits as aio_commits
 from saga.durable.leases import keeper_of
 from saga.errors import LeaseLostError, StorageError
@@ -513,6 +513,28 @@ class Beginning(Refusing):
     ) -> Begun | None:
         self.number = getattr(self, "number", 0) + 1
         return Begun(self, appends(), ended) if self.number % 3 else None
+
+
+class Partly(Given):
+    """Begins to append in the event loop, and leaves the last of several to a thread."""
+
+    def begin_append_each(
+        self, appends: Callable[[], Sequence[Append]], ended: Callable[[Sequence[bool]], None]
+    ) -> Begun | None:
+        given = appends()
+        return Begun(self, given[:-1] if len(given) > 1 else given, lambda done: ended([*done, False][: len(given)]))
+
+
+def test_what_an_event_loop_does_not_store_with_others_is_stored_alone() -> None:
+    store, together = Partly(), asyncio.Barrier(8)
+    saga = Saga("s", store=store).add_task(step(together.wait, name="meet"))
+
+    async def all_of_them() -> list[Any]:
+        async with asyncio.timeout(PATIENCE):
+            return await asyncio.gather(*[saga.aexecute(saga_id=f"x{number}") for number in range(8)])
+
+    assert {result.status for result in asyncio.run(all_of_them())} == {Status.COMPLETED}
+    assert {str(store.get(f"x{number}").status) for number in range(8)} == {"completed"}  # type: ignore[union-attr]
 
 
 STORES = {"shared": Shared, "alone": MemoryStore, "refusing": Refusing, "beginning": Beginning}

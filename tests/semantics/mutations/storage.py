@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     CONTRACT,
     CROWD,
+    DRIVERS,
     FAULTS,
     GROUP_COMMIT,
     IN_MEMORY,
@@ -459,7 +460,7 @@ OF_STORAGE = [
         "what is not stored with others in an event loop is waited for",
         "any(one.journal in self._beside for one in group.commits)",
         "False",
-        POSTGRES + "_loop -k lost_its_lease",
+        DRIVERS + "commits_together -k with_others_is_stored_alone",
     ),
     Mutant(
         "what ended long ago is looked for among all that ended since",
