@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext
-from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -181,10 +180,20 @@ class Worker:
     async def _aserve(self, take: Callable[[Any], object], **options: Any) -> None:
         """Serve in a thread, with the running event loop. A cancellation stops it, and is raised when it has ended."""
         loop = asyncio.get_running_loop()
-        # Of its own: it would keep a thread of the loop's, which others need.
-        pool = ThreadPoolExecutor(1, thread_name_prefix="saga worker")
-        work = loop.run_in_executor(pool, partial(self._serve, take, threads=self.workers, loop=loop, **options))
-        pool.shutdown(wait=False)  # when that has ended
+        outcome: Future[None] = Future()
+        outcome.set_running_or_notify_cancel()
+
+        def serve() -> None:
+            try:
+                self._serve(take, threads=self.workers, loop=loop, **options)
+            except BaseException as error:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(None)
+
+        # Of its own: it would keep a thread of the loop's, which others need; or the process, where nobody ends the loop.
+        threading.Thread(target=serve, name="saga worker", daemon=True).start()
+        work = asyncio.wrap_future(outcome)
         struck: asyncio.CancelledError | None = None
         while not work.done():
             try:

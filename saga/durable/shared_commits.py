@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from saga.durable.store_threads import in_store_thread
 from saga.machine import Machine
 from saga.storage.protocol import Begun, Store
 from saga.storage.records import Append
@@ -207,7 +208,7 @@ class Commits:
 
     def _start_job(self, group: _Group, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            group.job = loop.run_in_executor(None, group.store, self, loop)
+            group.job = in_store_thread(group.store, self, loop)
         except Exception:  # no thread begins now, or any more
             group.store(self, loop)
             return

@@ -16,8 +16,10 @@ from typing import Any
 
 from saga.clocks import clock
 from saga.drivers.aio import AsyncExecution
+from saga.durable.store_threads import in_store_thread
 from saga.own_log import LOG
 from saga.working.jobs import Job, Jobs
+from saga.working.own_loop import OwnLoop
 
 __all__ = ["Crew"]
 
@@ -45,7 +47,7 @@ class Crew:
         self._threads = threads
         self._tasks = tasks
         self._loop = loop
-        self._own_loop: threading.Thread | None = None
+        self._own_loop: OwnLoop | None = None
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # an interrupt may leave it locked: where it strikes, all goes on in the same thread
         self._waiting: set[Job] = set()
@@ -72,9 +74,14 @@ class Crew:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs, and nothing waits."""
+        """Whether nothing runs, and nothing waits; what a lost event loop keeps is left out."""
         with self._lock:
-            return not (self._waiting or self._running)
+            return not (self._waiting or any(not (job.asynchronous and self.lost) for job in self._running))
+
+    @property
+    def lost(self) -> bool:
+        """Whether the event loop was closed: what was there does not go on, and nothing more can run there."""
+        return self._loop is not None and self._loop.is_closed()
 
     def take(self, job: Job) -> None:
         """Have a job done."""
@@ -123,8 +130,8 @@ class Crew:
         with self._lock:
             if not self._threads:  # what ran here runs no more
                 self._running = {job for job in self._running if job.asynchronous}
-        if self._own_loop is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._aio])
+        if self._own_loop is not None:
+            self._own_loop.loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._aio])
 
     def running(self) -> list[str]:
         """Return the ids of what still runs."""
@@ -144,8 +151,8 @@ class Crew:
             return
         for thread in self._started:
             thread.join()
-        self._stop_loop()
         if self._own_loop is not None:
+            self._own_loop.end()
             self._own_loop.join()
 
     def _begin(self, job: Job) -> bool:
@@ -164,12 +171,8 @@ class Crew:
             over = self._closed and not self._running
         self._lately.append(clock())
         self.ended()
-        if over:
-            self._stop_loop()
-
-    def _stop_loop(self) -> None:
-        if self._own_loop is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        if over and self._own_loop is not None:
+            self._own_loop.end()
 
     def _do(self, job: Job) -> None:
         """Do a job in this thread; a block that turns out to be asynchronous is done in the event loop."""
@@ -181,7 +184,7 @@ class Crew:
             if execution is not None and self._held:
                 execution.hand_back()
             if isinstance(execution, AsyncExecution):
-                moved = True
+                moved = job.asynchronous = True
                 self._in_loop(self._go_on, job, execution)
             elif execution is not None:
                 self._jobs.run(job, execution)
@@ -213,15 +216,9 @@ class Crew:
 
     def _in_loop(self, begin: Callable[..., object], *args: Any) -> None:
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._own_loop = threading.Thread(target=self._run_loop, args=(self._loop,), name="saga worker loop", daemon=True)
-            self._own_loop.start()
+            self._own_loop = OwnLoop()
+            self._loop = self._own_loop.loop
         self._loop.call_soon_threadsafe(begin, *args)
-
-    @staticmethod
-    def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which ends what tasks have left there
-            runner.get_loop().run_forever()
 
     def _begin_task(self, job: Job) -> None:
         if self._begin(job):
@@ -241,7 +238,7 @@ class Crew:
         self._end(job)
 
     async def _take_up_and_run(self, job: Job) -> None:
-        execution = await asyncio.to_thread(self._jobs.take_up, job)
+        execution = await in_store_thread(contextvars.copy_context().run, self._jobs.take_up, job)
         if isinstance(execution, AsyncExecution):
             if self._held:
                 execution.hand_back()

@@ -48,7 +48,7 @@ class Parked(NamedTuple):
 class Job:
     """An execution that was claimed.
 
-    :ivar asynchronous: whether an event loop is to run it, as far as its definition tells.
+    :ivar asynchronous: whether an event loop is to run it, as far as is known.
     :ivar entries: its journal, where that was read with others'.
     :ivar mail: whether there are messages to read.
     :ivar execution: what runs it, from when it is taken up until it has ended.

@@ -87,12 +87,12 @@ class Shift:
         return any(stop.is_set() for stop in self._stops)
 
     def serve(self) -> None:
-        """Go on until it is time to stop, or nothing is left to be run once.
+        """Go on until it is time to stop, nothing is left to be run once, or the event loop that it was given is closed.
 
         :raises StorageError: the store cannot be asked, where it runs once.
         """
         woken = True
-        while not self.stopping():
+        while not (self.stopping() or self._crew.lost):
             claimed, done = 0, self._crew.done
             try:
                 if not self._once and clock() >= self._beat_at:
@@ -120,6 +120,8 @@ class Shift:
                     pass
                 return
             woken = self._watch.wait(self._step)
+        if self._crew.lost:
+            LOG.error("worker: the event loop that it was given is closed, so it ends; what ran there is left to others")
 
     def finish(self, calls: bool, grace: float) -> None:
         """Give back what waits, and wait until what is in hand has ended.

@@ -7,7 +7,7 @@ from . import CONTRACT, DURABLE, IN_MEMORY, IN_SQLITE, RECOVERY, UNDO, Mutant
 __all__ = ["OF_RECOVERY"]
 
 GOES_ON, DAMAGED = DURABLE + "recovery_goes_on", DURABLE + "damaged_journals"
-MESSAGES = DURABLE + "messages"
+MESSAGES, LOOP = DURABLE + "messages", DURABLE + "worker_loop"
 
 OF_RECOVERY = [
     # -- for as long as it is wanted ----------------------------------------------------------------------------------
@@ -46,6 +46,36 @@ OF_RECOVERY = [
         "        self._aio.discard(task)\n        self._end(job)\n",
         "        self._aio.discard(task)\n        if not task.cancelled():\n            self._end(job)\n",
         DURABLE + "worker -k cancelled_before_it_begins",
+    ),
+    Mutant(
+        "what a task does to a worker's event loop ends it",
+        "            while not (self._ends or self.loop.is_closed()):\n",
+        "            if not self._ends:\n",
+        LOOP + " -k ends_it and memory",
+    ),
+    Mutant(
+        "a worker goes on without the event loop that it was given",
+        "(self.stopping() or self._crew.lost)",
+        "self.stopping()",
+        LOOP + " -k is_closed and memory",
+    ),
+    Mutant(
+        "a worker waits for what a closed event loop keeps",
+        "not (job.asynchronous and self.lost)",
+        "True",
+        LOOP + " -k is_closed and memory",
+    ),
+    Mutant(
+        "what fills the threads of an event loop keeps back who takes up there",
+        "await in_store_thread(contextvars",
+        "await asyncio.get_running_loop().run_in_executor(None, contextvars",
+        LOOP + " -k fills and memory",
+    ),
+    Mutant(
+        "what fills the threads of an event loop keeps its commits back",
+        "group.job = in_store_thread(",
+        "group.job = loop.run_in_executor(None, ",
+        LOOP + " -k fills and memory",
     ),
     Mutant(
         "what exits in a recovered undo is tried for ever",
