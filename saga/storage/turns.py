@@ -3,7 +3,8 @@
 Few threads have a place to write in at the same time. Whoever finds none waits in the queue; when there is one, the first in
 the queue becomes the leader, writes what all in it brought, and wakes each with its own outcome. So under load there are as
 few commits as the disk allows, and alone there is no waiting and no handing over. (DeWitt et al., "Implementation techniques
-for main memory database systems", SIGMOD 1984, has the idea.)
+for main memory database systems", SIGMOD 1984, has the idea.) Whoever may take long writes alone; of two of these, all that
+waits in the queue by then is written in between: no write waits for more than one of them.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Turns(Generic[W]):
         self._for_crowd: object = None  # which of these writes for a crowd
         self._halted = False
         self._alone: list[Alone] = []
+        self._was_alone = False  # the last one that was let write
         self._idle = threading.Event()
         self._queue: list[W] = []
 
@@ -209,13 +211,15 @@ class Turns(Generic[W]):
             self._promote()
 
     def _promote(self) -> None:
-        """Make the first in the queue the leader, where that may be. Only with the mutex."""
-        if self._alone:
+        """Make the first in the queue the leader, or let one write alone, where that may be. Only with the mutex."""
+        if self._alone and not (self._was_alone and self._queue):
             if not (self._halted or self._writing):
+                self._was_alone = True
                 self._writing.add(self._alone[0])
                 self._alone[0].begins.set()
         elif self._queue and not (self._queue[0].leads or self._halted) and self._has_place():
             first = self._queue[0]
             first.leads = True
+            self._was_alone = False
             self._take_place(first)
             first.wake.release()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from saga.storage.turns import Turns, Waiting
+from saga.storage.turns import Alone, Turns, Waiting
 from tests.kit import background, until
 
 
@@ -210,6 +210,42 @@ def test_fewer_than_a_crowd_write_each_by_itself() -> None:
     notes = Notes(places=1, crowd=4)
     assert write_in_line(notes, "abcde") == list("abcde")
     assert notes.groups == [["b"], ["c"], ["d"], ["e"]]
+
+
+def test_between_two_that_write_alone_all_others_write_once() -> None:
+    notes = Notes()
+    others = []
+
+    def alone(text: str, meanwhile: str) -> None:
+        turn = Alone()
+        try:
+            notes._take_alone(turn)
+            notes.written.append(text)
+            others.append(background(lambda: notes.write(meanwhile)))
+            until(lambda: meanwhile in [note.text for note in notes._queue])
+        finally:
+            notes._give_back(turn)
+
+    first = Alone()
+    notes._take_alone(first)
+    taken = [background(lambda: alone("A", "b"))]
+    until(lambda: len(notes._alone) == 2)
+    taken.append(background(lambda: alone("B", "c")))
+    until(lambda: len(notes._alone) == 3)
+    gate = notes.gates["a"] = threading.Event()
+    others.append(background(lambda: notes.write("a")))
+    waiting(notes, 1)
+    notes._give_back(first)
+    until(lambda: notes.at_once == 1)
+    others.append(background(lambda: notes.write("late")))  # comes when A has been in line for long
+    waiting(notes, 1)
+    gate.set()
+    for end in taken:
+        end(10)
+    assert [end(10) for end in others] == ["a", "late", "b", "c"]
+    assert notes.written[:2] == ["a", "A"]
+    assert sorted(notes.written[2:4]) == ["b", "late"]
+    assert notes.written[4:] == ["B", "c"]
 
 
 def test_what_is_halted_waits_until_it_is_resumed() -> None:

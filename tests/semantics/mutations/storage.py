@@ -126,6 +126,18 @@ OF_STORAGE = [
         TURNS + " -k an_interrupt_anywhere",
     ),
     Mutant(
+        "those that write alone go before all others",
+        "if self._alone and not (self._was_alone and self._queue):",
+        "if self._alone:",
+        TURNS + " -k write_alone",
+    ),
+    Mutant(
+        "those that write alone wait while there are others",
+        "if self._alone and not (self._was_alone and self._queue):",
+        "if self._alone and not self._queue:",
+        TURNS + " -k write_alone",
+    ),
+    Mutant(
         "sqlite: a live lease is claimed",
         "FROM saga WHERE id = ?1 AND lease_until <= ?2 AND (?3",
         "FROM saga WHERE id = ?1 AND ?2 IS NOT NULL AND (?3",
