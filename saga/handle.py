@@ -11,6 +11,7 @@ from saga.awaited import awaited
 from saga.context import Ctx
 from saga.durable.rebuild import entries_of, rebuild, status_of
 from saga.durable.start import pauses
+from saga.durable.within import check_not_awaited
 from saga.errors import UnknownExecutionError
 from saga.events import Status
 from saga.operations import Operations
@@ -94,10 +95,13 @@ class Handle(Generic[Ctx]):
     def _pauses(self, timeout: float | None) -> Iterator[float]:
         """Yield the seconds to wait after each look.
 
+        :raises SagaDefinitionError: a step of the execution waits for its end.
         :raises TimeoutError: it was the last.
         """
         if timeout != 0:  # just a look
             check_timeout(timeout, "timeout")
+        if timeout is None:
+            check_not_awaited(self._definition, self.saga_id, self._store)
         deadline = None if timeout is None else time.monotonic() + timeout
         for pause in pauses():
             left = pause if deadline is None else deadline - time.monotonic()

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from saga.context import Context, set_binding
-from saga.drivers import forks
+from saga.drivers import forks, within
 from saga.drivers.aio_calls import AsyncCalls
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, clock
 from saga.drivers.calls import Made, make_async
@@ -73,7 +73,7 @@ class AsyncExecution(AsyncCalls):
         :raises StorageError: as :meth:`saga.drivers.threads.Execution.advance`.
         """
         self._loop = asyncio.get_running_loop()
-        outside = enter(self._binding)
+        outside, stored_outside = enter(self._binding), within.enter(self)
         if struck is not None:
             self._strike(struck)
         try:
@@ -94,13 +94,14 @@ class AsyncExecution(AsyncCalls):
             self.abandoned = self._exposed  # as a coroutine that is closed; else the undo goes on in a task of its own
             raise
         finally:
+            within.leave(stored_outside)
             if outside is not None:
                 INSIDE.set(outside)
 
     async def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         self._loop = asyncio.get_running_loop()
-        outside = enter(self._binding, running_task())
+        outside, stored_outside = enter(self._binding, running_task()), within.enter(self)
         try:
             self._exposed = self.machine.status is RUNNING
             if self._exposed:
@@ -114,6 +115,7 @@ class AsyncExecution(AsyncCalls):
             abandoned.tell()
             return False
         finally:
+            within.leave(stored_outside)
             if outside is not None:
                 INSIDE.set(outside)
 

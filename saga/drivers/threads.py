@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from saga.context import set_binding
-from saga.drivers import forks
+from saga.drivers import forks, within
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
@@ -79,6 +79,13 @@ class Execution(Driver):
         :raises StorageError: something could not be stored, and no more user code has run since. What was under way is in
             doubt in the journal, for a recovery to find.
         """
+        outside = within.enter(self)
+        try:
+            self._advance(wait, struck)
+        finally:
+            within.leave(outside)
+
+    def _advance(self, wait: bool, struck: BaseException | None) -> None:
         stopped: AbandonedError | None = None
         strikes, reached = 0, -1
         while not self.abandoned:
@@ -116,6 +123,7 @@ class Execution(Driver):
     def run_one(self) -> bool:
         """Run until a call has ended or a timer was due. Return whether anything is left to do; :meth:`run` ends it."""
         self._binding.user = threading.get_ident()
+        outside = within.enter(self)
         try:
             going = self._turn(one=True)
             if self._heard and not self._publish():  # before anybody hears of it
@@ -126,6 +134,8 @@ class Execution(Driver):
             abandoned.tell()
         except BaseException as error:
             self.leave(error)
+        finally:
+            within.leave(outside)
         return False
 
     def leave(self, reason: BaseException) -> None:

@@ -19,6 +19,7 @@ from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import codec_of, entries_of, rebuild, status_of, take_up
 from saga.durable.submit import check_same, new_execution, wanted_of
 from saga.durable.values import encode_input
+from saga.durable.within import check_not_awaited, check_turn_comes
 from saga.errors import UnknownExecutionError
 from saga.machine import Machine
 from saga.result import SagaResult
@@ -164,6 +165,7 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
         if machine.status is e.Status.SUBMITTED:
             if journal.store.get(new.saga_id) is None:  # else it is waited for
                 check_not_held(new, journal.store.holds())
+                check_turn_comes(execution.definition, new.saga_id, new.exclusive, journal.store)
             existing = journal.submit(new, machine)
         else:
             existing = None if journal.written else journal.create(new, machine, lease)
@@ -294,4 +296,6 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, m
                 keeper_of(store).give_back(lease)
                 raise
             store.release(lease)  # somebody else ended it meanwhile
+        check_turn_comes(definition, saga_id, row.exclusive, store)
+    check_not_awaited(definition, saga_id, store)
     return None

@@ -14,6 +14,7 @@ from saga.drivers.threads import Execution
 from saga.durable.leases import keeper_of, owner
 from saga.durable.rebuild import Rebuilt, entries_of, journal_of, rebuild, row_of
 from saga.durable.start import ajoin, join
+from saga.durable.within import check_turn_comes
 from saga.errors import ActionRefusedError, StorageError
 from saga.events import OperatorActed, SagaCompleted
 from saga.machine import Machine, act, check, check_undo_to, standing_of
@@ -64,7 +65,9 @@ def turn_back(
     saga_id = checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     check_said(who, why)
     action = OperatorActed("undo", None if to is None else checked_name(to, "to"), who, why, time.time())
-    _checked(definition, row_of(definition, saga_id, store), store, action)
+    row = row_of(definition, saga_id, store)
+    _checked(definition, row, store, action)
+    check_turn_comes(definition, saga_id, row.exclusive, store)
     claimed = store.claim(owner(), definition.lease, saga_id=saga_id)
     if not claimed:
         raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")

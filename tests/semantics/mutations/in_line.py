@@ -30,6 +30,24 @@ OF_THE_LINE = [
         TURN + " -k who_cannot_ask",
     ),
     Mutant(
+        "a step waits for its own execution",
+        "    check_not_awaited(definition, saga_id, store)\n    return None",
+        "    return None",
+        DURABLE + "waits_for_itself -k refused_and_nothing",
+    ),
+    Mutant(
+        "what would wait for itself is stored first",
+        "                check_turn_comes(execution.definition, new.saga_id, new.exclusive, journal.store)\n",
+        "",
+        DURABLE + "waits_for_itself -k refused_and_nothing",
+    ),
+    Mutant(
+        "who has ended is waited for by what it began",
+        "[driver for driver in found if _goes_on(driver)]",
+        "list(found)",
+        DURABLE + "waits_for_itself -k when_its_execution_has_ended",
+    ),
+    Mutant(
         "memory: what somebody called for is anybody's",
         "row.called_until is None else row.called_until <= now",
         "row.called_until is None else True",
