@@ -20,8 +20,9 @@ from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_
 from saga.drivers.parting import is_over, may_park, untouched
 from saga.drivers.transacted import settle_here, transact_here
 from saga.errors import StorageError, UnreadMessagesError
+from saga.events import COMPENSATING
 from saga.machine import Call, Merge
-from saga.machine.commands import VERIFY
+from saga.machine.commands import COMPENSATE, VERIFY
 from saga.own_log import LOG
 
 __all__ = ["Execution"]
@@ -136,6 +137,42 @@ class Execution(Driver):
             self.leave(error)
         finally:
             within.leave(outside)
+        return False
+
+    def takes_turns(self) -> bool:
+        """Whether all that is left to do here, for now, is to make a call of the undo, or to store its end.
+
+        Then others may do as much meanwhile, and what came of it is stored together.
+        """
+        machine, commands = self.machine, self.machine.commands
+        if self.handing_back or self.cut_short or machine.ended:
+            return machine.ended and not self.handing_back
+        if machine.status is not COMPENSATING or len(commands) != 1:
+            return False
+        (call,) = commands
+        return type(call) is Call and call.phase is COMPENSATE and not call.step.transactional and self._alone(call)
+
+    def take_turn(self) -> bool:
+        """Make one call, whose outcome is then to be stored. Return whether it takes another turn when that is done.
+
+        Else it has run, as :meth:`run` does.
+
+        :raises StorageError: as :meth:`advance`.
+        """
+        struck: BaseException | None = None
+        try:
+            if self.handing_back and not self.machine.ended:  # whoever goes on makes the call
+                self._publish()
+                return self._part()
+            if self._turn(one=True) and self.takes_turns():
+                return True
+        except AbandonedError as abandoned:
+            self._abandon()
+            abandoned.tell()
+            return False
+        except BaseException as error:
+            struck = error
+        self.run(struck)
         return False
 
     def leave(self, reason: BaseException) -> None:

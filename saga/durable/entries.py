@@ -73,6 +73,10 @@ def _started(event: e.StepStarted, number: int, errors: Errors, codec: Codec) ->
     return f'{{"attempt":{event.attempt}{event.encoded}}}'
 
 
+def _undone_from(event: e.CompensationStarted, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"attempt":{event.attempt}}}'
+
+
 def _succeeded(event: e.StepSucceeded | e.CompensationSucceeded, number: int, errors: Errors, codec: Codec) -> str:
     return f'{{"attempt":{event.attempt},"elapsed":{event.elapsed:.6f}{event.encoded}}}'
 
@@ -102,7 +106,7 @@ def _other(event: Any, number: int, errors: Errors, codec: Codec) -> str:
         elif value is False is event.__dataclass_fields__[name].default:  # as most flags are
             continue
         else:
-            part = f"{quote(name)}:{_to_json(value)}"
+            part = f"{quote(name)}:{value if type(value) is int else _to_json(value)}"
         parts.append(part)
     encoded = getattr(event, "encoded", "")
     return f"{{{','.join(parts)}{encoded if parts else encoded[1:]}}}"
@@ -114,6 +118,7 @@ _PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
     e.SagaStarted: _first,
     e.SignalReceived: _signalled,
     e.StepStarted: _started,
+    e.CompensationStarted: _undone_from,
     e.StepSucceeded: _succeeded,
     e.CompensationSucceeded: _succeeded,
     e.StepVerified: _verified,
@@ -206,19 +211,25 @@ def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
             entry=entry.seq,
             may_pass=True,
         )
-    known: dict[str, Any] = {"at": entry.at}
-    for name in kind.__match_args__:
+    known: dict[str, Any] = {}
+    for name, needed, may_be in _FIELDS[entry.kind]:
         if name == "step":
-            known["step"] = entry.step
+            value: Any = entry.step
+        elif name == "at":
+            value = entry.at
         elif name == "error" and "error_at" in payload:
-            known["error"] = _error_at(payload.pop("error_at"), before)
+            value = _error_at(payload.pop("error_at"), before)
         elif name in payload:
-            known[name] = decode_error(payload.pop(name)) if name == "error" else payload.pop(name)
-        elif name != "at" and kind.__dataclass_fields__[name].default is MISSING:
+            value = decode_error(payload.pop(name)) if name == "error" else payload.pop(name)
+        elif needed:
             raise unreadable(entry, f"it has no {name}")
-    for name, value in known.items():
-        if name in _MAY_BE and not _MAY_BE[name](value) and not (name == "step" and value is None and kind in _WITHOUT_STEP):
+        else:
+            continue
+        if may_be is not None and not may_be(value):
             raise unreadable(entry, f"its {name} cannot be {value!r}")
+        known[name] = value
+    if "changes" not in payload and "removed" not in payload:
+        return Recorded(kind(**known), {}, (), payload)
     changes, removed = payload.pop("changes", []), payload.pop("removed", [])
     if not isinstance(changes, list) or not all(isinstance(one, list) and len(one) == 2 for one in changes):
         raise unreadable(entry, "its changes are no pairs of key and value")
@@ -269,6 +280,16 @@ _MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why"), _is(str)),
 }
 _WITHOUT_STEP: Final = (e.SagaCompensating, e.OperatorActed)
+
+
+def _fields_of(kind: Any) -> list[tuple[str, bool, Callable[[Any], bool] | None]]:
+    """Return the names of an event's fields, whether its payload must have them, and what says that a value may be one's."""
+    may_be = _MAY_BE | ({"step": _is(str, type(None))} if kind in _WITHOUT_STEP else {})
+    fields = kind.__dataclass_fields__
+    return [(name, fields[name].default is MISSING, may_be.get(name)) for name in kind.__match_args__]
+
+
+_FIELDS: Final = {name: _fields_of(kind) for name, kind in _KINDS.items()}
 
 
 def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:

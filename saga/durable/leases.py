@@ -55,7 +55,7 @@ class _Held:
         holder = self.holder()
         if holder is None:
             return False
-        return now < self.until or holder.vouches()
+        return now < self.until or (holder.vouches() and not self.waits)
 
 
 class Keeper:
@@ -97,6 +97,13 @@ class Keeper:
             if held is not None:
                 held.waits, held.until = False, math.inf
             return held is not None
+
+    def wait(self, lease: Lease) -> None:
+        """Take that what a lease is held for waits for others again: see :meth:`hold`."""
+        with self._lock:
+            held = self._held.get((lease.saga_id, lease.epoch))
+            if held is not None:
+                held.waits, held.until = True, clock() + BEAT
 
     def look(self, saga_id: str) -> None:
         """Let the execution look into its inbox now, if it lives here."""

@@ -23,7 +23,7 @@ from saga.storage.records import Append
 if TYPE_CHECKING:
     from saga.durable.journal import Journal
 
-__all__ = ["Commits", "commits_of"]
+__all__ = ["Commits", "are_shared", "commit_each", "commits_of"]
 
 _CROWD: Final = 4
 """Where more than these wait, they are begun together."""
@@ -103,7 +103,7 @@ class _Group:
                 [one] = self.commits
                 one.context.run(one.journal.commit, one.machine)
             else:  # what was not stored so is stored alone, which tells what is wrong with it
-                _commit_each(self.commits[0].journal.store, [(one.journal, one.machine) for one in self.commits])
+                commit_each(self.commits[0].journal.store, [(one.journal, one.machine) for one in self.commits])
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 self.error = error
@@ -258,13 +258,18 @@ def commits_of(store: Store) -> Commits:
     found = of_loop.get(store)
     if found is None:
         found = of_loop[store] = Commits(
-            getattr(type(store), "append_each", None) is not Store.append_each,
+            are_shared(store),
             getattr(type(store), "begin_append_each", Store.begin_append_each) is not Store.begin_append_each,
         )
     return found
 
 
-def _commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
+def are_shared(store: Store) -> bool:
+    """Whether a store gains by commits that are made together."""
+    return getattr(type(store), "append_each", None) is not Store.append_each
+
+
+def commit_each(store: Store, parts: Sequence[tuple[Journal, Machine]]) -> None:
     """Store what executions have to store, in one transaction where that can be.
 
     What could not be stored is left to :meth:`Journal.commit`, which says what is wrong with it.

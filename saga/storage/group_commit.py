@@ -19,7 +19,10 @@ from saga.storage.turns import Alone, Turns, Waiting
 if TYPE_CHECKING:
     from saga.storage.sqlite_step import WritingConnection
 
-__all__ = ["GroupCommit", "Write", "all_of", "is_own_fault"]
+__all__ = ["GroupCommit", "Insert", "Write", "all_of", "is_own_fault"]
+
+Insert = Callable[[sqlite3.Connection, Sequence[Any]], int]
+"""Writes rows that come from many writes, all their values in a row, and returns how many it has written."""
 
 
 class Write(Waiting):
@@ -54,14 +57,14 @@ class GroupCommit(Turns[Write]):
     """Runs writes on one connection, each wholly or not at all, together where they come together.
 
     :param connect: opens the connection, at the first write and after a fork.
-    :param insert: writes rows that come from many writes, all their values in a row, and returns how many it has written.
+    :param insert: writes the rows of many.
     :param place: where the file is: it is looked at after each commit, which may be in a file that nobody will find.
     """
 
     def __init__(
         self,
         connect: Callable[[], WritingConnection],
-        insert: Callable[[sqlite3.Connection, Sequence[Any]], int],
+        insert: Insert,
         place: Place,
     ) -> None:
         super().__init__()
@@ -164,7 +167,7 @@ class GroupCommit(Turns[Write]):
         try:
             connection = self._connection or self._new_connection()
             connection.execute("BEGIN IMMEDIATE")
-            if not self._in_few_statements(connection, group):  # somebody's own fault: find out whose
+            if not in_few_statements(connection, self._insert, group):  # somebody's own fault: find out whose
                 connection.execute("ROLLBACK")
                 connection.execute("BEGIN IMMEDIATE")
                 for write in group:
@@ -187,24 +190,6 @@ class GroupCommit(Turns[Write]):
             self._roll_back()
             raise
 
-    def _in_few_statements(self, connection: sqlite3.Connection, group: list[Write]) -> bool:
-        """Write them with as few statements as there can be. Return whether all went well.
-
-        :raises sqlite3.Error: the whole group fails.
-        """
-        values = [value for write in group for value in write.values]
-        try:
-            if self._insert(connection, values) != sum([write.rows for write in group]):
-                return False
-            for write in group:
-                if write.rest is not None:
-                    write.result = write.rest(connection)
-        except Exception as error:
-            if not is_own_fault(error) or not connection.in_transaction:
-                raise
-            return False
-        return True
-
     def _roll_back(self) -> None:
         connection = self._connection
         if connection is not None and connection.in_transaction:
@@ -225,11 +210,38 @@ def is_own_fault(error: Exception) -> bool:
     return isinstance(error, own) or not isinstance(error, sqlite3.Error)
 
 
-def all_of(writes: Sequence[Write]) -> Write:
-    """Return one write of many, in which each has its own outcome: one that fails leaves the others as they are."""
+def in_few_statements(connection: sqlite3.Connection, insert: Insert, group: Sequence[Write]) -> bool:
+    """Write them with as few statements as there can be. Return whether all went well.
+
+    :raises sqlite3.Error: the whole group fails.
+    """
+    values = [value for write in group for value in write.values]
+    try:
+        if insert(connection, values) != sum([write.rows for write in group]):
+            return False
+        for write in group:
+            if write.rest is not None:
+                write.result = write.rest(connection)
+    except Exception as error:
+        if not is_own_fault(error) or not connection.in_transaction:
+            raise
+        return False
+    return True
+
+
+def all_of(writes: Sequence[Write], insert: Insert) -> Write:
+    """Return one write of many, in which each has its own outcome: one that fails leaves the others as they are.
+
+    :param insert: writes the rows of many.
+    """
 
     def apply(connection: sqlite3.Connection) -> None:
-        for write in writes:
+        connection.execute("SAVEPOINT many")
+        well = in_few_statements(connection, insert, writes)
+        if not well:
+            connection.execute("ROLLBACK TO many")
+        connection.execute("RELEASE many")
+        for write in writes if not well else ():
             _write_one(connection, write)
 
     def rest(connection: sqlite3.Connection) -> None:

@@ -134,7 +134,7 @@ class SqliteStore(Workers):
             with suppress(StorageError):  # it is refused for good
                 writes[number] = self._appending(*one)
         try:
-            self._commit(all_of(list(writes.values())))
+            self._commit(all_of(list(writes.values()), sql.insert_entries))
         except StorageError:
             return [False] * len(appends)
         return [number in writes and writes[number].error is None for number in range(len(appends))]

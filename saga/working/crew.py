@@ -16,9 +16,11 @@ from typing import Any
 
 from saga.clocks import clock
 from saga.drivers.aio import AsyncExecution
+from saga.drivers.threads import Execution
 from saga.durable.store_threads import in_store_thread
 from saga.own_log import LOG
 from saga.working.jobs import Job, Jobs
+from saga.working.line import Line
 from saga.working.own_loop import OwnLoop
 
 __all__ = ["Crew"]
@@ -48,7 +50,8 @@ class Crew:
         self._tasks = tasks
         self._loop = loop
         self._own_loop: OwnLoop | None = None
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # what is to begin, and whose turn it is
+        self._line = Line(jobs.store)
         self._lock = threading.RLock()  # an interrupt may leave it locked: where it strikes, all goes on in the same thread
         self._waiting: set[Job] = set()
         self._running: set[Job] = set()
@@ -98,11 +101,13 @@ class Crew:
                 self._start_thread()
 
     def work(self) -> bool:
-        """Do a job here, where there are no threads for it. Return whether there was one."""
+        """Do a job here, or what is next of it, where there are no threads for it. Return whether there was one."""
         if self._threads and self._started:
             return False
+        with self._lock:
+            lines_up = any(isinstance(job.execution, Execution) for job in self._running)
         try:
-            job = self._queue.get_nowait()
+            job = self._queue.get(block=lines_up)
         except queue.Empty:
             return False
         if job is not None:
@@ -144,6 +149,7 @@ class Crew:
             self._waiting.clear()
             running = set(self._running)
             self._closed = True  # whoever is left ends last
+        self._line.close()
         self._jobs.leave(self._jobs.live - running)
         for _ in self._started:
             self._queue.put(None)
@@ -175,22 +181,39 @@ class Crew:
             self._own_loop.end()
 
     def _do(self, job: Job) -> None:
-        """Do a job in this thread; a block that turns out to be asynchronous is done in the event loop."""
-        if not self._begin(job):
+        """Do a job in this thread, or what is next of it; a block that turns out to be asynchronous in the event loop."""
+        if job not in self._running and not self._begin(job):  # it was given back, or an interrupt has cut it off
             return
-        moved = False
+        execution: Execution | AsyncExecution | None = None
         try:
-            execution = self._jobs.take_up(job)
-            if execution is not None and self._held:
-                execution.hand_back()
+            execution = job.context.run(self._go_as_far, job)
             if isinstance(execution, AsyncExecution):
-                moved = job.asynchronous = True
+                job.asynchronous = True
                 self._in_loop(self._go_on, job, execution)
             elif execution is not None:
-                self._jobs.run(job, execution)
+                self._line.add(execution, partial(self._give_turn, job))
         finally:
-            if not moved:
+            if execution is None:
                 self._end(job)
+
+    def _give_turn(self, job: Job) -> None:
+        """What a job brought is stored: it waits for a thread."""
+        self._jobs.let_wait(job)
+        self._queue.put(job)
+
+    def _go_as_far(self, job: Job) -> Execution | AsyncExecution | None:
+        """Take a job up, or go on with it, as far as it goes here. Return what is to go on elsewhere, or in its turn."""
+        if isinstance(job.execution, Execution):
+            return job.execution if self._jobs.take_turn(job, job.execution) else None
+        execution = self._jobs.take_up(job)
+        if execution is not None and self._held:
+            execution.hand_back()
+        if not isinstance(execution, Execution):
+            return execution
+        if (self._waiting or len(self._running) > max(1, self._threads)) and self._line.takes(execution):
+            return execution
+        self._jobs.run(job, execution)
+        return None
 
     # -- threads ------------------------------------------------------------------------------------------------------
 
@@ -208,7 +231,7 @@ class Crew:
     def _labour(self) -> None:
         while (job := self._queue.get()) is not None:
             try:
-                contextvars.copy_context().run(self._do, job)  # what a task sets there is gone with it
+                self._do(job)
             except BaseException:  # whatever it is, the others are not kept back
                 LOG.exception("saga %s failed in a worker", job.row.saga_id)
 

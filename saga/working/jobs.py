@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -52,9 +53,10 @@ class Job:
     :ivar entries: its journal, where that was read with others'.
     :ivar mail: whether there are messages to read.
     :ivar execution: what runs it, from when it is taken up until it has ended.
+    :ivar context: in which its calls are made in a thread: what they set there is gone with it.
     """
 
-    __slots__ = ("__weakref__", "asynchronous", "entries", "execution", "lease", "mail", "row")
+    __slots__ = ("__weakref__", "asynchronous", "context", "entries", "execution", "lease", "mail", "row")
 
     def __init__(self, row: StoredExecution, asynchronous: bool) -> None:
         self.row = row
@@ -63,6 +65,7 @@ class Job:
         self.entries: list[Entry] | None = None
         self.mail = False
         self.execution: Execution | AsyncExecution | None = None
+        self.context = contextvars.copy_context()
 
     def notify(self) -> None:
         self.mail = True
@@ -100,15 +103,15 @@ class Jobs:
         self._retry = Retry(max_attempts, backoff)
         self.live: set[Job] = set()
         self._faults = faults
+        self._keeper = keeper_of(store)
         self._lock = threading.Lock()
 
     def claimed(self, rows: list[StoredExecution]) -> list[Job]:
         """Keep the leases of what was claimed, and read what is stored of it, all at once."""
         jobs = [Job(row, self.definitions.of(row).plan.asynchronous) for row in rows]
         self.live.update(jobs)
-        keeper = keeper_of(self.store)
         for one in jobs:
-            keeper.hold(one.lease, self.definitions.lease, one, waits=True)
+            self._keeper.hold(one.lease, self.definitions.lease, one, waits=True)
         if len(jobs) > 1:  # else it is read where it is run
             self._read(jobs)
         return jobs
@@ -128,17 +131,16 @@ class Jobs:
         """Leave to others what was not taken up, or what an interrupt cut off."""
         # A thread sees to stragglers, and to the lease then.
         left = [job for job in jobs if job.execution is None or job.execution.ended is None]
-        keeper = keeper_of(self.store)
         for job in left:  # all of them first: giving back takes time, and may be interrupted
-            keeper.drop(job.lease)
+            self._keeper.drop(job.lease)
         for job in left:
-            keeper.give_back(job.lease, untried=job.execution is None)
+            self._keeper.give_back(job.lease, untried=job.execution is None)
             self.live.discard(job)
 
     def take_up(self, job: Job) -> Execution | AsyncExecution | None:
         """Return what goes on with an execution, or be done with it: it is parked, or left to another or for later."""
         row, lease = job.row, job.lease
-        if not keeper_of(self.store).take(lease):
+        if not self._keeper.take(lease):
             # The heartbeat is about to give it back. It is given back here too, before more is claimed.
             LOG.info("saga %s is left to another worker: those before it took long", row.saga_id)
             self.leave([job])
@@ -157,6 +159,8 @@ class Jobs:
             if mail:
                 execution.notify()
             execution.recovers = True
+            assert isinstance(execution.journal, Journal)
+            execution.journal.backoff = self._delay(self._faults.get(row.saga_id, 0) + 1)
             job.execution = execution
             return execution
         except UnreadableJournalError as error:
@@ -167,12 +171,12 @@ class Jobs:
         except DefinitionChangedError as error:
             self.park(row, lease, str(error))
         except (LeaseLostError, UnknownExecutionError) as error:
-            keeper_of(self.store).drop(lease)
+            self._keeper.drop(lease)
             LOG.info("saga %s is left to another worker: %s", row.saga_id, error)
         except StorageError as error:
             delay = self._after_fault(row)
             LOG.error("saga %s cannot be read: %s; trying again in %g s", row.saga_id, error, delay)
-            keeper_of(self.store).give_back(lease, delay=delay, untried=True)
+            self._keeper.give_back(lease, delay=delay, untried=True)
         except BaseException as error:
             self._fail(job, error)
         finally:
@@ -180,11 +184,26 @@ class Jobs:
         self.live.discard(job)
         return None
 
-    def run(self, job: Job, execution: Execution) -> None:
-        """Run an execution in this thread, as far as it goes."""
-        self._before(job, execution)
+    def let_wait(self, job: Job) -> None:
+        """Take that an execution waits for others: where :meth:`take_turn` is not called soon, its lease is given back."""
+        self._keeper.wait(job.lease)
+
+    def take_turn(self, job: Job, execution: Execution) -> bool:
+        """Run an execution in this thread for one call. Return whether it takes another turn; else it is done with."""
+        if execution.machine.ended or self._keeper.take(job.lease):
+            return self.run(job, execution, turn=True)
+        LOG.info("saga %s is left to another worker: those before it took long", job.row.saga_id)
+        self.live.discard(job)
+        job.execution = None
+        return False
+
+    def run(self, job: Job, execution: Execution, *, turn: bool = False) -> bool:
+        """Run an execution in this thread as far as it goes, or for a ``turn``. Return whether it takes another."""
         try:
-            execution.run()
+            if not turn:
+                execution.run()
+            elif execution.take_turn():
+                return True
             self._faults.pop(job.row.saga_id, None)
         except BaseException as error:
             self._struck(job, execution, error)
@@ -192,10 +211,10 @@ class Jobs:
             self._end(job, execution)
         self.live.discard(job)
         job.execution = None
+        return False
 
     async def arun(self, job: Job, execution: AsyncExecution) -> None:
         """Run an execution in the running event loop, as far as it goes."""
-        self._before(job, execution)
         try:
             await execution.run()
             self._faults.pop(job.row.saga_id, None)
@@ -214,16 +233,12 @@ class Jobs:
             stuck = SagaStuck(reason, self.store.now())
             entries = write_entries([stuck], written, {}, codec_of(self.definitions.of(row)))
             self.store.append(lease, entries, status="stuck", release=True, told=told_by(row, [stuck]))
-            keeper_of(self.store).drop(lease)
+            self._keeper.drop(lease)
             self.take(Parked(row.saga_id, row.name, reason))
         except StorageError as error:
             delay = self._after_fault(row)
             LOG.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)
-            keeper_of(self.store).give_back(lease, delay=delay, untried=True)
-
-    def _before(self, job: Job, execution: Execution | AsyncExecution) -> None:
-        assert isinstance(execution.journal, Journal)
-        execution.journal.backoff = self._delay(self._faults.get(job.row.saga_id, 0) + 1)
+            self._keeper.give_back(lease, delay=delay, untried=True)
 
     def _end(self, job: Job, execution: Execution | AsyncExecution) -> None:
         """Take the result of an execution that has run."""
@@ -259,7 +274,7 @@ class Jobs:
         else:
             delay = self._delay(row.recoveries)
             LOG.error("saga %s failed here; trying again in %g s", row.saga_id, delay, exc_info=error)
-            keeper_of(self.store).give_back(job.lease, delay=delay)
+            self._keeper.give_back(job.lease, delay=delay)
 
     def _after_fault(self, row: StoredExecution) -> float:
         """Return the seconds to wait after the store has failed an execution once more: it is not the execution's fault."""

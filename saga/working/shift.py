@@ -135,6 +135,8 @@ class Shift:
         if not self._once:
             notify("STOPPING=1")
             self._announce(stopping=True)
+        while self._crew.work():
+            pass
         deadline = clock() + grace
         while not self._crew.idle:
             left = deadline - clock()

@@ -55,29 +55,6 @@ def test_before_a_task_runs_the_end_of_the_one_before_it_is_stored(store: Store)
     assert told_of[-1] == "SagaCompleted"
 
 
-@pytest.mark.parametrize("fault", ["nothing is stored", "it raises", "all is stored and it raises", "one is stored"])
-def test_what_could_not_be_stored_together_is_stored_alone(fault: str, store: Store) -> None:
-    three_left(store, simple)
-
-    class Faulty(Watched):
-        def append_each(self, appends: Any) -> list[bool]:
-            if fault == "nothing is stored":
-                return [False] * len(appends)
-            if fault == "one is stored":
-                return [*super().append_each(appends[:1]), False]
-            if fault.startswith("all"):
-                super().append_each(appends)
-            raise RuntimeError("the store has a fault")
-
-    results = Recovery(Faulty(store), [simple()]).run_once()  # type: ignore[arg-type]
-    assert [result.ok for result in results] == [True] * 3
-    for saga_id in ("x0", "x1", "x2"):
-        check_journal(store.journal(saga_id))
-        row = store.get(saga_id)
-        assert row is not None
-        assert (row.status, row.owner) == ("completed", None)
-
-
 def test_an_end_that_another_owner_forestalled_is_reported_and_the_rest_goes_on(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

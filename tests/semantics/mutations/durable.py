@@ -192,7 +192,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "leases are kept for who does not vouch for them",
-        "        return now < self.until or holder.vouches()\n",
+        "        return now < self.until or (holder.vouches() and not self.waits)\n",
         "        return True\n",
         NOBODY + " -k nobody_runs",
     ),
@@ -268,7 +268,7 @@ OF_DURABLE = [
         "what could not be stored together counts as stored",
         "            if stored:\n                journal.take_stored",
         "            if True:\n                journal.take_stored",
-        SEVERAL + " -k what_could_not_be_stored_together",
+        DURABLE + "undone_in_turns -k stored_alone",
     ),
     Mutant(
         "what could not be stored with others counts as stored",

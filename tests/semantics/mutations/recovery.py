@@ -8,6 +8,7 @@ __all__ = ["OF_RECOVERY"]
 
 GOES_ON, DAMAGED = DURABLE + "recovery_goes_on", DURABLE + "damaged_journals"
 MESSAGES, LOOP = DURABLE + "messages", DURABLE + "worker_loop"
+IN_TURNS = DURABLE + "undone_in_turns"
 
 OF_RECOVERY = [
     # -- for as long as it is wanted ----------------------------------------------------------------------------------
@@ -103,9 +104,52 @@ OF_RECOVERY = [
     ),
     Mutant(
         "a recovery keeps what has ended",
-        "        self.live.discard(job)\n        job.execution = None\n\n    async def",
-        "        \n    async def",
+        "        self.live.discard(job)\n        job.execution = None\n        return False\n\n    async def",
+        "        return False\n\n    async def",
         GOES_ON + " -k keeps_nothing",
+    ),
+    # -- in turns -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "executions that take turns keep each other back behind a call that takes long",
+        "        self._jobs.let_wait(job)\n",
+        "",
+        IN_TURNS + " -k takes_long",
+    ),
+    Mutant(
+        "a call is made in the turn of an execution that others have",
+        "        if execution.machine.ended or self._keeper.take(job.lease):\n",
+        "        if True:\n",
+        IN_TURNS + " -k takes_long",
+    ),
+    Mutant(
+        "executions that take turns see what the others have set",
+        "job.context.run(self._go_as_far, job)",
+        "self._go_as_far(job)",
+        IN_TURNS + " -k do_not_see",
+    ),
+    Mutant(
+        "a worker that stops makes a call more of each execution whose turn comes",
+        "            if self.handing_back and not self.machine.ended:  #",
+        "            if False:  #",
+        IN_TURNS + " -k whose_turn_it_is_not",
+    ),
+    Mutant(
+        "a worker that stops leaves those whose turn comes",
+        "        while self._crew.work():\n            pass\n        deadline",
+        "        deadline",
+        IN_TURNS + " -k a_worker_that_stops",
+    ),
+    Mutant(
+        "executions that take turns store what they bring one by one",
+        "                self._line.add(execution, partial(self._give_turn, job))\n",
+        "                self._give_turn(job)\n",
+        IN_TURNS + " -k stored_together",
+    ),
+    Mutant(
+        "a store's fault ends the thread that stores for several",
+        "            except BaseException:  # of a store with a fault\n",
+        "            except StorageError:\n",
+        IN_TURNS + " -k stored_alone",
     ),
     # -- journals that somebody damaged -------------------------------------------------------------------------------
     Mutant(
@@ -116,8 +160,8 @@ OF_RECOVERY = [
     ),
     Mutant(
         "what a payload says is believed",
-        "if name in _MAY_BE and not _MAY_BE[name](value)",
-        "if False and not _MAY_BE[name](value)",
+        "if may_be is not None and not may_be(value)",
+        "if False and not may_be(value)",
         DAMAGED + " -k each_is_read_right",
     ),
     Mutant(

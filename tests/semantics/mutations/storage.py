@@ -91,9 +91,15 @@ OF_STORAGE = [
     ),
     Mutant(
         "sqlite: who lost the lease stores with others",
-        "if self._insert(connection, values) != sum([write.rows for write in group]):",
-        "if self._insert(connection, values) < 0:",
+        "if insert(connection, values) != sum([write.rows for write in group]):",
+        "if insert(connection, values) < 0:",
         GROUP_COMMIT + " -k who_lost_the_lease_stores_nothing_with_others",
+    ),
+    Mutant(
+        "sqlite: what several bring in one write is half stored where one has lost its lease",
+        '            connection.execute("ROLLBACK TO many")\n',
+        "            pass\n",
+        CONTRACT + "_append -k hurt_no_other",
     ),
     Mutant(
         "postgres: in a crowd an earlier epoch appends",
