@@ -227,10 +227,10 @@ def as_context(context: ContextLike, saga: str) -> Context:
 
     :raises SagaDefinitionError: it is none of these.
     """
-    if isinstance(context, Context):
-        return context
     if context is None:
         return object.__new__(Context)  # its binding follows
+    if isinstance(context, Context):
+        return context
     if not isinstance(context, Mapping):
         given = f"the class {context.__name__}" if isinstance(context, type) else f"{context!r} ({type(context).__name__})"
         instead = f"an object of it, {context.__name__}(...)" if isinstance(context, type) else "a Context or a mapping"
@@ -257,6 +257,16 @@ def check_transacts(definition: Definition, store: StoreLike | None) -> None:
         raise SagaDefinitionError(f"saga {definition.name!r}: step {step.name!r} is transactional, {wrong}")
 
 
+def _why_a_store(definition: Definition) -> str:
+    """Return what of a definition needs a store."""
+    if definition.plan.asks is not None:
+        return f"asks a person when step {definition.plan.asks.name!r} fails, which needs a store"
+    if definition.plan.receives:
+        return "receives signals, which need a store"
+    what = ", ".join(one for one in ("limit", "rate", "exclusive") if getattr(definition, one) is not None)
+    return f"has {what}, which a store keeps"
+
+
 def inputs(
     definition: Definition, context: ContextLike, saga_id: str | None, store: StoreLike | None
 ) -> tuple[Context, str, StoreLike | None, Binding]:
@@ -266,18 +276,15 @@ def inputs(
 
     :raises SagaDefinitionError: one is wrong.
     """
-    new = not isinstance(context, Context)
+    new = context is None or not isinstance(context, Context)
     context = as_context(context, definition.name)
     saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")
-    if store is None and (definition.plan.receives or definition.plan.asks is not None):
-        asks = definition.plan.asks
-        what = f"asks a person when step {asks.name!r} fails, which needs" if asks else "receives signals, which need"
-        raise SagaDefinitionError(f"saga {definition.name!r} {what} a store: {GIVE_A_STORE}")
-    check_transacts(definition, store)
-    if store is None and definition.in_line:
-        what = ", ".join(one for one in ("limit", "rate", "exclusive") if getattr(definition, one) is not None)
-        raise SagaDefinitionError(f"saga {definition.name!r} has {what}, which a store keeps: {GIVE_A_STORE}")
-    binding = Binding(definition.plan, definition.name, saga_id)
+    plan = definition.plan
+    if store is None and (plan.receives or plan.asks is not None or definition.in_line):
+        raise SagaDefinitionError(f"saga {definition.name!r} {_why_a_store(definition)}: {GIVE_A_STORE}")
+    if plan.transacts is not None:
+        check_transacts(definition, store)
+    binding = Binding(plan, definition.name, saga_id)
     if new:
         set_binding(context, binding)
     return context, saga_id, store, binding

@@ -226,7 +226,7 @@ class AsyncExecution(AsyncCalls):
         if self.context.__binding__ is not self._binding:  # another saga was executed with it between two calls
             set_binding(self.context, self._binding)
         if not self.begun:
-            if untouched(self):
+            if self.handing_back and untouched(self):
                 return await self._part()
             self.begin()
         commands = self.machine.commands  # no local has the machine: an error's traceback keeps this frame

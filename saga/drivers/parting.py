@@ -34,7 +34,7 @@ def is_over(driver: Driver) -> bool:
 
 
 def untouched(driver: Driver) -> bool:
-    """Whether an execution is handed back that was taken up here, and of which nothing has been done or stored since."""
-    if not driver.handing_back or driver.journal is None:
+    """Whether an execution was taken up here, and nothing of it has been done or stored since."""
+    if driver.journal is None:
         return False
     return any(isinstance(event, SagaRecovered | SagaStarted) for event in driver.machine.events[driver.journal.written :])

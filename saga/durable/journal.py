@@ -186,7 +186,7 @@ class Journal:
         entries = self._entries(events)
         status = machine.state.status
         try:
-            self._append(entries, machine)
+            self._append(entries, machine, status)
         except UnreadMessagesError:
             raise
         except Exception:
@@ -196,7 +196,7 @@ class Journal:
             if not stored:
                 raise
             if stored < len(entries):
-                self._append(entries[stored:], machine)
+                self._append(entries[stored:], machine, status)
             self._failed = False
         except BaseException as error:  # an interrupt, or the store's own fault: then no recovery is to come back at once
             self._failed = not isinstance(error, KeyboardInterrupt)
@@ -250,12 +250,11 @@ class Journal:
             with suppress(Exception):  # of a store with a fault; they look by themselves
                 self.store.tell()
 
-    def _append(self, entries: Sequence[Entry], machine: Machine) -> None:
-        status = machine.status
-        changed, ends = self._changed(status), status.terminal
-        if changed is None and not ends:
+    def _append(self, entries: Sequence[Entry], machine: Machine, status: e.Status) -> None:
+        if status is self._status and not status.terminal:
             self.store.append(self.lease, entries, taken=self.taken)
         else:
+            changed, ends = self._changed(status), status.terminal
             told = told_of(machine, self.keep, self._definition)
             self.store.append(self.lease, entries, status=changed, release=ends, taken=self.taken, told=told)
 

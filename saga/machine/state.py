@@ -198,6 +198,6 @@ def status_after(before: Status, event: type, gave_up: bool, unbegun: bool = Fal
     :param unbegun: whether a ``SagaSubmitted`` came before, and no ``SagaStarted``.
     """
     for origin, _, after, given_up, not_begun in _BY_EVENT.get(event, ()):
-        if origin is before and given_up in (None, gave_up) and not_begun in (None, unbegun):
+        if origin is before and (given_up is None or given_up is gave_up) and (not_begun is None or not_begun is unbegun):
             return after
     return before

@@ -85,13 +85,13 @@ class SqliteStore(Workers):
     def create(self, new: NewExecution, entries: Sequence[Entry], owner: str, lease_seconds: float) -> StoredExecution | None:
         status = rules.check_new(new, owner, lease_seconds)
         rules.check_texts([entry.payload for entry in entries], self.longest_text)
-        values = sql.rows_of(Lease(new.saga_id, owner, 1), entries)
         first, then = new[:5], (new.step, tags_text(new.tags), new.priority, new.exclusive)
 
         def apply(connection: sqlite3.Connection) -> StoredExecution | None:
             now = self._clock()
-            if connection.execute(sql.CREATE, (*first, status, owner, now + lease_seconds, now, *then)).rowcount:
-                sql.insert_entries(connection, values)
+            created = connection.execute(sql.CREATE, (*first, status, owner, now + lease_seconds, now, *then))
+            if created.rowcount:
+                connection.executemany(sql.ADD_ENTRY, [(created.lastrowid, *entry) for entry in entries])
                 if new.tags:
                     connection.executemany(sql.TAG, [(*tag, now, new.saga_id) for tag in new.tags.items()])
                 return None
