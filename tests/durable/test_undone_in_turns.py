@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Saga, step
+from saga import Context, Retry, Saga, fallback, parallel, sequence, step, timer
 from saga.durable import leases
 from saga.durable.entries import action_message
 from saga.durable.leases import keeper_of
 from saga.errors import StorageError
 from saga.recovery import Recovery
-from saga.storage import Lease, MemoryStore, Store
+from saga.storage import Lease, MemoryStore, NewExecution, Store
 from saga.worker import Worker
 from saga.working import crew
 from tests.kit import PATIENCE, Watched, check_journal, until
@@ -87,6 +87,60 @@ def test_a_call_is_made_when_its_intent_is_stored_and_what_came_of_many_is_store
     assert (told["CompensationSucceeded"], told["SagaCompensated"]) == (len(called), len(IDS))
     appends = watched.calls.count("append") + watched.calls.count("append_each")
     assert appends <= len(IDS) * len(STEPS)  # where each by itself makes one more for each execution
+
+
+def fails() -> None:
+    raise ValueError("no")
+
+
+SHAPES: dict[str, Callable[[Callable[..., Any]], list[Any]]] = {
+    "with a time limit": lambda one: [one("a", timeout=60.0), one("b")],
+    "a group": lambda one: [one("a"), parallel(one("b"), one("c"))],
+    "a group undone together": lambda one: [one("a"), parallel(one("b"), one("c"), compensate_together=True)],
+    "a fallback": lambda one: [one("a"), fallback(step(fails, name="b"), one("c"))],
+    "a step that waits": lambda one: [one("a"), timer(0.001, name="b"), one("c")],
+    "nothing to undo": lambda one: [step(lambda: None, name="a"), one("b")],
+    "a pivot": lambda one: [one("a"), step(lambda: None, name="b", pivot=True), one("c")],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_whatever_the_flow_is_each_is_undone_as_by_itself(shape: str, store: Store) -> None:
+    called: dict[str, list[str]] = {}
+
+    def undo(context: Context) -> None:
+        called.setdefault(context.step.saga_id, []).append(context.step.name)
+
+    def one(name: str, **more: Any) -> Any:
+        return step(lambda: None, undo, name=name, **more)
+
+    def made() -> Saga:
+        return Saga("s").add_task(sequence(*SHAPES[shape](one), one("last")))
+
+    with MemoryStore() as memory:
+        made().execute(saga_id="x", store=memory)
+        cut = [entry.step for entry in memory.journal("x")].index("last") + 1
+        for saga_id in ("alone", *IDS):
+            entries = [
+                entry._replace(payload=entry.payload.replace('"saga_id":"x"', f'"saga_id":"{saga_id}"'))
+                for entry in memory.journal("x")[:cut]
+            ]
+            row = memory.get("x")
+            assert row is not None
+            new = NewExecution(saga_id, row.name, row.version, row.fingerprint, row.digest, "running")
+            store.create(new, entries, "dead", 0.0)
+            if saga_id == "alone":
+                Recovery(store, [made()]).run_once()
+    results = Recovery(Watched(store), [made()]).run_once()  # type: ignore[arg-type]
+    assert sorted(result.saga_id for result in results) == IDS
+    ended = "completed" if shape == "a pivot" else "compensated"
+    assert statuses(store) == {ended}
+    assert called.keys() == (set() if shape == "a pivot" else {"alone", *IDS})
+    assert all(sorted(names) == sorted(called["alone"]) for names in called.values())
+    if shape != "a group undone together":
+        assert all(names == called["alone"] for names in called.values())
+    for saga_id in IDS:
+        check_journal(store.journal(saga_id))
 
 
 def test_they_take_turns(store: Store) -> None:
