@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import os
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from saga.durable.entries import action_message
 from saga.durable.leases import keeper_of
 from saga.errors import StorageError
 from saga.recovery import Recovery
-from saga.storage import Lease, MemoryStore, NewExecution, Store
+from saga.storage import Lease, MemoryStore, NewExecution, SqliteStore, Store
 from saga.worker import Worker
 from saga.working import crew
 from tests.kit import PATIENCE, Watched, check_journal, until
@@ -280,6 +281,53 @@ def test_what_happens_to_one_is_no_matter_to_the_others(what: str, store: Store)
         assert told.pop("x3") == x3[0]
         assert calls["x3"] == 3 + (what == "fails and is tried again")
     assert told == dict.fromkeys(found, "compensated")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("where", ["in a call", "before a commit", "after a commit"])
+def test_where_a_worker_dies_at_most_the_call_in_flight_of_each_is_made_again(where: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    class Dying(SqliteStore):
+        commits = 0
+
+        def append_each(self, appends: Any) -> list[bool]:
+            self.commits += 1
+            if where == "before a commit" and self.commits == last:
+                os._exit(1)
+            stored = super().append_each(appends)
+            if where == "after a commit" and self.commits == last:
+                os._exit(1)
+            return stored
+
+    def undo(context: Context) -> None:
+        with log.open("a") as lines:
+            lines.write(f"{context.step.saga_id} {context.step.name}\n")
+        if where == "in a call" and len(log.read_text().split()) == 2 * last:
+            os._exit(1)
+
+    died = 0
+    for last in range(1, 4) if "commit" in where else range(3, 3 * len(IDS) + 1, 7):
+        log.write_text("")
+        path = tmp_path / f"{last}.db"
+        with SqliteStore(path) as store:
+            all_left(store)
+        pid = os.fork()
+        if pid == 0:
+            with Dying(path) as store:
+                Recovery(store, [build(undo)]).run_once()
+            os._exit(0)
+        died += os.waitpid(pid, 0)[1] != 0
+        with SqliteStore(path, clock=lambda: time.time() + 60.0) as store:
+            Recovery(store, [build(undo)]).run_once()
+            assert statuses(store) == {"compensated"}
+            for saga_id in IDS:
+                check_journal(store.journal(saga_id))
+        made = Counter(log.read_text().splitlines())
+        assert made.keys() == {f"{saga_id} {name}" for saga_id in IDS for name in STEPS}
+        again = Counter(line.split()[0] for line, times in made.items() for _ in range(times - 1))
+        assert max(again.values(), default=0) <= 1, (last, again)
+    assert died > 1
 
 
 def test_a_worker_that_stops_gives_back_those_whose_turn_it_is_not(store: Store) -> None:
