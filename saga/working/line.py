@@ -64,19 +64,22 @@ class Line:
         return self._thread is not None
 
     def _labour(self) -> None:
-        goes_on = True
-        while goes_on:
-            taken = [self._places.get()]
-            while not self._places.empty():
-                taken.append(self._places.get())
-            goes_on = None not in taken
-            places = [place for place in taken if place is not None]
-            try:
-                commit_each(self._store, [_brought_by(place.execution) for place in places])
-            except BaseException:  # of a store with a fault
-                LOG.exception("what several executions brought could not be stored together")
-            for place in places:
-                place.turn()
+        while self._store_some():  # which keeps nothing of them while it waits for others
+            pass
+
+    def _store_some(self) -> bool:
+        """Store what there is, when there is any. Return whether there may be more."""
+        taken = [self._places.get()]
+        while not self._places.empty():
+            taken.append(self._places.get())
+        places = [place for place in taken if place is not None]
+        try:
+            commit_each(self._store, [_brought_by(place.execution) for place in places])
+        except BaseException:  # of a store with a fault
+            LOG.exception("what several executions brought could not be stored together")
+        for place in places:
+            place.turn()
+        return len(places) == len(taken)
 
 
 def _brought_by(execution: Execution) -> tuple[Journal, Machine]:

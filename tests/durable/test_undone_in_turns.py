@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import itertools
 import os
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -359,6 +361,22 @@ def test_a_worker_that_stops_finishes_what_it_has_begun_to_undo(store: Store) ->
     rows = store.list().executions
     assert {row.saga_id for row in rows if row.status == "compensated"} == {result.saga_id for result in ran}
     assert {row.owner for row in rows if row.status != "compensated"} <= {None, "dead"}
+
+
+def test_a_recovery_that_goes_on_keeps_nothing_of_what_it_has_undone(store: Store) -> None:
+    seen: list[weakref.ref[Context]] = []
+    all_left(store)
+    saga = build(lambda context: seen.append(weakref.ref(context)))
+    recovery = Recovery(Watched(store), [saga])  # type: ignore[arg-type]
+    thread = threading.Thread(target=lambda: recovery.run(interval=0.01, signals=False))
+    thread.start()
+    try:
+        until(lambda: statuses(store) == {"compensated"})
+        until(lambda: gc.collect() >= 0 and all(one() is None for one in seen))
+    finally:
+        recovery.stop()
+        thread.join(PATIENCE)
+    assert len(seen) == len(IDS) * len(STEPS)
 
 
 def test_where_no_thread_is_to_be_had_each_stores_what_it_brings(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

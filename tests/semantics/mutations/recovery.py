@@ -147,9 +147,15 @@ OF_RECOVERY = [
     ),
     Mutant(
         "a store's fault ends the thread that stores for several",
-        "            except BaseException:  # of a store with a fault\n",
-        "            except StorageError:\n",
+        "        except BaseException:  # of a store with a fault\n            LOG",
+        "        except StorageError:\n            LOG",
         IN_TURNS + " -k stored_alone",
+    ),
+    Mutant(
+        "what stores for several keeps them when they are stored",
+        "        for place in places:\n            place.turn()\n",
+        "        for place in places:\n            place.turn()\n        self._kept = places\n",
+        IN_TURNS + " -k keeps_nothing",
     ),
     # -- journals that somebody damaged -------------------------------------------------------------------------------
     Mutant(
