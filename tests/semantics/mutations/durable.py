@@ -43,9 +43,9 @@ OF_DURABLE = [
     ),
     Mutant(
         "a commit for every entry",
-        "            self._append(entries, machine)\n        except UnreadMessagesError:",
+        "            self._append(entries, machine, status)\n        except UnreadMessagesError:",
         "            for entry in entries[:-1]:\n                self.store.append(self.lease, [entry])\n"
-        "            self._append(entries[-1:], machine)\n        except StorageError:",
+        "            self._append(entries[-1:], machine, status)\n        except StorageError:",
         JOURNAL + " -k each_commit_has_an_outcome_and_the_next_intent",
     ),
     Mutant(
@@ -253,8 +253,8 @@ OF_DURABLE = [
     # -- 11: stores that fail -----------------------------------------------------------------------------------------
     Mutant(
         "what is not stored counts as stored",
-        "            self._append(entries, machine)\n        except UnreadMessagesError:",
-        "            self.written += len(entries)\n            self._append(entries, machine)\n"
+        "            self._append(entries, machine, status)\n        except UnreadMessagesError:",
+        "            self.written += len(entries)\n            self._append(entries, machine, status)\n"
         "            self.written -= len(entries)\n        except UnreadMessagesError:",
         LEASES + " -k an_interrupt_in_any_write",
     ),

@@ -52,8 +52,8 @@ OF_HANDING_OVER = [
     ),
     Mutant(
         "what was taken up and not begun makes a call before it is handed back",
-        "    if not driver.handing_back or driver.journal is None:",
-        "    if True:",
+        "    if driver.journal is None:\n        return False\n",
+        "    if True:\n        return False\n",
         HANDED_BACK,
     ),
     Mutant(

@@ -69,8 +69,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a person is asked where nobody could find the execution",
-        "if store is None and (definition.plan.receives or definition.plan.asks is not None):",
-        "if store is None and definition.plan.receives:",
+        "if store is None and (plan.receives or plan.asks is not None or",
+        "if store is None and (plan.receives or",
         ASKING + " -k it_needs_a_store",
     ),
     Mutant(
