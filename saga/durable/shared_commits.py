@@ -28,6 +28,9 @@ __all__ = ["Commits", "are_shared", "commit_each", "commits_of"]
 _CROWD: Final = 4
 """Where more than these wait, they are begun together."""
 
+_CROWDS: Final = 2
+"""So many crowds are begun at the same time; more would be smaller ones."""
+
 _LONG: Final = 0.1
 """Seconds after which others do not wait for a group any more: one of it may be waiting for a row that somebody has locked."""
 
@@ -183,6 +186,8 @@ class Commits:
         here = [one for one in free if one.journal.may_begin(one.machine)]
         rest = [one for one in free if one not in here] if len(here) < len(free) else []
         while here:
+            if len(here) > _CROWD and self._crowds() >= _CROWDS:
+                return rest  # the others wait for one of these, which no row holds up that somebody has locked
             group = _Group(here if len(here) > _CROWD else here[:1])
             self._set_beside(group)
             if not group.begin(self):
@@ -192,6 +197,9 @@ class Commits:
                 break
             here = here[len(group.commits) :]
         return rest + here
+
+    def _crowds(self) -> int:
+        return sum(len(group.commits) > 1 for group in self._groups() if group.begun is not None)
 
     def _set_beside(self, group: _Group) -> None:
         for one in group.commits:
