@@ -39,7 +39,7 @@ from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Store
 from saga.storage.records import NONE, Entry, Lease, Page, StoredExecution
-from saga.storage.rules import check_number
+from saga.storage.rules import check_number, each_of
 from saga.turns import checked_tags
 
 if TYPE_CHECKING:
@@ -171,11 +171,7 @@ class Operations(Fleet):
 
     def all(self, **filters: Any) -> Iterator[StoredExecution]:
         """Yield every execution, page after page; filters as in :meth:`list`."""
-        page = self.list(**filters)
-        yield from page.executions
-        while page.next is not None:
-            page = self.list(**filters, after=page.next)
-            yield from page.executions
+        return each_of(self.list, **filters)
 
     async def aall(self, **filters: Any) -> AsyncGenerator[StoredExecution, None]:
         """Yield every execution, as :meth:`all`; pages are read as by :meth:`alist`."""

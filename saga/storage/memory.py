@@ -16,14 +16,13 @@ from saga.storage.memory_workers import WorkersInMemory
 from saga.storage.protocol import Store
 from saga.storage.records import (
     NO_PLACES,
-    NONE,
     Beat,
     Count,
     Entry,
     Lease,
+    Listed,
     Message,
     NewExecution,
-    Page,
     Place,
     StoredExecution,
     Told,
@@ -292,39 +291,21 @@ class MemoryStore(WorkersInMemory, Store):
                 del self._executions[saga_id], self._journals[saga_id], self._inboxes[saga_id]
         return len(old)
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        step: str | None = None,
-        cause: str | None = None,
-        tags: Mapping[str, str] = NONE,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        progressed_before: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
-        statuses = rules.statuses_of(status)
-        bound = rules.bound_of(after, created_before)
-        equal = {"name": name, "version": version, "step": step, "cause": cause}
+    def _listed(self, which: Listed) -> list[StoredExecution]:
         with self._lock:
             self._refuse_if_closed()
             found = [
                 row
                 for row in self._executions.values()
-                if row.status in statuses
-                and all(value is None or getattr(row, column) == value for column, value in equal.items())
-                and tags.items() <= row.tags.items()
-                and (created_after is None or row.created >= created_after)
-                and (progressed_before is None or row.progressed < progressed_before)
-                and (row.created, row.saga_id) < bound
+                if row.status in which.statuses
+                and all(getattr(row, column) == value for column, value in which.equal.items())
+                and which.tags.items() <= row.tags.items()
+                and row.created >= which.start
+                and (which.progressed_before is None or row.progressed < which.progressed_before)
+                and (row.created, row.saga_id) < which.bound
             ]
         found.sort(key=lambda row: (row.created, row.saga_id), reverse=True)
-        return rules.page_of(found, limit)
+        return found
 
     def close(self) -> None:
         with self._lock:

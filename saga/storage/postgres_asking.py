@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from saga.storage import rules
 from saga.storage.columns import counts_of, row_of, worker_of
 from saga.storage.postgres_server import Served
-from saga.storage.records import NONE, Count, Entry, Hold, Message, Page, StoredExecution, StoredWorker
+from saga.storage.records import Count, Entry, Hold, Listed, Message, StoredExecution, StoredWorker
 
 __all__ = ["Asked"]
 
@@ -52,36 +52,16 @@ class Asked(Served):
     def workers(self) -> list[StoredWorker]:
         return [worker_of(row) for row in self._read(self._sql.workers, ())]
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        step: str | None = None,
-        cause: str | None = None,
-        tags: Mapping[str, str] = NONE,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        progressed_before: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
-        statuses = rules.statuses_of(status)
-        created, saga_id = rules.bound_of(after, created_before)
-        if not statuses:
-            return Page((), None)
-        equal = {"name": name, "version": version, "step": step, "cause": cause}
-        found = {column: value for column, value in equal.items() if value is not None}
-        more = (*found.values(), *(() if progressed_before is None else (progressed_before,)))
-        within = (-rules.END_OF_TIME if created_after is None else created_after, created, created, saga_id)
+    def _listed(self, which: Listed) -> list[StoredExecution]:
+        statuses, equal, tags, start, (created, saga_id), progressed_before, limit = which
+        more = (*equal.values(), *(() if progressed_before is None else (progressed_before,)))
+        within = (start, created, created, saga_id)
         if tags:
             values = (*(text for tag in tags.items() for text in tag), *within, statuses, *more, limit + 1)
-            statement = self._sql.tagged(len(tags), list(found), progressed_before is not None)
+            statement = self._sql.tagged(len(tags), list(equal), progressed_before is not None)
         else:
             ranges = ((one, rules.latest_created(one, created, progressed_before)) for one in statuses)
-            each = ((one, *more, within[0], latest, created, saga_id, limit + 1) for one, latest in ranges)
+            each = ((one, *more, start, latest, created, saga_id, limit + 1) for one, latest in ranges)
             values = (*(value for one in each for value in one), limit + 1)
-            statement = self._sql.listing(len(statuses), list(found), progressed_before is not None)
-        return rules.page_of([row_of(row) for row in self._read(statement, values, prepare=False)], limit)
+            statement = self._sql.listing(len(statuses), list(equal), progressed_before is not None)
+        return [row_of(row) for row in self._read(statement, values, prepare=False)]

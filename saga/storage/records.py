@@ -180,6 +180,24 @@ class Append(NamedTuple):
     told: Told | None = None
 
 
+class Listed(NamedTuple):
+    """Which executions a page is of, and where it begins: see :meth:`Store.list`.
+
+    :ivar statuses: of these.
+    :ivar equal: columns and their values.
+    :ivar start: created at this time, or after it.
+    :ivar bound: the time and the id before which the page begins.
+    """
+
+    statuses: Sequence[str]
+    equal: Mapping[str, str]
+    tags: Mapping[str, str]
+    start: float
+    bound: tuple[float, str]
+    progressed_before: float | None
+    limit: int
+
+
 class Message(NamedTuple):
     """Something sent to an execution from outside: an operator's action, a signal. ``id`` orders them."""
 

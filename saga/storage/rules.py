@@ -8,7 +8,8 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from saga.errors import (
     ActionRefusedError,
@@ -19,7 +20,7 @@ from saga.errors import (
     UnreadMessagesError,
 )
 from saga.names import LONGEST
-from saga.storage.records import ANY, Entry, Hold, Lease, NewExecution, NewWorker, Page, StoredExecution
+from saga.storage.records import ANY, Entry, Hold, Lease, Listed, NewExecution, NewWorker, Page, StoredExecution
 
 __all__ = [
     "CLAIMABLE",
@@ -27,21 +28,21 @@ __all__ = [
     "STATUSES",
     "TERMINAL",
     "already_stored",
-    "bound_of",
     "check_claim",
     "check_new",
     "check_not_held",
     "check_number",
-    "check_page",
     "check_patience",
     "check_purge",
     "check_status",
     "check_texts",
     "closed",
+    "each_of",
     "fits",
     "is_id",
     "latest_created",
     "lease_lost",
+    "listed",
     "page_of",
     "statuses_of",
     "too_new",
@@ -262,18 +263,40 @@ def page_of(found: Sequence[StoredExecution], limit: int) -> Page:
     return Page(tuple(found[:limit]), cursor)
 
 
-def check_page(limit: int, **times: float | None) -> None:
-    """Check the numbers of a listing.
+def each_of(read: Callable[..., Page], **which: Any) -> Iterator[StoredExecution]:
+    """Yield all executions, page after page; ``read`` lists those that ``which`` says."""
+    page = read(**which)
+    yield from page.executions
+    while page.next is not None:
+        page = read(**which, after=page.next)
+        yield from page.executions
 
-    :raises ValueError: one is none that all stores compare alike.
+
+def listed(
+    status: Collection[str] | None,
+    equal: Mapping[str, str | None],
+    tags: Mapping[str, str],
+    limit: int,
+    after: str | None,
+    **times: float | None,
+) -> Listed:
+    """Return which executions a page is of.
+
+    :param times: ``created_before``, ``created_after`` and ``progressed_before``.
+    :raises ValueError: there is no such status, a number is none that all stores compare alike, or ``after`` is no cursor.
     """
     for name, value in times.items():
         if value is not None:
             check_number(name, value)
     _check_limit(limit)
+    values = {column: value for column, value in equal.items() if value is not None}
+    start = times["created_after"]
+    start = -END_OF_TIME if start is None else start
+    bound = _bound_of(after, times["created_before"])
+    return Listed(statuses_of(status), values, tags, start, bound, times["progressed_before"], limit)
 
 
-def bound_of(after: str | None, created_before: float | None) -> tuple[float, str]:
+def _bound_of(after: str | None, created_before: float | None) -> tuple[float, str]:
     """Return the time and id below which a page begins: its executions come before it in (created, id).
 
     :raises ValueError: the cursor is none of :func:`page_of`'s.

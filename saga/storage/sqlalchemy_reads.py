@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
 from saga.storage import rules
 from saga.storage.columns import counts_of, row_of
-from saga.storage.records import NONE, Count, Entry, Message, Page, StoredExecution
+from saga.storage.records import Count, Entry, Listed, Message, StoredExecution
 from saga.storage.sqlalchemy_connected import Connected
-from saga.storage.sqlalchemy_sql import ENTRY, Listed, batches
+from saga.storage.sqlalchemy_sql import ENTRY, batches
 
 __all__ = ["Reads"]
 
@@ -56,26 +56,5 @@ class Reads(Connected):
         columns, statuses = rules.check_count(by), rules.statuses_of(status)
         return counts_of(row for row in self._read(self._sql.counting(columns, statuses, name)) if row[-1])
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        step: str | None = None,
-        cause: str | None = None,
-        tags: Mapping[str, str] = NONE,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        progressed_before: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
-        statuses = rules.statuses_of(status)
-        bound = rules.bound_of(after, created_before)
-        if not statuses:
-            return Page((), None)
-        equal = {"name": name, "version": version, "step": step, "cause": cause}
-        wanted = Listed(statuses, equal, tags, created_after, progressed_before)
-        return rules.page_of([row_of(row) for row in self._read(self._sql.listing(wanted, bound, limit))], limit)
+    def _listed(self, which: Listed) -> list[StoredExecution]:
+        return [row_of(row) for row in self._read(self._sql.listing(which))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -11,11 +11,11 @@ from saga.clocks import time_of_day
 from saga.storage import rules
 from saga.storage.claims import WORTH, called_until, opening
 from saga.storage.columns import EXECUTION, tags_text
-from saga.storage.records import ANY, Hold, Lease, NewExecution, Place, Told
+from saga.storage.records import ANY, Hold, Lease, Listed, NewExecution, Place, Told
 from saga.storage.sqlalchemy_dialects import clock, skips_locked
 from saga.storage.sqlalchemy_tables import Tables
 
-__all__ = ["ENTRY", "Listed", "Statements", "batches"]
+__all__ = ["ENTRY", "Statements", "batches"]
 
 T = TypeVar("T")
 
@@ -32,16 +32,6 @@ MOST_IDS = 500
 def batches(items: Sequence[T], most: int = MOST_IDS) -> Iterator[Sequence[T]]:
     """Yield the items in lists that are short enough for one statement each."""
     return (items[first : first + most] for first in range(0, len(items), most))
-
-
-class Listed(NamedTuple):
-    """Which executions are listed: of these statuses, with these values of columns, and all of these tags."""
-
-    statuses: Sequence[str]
-    equal: Mapping[str, str | None]
-    tags: Mapping[str, str]
-    created_after: float | None
-    progressed_before: float | None
 
 
 class Statements:
@@ -162,48 +152,46 @@ class Statements:
         due = sa.case((saga.c.due > now, now), else_=saga.c.due)
         return saga.update().where(saga.c.id == saga_id, saga.c.status.not_in(rules.ENDED)).values(due=due)
 
-    def listing(self, wanted: Listed, bound: tuple[float, str], limit: int) -> sa.Select[Any]:
+    def listing(self, which: Listed) -> sa.Select[Any]:
         """Read a page and one row more.
 
         It is one range of an index for each status, each in order, and the newest of all; by tags, the range of one.
 
-        :param wanted: of at least one status.
-        :param bound: what :func:`saga.storage.rules.bound_of` returns.
+        :param which: of at least one status.
         """
         saga = self._tables.saga
-        where = [saga.c[column] == value for column, value in wanted.equal.items() if value is not None]
-        if wanted.progressed_before is not None:
-            where.append(saga.c.progressed < wanted.progressed_before)
-        if wanted.tags:
-            return self._tagged(wanted, where, bound, limit)
-        where += _page(saga.c.created, saga.c.id, bound, wanted.created_after)
-        latest = {one: rules.latest_created(one, bound[0], wanted.progressed_before) for one in wanted.statuses}
+        where = [saga.c[column] == value for column, value in which.equal.items()]
+        if which.progressed_before is not None:
+            where.append(saga.c.progressed < which.progressed_before)
+        if which.tags:
+            return self._tagged(which, where)
+        where += _page(saga.c.created, saga.c.id, which)
+        before = which.bound[0]
+        latest = {one: rules.latest_created(one, before, which.progressed_before) for one in which.statuses}
         ranges = [
             sa.select(*self.row)
-            .where(saga.c.status == one, *where, *([saga.c.created <= latest[one]] if latest[one] < bound[0] else []))
+            .where(saga.c.status == one, *where, *([saga.c.created <= latest[one]] if latest[one] < before else []))
             .order_by(saga.c.created.desc(), saga.c.id.desc())
-            .limit(limit + 1)
+            .limit(which.limit + 1)
             .subquery()
-            for one in wanted.statuses
+            for one in which.statuses
         ]
         found = sa.union_all(*(sa.select(part) for part in ranges)).subquery()
-        return sa.select(found).order_by(found.c.created.desc(), found.c.id.desc()).limit(limit + 1)
+        return sa.select(found).order_by(found.c.created.desc(), found.c.id.desc()).limit(which.limit + 1)
 
-    def _tagged(
-        self, wanted: Listed, where: list[sa.ColumnElement[bool]], bound: tuple[float, str], limit: int
-    ) -> sa.Select[Any]:
+    def _tagged(self, which: Listed, where: list[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         saga = self._tables.saga
-        first, *others = [self._tables.tags.alias() for _ in wanted.tags]
+        first, *others = [self._tables.tags.alias() for _ in which.tags]
         joined = saga.join(first, first.c.saga_id == saga.c.id)
         for other in others:  # any of them may be the one that is found by, with the others looked up
             joined = joined.join(other, sa.and_(other.c.saga_id == first.c.saga_id, other.c.created == first.c.created))
-        for tag, (key, value) in zip((first, *others), wanted.tags.items(), strict=True):
+        for tag, (key, value) in zip((first, *others), which.tags.items(), strict=True):
             where += [tag.c.key == key, tag.c.value == value]
-        if len(wanted.statuses) < len(rules.STATUSES):
-            where.append(saga.c.status.in_(wanted.statuses))
-        where += _page(first.c.created, first.c.saga_id, bound, wanted.created_after)
+        if len(which.statuses) < len(rules.STATUSES):
+            where.append(saga.c.status.in_(which.statuses))
+        where += _page(first.c.created, first.c.saga_id, which)
         found = sa.select(*self.row).select_from(joined).where(*where)
-        return found.order_by(first.c.created.desc(), first.c.saga_id.desc()).limit(limit + 1)
+        return found.order_by(first.c.created.desc(), first.c.saga_id.desc()).limit(which.limit + 1)
 
     def counting(self, by: Sequence[str], statuses: Sequence[str], name: str | None) -> sa.Select[Any]:
         """Read how many executions of these statuses there are of each kind."""
@@ -244,9 +232,7 @@ def _clipped(text: str | None) -> str | None:
     return None if text is None else text[: rules.LONGEST]
 
 
-def _page(
-    created: sa.ColumnElement[float], saga_id: sa.ColumnElement[str], bound: tuple[float, str], created_after: float | None
-) -> list[sa.ColumnElement[bool]]:
+def _page(created: sa.ColumnElement[float], saga_id: sa.ColumnElement[str], which: Listed) -> list[sa.ColumnElement[bool]]:
     """Return the conditions that executions are on a page or after it."""
-    where = [created <= bound[0], sa.or_(created < bound[0], saga_id < bound[1])]
-    return where if created_after is None else [*where, created >= created_after]
+    before, from_id = which.bound
+    return [created >= which.start, created <= before, sa.or_(created < before, saga_id < from_id)]

@@ -21,16 +21,15 @@ from saga.storage.enlisted import fault_of
 from saga.storage.group_commit import Write, all_of
 from saga.storage.records import (
     NO_PLACES,
-    NONE,
     Append,
     Beat,
     Count,
     Entry,
     Hold,
     Lease,
+    Listed,
     Message,
     NewExecution,
-    Page,
     Place,
     StoredExecution,
     Told,
@@ -304,33 +303,8 @@ class SqliteStore(Workers):
     def watch(self) -> LogWatch:
         return LogWatch(self, self._file.path + "-wal")
 
-    def list(
-        self,
-        *,
-        status: Collection[str] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        step: str | None = None,
-        cause: str | None = None,
-        tags: Mapping[str, str] = NONE,
-        created_before: float | None = None,
-        created_after: float | None = None,
-        progressed_before: float | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
-        rules.check_page(limit, created_before=created_before, created_after=created_after, progressed_before=progressed_before)
-        equal = {"name": name, "version": version, "step": step, "cause": cause}
-        filters = sqlite_list.Filters(
-            statuses=rules.statuses_of(status),
-            equal={column: value for column, value in equal.items() if value is not None},
-            tags=tags,
-            start=-rules.END_OF_TIME if created_after is None else created_after,
-            bound=rules.bound_of(after, created_before),
-            progressed_before=progressed_before,
-            limit=limit,
-        )
-        return rules.page_of([row_of(row) for row in sqlite_list.page(self._file.read, filters)], limit)
+    def _listed(self, which: Listed) -> list[StoredExecution]:
+        return [row_of(row) for row in sqlite_list.page(self._file.read, which)]
 
     def close(self) -> None:
         self._file.close()

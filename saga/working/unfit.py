@@ -6,7 +6,7 @@ In a deploy, the new version's first worker finds what the old version's last on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from saga.durable.leases import owner
@@ -16,6 +16,7 @@ from saga.own_log import LOG
 from saga.storage.claims import holds_back, is_had
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, StoredExecution
+from saga.storage.rules import each_of
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
 
@@ -56,7 +57,7 @@ def park_unfit(
             continue
         if now - max((one.until for one in workers if is_had(one.definitions, kind)), default=-math.inf) < after:
             continue
-        for row in _waiting(store, name, version, statuses):
+        for row in each_of(store.list, status=statuses, name=name, version=version, limit=AT_ONCE):
             if row.status == "submitted" and holds_back(held, name, version):
                 continue  # a person knows of it
             waits_since = row.opens if row.status == "submitted" else max(row.due, row.updated)
@@ -66,16 +67,6 @@ def park_unfit(
                 _park(store, definitions, jobs, row)
                 parked += 1
     return parked
-
-
-def _waiting(store: Store, name: str, version: str, statuses: tuple[str, ...]) -> Iterator[StoredExecution]:
-    after: str | None = None
-    while True:
-        page = store.list(status=statuses, name=name, version=version, limit=AT_ONCE, after=after)
-        yield from page.executions
-        after = page.next
-        if after is None:
-            return
 
 
 def _park(store: Store, definitions: Definitions, jobs: Jobs, found: StoredExecution) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from saga.errors import StorageError
 from saga.storage import Lease, SqliteStore, Told, sqlite_claims, sqlite_list, sqlite_sql, sqlite_tables
+from saga.storage.records import Listed
 from tests.storage.sqlite_writer import writer
 
 
@@ -63,9 +64,9 @@ def test_whose_turn_it_is_is_found_by_its_key(store, statement):
     ]
 
 
-def page(statuses: int, tags: int = 0, **more) -> sqlite_list.Filters:
+def page(statuses: int, tags: int = 0, **more) -> Listed:
     equal = {"name": "order"} if more.pop("by_name", False) else {}
-    return sqlite_list.Filters(["stuck"] * statuses, equal, {f"k{n}": "v" for n in range(tags)}, 0.0, (1.0, "x"), None, 10)
+    return Listed(["stuck"] * statuses, equal, {f"k{n}": "v" for n in range(tags)}, 0.0, (1.0, "x"), None, 10)
 
 
 @pytest.mark.parametrize("by_name", [False, True])
