@@ -71,8 +71,10 @@ def _let_go_unless_begun(context: Context, binding: Binding, found: Driver | Sag
         let_go(context, binding)
 
 
-def run_in_a_loop(saga: str, work: Coroutine[Any, Any, T]) -> T:
+def run_in_a_loop(saga: str, work: Coroutine[Any, Any, T], method: str) -> T:
     """Run in an event loop of its own.
+
+    :param method: what is to be awaited where one runs already.
 
     :raises SagaDefinitionError: one runs already.
     """
@@ -84,5 +86,5 @@ def run_in_a_loop(saga: str, work: Coroutine[Any, Any, T]) -> T:
         pass
     else:
         work.close()
-        raise SagaDefinitionError(f"saga {saga!r} has async tasks and an event loop runs: use `await saga.aexecute(...)`")
+        raise SagaDefinitionError(f"saga {saga!r} has async tasks and an event loop runs: use `await saga.{method}(...)`")
     return asyncio.run(work)

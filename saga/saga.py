@@ -223,7 +223,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
             refuse_unmade(self)
             raise
         if definition.plan.asynchronous:
-            return run_in_a_loop(self.name, self.atry_execute(context, saga_id=saga_id, store=store))
+            return run_in_a_loop(self.name, self.atry_execute(context, saga_id=saga_id, store=store), "aexecute")
         execution = self._prepare(context, saga_id, store)
         if isinstance(execution, SagaResult):
             return execution
@@ -318,7 +318,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         """
         refuse_unmade(self)
         if self.plan.asynchronous:
-            return run_in_a_loop(self.name, self.aundo(saga_id, why, to, who=who, store=store))
+            return run_in_a_loop(self.name, self.aundo(saga_id, why, to, who=who, store=store), "aundo")
         from saga.durable.undoing import undone_here
 
         return undone_here(self.definition, saga_id, self._opened(store), who, why, to)

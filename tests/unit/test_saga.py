@@ -253,11 +253,12 @@ def test_a_saga_with_async_tasks_runs_from_a_script_and_refuses_to_block_an_even
     saga = Saga("s").add_task(step(later))
     assert saga.execute().results == {"later": 5}
 
-    async def within() -> None:
-        saga.execute()
+    async def within(method: str, *args: str) -> None:
+        getattr(saga, method)(*args)
 
-    with pytest.raises(SagaDefinitionError, match="an event loop runs: use `await saga"):
-        asyncio.run(within())
+    for call in (("execute",), ("undo", "x", "why")):
+        with pytest.raises(SagaDefinitionError, match=rf"an event loop runs: use `await saga\.a{call[0]}\(\.\.\.\)`"):
+            asyncio.run(within(*call))
     with pytest.raises(SagaDefinitionError, match="async for record in saga"):
         saga.stream()
 
