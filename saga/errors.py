@@ -12,7 +12,7 @@
     ├── SagaTimeoutError               (TimeoutError) an execution took too long
     ├── SagaCancelledError             a person gave an execution up
     ├── OutcomeUnknownError            a task does not know whether its work was done
-    ├── CrashError                     the process that made a call died
+    ├── CrashError                     nobody stored what came of a call
     ├── CircuitOpenError               a circuit breaker let no call through
     ├── RecordedError                  an exception of another process
     ├── EncodingError                  a value cannot be stored, or not be read back
@@ -129,7 +129,7 @@ class OutcomeUnknownError(SagaError):
 
 
 class CrashError(SagaError):
-    """The process that made a call died before its outcome was recorded: the call is in doubt."""
+    """The process that made a call died before its outcome was stored, or could not store it: the call is in doubt."""
 
 
 class CircuitOpenError(SagaError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from saga.errors import CrashError
 from saga.events import (
@@ -28,6 +29,8 @@ from saga.machine.plan import PlannedStep
 from saga.machine.state import State
 
 __all__ = ["recover"]
+
+_UNSTORED: Final = "nobody stored what came of step {!r} (attempt {}): whoever ran it died or could not"
 
 
 def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
@@ -97,7 +100,7 @@ def _decide_doubt(machine: Machine, lost: list[PlannedStep], at: float) -> None:
     failures = []
     for step in lost:
         attempt = state.attempt(step.index)
-        error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it was in doubt")
+        error = CrashError(f"{_UNSTORED.format(step.name, attempt)}; it was in doubt")
         failures.append((step, StepFailed(step.name, attempt, at, 0.0, error, True)))
     failures.sort(key=lambda one: not ends_the_way_forward(machine, *one))  # nothing is begun that would have to be undone
     for step, failure in failures:
@@ -113,7 +116,7 @@ def _begin_rolled_back(machine: Machine, step: PlannedStep, at: float) -> None:
     if machine.state.status is RUNNING and not machine.plan.open:
         machine.commands.append(Call(step, attempt))
     else:
-        error = CrashError(f"the process died while step {step.name!r} ran (attempt {attempt}): it was rolled back")
+        error = CrashError(f"{_UNSTORED.format(step.name, attempt)}; it was rolled back")
         machine.send(StepFailed(step.name, attempt, at, 0.0, error))
 
 
@@ -134,7 +137,7 @@ def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> Non
             elif not plan.open:  # nothing of a dead block is executed again
                 machine.execute_again(step, state.attempt(index) + 1, at)
     if plan.open:
-        machine.give_up(CrashError("the process died in the block, between two steps"), at)
+        machine.give_up(CrashError("nobody stored the end of the block: whoever ran it died or could not"), at)
 
 
 def _cut_short(state: State) -> set[int]:

@@ -44,6 +44,7 @@ def test_branches_in_doubt_go_on_only_where_all_of_them_may(doubts: tuple[Any, .
     if InDoubt.COMPENSATE in in_doubt.values():
         assert {name for name, _ in world.calls} == {f"-{name}" for name in ("b0", "b1", "b2", "d") if name not in asked}
         assert isinstance(result.error, CrashError)
+        assert "whoever ran it died or could not; it was in doubt" in str(result.error)
         assert result.status is (Status.STUCK if asked else Status.COMPENSATED)
     else:
         again_run = {name for name, doubt in in_doubt.items() if doubt is InDoubt.RERUN}
