@@ -14,6 +14,7 @@
     ├── OutcomeUnknownError            a task does not know whether its work was done
     ├── CrashError                     nobody stored what came of a call
     ├── CircuitOpenError               a circuit breaker let no call through
+    ├── SagaHeldError                  a person holds the saga: nothing of it is begun
     ├── RecordedError                  an exception of another process
     ├── EncodingError                  a value cannot be stored, or not be read back
     ├── ActionRefusedError             (ValueError) a person's action does not fit where the execution stands
@@ -55,6 +56,7 @@ __all__ = [
     "SagaDefinitionError",
     "SagaError",
     "SagaExecutionException",
+    "SagaHeldError",
     "SagaIdTakenError",
     "SagaTimeoutError",
     "StepTimeoutError",
