@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from saga.storage.records import ANY, NewExecution, StoredExecution, Wanted
 
@@ -18,10 +18,13 @@ __all__ = [
     "is_had",
     "is_left",
     "moments",
+    "one_of_each_key",
     "opening",
     "rate_window",
     "shares",
 ]
+
+T = TypeVar("T")
 
 WORTH = 60.0
 """Seconds of waiting that a point of priority is worth: what waits longer goes first in the end, so that nobody starves."""
@@ -121,6 +124,22 @@ def is_had(definitions: Iterable[tuple[str, str, str]], row: Defined) -> bool:
         name == row.name and (fingerprint == row.fingerprint or (fingerprint == "" and version == row.version))
         for name, version, fingerprint in definitions
     )
+
+
+def one_of_each_key(found: Iterable[T], key: Callable[[T], str | None]) -> list[T]:
+    """Return what may be taken together: of those with the same key the first.
+
+    What is held keeps others back only where that is held with it, and may be begun by another version: so it may be the turn
+    of more than one.
+    """
+    keys: set[str | None] = set()
+    first = []
+    for one in found:
+        own = key(one)
+        if own is None or own not in keys:
+            first.append(one)
+            keys.add(own)
+    return first
 
 
 def rate_window(rate: float) -> tuple[int, float]:

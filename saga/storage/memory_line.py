@@ -65,10 +65,12 @@ class Turn:
             most, seconds = rate_window(one.rate)
             if self._begun_within(seconds)[row.name] >= most:
                 return False
-        return row.exclusive is None or row.saga_id in self._line.keys or self._first[row.exclusive] == row.saga_id
+        return row.exclusive is None or row.saga_id in self._line.keys or self._is_first(row, row.exclusive)
 
     def take(self, row: StoredExecution) -> None:
         """Count an execution that is taken now, as it was before."""
+        if row.exclusive is not None:
+            self._had.add(row.exclusive)
         if "_in_hand" in vars(self):  # else it will be counted with the others
             self._in_hand[row.name] += 1
         if row.started is None:
@@ -87,14 +89,31 @@ class Turn:
         return self._begun[seconds]
 
     @cached_property
-    def _first(self) -> dict[str, str]:
-        """By key, who has it; where nobody does, who was stored before the others that are still to have it."""
-        first: dict[str, StoredExecution] = {}
-        for row in self._line.executions.values():
-            if row.exclusive is not None and row.status not in rules.ENDED:
-                known = first.get(row.exclusive, row)
-                first[row.exclusive] = min(known, row, key=self._place)
-        return {key: row.saga_id for key, row in first.items()}
+    def _had(self) -> set[str | None]:
+        """The keys that somebody has."""
+        return {self._line.executions[saga_id].exclusive for saga_id in self._line.keys}
 
-    def _place(self, row: StoredExecution) -> tuple[bool, float, str]:
-        return row.saga_id not in self._line.keys, row.opens, row.saga_id
+    def _is_first(self, row: StoredExecution, key: str) -> bool:
+        """Whether nobody has its key, and none before it keeps it back: what is held does so only with what is held with it."""
+        held = self._held_with(row)
+        first = [self._first[group] for group in {(key, None), (key, held)} if group in self._first]
+        return key not in self._had and all(_place(row) <= _place(one) for one in first)
+
+    @cached_property
+    def _first(self) -> dict[tuple[str, tuple[str, str] | None], StoredExecution]:
+        """Of each key, the first that may be begun now, or goes on; and the first of each version that is held."""
+        first: dict[tuple[str, tuple[str, str] | None], StoredExecution] = {}
+        for row in self._line.executions.values():
+            if row.exclusive is not None and row.status in rules.CLAIMABLE and self._line.is_open(row, self._now):
+                group = (row.exclusive, self._held_with(row))
+                first[group] = min(first.get(group, row), row, key=_place)
+        return first
+
+    def _held_with(self, row: StoredExecution) -> tuple[str, str] | None:
+        """Return the saga and the version with which an execution is held that is not begun; ``None``: it is not."""
+        held = row.status == "submitted" and holds_back(self._line.holds, row.name, row.version)
+        return (row.name, row.version) if held else None
+
+
+def _place(row: StoredExecution) -> tuple[float, str]:
+    return row.opens, row.saga_id

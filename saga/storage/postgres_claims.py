@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from saga.storage.claims import fits_one, rate_window, shares
+from saga.storage.claims import fits_one, one_of_each_key, rate_window, shares
 from saga.storage.columns import EXECUTION, row_of
 from saga.storage.postgres_tables import CLAIMABLE, NEW, NOW, OPEN, STAGE
 from saga.storage.records import StoredExecution, Wanted
@@ -77,11 +77,14 @@ class Claiming:
             f" recoveries = s.recoveries + %s::int, updated = {NOW}"
         )
         self._begin = f"{take}, started = coalesce(s.started, {NOW}), holds = CASE WHEN s.{OPEN} THEN s.exclusive END"
-        # Nobody has its key, and nobody that is still to have it was stored before.
+        # Nobody has its key, and nobody that is still to have it was stored before. What is not to be begun is not before it:
+        # it is not open yet, or held; but that keeps back what is held with it.
         self._turn = (
             f"s.lease_until <= {NOW} AND (s.opens <= {NOW} OR NOT s.{NEW}) AND (s.exclusive IS NULL OR s.holds IS NOT NULL OR"
             f" ((SELECT o.id FROM {saga} o WHERE o.holds = s.exclusive LIMIT 1) IS NULL AND (SELECT o.id FROM {saga} o"
-            f" WHERE o.exclusive = s.exclusive AND o.{OPEN} AND (o.opens, o.id) < (s.opens, s.id) LIMIT 1) IS NULL))"
+            f" WHERE o.exclusive = s.exclusive AND o.{CLAIMABLE} AND (o.opens, o.id) < (s.opens, s.id) AND o.opens <= {NOW}"
+            f" AND (NOT o.{NEW} OR (o.status, o.name, o.version) = (s.status, s.name, s.version) OR NOT EXISTS"
+            f" (SELECT 1 FROM {hold} h WHERE h.name = o.name AND h.version IN ('', o.version))) LIMIT 1) IS NULL))"
         )
         #: One that may be taken, and taking some. Each gives the rows.
         self.candidate = (
@@ -125,11 +128,15 @@ class Claiming:
         most = 1 << (limit - 1).bit_length()
         statement = self._known.get((kinds, named, most, claims))
         if statement is None:
-            found = " UNION ALL ".join(self._found(kinds, "s.id, s.due" if claims else self._row, most))
+            found = " UNION ALL ".join(self._found(kinds, "s.id, s.due, s.exclusive" if claims else self._row, most))
             parts = [*self._asked(kinds, named), f"found AS ({found})"]
             last = "SELECT * FROM found"
             if claims:
-                parts.append(f"picked AS MATERIALIZED ({last} ORDER BY due LIMIT %s)")
+                # As one_of_each_key does.
+                before = "SELECT o.id FROM found o WHERE o.exclusive = found.exclusive ORDER BY o.due, o.id LIMIT 1"
+                parts.append(
+                    f"picked AS MATERIALIZED ({last} WHERE exclusive IS NULL OR id = ({before}) ORDER BY due LIMIT %s)"
+                )
                 last = (
                     f"{self._begin} WHERE s.id = ANY(ARRAY(SELECT id FROM picked))"
                     f" RETURNING (SELECT due FROM picked WHERE picked.id = s.id), {self._row}"
@@ -284,7 +291,8 @@ def _claimed_in_turn(
         found = connection.execute(*sql.candidates(asked, most), prepare=True).fetchall()
     else:
         found = []
-    chosen = _chosen({row[0]: row_of(row) for row in found}.values(), wanted, standing, limit)
+    rows_found = sorted({row[0]: row_of(row) for row in found}.values(), key=lambda row: row.due)
+    chosen = _chosen(one_of_each_key(rows_found, lambda row: row.exclusive), wanted, standing, limit)
     if not chosen:
         return []
     rows = {row[0]: row for row in connection.execute(sql.take, (*take, chosen), prepare=True)}
@@ -305,11 +313,11 @@ def _standing(connection: psycopg.Connection[tuple[Any, ...]], sql: Claiming, wa
 
 
 def _chosen(found: Iterable[StoredExecution], wanted: Sequence[Wanted], standing: Sequence[_Standing], limit: int) -> list[str]:
-    """Return the ids of those that may be taken, oldest due first."""
+    """Return the ids of those that may be taken, in their order."""
     chosen: list[str] = []
     taken: Counter[str] = Counter()
     begun: Counter[str] = Counter()
-    for row in sorted(found, key=lambda row: row.due):
+    for row in found:
         one = fits_one(row, wanted)
         if one is None or len(chosen) == limit:
             continue

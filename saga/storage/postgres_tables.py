@@ -76,7 +76,8 @@ def migrations(schema: str | None, prefix: str) -> list[list[str]]:
             f'CREATE INDEX "{prefix}_in_hand" ON {t["saga"]} (name, lease_until) WHERE owner IS NOT NULL',
             f'CREATE INDEX "{prefix}_started" ON {t["saga"]} (name, started)',
             f'CREATE UNIQUE INDEX "{prefix}_key" ON {t["saga"]} (holds) WHERE holds IS NOT NULL',
-            f'CREATE INDEX "{prefix}_in_line" ON {t["saga"]} (exclusive, opens, id) WHERE exclusive IS NOT NULL AND {OPEN}',
+            f'CREATE INDEX "{prefix}_in_line" ON {t["saga"]} (exclusive, opens, id) INCLUDE (status, name, version)'
+            f" WHERE exclusive IS NOT NULL AND {CLAIMABLE}",
             f'CREATE INDEX "{prefix}_counted" ON {t["saga"]} (status, version, name, cause)',
             f'CREATE INDEX "{prefix}_listed_by_cause" ON {t["saga"]} (status, cause, created, id) WHERE cause IS NOT NULL',
             f'CREATE INDEX "{prefix}_progressed" ON {t["saga"]} (status, progressed) WHERE {OPEN}',

@@ -18,10 +18,6 @@ from saga.storage.sqlalchemy_tables import Tables
 
 __all__ = ["Claims"]
 
-IN_LINE = tuple(status for status in rules.STATUSES if status not in rules.ENDED)
-"""Statuses of executions that have their exclusive keys, or are still to have them."""
-
-
 MOST_RANGES = 100
 """In one statement."""
 
@@ -189,14 +185,26 @@ class Claims:
         """
         saga, other = self._tables.saga, self._tables.saga.alias()
         yield ~sa.exists().where(other.c.holds == saga.c.exclusive)
-        same = (other.c.exclusive == saga.c.exclusive, other.c.status == status)
-        first = sa.select(other.c.id).where(*same).order_by(other.c.opens, other.c.id).limit(1)
-        yield saga.c.id == first.correlate(saga).scalar_subquery()
         before = sa.or_(other.c.opens < saga.c.opens, sa.and_(other.c.opens == saga.c.opens, other.c.id < saga.c.id))
-        for another in IN_LINE:
-            if another != status:
-                of_another = (other.c.exclusive == saga.c.exclusive, other.c.status == another)
-                yield ~sa.exists().where(*of_another, other.c.opens <= saga.c.opens, before)
+        for another in rules.CLAIMABLE:
+            line = (other.c.exclusive == saga.c.exclusive, other.c.status == another, *self._keeps_back(other, another, status))
+            if another == status:
+                first = sa.select(other.c.id).where(*line).order_by(other.c.opens, other.c.id).limit(1)
+                yield saga.c.id == first.correlate(saga).scalar_subquery()
+            else:
+                yield ~sa.exists().where(*line, other.c.opens <= saga.c.opens, before)
+
+    def _keeps_back(self, other: sa.FromClause, status: str, others: str) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield the conditions that another with this status keeps back those that come after it, with that of theirs.
+
+        What is not to be begun does not: it is not open yet, or held. But that keeps back what is held with it.
+        """
+        if status == "submitted":
+            saga, hold = self._tables.saga, self._tables.hold
+            yield other.c.opens <= self._sql.now()
+            held = sa.exists().where(hold.c.name == other.c.name, hold.c.version.in_([ANY, other.c.version]))
+            together = sa.and_(other.c.name == saga.c.name, other.c.version == saga.c.version)
+            yield sa.or_(~held.correlate(other), *([together] if others == status else []))
 
     def _taken(
         self, connection: sa.Connection, row: Any, owner: str, lease_seconds: float, *, counts: bool, runs: bool

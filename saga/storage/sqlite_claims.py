@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from saga.storage.claims import fits_one, holds_back, rate_window
+from saga.storage.claims import fits_one, holds_back, one_of_each_key, rate_window
 from saga.storage.columns import row_of
 from saga.storage.records import StoredExecution, Wanted
 from saga.storage.sqlite_sql import COLUMNS, MOST_ROWS, batches
@@ -20,13 +20,16 @@ from saga.storage.sqlite_tables import CALLED, CLAIMABLE, NOT_ENDED
 
 __all__ = ["BEGUN", "FREE", "FREE_TO_RUN", "HELD", "IN_HAND", "KINDS", "Claim", "claiming", "due"]
 
-# One that has an exclusive key goes on where it has it already, or where nobody has and none before it is to have it.
+# One that has an exclusive key goes on where it has it already, or where nobody has and none before it is to have it. What is
+# not to be begun is not before it: it is not open yet, or held; but that keeps back what is held with it.
 _TURN: Final = (
     "(exclusive IS NULL OR holds IS NOT NULL"
     " OR NOT EXISTS (SELECT 1 FROM saga AS other WHERE other.holds = saga.exclusive)"
     " AND NOT EXISTS (SELECT 1 FROM saga AS other INDEXED BY saga_exclusive"
-    f" WHERE other.exclusive = saga.exclusive AND other.{NOT_ENDED} AND other.opens <= saga.opens"
-    " AND (other.opens < saga.opens OR other.id < saga.id)))"
+    f" WHERE other.exclusive = saga.exclusive AND other.{CLAIMABLE} AND other.opens <= min(saga.opens, {{now}})"
+    " AND (other.opens < saga.opens OR other.id < saga.id)"
+    " AND (other.status <> 'submitted' OR (saga.status, saga.name, saga.version) = (other.status, other.name, other.version)"
+    " OR NOT EXISTS (SELECT 1 FROM saga_hold AS hold WHERE hold.name = other.name AND hold.version IN ('', other.version)))))"
 )
 
 _FOUND: Final = f"number, {COLUMNS}"
@@ -34,7 +37,7 @@ _FOUND: Final = f"number, {COLUMNS}"
 FREE: Final = f"SELECT {_FOUND} FROM saga WHERE id = ?1 AND lease_until <= ?2 AND (?3 OR status <> 'submitted')"
 """Find one execution, if its lease has run out and, where nothing else will do, somebody has begun it."""
 
-FREE_TO_RUN: Final = f"{FREE} AND (opens <= ?2 OR status <> 'submitted') AND {_TURN}"
+FREE_TO_RUN: Final = f"{FREE} AND (opens <= ?2 OR status <> 'submitted') AND {_TURN.format(now='?2')}"
 """Find one execution, if it is its turn, too."""
 
 KINDS: Final = f"SELECT DISTINCT status, name, version, fingerprint FROM saga_count WHERE {CLAIMABLE}"
@@ -67,7 +70,7 @@ def due(kinds: int, called: bool = False) -> str:
     one = (
         f"SELECT * FROM (SELECT {_FOUND} FROM saga INDEXED BY {there}"
         " AND status = ? AND name = ? AND version = ? AND fingerprint = ? AND due <= ? AND lease_until <= ? AND opens <= ?"
-        f" AND coalesce(called_until, 0) <= ? AND {_TURN} ORDER BY due LIMIT ?)"
+        f" AND coalesce(called_until, 0) <= ? AND {_TURN.format(now='?')} ORDER BY due LIMIT ?)"
     )
     return " UNION ALL ".join([one] * kinds)
 
@@ -140,9 +143,13 @@ class Claim:
             those = [kind for kind in kinds if (not submitted and kind.status == "submitted") is called]
             for first in range(0, len(those), MOST_KINDS):
                 some = those[first : first + MOST_KINDS]
-                values = [value for kind in some for value in (*kind, self._now, self._now, *self._times(kind), limit)]
+                values = [
+                    value for kind in some for value in (*kind, self._now, self._now, *self._times(kind), self._now, limit)
+                ]
                 found += self._find(due(len(some), called), values)
         found.sort(key=lambda one: (one.row.due, one.number))
+        if self._held:
+            found = one_of_each_key(found, lambda one: one.row.exclusive)
         return self._take(self._within_limits(found, limit), counts=True, to_run=True)
 
     def _times(self, kind: _Kind) -> tuple[float, float]:

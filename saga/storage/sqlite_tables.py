@@ -86,7 +86,8 @@ MIGRATIONS: list[tuple[str, ...]] = [
         # Without the lease's end, as no heartbeat is to write to it: what has an owner is in hand, or left by the dead.
         "CREATE INDEX saga_in_hand ON saga (name) WHERE owner IS NOT NULL",
         "CREATE INDEX saga_started ON saga (name, started) WHERE started IS NOT NULL",
-        f"CREATE INDEX saga_exclusive ON saga (exclusive, opens, id) WHERE exclusive IS NOT NULL AND {NOT_ENDED}",
+        "CREATE INDEX saga_exclusive ON saga (exclusive, opens, id, status, name, version)"
+        f" WHERE exclusive IS NOT NULL AND {CLAIMABLE}",
         "CREATE UNIQUE INDEX saga_holds ON saga (holds) WHERE holds IS NOT NULL",
         # Which kinds there are, and how many of each, is not read from a million rows. No cause is empty: '' stands for none.
         """CREATE TABLE saga_count (

@@ -133,3 +133,81 @@ def test_of_definitions_that_are_alike_each_one_s_hold_is_its_own(store, stored,
     store.hold("order", held, "ann", "draining")
     taken = [one for _ in range(13) for one in ids(store.claim("w", 60.0, wanted=wanted))]
     assert sorted(taken) == sorted(saga_id for saga_id, version in whose.items() if version != held)
+
+
+def held(store, saga_id: str) -> None:
+    store.hold("refund", "", "ann", "closed")
+
+
+def drained(store, saga_id: str) -> None:
+    store.hold("refund", "1", "ann", "draining")
+
+
+def resting(status: str):
+    """What a person paused, or a worker parked, before anybody began it."""
+
+    def rest(store, saga_id: str) -> None:
+        (row,) = store.claim("person", 60.0, saga_id=saga_id)
+        store.append(Lease(saga_id, "person", row.epoch), [], status=status, release=True)
+
+    return rest
+
+
+NOT_TO_BEGIN = {"held": held, "drained": drained, "paused": resting("paused"), "parked": resting("stuck")}
+
+
+@pytest.mark.parametrize("limit", [None, 9])
+@pytest.mark.parametrize("why", NOT_TO_BEGIN)
+def test_what_has_not_begun_and_is_not_to_keeps_nobody_from_its_key(store, stored, why, limit):
+    wanted = Wanted("order", "1", "f", limit=limit), Wanted("refund", "1", "f")
+    stored.submit(store, "waits", name="refund", exclusive="k")
+    stored.submit(store, "first", "second", exclusive="k")
+    NOT_TO_BEGIN[why](store, "waits")
+    assert take(store, *wanted) == ["first"]
+    row = store.get("first")
+    store.append(Lease("first", "w", row.epoch), [], status="completed", release=True)
+    assert take(store, Wanted("order"), saga_id="second") == ["second"]
+    store.let_go("refund", "")
+    store.let_go("refund", "1")
+    assert take(store) == []  # somebody has its key
+
+
+def test_what_was_held_has_kept_its_place(store, stored):
+    stored.submit(store, "held", name="refund", exclusive="k")
+    stored.submit(store, "other", exclusive="k")
+    store.hold("refund", "", "ann", "closed")
+    store.let_go("refund", "")
+    assert take(store) == ["held"]
+
+
+@pytest.mark.parametrize("limit", [None, 9])
+def test_of_those_with_one_key_that_a_version_may_begin_for_another_one_is_begun(store, stored, limit):
+    """Version 2 goes on with what version 1 left, which is drained."""
+    stored.submit(store, "a", "b", exclusive="k", version="1", fingerprint="f1")
+    stored.submit(store, "c", "d", exclusive="k", version="2", fingerprint="f2")
+    store.hold("order", "1", "ann", "draining")
+    wanted = Wanted("order", "2", "f2", frozenset({"1"}), limit=limit)
+    begun = []
+    while taken := take(store, wanted):
+        assert len(taken) == 1
+        begun += taken
+        row = store.get(taken[0])
+        store.append(Lease(taken[0], "w", row.epoch), [], status="completed", release=True)
+    assert begun == ["a", "b", "c", "d"]
+
+
+def test_an_undo_does_not_wait_for_what_is_held(store, stored):
+    stored.submit(store, "held", "undone", exclusive="k")
+    store.hold("order", "", "ann", "closed")
+    (row,) = store.claim("person", 60.0, saga_id="undone")
+    store.append(Lease("undone", "person", row.epoch), [], status="compensating", release=True)
+    assert take(store) == ["undone"]
+
+
+def test_what_is_given_up_before_its_time_waits_for_nobody_whose_time_is_not_there_either(store, stored):
+    now = store.now()
+    stored.submit(store, "sooner", at=now + 1800.0, exclusive="k")
+    stored.submit(store, "later", at=now + 3600.0, exclusive="k")
+    (row,) = store.claim("person", 60.0, saga_id="later")
+    store.append(Lease("later", "person", row.epoch), [], status="compensating", release=True)
+    assert take(store) == ["later"]

@@ -58,10 +58,11 @@ def test_what_is_due_of_a_kind_is_a_range_of_an_index(store, kinds):
 def test_whose_turn_it_is_is_found_by_its_key(store, statement):
     steps = plans(store, statement, None if "?1" not in statement else ["x", 1.0, 1])
     others = [step for step in steps if "other" in step]
-    assert [step.split("INDEX ")[1] for step in others] == [
+    assert [step.split("COVERING INDEX ")[1] for step in others] == [
         "saga_holds (holds=?)",
         "saga_exclusive (exclusive=? AND opens<?)",
     ]
+    assert [step for step in steps if "hold " in step] == ["SEARCH hold USING PRIMARY KEY (name=? AND version=?)"]
 
 
 def page(statuses: int, tags: int = 0, **more) -> Listed:
