@@ -313,8 +313,8 @@ OF_STORAGE = [
     ),
     Mutant(
         "sqlalchemy: the last that was stored has the key first",
-        "first = sa.select(other.c.id).where(*same).order_by(other.c.opens, other.c.id).limit(1)",
-        "first = sa.select(other.c.id).where(*same).order_by(other.c.opens.desc(), other.c.id.desc()).limit(1)",
+        "first = sa.select(other.c.id).where(*line).order_by(other.c.opens, other.c.id).limit(1)",
+        "first = sa.select(other.c.id).where(*line).order_by(other.c.opens.desc(), other.c.id.desc()).limit(1)",
         CONTRACT + "_submit -k one_goes_on_at_a_time and sqlalchemy-sqlite",
     ),
     Mutant(
