@@ -30,10 +30,7 @@ def told_of(machine: Machine, keep: float | None = None, definition: tuple[str, 
     cause = None if error is None else _name(error)
     if status is e.Status.STUCK:
         reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaStuck)), None)
-        failures = (event for event in reversed(events) if isinstance(event, e.CompensationFailed | e.VerificationFailed))
-        last = next(failures, None)
-        if last is not None:  # what a person is asked about
-            step, cause = last.step, _name(last.error)
+        step, cause = _asked_about(machine) or (step, cause)
     elif status is e.Status.PAUSED:
         reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaPaused | e.SagaRewound)), None)
     else:
@@ -50,6 +47,16 @@ def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:
     if given_up is not None:
         return Told(row.step, _cut(one_line(text_of(given_up.error))), _name(given_up.error))
     return Told(row.step, None, row.cause)  # whoever goes on tells more
+
+
+def _asked_about(machine: Machine) -> tuple[str, str | None] | None:
+    """Return a step that a person is asked about, and the class of the error that it failed with last."""
+    state, steps = machine.log.state(), machine.plan.steps
+    about = [steps[index].name for index in (*sorted(state.asking), *state.compensations_failed)]
+    for event in reversed(machine.events):
+        if isinstance(event, e.StepFailed | e.CompensationFailed | e.VerificationFailed) and event.step in about:
+            return event.step, _name(event.error)
+    return (about[0], None) if about else None  # a dead process's call, which told nothing
 
 
 def _step_of(events: Sequence[Any]) -> str | None:

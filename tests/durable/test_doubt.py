@@ -41,6 +41,9 @@ def test_branches_in_doubt_go_on_only_where_all_of_them_may(doubts: tuple[Any, .
     check_journal(again.journal("x"))
     check_truth(result, world)
     assert set(result.in_doubt) == asked
+    row = again.get("x")
+    assert row is not None
+    assert row.step in asked or not asked  # the row tells of one that a person is asked about
     if InDoubt.COMPENSATE in in_doubt.values():
         assert {name for name, _ in world.calls} == {f"-{name}" for name in ("b0", "b1", "b2", "d") if name not in asked}
         assert isinstance(result.error, CrashError)

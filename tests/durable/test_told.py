@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Saga, step
+from saga import Ask, Context, InDoubt, Saga, parallel, sequence, step
 from saga.operations import Operations
 from saga.storage import Store
 from saga.worker import Worker
@@ -51,6 +51,22 @@ def test_what_could_not_be_undone_tells_what_a_person_is_asked_about(store: Stor
     status, at, reason, cause = told(store)
     assert (status, at, cause) == ("stuck", "reserve", "OSError")
     assert "reserve" in reason
+
+
+ASKING = {
+    "alone": lambda asking, other: sequence(asking, other),
+    "beside another": lambda asking, other: parallel(asking, other),
+    "beside another that was begun before": lambda asking, other: parallel(other, asking),
+}
+
+
+@pytest.mark.parametrize("flow", ASKING)
+@pytest.mark.parametrize("on_error", [{"on_error": Ask}, {"in_doubt": InDoubt.ASK, "unknown_on": (Declined,)}])
+def test_what_asks_a_person_tells_which_step_does_and_why(store: Store, flow: str, on_error: dict[str, Any]) -> None:
+    asking, other = step(refuse, name="charge", **on_error), step(lambda: None, name="pack")
+    Saga("order", store=store).add_task(ASKING[flow](asking, other)).try_execute(saga_id="x")
+    assert told(store)[:2] == ("stuck", "charge")
+    assert told(store)[3] == "Declined"
 
 
 def test_what_runs_tells_the_step_it_is_at_with_its_heartbeat(store: Store) -> None:

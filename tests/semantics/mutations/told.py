@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import START_ONCE, Mutant
+from . import DURABLE, START_ONCE, Mutant
 
 __all__ = ["OF_WHAT_IS_TOLD"]
 
@@ -52,6 +52,13 @@ OF_WHAT_IS_TOLD = [
         r"|direction(?=\s)",
         "",
         UNIT + "diagram -k mermaid_would",
+    ),
+    # -- rows ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "of what asks a person the step is told that was begun last",
+        "        step, cause = _asked_about(machine) or (step, cause)\n",
+        "",
+        DURABLE + "told -k what_asks_a_person",
     ),
     # -- reports ------------------------------------------------------------------------------------------------------
     Mutant(
