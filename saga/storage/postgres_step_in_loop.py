@@ -55,9 +55,10 @@ class StepConnectionInLoop(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     async def leave(self) -> None:
         """Let nobody use it any more. A statement that a task has left behind is waited for."""
-        self.over = True
-        async with self.lock:
-            pass
+        if not self.over:
+            self.over = True
+            async with self.lock:
+                pass
 
 
 class Places:

@@ -90,7 +90,7 @@ class SQLAlchemyInLoop(LentInLoop):
         await super().begin()
         self.connection = AsyncConnection(self._engine, self.plain.connection)
 
-    async def do(self, work: Callable[[], T]) -> T:
+    async def _do(self, work: Callable[[], T]) -> T:
         return await greenlet_spawn(work)
 
     def _usable(self) -> sa.Engine:

@@ -96,7 +96,19 @@ class LentInLoop(Lent):
     What the event loop's end cancels is waited for all the same: nobody else may use the transaction meanwhile.
     """
 
+    def __init__(self, plain: LentTransaction) -> None:
+        super().__init__(plain)
+        self._under_way: asyncio.Future[Any] | None = None
+
     async def do(self, work: Callable[[], T]) -> T:
+        # An interrupt may have struck whoever awaited what is under way still. A lock could stay locked, for the same reason.
+        while self._under_way is not None and not self._under_way.done():
+            await asyncio.wait((self._under_way,))
+        mine = asyncio.ensure_future(self._do(work))
+        self._under_way = mine
+        return await mine
+
+    async def _do(self, work: Callable[[], T]) -> T:
         return await self.aside(work)
 
     async def aside(self, work: Callable[[], T]) -> T:

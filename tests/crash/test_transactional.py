@@ -21,7 +21,7 @@ import saga as package
 from saga import Saga, Status, step
 from saga.recovery import Recovery
 from saga.storage import SqliteStore
-from tests.kit import ledgers, until_nothing_is_held
+from tests.kit import PATIENCE, ledgers, until_nothing_is_held
 from tests.kit.ledgers import THREADS, WAYS, Ledger
 
 HOME = Path(package.__file__).parent
@@ -61,14 +61,14 @@ def at_lines(files, positions, strike):
 
 
 def in_a_child(work):
-    """Do it in a child. Return whether that was killed, or exits with an error."""
+    """Do it in a child. Return what ``waitpid`` says of it."""
     child = os.fork()
     if child == 0:
         try:
             work()
         finally:
             os._exit(0)
-    return os.waitpid(child, 0)[1] != 0
+    return os.waitpid(child, 0)[1]
 
 
 def killed_at(opened, position, fails, way, saga_id="x"):
@@ -81,7 +81,7 @@ def killed_at(opened, position, fails, way, saga_id="x"):
         sys.settrace(trace)
         way.executed(saga, saga_id)
 
-    return in_a_child(work)
+    return os.WIFSIGNALED(in_a_child(work))
 
 
 def is_right(saga, saga_id, fails):
@@ -220,7 +220,7 @@ def test_wherever_interrupts_strike_each_step_is_done_once_or_undone(tmp_path, f
 
 
 def interrupted_at(opened, position, fails, saga_id):
-    """Execute it in a child, as coroutine functions, where Ctrl-C strikes at this line. Return whether it came that far."""
+    """Execute it in a child, where Ctrl-C strikes twice from this line on. Return whether it came that far."""
 
     def work():
         struck = []
@@ -229,14 +229,17 @@ def interrupted_at(opened, position, fails, saga_id):
             struck.append(True)
             raise KeyboardInterrupt
 
+        signal.alarm(int(PATIENCE))  # it ends
         saga = of_two(opened(), fails, COROUTINES)
-        sys.settrace(at_lines(STRUCK_IN_LOOP, {position}, strike))
+        sys.settrace(at_lines(STRUCK_IN_LOOP, {position, position + 2}, strike))
         with suppress(BaseException):
             COROUTINES.executed(saga, saga_id)
         sys.settrace(None)
         os._exit(1 if struck else 0)
 
-    return in_a_child(work)
+    status = in_a_child(work)
+    assert not os.WIFSIGNALED(status), position
+    return status != 0
 
 
 @forks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from saga import Context, Retry, Saga, Status, step, transaction
 from saga.events import StepFailed, StepSucceeded
 from saga.storage import PostgresStore, Store
+from saga.storage.transactions import LentInLoop
 from saga.worker import Worker
+from tests.kit import PATIENCE
 from tests.kit.ledgers import DATABASES, Ledger, as_coroutine
 
 enter, leave = as_coroutine(Ledger.write), as_coroutine(Ledger.take_back)
@@ -181,3 +184,20 @@ def test_what_would_end_it_says_what_to_do(request: pytest.FixtureRequest, how: 
         result = asyncio.run(Saga("order", store=store).add_task(step(write, transactional=True)).atry_execute())
         assert f"{how}() is saga's affair in a transactional step" in str(result.error)
         assert not [event for event in result.events if isinstance(event, StepSucceeded)]
+
+
+def test_what_is_done_with_its_transaction_is_done_one_after_the_other() -> None:
+    async def run() -> None:
+        lent = LentInLoop(None)  # type: ignore[arg-type]
+        first = asyncio.create_task(lent.do(lambda: order.append(f"first {goes_on.wait(PATIENCE)}")))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(
+            lent.do(lambda: order.append("second"))
+        )  # as after an interrupt that has torn off the first
+        await asyncio.wait([second], timeout=0.1)
+        goes_on.set()
+        await asyncio.gather(first, second)
+
+    goes_on, order = threading.Event(), []  # type: tuple[threading.Event, list[str]]
+    asyncio.run(run())
+    assert order == ["first True", "second"]

@@ -97,9 +97,15 @@ OF_TRANSACTIONS = [
     ),
     Mutant(
         "a task that a coroutine function has left behind goes on with its connection",
-        "        self.over = True\n        async with",
-        "        async with",
+        "            self.over = True\n",
+        "",
         COROUTINES + "left_behind",
+    ),
+    Mutant(
+        "what an interrupt has torn off goes on with a transaction that somebody ends meanwhile",
+        "            await asyncio.wait((self._under_way,))\n",
+        "            break\n",
+        COROUTINES + "one_after_the_other",
     ),
     Mutant(
         "there are as many connections as coroutine functions",
