@@ -255,7 +255,19 @@ class UnknownExecutionError(StorageError):
 
 
 class SagaIdTakenError(StorageError):
-    """An execution with this id exists already, of another saga or with another input."""
+    """An execution with this id exists already, of another saga or with another input.
+
+    :ivar saga_ids: the ids that are taken, where several were submitted.
+    :ivar handles: of what was submitted with them and is stored; not there in another process.
+    """
+
+    def __init__(self, text: str = "", *saga_ids: str) -> None:
+        super().__init__(text)
+        self.saga_ids = saga_ids
+        self.handles: list[Any] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, *self.saga_ids), vars(self) | {"handles": []}
 
 
 class DefinitionChangedError(StorageError):

@@ -10,7 +10,7 @@ from saga.awaited import awaited
 from saga.context import ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, Definition
-from saga.errors import SagaDefinitionError, StorageError, add_note
+from saga.errors import SagaDefinitionError, SagaIdTakenError, StorageError, add_note
 from saga.names import checked_name
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Stored(Declared, Generic[Ctx]):
         :raises StorageError: it could not be stored; the transaction of ``connection`` is to be rolled back then.
         """
         refuse_unmade(self)
-        return self._submit([Submission(context, saga_id, at, tags, priority)], store, connection)[0]
+        return _one_of(*self._submit([Submission(context, saga_id, at, tags, priority)], store, connection))
 
     def submit_many(
         self,
@@ -95,28 +95,35 @@ class Stored(Declared, Generic[Ctx]):
         """Store executions, as :meth:`submit` does, a thousand in one transaction.
 
         :param submissions: inputs, or :class:`~saga.Submission` where more is to be said.
-        :raises SagaIdTakenError: an id belongs to another saga or another input; the others of its thousand are stored.
+        :raises SagaIdTakenError: ids belong to another saga or another input. All the others are stored: the error has the
+            ``saga_ids`` that are taken, and the ``handles`` of the others.
         """
         refuse_unmade(self)
         handles: list[Handle[Ctx]] = []
+        taken: dict[str, str] = {}
         for some in self._thousands(submissions):
-            handles += self._submit(some, store, connection)
-        return handles
+            stored, others = self._submit(some, store, connection)
+            handles += stored
+            taken |= others
+        return _all_of(handles, taken)
 
     async def _submit_in_loop(
         self, context: ContextLike = None, *, store: StoreLike | None = None, connection: Any, **named: Any
     ) -> Handle[Ctx]:
         refuse_unmade(self)
-        return (await self._asubmit([Submission(context, **named)], store, connection))[0]
+        return _one_of(*await self._asubmit([Submission(context, **named)], store, connection))
 
     async def _submit_many_in_loop(
         self, submissions: Iterable[ContextLike | Submission], *, store: StoreLike | None = None, connection: Any
     ) -> list[Handle[Ctx]]:
         refuse_unmade(self)
         handles: list[Handle[Ctx]] = []
+        taken: dict[str, str] = {}
         for some in self._thousands(submissions):
-            handles += await self._asubmit(some, store, connection)
-        return handles
+            stored, others = await self._asubmit(some, store, connection)
+            handles += stored
+            taken |= others
+        return _all_of(handles, taken)
 
     asubmit = awaited(submit, _submit_in_loop)
     asubmit_many = awaited(submit_many, _submit_many_in_loop)
@@ -163,11 +170,16 @@ class Stored(Declared, Generic[Ctx]):
 
     asignal = awaited(signal)
 
-    def _submit(self, some: list[Submission], store: StoreLike | None, connection: Any) -> list[Handle[Ctx]]:
+    def _submit(
+        self, some: list[Submission], store: StoreLike | None, connection: Any
+    ) -> tuple[list[Handle[Ctx]], dict[str, str]]:
+        """Store executions. Return the handles of those that are, and by id why others are not."""
         opened, new = self._prepared(some, store, connection)
         return self._handles(opened, new, opened.submit(new, connection=connection))
 
-    async def _asubmit(self, some: list[Submission], store: StoreLike | None, connection: Any) -> list[Handle[Ctx]]:
+    async def _asubmit(
+        self, some: list[Submission], store: StoreLike | None, connection: Any
+    ) -> tuple[list[Handle[Ctx]], dict[str, str]]:
         import asyncio
 
         opened, new = await asyncio.to_thread(self._prepared, some, store, connection)
@@ -198,11 +210,14 @@ class Stored(Declared, Generic[Ctx]):
             raise
         return opened, prepared(self.definition, some, opened)
 
-    def _handles(self, opened: Store, new: list[New], known: list[StoredExecution | None]) -> list[Handle[Ctx]]:
-        from saga.durable.submit import checked
+    def _handles(
+        self, opened: Store, new: list[New], known: list[StoredExecution | None]
+    ) -> tuple[list[Handle[Ctx]], dict[str, str]]:
+        from saga.durable.submit import sorted_out
         from saga.handle import Handle
 
-        return [Handle(self.definition, opened, saga_id, is_new) for saga_id, is_new in checked(new, known)]
+        stored, taken = sorted_out(new, known)
+        return [Handle(self.definition, opened, saga_id, is_new) for saga_id, is_new in stored], taken
 
     def _opened(self, store: StoreLike | None) -> Store:
         chosen = self.store if store is None else store
@@ -211,3 +226,25 @@ class Stored(Declared, Generic[Ctx]):
         from saga.storage.opened import store_of
 
         return store_of(chosen)
+
+
+def _one_of(handles: list[Handle[Ctx]], taken: dict[str, str]) -> Handle[Ctx]:
+    """Return the handle of the only one that was submitted.
+
+    :raises SagaIdTakenError: its id is taken.
+    """
+    for saga_id, why in taken.items():
+        raise SagaIdTakenError(why, saga_id)
+    return handles[0]
+
+
+def _all_of(handles: list[Handle[Ctx]], taken: dict[str, str]) -> list[Handle[Ctx]]:
+    """Return the handles of all that were submitted.
+
+    :raises SagaIdTakenError: an id is taken.
+    """
+    if not taken:
+        return handles
+    from saga.durable.submit import taken_of_several
+
+    raise taken_of_several(taken, handles)

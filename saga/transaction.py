@@ -271,7 +271,8 @@ class Transaction:
         if isinstance(created, StoredExecution):
             raise SagaIdTakenError(
                 f"saga_id {self.saga_id!r} belongs to an earlier block, which is {created.status}; a block cannot be joined, "
-                "so give another id"
+                "so give another id",
+                self.saga_id,
             )
         return created
 

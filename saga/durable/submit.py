@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from saga import events as e
 from saga.context import Context
@@ -23,7 +23,10 @@ from saga.turns import key_of, tags_of
 if TYPE_CHECKING:
     from saga.stored import Submission
 
-__all__ = ["check_same", "checked", "new_execution", "prepared", "wanted_of"]
+__all__ = ["check_same", "new_execution", "prepared", "sorted_out", "taken_of_several", "wanted_of"]
+
+_SHOWN: Final = 20
+"""Ids that an error's text names at most; the error has them all."""
 
 
 def prepared(
@@ -37,18 +40,36 @@ def prepared(
     return [_stored_as(definition, one, store) for one in submissions]
 
 
-def checked(
+def sorted_out(
     new: Sequence[tuple[NewExecution, Sequence[Entry]]], known: Sequence[StoredExecution | None]
-) -> list[tuple[str, bool]]:
-    """Return for each execution its id, and whether it is new.
+) -> tuple[list[tuple[str, bool]], dict[str, str]]:
+    """Return the id of each execution that is stored, and whether it is new; and by id why others are not.
 
     :param known: what the store knew under the same ids.
-    :raises SagaIdTakenError: an id belongs to another saga or another input; what else there is is stored.
     """
+    stored: list[tuple[str, bool]] = []
+    taken: dict[str, str] = {}
     for existing, (one, _) in zip(known, new, strict=True):
-        if existing is not None:
-            check_same(existing, one)
-    return [(one.saga_id, existing is None) for existing, (one, _) in zip(known, new, strict=True)]
+        why = None if existing is None else _difference(existing, one)
+        if why is None:
+            stored.append((one.saga_id, existing is None))
+        else:
+            taken[one.saga_id] = why
+    return stored, taken
+
+
+def taken_of_several(taken: Mapping[str, str], handles: Sequence[Any]) -> SagaIdTakenError:
+    """Return the error of several that were submitted, some under ids that are taken.
+
+    :param taken: by id, why it is.
+    :param handles: of the others.
+    """
+    shown = ", ".join(map(repr, list(taken)[:_SHOWN])) + (", ..." if len(taken) > _SHOWN else "")
+    several = f"{len(taken)} ids are taken: {shown}; " if len(taken) > 1 else ""
+    text = f"{several}{next(iter(taken.values()))}. The other {len(handles)} are stored: the error has their handles"
+    error = SagaIdTakenError(text, *taken)
+    error.handles = list(handles)
+    return error
 
 
 def check_same(existing: StoredExecution, new: NewExecution) -> None:
@@ -56,14 +77,22 @@ def check_same(existing: StoredExecution, new: NewExecution) -> None:
 
     :raises SagaIdTakenError: it is one of another saga, or has another input.
     """
+    why = _difference(existing, new)
+    if why is not None:
+        raise SagaIdTakenError(why, new.saga_id)
+
+
+def _difference(existing: StoredExecution, new: NewExecution) -> str | None:
+    """Return why the execution which has an id is not the one that was to be stored; ``None``: it is."""
     saga_id, name = new.saga_id, new.name
     if existing.name != name:
-        raise SagaIdTakenError(f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another")
-    if existing.digest != new.digest:
-        raise SagaIdTakenError(
-            f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
-            "same execution, so give another id, or the same input to get its outcome"
-        )
+        return f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another"
+    if existing.digest == new.digest:
+        return None
+    return (
+        f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
+        "same execution, so give another id, or the same input to get its outcome"
+    )
 
 
 def _stored_as(definition: Definition, submission: Submission, store: Store) -> tuple[NewExecution, list[Entry]]:

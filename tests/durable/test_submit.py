@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -112,6 +113,28 @@ def test_many_are_submitted_in_few_transactions(store: Store) -> None:
     handles = saga.submit_many({"order": str(number)} for number in range(2500))
     assert len(handles) == len({handle.saga_id for handle in handles}) == 2500
     assert store.count(["status"])[0].executions == 2504
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_of_many_all_are_stored_but_those_whose_ids_are_taken(store: Store, in_loop: bool) -> None:
+    saga = order(store)
+    taken = tuple(f"{number}" for number in range(990, 1020))
+    for saga_id in ("5", *taken):
+        saga.submit({"order": "another"}, saga_id=saga_id)
+    known = saga.submit({"order": 2}, saga_id="2")
+    many = [Submission({"order": number}, str(number)) for number in range(1100)]
+    with pytest.raises(
+        SagaIdTakenError, match=r"^31 ids are taken: '5', '990', '991', .*'1008', \.\.\.; saga_id '5' belongs "
+    ) as caught:
+        asyncio.run(saga.asubmit_many(many)) if in_loop else saga.submit_many(many)
+    error = caught.value
+    assert str(error).endswith("The other 1069 are stored: the error has their handles")
+    assert error.saga_ids == ("5", *taken)
+    assert [handle.saga_id for handle in error.handles] == [one.saga_id for one in many if one.saga_id not in error.saga_ids]
+    assert [handle.saga_id for handle in error.handles if not handle.new] == [known.saga_id]
+    assert {handle.status() for handle in error.handles[-3:]} == {Status.SUBMITTED}
+    twin = pickle.loads(pickle.dumps(error))
+    assert (str(twin), twin.saga_ids, twin.handles) == (str(error), error.saga_ids, [])
 
 
 @pytest.mark.parametrize("wrong", ["abc", {"order": 1}, Submission(), 7])

@@ -68,6 +68,16 @@ def test_what_is_refused_leaves_the_transaction_open(saga, connection):
     assert connection.execute("SELECT number FROM stock").fetchall() == [(1,)]
 
 
+def test_of_many_all_are_in_it_but_those_whose_ids_are_taken(saga, connection):
+    connection.execute("INSERT INTO stock VALUES (1)")
+    saga.submit({"number": 7}, saga_id="x1", connection=connection)
+    with pytest.raises(SagaIdTakenError) as caught:
+        saga.submit_many([Submission({"number": n}, f"x{n}") for n in range(1100)], connection=connection)
+    assert (caught.value.saga_ids, len(caught.value.handles)) == (("x1",), 1099)
+    connection.commit()
+    assert [saga.load(f"x{n}").context.number for n in (0, 1, 1099)] == [0, 7, 1099]
+
+
 def test_many_are_in_one_transaction(saga, connection):
     many = [Submission({"number": n}, f"x{n}") for n in range(2500)]
     assert len(saga.submit_many(many, connection=connection)) == 2500
@@ -96,6 +106,9 @@ def test_in_an_event_loop_it_is_a_connection_of_that_loop(saga, path, connection
             assert [one.new for one in await saga.asubmit_many([{"number": 2}, {"number": 3}], connection=session)] == [
                 True
             ] * 2
+            with pytest.raises(SagaIdTakenError) as caught:
+                await saga.asubmit_many([Submission({"number": 5}, "y"), {"number": 6}], connection=session)
+            assert (caught.value.saga_ids, len(caught.value.handles)) == (("y",), 1)
         assert await handle.astatus() is Status.SUBMITTED
         with pytest.raises(ValueError, match="call submit"):
             await saga.asubmit({"number": 4}, connection=connection)
@@ -103,7 +116,7 @@ def test_in_an_event_loop_it_is_a_connection_of_that_loop(saga, path, connection
 
     asyncio.run(main())
     assert saga.store.get("x") is None
-    assert len(saga.store.list().executions) == 3
+    assert len(saga.store.list().executions) == 4
 
 
 def test_a_store_is_opened_before_the_transaction_begins_that_keeps_its_tables_from_being_made(path, monkeypatch):

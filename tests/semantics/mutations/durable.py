@@ -9,6 +9,12 @@ __all__ = ["OF_DURABLE"]
 NOBODY = "tests/durable/test_leases_of_nobody"
 
 OF_DURABLE = [
+    Mutant(
+        "of several that are submitted, the first whose id is taken ends it",
+        "            taken |= others\n        return _all_of(handles, taken)\n\n    async",
+        "            taken |= others\n            _all_of(handles, taken)\n        return handles\n\n    async",
+        DURABLE + "submit -k of_many_all_are_stored",
+    ),
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(
         "a gap in a journal is read over",
@@ -279,8 +285,8 @@ OF_DURABLE = [
     # -- starting: the same id, another definition --------------------------------------------------------------------
     Mutant(
         "another input joins",
-        "if existing.digest != new.digest:",
-        "if False:",
+        "if existing.digest == new.digest:",
+        "if True:",
         START_ONCE + " -k another_input_is_refused",
     ),
     Mutant(
