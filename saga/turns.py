@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaitables import check_callable, refuse_unrun
 from saga.errors import SagaDefinitionError
-from saga.names import checked_name
+from saga.names import LONGEST, checked_name
 
 if TYPE_CHECKING:
     from saga.context import Context
@@ -109,6 +109,8 @@ def checked_tags(tags: object, where: str) -> dict[str, str]:
 def _text(value: object, what: str, is_to_be: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise SagaDefinitionError(f"{what} {value!r} ({type(value).__name__}); {is_to_be} is a str or an int: str(...) of it")
+    if isinstance(value, int) and abs(value) >= 10**LONGEST:  # Python may refuse to write it out
+        raise SagaDefinitionError(f"{what} an int of more than {LONGEST} digits; {is_to_be} has at most {LONGEST} characters")
     return checked_name(str(value), f"{what} {value!r}: {is_to_be}")
 
 

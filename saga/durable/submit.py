@@ -16,6 +16,7 @@ from saga.durable.rebuild import codec_of
 from saga.durable.values import input_text
 from saga.errors import SagaDefinitionError, SagaIdTakenError
 from saga.names import checked_name
+from saga.plain import repr_of
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, NewExecution, StoredExecution, Wanted
 from saga.turns import key_of, tags_of
@@ -123,7 +124,9 @@ def new_execution(
     :raises SagaDefinitionError: its key, a tag or its priority is wrong.
     """
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority < 2**31 - 1:
-        raise SagaDefinitionError(f"saga {definition.name!r}: priority is {priority!r}; give a whole number of 0 or more")
+        raise SagaDefinitionError(
+            f"saga {definition.name!r}: priority is {repr_of(priority)}; give a whole number of 0 or more"
+        )
     plan = definition.plan
     return NewExecution(
         saga_id,

@@ -368,6 +368,8 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("exclusive", lambda context: context.nothing, "exclusive raised"),
     ("exclusive", lambda context: 1.5, r"exclusive returned 1\.5"),
     ("exclusive", lambda context: "", "not blank"),
+    ("exclusive", lambda context: -(10**5000), "exclusive returned an int of more than 200 digits"),
+    ("tags", lambda context: {"order": 10**5000}, "'order' is an int of more than 200 digits"),
     ("tags", lambda context: ["order"], "return a mapping"),
     ("tags", lambda context: 1 / 0, "tags raised"),
     ("tags", lambda context: {"order": object()}, "'order' is <object"),
