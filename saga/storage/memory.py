@@ -284,7 +284,10 @@ class MemoryStore(WorkersInMemory, Store):
             old = [
                 row.saga_id
                 for row in self._executions.values()
-                if row.status in statuses and row.updated < updated_before and max(row.lease_until, row.keep_until) <= now
+                if row.status in statuses
+                and row.updated < updated_before
+                and row.lease_until <= now
+                and (row.status != "completed" or row.keep_until <= now)
             ][:limit]
             for saga_id in old:
                 self._line.keys.discard(saga_id)

@@ -102,10 +102,10 @@ class Statements:
 
     def _purges(self) -> None:
         saga = self._names["saga"]
-        #: Locks executions of one status that nobody holds, last written before then, and not to be kept.
+        #: Locks executions of one status that nobody holds, last written before then, and not completed and to be kept.
         self.purgeable = (
             f"SELECT id FROM {saga} WHERE status = %s AND created < %s AND updated < %s AND lease_until <= {NOW}"
-            f" AND keep_until <= {NOW} ORDER BY created, id LIMIT %s FOR UPDATE SKIP LOCKED"
+            f" AND (status <> 'completed' OR keep_until <= {NOW}) ORDER BY created, id LIMIT %s FOR UPDATE SKIP LOCKED"
         ).encode()
         self.purge = tuple(
             f"DELETE FROM {self._names[table]} WHERE {key} = ANY(%s::text[])".encode()

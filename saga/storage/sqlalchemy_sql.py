@@ -205,7 +205,9 @@ class Statements:
         saga = self._tables.saga
         # Nothing is written before it is created, so what is old is found by when it was created.
         old = (saga.c.status == status, saga.c.created < updated_before, saga.c.updated < updated_before)
-        free = (saga.c.lease_until <= self.now(), saga.c.keep_until <= self.now())
+        free = [saga.c.lease_until <= self.now()]
+        if status == "completed":  # else there is nothing that could be undone
+            free.append(saga.c.keep_until <= self.now())
         found = sa.select(saga.c.id).where(*old, *free).order_by(saga.c.created).limit(limit)
         return found.with_for_update(skip_locked=self.skips_locked)
 

@@ -152,9 +152,9 @@ def changing(status: str | None, told: bool, defined: bool, release: bool) -> st
 
 PURGEABLE = (
     "SELECT id, tags, created FROM saga INDEXED BY saga_listed WHERE status = ?1 AND created < ?2 AND updated < ?2"
-    " AND lease_until <= ?3 AND keep_until <= ?3 ORDER BY status, created, id LIMIT ?4"
+    " AND lease_until <= ?3 AND (?1 <> 'completed' OR keep_until <= ?3) ORDER BY status, created, id LIMIT ?4"
 )
-"""Find executions of one status that nobody holds, last written before then, and not to be kept any longer than now."""
+"""Find executions of one status that nobody holds, last written before then; completed ones, if not to be kept any longer."""
 
 PURGE = (
     "DELETE FROM saga_journal WHERE saga = (SELECT number FROM saga WHERE id = ?)",

@@ -162,6 +162,15 @@ def test_executions_are_counted(store, stored):
         store.count(["name"], status=["asleep"])
 
 
+@pytest.mark.parametrize("status", ["compensated", "stuck"])
+def test_what_was_undone_is_not_kept_as_it_was_to_be_before(store, stored, status):
+    lease = stored.create(store, "x")
+    store.append(lease, [], status="completed", told=Told(keep=3600.0))
+    store.append(lease, [], status="compensating", told=Told())
+    store.append(lease, [], status=status, release=True, told=Told())
+    assert store.purge(updated_before=store.now() + 60.0, status=["completed", status]) == 1
+
+
 def test_what_is_to_be_kept_is_not_purged_before(store, stored):
     for saga_id, keep in [("kept", 3600.0), ("gone", 0.0)]:
         lease = stored.create(store, saga_id, tags={"order": saga_id})

@@ -234,6 +234,30 @@ OF_THE_LINE = [
         LINE + " -k before_its_time" + BY_MARIADB,
     ),
     Mutant(
+        "memory: what was undone is kept",
+        'and (row.status != "completed" or row.keep_until <= now)',
+        "and row.keep_until <= now",
+        CONTRACT + "_rows -k what_was_undone" + IN_MEMORY,
+    ),
+    Mutant(
+        "sqlite: what was undone is kept",
+        "(?1 <> 'completed' OR keep_until <= ?3)",
+        "keep_until <= ?3",
+        CONTRACT + "_rows -k what_was_undone" + IN_SQLITE,
+    ),
+    Mutant(
+        "postgres: what was undone is kept",
+        "(status <> 'completed' OR keep_until <= {NOW})",
+        "keep_until <= {NOW}",
+        CONTRACT + "_rows -k what_was_undone" + IN_POSTGRES,
+    ),
+    Mutant(
+        "sqlalchemy: what was undone is kept",
+        '        if status == "completed":  # else there',
+        "        if True:  # else there",
+        CONTRACT + "_rows -k what_was_undone" + BY_MARIADB,
+    ),
+    Mutant(
         "nobody is told that one has ended that others wait for",
         "        if status.terminal and self.in_line:\n",
         "        if False:\n",
