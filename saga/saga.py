@@ -73,7 +73,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         ``Skip`` or ``Ask``.
     :param lease: seconds after which a process that died is taken to have died.
     :param limit: how many executions may be in hand at once, over all processes: the store keeps it. Others wait.
-    :param rate: how many may be begun in a second, over all processes; ``0.5`` is one in two seconds.
+    :param rate: how many may be begun in a second, over all processes; ``0.5`` is one in two seconds, ``2.5`` two in 0.8.
     :param exclusive: returns for a context the key (a str or an int, or ``None``) that one execution of all in the store has at
         a time, until it is completed or compensated; the others wait, first come first served.
     :param tags: what executions are found by in lists: a function that returns for a context a mapping of names to values, or

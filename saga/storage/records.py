@@ -91,7 +91,7 @@ class StoredExecution(NamedTuple):
     :ivar opens: it is not begun before then, whatever its priority.
     :ivar started: when it was begun; ``None``: it was not.
     :ivar progressed: when it last got on. While it runs, as its last heartbeat said.
-    :ivar keep_until: it is not purged before then.
+    :ivar keep_until: as long as it is completed, it is not purged before then.
     :ivar called_until: who called for it waits for its turn, and lives until then at least; ``None``: it was submitted. Others
         do not begin it before then.
     """
@@ -129,7 +129,8 @@ class Wanted(NamedTuple):
     :ivar fingerprint: of executions that it fits; ``None``: it fits all.
     :ivar compatible: versions whose executions it fits, whatever their fingerprint.
     :ivar limit: at most so many executions of this name are in hand at once, over all workers.
-    :ivar rate: at most so many of this name are begun in any second; below 1, one in ``1 / rate`` seconds.
+    :ivar rate: at most so many of this name are begun in any second. Where it is not whole, its whole part may be begun in as
+        long as that takes: of 2.5, two in any 0.8 seconds; below 1, one in ``1 / rate`` seconds.
     """
 
     name: str
@@ -143,7 +144,7 @@ class Wanted(NamedTuple):
 class Told(NamedTuple):
     """What an execution's row tells from now on, besides its status: see :class:`StoredExecution`.
 
-    :ivar keep: seconds for which it is not purged.
+    :ivar keep: seconds for which it is not purged, as long as it is completed.
     :ivar definition: version and fingerprint of the one that goes on with it, where that is another than it was stored by.
     """
 

@@ -141,7 +141,7 @@ def test_what_waits_or_has_lost_its_owner_is_not_in_hand(store, stored):
     assert len(take(store, Wanted("order", limit=1))) == 1
 
 
-@pytest.mark.parametrize(("rate", "begun"), [(3.0, 3), (0.01, 1)])
+@pytest.mark.parametrize(("rate", "begun"), [(3.0, 3), (2.9, 2), (0.01, 1)])
 def test_no_more_are_begun_than_the_rate_allows(store, stored, rate, begun):
     stored.submit(store, *(f"x{n}" for n in range(9)))
     stored.create(store, "orphan", lease=-1.0)
