@@ -15,7 +15,7 @@ from saga.awaited import awaited
 from saga.definition import Definition, definitions_of
 from saga.durable.codec import Codec
 from saga.durable.entries import action_message, details_of, details_of_message, write_entries
-from saga.durable.leases import keeper_of, owner
+from saga.durable.leases import claim, keeper_of, owner
 from saga.durable.rebuild import rebuild, status_of
 from saga.durable.told import told_by
 from saga.durable.undoing import check_undo
@@ -270,7 +270,7 @@ class Operations(Fleet):
         check_said(self.who, why)
         row = self._row(saga_id)
         self._check(action, step, row, self.store.journal(saga_id))
-        claimed = self.store.claim(owner(), 10.0, saga_id=saga_id)
+        claimed = claim(self.store, 10.0, saga_id=saga_id)
         if not claimed and status_of(self._row(saga_id)).terminal:  # whoever holds what has ended reads no messages
             raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
         if not claimed:  # somebody owns it

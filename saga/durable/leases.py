@@ -13,14 +13,14 @@ import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from saga.clocks import clock
 from saga.own_log import LOG
 from saga.storage.protocol import Store
-from saga.storage.records import Lease, Place
+from saga.storage.records import Lease, Place, StoredExecution
 
-__all__ = ["Holder", "Keeper", "keeper_of", "owner"]
+__all__ = ["Holder", "Keeper", "claim", "keeper_of", "owner"]
 
 #: The longest time between two looks into the inboxes, in seconds: how long an operator waits for a live execution to listen.
 BEAT = 2.0
@@ -49,6 +49,7 @@ class _Held:
     holder: weakref.ref[Holder]
     waits: bool
     until: float  # its holder is not asked before then: it is about to run
+    renewed: float  # by this process's clock
 
     def to_be_renewed(self, now: float) -> bool | None:
         """Whether the lease is to be renewed; ``False``: it is to be given back."""
@@ -80,12 +81,12 @@ class Keeper:
         :param waits: it waits for others: where :meth:`take` is not called soon, nothing has been done with it.
         :raises RuntimeError: no thread is to be had; the lease is not held.
         """
-        key = lease.saga_id, lease.epoch
+        key, now = (lease.saga_id, lease.epoch), clock()
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="saga heartbeat", daemon=True)
                 self._thread.start()
-            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, clock() + TIME_TO_BEGIN)
+            self._held[key] = _Held(lease, seconds, weakref.ref(holder), waits, now + TIME_TO_BEGIN, now)
             if seconds / 3 < self._interval:
                 self._interval = seconds / 3
                 self._sooner.set()
@@ -104,6 +105,13 @@ class Keeper:
             held = self._held.get((lease.saga_id, lease.epoch))
             if held is not None:
                 held.waits, held.until = True, clock() + BEAT
+
+    def late(self) -> set[str]:
+        """Return the ids of what is run here, though its lease may have run out, as nobody could renew it in time."""
+        now = clock()
+        with self._lock:
+            late = [one for one in self._held.values() if now > one.renewed + one.seconds / 2]
+            return {one.lease.saga_id for one in late if one.to_be_renewed(now)}
 
     def look(self, saga_id: str) -> None:
         """Let the execution look into its inbox now, if it lives here."""
@@ -158,6 +166,7 @@ class Keeper:
             self.give_back(one.lease, untried=one.waits)
 
     def _renew(self, store: Store, held: list[_Held], seconds: float) -> None:
+        now = clock()
         try:
             places = {one.lease.saga_id: Place(*place) for one in held if (place := _place(one)) is not None}
             renewed = store.renew(held[0].lease.owner, [one.lease for one in held], seconds, places)
@@ -170,8 +179,10 @@ class Keeper:
             mail, holder = beats.get(one.lease.saga_id), one.holder()
             if mail is None:
                 self.drop(one.lease)
-            elif mail and holder is not None:
-                holder.notify()
+            else:
+                one.renewed = now
+                if mail and holder is not None:
+                    holder.notify()
 
 
 def _place(held: _Held) -> tuple[str | None, float] | None:
@@ -191,6 +202,11 @@ def keeper_of(store: Store) -> Keeper:
         if keeper is None:
             keeper = _keepers[store] = Keeper(store)
         return keeper
+
+
+def claim(store: Store, seconds: float, **options: Any) -> list[StoredExecution]:
+    """Claim for this process, as :meth:`Store.claim` does: never what it runs already, whatever its leases say."""
+    return store.claim(owner(), seconds, but=keeper_of(store).late, **options)
 
 
 def owner() -> str:

@@ -15,7 +15,7 @@ from saga.drivers.base import Driver
 from saga.drivers.interrupts import put_straight
 from saga.drivers.results import raised_or
 from saga.durable.journal import Journal
-from saga.durable.leases import keeper_of, owner
+from saga.durable.leases import claim, keeper_of, owner
 from saga.durable.rebuild import codec_of, entries_of, rebuild, status_of, take_up
 from saga.durable.submit import check_same, new_execution, wanted_of
 from saga.durable.values import encode_input
@@ -103,7 +103,7 @@ async def astart(
 def call_off(execution: Driver, store: Store, error: BaseException) -> None:
     """End an execution that waited for its turn when an interrupt struck; where somebody has begun it meanwhile, it goes on."""
     lease = Lease(execution.machine.saga_id, owner(), 0)
-    for row in store.claim(owner(), execution.definition.lease, saga_id=lease.saga_id):
+    for row in claim(store, execution.definition.lease, saga_id=lease.saga_id):
         lease = lease._replace(epoch=row.epoch)
         journal = execution.journal
         assert isinstance(journal, Journal)
@@ -276,7 +276,7 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, m
         wanted = wanted_of(definition)
         if fits_one(row, [wanted]) is None:
             rebuild(definition, row, entries_of(store, saga_id))  # which says why
-        for claimed in store.claim(owner(), definition.lease, saga_id=row.saga_id, wanted=[wanted]):
+        for claimed in claim(store, definition.lease, saga_id=row.saga_id, wanted=[wanted]):
             lease = Lease(row.saga_id, owner(), claimed.epoch)
             try:
                 entries = entries_of(store, saga_id)

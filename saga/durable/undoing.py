@@ -11,7 +11,7 @@ from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
-from saga.durable.leases import keeper_of, owner
+from saga.durable.leases import claim, keeper_of, owner
 from saga.durable.rebuild import Rebuilt, entries_of, journal_of, rebuild, row_of
 from saga.durable.start import ajoin, join
 from saga.durable.within import check_turn_comes
@@ -68,7 +68,7 @@ def turn_back(
     row = row_of(definition, saga_id, store)
     _checked(definition, row, store, action)
     check_turn_comes(definition, saga_id, row.exclusive, store)
-    claimed = store.claim(owner(), definition.lease, saga_id=saga_id)
+    claimed = claim(store, definition.lease, saga_id=saga_id)
     if not claimed:
         raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
     lease = Lease(saga_id, owner(), claimed[0].epoch)

@@ -174,14 +174,16 @@ class MemoryStore(WorkersInMemory, Store):
         submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
+        but: Callable[[], Collection[str]] = frozenset,
     ) -> list[StoredExecution]:
         rules.check_claim(owner, lease_seconds, limit)
         with self._lock:
             self._refuse_if_closed()
             now = self._clock()
+            left_out = but()
             if saga_id is not None:
                 row = self._executions.get(saga_id)
-                if row is None or row.lease_until > now or (row.status == "submitted" and not submitted):
+                if row is None or saga_id in left_out or row.lease_until > now or (row.status == "submitted" and not submitted):
                     return []
                 if wanted is None:
                     return [self._claimed(row, owner, now, lease_seconds, counts=False, runs=False)]
@@ -193,7 +195,7 @@ class MemoryStore(WorkersInMemory, Store):
             for row in found:
                 if len(claimed) == limit:
                     break
-                if turn.may_run(row):
+                if row.saga_id not in left_out and turn.may_run(row):
                     turn.take(row)
                     claimed.append(self._claimed(row, owner, now, lease_seconds, counts=saga_id is None, runs=True))
             return claimed

@@ -216,9 +216,13 @@ class PostgresStore(Asked, Submitting):
         submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
+        but: Callable[[], Collection[str]] = frozenset,
     ) -> list[StoredExecution]:
         rules.check_claim(owner, lease_seconds, limit)
         if (wanted is not None and not wanted) or (saga_id is not None and not rules.is_id(saga_id)):
+            return []
+        left_out = but()
+        if saga_id in left_out:
             return []
         take = (owner, lease_seconds, lease_seconds, int(saga_id is None))
         each = None if wanted is None else list(dict.fromkeys(wanted))
@@ -226,12 +230,12 @@ class PostgresStore(Asked, Submitting):
         if each is None and saga_id is not None:
             return [row_of(row) for row in self._read(sql.act, (*take, saga_id, submitted))]
         if each is None or (saga_id is None and is_simple(each)):
-            statement, values = sql.claiming(each, submitted, limit)
+            statement, values = sql.claiming(each, submitted, limit, left_out)
             rows = self._run(lambda connection, _: claimed(connection, statement, (*values, *take)))
         else:
             rows = self._run(
                 lambda connection, _: claimed_in_turn(
-                    connection, sql, each, take, submitted=submitted, limit=limit, saga_id=saga_id
+                    connection, sql, each, take, submitted=submitted, limit=limit, saga_id=saga_id, but=left_out
                 )
             )
         return [row_of(row) for row in rows]

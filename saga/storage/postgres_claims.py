@@ -108,16 +108,18 @@ class Claiming:
             " ORDER BY number"
         ).encode()
 
-    def claiming(self, wanted: Collection[Wanted] | None, submitted: bool, limit: int) -> tuple[bytes, tuple[Any, ...]]:
-        """Return the statement that claims what these fit, and its first values.
+    def claiming(
+        self, wanted: Collection[Wanted] | None, submitted: bool, limit: int, but: Collection[str]
+    ) -> tuple[bytes, tuple[Any, ...]]:
+        """Return the statement that claims what these fit, but for these ids, and its first values.
 
         It takes last the owner, the lease's seconds twice, and by how much to count; and gives rows that begin with when they
         had been due.
         """
         if wanted is None:
-            return self._statement(_ALL, limit, named=False, claims=True), (_stages(submitted), limit)
+            return self._statement(_ALL, limit, named=False, claims=True), (_stages(submitted), list(but), limit)
         kinds, sent = _asked(tuple(wanted), submitted)
-        return self._statement(kinds, limit, named=True, claims=True), (sent, limit)
+        return self._statement(kinds, limit, named=True, claims=True), (sent, list(but), limit)
 
     def candidates(self, ranges: Sequence[_Range], limit: int) -> tuple[bytes, tuple[Any, ...]]:
         """Return the statement that locks and gives what may be taken, at least so many of each range, and its values."""
@@ -135,7 +137,8 @@ class Claiming:
                 # As one_of_each_key does.
                 before = "SELECT o.id FROM found o WHERE o.exclusive = found.exclusive ORDER BY o.due, o.id LIMIT 1"
                 parts.append(
-                    f"picked AS MATERIALIZED ({last} WHERE exclusive IS NULL OR id = ({before}) ORDER BY due LIMIT %s)"
+                    f"picked AS MATERIALIZED ({last} WHERE id <> ALL(%s::text[])"
+                    f" AND (exclusive IS NULL OR id = ({before})) ORDER BY due LIMIT %s)"
                 )
                 last = (
                     f"{self._begin} WHERE s.id = ANY(ARRAY(SELECT id FROM picked))"
@@ -263,11 +266,12 @@ def claimed_in_turn(
     submitted: bool,
     limit: int,
     saga_id: str | None,
+    but: Collection[str],
 ) -> list[tuple[Any, ...]]:
-    """Claim what these fit and may have, in a transaction. Return the rows, oldest due first."""
+    """Claim what these fit and may have, but for these ids, in a transaction. Return the rows, oldest due first."""
     while True:
         with suppress(psycopg.errors.UniqueViolation), connection.transaction():
-            return _claimed_in_turn(connection, sql, wanted, take, submitted=submitted, limit=limit, saga_id=saga_id)
+            return _claimed_in_turn(connection, sql, wanted, take, submitted=submitted, limit=limit, saga_id=saga_id, but=but)
 
 
 def _claimed_in_turn(
@@ -279,6 +283,7 @@ def _claimed_in_turn(
     submitted: bool,
     limit: int,
     saga_id: str | None,
+    but: Collection[str],
 ) -> list[tuple[Any, ...]]:
     counted = sorted({one.name for one in wanted if one.limit is not None or one.rate is not None})
     if counted:  # whoever counts them sees what was claimed before
@@ -291,7 +296,7 @@ def _claimed_in_turn(
         found = connection.execute(*sql.candidates(asked, most), prepare=True).fetchall()
     else:
         found = []
-    rows_found = sorted({row[0]: row_of(row) for row in found}.values(), key=lambda row: row.due)
+    rows_found = sorted({row[0]: row_of(row) for row in found if row[0] not in but}.values(), key=lambda row: row.due)
     chosen = _chosen(one_of_each_key(rows_found, lambda row: row.exclusive), wanted, standing, limit)
     if not chosen:
         return []

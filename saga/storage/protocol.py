@@ -207,6 +207,7 @@ class Store(Protocol):
         submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
+        but: Callable[[], Collection[str]] = frozenset,
     ) -> list[StoredExecution]:
         """Take executions that nobody owns: submitted, running or compensating, lease run out, due. Return their rows as they
         are then.
@@ -225,6 +226,8 @@ class Store(Protocol):
             out is still respected. With ``wanted`` it is taken to be run: only if one fits it, and in its turn; else to act
             on it.
         :param limit: how many at most, at least 1. There may be fewer than there are while others claim at the same time.
+        :param but: asked for ids when it is about to claim: of what the owner runs, which is left as it is, though nobody has
+            renewed its lease in time.
         :raises ValueError: ``limit`` is no whole number of at least 1.
         """
 

@@ -47,9 +47,9 @@ class Patience:
             self._deadline = now + self.seconds
         return now + self._pause > self._deadline
 
-    def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def wait(self, sleep: Callable[[float], None] | None = None) -> None:
         """Wait until the next attempt."""
-        sleep(self._pause)
+        (sleep or time.sleep)(self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
 

@@ -6,7 +6,7 @@ For SQLite and PostgreSQL, the stores made for them are faster; this one passes 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -184,12 +184,15 @@ class SQLAlchemyStore(Reads, Workers, Submitting):
         submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
+        but: Callable[[], Collection[str]] = frozenset,
     ) -> list[StoredExecution]:
         rules.check_claim(owner, lease_seconds, limit)
         if saga_id is None:
             claims = self._claims.oldest
-            return self._run(lambda connection, again: claims(connection, owner, lease_seconds, wanted, submitted, limit))
-        if not rules.is_id(saga_id):
+            return self._run(
+                lambda connection, again: claims(connection, owner, lease_seconds, wanted, submitted, limit, but())
+            )
+        if not rules.is_id(saga_id) or saga_id in but():
             return []
         claim = self._claims.one
         return self._run(lambda connection, again: claim(connection, owner, lease_seconds, saga_id, wanted, submitted))

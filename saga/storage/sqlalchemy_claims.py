@@ -76,8 +76,9 @@ class Claims:
         wanted: Collection[Wanted] | None,
         submitted: bool,
         limit: int,
+        but: Collection[str],
     ) -> list[StoredExecution]:
-        """Take those that have been due for the longest of what those wanted fit, or of whatever is there."""
+        """Take those, but for some, that have been due for the longest of what those wanted fit, or of whatever is there."""
         room = _Room(connection, self._tables, self._sql, wanted or ())
         found = self._found(connection, wanted, submitted, limit, room, turns=False)
         if any(row.exclusive is not None and row.holds is None for row in found):
@@ -88,7 +89,7 @@ class Claims:
             if len(claimed) == limit:
                 break
             one = None if wanted is None else fits_one(row, wanted)
-            if room.left(one, row.status) > 0:
+            if row.id not in but and room.left(one, row.status) > 0:
                 taken = self._taken(connection, row, owner, lease_seconds, counts=True, runs=True)
                 claimed += taken
                 if taken:

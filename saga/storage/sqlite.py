@@ -207,13 +207,14 @@ class SqliteStore(Workers):
         submitted: bool = True,
         limit: int = 1,
         saga_id: str | None = None,
+        but: Callable[[], Collection[str]] = frozenset,
     ) -> list[StoredExecution]:
         rules.check_claim(owner, lease_seconds, limit)
         if saga_id is not None and not rules.is_id(saga_id):
             return []
 
         def apply(connection: sqlite3.Connection) -> list[StoredExecution]:
-            claim = Claim(connection, self._clock(), owner, lease_seconds, wanted)
+            claim = Claim(connection, self._clock(), owner, lease_seconds, wanted, but())
             return claim.some(submitted, limit) if saga_id is None else claim.one(saga_id, submitted)
 
         return self._write(apply)

@@ -110,16 +110,24 @@ class Claim:
     """One claim, in a transaction that writes: nobody else claims meanwhile.
 
     :param now: the store's time.
+    :param but: ids of what is left out.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, now: float, owner: str, lease_seconds: float, wanted: Collection[Wanted] | None
+        self,
+        connection: sqlite3.Connection,
+        now: float,
+        owner: str,
+        lease_seconds: float,
+        wanted: Collection[Wanted] | None,
+        but: Collection[str],
     ) -> None:
         self._connection = connection
         self._now = now
         self._owner = owner
         self._until = now + lease_seconds
         self._wanted = wanted
+        self._but = but
         self._held: set[tuple[str, str]] | None = None
         self._in_hand: dict[tuple[str, int], int] = {}
         self._begun: dict[tuple[str, float], int] = {}
@@ -167,7 +175,8 @@ class Claim:
         return taken
 
     def _find(self, statement: str, values: Sequence[Any]) -> list[_Found]:
-        return [_Found(number, row_of(row)) for number, *row in self._connection.execute(statement, values)]
+        found = [_Found(number, row_of(row)) for number, *row in self._connection.execute(statement, values)]
+        return [one for one in found if one.row.saga_id not in self._but] if self._but else found
 
     def _may_run(self, kind: _Kind) -> bool:
         """Whether something that is wanted fits executions of a kind, and may have another."""

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from saga.clocks import clock
 from saga.drivers.interrupts import is_ctrl_c
-from saga.durable.leases import owner
+from saga.durable.leases import claim, owner
 from saga.errors import StorageError
 from saga.own_log import LOG
 from saga.storage.protocol import Store
@@ -171,7 +171,7 @@ class Shift:
             wanted = self._definitions.wanted(asynchronous)
             room = self._crew.room(asynchronous) if wanted else 0
             if room:
-                rows = self._store.claim(owner(), self._definitions.lease, wanted=wanted, submitted=self._begins, limit=room)
+                rows = claim(self._store, self._definitions.lease, wanted=wanted, submitted=self._begins, limit=room)
                 for job in self._jobs.claimed(rows):
                     self._crew.take(job)
                 claimed += len(rows)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from saga.durable.leases import owner
+from saga.durable.leases import claim, owner
 from saga.durable.rebuild import entries_of, rebuild
 from saga.errors import StorageError
 from saga.own_log import LOG
@@ -70,7 +70,7 @@ def park_unfit(
 
 
 def _park(store: Store, definitions: Definitions, jobs: Jobs, found: StoredExecution) -> None:
-    for row in store.claim(owner(), definitions.lease, saga_id=found.saga_id):
+    for row in claim(store, definitions.lease, saga_id=found.saga_id):
         lease = Lease(row.saga_id, owner(), row.epoch)
         if row.status != found.status or definitions.fits(row):
             store.release(lease)

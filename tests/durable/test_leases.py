@@ -17,13 +17,17 @@ from saga import Context, InDoubt, Retry, Saga, Skip, Status, parallel, sequence
 from saga.durable import leases
 from saga.durable.leases import owner
 from saga.errors import LeaseLostError, StorageError
+from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import MemoryStore, SqliteStore, Store
+from saga.storage import Lease, MemoryStore, SqliteStore, Store
+from saga.worker import Worker
 from tests.kit import (
     LONG,
     PATIENCE,
+    Gate,
     Watched,
     World,
+    background,
     check_journal,
     check_truth,
     expired,
@@ -516,3 +520,57 @@ def test_two_interrupts_in_writes_still_undo_everything() -> None:
             assert world.faults == []
             check_journal(watched.store.journal("x"))
             check_truth(failing(world).try_execute(saga_id="x", store=watched.store), world)
+
+
+def test_what_this_process_runs_is_not_taken_from_it_where_its_lease_could_not_be_renewed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    saga = Saga("order", store=store, lease=0.1).add_task(step(gate.hold, name="hold"))
+    late = threading.Event()
+
+    def renew(*args: Any) -> Any:
+        late.set()
+        raise StorageError("the disk is busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "renew", renew)
+        running = background(lambda: saga.try_execute(saga_id="x"))
+        assert gate.reached.wait(30)
+        assert late.wait(30)
+        until(lambda: store.get("x").lease_until < store.now())  # type: ignore[union-attr]
+        assert Worker(store, [saga]).run_once() == []
+        waiting = background(lambda: saga.try_execute(saga_id="x"))
+        Operations(store, "ann").cancel("x", "the customer has left")
+        until(lambda: store.inbox("x"))
+    gate.open()
+    assert running().status is waiting().status is Status.COMPENSATED
+    assert store.get("x").epoch == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("vouches", "renewed", "late"), [(True, False, {"x"}), (True, True, set()), (False, False, set())])
+def test_what_is_renewed_or_run_by_nobody_is_not_late(
+    store: Store, monkeypatch: pytest.MonkeyPatch, vouches: bool, renewed: bool, late: set[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(leases, "clock", lambda: now[0])
+
+    class Runs:
+        def vouches(self) -> bool:
+            return vouches
+
+        def place(self) -> None:
+            return None
+
+        notify = place
+
+    saga = Saga("order", store=store, lease=60.0).add_task(step(lambda: None, name="a"))
+    saga.submit(saga_id="x")
+    (row,) = store.claim(owner(), 60.0)
+    keeper, holder = leases.Keeper(store), Runs()
+    keeper.hold(Lease("x", owner(), row.epoch), 60.0, holder)
+    assert keeper.late() == set()
+    now[0] += 31.0
+    if renewed:
+        keeper._renew(store, list(keeper._held.values()), 60.0)
+    assert keeper.late() == late

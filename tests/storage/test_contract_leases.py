@@ -54,6 +54,16 @@ def test_a_live_lease_is_respected_by_a_claim_of_its_id(store, stored):
     assert store.get("x").owner == "a"
 
 
+@pytest.mark.parametrize("wanted", [None, [Wanted("order")], [Wanted("order", limit=9)]], ids=["all", "one", "limited"])
+def test_what_its_owner_says_that_it_runs_is_left_as_it_is(store, stored, wanted):
+    for saga_id in ("mine", "other"):
+        stored.create(store, saga_id, name="order", lease=-1.0)
+    assert ids(store.claim("a", 30.0, limit=10, wanted=wanted, but=lambda: {"mine"})) == ["other"]
+    assert store.claim("a", 30.0, saga_id="mine", wanted=wanted, but=lambda: {"mine"}) == []
+    assert store.get("mine").epoch == 1
+    assert ids(store.claim("b", 30.0, limit=10, wanted=wanted)) == ["mine"]
+
+
 def test_the_oldest_due_are_claimed_first(store, stored):
     for saga_id, delay in [("c", -10.0), ("a", -30.0), ("b", -20.0), ("d", -5.0)]:
         store.release(stored.create(store, saga_id, name=f"saga-{saga_id}"), delay=delay)

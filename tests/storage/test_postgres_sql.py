@@ -136,7 +136,7 @@ CLAIMS = {
 def test_what_is_due_is_found_without_walking_over_what_is_not_asked_for(store, admin, prefix, kind):
     wanted, indexes = CLAIMS[kind]
     claims = store._sql.claims
-    claiming, values = claims.claiming([wanted], True, 5)
+    claiming, values = claims.claiming([wanted], True, 5, ())
     counting = claims.candidates(ranges_of([wanted], True), 5)
     for statement, given in ((claiming, (*values, "b", 60.0, 60.0, 1)), counting):
         due = plan(admin, statement, given)
@@ -151,7 +151,7 @@ def test_what_is_due_is_found_without_walking_over_what_is_not_asked_for(store, 
 
 
 def test_all_that_is_due_is_found_name_by_name(store, admin, prefix):
-    statement, values = store._sql.claims.claiming(None, True, 5)
+    statement, values = store._sql.claims.claiming(None, True, 5, ())
     due = plan(admin, statement, (*values, "b", 60.0, 60.0, 1))
     assert "Seq Scan" not in due
     assert re.search(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import CONTRACT, DURABLE, IN_MEMORY, IN_SQLITE, RECOVERY, UNDO, Mutant
+from . import CONTRACT, DURABLE, IN_MEMORY, IN_POSTGRES, IN_SQLITE, LEASES, RECOVERY, UNDO, Mutant
 
 __all__ = ["OF_RECOVERY"]
 
 GOES_ON, DAMAGED = DURABLE + "recovery_goes_on", DURABLE + "damaged_journals"
+LEASED = CONTRACT + "_leases -k says_that_it_runs"
 MESSAGES, LOOP = DURABLE + "messages", DURABLE + "worker_loop"
 IN_TURNS = DURABLE + "undone_in_turns"
 
@@ -47,6 +48,54 @@ OF_RECOVERY = [
         "        self._aio.discard(task)\n        self._end(job)\n",
         "        self._aio.discard(task)\n        if not task.cancelled():\n            self._end(job)\n",
         DURABLE + "worker -k cancelled_before_it_begins",
+    ),
+    Mutant(
+        "a process takes what it runs from itself",
+        "but=keeper_of(store).late, **options",
+        "**options",
+        LEASES + " -k not_taken_from_it and memory",
+    ),
+    Mutant(
+        "what was renewed in time is late",
+        "                one.renewed = now\n",
+        "",
+        LEASES + " -k is_not_late",
+    ),
+    Mutant(
+        "what nobody runs any more is left out as if it were run",
+        "for one in late if one.to_be_renewed(now)}",
+        "for one in late}",
+        LEASES + " -k is_not_late",
+    ),
+    Mutant(
+        "what its owner runs is claimed in memory",
+        "if row.saga_id not in left_out and turn",
+        "if turn",
+        LEASED + IN_MEMORY,
+    ),
+    Mutant(
+        "what its owner runs is claimed in a file",
+        "if one.row.saga_id not in self._but] if",
+        "] if",
+        LEASED + IN_SQLITE,
+    ),
+    Mutant(
+        "what its owner runs is claimed through SQLAlchemy",
+        "if row.id not in but and room",
+        "if room",
+        LEASED + " and sqlalchemy and sqlite",
+    ),
+    Mutant(
+        "what its owner runs is claimed in PostgreSQL",
+        "WHERE id <> ALL(%s::text[])",
+        "WHERE %s::text[] IS NOT NULL",
+        LEASED + IN_POSTGRES,
+    ),
+    Mutant(
+        "what its owner runs is claimed in its turn in PostgreSQL",
+        "for row in found if row[0] not in but}",
+        "for row in found}",
+        LEASED + IN_POSTGRES,
     ),
     Mutant(
         "what a task does to a worker's event loop ends it",
