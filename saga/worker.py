@@ -129,13 +129,13 @@ class Worker:
 
         :raises StorageError: the store cannot be asked.
         """
-        ran = Ran()
+        ran = self._begin_once()
         self._serve(ran.take, once=True, threads=self.workers if self.workers > 1 else 0)
         return ran
 
     async def arun_once(self) -> Ran:
         """As :meth:`run_once`; asynchronous executions run in the running event loop."""
-        ran = Ran()
+        ran = self._begin_once()
         await self._aserve(ran.take, once=True)
         return ran
 
@@ -163,11 +163,20 @@ class Worker:
             await self._aserve(_forget, stop=stop, interval=interval)
 
     def stop(self) -> None:
-        """Begin nothing new, finish what is in hand, and let :meth:`run` return. From any thread, or a signal handler."""
+        """Begin nothing new, finish what is in hand, and let :meth:`run` return. From any thread, or a signal handler.
+
+        Where nothing runs, the next :meth:`run` or :meth:`arun` returns at once, as it may have been about to begin, and a
+        warning is logged. :meth:`run_once` and :meth:`arun_once` begin all the same.
+        """
         self._stopping.set()
         watch = self._watch
         if watch is not None:
             watch.wake()
+
+    def _begin_once(self) -> Ran:
+        if self._watch is None:
+            self._stopping.clear()  # whoever said so meant what ran before
+        return Ran()
 
     def _check_run(self, stop: object, interval: float, signals: object) -> None:
         kind = type(self).__name__

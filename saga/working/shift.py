@@ -91,6 +91,8 @@ class Shift:
 
         :raises StorageError: the store cannot be asked, where it runs once.
         """
+        if self.stopping():
+            LOG.warning("worker: it was told to stop before it began, and runs nothing")
         woken = True
         while not (self.stopping() or self._crew.lost):
             claimed, done = 0, self._crew.done

@@ -60,7 +60,7 @@ def park_unfit(
         for row in each_of(store.list, status=statuses, name=name, version=version, limit=AT_ONCE):
             if row.status == "submitted" and holds_back(held, name, version):
                 continue  # a person knows of it
-            waits_since = row.opens if row.status == "submitted" else max(row.due, row.updated)
+            waits_since = max(row.opens if row.status == "submitted" else row.due, row.updated)
             if stopping() or parked == AT_ONCE:
                 return parked
             if row.fingerprint == fingerprint and waits_since <= now - after and row.lease_until <= now:

@@ -375,6 +375,14 @@ def test_it_is_parked_where_no_worker_has_had_one_for_long(store: Store) -> None
     assert store.get("later").status == "submitted"  # type: ignore[union-attr]
 
 
+def test_nor_where_it_was_to_be_begun_long_ago_but_is_here_for_a_moment(store: Store) -> None:
+    old = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    new = Saga("order", store=store, version="2").add_task(step(lambda: None, name="b"))
+    old.submit(saga_id="x", at=store.now() - 3600.0)
+    assert Worker(store, [new], unfit_after=600.0).run_once().parked == []
+    assert [one.saga_id for one in Worker(store, [new], unfit_after=0).run_once().parked] == ["x"]
+
+
 def test_a_poisoned_journal_ends_no_worker(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
     saga.submit(saga_id="x")
@@ -488,6 +496,25 @@ def test_one_worker_runs_once_at_a_time(store: Store) -> None:
     worker.stop()
     running()
     assert worker.run_once() == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_stops_it_twice_stops_what_runs_or_is_to_run_on_and_not_what_is_run_once(
+    store: Store, caplog: pytest.LogCaptureFixture, asynchronous: bool
+) -> None:
+    saga = Saga("order", store=store).add_task(step(lambda: None, name="a"))
+    saga.submit(saga_id="x")
+    worker = Worker(store, [saga])
+    worker.stop()
+    if asynchronous:
+        asyncio.run(worker.arun())
+    else:
+        worker.run(signals=False)
+    assert "told to stop before it began" in caplog.text
+    assert store.get("x").status == "submitted"  # type: ignore[union-attr]
+    worker.stop()
+    ran = asyncio.run(worker.arun_once()) if asynchronous else worker.run_once()
+    assert [one.saga_id for one in ran] == ["x"]
 
 
 def test_what_a_worker_that_lives_is_compatible_with_is_not_parked(store: Store) -> None:

@@ -98,6 +98,18 @@ OF_RECOVERY = [
         LEASED + IN_POSTGRES,
     ),
     Mutant(
+        "what was to begin long ago has waited since then",
+        'max(row.opens if row.status == "submitted" else row.due, row.updated)',
+        'row.opens if row.status == "submitted" else max(row.due, row.updated)',
+        DURABLE + "worker -k begun_long_ago and memory",
+    ),
+    Mutant(
+        "who stops a worker that runs nothing stops what is run once later",
+        "        if self._watch is None:\n            self._stopping.clear()",
+        "        if False:\n            self._stopping.clear()",
+        DURABLE + "worker -k stops_it_twice and memory",
+    ),
+    Mutant(
         "what a task does to a worker's event loop ends it",
         "            while not (self._ends or self.loop.is_closed()):\n",
         "            if not self._ends:\n",
