@@ -372,8 +372,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "who has taken a lease and does not begin keeps it for ever",
-        "waits, clock() + TIME_TO_BEGIN)",
-        "waits, math.inf)",
+        "waits, now + TIME_TO_BEGIN, now)",
+        "waits, math.inf, now)",
         DURABLE + "leases_of_nobody",
     ),
     Mutant(
