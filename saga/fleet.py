@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from saga.awaited import awaited
 from saga.errors import near
 from saga.events import Status
 from saga.names import check_said, checked_name, several
+from saga.own_log import LOG
 from saga.storage.claims import is_had
 from saga.storage.protocol import Store
 from saga.storage.records import ANY, Count, Hold, StoredWorker
+
+if TYPE_CHECKING:
+    from saga.definition import Definition
 
 __all__ = ["Fleet", "Version", "statuses"]
 
@@ -41,6 +45,7 @@ class Fleet:
 
     store: Store
     who: str
+    _definitions: list[Definition]
 
     def count(
         self,
@@ -84,24 +89,28 @@ class Fleet:
             for key in sorted(keys)
         ]
 
-    def hold(self, name: str, why: str, *, version: str | None = None) -> None:
+    def hold(self, name: str, why: str, *, version: str | None = None) -> bool:
         """Begin nothing new of a saga; what runs is finished, what is submitted is kept. :meth:`let_go` ends it.
 
         Whoever executes it here and now gets a :class:`~saga.errors.SagaHeldError` meanwhile.
+
+        Return whether an execution or a worker here is of it. Where none is, as before it is first deployed, it is held all the
+        same, and a warning is logged.
 
         :param version: of this version alone: workers that have another one which fits begin its executions.
         :raises ValueError: ``why`` is empty.
         """
         check_said(self.who, why)
         self.store.hold(checked_name(name, "name"), self._version(version), self.who, why)
+        return self._is_known(name, version)
 
     def let_go(self, name: str, *, version: str | None = None) -> bool:
         """Let executions of a saga begin again. Return whether it was held."""
         return self.store.let_go(checked_name(name, "name"), self._version(version))
 
-    def drain(self, name: str, version: str, why: str) -> None:
+    def drain(self, name: str, version: str, why: str) -> bool:
         """Begin nothing new of one version, before its workers are stopped: :meth:`hold` of that version."""
-        self.hold(name, why, version=checked_name(version, "version"))
+        return self.hold(name, why, version=checked_name(version, "version"))
 
     def holds(self) -> list[Hold]:
         """Return what is held, by whom and why."""
@@ -114,6 +123,23 @@ class Fleet:
     alet_go = awaited(let_go)
     adrain = awaited(drain)
     aholds = awaited(holds)
+
+    def _is_known(self, name: str, version: str | None) -> bool:
+        """Whether anything is known of a saga, or of a version of it; else say so, and what is."""
+        known = {(values[0], values[1]) for values, _ in self.store.count(("name", "version"))}
+        known |= {one[:2] for worker in self.store.workers() for one in worker.definitions}
+        known |= {(one.name, one.version) for one in self._definitions}
+        names = {one[0] or "" for one in known}
+        versions = {one[1] or "" for one in known if one[0] == name}
+        if not versions:
+            LOG.warning("no execution and no worker here is of saga %r%s; it is held all the same", name, near(name, names))
+        elif version is not None and version not in versions:
+            here = ", ".join(map(repr, sorted(versions)))
+            told = "no execution and no worker here is of version %r of saga %r, but of %s; it is held all the same"
+            LOG.warning(told, version, name, here)
+        else:
+            return True
+        return False
 
     @staticmethod
     def _version(version: str | None) -> str:

@@ -14,13 +14,14 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from saga.errors import SagaDefinitionError
+from saga.names import several
 from saga.policy import Backoff, Retry, check_timeout, is_seconds
 from saga.result import SagaResult
 from saga.storage.columns import REMEMBERED
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Store
 from saga.working.crew import Crew
-from saga.working.definitions import Definitions
+from saga.working.definitions import Definitions, warn_of_another_store
 from saga.working.jobs import BACKOFF, Jobs, Parked
 from saga.working.service import notify, stopped_by_signals
 from saga.working.shift import Shift, Stop
@@ -62,7 +63,8 @@ class Worker:
     by side.
 
     :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
-    :param sagas: the definitions to run executions by; several versions of one saga may be among them.
+    :param sagas: the definitions to run executions by; several versions of one saga may be among them. Where one has a store of
+        its own that is plainly another, a warning is logged.
     :param transactions: the names of blocks to undo: see :func:`saga.transaction`.
     :param codec: theirs.
     :param workers: synchronous executions that are run at the same time, each in a thread.
@@ -97,6 +99,7 @@ class Worker:
     ) -> None:
         kind = type(self).__name__
         check_store(store, f"{kind}: store")
+        sagas = several(sagas, f"{kind}: sagas")
         self._definitions = Definitions(sagas, transactions, codec, kind)
         for name, value in (("max_attempts", max_attempts), ("workers", workers), ("concurrency", concurrency)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -117,6 +120,7 @@ class Worker:
         self._unfit_after = unfit_after
         Retry(max_attempts, backoff)  # which checks it
         self.store = store_of(store)
+        warn_of_another_store(self.store, sagas, kind)
         self._faults: dict[str, int] = {}
         self._stopping = threading.Event()
         self._watch: Watch | None = None

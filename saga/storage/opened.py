@@ -13,7 +13,7 @@ from typing import Any, Final
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage.protocol import Store
 
-__all__ = ["check_path", "check_store", "open_store", "pinned", "store_of"]
+__all__ = ["check_path", "check_store", "open_store", "pinned", "place_of", "store_of"]
 
 _opened: dict[str, Store] = {}
 _lock = threading.Lock()
@@ -103,6 +103,26 @@ def pinned(value: Store | str | os.PathLike[str]) -> Store | str | os.PathLike[s
         return str(Path(value).absolute())
     found = _IN_FILE.fullmatch(value)
     return value if found is None else f"{found[1]}{Path(found[2]).absolute()}{found[3]}"
+
+
+def place_of(value: Store | str | os.PathLike[str]) -> tuple[str, object] | None:
+    """Return what stands for where a store keeps what it is given, the same for the same place; nothing is opened.
+
+    ``None``: only the store could tell. All databases on servers are taken for the same: each has many names.
+    """
+    from saga.storage import MemoryStore, SqliteStore
+
+    if isinstance(value, MemoryStore):
+        return "memory", value
+    if isinstance(value, SqliteStore):
+        return "file", os.path.realpath(value.path)
+    if not isinstance(value, str | os.PathLike):
+        return None
+    text = os.fspath(value)
+    scheme = None if isinstance(value, os.PathLike) else _SCHEME.match(text)
+    if scheme is None or scheme[1] == "sqlite":
+        return "file", os.path.realpath(text.removeprefix("sqlite:///") if scheme else text)
+    return None if scheme[1].startswith("sqlite") else ("server", "")
 
 
 def open_store(value: Store | str | os.PathLike[str]) -> Store:

@@ -78,6 +78,11 @@ class SqliteStore(Workers):
         self.longest_text = self._file.longest_text
         self._clock = self._file.now if clock is None else clock
 
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._file.path
+
     def now(self) -> float:
         return self._clock()
 

@@ -10,15 +10,28 @@ from saga.definition import Definition, check_codec, definitions_of
 from saga.durable.submit import wanted_of
 from saga.errors import SagaDefinitionError
 from saga.names import checked_name, several
+from saga.own_log import LOG
 from saga.storage.claims import Defined, fits_one, rate_window
+from saga.storage.opened import place_of
 from saga.storage.records import StoredExecution, Wanted
 from saga.transaction import block_definition
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
     from saga.saga import Saga
+    from saga.storage.protocol import Store
 
-__all__ = ["Definitions"]
+__all__ = ["Definitions", "warn_of_another_store"]
+
+
+def warn_of_another_store(store: Store, sagas: Iterable[Saga[Any]], what: str) -> None:
+    """Say where a saga stores its executions plainly elsewhere than in a store. :param what: whose they are."""
+    place = place_of(store)
+    for saga in sagas:
+        own = None if saga.store is None else place_of(saga.store)
+        if place is not None and own is not None and own != place:
+            told = "%s: saga %r has another store than this one: what it stores there is not run from here; give both the same"
+            LOG.warning(told, what, saga.name)
 
 
 class Definitions:

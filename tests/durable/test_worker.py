@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +18,14 @@ from saga.durable.leases import owner
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import Lease, Store
+from saga.storage import Lease, MemoryStore, SqliteStore, Store
+from saga.storage.records import NewWorker
 from saga.worker import Worker
 from saga.working import shift
 from saga.working.crew import Crew
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
-from tests.kit import SHORT, Gate, auntil, background, until
+from tests.kit import SHORT, Gate, Watched, auntil, background, until
 
 
 class Threads:
@@ -335,6 +337,51 @@ def test_nothing_of_what_is_held_is_begun_and_what_has_begun_goes_on(store: Stor
     assert Worker(store, [saga]).run_once() == []
     second = Saga("order", store=store, version="2", compatible_with=["1"]).add_task(step(lambda: None, name="b"))
     assert [one.saga_id for one in Worker(store, [second]).run_once()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "says"),
+    [
+        ("order", None, None),
+        ("order", "1", None),
+        ("carried", "7", None),
+        ("given", None, None),
+        ("oder", None, "of saga 'oder'; did you mean 'order'?"),
+        ("order", "11", "of version '11' of saga 'order', but of '1'"),
+    ],
+)
+def test_who_holds_what_nobody_knows_is_told_so(
+    store: Store, caplog: pytest.LogCaptureFixture, name: str, version: str | None, says: str | None
+) -> None:
+    saga, given = (Saga(one, store=store).add_task(step(lambda: None, name="a")) for one in ("order", "given"))
+    saga.execute({})
+    store.announce(NewWorker("w", "here", 1, [("carried", "7", "print")], 0), 60.0)
+    operations = Operations(store, "ann", sagas=[given])
+    known = operations.hold(name, "why") if version is None else operations.drain(name, version, "why")
+    assert known is (says is None)
+    assert [(one.name, one.version) for one in store.holds()] == [(name, version or "")]
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert (says is None and told == []) or (says is not None and says in told[0])
+
+
+def test_a_worker_of_another_store_than_its_sagas_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine, other = SqliteStore(tmp_path / "mine.db"), SqliteStore(tmp_path / "other.db")
+    here, memory = f"sqlite:///{tmp_path / 'mine.db'}", MemoryStore()
+    (tmp_path / "link.db").symlink_to(tmp_path / "mine.db")
+    same = [None, mine, here, tmp_path / "mine.db", tmp_path / "link.db", Watched(other)]
+    another = [other, f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "third.db", memory, "postgresql://localhost/orders"]
+    for stores, warns in ((same, False), (another, True)):
+        for one in stores:
+            saga = Saga("order", store=one).add_task(step(lambda: None, name="a"))
+            for kind in (Worker, Recovery):
+                caplog.clear()
+                kind(mine, [saga])
+                assert [f"{kind.__name__}: saga 'order' has another store" in text for text in caplog.messages] == [
+                    True
+                ] * warns
+    assert not (tmp_path / "third.db").exists()
+    mine.close()
+    other.close()
 
 
 def test_what_no_definition_fits_is_left_to_workers_that_have_one(store: Store) -> None:

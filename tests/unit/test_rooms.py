@@ -85,7 +85,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "storage", "transaction"},
     "worker": _INSIDE | {"storage", "working"},
     "recovery": _INSIDE | {"worker", "working"},
-    "fleet": _INSIDE | {"awaited", "storage"},
+    "fleet": _INSIDE | {"awaited", "own_log", "storage"},
     "operations": _INSIDE | {"awaited", "durable", "fleet", "storage", "transaction", "turns"},
     "__init__": _INSIDE | {"saga", "stored", "transaction", "turns"},
 }

@@ -98,6 +98,18 @@ OF_RECOVERY = [
         LEASED + IN_POSTGRES,
     ),
     Mutant(
+        "who misspells what is to be held is not told",
+        "        return self._is_known(name, version)\n",
+        "        return True\n",
+        DURABLE + "worker -k nobody_knows and memory",
+    ),
+    Mutant(
+        "a worker of another store than its sagas' says nothing",
+        "        warn_of_another_store(self.store, sagas, kind)\n",
+        "",
+        DURABLE + "worker -k another_store",
+    ),
+    Mutant(
         "what was to begin long ago has waited since then",
         'max(row.opens if row.status == "submitted" else row.due, row.updated)',
         'row.opens if row.status == "submitted" else max(row.due, row.updated)',
