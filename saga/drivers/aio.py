@@ -178,6 +178,7 @@ class AsyncExecution(AsyncCalls):
 
     async def _see_to_stragglers(self) -> None:
         assert self.ended is not None
+        within.enter(self)  # and this task never leaves it
         try:
             while not (self.machine.ended or self.parked):
                 try:

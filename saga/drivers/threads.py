@@ -160,6 +160,7 @@ class Execution(Driver):
         :raises StorageError: as :meth:`advance`.
         """
         struck: BaseException | None = None
+        outside = within.enter(self)
         try:
             if self.handing_back and not self.machine.ended:  # whoever goes on makes the call
                 self._publish()
@@ -172,6 +173,8 @@ class Execution(Driver):
             return False
         except BaseException as error:
             struck = error
+        finally:
+            within.leave(outside)
         self.run(struck)
         return False
 

@@ -22,12 +22,12 @@ from saga import Context, Retry, Saga, fallback, parallel, sequence, step, timer
 from saga.durable import leases
 from saga.durable.entries import action_message
 from saga.durable.leases import keeper_of
-from saga.errors import StorageError
+from saga.errors import SagaDefinitionError, StorageError
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, NewExecution, SqliteStore, Store
 from saga.worker import Worker
 from saga.working import crew
-from tests.kit import PATIENCE, Watched, check_journal, until
+from tests.kit import PATIENCE, Watched, check_journal, until, within
 from tests.kit.recoveries import left_behind
 
 IDS = [f"x{number}" for number in range(8)]
@@ -144,6 +144,19 @@ def test_whatever_the_flow_is_each_is_undone_as_by_itself(shape: str, store: Sto
         assert all(names == called["alone"] for names in called.values())
     for saga_id in IDS:
         check_journal(store.journal(saga_id))
+
+
+def test_none_waits_for_itself_in_its_turn(store: Store) -> None:
+    refused: list[str] = []
+
+    def undo(context: Context) -> None:
+        with pytest.raises(SagaDefinitionError, match="is waited for in one of its own steps"):
+            build().execute(saga_id=context.step.saga_id, store=store)
+        refused.append(context.step.saga_id)
+
+    all_left(store)
+    within(PATIENCE, Recovery(store, [build(undo)]).run_once)
+    assert sorted(refused) == sorted(IDS * len(STEPS))
 
 
 def test_they_take_turns(store: Store) -> None:

@@ -13,7 +13,7 @@ from saga import Context, Saga, Status, step
 from saga.drivers.within import outer_executions
 from saga.errors import SagaDefinitionError
 from saga.storage import MemoryStore
-from tests.kit import PATIENCE, within
+from tests.kit import PATIENCE, SHORT, Gate, within
 
 Act = Callable[[Saga, str], Any]
 """Calls one of a saga's methods, or the one for event loops, where what stands before its name is ``a``."""
@@ -65,6 +65,35 @@ def test_it_is_refused_and_nothing_is_stored(made: Any, act: Act, options: Any, 
     assert says in str(result.error)
     assert {row.saga_id for row in store.list()[0]} == {"done", "later", "outer"}
     assert saga.load("done").status is Status.COMPLETED
+
+
+def needs_its_key(store: MemoryStore, during: Callable[[Context], Any], **policies: Any) -> Saga:
+    """Return a saga that has a key, and whose compensation executes it again."""
+    saga = Saga("s", store=store, **KEY)
+    return saga.add_task(step(during, lambda: saga.execute({"n": 1}), name="a", **policies))
+
+
+def check_stuck(result: Any) -> None:
+    (told,) = result.compensation_errors
+    assert (result.status, told.step) == (Status.STUCK, "a")
+    assert HAS_KEY in str(told.error)
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_so_it_is_in_the_undo_of_what_outlived_its_timeout(gate: Gate, in_loop: bool) -> None:
+    saga = needs_its_key(MemoryStore(), lambda context: gate.hold(), timeout=SHORT)
+
+    async def main() -> Any:
+        result = await saga.atry_execute({"n": 0}, saga_id="outer")
+        gate.open()
+        return await result.ajoin(PATIENCE)
+
+    def run() -> Any:
+        result = saga.try_execute({"n": 0}, saga_id="outer")
+        gate.open()
+        return result.join(PATIENCE)
+
+    check_stuck(within(PATIENCE, lambda: asyncio.run(main()) if in_loop else run()))
 
 
 def test_what_there_is_room_for_is_executed_within_a_step() -> None:
