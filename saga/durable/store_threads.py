@@ -21,7 +21,7 @@ def in_store_thread(call: Callable[..., T], *args: object) -> asyncio.Future[T]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="saga store")
+    return ThreadPoolExecutor(32, thread_name_prefix="saga store")  # who waits for a store does not compute
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
