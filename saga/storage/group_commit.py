@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ class GroupCommit(Turns[Write]):
         self._insert = insert
         self._place = place
         self._connection: WritingConnection | None = None
+        self._holders = 0  # how many have it when it is lent
         self._pid = os.getpid()
 
     def write(self, write: Write) -> Any:
@@ -92,15 +94,25 @@ class GroupCommit(Turns[Write]):
         self.check_process()
         self._refuse_within()
         self._take_alone(alone)
-        return self._connection or self._new_connection()
+        if self._connection is None:
+            self._new_connection()
+        self._holders = sys.getrefcount(self._connection)
+        assert self._connection is not None
+        return self._connection
 
     def take_back(self, alone: Alone) -> None:
-        """Roll back what was not committed, and let others write again. It may be called more than once."""
+        """Roll back what was not committed, and let others write again. It may be called more than once.
+
+        Where anybody has kept the connection, or a cursor of it, it is closed: it would be the store's own that he writes with.
+        It is closed too where it was told to begin transactions by itself.
+        """
         if self.is_of_this_process():
-            if alone in self._writing:
+            if alone in self._writing and self._connection is not None:
+                kept = sys.getrefcount(self._connection) > self._holders or self._connection.isolation_level is not None
+                self._connection.regain()
                 self._roll_back()
-                if self._connection is not None and self._connection.isolation_level is not None:
-                    self._connection.isolation_level = None  # it was lent; not before, as setting it commits
+                if kept:
+                    self.disconnect()
             self._give_back(alone)
 
     def commit_lent(self, connection: sqlite3.Connection) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from saga.errors import StorageError
 from saga.storage import rules
@@ -16,13 +18,18 @@ from saga.storage.postgres_sql import Statements
 from saga.storage.postgres_writes import change_of
 from saga.storage.records import Append
 from saga.storage.retrying import Patience
-from saga.storage.transactions import Standing, causes
+from saga.storage.transactions import OF_USE, Standing, causes
 
 __all__ = ["PostgresTransaction", "StepConnection"]
 
 
 class StepConnection(Connection):
-    """A connection for a step's statements: nothing that is set for the store's own is set for them."""
+    """A connection for a step's statements: nothing that is set for the store's own is set for them.
+
+    :ivar thread: which alone uses it, as long as it is lent to a step.
+    """
+
+    thread: int | None = None
 
     @classmethod
     def opened(cls, parameters: dict[str, Any]) -> Connection:
@@ -41,6 +48,15 @@ class StepConnection(Connection):
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
     ) -> psycopg.Cursor[tuple[Any, ...]]:
         return self.cursor(binary=binary).execute(query, params, prepare=prepare)
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **more: Any) -> Any:
+        if self.thread not in (None, threading.get_ident()):
+            raise psycopg.ProgrammingError(OF_USE)
+        return super().wait(gen, *args, **more)
+
+    def take(self) -> None:
+        """Let this thread use it, and no other; what a step has set is set no more."""
+        self.thread, self.row_factory = threading.get_ident(), tuple_row
 
 
 class PostgresTransaction:
@@ -67,6 +83,7 @@ class PostgresTransaction:
             try:
                 pool = self._pool = self._pool_of_process()
                 self.connection = pool.lend()
+                self.connection.take()
                 # Within psycopg's own block, it refuses commit() and rollback().
                 block = self._block = self.connection.transaction()
                 block.__enter__()
@@ -93,6 +110,7 @@ class PostgresTransaction:
 
     def append(self, one: Append) -> None:
         connection, lease = self.connection, one.lease
+        connection.take()
         rules.check_texts([entry.payload for entry in one.entries], self._longest_text)
         status = None if one.status is None else rules.check_status(one.status)
         change, changed = change_of(lease, status, one.release, one.told, one.taken)
@@ -108,6 +126,7 @@ class PostgresTransaction:
     def commit(self) -> None:
         block = self._block
         assert block is not None
+        self.connection.take()
         block.__exit__(None, None, None)
         self._block = None
 
@@ -125,6 +144,7 @@ class PostgresTransaction:
         if connection is None or pool is None:
             return
         try:
+            connection.take()
             if block is not None and not connection.closed:
                 with suppress(Exception):
                     rollback = psycopg.Rollback()
@@ -132,4 +152,5 @@ class PostgresTransaction:
             if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.close()
         finally:
+            connection.thread = 0  # nobody's
             pool.take_back(connection)

@@ -105,6 +105,8 @@ class PostgresInLoop(LentInLoop):
         return await super().do(work)
 
     async def end(self) -> None:
+        if self.connection is not None:
+            await self.connection.leave()
         await super().end()
         place, self._place = self._place, None
         if place is not None:

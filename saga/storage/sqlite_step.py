@@ -6,52 +6,80 @@ Whatever else this process writes to the file waits meanwhile, and other process
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from saga.errors import StorageError
 from saga.storage.group_commit import GroupCommit, Write
 from saga.storage.records import Append
-from saga.storage.transactions import Standing
+from saga.storage.transactions import OF_USE, Standing
 from saga.storage.turns import Alone
 
 __all__ = ["SqliteTransaction", "WritingConnection"]
 
 
 class WritingConnection(sqlite3.Connection):
-    """A connection that whoever it is lent to cannot commit, roll back or close.
+    """The connection that writes, as the store has it."""
 
-    :ivar lent: it is lent.
+    def lend(self) -> None:
+        """Let this thread have it for a step."""
+        self.__class__ = LentConnection
+        self.thread = threading.get_ident()
+
+    def regain(self) -> None:
+        """Make it again what it was before it was lent."""
+        self.__class__ = WritingConnection
+        self.forget_factories()
+
+    def forget_factories(self) -> None:
+        """Let rows and texts be what they were before it was lent."""
+        with suppress(sqlite3.ProgrammingError):  # it is closed
+            self.row_factory, self.text_factory = None, str
+
+
+class LentConnection(WritingConnection):
+    """It while it is lent: whoever has it cannot commit, roll back or close it, and other threads cannot use it at all.
+
+    That is a class of its own, as the store's own statements are to pay for none of this.
     """
 
-    lent = False
+    def _check(self) -> None:
+        if threading.get_ident() != self.thread:
+            raise sqlite3.ProgrammingError(OF_USE)
 
-    def _refuse(self, what: str) -> None:
-        if self.lent:
-            raise sqlite3.ProgrammingError(
-                f"{what} is saga's affair in a transactional step; raise an exception for what is to be rolled back"
-            )
+    def _refuse(self, what: str) -> NoReturn:
+        raise sqlite3.ProgrammingError(
+            f"{what} is saga's affair in a transactional step; raise an exception for what is to be rolled back"
+        )
 
-    def commit(self) -> None:
+    def execute(self, *args: Any, **more: Any) -> sqlite3.Cursor:
+        self._check()
+        return super().execute(*args, **more)
+
+    def executemany(self, *args: Any, **more: Any) -> sqlite3.Cursor:
+        self._check()
+        return super().executemany(*args, **more)
+
+    def cursor(self, *args: Any, **more: Any) -> Any:
+        self._check()
+        return super().cursor(*args, **more)
+
+    def commit(self) -> NoReturn:
         self._refuse("commit()")
-        super().commit()
 
-    def rollback(self) -> None:
+    def rollback(self) -> NoReturn:
         self._refuse("rollback()")
-        super().rollback()
 
-    def close(self) -> None:
+    def close(self) -> NoReturn:
         self._refuse("close()")
-        super().close()
 
-    def executescript(self, script: str, /) -> sqlite3.Cursor:
+    def executescript(self, script: str, /) -> NoReturn:
         self._refuse("executescript(), which commits,")
-        return super().executescript(script)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> NoReturn:
         self._refuse("`with connection`, which commits,")
-        return super().__enter__()
 
 
 class SqliteTransaction:
@@ -77,8 +105,8 @@ class SqliteTransaction:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise StorageError(f"{self._path}: {error}; nothing was stored") from error
+        connection.lend()
         self.connection = connection
-        connection.lent = True
 
     def standing(self) -> Standing:
         return "open" if self.connection.in_transaction else "ended"
@@ -87,7 +115,7 @@ class SqliteTransaction:
         return False  # nobody else writes
 
     def append(self, one: Append) -> None:
-        self._take_back()
+        self.connection.forget_factories()
         self._appending(*one).apply(self.connection)
 
     def commit(self) -> None:
@@ -101,14 +129,5 @@ class SqliteTransaction:
         raise StorageError(f"{self._path}: {error}; nothing was stored") from error
 
     def end(self) -> None:
-        if self.connection is not None:
-            self._take_back()
         self.connection = None
         self._commits.take_back(self._alone)
-
-    def _take_back(self) -> None:
-        """Make the connection again what it was before it was lent."""
-        connection = self.connection
-        connection.lent = False
-        with suppress(sqlite3.ProgrammingError):  # it is closed
-            connection.row_factory, connection.text_factory = None, str

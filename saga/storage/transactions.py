@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from saga.storage.records import Append
 
-__all__ = ["Lent", "LentInLoop", "LentTransaction", "Standing", "causes"]
+__all__ = ["OF_USE", "Lent", "LentInLoop", "LentTransaction", "Standing", "causes"]
 
 T = TypeVar("T")
 
 Standing = Literal["open", "failed", "ended"]
+
+OF_USE: Final = "a transactional step's connection is of use in the step's own thread, and until the step ends"
+"""What one is told who uses it elsewhere or later."""
 
 
 class LentTransaction(Protocol):
@@ -78,8 +81,8 @@ class Lent:
 
     async def end(self) -> None:
         """End it: see :meth:`LentTransaction.end`."""
+        self.connection = None  # first: who still has it then has kept it
         await self.do(self.plain.end)
-        self.connection = None
 
     async def do(self, work: Callable[[], T]) -> T:
         """Return what is done with the plain transaction, when the call works with the connection no more."""

@@ -20,7 +20,7 @@ from saga.events import CompensationStarted, StepStarted, StepSucceeded
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
-from tests.kit import PATIENCE
+from tests.kit import PATIENCE, background
 from tests.kit.ledgers import DATABASES, THREADS, WAYS, Ledger, Way, awaited
 
 
@@ -464,6 +464,69 @@ def test_other_steps_have_no_connection(request: pytest.FixtureRequest) -> None:
 
     with pytest.raises(SagaExecutionException, match="step 'ask' has no connection"):
         Saga("order").add_task(step(ask)).execute()
+
+
+@pytest.mark.parametrize("kept", ["connection", "cursor"])
+def test_who_keeps_its_connection_writes_no_more_with_it(store: Store, ledger: Ledger, way: Way, kept: str) -> None:
+    box: list[Any] = []
+
+    def keep(context: Context) -> None:
+        connection = context.step.connection
+        box.append(connection if kept == "connection" or not hasattr(connection, "cursor") else connection.cursor())
+
+    def late(context: Context) -> None:
+        ledger.run(box[0], "INSERT INTO ledger VALUES ('late')")
+
+    saga = Saga("order", store=store).add_task(step(way.of(keep), name="keep", transactional=True))
+    result = way.executed(saga.add_task(step(way.of(late), name="late")).add_task(entered(ledger, way=way)))
+    assert (result.status, ledger.rows()) == (Status.COMPENSATED, [])
+    assert way.executed(Saga("order", store=store).add_task(entered(ledger, way=way)), "y").status is Status.COMPLETED
+
+
+def test_a_connection_that_nobody_keeps_is_lent_again(request: pytest.FixtureRequest) -> None:
+    seen: list[int] = []
+
+    def look(context: Context) -> None:
+        connection = context.step.connection
+        seen.append(id(connection))
+        connection.cursor().execute("CREATE TEMP TABLE IF NOT EXISTS seen (n)")
+        context[context.step.name] = connection.execute("INSERT INTO seen VALUES (1) RETURNING rowid").fetchall()[0][0]
+
+    with DATABASES["sqlite"](request) as store:
+        saga = Saga("order", store=store).add_task(step(look, name="first", transactional=True))
+        context = saga.add_task(step(look, name="second", transactional=True)).execute().context
+        assert (context["first"], context["second"], len({*seen})) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_another_thread_has_no_use_of_its_connection(kind: str, request: pytest.FixtureRequest) -> None:
+    with DATABASES[kind](request) as store:
+        ledger = Ledger(store)
+
+        def write(context: Context) -> None:
+            connection = context.step.connection
+            ledger.write(context)
+            for ways in (lambda: connection, lambda: connection.cursor()):
+                with pytest.raises(Exception, match="of use in the step's own thread"):
+                    background(lambda ways=ways: ways().execute("INSERT INTO ledger VALUES ('late')"))(10)
+
+        result = THREADS.executed(Saga("order", store=store).add_task(step(write, name="write", transactional=True)))
+        assert (result.error, ledger.rows()) == (None, ["write"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_makes_its_rows_is_not_left_to_the_next(kind: str, request: pytest.FixtureRequest) -> None:
+    with DATABASES[kind](request) as store:
+
+        def rows(context: Context) -> str:
+            connection = context.step.connection
+            told = str(type(connection.execute("SELECT 1").fetchone()).__name__)
+            connection.row_factory = lambda *_: list
+            return told
+
+        saga = Saga("order", store=store).add_task(step(rows, name="first", transactional=True))
+        result = saga.add_task(step(rows, name="second", transactional=True)).execute()
+        assert result.results == {"first": "tuple", "second": "tuple"}
 
 
 def test_a_file_has_one_writer(request: pytest.FixtureRequest) -> None:

@@ -59,6 +59,42 @@ OF_TRANSACTIONS = [
         HERE + "cannot_end_its_transaction",
     ),
     Mutant(
+        "sqlite: who has kept a transactional step's connection goes on with it",
+        "                if kept:\n                    self.disconnect()\n",
+        "",
+        HERE + "keeps_its_connection",
+    ),
+    Mutant(
+        "sqlite: the connection is closed after each transactional step",
+        "        self.connection = None  # first: who still has it then has kept it\n        await self.do(self.plain.end)\n",
+        "        await self.do(self.plain.end)\n        self.connection = None\n",
+        HERE + "nobody_keeps",
+    ),
+    Mutant(
+        "sqlite: another thread writes in a transactional step",
+        "        if threading.get_ident() != self.thread:",
+        "        if False:",
+        HERE + "another_thread",
+    ),
+    Mutant(
+        "postgres: another thread writes in a transactional step, or whoever has kept its connection",
+        "        if self.thread not in (None, threading.get_ident()):",
+        "        if False:",
+        HERE + "another_thread",
+    ),
+    Mutant(
+        "postgres: who has kept a transactional step's connection goes on with it",
+        "            connection.thread = 0  # nobody's\n",
+        "",
+        HERE + "keeps_its_connection",
+    ),
+    Mutant(
+        "postgres: rows are left as a transactional step had them made",
+        "self.thread, self.row_factory = threading.get_ident(), tuple_row",
+        "self.thread = threading.get_ident()",
+        HERE + "makes_its_rows",
+    ),
+    Mutant(
         "a saga with transactional steps is submitted to a store without a database",
         "    check_transacts(definition, store)\n    given",
         "    given",
