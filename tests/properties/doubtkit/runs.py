@@ -320,7 +320,8 @@ def expected() -> Iterator[None]:
 
 def named_threads() -> list[threading.Thread]:
     """The threads of executions that run."""
-    found = [one for one in threading.enumerate() if one.name.startswith("saga ") and one.name != "saga heartbeat"]
+    kept = ("saga heartbeat", "saga store")  # which outlive them
+    found = [one for one in threading.enumerate() if one.name.startswith("saga ") and not one.name.startswith(kept)]
     return [one for one in found if one.is_alive()]
 
 
