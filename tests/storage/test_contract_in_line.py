@@ -183,7 +183,8 @@ def test_what_was_held_has_kept_its_place(store, stored):
 @pytest.mark.parametrize("limit", [None, 9])
 def test_of_those_with_one_key_that_a_version_may_begin_for_another_one_is_begun(store, stored, limit):
     """Version 2 goes on with what version 1 left, which is drained."""
-    stored.submit(store, "a", "b", exclusive="k", version="1", fingerprint="f1")
+    stored.submit(store, "a", exclusive="k", version="1", fingerprint="f1")
+    stored.submit(store, "b", exclusive="k", version="1", fingerprint="f1", priority=1)
     stored.submit(store, "c", "d", exclusive="k", version="2", fingerprint="f2")
     store.hold("order", "1", "ann", "draining")
     wanted = Wanted("order", "2", "f2", frozenset({"1"}), limit=limit)

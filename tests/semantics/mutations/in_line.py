@@ -204,6 +204,12 @@ OF_THE_LINE = [
         LINE + " -k its_key" + IN_POSTGRES,
     ),
     Mutant(
+        "postgres: what is held and another that is not begin together",
+        " AND (exclusive IS NULL OR id = ({before}))",
+        "",
+        LINE + " -k version_may_begin" + IN_POSTGRES,
+    ),
+    Mutant(
         "postgres: what is held and another that is not begin together, and count",
         "_chosen(one_of_each_key(rows_found, lambda row: row.exclusive),",
         "_chosen(one_of_each_key(rows_found, lambda row: None),",
