@@ -26,7 +26,7 @@ __all__ = ["Handle"]
 
 
 class Handle(Generic[Ctx]):
-    """An execution that was submitted: what :meth:`saga.Saga.submit` returns.
+    """An execution that somebody else runs: what :meth:`saga.Saga.submit` and :meth:`saga.Saga.handle` return.
 
     :ivar saga_id: its id.
     :ivar new: whether it was stored by this call; else its id was known, with the same input.

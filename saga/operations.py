@@ -183,12 +183,24 @@ class Operations(Fleet):
                 return
             page = await self.alist(**filters, after=page.next)
 
+    def get(self, saga_id: str) -> StoredExecution:
+        """Return an execution's row, which tells where it stands. No journal is read.
+
+        :raises UnknownExecutionError: there is none.
+        """
+        row = self.store.get(checked_name(saga_id, "saga_id"))
+        if row is None:
+            raise UnknownExecutionError(f"there is no execution {saga_id!r}")
+        return row
+
+    aget = awaited(get)
+
     def show(self, saga_id: str) -> ExecutionView:
         """Return an execution and its journal. Of what is damaged there, what can be read is shown.
 
         :raises StorageError: there is none.
         """
-        row = self._row(saga_id)
+        row = self.get(saga_id)
         journal = self.store.journal(saga_id)
         lines = tuple(map(_line, journal, details_of(journal)))
         return ExecutionView(row, lines, tuple(details_of_message(message.body) for message in self.store.inbox(saga_id)))
@@ -268,10 +280,10 @@ class Operations(Fleet):
     def _act(self, action: str, saga_id: str, step: str | None, why: str) -> None:
         assert action in ACTIONS
         check_said(self.who, why)
-        row = self._row(saga_id)
+        row = self.get(saga_id)
         self._check(action, step, row, self.store.journal(saga_id))
         claimed = claim(self.store, 10.0, saga_id=saga_id)
-        if not claimed and status_of(self._row(saga_id)).terminal:  # whoever holds what has ended reads no messages
+        if not claimed and status_of(self.get(saga_id)).terminal:  # whoever holds what has ended reads no messages
             raise StorageError(f"somebody else acts on execution {saga_id!r}: nothing was done; look at it and try again")
         if not claimed:  # somebody owns it
             self.store.post(saga_id, action_message(action, step, self.who, why))
@@ -328,12 +340,6 @@ class Operations(Fleet):
         kinds = {entry.kind for entry in journal if entry.seq > rewound}
         unbegun = SagaSubmitted.__name__ in kinds and SagaStarted.__name__ not in kinds
         return Standing(status_of(row), SagaCompensating.__name__ in kinds, unbegun)
-
-    def _row(self, saga_id: str) -> StoredExecution:
-        row = self.store.get(checked_name(saga_id, "saga_id"))
-        if row is None:
-            raise UnknownExecutionError(f"there is no execution {saga_id!r}")
-        return row
 
 
 def _acted(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Status]:

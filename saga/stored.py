@@ -142,6 +142,18 @@ class Stored(Declared, Generic[Ctx]):
 
     aload = awaited(load)
 
+    def handle(self, saga_id: str, *, store: StoreLike | None = None) -> Handle[Ctx]:
+        """Return the handle of an execution that was started before, here or elsewhere: to wait for its end, or to cancel it.
+
+        The store is not asked whether there is one: the handle's methods say so.
+
+        :raises SagaDefinitionError: there is no store.
+        """
+        refuse_unmade(self)
+        from saga.handle import Handle
+
+        return Handle(self.definition, self._opened(store), checked_name(saga_id, f"saga {self.name!r}: saga_id"), False)
+
     def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
         """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
 

@@ -13,7 +13,7 @@ from orders.sagas import place_order
 from orders.settings import DATABASE, VERSION
 from orders.tasks import Order
 from saga import Status
-from saga.errors import ActionRefusedError, SagaIdTakenError, StorageError
+from saga.errors import ActionRefusedError, SagaIdTakenError, StorageError, UnknownExecutionError
 from saga.operations import Operations
 
 app = FastAPI(title="Orders")
@@ -47,17 +47,18 @@ def post(order: NewOrder) -> dict[str, str | None]:
 @app.get("/orders/{number}")
 def tell(number: str) -> dict[str, str | None]:
     """Tell what is true of an order: pending, done, being cancelled, cancelled, undone, or that it needs a person."""
-    execution = operations.store.get(number)  # first: what it says of the end is in the books already
+    try:
+        execution = operations.get(number)  # first: what it says of the end is in the books already
+    except UnknownExecutionError as error:
+        raise HTTPException(404, f"there is no order {number}") from error
     with psycopg.connect(DATABASE) as connection:
         row = connection.execute("SELECT state FROM orders WHERE number = %s", (number,)).fetchone()
-    if execution is None or row is None:
-        raise HTTPException(404, f"there is no order {number}")
     states = {
         Status.SUBMITTED: "pending",
         Status.RUNNING: "pending",
         Status.COMPLETED: "done",
         Status.COMPENSATING: "being cancelled",
-        Status.COMPENSATED: "undone" if row[0] == "returned" else "cancelled",
+        Status.COMPENSATED: "undone" if row and row[0] == "returned" else "cancelled",
     }
     return {"number": number, "state": states.get(Status(execution.status), "needs a person"), "why": execution.reason}
 

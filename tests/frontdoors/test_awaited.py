@@ -29,6 +29,7 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "submit_many": {"submissions": [{}, {}]},
     "signal": {"saga_id": "y", "name": "paid", "value": 7},
     "list": {"status": "stuck"},
+    "get": {"saga_id": "x"},
     "show": {"saga_id": "x"},
     "cancel": {"saga_id": "y", "why": "so"},
     "compensate": {"saga_id": "x", "why": "so"},

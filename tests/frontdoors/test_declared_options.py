@@ -320,6 +320,7 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "astream": lambda of, first: asyncio.run(of.astream(*first).__anext__()),
     "load": lambda of, first: of.load(*first, "A1"),
     "aload": lambda of, first: asyncio.run(of.aload(*first, "A1")),
+    "handle": lambda of, first: of.handle(*first, "A1"),
     "signal": lambda of, first: of.signal(*first, "A1", "paid"),
     "asignal": lambda of, first: asyncio.run(of.asignal(*first, "A1", "paid")),
     "submit": lambda of, first: of.submit(*first),

@@ -349,6 +349,7 @@ async def operate(operations: Operations, stored: Saga[OrderContext]) -> None:
     async for execution in operations.aall(name="place-order"):
         assert_type(execution, StoredExecution)
     assert_type((await stored.aload("A1", store="orders.db")).context, OrderContext)
+    assert_type((await stored.handle("A1", store="orders.db").aresult()).context, OrderContext)
     assert_type((await stored.aundo("A1", "so", "charge")).context, OrderContext)
     assert_type(stored.undo("A1", why="so", who="ann").context, OrderContext)
     await stored.asignal("A1", "paid", 7)
