@@ -66,6 +66,11 @@ class LentConnection(WritingConnection):
         self._check()
         return super().cursor(*args, **more)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "autocommit" or (name == "isolation_level" and value is None):
+            self._refuse(f"{name} = {value!r}, which commits,")
+        super().__setattr__(name, value)
+
     def commit(self) -> NoReturn:
         self._refuse("commit()")
 

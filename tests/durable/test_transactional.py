@@ -127,6 +127,20 @@ def test_it_cannot_end_its_transaction(store: Store, ledger: Ledger, way: Way, w
     assert undone == []  # nothing of it is there to be undone
 
 
+@pytest.mark.parametrize("setting", [("isolation_level", None), ("autocommit", True)], ids=lambda setting: setting[0])
+def test_a_setting_that_commits_is_refused(setting: tuple[str, Any], request: pytest.FixtureRequest) -> None:
+    with DATABASES["sqlite"](request) as store:
+        ledger = Ledger(store)
+
+        def write(context: Context) -> None:
+            ledger.write(context)
+            setattr(context.step.connection, *setting)
+
+        result = THREADS.executed(Saga("order", store=store).add_task(step(write, name="write", transactional=True)))
+        assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPENSATED, (), [])
+        assert f"{setting[0]} = {setting[1]}, which commits, is saga's affair" in str(result.error)
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_one_that_ends_its_transaction_by_a_statement_is_in_doubt(kind: str, way: Way, request: pytest.FixtureRequest) -> None:
     if (kind, way.coroutines) == ("sqlite", True):

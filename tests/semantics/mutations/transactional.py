@@ -71,6 +71,12 @@ OF_TRANSACTIONS = [
         HERE + "nobody_keeps",
     ),
     Mutant(
+        "sqlite: a transactional step commits by a setting",
+        'if name == "autocommit" or (name == "isolation_level" and value is None):',
+        "if False:",
+        HERE + "setting_that_commits",
+    ),
+    Mutant(
         "sqlite: another thread writes in a transactional step",
         "        if threading.get_ident() != self.thread:",
         "        if False:",
