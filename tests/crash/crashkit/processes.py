@@ -43,6 +43,11 @@ LONGEST = 30.0
 """Seconds after which a process that has not ended is taken to hang, and says where."""
 
 
+def _of_the_execution(thread: threading.Thread) -> bool:
+    """Whether a thread ends when the execution does."""
+    return thread is not threading.main_thread() and not thread.name.startswith(("saga heartbeat", "saga store"))
+
+
 def fork(work: Callable[[], None], folder: Path) -> int:
     """Run ``work`` in a child process. Return its id."""
     pid = os.fork()
@@ -120,7 +125,7 @@ class Run:
                 print(saga.try_execute(Context(order=7), saga_id=self.saga_id).join(20).report())
             except StorageError as error:
                 world.log(type(error).__name__, "-", 0)
-                until(lambda: threading.active_count() <= 1 + any(t.daemon for t in threading.enumerate()))
+                until(lambda: not any(map(_of_the_execution, threading.enumerate())))
                 print(repr(error))
 
     def recover(self, die_at: str | None) -> None:
