@@ -78,6 +78,7 @@ def test_a_call_is_made_when_its_intent_is_stored_and_what_came_of_many_is_store
 
     all_left(store)
     watched = Watched(store)
+    watched.before = lambda number: time.sleep(0.02)  # as a disk does, so that others come meanwhile
     told: Counter[str] = Counter()
     saga = build(undo, logger=lambda event, info: told.update([type(event).__name__]))
     results = Recovery(watched, [saga], workers=workers).run_once()  # type: ignore[arg-type]
@@ -89,7 +90,7 @@ def test_a_call_is_made_when_its_intent_is_stored_and_what_came_of_many_is_store
         check_journal(store.journal(saga_id))
     assert (told["CompensationSucceeded"], told["SagaCompensated"]) == (len(called), len(IDS))
     appends = watched.calls.count("append") + watched.calls.count("append_each")
-    assert appends <= len(IDS) * len(STEPS)  # where each by itself makes one more for each execution
+    assert appends < len(IDS) * (len(STEPS) + 1)  # which is what each by itself makes
 
 
 def fails() -> None:
