@@ -254,6 +254,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Saga.load": lambda: Call(
         made(store=stored("completed")).load, {"saga_id": "x"}, {"saga_id": A_NAME, "store": ["None"]}, THERE
     ),
+    "Saga.handle": lambda: Call(made(store=stored()).handle, {"saga_id": "x"}, {"saga_id": A_NAME, "store": A_STORE}),
     "Saga.signal": lambda: Call(
         Saga("s", store=stored()).add_task(receive("paid")).signal,
         {"saga_id": "x", "name": "paid"},
@@ -321,6 +322,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
         after=["None"],
     ),
     "Operations.purge": lambda: looking("purge", older_than=["0"], status=NAMES),
+    "Operations.get": lambda: Call(Operations(stored(), "ann").get, {}, {"saga_id": A_NAME}),
     "Operations.show": lambda: Call(Operations(stored(), "ann").show, {}, {"saga_id": A_NAME}),
     "Operations.cancel": lambda: acting("cancel"),
     "Operations.compensate": lambda: acting("compensate"),
