@@ -218,9 +218,9 @@ class Store(Protocol):
         One with an ``exclusive`` key is taken where no other has the key, the first that was stored before the others; it has
         the key from then until it is completed or compensated.
 
-        :param wanted: only executions that one of these fits, and not more of them than they say.
         What somebody called for, and nobody has begun, is left to whoever that was, for as long as it says so.
 
+        :param wanted: only executions that one of these fits, and not more of them than they say.
         :param submitted: also what nobody has begun or called for.
         :param saga_id: only this one, whatever its status and ``due``; ``recoveries`` stays as it is. A lease that has not run
             out is still respected. With ``wanted`` it is taken to be run: only if one fits it, and in its turn; else to act

@@ -106,10 +106,9 @@ class Crew:
             return False
         with self._lock:
             lines_up = any(isinstance(job.execution, Execution) for job in self._running)
-        try:
-            job = self._queue.get(block=lines_up)
-        except queue.Empty:
+        if not lines_up and self._queue.empty():  # nobody else takes anything out
             return False
+        job = self._queue.get()
         if job is not None:
             self._do(job)
         return True

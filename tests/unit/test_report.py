@@ -242,7 +242,9 @@ def test_one_that_a_recovery_gave_up_says_why() -> None:
     Saga("s", store=store, version="1").add_task(step(noop, name="a")).add_task(Asks).try_execute(saga_id="x")
     row = store.get("x")
     assert row is not None
-    store._executions["x"] = row._replace(status="running", owner=None, lease_until=0.0, due=0.0, fingerprint="another")
+    store._executions["x"] = row._replace(
+        status="running", owner=None, lease_until=0.0, due=0.0, updated=0.0, fingerprint="another"
+    )
     saga = Saga("s", version="2").add_task(step(noop, name="b"))
     Recovery(store, [saga]).run_once()
     view = Operations(store, "ann").show("x")
