@@ -23,6 +23,7 @@ from saga.recovery import Recovery
 from saga.storage import SqliteStore
 from tests.kit import PATIENCE, ledgers, until_nothing_is_held
 from tests.kit.ledgers import THREADS, WAYS, Ledger
+from tests.kit.strikes import Strikes, in_files
 
 HOME = Path(package.__file__).parent
 COROUTINES = WAYS[-1]
@@ -48,18 +49,6 @@ def of_two(store, fails, way=THREADS):
     return saga.add_task(step(way.of(fail), transactional=True)) if fails else saga
 
 
-def at_lines(files, positions, strike):
-    """Return what traces: it calls ``strike`` at these lines of the files, counted as they come."""
-    count = itertools.count(1)
-
-    def on_line(frame, event, arg):
-        if event == "line" and next(count) in positions:
-            strike()
-        return on_line
-
-    return lambda frame, event, arg: on_line if Path(frame.f_code.co_filename) in files else None
-
-
 def in_a_child(work):
     """Do it in a child. Return what ``waitpid`` says of it."""
     child = os.fork()
@@ -76,7 +65,7 @@ def killed_at(opened, position, fails, way, saga_id="x"):
 
     def work():
         saga = of_two(opened(), fails, way)
-        trace = at_lines(KILLED, {position}, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        trace = Strikes(in_files(KILLED), {position}, lambda: os.kill(os.getpid(), signal.SIGKILL))
         threading.settrace(trace)
         sys.settrace(trace)
         way.executed(saga, saga_id)
@@ -197,7 +186,7 @@ def test_wherever_interrupts_strike_each_step_is_done_once_or_undone(tmp_path, f
         now = [1000.0]
         with SqliteStore(tmp_path / f"{position}.db", synchronous="OFF", clock=lambda: now[0]) as store:  # noqa: B023
             ledger, saga = Ledger(store), of_two(store, fails)
-            sys.settrace(at_lines(STRUCK, {position, position + apart}, strike))
+            sys.settrace(Strikes(in_files(STRUCK), {position, position + apart}, strike))
             try:
                 saga.try_execute(saga_id="x")
             except KeyboardInterrupt:
@@ -231,7 +220,7 @@ def interrupted_at(opened, position, fails, saga_id):
 
         signal.alarm(int(PATIENCE))  # it ends
         saga = of_two(opened(), fails, COROUTINES)
-        sys.settrace(at_lines(STRUCK_IN_LOOP, {position, position + 2}, strike))
+        sys.settrace(Strikes(in_files(STRUCK_IN_LOOP), {position, position + 2}, strike))
         with suppress(BaseException):
             COROUTINES.executed(saga, saga_id)
         sys.settrace(None)
@@ -278,7 +267,7 @@ def cancelled_at(saga, saga_id, positions):
             task.cancel()
 
         task = asyncio.create_task(saga.atry_execute(saga_id=saga_id))
-        sys.settrace(at_lines(STRUCK_IN_LOOP, positions, strike))
+        sys.settrace(Strikes(in_files(STRUCK_IN_LOOP), positions, strike))
         try:
             await asyncio.wait([task])
         finally:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from saga.errors import LeaseLostError, StorageError
 from saga.recovery import Recovery
 from saga.storage import Append, Entry, Lease, MemoryStore, SqliteStore, Store
 from tests.kit import PATIENCE, HeldStore, auntil, until
+from tests.kit.strikes import Strikes
 
 
 class Gated(HeldStore):
@@ -437,20 +438,9 @@ def test_what_cannot_be_stored_is_given_back_where_no_threads_begin_any_more() -
     assert (row.status, row.owner) == ("running", None)
 
 
-class Interrupter:
-    """Raises Ctrl-C at the n-th line that the event loop's thread executes in the module."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != aio_commits.__file__ or frame.f_code.co_name == "store":
-            return None
-        if event == "line":
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-        return self
+def ours(code: CodeType) -> bool:
+    """Whether a function is one of the module's that an interrupt strikes in the event loop's thread."""
+    return code.co_filename == aio_commits.__file__ and code.co_name != "store"
 
 
 class Refusing(MemoryStore):
@@ -561,8 +551,8 @@ def interrupt_at(line: int, kind: str) -> bool:
     async def all_of_them() -> None:
         await asyncio.gather(*[saga.atry_execute(saga_id=saga_id) for saga_id in ids])
 
-    interrupter = Interrupter(line)
-    sys.settrace(interrupter)
+    strikes = Strikes(ours, {line})
+    sys.settrace(strikes)
     try:
         with suppress(KeyboardInterrupt), asyncio.Runner() as runner:
             with suppress(KeyboardInterrupt):
@@ -583,7 +573,7 @@ def interrupt_at(line: int, kind: str) -> bool:
             assert row.status in ("completed", "compensated"), (line, row.status, mine)
             here = [name for name in "ab" if last(mine, name) > last(mine, f"undo {name}")]
             assert here == (["a", "b"] if row.status == "completed" else []), (line, row.status, mine)
-    return interrupter.left <= 0
+    return bool(strikes.struck)
 
 
 def last(names: Sequence[str], name: str) -> int:

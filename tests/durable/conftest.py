@@ -10,6 +10,7 @@ import pytest
 
 from saga.storage import MemoryStore, SqliteStore, Store
 from tests.kit import Watched
+from tests.kit.ledgers import Ledger
 
 numbers = itertools.count(1)
 
@@ -41,3 +42,9 @@ def store(new_store: Callable[[], Store]) -> Store:
 @pytest.fixture
 def watched(store: Store) -> Watched:
     return Watched(store)
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    """Return what transactional steps write to, in the store's own database."""
+    return Ledger(store)

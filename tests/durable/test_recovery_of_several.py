@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from saga.storage import Lease, MemoryStore, SqliteStore, Store
 from saga.working import jobs as jobs_module
 from tests.kit import PATIENCE, Watched, check_journal, until, within
 from tests.kit.recoveries import left_behind, simple, three_left
+from tests.kit.strikes import Strikes, functions, struck_by
 
 
 def test_before_a_task_runs_the_end_of_the_one_before_it_is_stored(store: Store) -> None:
@@ -111,42 +111,12 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(sec
     """``second``: so many lines later, there is another interrupt."""
     lines = {
         "shift.py": {"serve", "_claim", "finish"},
-        "crew.py": {"room", "take", "work", "_do", "_begin", "_end", "leave_waiting"},
-        "jobs.py": {"claimed", "_read", "take_up", "run", "_before", "_end", "leave"},
+        "crew.py": {"room", "take", "work", "_do", "_go_as_far", "_begin", "_end", "leave_waiting"},
+        "jobs.py": {"claimed", "_read", "take_up", "run", "_end", "leave"},
         "threads.py": {"run", "advance", "_publish"},
         "journal.py": {"commit", "take_stored"},
         "results.py": {"raised_or", "result_of"},
     }
-    package = Path(sys.modules["saga"].__file__ or "").parent
-    struck_at: list[str] = []
-
-    def interrupted(position: int, store: Store) -> BaseException | None:
-        count = 0
-
-        def on_line(frame: Any, event: str, arg: Any) -> Any:
-            nonlocal count
-            if event == "line":
-                count += 1
-                if count in (position, second and position + second):
-                    struck_at.append(frame.f_code.co_name)
-                    raise KeyboardInterrupt
-            return on_line
-
-        def on_call(frame: Any, event: str, arg: Any) -> Any:
-            file = Path(frame.f_code.co_filename)
-            ours = package in file.parents and frame.f_code.co_name in lines.get(file.name, ())
-            return on_line if ours else None
-
-        before = sys.gettrace()
-        sys.settrace(on_call)
-        try:
-            Recovery(store, [build()]).run_once()
-        except BaseException as error:
-            return error
-        finally:
-            sys.settrace(before)
-        return None
-
     ran: list[str] = []
 
     def build() -> Saga:
@@ -157,8 +127,9 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(sec
         store = MemoryStore(clock=lambda: now)  # noqa: B023
         three_left(store, build)
         ran.clear()
-        struck_at.clear()
-        raised = interrupted(position, store)
+        strikes = Strikes(functions(lines), {position, position + second})
+        raised = struck_by(strikes, Recovery(store, [build()]).run_once)
+        struck_at = strikes.struck
         if not struck_at:
             break
         assert isinstance(raised, KeyboardInterrupt), (position, struck_at)

@@ -30,11 +30,6 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture
-def ledger(store: Store) -> Ledger:
-    return Ledger(store)
-
-
 def fail(context: Context) -> None:
     raise ValueError("no")
 

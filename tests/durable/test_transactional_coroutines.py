@@ -31,11 +31,6 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture
-def ledger(store: Store) -> Ledger:
-    return Ledger(store)
-
-
 def entered_and(store: Store, function: Any, **policies: Any) -> Saga:
     """Return a saga of a step that writes to the ledger, and of another."""
     saga = Saga("order", store=store).add_task(step(enter, leave, name="enter", transactional=True))

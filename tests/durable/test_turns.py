@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,6 +57,15 @@ def saga_in(room: Room, store: Store, asynchronous: bool = False, **options: Any
     return Saga("visit", store=store, **options).add_task(step(astay if asynchronous else stay, name="stay"))
 
 
+def one_inside(store: Store, asynchronous: bool = False) -> tuple[Room, Saga, Callable[..., Any]]:
+    """Return a room for one at a time, the saga of those who visit it, and what waits for the one who is in it."""
+    room = Room()
+    saga = saga_in(room, store, asynchronous, limit=1)
+    first = background(lambda: saga.execute({"who": 1}))
+    until(lambda: room.inside)
+    return room, saga, first
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_no_more_are_in_hand_than_the_limit_over_all_workers(store: Store, asynchronous: bool) -> None:
     room = Room()
@@ -74,10 +84,7 @@ def test_no_more_are_in_hand_than_the_limit_over_all_workers(store: Store, async
 
 
 def test_who_executes_here_waits_for_its_turn_too(store: Store) -> None:
-    room = Room()
-    saga = saga_in(room, store, limit=1)
-    first = background(lambda: saga.execute({"who": 1}))
-    until(lambda: room.inside)
+    room, saga, first = one_inside(store)
     context = Context(who=2)
     second = background(lambda: saga.execute(context, saga_id="second"))
     until(lambda: store.get("second") is not None)
@@ -151,10 +158,7 @@ def test_no_more_are_begun_than_the_rate_allows(store: Store) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_who_is_interrupted_while_it_waits_leaves_nothing_that_will_run(store: Store, asynchronous: bool) -> None:
-    room = Room()
-    saga = saga_in(room, store, asynchronous, limit=1)
-    first = background(lambda: saga.execute({"who": 1}))
-    until(lambda: room.inside)
+    room, saga, first = one_inside(store, asynchronous)
 
     async def main() -> None:
         task = asyncio.create_task(saga.aexecute({"who": 2}, saga_id="second"))
@@ -272,10 +276,7 @@ def test_what_a_dead_process_left_in_line_is_begun_by_a_recovery(asynchronous: b
 def test_who_waits_in_line_and_lives_is_left_to_itself(asynchronous: bool) -> None:
     ahead = 0.0
     store = MemoryStore(clock=lambda: time.time() + ahead)
-    room = Room()
-    saga = saga_in(room, store, asynchronous, limit=1)
-    first = background(lambda: saga.execute({"who": 1}))
-    until(lambda: room.inside)
+    room, saga, first = one_inside(store, asynchronous)
     second = background(lambda: saga.execute({"who": 2}, saga_id="second"))
     until(lambda: store.get("second") is not None)
     called = store.get("second").called_until  # type: ignore[union-attr]
@@ -313,10 +314,7 @@ def test_what_is_held_is_not_begun_here_and_now(store: Store, asynchronous: bool
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_who_cannot_ask_any_more_whether_it_is_its_turn_is_out_of_the_line(store: Store, asynchronous: bool) -> None:
-    room = Room()
-    saga = saga_in(room, store, asynchronous, limit=1)
-    first = background(lambda: saga.execute({"who": 1}))
-    until(lambda: room.inside)
+    room, saga, first = one_inside(store, asynchronous)
     get, asked = store.get, []
 
     def fail_once(saga_id: str) -> Any:
@@ -416,10 +414,7 @@ def test_what_is_for_later_keeps_nobody_from_the_key(store: Store) -> None:
 
 
 def test_one_that_was_paused_and_resumed_while_it_waited_here_goes_on_here(store: Store) -> None:
-    room = Room()
-    saga = saga_in(room, store, limit=1)
-    first = background(lambda: saga.execute({"who": 1}))
-    until(lambda: room.inside)
+    room, saga, first = one_inside(store)
     second = background(lambda: saga.execute({"who": 2}, saga_id="second"))
     until(lambda: store.get("second") is not None)
     operations = Operations(store, "ann")

@@ -29,6 +29,7 @@ from saga.worker import Worker
 from saga.working import crew
 from tests.kit import PATIENCE, Watched, check_journal, until, within
 from tests.kit.recoveries import left_behind
+from tests.kit.strikes import Strikes, functions, struck_by
 
 IDS = [f"x{number}" for number in range(8)]
 STEPS = ["c", "b", "a"]
@@ -185,6 +186,7 @@ def test_a_call_that_takes_long_keeps_no_outcome_from_being_stored_and_no_execut
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.05)
+    monkeypatch.setattr(leases, "TIME_TO_BEGIN", 0.05)
     began, go_on = threading.Event(), threading.Event()
     called: list[tuple[str, str]] = []
     long: list[str] = []
@@ -418,49 +420,20 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind(second: int, monkeypatc
         "line.py": {"takes", "add", "close", "_start"},
         "threads.py": {"takes_turns", "take_turn", "run"},
     }
-    package = Path(sys.modules["saga"].__file__ or "").parent
     monkeypatch.setattr(sys.modules[__name__], "IDS", ["x0", "x1"])
     called: Counter[tuple[str, str]] = Counter()
 
     def undo(context: Context) -> None:
         called[context.step.saga_id, context.step.name] += 1
 
-    def interrupted(position: int, store: Store) -> tuple[bool, BaseException | None]:
-        count = 0
-        times: Counter[tuple[Any, int]] = Counter()
-
-        def on_line(frame: Any, event: str, arg: Any) -> Any:
-            nonlocal count
-            line = (frame.f_code, frame.f_lineno)
-            times[line] += event == "line"
-            if event == "line" and times[line] <= 2:
-                count += 1
-                if count in (position, second and position + second):
-                    raise KeyboardInterrupt
-            return on_line
-
-        def on_call(frame: Any, event: str, arg: Any) -> Any:
-            file = Path(frame.f_code.co_filename)
-            ours = package in file.parents and frame.f_code.co_name in lines.get(file.name, ())
-            return on_line if ours else None
-
-        before = sys.gettrace()
-        sys.settrace(on_call)
-        try:
-            Recovery(store, [build(undo)]).run_once()
-        except BaseException as error:
-            return count >= position, error
-        finally:
-            sys.settrace(before)
-        return count >= position, None
-
     for position in itertools.count(1):
         now = time.time()
         store = Together(clock=lambda: now)  # noqa: B023
         all_left(store)
         called.clear()
-        struck, raised = interrupted(position, store)
-        if not struck:
+        strikes = Strikes(functions(lines), {position, position + second}, often=2)
+        raised = struck_by(strikes, Recovery(store, [build(undo)]).run_once)
+        if not strikes.struck:
             break
         assert isinstance(raised, KeyboardInterrupt), position
         assert not keeper_of(store)._held, position

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,13 +212,19 @@ def test_it_can_finish_the_calls_in_hand_alone_and_another_goes_on_exactly_there
     assert [record.attempts for record in result.history] == [1, 1, 1]
 
 
-def test_after_its_time_of_grace_it_leaves_what_still_runs(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    gate = Gate()
-    saga = Saga("order", store=store).add_task(step(gate.hold, name="hold")).add_task(step(lambda: None, name="b"))
+def held_up(store: Store, gate: Gate, hold: Callable[..., Any]) -> tuple[Saga, Worker, Callable[..., None]]:
+    """Return a saga, a worker without time of grace that has "x" of it in hand at the gate, and what waits for its end."""
+    saga = Saga("order", store=store).add_task(step(hold, name="hold")).add_task(step(lambda: None, name="b"))
     saga.submit(saga_id="x")
     worker = Worker(store, [saga], grace=0.02)
     running = background(lambda: worker.run(signals=False, interval=0.02))
     assert gate.reached.wait(30)
+    return saga, worker, running
+
+
+def test_after_its_time_of_grace_it_leaves_what_still_runs(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    saga, worker, running = held_up(store, gate, gate.hold)
     worker.stop()
     running()
     assert "these still run, and are left as they are: x" in caplog.text
@@ -586,11 +593,7 @@ def test_what_a_worker_that_lives_is_compatible_with_is_not_parked(store: Store)
 
 def test_a_loop_of_its_own_ends_with_what_was_left_there_after_its_time_of_grace(store: Store) -> None:
     gate = Gate()
-    saga = Saga("order", store=store).add_task(step(gate.ahold, name="hold")).add_task(step(lambda: None, name="b"))
-    saga.submit(saga_id="x")
-    worker = Worker(store, [saga], grace=0.02)
-    running = background(lambda: worker.run(signals=False, interval=0.02))
-    assert gate.reached.wait(30)
+    _, worker, running = held_up(store, gate, gate.ahold)
     before = [one for one in threading.enumerate() if one.name == "saga worker loop"]
     assert all(one.daemon for one in before)
     worker.stop()

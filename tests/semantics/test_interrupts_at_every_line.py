@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import gc
 import itertools
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +19,7 @@ from saga import Saga, Status, step, transaction
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
 from tests.kit import PATIENCE, until_nothing_is_held, within
+from tests.kit.strikes import Strikes, in_files, struck_by
 
 HOME = Path(package.__file__).parent
 # Not those whose `with` takes a lock: an error that a trace raises there, unlike an interrupt, comes before the lock is let go.
@@ -65,33 +64,6 @@ def in_a_block(store: MemoryStore) -> None:
         tx.step(do, undo)
 
 
-def struck(run: Callable[[], None], positions: set[int]) -> tuple[list[str], BaseException | None]:
-    """Run it, with interrupts at these lines, counted as they come. Return the functions they struck, and what was raised."""
-    count, places = 0, []
-
-    def on_line(frame: Any, event: str, arg: Any) -> Any:
-        nonlocal count
-        if event == "line":
-            count += 1
-            if count in positions:
-                places.append(frame.f_code.co_name)
-                raise KeyboardInterrupt
-        return on_line
-
-    def on_call(frame: Any, event: str, arg: Any) -> Any:
-        return on_line if Path(frame.f_code.co_filename) in FILES else None
-
-    before = sys.gettrace()
-    sys.settrace(on_call)
-    try:
-        run()
-    except BaseException as error:
-        return places, error
-    finally:
-        sys.settrace(before)
-    return places, None
-
-
 @pytest.mark.parametrize("apart", [0, 1, 3, 9])
 @pytest.mark.parametrize("way", [executed, failed, streamed, in_a_block])
 def test_wherever_interrupts_strike_the_execution_ends(way: Callable[[MemoryStore], None], apart: int) -> None:
@@ -100,7 +72,9 @@ def test_wherever_interrupts_strike_the_execution_ends(way: Callable[[MemoryStor
         now = [1000.0]
         store = MemoryStore(clock=lambda now=now: now[0])  # type: ignore[misc]
         DONE.clear()
-        places, error = within(PATIENCE, lambda: struck(lambda: way(store), {position, position + apart}))  # noqa: B023
+        strikes = Strikes(in_files(FILES), {position, position + apart})
+        error = within(PATIENCE, lambda: struck_by(strikes, lambda: way(store)))  # noqa: B023
+        places = strikes.struck
         if not places:
             break
         assert isinstance(error, KeyboardInterrupt), places  # and its traceback knows all that there was

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from saga.storage import Append, Entry, Lease, NewExecution, Told, postgres_loop
 from saga.storage.postgres import PostgresStore
 from saga.storage.postgres_loop import Line
 from tests.kit import PATIENCE, auntil, until
+from tests.kit.strikes import Strikes
 
 MOST = 6  # connections, of which event loops have half
 
@@ -387,20 +388,9 @@ def test_an_event_loop_that_watches_no_sockets_has_threads(straight):
     assert spare(straight) == MOST
 
 
-class Interrupter:
-    """Raises Ctrl-C at the n-th line that is executed in the module."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != postgres_loop.__file__ or frame.f_code.co_name == "open_one":
-            return None
-        if event == "line":
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-        return self
+def ours(code: CodeType) -> bool:
+    """Whether a function is one of the module's that an interrupt strikes."""
+    return code.co_filename == postgres_loop.__file__ and code.co_name != "open_one"
 
 
 def interrupt_at(url: str, prefix: str, line: int) -> bool:
@@ -408,11 +398,11 @@ def interrupt_at(url: str, prefix: str, line: int) -> bool:
     log: list[str] = []
     with PostgresStore(url, prefix=prefix, max_connections=MOST) as store:
         saga, mine = saga_of(store, log), f"{line}"
-        interrupter = Interrupter(line)
+        strikes = Strikes(ours, {line})
         with suppress(KeyboardInterrupt), asyncio.Runner() as runner:
             runner.run(executed(saga, [f"before {line}"]))
             with suppress(KeyboardInterrupt):
-                sys.settrace(interrupter)
+                sys.settrace(strikes)
                 runner.run(executed(saga, [mine]))
             sys.settrace(None)
             for number in range(9):  # whatever the interrupted ones raise in it, or where it was to stop
@@ -434,7 +424,7 @@ def interrupt_at(url: str, prefix: str, line: int) -> bool:
             undone = {one.removeprefix("undo ") for one in steps if one.startswith("undo")}
             assert undone == (set() if row.status == "completed" else set(steps) & set("abc")), (line, steps)
         assert spare(store) >= MOST - 1, line  # what is interrupted while it is given back is gone
-    return interrupter.left <= 0
+    return bool(strikes.struck)
 
 
 def test_an_interrupt_at_any_line_leaves_nobody_waiting(postgres_url, prefix):

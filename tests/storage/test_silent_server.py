@@ -170,17 +170,22 @@ def test_a_statement_that_was_sent_before_is_an_error_too(store, stored, relay, 
             ended()
 
 
+def wait_for_a_lock(store, lease, stored, admin, prefix, asked):
+    """Append to a journal while somebody has its row, until it was asked three times whether the server is there."""
+    with admin.transaction():
+        admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")
+        ended = background(lambda: store.append(lease, stored.entries(2)))
+        until(lambda: len(asked) >= 3)
+    ended()
+
+
 def test_what_psycopg2_waits_for_is_waited_for_as_long_as_the_server_is_there(url, stored, admin, prefix, monkeypatch):
     asked = []
     answers = psycopg2_silence.WatchedConnection.answers
     monkeypatch.setattr(psycopg2_silence.WatchedConnection, "answers", lambda self: asked.append(answers(self)) or asked[-1])
     with SQLAlchemyStore(url.replace("postgresql", "postgresql+psycopg2"), prefix=prefix, patience=0.1) as store:
         lease = stored.create(store, "x")
-        with admin.transaction():
-            admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")
-            ended = background(lambda: store.append(lease, stored.entries(2)))
-            until(lambda: len(asked) >= 3)
-        ended()
+        wait_for_a_lock(store, lease, stored, admin, prefix, asked)
         assert set(asked) == {True}
         assert store.journal("x") == stored.entries(1, 2)
     until(lambda: not any(thread.name == "saga watches psycopg2" for thread in threading.enumerate()))
@@ -202,11 +207,7 @@ def test_a_statement_that_waits_for_a_lock_is_waited_for(store, stored, admin, p
     see = WatchedConnection._see_that_it_answers
     monkeypatch.setattr(WatchedConnection, "_see_that_it_answers", lambda self: asked.append(see(self)))
     lease = stored.create(store, "x")
-    with admin.transaction():
-        admin.execute(f"SELECT 1 FROM {prefix} FOR UPDATE")
-        ended = background(lambda: store.append(lease, stored.entries(2)))
-        until(lambda: len(asked) >= 3)
-    ended()
+    wait_for_a_lock(store, lease, stored, admin, prefix, asked)
     assert store.journal("x") == stored.entries(1, 2)
 
 
