@@ -410,6 +410,31 @@ def listing_section(folder: Path, options: Any) -> None:
             print(f"  {name:<28}{statistics.median(times):>8.2f} ms, at most {max(times):6.2f}   goal < 10 ms", flush=True)
 
 
+def line_section(folder: Path, options: Any) -> None:
+    """What it costs a claim that so many wait in one line: for a key that somebody has, or for later, with a priority."""
+    from saga.storage.postgres import PostgresStore
+
+    with postgres_server(folder / "postgres") as url:
+        stores: dict[str, Store] = {"SQLite": SqliteStore(folder / "line.db"), "PostgreSQL": PostgresStore(url)}
+        for kind, opened in stores.items():
+            with opened as store:
+                wanted = [Wanted("line", "1", "f")]
+                keyed = NewExecution("", "line", "1", "f", "d", "submitted", exclusive="key")
+                later = NewExecution("", "line", "1", "f", "d", "submitted", priority=100_000, at=time.time() + 3600.0)
+                store.submit([(keyed._replace(saga_id="has it"), [])])
+                assert store.claim("another", 3600.0, wanted=wanted)
+                print(f"{kind}, a claim that finds nothing:")
+                for what, new in (("for a key", keyed), ("for later, with a priority", later)):
+                    for first in range(0, 10_000, 1_000):
+                        store.submit([(new._replace(saga_id=f"{what} {first + n}"), []) for n in range(1_000)])
+                    times = []
+                    for _ in range(50):
+                        started = time.perf_counter()
+                        assert not store.claim("me", 30.0, wanted=wanted, limit=4)
+                        times.append((time.perf_counter() - started) * 1000)
+                    print(f"  10,000 more wait {what:<28}{statistics.median(times):>8.2f} ms", flush=True)
+
+
 def interrupt(saga: Saga, path: Path, count: int) -> None:
     """Store executions whose process died in their last step."""
     last = 2 * len(saga.plan.steps)  # entries: the start, and for each step its intent and, but for the last, its success
@@ -510,6 +535,7 @@ SECTIONS: dict[str, Callable[[Path, Any], None]] = {
     "postgres": postgres_section,
     "bytes": bytes_section,
     "listing": listing_section,
+    "line": line_section,
     "recovery": recovery_section,
     "memory": memory_section,
 }
