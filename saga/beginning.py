@@ -75,7 +75,6 @@ def run_in_a_loop(saga: str, work: Coroutine[Any, Any, T], method: str) -> T:
     """Run in an event loop of its own.
 
     :param method: what is to be awaited where one runs already.
-
     :raises SagaDefinitionError: one runs already.
     """
     import asyncio

@@ -245,7 +245,8 @@ def _one_of(handles: list[Handle[Ctx]], taken: dict[str, str]) -> Handle[Ctx]:
 
     :raises SagaIdTakenError: its id is taken.
     """
-    for saga_id, why in taken.items():
+    if taken:
+        [(saga_id, why)] = taken.items()
         raise SagaIdTakenError(why, saga_id)
     return handles[0]
 

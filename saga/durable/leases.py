@@ -104,7 +104,7 @@ class Keeper:
         with self._lock:
             held = self._held.get((lease.saga_id, lease.epoch))
             if held is not None:
-                held.waits, held.until = True, clock() + BEAT
+                held.waits, held.until = True, clock() + TIME_TO_BEGIN
 
     def late(self) -> set[str]:
         """Return the ids of what is run here, though its lease may have run out, as nobody could renew it in time."""

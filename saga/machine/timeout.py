@@ -26,7 +26,7 @@ def time_out(machine: Machine, seconds: float, at: float, cancelled: Collection[
         return None
     error = SagaTimeoutError(f"saga {machine.saga!r} took longer than its timeout of {seconds:g} s")
     unbegun = [command for command in commands if isinstance(command, Call) and command.phase is EXECUTE]
-    commands[:] = [command for command in commands if not any(command is call for call in unbegun)]
+    commands[:] = [command for command in commands if command not in unbegun]
     never = {call.step.index for call in unbegun}
     for index in sorted(state.executing):
         step = steps[index]

@@ -89,8 +89,8 @@ class InLoops:
 
     def close(self) -> None:
         """Give back what nobody uses now. Called from any thread."""
-        with suppress(RuntimeError):
-            own = None
+        own = None
+        with suppress(RuntimeError):  # none runs here
             own = asyncio.get_running_loop()
         for line in [*self._lines]:
             if line.loop.is_running() and line.loop is not own:
