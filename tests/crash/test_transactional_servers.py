@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import socket
+import gc
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from saga import Saga, Status, step
 from tests.kit import PATIENCE
 from tests.kit.ledgers import THREADS, WAYS, Ledger, awaited
+from tests.kit.relays import Cutting, connector
 
 ways = pytest.mark.parametrize("way", [THREADS, WAYS[-1]], ids=lambda way: way.name)
 # PyMySQL leaves the socket open of a connection that broke; SQLAlchemy's pool, what is lent when it is disposed of.
@@ -42,7 +41,8 @@ SERVERS = {
 def server(request):
     """The URL of a server, and what opens a store there."""
     fixture, opened = SERVERS[request.param]
-    return request.getfixturevalue(fixture), opened
+    yield request.getfixturevalue(fixture), opened
+    gc.collect()  # what is left open is told here, not in another test
 
 
 @ways
@@ -134,65 +134,15 @@ def test_one_whose_connection_an_administrator_ends_is_made_again(kind, way, req
         assert (attempts, ledger.rows()) == ([1, 1], ["write"])
 
 
-class Cutting:
-    """Passes on what clients and a server say to each other. When it is armed, it cuts a connection in its next commit.
-
-    :param connect: connects to the server.
-    :ivar armed: ``before``: the server never gets it; ``after``: the client never hears that it was made.
-    """
-
-    def __init__(self, connect: Callable[[], socket.socket]) -> None:
-        self._connect = connect
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self.armed: str | None = None
-        self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server, silent = self._connect(), threading.Event()
-                for work in ((client, server, silent, True), (server, client, silent, False)):
-                    threading.Thread(target=self._pass_on, args=work, daemon=True).start()
-
-    def _pass_on(self, one: socket.socket, other: socket.socket, silent: threading.Event, from_client: bool) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                if not from_client and silent.is_set():
-                    break  # it has answered, so it was made
-                if from_client and self.armed is not None and b"COMMIT" in data.upper():
-                    armed, self.armed, self.cuts = self.armed, None, self.cuts + 1
-                    if armed == "before":
-                        break
-                    silent.set()
-                other.sendall(data)
-        for end in (one, other):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listening.close()
-
-
 @pytest.fixture
 def cut(server):
     """A relay before a server, and the URL through it."""
     url, _ = server
+    relay = Cutting(connector(url))
     parsed = urlsplit(url)
     if parsed.hostname:
-        relay = Cutting(lambda: socket.create_connection((parsed.hostname, parsed.port)))
         through = url.replace(f":{parsed.port}/", f":{relay.port}/")
     else:
-        path = f"{parse_qs(parsed.query)['host'][0]}/.s.PGSQL.5432"
-
-        def connect() -> socket.socket:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(path)
-            return connection
-
-        relay = Cutting(connect)
         through = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
     yield relay, through
     relay.close()

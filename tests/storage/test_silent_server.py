@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
-from urllib.parse import parse_qs, urlsplit
+from contextlib import nullcontext
 
 import psycopg
 import pytest
@@ -20,58 +18,19 @@ from saga.storage.postgres_silence import WatchedConnection
 from saga.storage.sqlalchemy import SQLAlchemyStore
 from saga.worker import Worker
 from tests.kit import background, until, within
-
-
-class Relay:
-    """Passes on what a client and a server on a socket of this machine say to each other, until it is told not to.
-
-    :ivar silent: it passes nothing on any more, and takes whatever comes.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listening]
-        self.port = self._listening.getsockname()[1]
-        self.silent = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._path)
-                self._open += [client, server]
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
-
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                if not self.silent.is_set():
-                    other.sendall(data)
-        with suppress(OSError):
-            other.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for one in self._open:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+from tests.kit.relays import Silencing, connector
 
 
 @pytest.fixture
-def relays(postgres_url) -> Iterator[list[Relay]]:
-    path = f"{parse_qs(urlsplit(postgres_url).query)['host'][0]}/.s.PGSQL.5432"
-    relays = [Relay(path), Relay(path)]
+def relays(postgres_url) -> Iterator[list[Silencing]]:
+    relays = [Silencing(connector(postgres_url)) for _ in range(2)]
     yield relays
     for relay in relays:
         relay.close()
 
 
 @pytest.fixture
-def relay(relays) -> Relay:
+def relay(relays) -> Silencing:
     return relays[0]
 
 
