@@ -83,6 +83,7 @@ class SagaLogger:
                 "or a name; for another library's, give a function of (event, info) as the saga's logger"
             )
         self._shown = ShownKeys(show, mask)
+        self.mask = self._shown.mask
         self._told: set[str] = set()
         self._overridden = any(getattr(type(self), name) is not getattr(SagaLogger, name) for name in _OWN)
         if self._overridden:

@@ -171,8 +171,8 @@ class Stored(Declared, Generic[Ctx]):
         ]
         if name not in known:
             raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
-        from saga.durable.entries import signal_message
         from saga.durable.leases import keeper_of
+        from saga.durable.messages import signal_message
         from saga.durable.rebuild import codec_of
 
         saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")

@@ -20,24 +20,19 @@ from typing import Any, Final
 from saga import events as e
 from saga.context import Context
 from saga.durable.codec import Codec, decode_error, encode_error
-from saga.durable.lengths import check_length
-from saga.errors import EncodingError, UnreadableJournalError
+from saga.errors import EncodingError, RecordedError, UnreadableJournalError
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
-from saga.storage.protocol import Store
 from saga.storage.records import Entry
 
 __all__ = [
     "FORMAT",
     "Errors",
     "Recorded",
-    "action_message",
     "changes_text",
     "details_of",
-    "details_of_message",
     "made_progress",
+    "read_as_stored",
     "read_entries",
-    "read_message",
-    "signal_message",
     "start_text",
     "unreadable",
     "write_entries",
@@ -174,7 +169,7 @@ def read_entries(entries: Sequence[Entry], codec: Codec) -> tuple[list[Recorded]
         if entry.seq != number:
             raise UnreadableJournalError(f"entry {number} of the journal is missing", entry=number)
         try:
-            one = _read(entry, codec, recorded)
+            one = _read(entry, codec.decode, partial(_error_at, before=recorded))
         except UnreadableJournalError:
             raise
         except Exception as error:  # whatever is wrong with it
@@ -192,7 +187,11 @@ def unreadable(entry: Entry, why: str, may_pass: bool = False) -> UnreadableJour
     return UnreadableJournalError(f"entry {entry.seq} ({entry.kind}): {why}", entry=entry.seq, may_pass=may_pass)
 
 
-def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
+def _read(entry: Entry, decode: Callable[[str], Any], error_at: Callable[[Any], Any]) -> Recorded:
+    """Return what an entry says.
+
+    :param error_at: returns the error that an earlier entry has.
+    """
     kind = _KINDS.get(entry.kind)
     if kind is None:
         raise UnreadableJournalError(
@@ -202,7 +201,7 @@ def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
         )
     if not entry.payload.isascii():
         raise unreadable(entry, "its payload is not as it was written")
-    payload: dict[str, Any] = codec.decode(entry.payload)
+    payload: dict[str, Any] = decode(entry.payload)
     if not isinstance(payload, dict):
         raise unreadable(entry, "its payload is no JSON object")
     if payload.pop("format", FORMAT) > FORMAT:
@@ -218,7 +217,7 @@ def _read(entry: Entry, codec: Codec, before: Sequence[Recorded]) -> Recorded:
         elif name == "at":
             value = entry.at
         elif name == "error" and "error_at" in payload:
-            value = _error_at(payload.pop("error_at"), before)
+            value = error_at(payload.pop("error_at"))
         elif name in payload:
             value = decode_error(payload.pop(name)) if name == "error" else payload.pop(name)
         elif needed:
@@ -292,6 +291,23 @@ def _fields_of(kind: Any) -> list[tuple[str, bool, Callable[[Any], bool] | None]
 _FIELDS: Final = {name: _fields_of(kind) for name, kind in _KINDS.items()}
 
 
+def read_as_stored(entries: Sequence[Entry]) -> list[Recorded]:
+    """Return what a journal says, to be looked at: values as they are stored. What cannot be read is left out."""
+    recorded: list[Recorded] = []
+    errors: dict[Any, Any] = {}
+    for entry in entries:
+        try:
+            one = _read(entry, json.loads, lambda number: errors.get(number, _LOST))
+        except Exception:  # whatever is wrong with it
+            continue
+        recorded.append(one)
+        errors[entry.seq] = getattr(one.event, "error", _LOST)
+    return recorded
+
+
+_LOST: Final = RecordedError("?", "the journal has lost this error", "")
+
+
 def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return each entry's payload as it is shown: values as they are stored, each error where it matters.
 
@@ -309,14 +325,6 @@ def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         except Exception:
             found[entry.seq] = {"unreadable": entry.payload}
     return list(found.values())
-
-
-def details_of_message(body: str) -> dict[str, Any]:
-    """Return a message as it is shown; of one that cannot be read, its text."""
-    try:
-        return {**json.loads(body)}
-    except Exception:
-        return {"unreadable": body}
 
 
 def made_progress(entries: Sequence[Entry], recoveries: int) -> bool:
@@ -343,42 +351,3 @@ _OUTCOMES: Final = frozenset(
         e.OperatorActed,
     )
 )
-
-
-# -- messages ---------------------------------------------------------------------------------------------------------
-
-
-def action_message(action: str, step: str | None, who: str, why: str) -> str:
-    """Return an operator's action as a message's body."""
-    return json.dumps({"action": action, "step": step, "who": who, "why": why})
-
-
-def signal_message(name: str, value: Any, codec: Codec, store: Store) -> str:
-    """Return a signal as a message's body.
-
-    :raises EncodingError: its value cannot be stored, or is too long for the store.
-    """
-    body = json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
-    check_length(body, store, f"the value of signal {name!r}")
-    return body
-
-
-def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived | e.MessageRefused]:
-    """Return what a message says, to be called with the time. One that cannot be read is refused."""
-    try:
-        return _message(json.loads(body), codec)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a user's decode function may raise anything
-        why = str(error) if isinstance(error, EncodingError) else repr(error)
-        return partial(e.MessageRefused, body, f"it cannot be read: {why}")
-
-
-def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
-    signal = "signal" in fields
-    texts = (fields["signal"],) if signal else (fields["action"], fields["who"], fields["why"], fields["step"] or "")
-    if not all(isinstance(text, str) for text in texts):
-        raise EncodingError("its fields are no texts")
-    if signal:
-        return partial(e.SignalReceived, fields["signal"], codec.decode(fields["value"]))
-    return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])

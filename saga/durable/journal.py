@@ -10,8 +10,9 @@ from saga import events as e
 from saga.context import Context
 from saga.drivers.outcomes import Message
 from saga.durable.codec import Codec
-from saga.durable.entries import Errors, read_message, write_entries
+from saga.durable.entries import Errors, write_entries
 from saga.durable.leases import Keeper, keeper_of
+from saga.durable.messages import read_message
 from saga.durable.told import told_of
 from saga.durable.values import encode_changes, encode_result, revert
 from saga.errors import StorageError, UnreadMessagesError, is_exception

@@ -12,10 +12,11 @@ from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.views import Views, bind
 from saga.durable.codec import Codec
-from saga.durable.entries import Errors, Recorded, read_entries, read_message, unreadable
+from saga.durable.entries import Errors, Recorded, read_entries, unreadable
 from saga.durable.importable import read_step
 from saga.durable.journal import Journal
 from saga.durable.leases import owner
+from saga.durable.messages import read_message
 from saga.durable.values import apply_changes, rebuild_context, remember_recorded
 from saga.errors import DefinitionChangedError, EncodingError, StorageError, UnknownExecutionError, UnreadableJournalError
 from saga.machine import Machine, OpenPlan, Plan, act, check_order, contradiction, recover

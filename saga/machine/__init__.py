@@ -151,12 +151,12 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
-from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, check_undo_to, choices, standing_of
-from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, check_undo_to, choices, decided_on, standing_of
+from saga.machine.plan import Group, Plan, PlannedStep, following
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
 from saga.machine.timeout import time_out
-from saga.machine.undo import paused_by
+from saga.machine.undo import doubtful_in, paused_by
 
 __all__ = [
     "ACTIONS",
@@ -182,6 +182,9 @@ __all__ = [
     "choices",
     "compile_flow",
     "contradiction",
+    "decided_on",
+    "doubtful_in",
+    "following",
     "paused_by",
     "recover",
     "standing_of",

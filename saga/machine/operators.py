@@ -20,7 +20,11 @@ from saga.events import (
     RUNNING,
     STUCK,
     SUBMITTED,
+    Event,
     OperatorActed,
+    SagaCompensated,
+    SagaCompensating,
+    SagaPaused,
     Status,
     StepSkipped,
     StepStarted,
@@ -30,7 +34,8 @@ from saga.events import (
 from saga.machine import failures
 from saga.machine.decide import Machine
 from saga.machine.plan import following
-from saga.machine.state import State
+from saga.machine.state import State, status_after
+from saga.machine.undo import paused_by
 
 __all__ = [
     "ACTIONS",
@@ -40,6 +45,7 @@ __all__ = [
     "check",
     "check_undo_to",
     "choices",
+    "decided_on",
     "obey",
     "obey_cancel",
     "standing_of",
@@ -267,3 +273,19 @@ def obey_cancel(machine: Machine, at: float) -> None:
 def cancellation(action: OperatorActed) -> SagaCancelledError:
     """Return what an execution gives up for, where a person said so."""
     return SagaCancelledError(f"{action.action} by {action.who}: {action.why}")
+
+
+def decided_on(standing: Standing, acted: OperatorActed) -> tuple[list[Event], Status]:
+    """Return the events of a person's action on an execution that nobody runs, and its status then."""
+    events: list[Event] = [acted]
+    unbegun = standing.unbegun and acted.action in ("cancel", "compensate")
+    if unbegun or acted.action == "undo":  # nothing of it is to be recovered first
+        events.append(SagaCompensating(None, cancellation(acted), acted.at))
+    if unbegun:  # and it need not wait until it would have been its turn
+        events.append(SagaCompensated(acted.at))
+    if acted.action == "pause":
+        events.append(SagaPaused(paused_by(acted), acted.at))
+    status = standing.status
+    for event in events:
+        status = status_after(status, type(event), bool(standing.gave_up), bool(standing.unbegun))
+    return events, status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from saga.events import COMPENSATING, OperatorActed
 from saga.machine.commands import Call
@@ -14,7 +14,10 @@ from saga.policy import InDoubt
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
 
-__all__ = ["cause_of", "compensations_after", "next_to_compensate", "paused_by", "reason_to_ask"]
+__all__ = ["cause_of", "compensations_after", "doubtful_in", "next_to_compensate", "paused_by", "reason_to_ask"]
+
+
+_DOUBTFUL: Final = "in doubt, and the task says ASK: "
 
 
 def next_to_compensate(state: State) -> list[PlannedStep]:
@@ -83,7 +86,14 @@ def reason_to_ask(state: State) -> str:
     if failed:
         reasons.append("failed for good, and on_error says Ask: " + ", ".join(failed))
     if doubtful:
-        reasons.append("in doubt, and the task says ASK: " + ", ".join(doubtful))
+        reasons.append(_DOUBTFUL + ", ".join(doubtful))
     if unkept:
         reasons.append("done past the pivot, and what came of it could not be stored: " + ", ".join(unkept))
     return "; ".join(reasons)
+
+
+def doubtful_in(reason: str) -> list[str]:
+    """Return the steps that are in doubt, and that a person was asked about for that, by what :func:`reason_to_ask` said."""
+    return [
+        name for clause in reason.split("; ") if clause.startswith(_DOUBTFUL) for name in clause[len(_DOUBTFUL) :].split(", ")
+    ]

@@ -5,12 +5,13 @@ pickled.
 """
 
 from saga.result.carried import NotPickled
-from saga.result.history import CompensationError, StepRecord, fold_history
+from saga.result.history import CompensationError, History, StepRecord, fold_history
 from saga.result.report import error_line, told_besides, tracebacks
 from saga.result.snapshot import SagaResult, failure_of, ok, undone
 
 __all__ = [
     "CompensationError",
+    "History",
     "NotPickled",
     "SagaResult",
     "StepRecord",

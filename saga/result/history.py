@@ -28,7 +28,7 @@ from saga.machine import Plan, PlannedStep, State
 from saga.machine.folds import fold
 from saga.task import Task
 
-__all__ = ["CompensationError", "StepRecord", "fold_history"]
+__all__ = ["CompensationError", "History", "StepRecord", "fold_history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,30 @@ class StepRecord:
 
 def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
     """Return a record of each step of ``plan``, by name."""
-    records = {name: StepRecord(name) for name in plan.names}
-    state = State(plan)
+    history = History(plan)
     for event in events:
+        history.take(event)
+    return history.records()
+
+
+class History:
+    """Folds events into records, one after the other.
+
+    :ivar state: what they make of the execution.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.state = State(plan)
+        self._records = {name: StepRecord(name) for name in plan.names}
+
+    def take(self, event: Event) -> None:
+        """Take the next event."""
+        state = self.state
         fold(state, event)
         if not hasattr(event, "step") or event.step is None:
-            continue
-        record = records[event.step]
+            return
+        record, step = self._records[event.step], self.plan.by_name[event.step]
         match event:
             case StepStarted():
                 record.status, record.attempts = StepStatus.RUNNING, event.attempt
@@ -95,7 +112,7 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
                 if event.done:
                     _done(record, event.result)
                 else:
-                    _failed(record, plan.by_name[event.step])
+                    _failed(record, step)
             case VerificationFailed():
                 record.verified, record.verification_error = None, event.error
             case StepFailed():
@@ -103,8 +120,8 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
                 record.error = event.error
                 if event.executed:
                     record.effect = Effect.STANDS
-                _failed(record, plan.by_name[event.step])
-                if plan.by_name[event.step].index in state.in_doubt:
+                _failed(record, step)
+                if step.index in state.in_doubt:
                     record.status = StepStatus.IN_DOUBT
             case StepTimedOut():
                 record.error, record.status = event.error, StepStatus.TIMED_OUT
@@ -124,19 +141,23 @@ def fold_history(plan: Plan, events: Sequence[Event]) -> dict[str, StepRecord]:
                 record.effect = Effect.UNKNOWN if state.cause is None else Effect.UNDONE
             case CompensationFailed():
                 record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
-    if state.cause is not None:
-        for record in records.values():
-            if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
-                record.status = StepStatus.FAILED
-    for step in plan.steps:
-        record = records[step.name]
-        if step.pause is not None:  # a wait leaves nothing
-            record.effect = Effect.NONE
-            continue
-        record.in_doubt = step.index in state.in_doubt or step.index in state.stragglers
-        if record.in_doubt or step.index in state.executing:
-            record.effect = Effect.UNKNOWN
-    return records
+
+    def records(self) -> dict[str, StepRecord]:
+        """Return what became of each step, by name. No event is taken after this."""
+        state, records = self.state, self._records
+        if state.cause is not None:
+            for record in records.values():
+                if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
+                    record.status = StepStatus.FAILED
+        for step in self.plan.steps:
+            record = records[step.name]
+            if step.pause is not None:  # a wait leaves nothing
+                record.effect = Effect.NONE
+                continue
+            record.in_doubt = step.index in state.in_doubt or step.index in state.stragglers
+            if record.in_doubt or step.index in state.executing:
+                record.effect = Effect.UNKNOWN
+        return records
 
 
 _WAITING = {"execute": StepStatus.WAITING, "verify": StepStatus.IN_DOUBT, "compensate": StepStatus.COMPENSATING}

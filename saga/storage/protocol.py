@@ -344,12 +344,12 @@ class Store(Protocol):
         :raises ValueError: the cursor is not one of :class:`Page`'s, there is no such status, or ``limit`` is no whole
             number of at least 1.
         """
-        from saga.storage import rules
+        from saga.storage import pages
 
         equal = {"name": name, "version": version, "step": step, "cause": cause}
         times = {"created_before": created_before, "created_after": created_after, "progressed_before": progressed_before}
-        which = rules.listed(status, equal, tags, limit, after, **times)
-        return rules.page_of(self._listed(which) if which.statuses else (), limit)
+        which = pages.listed(status, equal, tags, limit, after, **times)
+        return pages.page_of(self._listed(which) if which.statuses else (), limit)
 
     def _listed(self, which: Listed) -> Sequence[StoredExecution]:
         """Return the executions of a page in order, and one more where there are any."""

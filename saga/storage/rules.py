@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import inspect
-import json
-import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 from saga.errors import (
     ActionRefusedError,
@@ -20,7 +15,7 @@ from saga.errors import (
     UnreadMessagesError,
 )
 from saga.names import LONGEST
-from saga.storage.records import ANY, Entry, Hold, Lease, Listed, NewExecution, NewWorker, Page, StoredExecution
+from saga.storage.records import ANY, Entry, Hold, Lease, NewExecution, NewWorker
 
 __all__ = [
     "CLAIMABLE",
@@ -29,6 +24,7 @@ __all__ = [
     "TERMINAL",
     "already_stored",
     "check_claim",
+    "check_limit",
     "check_new",
     "check_not_held",
     "check_number",
@@ -37,13 +33,10 @@ __all__ = [
     "check_status",
     "check_texts",
     "closed",
-    "each_of",
     "fits",
     "is_id",
     "latest_created",
     "lease_lost",
-    "listed",
-    "page_of",
     "statuses_of",
     "too_new",
     "unknown_execution",
@@ -112,7 +105,7 @@ def check_patience(name: str, seconds: float) -> None:
         raise ValueError(f"{name} must be at least 0 seconds, not {seconds!r}")
 
 
-def _check_limit(limit: int) -> None:
+def check_limit(limit: int) -> None:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST:
         raise ValueError(f"limit must be a whole number of at least 1, and of at most {MOST}, not {limit!r}")
 
@@ -216,7 +209,7 @@ def check_claim(owner: str, lease_seconds: float, limit: int) -> None:
     :raises ValueError: ``lease_seconds`` or ``limit`` is no such number.
     """
     check_number("lease_seconds", lease_seconds)
-    _check_limit(limit)
+    check_limit(limit)
     if fault := _fault(owner, empty=False):
         raise StorageError(f"owner {fault}: {owner!r}")
 
@@ -237,7 +230,7 @@ def check_purge(updated_before: float, status: Collection[str], limit: int) -> l
     :raises ValueError: a status is not terminal, or a number none that all stores compare alike.
     """
     check_number("updated_before", updated_before)
-    _check_limit(limit)
+    check_limit(limit)
     for one in status:
         if one not in TERMINAL:
             raise ValueError(f"only terminal executions are purged ({', '.join(TERMINAL)}), not {one!r}")
@@ -252,68 +245,6 @@ def statuses_of(status: Collection[str] | None) -> list[str]:
     if status is None:
         return list(STATUSES)
     return sorted({check_status(one) for one in status})
-
-
-def page_of(found: Sequence[StoredExecution], limit: int) -> Page:
-    """Return the first ``limit`` of the executions found; that there are more of them says that there is a next page."""
-    if len(found) <= limit:
-        return Page(tuple(found), None)
-    last = found[limit - 1]
-    cursor = base64.urlsafe_b64encode(json.dumps([last.created, last.saga_id]).encode()).decode()
-    return Page(tuple(found[:limit]), cursor)
-
-
-def each_of(read: Callable[..., Page], **which: Any) -> Iterator[StoredExecution]:
-    """Yield all executions, page after page; ``read`` lists those that ``which`` says."""
-    page = read(**which)
-    yield from page.executions
-    while page.next is not None:
-        page = read(**which, after=page.next)
-        yield from page.executions
-
-
-def listed(
-    status: Collection[str] | None,
-    equal: Mapping[str, str | None],
-    tags: Mapping[str, str],
-    limit: int,
-    after: str | None,
-    **times: float | None,
-) -> Listed:
-    """Return which executions a page is of.
-
-    :param times: ``created_before``, ``created_after`` and ``progressed_before``.
-    :raises ValueError: there is no such status, a number is none that all stores compare alike, or ``after`` is no cursor.
-    """
-    for name, value in times.items():
-        if value is not None:
-            check_number(name, value)
-    _check_limit(limit)
-    values = {column: value for column, value in equal.items() if value is not None}
-    start = times["created_after"]
-    start = -END_OF_TIME if start is None else start
-    bound = _bound_of(after, times["created_before"])
-    return Listed(statuses_of(status), values, tags, start, bound, times["progressed_before"], limit)
-
-
-def _bound_of(after: str | None, created_before: float | None) -> tuple[float, str]:
-    """Return the time and id below which a page begins: its executions come before it in (created, id).
-
-    :raises ValueError: the cursor is none of :func:`page_of`'s.
-    """
-    # No id is empty: (created_before, "") is below every execution that was created then.
-    bound = (END_OF_TIME if created_before is None else created_before, "")
-    if after is None:
-        return bound
-    try:
-        if set(after) & set("+/"):  # no letters of a cursor; older Pythons decode them all the same
-            raise ValueError(after)
-        created, saga_id = json.loads(base64.b64decode(after, altchars=b"-_", validate=True))
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one") from None
-    if not isinstance(created, float) or not math.isfinite(created) or not is_id(saga_id):
-        raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one")
-    return min(bound, (created, saga_id))
 
 
 def latest_created(status: str, created: float, progressed_before: float | None) -> float:

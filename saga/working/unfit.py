@@ -14,9 +14,9 @@ from saga.durable.rebuild import entries_of, rebuild
 from saga.errors import StorageError
 from saga.own_log import LOG
 from saga.storage.claims import holds_back, is_had
+from saga.storage.pages import each_of
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, StoredExecution
-from saga.storage.rules import each_of
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
 

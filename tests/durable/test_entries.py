@@ -15,16 +15,14 @@ from saga.durable import entries
 from saga.durable.codec import Codec
 from saga.durable.entries import (
     FORMAT,
-    action_message,
     changes_text,
     details_of,
     made_progress,
     read_entries,
-    read_message,
-    signal_message,
     start_text,
     write_entries,
 )
+from saga.durable.messages import action_message, read_message, signal_message
 from saga.errors import EncodingError, RecordedError
 from saga.storage import Entry, MemoryStore
 

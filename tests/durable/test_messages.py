@@ -12,8 +12,8 @@ import pytest
 
 from saga import InDoubt, Saga, Status, receive, step, transaction
 from saga.durable.codec import Codec
-from saga.durable.entries import action_message
 from saga.durable.leases import keeper_of
+from saga.durable.messages import action_message
 from saga.errors import ActionRefusedError, SagaExecutionException, UnknownExecutionError
 from saga.operations import Operations
 from saga.recovery import Recovery

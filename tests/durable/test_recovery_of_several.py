@@ -17,8 +17,8 @@ import pytest
 from saga import Context, InDoubt, Saga, SagaResult, Status, step, timer
 from saga.durable import leases
 from saga.durable.codec import Codec
-from saga.durable.entries import action_message
 from saga.durable.leases import Keeper, keeper_of
+from saga.durable.messages import action_message
 from saga.errors import StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery

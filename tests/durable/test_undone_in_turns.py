@@ -20,8 +20,8 @@ import pytest
 
 from saga import Context, Retry, Saga, fallback, parallel, sequence, step, timer
 from saga.durable import leases
-from saga.durable.entries import action_message
 from saga.durable.leases import keeper_of
+from saga.durable.messages import action_message
 from saga.errors import SagaDefinitionError, StorageError
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, NewExecution, SqliteStore, Store

@@ -15,6 +15,7 @@ import pytest
 from saga import Saga, receive, step
 from saga.fleet import Fleet
 from saga.handle import Handle
+from saga.looking import Looks
 from saga.operations import Operations
 from saga.storage import Entry, MemoryStore, NewExecution, Store
 from saga.stored import Stored
@@ -31,6 +32,8 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "list": {"status": "stuck"},
     "get": {"saga_id": "x"},
     "show": {"saga_id": "x"},
+    "causes": {},
+    "find": {"text": "x"},
     "cancel": {"saga_id": "y", "why": "so"},
     "compensate": {"saga_id": "x", "why": "so"},
     "pause": {"saga_id": "y", "why": "so"},
@@ -49,7 +52,7 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "Handle.status": {},
     "Handle.cancel": {"why": "so"},
 }
-DOORS: Final = (Stored, Saga, Fleet, Operations, Handle)
+DOORS: Final = (Stored, Saga, Fleet, Looks, Operations, Handle)
 every = pytest.mark.parametrize("name", CALLS)
 
 
@@ -130,9 +133,9 @@ def is_twin(method: object) -> bool:
 
 
 def test_every_method_of_operations_has_its_twin() -> None:
-    methods = {**vars(Fleet), **vars(Operations)}
+    methods = {**vars(Fleet), **vars(Looks), **vars(Operations)}
     public = {name for name, method in methods.items() if inspect.isfunction(method) and name[0] != "_"}
-    twins = {name for name in public if is_twin(methods[name])} | {"aall"}
+    twins = {name for name in public if is_twin(methods[name])} | {"aall", "aeach"}
     for name in sorted(public - twins):
         assert f"a{name}" in twins, f"saga/operations.py: write `a{name} = awaited({name})`"
 

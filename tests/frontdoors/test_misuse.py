@@ -39,17 +39,17 @@ ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
         Retry Retry.allows Retry.delay Submission Task Task.compensate Task.execute Task.verify Transaction.aparallel
         Transaction.astep Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
-    "made by the engine, and given to users": """Count Effect ExecutionInfo ExecutionInfo.step ExecutionView
-        ExecutionView.timeline Handle Hold InDoubt JournalLine OnError Parked Ran Ran.take SagaResult SagaResult.headline
-        SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StoredWorker Transaction
-        Version""",
+    "made by the engine, and given to users": """Acted Cause Count Effect ErrorView ExecutionInfo ExecutionInfo.step
+        ExecutionView ExecutionView.timeline Handle Hold InDoubt JournalLine Offer OnError Parked Ran Ran.take SagaResult
+        SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StepView
+        StoredWorker Transaction Version""",
     "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
         StoredExecution Told Wanted""",
     "without parameters": """Diagram.mermaid Diagram.sequence Diagram.svg Handle.astatus Handle.status Operations.aholds
         Operations.aversions Operations.aworkers Operations.holds Operations.versions Operations.workers Recovery.arun_once
         Recovery.run_once Recovery.stop Worker.arun_once Worker.run_once Worker.stop""",
     "takes values, keys and steps of any kind": "masked ClosedContext ClosedContext.result_of Context Context.result_of",
-    "hands its filters on": "Operations.aall Operations.all",
+    "hands its filters on": "Operations.aall Operations.aeach Operations.all",
 }
 
 
@@ -324,6 +324,11 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.purge": lambda: looking("purge", older_than=["0"], status=NAMES),
     "Operations.get": lambda: Call(Operations(stored(), "ann").get, {}, {"saga_id": A_NAME}),
     "Operations.show": lambda: Call(Operations(stored(), "ann").show, {}, {"saga_id": A_NAME}),
+    "Operations.causes": lambda: Call(Operations(stored(), "ann").causes, {}, {"name": AN_ID}),
+    "Operations.find": lambda: Call(Operations(stored(), "ann").find, {"text": "x"}, {"text": A_NAME}),
+    "Operations.each": lambda: Call(
+        Operations(stored(), "ann").each, {"action": "retry", "why": "so"}, {"why": A_NAME, "step": ["None"], "limit": ["None"]}
+    ),
     "Operations.cancel": lambda: acting("cancel"),
     "Operations.compensate": lambda: acting("compensate"),
     "Operations.pause": lambda: acting("pause"),

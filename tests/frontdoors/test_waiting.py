@@ -18,8 +18,8 @@ import pytest
 
 from saga import InDoubt, Saga, Skip, Status, StepStatus, parallel, receive, sequence, step, timer, transaction
 from saga.durable.codec import Codec
-from saga.durable.entries import signal_message
 from saga.durable.leases import keeper_of
+from saga.durable.messages import signal_message
 from saga.errors import (
     ActionRefusedError,
     EncodingError,

@@ -86,7 +86,9 @@ ROOMS: Final[dict[str, set[str]]] = {
     "worker": _INSIDE | {"storage", "working"},
     "recovery": _INSIDE | {"worker", "working"},
     "fleet": _INSIDE | {"awaited", "own_log", "storage"},
-    "operations": _INSIDE | {"awaited", "durable", "fleet", "storage", "transaction", "turns"},
+    "looking": _INSIDE
+    | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "transaction", "turns"},
+    "operations": _INSIDE | {"awaited", "durable", "fleet", "looking", "storage"},
     "__init__": _INSIDE | {"saga", "stored", "transaction", "turns"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.

@@ -280,6 +280,7 @@ OF_DOUBT = [
         "sorted(state.compensating - state.compensation_retries.keys())",
         "sorted(state.compensating)",
         DOUBT + " -k a_compensation_waits_for_what_is_left",
+        file="saga/machine/resume.py",
     ),
     Mutant(
         "the wait before another attempt begins anew after a crash",

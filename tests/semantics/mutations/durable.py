@@ -337,7 +337,7 @@ OF_DURABLE = [
         'raise UnknownExecutionError(f"there is no execution {saga_id!r}")',
         'raise StorageError(f"there is no execution {saga_id!r}")',
         DURABLE + "operations -k one_that_is_not_there",
-        file="saga/operations.py",
+        file="saga/looking/looks.py",
     ),
     Mutant(
         "finish by a definition that changed",

@@ -323,6 +323,7 @@ OF_MACHINE = [
         "            except ActionRefusedError as error:\n",
         "            except ZeroDivisionError as error:\n",
         DURABLE + "operations_running -k what_comes_too_late",
+        file="saga/drivers/outcomes.py",
     ),
     # -- what plans, policies and tasks say ---------------------------------------------------------------------------
     Mutant(

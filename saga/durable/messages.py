@@ -1,0 +1,60 @@
+"""Messages of an execution's inbox: what comes from outside <-> a message's body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from saga import events as e
+from saga.durable.codec import Codec
+from saga.durable.lengths import check_length
+from saga.errors import EncodingError
+from saga.storage.protocol import Store
+
+__all__ = ["action_message", "details_of_message", "read_message", "signal_message"]
+
+
+def action_message(action: str, step: str | None, who: str, why: str) -> str:
+    """Return an operator's action as a message's body."""
+    return json.dumps({"action": action, "step": step, "who": who, "why": why})
+
+
+def signal_message(name: str, value: Any, codec: Codec, store: Store) -> str:
+    """Return a signal as a message's body.
+
+    :raises EncodingError: its value cannot be stored, or is too long for the store.
+    """
+    body = json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
+    check_length(body, store, f"the value of signal {name!r}")
+    return body
+
+
+def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived | e.MessageRefused]:
+    """Return what a message says, to be called with the time. One that cannot be read is refused."""
+    try:
+        return _message(json.loads(body), codec)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's decode function may raise anything
+        why = str(error) if isinstance(error, EncodingError) else repr(error)
+        return partial(e.MessageRefused, body, f"it cannot be read: {why}")
+
+
+def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
+    signal = "signal" in fields
+    texts = (fields["signal"],) if signal else (fields["action"], fields["who"], fields["why"], fields["step"] or "")
+    if not all(isinstance(text, str) for text in texts):
+        raise EncodingError("its fields are no texts")
+    if signal:
+        return partial(e.SignalReceived, fields["signal"], codec.decode(fields["value"]))
+    return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])
+
+
+def details_of_message(body: str) -> dict[str, Any]:
+    """Return a message as it is shown; of one that cannot be read, its text."""
+    try:
+        return {**json.loads(body)}
+    except Exception:
+        return {"unreadable": body}

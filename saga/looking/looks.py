@@ -1,0 +1,236 @@
+"""How operators look at executions: a part of ``Operations``. Nothing is changed here, and lists read no journal."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from saga.awaited import awaited
+from saga.definition import Definition
+from saga.durable.entries import details_of
+from saga.durable.messages import details_of_message
+from saga.durable.rebuild import rebuild, status_of
+from saga.durable.undoing import check_undo
+from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError
+from saga.events import SagaCompensating, SagaRewound, SagaStarted, SagaSubmitted, Status
+from saga.fleet import Fleet, statuses
+from saga.looking.masks import masked_lines
+from saga.looking.offers import known_standing, offers_of
+from saga.looking.reading import Reading, fitting
+from saga.looking.shown import Cause, ExecutionView, JournalLine, Offer
+from saga.looking.steps import errors_of, steps_of
+from saga.looking.waits import why_it_waits
+from saga.machine import ACTIONS, Standing, check, standing_of
+from saga.names import checked_name
+from saga.plain import one_line
+from saga.storage.pages import each_of
+from saga.storage.records import NONE, Entry, Page, StoredExecution
+from saga.storage.rules import check_limit, check_number, is_id
+from saga.turns import checked_tags
+
+__all__ = ["Looks"]
+
+_AT_ONCE: Final = 500
+
+
+class Looks(Fleet):
+    """Lists, rows, journals, causes."""
+
+    def list(
+        self,
+        *,
+        status: Collection[str] | str | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        step: str | None = None,
+        cause: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        older_than: float | None = None,
+        newer_than: float | None = None,
+        idle_for: float | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """Return a page of executions, newest first. Each row tells where it stands; no journal is read.
+
+        :param status: one :class:`~saga.events.Status`, or several.
+        :param step: only those that are at this step, or that failed there.
+        :param cause: only those that were given up for an error of a class of this name.
+        :param tags: only those that have all of these: ``{"order": "A1"}``.
+        :param older_than: only those created at least so many seconds ago.
+        :param newer_than: at most.
+        :param idle_for: only those with which nothing has happened for so many seconds.
+        :param after: the ``next`` of the page before.
+        :raises ValueError: there is no such status, the cursor is wrong, or a number is no finite one.
+        """
+        for what, age in (("older_than", older_than), ("newer_than", newer_than), ("idle_for", idle_for)):
+            if age is not None:
+                check_number(what, age)
+        now = self.store.now()
+        return self.store.list(
+            status=None if status is None else statuses(status),
+            name=None if name is None else checked_name(name, "name"),
+            version=None if version is None else checked_name(version, "version"),
+            step=None if step is None else checked_name(step, "step"),
+            cause=None if cause is None else checked_name(cause, "cause"),
+            tags=NONE if tags is None else checked_tags(tags, "tags"),
+            progressed_before=None if idle_for is None else now - idle_for,
+            created_before=None if older_than is None else now - older_than,
+            created_after=None if newer_than is None else now - newer_than,
+            limit=limit,
+            after=after,
+        )
+
+    alist = awaited(list)
+
+    def all(self, **filters: Any) -> Iterator[StoredExecution]:
+        """Yield every execution, page after page; filters as in :meth:`list`."""
+        return each_of(self.list, **filters)
+
+    async def aall(self, **filters: Any) -> AsyncGenerator[StoredExecution, None]:
+        """Yield every execution, as :meth:`all`; pages are read as by :meth:`alist`."""
+        page = await self.alist(**filters)
+        while True:
+            for execution in page.executions:
+                yield execution
+            if page.next is None:
+                return
+            page = await self.alist(**filters, after=page.next)
+
+    def get(self, saga_id: str) -> StoredExecution:
+        """Return an execution's row, which tells where it stands. No journal is read.
+
+        :raises UnknownExecutionError: there is none.
+        """
+        row = self.store.get(checked_name(saga_id, "saga_id"))
+        if row is None:
+            raise UnknownExecutionError(f"there is no execution {saga_id!r}")
+        return row
+
+    aget = awaited(get)
+
+    def show(self, saga_id: str) -> ExecutionView:
+        """Return an execution, its journal, and what follows from it. Of what is damaged there, what can be read is shown.
+
+        What the definition masks is hidden, where ``sagas`` has it: under each key that the ``mask`` of a
+        :class:`~saga.logging.SagaLogger` of its ends with.
+
+        :raises StorageError: there is none.
+        """
+        row = self.get(saga_id)
+        journal, now = self.store.journal(saga_id), self.store.now()
+        definition = fitting(self._definitions, row)
+        lines = masked_lines(_lines(journal), definition)
+        reading = Reading(row, journal, definition)
+        offers, refused = self._offers(reading, now)
+        return ExecutionView(
+            execution=row,
+            journal=lines,
+            inbox=tuple(details_of_message(message.body) for message in self.store.inbox(saga_id)),
+            steps=steps_of(reading, lines),
+            errors=errors_of(reading, lines),
+            offers=offers,
+            refused=refused,
+            waits=why_it_waits(self.store, reading, definition, now),
+        )
+
+    ashow = awaited(show)
+
+    def causes(self, name: str | None = None) -> builtins.list[Cause]:
+        """Return why executions are stuck: how many of which saga, at which step, for which class of error; most first.
+
+        :param name: of this saga alone.
+        """
+        found: dict[tuple[str | None, ...], Cause] = {}
+        for row in self.all(status=Status.STUCK, name=name, limit=_AT_ONCE):
+            key = (row.name, row.step, row.cause)
+            known = found.get(key)
+            if known is None:
+                found[key] = Cause(row.name, row.step, row.cause, row.reason, 1, row.progressed)
+            else:
+                found[key] = known._replace(executions=known.executions + 1, oldest=min(known.oldest, row.progressed))
+        return sorted(found.values(), key=lambda one: (-one.executions, one.oldest))
+
+    acauses = awaited(causes)
+
+    def find(self, text: str, limit: int = 20) -> builtins.list[StoredExecution]:
+        """Return the executions that a text may mean: an id, or a tag as ``key=value``.
+
+        :param limit: how many at most.
+        """
+        text = checked_name(text, "text")
+        check_limit(limit)
+        found: dict[str, StoredExecution] = {}
+        row = self.store.get(text) if is_id(text) else None
+        if row is not None:
+            found[row.saga_id] = row
+        key, equals, value = text.partition("=")
+        if equals and key and value:
+            for row in self.list(tags={key: value}, limit=limit).executions:
+                found.setdefault(row.saga_id, row)
+        return builtins.list(found.values())[:limit]
+
+    afind = awaited(find)
+
+    # -- what fits ----------------------------------------------------------------------------------------------------
+
+    def _offers(self, reading: Reading, now: float) -> tuple[tuple[Offer, ...], dict[str, str]]:
+        """Return the actions that fit, and why the others do not."""
+        row = reading.row
+        try:
+            standing = self._standing(row, reading.entries)
+        except StorageError as error:  # so would each action say
+            return (), dict.fromkeys(ACTIONS, one_line(error))
+        if standing.undecided is None:
+            standing = known_standing(reading)
+        why_not = {}
+        if standing.status is Status.COMPLETED:
+            try:
+                self._check("undo", None, row, reading.entries)
+            except (ActionRefusedError, StorageError) as error:
+                why_not["undo"] = str(error)
+        return offers_of(reading, standing, row.owner is not None and row.lease_until > now, why_not)
+
+    def _check(self, action: str, step: str | None, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
+        """Refuse an action that does not fit where an execution stands; return where that is."""
+        standing = self._standing(row, journal)
+        check(action, step, standing)
+        if action == "undo":
+            definition = self._definition(row)
+            check_undo(definition, rebuild(definition, row, journal).machine, step, self.store.now())
+        return standing
+
+    def _definition(self, row: StoredExecution) -> Definition:
+        """Return the definition of an execution, or the one that says what does not fit."""
+        known = [one for one in self._definitions if one.name == row.name]
+        if not known and row.version == "block":  # whose journal says what its steps are
+            from saga.transaction import block_definition
+
+            return block_definition(row.name)
+        if not known:
+            raise ActionRefusedError(
+                f"whether the execution can be undone is known by its definition; give Operations(..., sagas=[...]) that of "
+                f"saga {row.name!r}"
+            )
+        fitting = [one for one in known if one.plan.fingerprint == row.fingerprint or row.version in one.compatible_with]
+        return (fitting or known)[0]
+
+    def _standing(self, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
+        """Return where an execution stands, as far as that can be told here."""
+        for definition in self._definitions:
+            if definition.name == row.name:
+                with suppress(DefinitionChangedError):
+                    return standing_of(rebuild(definition, row, journal).machine.state)
+        rewound = max((entry.seq for entry in journal if entry.kind == SagaRewound.__name__), default=0)
+        kinds = {entry.kind for entry in journal if entry.seq > rewound}
+        unbegun = SagaSubmitted.__name__ in kinds and SagaStarted.__name__ not in kinds
+        return Standing(status_of(row), SagaCompensating.__name__ in kinds, unbegun)
+
+
+def _lines(journal: Sequence[Entry]) -> tuple[JournalLine, ...]:
+    return tuple(
+        JournalLine(entry.seq, entry.at, entry.kind, entry.step, details)
+        for entry, details in zip(journal, details_of(journal), strict=True)
+    )

@@ -1,0 +1,241 @@
+"""What a person can do with an execution, and what each action would do there: tried on a machine that has read its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from saga.errors import ActionRefusedError, OutcomeUnknownError
+from saga.events import (
+    COMPENSATED,
+    COMPENSATING,
+    RUNNING,
+    STUCK,
+    CompensationSucceeded,
+    Effect,
+    GroupMerged,
+    OperatorActed,
+    SagaStuck,
+    StepSucceeded,
+    VerificationFailed,
+)
+from saga.looking.reading import Reading
+from saga.looking.shown import Offer
+from saga.machine import Finish, Machine, Merge, Standing, Wait, act, check, decided_on, recover, standing_of
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.plain import one_line
+
+__all__ = ["known_standing", "offers_of"]
+
+_ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
+"""What changes least first."""
+
+
+def known_standing(reading: Reading) -> Standing:
+    """Return where an execution stands by its journal alone, where its definition is not known."""
+    standing, state = standing_of(reading.history.state), reading.history.state
+    if reading.definition is not None:
+        return standing
+    block = reading.row.version == "block"
+    return replace(standing, past_pivot=None, idle=None if state.status is RUNNING else standing.idle, block=block)
+
+
+def offers_of(
+    reading: Reading, standing: Standing, live: bool, why_not: dict[str, str]
+) -> tuple[tuple[Offer, ...], dict[str, str]]:
+    """Return the actions that fit, and why the others do not.
+
+    :param live: whether somebody runs it.
+    :param why_not: what is known already not to fit, and why.
+    """
+    offers: list[Offer] = []
+    refused: dict[str, str] = {}
+    for action in _ORDER:
+        steps: Iterable[str | None] = (standing.undecided or (None,)) if action == "skip" else (None,)
+        for step in steps:
+            try:
+                if action in why_not:
+                    raise ActionRefusedError(why_not[action])
+                check(action, step, standing)
+                if action == "skip" and step is None:
+                    raise ActionRefusedError("no step waits for a decision of a person")
+            except ActionRefusedError as error:
+                refused[action] = one_line(error)
+            else:
+                offers.append(Offer(action, step, one_line(_told(reading, standing, action, step, live))))
+    return tuple(offers), refused
+
+
+# -- tried ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Foreseen:
+    """What would follow, step by step, if all calls that come first end well and no verification tells anything.
+
+    :ivar ending: calls that run, and end first.
+    :ivar verified: steps whose verification is asked.
+    :ivar undone: steps that are compensated, in order.
+    :ivar executed: steps that are executed, with the number of the attempt.
+    :ivar waiting: steps that wait on.
+    """
+
+    machine: Machine
+    ending: list[str] = field(default_factory=list)
+    verified: list[str] = field(default_factory=list)
+    undone: list[str] = field(default_factory=list)
+    executed: dict[str, int] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+
+
+def _foreseen(reading: Reading, standing: Standing, acted: OperatorActed, live: bool) -> _Foreseen:
+    machine = reading.machine()
+    found = _Foreseen(machine)
+    at = acted.at
+    if live and machine.status in (RUNNING, COMPENSATING):
+        under_way = _under_way(machine)
+        act(machine, acted)
+        for end in under_way:
+            found.ending.append(end.step)
+            machine.send(end)
+    else:
+        for event in decided_on(standing, acted)[0]:
+            machine.record(event)
+        if not machine.ended and not machine.state.unbegun:
+            recover(machine, "", 1, at)
+    for _ in range(20 * len(reading.plan.steps) + 20):  # of which there are fewer
+        if machine.commands:
+            _go_on(machine, found, at)
+    found.waiting = [
+        step.name for step in reading.plan.steps if step.pause is not None and step.index in machine.state.executing
+    ]
+    return found
+
+
+def _under_way(machine: Machine) -> list[StepSucceeded | CompensationSucceeded | VerificationFailed]:
+    """Return how the calls that run would end."""
+    state, steps, at = machine.state, machine.plan.steps, max((event.at for event in machine.events), default=0.0)
+    executes = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
+    undone = [steps[index] for index in sorted(state.compensating - state.compensation_retries.keys())]
+    asked = [steps[index] for index in sorted(state.verifying - state.verification_retries.keys())]
+    return [
+        *(StepSucceeded(step.name, state.attempt(step.index), at, 0.0, None) for step in executes),
+        *(CompensationSucceeded(step.name, state.compensation_attempts.get(step.index, 1), at, 0.0) for step in undone),
+        *(VerificationFailed(step.name, 1, at, 0.0, OutcomeUnknownError()) for step in asked),
+    ]
+
+
+def _go_on(machine: Machine, found: _Foreseen, at: float) -> None:
+    command = machine.commands.pop(0)
+    if isinstance(command, Merge):
+        machine.send(GroupMerged(command.group.index, at))
+    elif isinstance(command, Finish):
+        machine.send(StepSucceeded(command.step.name, machine.state.attempt(command.step.index), at, 0.0, command.value))
+    elif isinstance(command, Wait):
+        if command.phase != EXECUTE:
+            machine.wake(command, at)
+        elif command.step.pause is None:
+            found.executed[command.step.name] = command.attempt
+    elif command.phase == COMPENSATE:
+        found.undone.append(command.step.name)
+        machine.send(CompensationSucceeded(command.step.name, command.attempt, at, 0.0))
+    elif command.phase == VERIFY:
+        if command.step.name not in found.verified:
+            found.verified.append(command.step.name)
+        machine.send(VerificationFailed(command.step.name, command.attempt, at, 0.0, OutcomeUnknownError()))
+    else:
+        found.executed[command.step.name] = command.attempt
+
+
+# -- told -------------------------------------------------------------------------------------------------------------
+
+
+def _told(reading: Reading, standing: Standing, action: str, step: str | None, live: bool) -> str:
+    """Return what an action would do, in a sentence."""
+    if action == "pause":
+        return _of_pause(reading, standing, live)
+    if standing.unbegun:
+        return _OF_UNBEGUN[action]
+    try:
+        acted = OperatorActed(action, step, "", "", max(event.at for event in reading.events))
+        return "; ".join(_said(reading, step, _foreseen(reading, standing, acted, live)))
+    except Exception:  # the journal is damaged: with the definition no action would fit
+        return _PLAINLY[action]
+
+
+_PLAINLY: Final = {
+    "retry": "tries the compensations that failed again",
+    "resume": "lets it go on",
+    "skip": "lets it go on without the step",
+    "cancel": "gives it up, and undoes what it has done",
+    "compensate": "undoes what it has done",
+}
+"""What actions do, where it cannot be told what that is in particular."""
+
+
+_OF_UNBEGUN: Final = {
+    "resume": "lets it be begun, in its turn",
+    **dict.fromkeys(("cancel", "compensate"), "ends it before it has begun: nothing is done, so nothing is undone"),
+}
+
+
+def _of_pause(reading: Reading, standing: Standing, live: bool) -> str:
+    if standing.unbegun:
+        return "keeps it from being begun until a person resumes it, or gives it up"
+    running = [event.step for event in _under_way(reading.machine())] if live else []
+    first = f"lets {_and(running)} end, and then " if running else ""
+    return f"{first}lets it rest until a person resumes it, or has it undone"
+
+
+def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]:
+    state = found.machine.state
+    failed = {reading.plan.steps[index].name for index in reading.history.state.compensations_failed}
+    if step is not None:
+        yield f"takes {step} to be seen to by a person" + ("" if state.cause is not None else ", and goes on without it")
+    if found.ending:
+        yield f"lets {_and(found.ending)} end"
+    if found.verified:
+        yield f"asks the verification of {_and(found.verified)}"
+    again = [name for name in found.undone if name in failed]
+    if again:
+        yield f"tries the compensation of {_then(again)} again"
+    undone = [name for name in found.undone if name not in failed]
+    if undone:
+        some = "" if reading.knows_undo else ", as far as they have a compensation"
+        yield f"{'then ' if again else ''}undoes {_then(undone)}{some}"
+    executed = [name for name, attempt in found.executed.items() if attempt > 1]
+    if executed:
+        yield f"executes {_and(executed)} again"
+    begun = [name for name, attempt in found.executed.items() if attempt == 1]
+    if begun:
+        yield f"executes {_and(begun)}"
+    if found.waiting:
+        yield f"waits on in {_and(found.waiting)}"
+    if state.cause is None and reading.definition is None and not executed and not begun:
+        yield "goes on from where it is"
+    yield from _ends(reading, found)
+
+
+def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:
+    state, records = found.machine.state, reading.records
+    touched = {*found.undone, *found.ending}
+    if state.cause is not None and reading.knows_undo:
+        left = [name for name, record in records.items() if record.effect is Effect.STANDS and name not in touched]
+        kept = {reading.plan.steps[index].name for index in state.kept}
+        left = [name for name in left if name not in kept]
+        if left:
+            yield f"leaves {_and(left)} as {'they are' if len(left) > 1 else 'it is'}, for want of a compensation"
+    if state.status is STUCK:
+        reason = next(event.reason for event in reversed(found.machine.events) if isinstance(event, SagaStuck))
+        yield f"then it is stuck: {reason}"
+    elif state.status is COMPENSATED and not found.undone:
+        yield "ends it: nothing is left to undo"
+
+
+def _and(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+def _then(names: list[str]) -> str:
+    return ", then ".join(names)

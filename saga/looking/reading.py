@@ -1,0 +1,119 @@
+"""A journal read to be looked at: with its definition's plan, or with one made of the steps that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from saga.definition import Definition
+from saga.durable.entries import Recorded, read_as_stored
+from saga.events import Event, SagaRewound, SagaStuck
+from saga.machine import Machine, Plan, PlannedStep, doubtful_in
+from saga.policy import InDoubt
+from saga.result import History, StepRecord
+from saga.storage.records import Entry, StoredExecution
+from saga.task import Task
+
+__all__ = ["Reading", "fitting"]
+
+
+class _Told(Task[None]):
+    """Stands for a task of which nothing is known but that a journal names it."""
+
+
+class Reading:
+    """What a journal says.
+
+    :ivar row: the row of the execution.
+    :ivar entries: the entries of its journal.
+    :ivar definition: the execution's, where it is known and has every step that the journal names.
+    :ivar plan: its plan, or one of the steps that the journal names, one after the other.
+    :ivar knows_undo: whether it is known which steps have a compensation.
+    :ivar events: what can be read, in order, and follows from what comes before it.
+    :ivar records: what became of each step, by name; results as they are stored.
+    :ivar history: what they were folded by.
+    """
+
+    def __init__(self, row: StoredExecution, entries: Sequence[Entry], definition: Definition | None) -> None:
+        self.row = row
+        self.entries = entries
+        recorded = read_as_stored(entries)
+        names = dict.fromkeys(name for one in recorded for name in _names_in(one.event))
+        if definition is not None and not definition.plan.open and names.keys() <= definition.plan.by_name.keys():
+            self.definition: Definition | None = definition
+            self.plan = definition.plan
+        else:
+            self.definition = None
+            self.plan = _plan_of(names, recorded)
+        self.knows_undo = self.definition is not None or row.version == "block"
+        self.events: list[Event] = []
+        self.history = History(self.plan)
+        for one in recorded:
+            try:
+                self.history.take(one.event)
+            except (LookupError, AssertionError, TypeError, ValueError):  # it does not follow from those before it
+                continue
+            self.events.append(one.event)
+        self.records: dict[str, StepRecord] = self.history.records()
+
+    def machine(self) -> Machine:
+        """Return a machine that has read the journal, to try things on."""
+        stop = self.definition is not None and self.definition.stop_on_compensation_failure
+        machine = Machine(self.plan, self.row.name, self.row.saga_id, stop)
+        for event in self.events:
+            machine.record(event)
+        return machine
+
+
+def fitting(definitions: Iterable[Definition], row: StoredExecution) -> Definition | None:
+    """Return the definition that an execution goes on by, where it is among these."""
+    own = [one for one in definitions if one.name == row.name]
+    same = (one for one in own if one.plan.fingerprint == row.fingerprint)
+    return next(same, next((one for one in own if row.version in one.compatible_with), None))
+
+
+def _names_in(event: Event) -> list[str]:
+    """Return the steps that an event names."""
+    if isinstance(event, SagaRewound):
+        return [event.step, *event.again]
+    name = getattr(event, "step", None)
+    return [] if name is None else [name]
+
+
+def _plan_of(names: Iterable[str], recorded: Sequence[Recorded]) -> Plan:
+    """Return a plan of these steps, one after the other. A block's journal says more of them than their names."""
+    told = {one.event.step: one.more["task"] for one in recorded if "task" in one.more and hasattr(one.event, "step")}
+    plan = Plan("")
+    asked = _asked_about(recorded)
+    for index, name in enumerate(names):
+        step = PlannedStep(index, name, _Told(), 0, _policies_of(told.get(name), name in asked))
+        if plan.steps:
+            plan.steps[-1].then = (step,)
+        plan.steps.append(step)
+        plan.by_name[name] = step
+    plan.entry = tuple(plan.steps[:1])
+    plan.characterize(plan.steps)
+    return plan
+
+
+def _policies_of(told: Any, asks: bool) -> dict[str, Any]:
+    """Return what is known of a step's policies.
+
+    :param told: what a block's journal keeps of it, or ``None``.
+    :param asks: whether a person was asked about it as it was in doubt.
+    """
+    found: dict[str, Any] = {"compensates": True}  # it may have one
+    if isinstance(told, dict):
+        found["compensates"] = told.get("undo", "") is not None
+        found["verifies"] = "verify" in told
+        policies = told.get("policies")
+        if isinstance(policies, dict) and policies.get("compensate_on_failure") is True:
+            found["compensate_on_failure"] = True
+    if asks:
+        found["in_doubt"] = InDoubt.ASK
+    return found
+
+
+def _asked_about(recorded: Sequence[Recorded]) -> set[str]:
+    """Return the steps that a person was asked about as they were in doubt: only why it was stuck says so."""
+    return {name for one in recorded if isinstance(one.event, SagaStuck) for name in doubtful_in(one.event.reason)}
