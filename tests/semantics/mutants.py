@@ -32,6 +32,7 @@ from mutations.flow import OF_FLOW
 from mutations.handing_over import OF_HANDING_OVER
 from mutations.in_line import OF_THE_LINE
 from mutations.machine import OF_MACHINE
+from mutations.observing import OF_OBSERVING
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
 from mutations.sqlite import OF_SQLITE
@@ -44,6 +45,7 @@ MUTANTS = [
     *OF_FLOW,
     *OF_MACHINE,
     *OF_DOUBT,
+    *OF_OBSERVING,
     *OF_PEOPLE,
     *OF_HANDING_OVER,
     *OF_TRANSACTIONS,
