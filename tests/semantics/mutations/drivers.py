@@ -476,14 +476,14 @@ OF_DRIVERS = [
     # -- observers ----------------------------------------------------------------------------------------------------
     Mutant(
         "observers of a block know no step of it",
-        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.machine.plan)",
-        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.definition.plan)",
+        "machine.saga_id, self.context, machine.plan, so_far)",
+        "machine.saga_id, self.context, self.definition.plan, so_far)",
         FRONT_DOORS + "transaction -k observers_know_the_steps",
     ),
     Mutant(
         "observers are told of no plan",
-        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context, self.machine.plan)",
-        "ExecutionInfo(self.definition.name, self.machine.saga_id, self.context)",
+        "machine.saga_id, self.context, machine.plan, so_far)",
+        "machine.saga_id, self.context, _so_far=so_far)",
         FRONT_DOORS + "transaction -k observers_know_the_steps",
     ),
     # -- stores that fail, as drivers take it -------------------------------------------------------------------------
