@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 
 from mutations import Mutant
+from mutations.alerts import OF_ALERTS
 from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
@@ -58,6 +59,7 @@ MUTANTS = [
     *OF_ENLISTED,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
+    *OF_ALERTS,
 ]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang
 
