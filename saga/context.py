@@ -101,14 +101,21 @@ class Binding:
         """
         if self.call is None:
             raise RuntimeError("context.step is there only while a task runs in a saga")
-        name = self.call.step.name
-        info = StepInfo(self.saga, self.saga_id, name, self.call.attempt, self.deadline, self.cancelled)
-        if self.rounds is not None:
-            info.round = self.rounds.get(name, 1)
+        info = self._info(self.call.step.name, self.call.attempt)
         if self.call.phase == "compensate" and self.run is not None and (run := self.run()) is not None:
             info.cause = run.cause_of(self.call)
         info._connection = self.connection
         return info
+
+    def _info(self, step: str, attempt: int) -> StepInfo:
+        info = StepInfo(self.saga, self.saga_id, step, attempt, self.deadline, self.cancelled)
+        if self.rounds is not None:
+            info.round = self.rounds.get(step, 1)
+        return info
+
+    def key_of(self, step: str) -> str:
+        """Return the idempotency key of a step."""
+        return self._info(step, 1).idempotency_key
 
     def previous_result(self) -> Any:
         """Return the result of the step before, as a caller gets it."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaitables import check_callable, refuse_unrun
 from saga.composing import Composing
-from saga.definition import NO_PLAN, Definition, observers_of
+from saga.definition import NO_PLAN, Definition
 from saga.errors import SagaDefinitionError
 from saga.names import several
+from saga.observers import Loggers, observers_of
 from saga.policy import checked_on_error, checked_unknown_on, seconds_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Declared(Composing):
 
     flow: Any = None
     name: str
-    logger: Observer | Iterable[Observer] | None = None
+    logger: Loggers | None = None
     observers: Observer | Iterable[Observer] | None = None
     timeout: float | None = None
     stop_on_compensation_failure: bool = False

@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.awaitables import check_callable, refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
-from saga.events import Event, Status
+from saga.events import Event
 from saga.machine import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, Machine, Plan, PlannedStep
 from saga.names import checked_name, several
 from saga.policy import check_timeout
@@ -31,12 +30,10 @@ __all__ = [
     "Definition",
     "ExecutionInfo",
     "Observer",
-    "Stints",
     "as_context",
     "check_codec",
     "definitions_of",
     "inputs",
-    "observers_of",
 ]
 
 
@@ -75,7 +72,7 @@ class ExecutionInfo:
 
 
 Observer = Callable[[Event, ExecutionInfo], None]
-"""Called with each event, once that is stored, if it is. It may have methods: see :class:`Around` and :class:`Stints`."""
+"""Called with each event, once that is stored, if it is; one with ``around`` surrounds calls too: :class:`Around`."""
 
 ContextFunction = Callable[[Any], Any]
 """What an execution's input comes to: a function of its context."""
@@ -94,31 +91,6 @@ class Around(Protocol):
         :param attempt: counts from 1.
         :param phase: ``"execute"``, ``"verify"`` or ``"compensate"``.
         """
-
-
-class Stints(Protocol):
-    """An observer that follows an execution through processes. Each has it for a *stint*: from when it begins there, or is
-    taken up, until it has ended, waits in its store or is left to another.
-
-    Each of these methods may be missing. Whatever they do, the execution goes on: what they raise is logged.
-    """
-
-    def stint(self, info: ExecutionInfo) -> Observer | None:
-        """Return what observes the execution in this stint, in place of this observer; ``None``: itself does.
-
-        It is called before anything of the stint is stored, in the thread or task that begins the execution, and what it
-        returns may have ``around``, ``carry`` and ``ended``. Of what never begins here (its id was known) no more is heard.
-        """
-
-    def carry(self) -> Mapping[str, str] | None:
-        """Return what other processes are to know: it is stored, as ``carried`` of the event that tells of it.
-
-        It is called where an execution is submitted or a signal is sent, in the thread or task that does, and at the beginning
-        of a stint where there is a store. The keys of all observers are kept together: begin them with a name.
-        """
-
-    def ended(self, status: Status, error: BaseException | None) -> None:
-        """Take that the stint is over: where the execution stands, and what broke the stint off, if anything did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,43 +191,6 @@ def definitions_of(sagas: object, what: str) -> list[Definition]:
             raise SagaDefinitionError(f"{what} has {saga!r}, which is no saga; {instead}")
         found.append(saga.definition)
     return found
-
-
-def observers_of(
-    saga: str, logger: Observer | Iterable[Observer] | None, more: Observer | Iterable[Observer] | None
-) -> tuple[Observer, ...]:
-    """Return every observer.
-
-    :raises SagaDefinitionError: one cannot be called with an event and what it belongs to.
-    """
-    found: list[Observer] = []
-    for what, given in (("logger", logger), ("observers", more)):
-        if given is None:
-            continue
-        one = callable(given) or isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
-        observers = cast(tuple[Observer, ...], (given,) if one else tuple(cast(Iterable[Observer], given)))
-        for observer in observers:
-            _check_observer(observer, f"saga {saga!r}: {what}")
-            for method in (observer, *(getattr(observer, name, None) for name in _METHODS)):
-                refuse_unrun(method, f"saga {saga!r}: {what} has {method!r}, which", "give a plain function")
-        found += observers
-    return tuple(found)
-
-
-_METHODS: Final = ("around", "listening", "stint", "carry", "ended")
-"""What an observer may have besides."""
-
-
-def _check_observer(observer: object, what: str) -> None:
-    if isinstance(observer, type):
-        raise SagaDefinitionError(f"{what} has {observer!r}, a class; give an object of it, {observer.__name__}(...)")
-    if not callable(observer):
-        logger = "SagaLogger(...) of it," if callable(getattr(observer, "log", None)) else "a SagaLogger"
-        raise SagaDefinitionError(f"{what} has {observer!r}; give {logger} or a function of (event, info)")
-    code = getattr(observer if isinstance(observer, FunctionType) else type(observer).__call__, "__code__", None)
-    taken = 2 if isinstance(observer, FunctionType) else 3
-    if code is None or code.co_argcount != taken or code.co_kwonlyargcount:  # which is so of nearly none
-        check_callable(observer, what, "(event, info)", 2)
 
 
 def as_context(context: ContextLike, saga: str) -> Context:

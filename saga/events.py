@@ -2,17 +2,15 @@
 
 ``at`` is always seconds since the epoch; ``elapsed`` is seconds; ``attempt`` counts from 1. ``encoded`` is what belongs to an
 event in a journal beside its fields (what its call returned and changed in the context), as text that is stored with it; it is
-empty without a store, and takes no part in comparisons. ``carried`` is what observers had carried along from where an execution
-was submitted, began or was taken up, or a signal was sent, such as the ids of a trace; ``None`` without such observers.
+empty without a store, and takes no part in comparisons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from saga.facts import fact
-from saga.status import Status
 from saga.step_status import Effect, StepStatus
 
 __all__ = [
@@ -50,6 +48,30 @@ __all__ = [
     "VerificationStarted",
 ]
 
+
+class Status(StrEnum):
+    """Where an execution stands."""
+
+    SUBMITTED = "submitted"
+    """Stored, and nobody runs it yet."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    """A person stopped it, who may let it go on."""
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    """Failed, or was to be undone, and every undo ran to its end."""
+    STUCK = "stuck"
+    """A person must act."""
+
+    terminal: bool
+    """Whether nothing more happens by itself."""
+
+
+for _status in Status:  # an attribute, not a property: it is asked for many times in every execution
+    _status.terminal = _status not in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING)
+del _status
+
 # The engine asks for these many times in every execution, and Python 3.11 takes long to find a member of an Enum.
 SUBMITTED, RUNNING, PAUSED = Status.SUBMITTED, Status.RUNNING, Status.PAUSED
 COMPENSATING, COMPLETED, COMPENSATED, STUCK = Status.COMPENSATING, Status.COMPLETED, Status.COMPENSATED, Status.STUCK
@@ -63,7 +85,6 @@ class SagaSubmitted:
     saga_id: str
     at: float
     encoded: str = ""
-    carried: Mapping[str, str] | None = None
 
 
 @fact
@@ -74,7 +95,6 @@ class SagaStarted:
     saga_id: str
     at: float
     encoded: str = ""
-    carried: Mapping[str, str] | None = None
 
 
 @fact
@@ -209,7 +229,6 @@ class SignalReceived:
     name: str
     value: Any
     at: float
-    carried: Mapping[str, str] | None = None
 
 
 @fact
@@ -321,7 +340,6 @@ class SagaRecovered:
     owner: str
     epoch: int
     at: float
-    carried: Mapping[str, str] | None = None
 
 
 @fact

@@ -1,7 +1,8 @@
-"""SagaLogger: events become log records of the standard library. Importing this configures nothing.
+"""SagaLogger: events become lines of a log. Importing this configures nothing.
 
 One line per event, a message and then ``key=value`` pairs, from the logger ``saga``. A library's user decides where it goes.
-What a line says is in the record's fields too, for formatters that write JSON.
+What a line says is in the record's fields too, for formatters that write JSON. How other loggers take it is known by
+:mod:`saga.loggers`, and what a person must know of a stuck execution by :mod:`saga.stuck`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from saga import events as e
 from saga.awaitables import refuse_unrun
 from saga.errors import SagaDefinitionError, exc_info_of
+from saga.loggers import Line, LoggerLike, writer_to
 from saga.plain import one_line, repr_of, text_of
+from saga.result import error_line
 from saga.shown_keys import ShownKeys
+from saga.stuck import told_of_stuck
 
 if TYPE_CHECKING:
     from saga.definition import ExecutionInfo
@@ -46,11 +50,12 @@ class SagaLogger:
     ``saga_compensating``         ERROR     the saga gave up, with the traceback of the cause
     ``compensation_started``      DEBUG     ``compensate`` is about to be called
     ``compensation_succeeded``    INFO      ``compensate`` returned
-    ``compensation_failed``       ERROR     an attempt of ``compensate`` raised, with its traceback
+    ``compensation_failed``       ERROR     ``compensate`` raised for the last time, with its traceback; a WARNING, without,
+                                            where another attempt follows
     ``saga_completed``            INFO      every step ended well
     ``saga_compensated``          WARNING   the saga failed and is wholly undone
     ``saga_rewound``              WARNING   what came after a step is undone, as a person said; it is paused there
-    ``saga_stuck``                CRITICAL  the saga ended and a person must act
+    ``saga_stuck``                CRITICAL  the saga ended and a person must act: on which steps, why, and what can be done
     ``saga_held``                 INFO      what runs ends, and another process goes on
     ``saga_paused``               WARNING   the execution rests until a person lets it go on
     ``saga_recovered``            WARNING   another process took the execution over
@@ -66,22 +71,32 @@ class SagaLogger:
     A record has fields: ``saga``, ``saga_id``, ``saga_event`` (the message), and the line's other pairs by their names with
     ``saga_`` before: ``saga_step``, ``saga_attempt``, ``saga_status``, ``saga_elapsed_ms``, ``saga_reason`` and so on. A field
     has the text or number itself, unquoted. The record's template (``msg``) has the saga's name in it, so that what groups
-    records by that keeps sagas apart.
+    records by that keeps sagas apart. A logger of structlog gets the message and the fields, one of loguru the line and, as
+    its ``extra``, the fields.
 
-    :param logger: a logger of :mod:`logging`, an adapter of one, or the name of one.
-    :param show: context keys to add to the lines that begin and end an execution, ``"order.id"`` for one within a value;
-        :param mask: those of them, or those within their values (``"order.card"``), that are written as ``***``. Where one
+    The lines that end an execution have ``elapsed_ms``, the time since it began, in processes before this one too. That of a
+    stuck one says more: ``steps``, that wait for a person, ``errors``, what came of each, ``cause``, why the saga gave up,
+    ``result.<step>`` and ``key.<step>``, the result and the idempotency key of each step that may have to be undone by hand,
+    and ``actions``, what an operator can do.
+
+    :param logger: a logger of :mod:`logging`, an adapter of one, the name of one, or a logger of structlog or loguru.
+    :param show: context keys to add to the lines that begin and end an execution, ``"order.id"`` for one within a value; and
+        what is shown of results where it is stuck: ``"result"`` for all of each, ``"result.charge"`` of one step,
+        ``"result.charge.id"`` within that. Other results are written as ``***`` there, and nowhere else at all.
+    :param mask: those of them, or those within their values (``"order.card"``), that are written as ``***``. Where one
         within a value is not found, all of that value is hidden, and that is said once.
-    :raises SagaDefinitionError: one of ``mask`` hides nothing that is shown, or ``logger`` is none.
+    :raises SagaDefinitionError: one of ``mask`` hides nothing that is shown, or ``logger`` can log nothing.
     """
 
-    def __init__(self, logger: logging.Logger | str = "saga", *, show: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
-        self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
-        if not all(callable(getattr(self.logger, name, None)) for name in ("log", "isEnabledFor")) or isinstance(logger, type):
+    def __init__(self, logger: LoggerLike = "saga", *, show: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
+        writer = writer_to(logger)
+        if writer is None:
             raise SagaDefinitionError(
-                f"SagaLogger: logger is {logger!r}, which is no logger of the standard library; give logging.getLogger(...), "
-                "or a name; for another library's, give a function of (event, info) as the saga's logger"
+                f"SagaLogger: logger is {logger!r}, which can log nothing; give logging.getLogger(...), an adapter or the name "
+                "of one, or a logger of structlog or loguru; for others, give a function of (event, info) as the saga's logger"
             )
+        self.logger: Any = logging.getLogger(logger) if isinstance(logger, str) else logger
+        self._writer = writer
         self._shown = ShownKeys(show, mask)
         self.mask = self._shown.mask
         self._told: set[str] = set()
@@ -99,7 +114,7 @@ class SagaLogger:
         It is false where the logger would not even write ``CRITICAL``. It is always true where a subclass overrides a
         method, or one is replaced on this object, because that may do more than log.
         """
-        return self._overridden or self.logger.isEnabledFor(logging.CRITICAL) or not _OWN.isdisjoint(vars(self))
+        return self._overridden or self._writer.listens(logging.CRITICAL) or not _OWN.isdisjoint(vars(self))
 
     def write(
         self, level: int, info: ExecutionInfo, message: str, *, exc_info: BaseException | None = None, **pairs: Any
@@ -108,23 +123,31 @@ class SagaLogger:
 
         :param exc_info: the exception whose traceback the record carries.
         """
-        if self.logger.isEnabledFor(level):
+        if self._writer.listens(level):
             named = {"id": info.saga_id, **{key: value for key, value in pairs.items() if value is not None}}
             template = [_literal(f"{message} saga={_quoted(info.saga)}"), *(f"{_literal(key)}=%s" for key in named)]
             values = [_quoted(_rounded(key, value)) for key, value in named.items()]
-            fields = {f"saga_{key}": _field(value) for key, value in named.items()}
-            fields |= {"saga": info.saga, "saga_event": message}
+            fields = {"saga": info.saga, "saga_event": message}
+            fields |= {f"saga_{key}": _field(key, value) for key, value in named.items()}
             told = exc_info_of(exc_info) if exc_info is not None else None
-            self.logger.log(level, " ".join(template), *values, exc_info=told, extra=fields)
+            self._writer.write(level, Line(message, " ".join(template), values, fields, told))
 
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:
+        return self._found("context.", self._shown.of(info.context))
+
+    def _found(self, prefix: str, shown: Iterable[tuple[str, Any, str | None]]) -> dict[str, Any]:
         found = {}
-        for key, value, missed in self._shown.of(info.context):
-            found[f"context.{key}"] = value
+        for key, value, missed in shown:
+            found[f"{prefix}{key}"] = value
             if missed is not None and missed not in self._told:
                 self._told.add(missed)
-                self.logger.warning("SagaLogger: mask %r is not found in context.%s, so all of that is hidden", missed, key)
+                said = f"SagaLogger: mask %s is not found in {_literal(prefix + key)}, so all of that is hidden"
+                self._writer.write(logging.WARNING, Line(said % repr(missed), said, [repr(missed)], {}))
         return found
+
+    def _end(self, level: int, message: str, event: Any, info: ExecutionInfo, **pairs: Any) -> None:
+        """Write a line that ends an execution."""
+        self.write(level, info, message, **pairs, elapsed_ms=_whole_time(event, info), **self._context(info))
 
     def saga_submitted(self, event: e.SagaSubmitted, info: ExecutionInfo) -> None:
         """The execution was stored, for somebody to begin it."""
@@ -148,15 +171,20 @@ class SagaLogger:
 
     def saga_completed(self, event: e.SagaCompleted, info: ExecutionInfo) -> None:
         """Every step ended well."""
-        self.write(logging.INFO, info, "saga completed", status="completed", **self._context(info))
+        self._end(logging.INFO, "saga completed", event, info, status="completed")
 
     def saga_compensated(self, event: e.SagaCompensated, info: ExecutionInfo) -> None:
         """The saga failed and is wholly undone."""
-        self.write(logging.WARNING, info, "saga compensated", status="compensated", **self._context(info))
+        self._end(logging.WARNING, "saga compensated", event, info, status="compensated", cause=_cause(info))
 
     def saga_stuck(self, event: e.SagaStuck, info: ExecutionInfo) -> None:
         """The saga ended and a person must act."""
-        self.write(logging.CRITICAL, info, "saga stuck", status="stuck", reason=event.reason, **self._context(info))
+
+        def shown(step: str, result: Any) -> dict[str, Any]:
+            return self._found("", self._shown.of_result(step, result, info.plan.names))
+
+        pairs = {"status": "stuck", "reason": event.reason, "cause": _cause(info), **told_of_stuck(info, shown)}
+        self._end(logging.CRITICAL, "saga stuck", event, info, **pairs)
 
     def saga_rewound(self, event: e.SagaRewound, info: ExecutionInfo) -> None:
         """What came after a step is undone, as a person said: the execution is paused there."""
@@ -255,8 +283,11 @@ class SagaLogger:
 
     def compensation_failed(self, event: e.CompensationFailed, info: ExecutionInfo) -> None:
         """An attempt of ``compensate`` raised."""
-        status = "compensation_failed"
-        self._outcome(logging.ERROR, info, "compensation failed", event, status, error=event.error, exc_info=event.error)
+        level, status = logging.ERROR, "compensation_failed"
+        error: BaseException | None = event.error
+        if _is_tried_again(event, info):
+            level, error = logging.WARNING, None
+        self._outcome(level, info, "compensation failed", event, status, error=event.error, exc_info=error)
 
     def _outcome(
         self,
@@ -312,6 +343,30 @@ _OWN: Final = frozenset({"__call__", "write", *_METHODS.values()})
 _DIGITS: Final = {"elapsed_ms": 3, "delay_ms": 1}
 
 
+def _whole_time(event: Any, info: ExecutionInfo) -> float | None:
+    """Return the milliseconds since an execution began; ``None`` where that is not known."""
+    began = next((one.at for one in info.events if isinstance(one, e.SagaStarted)), None)
+    return None if began is None else max(0.0, event.at - began) * 1000
+
+
+def _cause(info: ExecutionInfo) -> str | None:
+    """Return why an execution gave up."""
+    for event in reversed(info.events):
+        if isinstance(event, e.SagaCompensating):
+            return error_line(event.error) + (f" (at step {event.step!r})" if event.step is not None else "")
+    return None
+
+
+def _is_tried_again(event: e.CompensationFailed, info: ExecutionInfo) -> bool:
+    """Whether another attempt follows."""
+    for one in reversed(info.events):
+        if one is event:
+            break
+        if isinstance(one, e.RetryScheduled) and (one.step, one.phase) == (event.step, "compensate"):
+            return True
+    return False
+
+
 def _literal(text: str) -> str:
     return one_line(text).replace("%", "%%")
 
@@ -320,8 +375,10 @@ def _rounded(key: str, value: Any) -> Any:
     return f"{value:.{_DIGITS[key]}f}" if key in _DIGITS and isinstance(value, float) else value
 
 
-def _field(value: Any) -> Any:
+def _field(key: str, value: Any) -> Any:
     """Return a value as a record's field: what a formatter, a queue or another process can take."""
+    if key in _DIGITS and type(value) is float:
+        return round(value, _DIGITS[key])
     if any(type(value) is kind for kind in (str, int, float, bool)):  # which a class has no say in
         return value
     return repr_of(value) if isinstance(value, BaseException) else text_of(value)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from saga.diagram import Diagram
     from saga.drivers.aio import AsyncExecution
     from saga.durable.codec import Codec
+    from saga.observers import Loggers
     from saga.storage.protocol import StoreLike
 
 __all__ = ["Saga"]
@@ -52,7 +53,8 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     was given, and refuses another where it is ``Saga[OrderContext]``.
 
     :param name: what logs and reports call it; the class's name where not given.
-    :param logger: a :class:`~saga.logging.SagaLogger`, any ``callable(event, info)``, or several of them.
+    :param logger: what is told of every event: a logger of :mod:`logging`, of structlog or of loguru, a logger's name, a
+        :class:`~saga.logging.SagaLogger`, a function of ``(event, info)``, or several of these.
     :param observers: more of them, each called with every event once it is stored: what traces and measures.
     :param timeout: seconds an execution may go forward; then it is undone.
     :param stop_on_compensation_failure: leave the remaining steps as they are when a compensation failed for good, rather
@@ -85,7 +87,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         self,
         name: str | None = None,
         *,
-        logger: Observer | Iterable[Observer] | None = None,
+        logger: Loggers | None = None,
         observers: Observer | Iterable[Observer] | None = None,
         timeout: float | None = None,
         stop_on_compensation_failure: bool | None = None,

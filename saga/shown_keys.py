@@ -1,4 +1,4 @@
-"""Which keys of a context a logger shows, and what of them it hides. Nothing is written here."""
+"""Which keys of a context, and which results, a logger shows, and what of them it hides. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from saga.errors import SagaDefinitionError, near
 from saga.names import several
 from saga.plain import printed_name
 
-__all__ = ["HIDDEN", "ShownKeys"]
+__all__ = ["HIDDEN", "RESULT", "ShownKeys"]
 
 HIDDEN: Final = "***"
+RESULT: Final = "result"
+"""What the results of steps are shown and hidden by: ``"result"`` for all, ``"result.charge"``, ``"result.charge.id"``."""
 
 
 class ShownKeys:
@@ -40,7 +42,7 @@ class ShownKeys:
         Where that is so, all of the value is hidden.
         """
         for key in self.show:
-            if any(path == key or _is_within(key, path) for path in self.mask):
+            if self._is_hidden(key):
                 if _first(key, context) in context:
                     yield key, HIDDEN, None
                 continue
@@ -48,14 +50,45 @@ class ShownKeys:
                 value = _value(key, context)
             except LookupError:
                 continue
-            for path in sorted(path for path in self.mask if _is_within(path, key)):
-                try:
-                    value = _hidden(value, path.removeprefix(f"{key}.").split("."))
-                except LookupError:
-                    yield key, HIDDEN, path
-                    break
-            else:
-                yield key, value, None
+            yield key, *self._without_hidden(key, value)
+
+    def of_result(self, step: str, result: Any, steps: Iterable[str]) -> Iterator[tuple[str, Any, str | None]]:
+        """Yield what is shown of a step's result, as :meth:`of` does; where none of it is shown, that it is hidden.
+
+        :param steps: the names of all: what should be hidden in none of them hides every result, where all are shown.
+        """
+        whole = f"{RESULT}.{step}"
+        if RESULT in self.show:
+            names = [f"{RESULT}.{name}" for name in steps]
+            missed = [path for path in self.mask if _is_within(path, RESULT)]
+            missed = [path for path in missed if not any(path == name or _is_within(path, name) for name in names)]
+            if missed:
+                yield whole, HIDDEN, min(missed)
+                return
+        all_of_it = RESULT in self.show or whole in self.show
+        keys = [whole] if all_of_it else [key for key in self.show if _is_within(key, whole)]
+        if not keys:
+            yield whole, HIDDEN, None
+        for key in keys:
+            if self._is_hidden(key):
+                yield key, HIDDEN, None
+                continue
+            try:
+                value = result if key == whole else _value(key.replace(whole, RESULT, 1), {RESULT: result})
+            except LookupError:
+                continue
+            yield key, *self._without_hidden(key, value)
+
+    def _is_hidden(self, key: str) -> bool:
+        return any(path == key or _is_within(key, path) for path in self.mask)
+
+    def _without_hidden(self, key: str, value: Any) -> tuple[Any, str | None]:
+        for path in sorted(path for path in self.mask if _is_within(path, key)):
+            try:
+                value = _hidden(value, path.removeprefix(f"{key}.").split("."))
+            except LookupError:
+                return HIDDEN, path
+        return value, None
 
 
 def _keys(parameter: str, keys: Iterable[str]) -> tuple[str, ...]:

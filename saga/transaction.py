@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from saga.context import Binding, Context
-from saga.definition import Definition, Observer, inputs, observers_of
+from saga.definition import Definition, Observer, inputs
 from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
@@ -33,6 +33,7 @@ from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
 from saga.in_use import INSIDE, claim, enter, let_go, running_task
 from saga.machine import OpenPlan
+from saga.observers import Loggers, observers_of
 from saga.policy import UnknownOn, checked_unknown_on
 from saga.result import SagaResult, failure_of, ok
 from saga.task import Task
@@ -367,7 +368,7 @@ def transaction(
     context: Context | Mapping[str, Any] | None = None,
     *,
     saga_id: str | None = None,
-    logger: Observer | Iterable[Observer] | None = None,
+    logger: Loggers | None = None,
     observers: Iterable[Observer] = (),
     store: Store | str | os.PathLike[str] | None = None,
     codec: Codec | None = None,

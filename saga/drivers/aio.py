@@ -95,8 +95,6 @@ class AsyncExecution(AsyncCalls):
             raise
         finally:
             within.leave(stored_outside)
-            if self._observers:
-                self.end_stint()
             if outside is not None:
                 INSIDE.set(outside)
 
@@ -118,8 +116,6 @@ class AsyncExecution(AsyncCalls):
             return False
         finally:
             within.leave(stored_outside)
-            if self._observers:
-                self.end_stint()
             if outside is not None:
                 INSIDE.set(outside)
 

@@ -30,7 +30,19 @@ from saga.result.history import StepRecord
 if TYPE_CHECKING:
     from saga.result.snapshot import SagaResult
 
-__all__ = ["error_line", "headline", "report", "summary", "told_besides", "tracebacks"]
+__all__ = [
+    "NOTHING_STORED",
+    "actions",
+    "error_line",
+    "headline",
+    "report",
+    "stuck_on",
+    "summary",
+    "told_besides",
+    "tracebacks",
+]
+
+NOTHING_STORED: Final = "nothing is stored, so no program goes on from here"
 
 _LONGEST: Final = 500  # characters of an error's text within a line
 _ROWS: Final = 50  # of a summary's table; runs of steps that are alike are counted where it has more
@@ -90,7 +102,7 @@ def _headline(result: SagaResult, error: str | None) -> str:
     words = _ON_REQUEST if result.status in _ON_REQUEST and _had_completed(result) else _WORDS
     whose = f"saga {result.saga!r} ({one_line(result.saga_id)}) {words[result.status]}"
     if result.status is Status.STUCK:
-        what = list(_stuck_on(result)) or [one_line(result.reason)]
+        what = [told for _, told in stuck_on(result)] or [one_line(result.reason)]
         more = [f"and {len(what) - 3} more"] if len(what) > 3 else []
         return f"{whose}: {'; '.join([*what[:3], *more])}"
     if result.status is Status.PAUSED:
@@ -107,21 +119,21 @@ def _had_completed(result: SagaResult) -> bool:
     return False
 
 
-def _stuck_on(result: SagaResult) -> Iterator[str]:
-    """Yield what a person has to decide about, with how often it was tried and what came of that."""
+def stuck_on(result: SagaResult) -> Iterator[tuple[str, str]]:
+    """Yield each step that a person has to decide about, with how often it was tried and what came of that, in a line."""
     records = {record.name: record for record in result.history}
     standing = result._standing
     for name in standing.failed or ():
         record = records[name]
         why = f": {error_line(record.compensation_error)}" if record.compensation_error is not None else ""
-        yield f"the compensation of step {name!r} failed{_tried(record.compensation_attempts)}{why}"
+        yield name, f"the compensation of step {name!r} failed{_tried(record.compensation_attempts)}{why}"
     for name in standing.asking or ():
         record = records[name]
         why = f": {error_line(record.error)}" if record.error is not None else ""
         stands = record.effect is Effect.STANDS
         known = "was done, and what came of it could not be stored" if stands else "failed"
         how = "is in doubt" if record.in_doubt else known
-        yield f"step {name!r} {how}{_tried(record.attempts)}{why}"
+        yield name, f"step {name!r} {how}{_tried(record.attempts)}{why}"
 
 
 def _tried(attempts: int) -> str:
@@ -132,15 +144,19 @@ def _attempts(count: int) -> str:
     return f"{count} attempt{'' if count == 1 else 's'}"
 
 
-def _choices(result: SagaResult) -> str:
-    """Return what a person can do, by the names that it is done by."""
+def actions(result: SagaResult) -> list[str]:
+    """Return what a person can do, as calls of :class:`saga.operations.Operations`: nothing where nothing is stored."""
     if not result._stored:
-        return ": nothing is stored, so no program goes on from here"
+        return []
     saga_id, skipped = result.saga_id, result._standing.undecided or ()
     calls = [f"{action}({saga_id!r}, why)" for action in choices(result._standing)]
     if skipped:
         calls.append(f"skip({saga_id!r}, {repr(skipped[0]) if len(skipped) == 1 else 'step'}, why)")
-    return f", with saga.operations.Operations: {', '.join(calls)}"
+    return calls
+
+
+def _choices(result: SagaResult) -> str:
+    return f", with saga.operations.Operations: {', '.join(actions(result))}" if result._stored else f": {NOTHING_STORED}"
 
 
 # -- the table of steps -----------------------------------------------------------------------------------------------

@@ -101,8 +101,12 @@ MISTAKES: Final[list[tuple[Callable[[], Any], str]]] = [
     ),
     # who watches
     (lambda: order(logger=SagaLogger), "a class; give an object of it, SagaLogger(...)"),
-    (lambda: order(logger=logging.getLogger("app")), "give SagaLogger(...) of it, or a function of (event, info)"),
-    (lambda: order(logger="app"), "saga 'order': logger has 'app'; give a SagaLogger or a function of (event, info)"),
+    (lambda: order(observers=logging.getLogger("app")), "; give a function of (event, info), or SagaLogger(...) of a logger"),
+    (
+        lambda: order(logger=logging),
+        "; give a logger of logging, structlog or loguru, the name of one, a SagaLogger or",
+    ),
+    (lambda: order(logger=""), "SagaLogger: logger is ''; give a str that is not blank"),
     (lambda: order(logger=lambda event: None), "which cannot be called with (event, info)"),
     (lambda: order(on_compensation_failure=lambda error: None), "which cannot be called with (context, step name, error)"),
     # an execution

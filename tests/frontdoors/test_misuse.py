@@ -220,7 +220,7 @@ NAMES: Final = ["[]", "{}"]
 AGES: Final = ["0", "-1"]
 OPTIONS: Final = {
     "name": AN_ID,
-    "logger": AN_OBSERVER,
+    "logger": [*AN_OBSERVER, "'x'"],
     "observers": AN_OBSERVER,
     "timeout": ["None"],
     "stop_on_compensation_failure": ["None", "True"],
@@ -356,7 +356,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "schema_sql": lambda: Call(
         schema_sql, {"database": "postgresql"}, {"prefix": ["'x'"], "schema": ["None", "'x'"], "role": ["None", "'x'"]}
     ),
-    "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": ["''", "'x'", "surrogate"], "show": NAMES, "mask": NAMES}),
+    "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": A_NAME, "show": NAMES, "mask": NAMES}),
     "Diagram": lambda: Call(Diagram, {"definition": made()}, {"result": ["None"]}),
 }
 DOORS: Final = {"Saga": Saga, "Operations": Operations, "Handle": Handle}

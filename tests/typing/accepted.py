@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any, assert_type
+
+import loguru
+import structlog
 
 from saga import (
     Backoff,
@@ -217,6 +220,19 @@ Saga("a", logger=observe)
 Saga("b", logger=Alarm("shop"))
 watched = Saga("c", logger=[*loggers, Alarm()]).add_task(Reserve).add_task(Charge)
 assert_type(Alarm().listening(), bool)
+Saga("d", logger="shop")
+Saga("e", logger=logging.getLogger("shop"))
+Saga("f", logger=logging.LoggerAdapter(logging.getLogger("shop"), {"tenant": "t-1"}))
+Saga("g", logger=["shop", logging.getLogger("shop"), observe])
+Saga("h", logger=structlog.stdlib.get_logger())
+Saga("i", logger=loguru.logger)
+SagaLogger(loguru.logger)
+SagaLogger(structlog.get_logger(), show=["result.charge.id"])
+
+
+def last(event: Event, info: ExecutionInfo) -> None:
+    assert_type(info.events, Sequence[Event])
+
 
 # Running it, and what comes back
 

@@ -14,13 +14,14 @@ import pytest
 
 import saga
 from saga import Compensate, Context, ExecutionInfo, Saga, Skip, Status, step, transaction
-from saga.definition import NO_PLAN, Definition, observers_of
+from saga.definition import NO_PLAN, Definition
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.drivers.views import bind
 from saga.errors import SagaDefinitionError
 from saga.logging import SagaLogger
 from saga.machine import OpenPlan, compile_flow
+from saga.observers import observers_of
 from tests.kit import Watch
 
 
@@ -166,7 +167,7 @@ def test_an_observer_that_can_be_called_is_one() -> None:
     ("logger", "more", "what", "shown"),
     [
         (3, (), "logger", "3"),
-        ("ab", (), "logger", "'ab'"),
+        (None, "ab", "observers", "'ab'"),
         ([one, None], (), "logger", "None"),
         (one, [3], "observers", "3"),
         (one, 3, "observers", "3"),
@@ -175,7 +176,7 @@ def test_an_observer_that_can_be_called_is_one() -> None:
     ],
 )
 def test_what_cannot_be_called_is_no_observer(logger: Any, more: Any, what: str, shown: str) -> None:
-    text = rf"^saga 's': {what} has {shown}; give a SagaLogger or a function of \(event, info\)$"
+    text = rf"^saga 's': {what} has {shown}; give a .*function of \(event, info\)"
     with pytest.raises(SagaDefinitionError, match=text):
         observers_of("s", logger, more)
 
@@ -221,10 +222,14 @@ def test_a_class_is_no_observer(wrong: Any) -> None:
         observers_of("s", wrong, ())
 
 
-@pytest.mark.parametrize("wrong", [logging.getLogger("app"), logging.LoggerAdapter(logging.getLogger("app"), {})])
-def test_a_logger_of_pythons_is_given_to_ours(wrong: Any) -> None:
-    with pytest.raises(SagaDefinitionError, match=r"; give SagaLogger\(\.\.\.\) of it, or a function of \(event, info\)$"):
-        observers_of("s", wrong, ())
+@pytest.mark.parametrize("given", [logging.getLogger("app"), logging.LoggerAdapter(logging.getLogger("app"), {}), "app"])
+def test_a_logger_of_pythons_is_given_to_ours(given: Any) -> None:
+    ours, observer = observers_of("s", [given, one], ())
+    assert isinstance(ours, SagaLogger)
+    assert ours.logger is (logging.getLogger("app") if given == "app" else given)
+    assert observer is one
+    with pytest.raises(SagaDefinitionError, match=r"^saga 's': observers has .*, or SagaLogger\(\.\.\.\) of a logger$"):
+        observers_of("s", None, given)
 
 
 def test_every_observer_is_told_of_every_event() -> None:

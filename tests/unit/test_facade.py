@@ -27,11 +27,12 @@ def fail() -> None:
         ),
         (
             lambda: Saga("s", logger=3),  # type: ignore[arg-type]
-            "saga 's': logger has 3; give a SagaLogger or a function of (event, info)",
+            "saga 's': logger has 3; give a logger of logging, structlog or loguru, the name of one, a SagaLogger or a "
+            "function of (event, info)",
         ),
         (
-            lambda: Saga("s", logger=[print, "x"]),  # type: ignore[list-item]
-            "saga 's': logger has 'x'; give a SagaLogger or a function of (event, info)",
+            lambda: Saga("s", observers=[print, "x"]),  # type: ignore[list-item]
+            "saga 's': observers has 'x'; give a function of (event, info), or SagaLogger(...) of a logger",
         ),
         (
             lambda: Saga("s").add_task(step(fail)).execute(3),  # type: ignore[arg-type]

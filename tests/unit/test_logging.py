@@ -338,7 +338,7 @@ def test_a_mask_that_hides_nothing_is_refused(show: list[str], mask: list[str], 
 
 @pytest.mark.parametrize("given", [object(), 5, None, SagaLogger, logging.Logger, print])
 def test_what_is_no_logger_is_refused(given: Any) -> None:
-    with pytest.raises(SagaDefinitionError, match=r"which is no logger of the standard library; give logging\.getLogger"):
+    with pytest.raises(SagaDefinitionError, match=r"which can log nothing; give logging\.getLogger"):
         SagaLogger(given)
 
 
@@ -434,13 +434,14 @@ def test_overriding_a_method_changes_what_its_event_writes(caplog: pytest.LogCap
         raise ERROR
 
     Saga("s", logger=Mine()).add_task(step(fail)).try_execute(saga_id="1")
-    assert lines(caplog) == [
+    *before, last = lines(caplog)
+    assert before == [
         "saga started saga=s id=1 status=running",
         "step started saga=s id=1 step=fail attempt=1 status=running",
         "look here saga=s id=1 step=fail",
         "saga compensating saga=s id=1 step=fail status=compensating error=\"ValueError('no stock')\"",
-        "saga compensated saga=s id=1 status=compensated",
     ]
+    assert last.startswith("saga compensated saga=s id=1 status=compensated ")
 
 
 def test_overriding_write_sees_every_event_whatever_the_level(caplog: pytest.LogCaptureFixture) -> None:
@@ -516,10 +517,9 @@ def test_a_failed_saga_tells_its_cause_once_with_its_traceback(caplog: pytest.Lo
     assert [record.getMessage().partition(" saga=")[0] for record in loud] == [
         "saga compensating",
         "compensation failed",
-        "compensation failed",
         "saga stuck",
     ]
-    assert caplog.text.count("Traceback (most recent call last)") == 3
+    assert caplog.text.count("Traceback (most recent call last)") == 2
     assert caplog.text.count("\nValueError: no stock") == 1
 
 

@@ -7,6 +7,7 @@ from . import DURABLE, START_ONCE, Mutant
 __all__ = ["OF_WHAT_IS_TOLD"]
 
 UNIT = "tests/unit/test_"
+LOGGED = "tests/frontdoors/test_what_is_logged"
 CODEC_ERRORS = "tests/unit/codec/test_errors"
 
 OF_WHAT_IS_TOLD = [
@@ -52,6 +53,55 @@ OF_WHAT_IS_TOLD = [
         r"|direction(?=\s)",
         "",
         UNIT + "diagram -k mermaid_would",
+    ),
+    # -- logs ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a compensation's attempt is an error though another follows",
+        "        if _is_tried_again(event, info):\n",
+        "        if False:\n",
+        LOGGED + " -k failed_and_was_undone",
+    ),
+    Mutant(
+        "a compensation's last attempt is as quiet as the others",
+        'if isinstance(one, e.RetryScheduled) and (one.step, one.phase) == (event.step, "compensate"):',
+        "if True:",
+        LOGGED + " -k no_attempt_follows",
+    ),
+    Mutant(
+        "the time of an execution is that of its last step",
+        "next((one.at for one in info.events if isinstance(one, e.SagaStarted)), None)",
+        "next((one.at for one in reversed(info.events) if isinstance(one, e.StepStarted)), None)",
+        LOGGED + " -k whole_time",
+    ),
+    Mutant(
+        "a stuck execution's results are logged though nobody said so",
+        "            yield whole, HIDDEN, None\n        for key in keys:\n",
+        "            yield whole, result, None\n        for key in keys:\n",
+        LOGGED + " -k shown_and_hidden",
+    ),
+    Mutant(
+        "a mask that is found in no result hides none",
+        "            if missed:\n                yield whole, HIDDEN, min(missed)\n",
+        "            if False:\n                yield whole, HIDDEN, min(missed)\n",
+        LOGGED + " -k shown_and_hidden",
+    ),
+    Mutant(
+        "what stands is to be undone by hand though the saga has not given up",
+        "    return bool(standing.gave_up) and stands\n",
+        "    return stands\n",
+        LOGGED + " -k what_can_be_done",
+    ),
+    Mutant(
+        "an adapter's fields are all there are",
+        'extra = {**extra, **(processed.get("extra") or {}), **line.fields}',
+        'extra = processed.get("extra") or {}',
+        UNIT + "loggers",
+    ),
+    Mutant(
+        "other libraries get texts as they are",
+        "{name: one_line(value) if isinstance(value, str) else value for name, value in fields.items()}",
+        "dict(fields)",
+        UNIT + "loggers -k printed_as_they_are",
     ),
     # -- rows ---------------------------------------------------------------------------------------------------------
     Mutant(
@@ -161,8 +211,8 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "a mask that is not found lets the value through",
-        "                    yield key, HIDDEN, path\n",
-        "                    yield key, value, path\n",
+        "                return HIDDEN, path\n",
+        "                return value, path\n",
         UNIT + "logging -k does_not_find",
     ),
     Mutant(
