@@ -67,12 +67,15 @@ def shell_blocks() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [page for page in (README, *PAGES) if blocks(page)], ids=lambda path: str(path.relative_to(PROJECT))
+    "path",
+    [page for page in (README, *PAGES) if any(block.kind != "console" for block in blocks(page))],
+    ids=lambda path: str(path.relative_to(PROJECT)),
 )
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(path: Path, tmp_path: Path) -> None:
     # What a program of another library prints is tests/docs/test_coming_from.py's to check.
-    checked_elsewhere = "shell" if path == README else "none" if "coming-from" in path.parts else ""
-    page = [block for block in blocks(path) if block.kind != checked_elsewhere]
+    # And what commands do is tests/cli/test_guide.py's.
+    checked_elsewhere = {"console", "shell" if path == README else "none" if "coming-from" in path.parts else ""}
+    page = [block for block in blocks(path) if block.kind not in checked_elsewhere]
     assert {block.kind for block in page} <= {"python", "text"}
     code = [(str(block.path), block.line, block.text) for block in page if block.kind == "python"]
     ran = subprocess.run(

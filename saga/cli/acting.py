@@ -1,0 +1,212 @@
+"""``saga cancel`` and the other actions of a person: on executions by their ids, or on all that filters find; and ``purge``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from saga.cli.exits import DONE, PERSON, usage
+from saga.cli.filters import filtered
+from saga.cli.looking import executions
+from saga.cli.options import SECONDS, Settings, acting, common, ids, needs_definitions
+from saga.cli.records import print_record, print_records, record
+from saga.cli.shown import age, line, marked, say
+from saga.plain import text_of
+
+if TYPE_CHECKING:
+    from saga.looking import Acted
+    from saga.operations import Operations
+    from saga.storage.records import StoredExecution
+
+__all__ = ["COMMANDS"]
+
+_ACTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "cancel": (("submitted", "running", "paused"), "Give executions up: what they have done is undone."),
+    "compensate": (("submitted", "running", "paused", "stuck"), "Undo executions now, what is in doubt and what failed too."),
+    "pause": (("submitted", "running"), "Let executions rest until a person resumes them."),
+    "resume": (("paused", "stuck"), "Let paused executions go on, and stuck ones that wait for a decision."),
+    "retry": (("stuck",), "Try the failed compensations of stuck executions again."),
+    "skip": (("stuck",), "Let stuck executions go on without a step that a person has seen to."),
+    "undo": (("completed",), "Undo completed executions, wholly or back to a step."),
+}
+"""By action: the statuses of those that it can fit, which filters look among, and what it does."""
+_SHOWN: Final = 10
+
+
+def _action(action: str) -> click.Command:
+    statuses, what = _ACTIONS[action]
+
+    def command(
+        settings: Settings,
+        saga_ids: Sequence[str],
+        filters: dict[str, Any],
+        why: str,
+        yes: bool,
+        limit: int | None,
+        to: str | None = None,
+    ) -> int:
+        step = to if action == "undo" else filters.get("step") if action == "skip" else None
+        if action == "skip" and step is None:
+            raise click.UsageError("skip needs the step that a person has seen to; give --step")
+        if saga_ids:
+            over = [name for name in filters if name != "step"] if action == "skip" else list(filters)
+            if over:
+                raise click.UsageError("give ids, or filters, not both")
+            operations = settings.operations()
+            if len(saga_ids) == 1:  # what is wrong with it is told by the exit code
+                with usage():
+                    getattr(operations, action)(saga_ids[0], *([step] if action == "skip" else []), why, **_to(action, step))
+                return _tell(settings, action, [_done(saga_ids[0])])
+            return _tell(settings, action, _each(operations, action, why, step, saga_ids))
+        if not filters:
+            raise click.UsageError(f"{action} which? Give ids, or filters such as --status {statuses[0]} --name place-order")
+        filters.setdefault("status", statuses)
+        operations = settings.operations()
+        with usage():
+            meant = [row.saga_id for row in _asked(operations, action, filters, limit, yes)]
+        return _tell(settings, action, _each(operations, action, why, step, meant)) if meant else DONE
+
+    if action == "undo":
+        command = click.option("--to", metavar="STEP", help="The step that stays done; what came after it is undone.")(command)
+    for option in (
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Of those that the filters find, so many at most."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask first."),
+        click.option("--why", required=True, metavar="TEXT", help="The reason, for those who read the journal later."),
+    ):
+        command = option(command)
+    if action == "skip":
+        what += " Give the step with --step."
+    command.__doc__ = f"{what}\n\n    By their ids, or all that the filters find, which is asked for first."
+    return click.command(action, short_help=what)(ids(filtered(common(acting(click.pass_obj(command))))))
+
+
+def _to(action: str, step: str | None) -> dict[str, Any]:
+    return {"to": step} if action == "undo" else {}
+
+
+def _done(saga_id: str) -> Acted:
+    from saga.looking import Acted
+
+    return Acted(saga_id, True)
+
+
+def _each(operations: Operations, action: str, why: str, step: str | None, saga_ids: Iterable[str]) -> Iterator[Acted]:
+    """Act on executions; one that is refused does not keep the others.
+
+    :raises StorageError: the store cannot be reached any more.
+    """
+    from saga.errors import SagaError, StorageError
+    from saga.looking import Acted
+
+    given = [] if step is None or action == "undo" else [step]
+    for saga_id in saga_ids:
+        try:
+            with usage():
+                getattr(operations, action)(saga_id, *given, why, **_to(action, step))
+        except SagaError as error:
+            if type(error) is StorageError:
+                operations.store.now()
+            yield Acted(saga_id, False, text_of(error))
+        else:
+            yield _done(saga_id)
+
+
+def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: int | None, yes: bool) -> list[StoredExecution]:
+    """Return the executions that the filters find, if a person says so.
+
+    :raises click.Abort: they say no.
+    """
+    rows = list(islice(operations.all(**filters), limit))
+    if not rows:
+        say("no executions")
+        return []
+    if yes:
+        return rows
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{action} would be done to {len(rows)} executions; look at them with saga list, and give --yes")
+    click.echo(executions(rows[:_SHOWN], operations.store.now()), err=True)
+    more = f" (and {len(rows) - _SHOWN} more)" if len(rows) > _SHOWN else ""
+    click.confirm(f"{action} {'this' if len(rows) == 1 else f'these {len(rows)}'}{more}?", abort=True, err=True)
+    return rows
+
+
+def _tell(settings: Settings, action: str, acted: Iterable[Acted]) -> int:
+    refused = done = 0
+
+    def counted() -> Iterator[Acted]:
+        nonlocal refused, done
+        for one in acted:
+            done, refused = done + one.done, refused + (not one.done)
+            yield one
+
+    if settings.form != "text":
+        print_records(settings.form, "acted", (record("acted", one) for one in counted()))
+    else:
+        for one in counted():
+            mark = marked("✓", "+") if one.done else marked("✗", "!")
+            say(line(f"{mark} {action} {one.saga_id}" + ("" if one.done else f": {one.error}")))
+        if done + refused > 1:
+            say(f"{done} done" + (f", {refused} refused" if refused else ""))
+        if done:
+            click.echo("a worker carries it out, or whoever runs the execution now", err=True)
+    return PERSON if refused else DONE
+
+
+@click.command(short_help="Send a signal to an execution.")
+@click.argument("saga_id", metavar="ID")
+@click.argument("name", metavar="SIGNAL")
+@click.option("--value", metavar="JSON", help="What comes with it: JSON, or else the text itself.")
+@common
+@click.pass_obj
+def signal(settings: Settings, saga_id: str, name: str, value: str | None) -> None:
+    """Send a signal: the step that receives it has its value as its result. The saga's definition has to be known."""
+    operations = settings.operations()
+    row = operations.get(saga_id)
+    sagas = [saga for saga in needs_definitions(settings, "signal") if saga.name == row.name]
+    if not sagas:
+        raise click.UsageError(f"the definition of saga {row.name!r} is not imported; give --import module")
+    try:
+        sent = None if value is None else json.loads(value)
+    except ValueError:
+        sent = value
+    sagas[0].signal(saga_id, name, sent, store=operations.store)
+    if settings.form == "text":
+        say(line(f"{marked('✓', '+')} signal {name} to {saga_id}"))
+    else:
+        print_record({"saga_id": saga_id, "done": True, "error": None})
+
+
+@click.command(short_help="Delete executions that have ended.")
+@click.option("--older-than", type=SECONDS, required=True, metavar="TIME", help="Last written so long ago: 12h, 30d.")
+@click.option(
+    "--status",
+    multiple=True,
+    type=click.Choice(("completed", "compensated", "stuck")),
+    default=("completed", "compensated"),
+    help="With these statuses.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
+@common
+@click.pass_obj
+def purge(settings: Settings, older_than: float, status: Sequence[str], yes: bool) -> None:
+    """Delete executions that have ended, with their journals."""
+    operations = settings.operations()
+    if not yes:
+        asked = f"delete executions that are {' or '.join(status)} and were last written at least {age(older_than)} ago"
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"this would {asked}; give --yes")
+        click.confirm(f"{asked}?", abort=True, err=True)
+    with usage():
+        number = operations.purge(older_than=older_than, status=status)
+    if settings.form == "text":
+        say(f"{number} deleted")
+    else:
+        print_record({"deleted": number})
+
+
+COMMANDS: Final = {action: _action(action) for action in _ACTIONS} | {"signal": signal, "purge": purge}

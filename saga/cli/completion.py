@@ -1,0 +1,31 @@
+"""``saga completion``: what a shell reads, so that it completes commands and options."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+__all__ = ["COMMANDS"]
+
+
+@click.command(short_help="Print what lets a shell complete commands and options.")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script for a shell, which completes commands, options and statuses.
+
+    \b
+    bash   eval "$(saga completion bash)"                             in ~/.bashrc
+    zsh    eval "$(saga completion zsh)"                              in ~/.zshrc
+    fish   saga completion fish > ~/.config/fish/completions/saga.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from saga.cli.commands import root
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(root, {}, "saga", "_SAGA_COMPLETE").source())
+
+
+COMMANDS: Final = {"completion": completion}

@@ -1,0 +1,179 @@
+"""``saga doctor``: whether a store is well, and what waits for a person. Each check is a line, with what mends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from saga.cli.exits import DONE, PERSON
+from saga.cli.options import Settings, common
+from saga.cli.records import print_records, record
+from saga.cli.shown import age, marked, say
+from saga.plain import one_line
+
+if TYPE_CHECKING:
+    from saga.operations import Operations
+    from saga.storage.records import StoredExecution
+
+__all__ = ["COMMANDS"]
+
+_SKEW: Final = 1.0
+_LATE: Final = 60.0
+_LEFT: Final = 30 * 86400.0
+_MOST: Final = 1000
+"""How many executions are looked at, of those that may have something."""
+_NAME: Final = "saga doctor"
+
+
+class Finding(NamedTuple):
+    """What a check has found.
+
+    :ivar check: its name.
+    :ivar mend: what to do about it.
+    """
+
+    check: str
+    ok: bool
+    says: str
+    mend: str | None = None
+
+
+def _skew(operations: Operations) -> Finding:
+    before = time.time()
+    there = operations.store.now()
+    skew = there - (before + time.time()) / 2
+    if abs(skew) < _SKEW:
+        return Finding("clock", True, f"the store's differs by {abs(skew) * 1000:.0f} ms from this host's")
+    way = "behind" if skew > 0 else "ahead of"
+    return Finding(
+        "clock", False, f"this host's is {age(abs(skew))} {way} the store's", "set it by NTP: times in journals are its"
+    )
+
+
+def _rights(operations: Operations) -> Finding:
+    from saga.errors import StorageError
+
+    try:  # a row that nobody reads, and it is gone again
+        operations.store.hold(_NAME, "1", operations.who, "a check of the rights")
+        operations.store.let_go(_NAME, "1")
+    except StorageError as error:
+        return Finding("rights", False, f"nothing can be written: {error}", "grant what saga schema --sql --role says")
+    return Finding("rights", True, "rows can be written and deleted")
+
+
+def _workers(operations: Operations) -> Finding:
+    living, now = operations.workers(), operations.store.now()
+    if living:
+        hosts = len({worker.host for worker in living})
+        return Finding("workers", True, f"{len(living)} on {hosts} host{'s' if hosts > 1 else ''}")
+    gone = max((worker.seen for worker in operations.store.workers()), default=None)
+    waiting = sum(one.executions for one in operations.count(("status",), status=("submitted", "running", "compensating")))
+    last = "" if gone is None else f"; the last was seen {age(now - gone)} ago"
+    return Finding(
+        "workers",
+        not waiting,
+        f"none lives{last}, and {waiting} executions wait",
+        "saga worker --import MODULE" if waiting else None,
+    )
+
+
+def _fitting(operations: Operations) -> Finding:
+    open_ = {f"{one.name} {one.version}": sum(one.executions.values()) for one in operations.versions() if not one.workers}
+    unfit = {name: number for name, number in open_.items() if number}
+    if not unfit:
+        return Finding("definitions", True, "every execution that has not ended has a worker that fits")
+    told = ", ".join(f"{number} of {name}" for name, number in unfit.items())
+    if not operations.workers():
+        return Finding("definitions", True, f"no worker lives that could fit {told}")
+    return Finding(
+        "definitions",
+        False,
+        f"no worker's fits {told}",
+        "start a worker of that version, or say compatible_with= in a later one",
+    )
+
+
+def _left(operations: Operations) -> Finding:
+    now = operations.store.now()
+    rows = operations.list(status=("running", "compensating"), idle_for=_LATE, limit=_MOST).executions
+    late: list[StoredExecution] = [row for row in rows if row.lease_until < now - _LATE and row.due < now - _LATE]
+    if not late:
+        return Finding("leases", True, "nobody's lease has run out unseen")
+    oldest = max(now - row.lease_until for row in late)
+    return Finding(
+        "leases",
+        False,
+        f"{len(late)} executions whose process is gone wait for a recovery, for up to {age(oldest)}: {late[0].saga_id}, ...",
+        "saga worker --import MODULE finishes them",
+    )
+
+
+def _stuck(operations: Operations) -> Finding:
+    causes = operations.count(("name", "step", "cause"), status="stuck")
+    number = sum(one.executions for one in causes)
+    if not number:
+        return Finding("stuck", True, "none")
+    (name, step, cause), most = max(causes, key=lambda one: one.executions)
+    told = f"{number} wait for a person; most ({most}) are of {name} at {step or '-'} ({cause or 'no error'})"
+    return Finding("stuck", False, told, "saga list --status stuck; saga show ID says what each action would do")
+
+
+def _holds(operations: Operations) -> Finding:
+    held = [
+        f"{hold.name} {hold.version}".strip() + f" by {hold.who}: {hold.why}"
+        for hold in operations.holds()
+        if hold.name != _NAME
+    ]
+    if not held:
+        return Finding("held", True, "nothing")
+    return Finding("held", False, "; ".join(held), "Operations.let_go lets it begin again")
+
+
+def _leftovers(operations: Operations) -> Finding:
+    rows = operations.list(status=("completed", "compensated"), older_than=_LEFT, limit=_MOST).executions
+    if not rows:
+        return Finding("leftovers", True, f"nothing that ended is older than {age(_LEFT)}")
+    number = f"{len(rows)}" if len(rows) < _MOST else f"at least {_MOST}"
+    return Finding("leftovers", True, f"{number} that ended are older than {age(_LEFT)}", "saga purge --older-than 30d")
+
+
+_CHECKS: Final = (_skew, _rights, _workers, _fitting, _left, _stuck, _holds, _leftovers)
+
+
+def findings(operations: Operations) -> Iterator[Finding]:
+    """Yield what each check has found.
+
+    :raises StorageError: the store cannot be reached any more.
+    """
+    number = sum(one.executions for one in operations.count(("status",)))
+    yield Finding("store", True, f"it answers, its tables are there, and has {number} executions")
+    for check in _CHECKS:
+        yield check(operations)
+
+
+@click.command(short_help="See whether the store is well, and what waits for a person.")
+@common
+@click.pass_obj
+def doctor(settings: Settings) -> int:
+    """Look at the store, its clock, rights, workers, leases, stuck executions and leftovers, and say what mends each.
+
+    Exit code 3 where a person must act, 5 where the store cannot be reached.
+    """
+    operations = settings.operations()
+    found = []
+    for finding in findings(operations):
+        found.append(finding)
+        if settings.form == "text":
+            mark = marked("✓", "+") if finding.ok else marked("✗", "!")
+            say(one_line(f"{mark} {finding.check:<12} {settings.hidden(finding.says)}"))
+            if finding.mend:
+                say(one_line(f"  {'':<12} {marked('→', '->')} {finding.mend}"))
+    if settings.form != "text":
+        print_records(settings.form, "findings", (record("finding", finding) for finding in found))
+    return DONE if all(finding.ok for finding in found) else PERSON
+
+
+COMMANDS: Final = {"doctor": doctor}

@@ -1,0 +1,111 @@
+"""``saga check`` and ``diagram``: definitions, before anything is run by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from saga.cli.definitions import loaded
+from saga.cli.exits import DONE, PERSON
+from saga.cli.options import Settings, common
+from saga.cli.records import print_records
+from saga.cli.shown import Column, line, marked, say, table
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+
+__all__ = ["COMMANDS"]
+
+
+def left_by(sagas: list[Saga[Any]], settings: Settings) -> dict[str, int] | None:
+    """Return how many executions that have not ended none of these definitions fits, by saga; ``None`` without a store."""
+    if settings.store(needed=False) is None:
+        return None
+    found: dict[str, int] = {}
+    for version in settings.operations().versions():
+        same = [saga.definition for saga in sagas if saga.name == version.name]
+        fits = any(one.plan.fingerprint == version.fingerprint or version.version in one.compatible_with for one in same)
+        if same and not fits:
+            found[version.name] = found.get(version.name, 0) + sum(version.executions.values())
+    return found
+
+
+@click.command(short_help="See whether definitions are right, and fit what is stored.")
+@click.argument("references", metavar="[MODULE[:SAGA]]...", nargs=-1)
+@common
+@click.pass_obj
+def check(settings: Settings, references: tuple[str, ...]) -> int:
+    """Compile definitions and tell of their steps and policies.
+
+    With a store: how many executions there have not ended that they do not fit, which is exit code 3. Good before a deploy.
+    """
+    from saga.diagram.shape import policies
+
+    if references:
+        settings.sagas  # noqa: B018 - from then on modules are found here
+    sagas = [saga for reference in references for saga in loaded(reference)] or settings.sagas
+    if not sagas:
+        raise click.UsageError("check what? Give module or module:saga")
+    settings.found = sagas
+    for saga in sagas:
+        saga.definition  # noqa: B018 - what is wrong with it is raised
+    left = left_by(sagas, settings)
+    if settings.form != "text":
+        print_records(
+            settings.form,
+            "definitions",
+            (
+                {
+                    "name": saga.name,
+                    "version": saga.definition.version,
+                    "fingerprint": saga.plan.fingerprint,
+                    "steps": list(saga.plan.names),
+                    "asynchronous": saga.plan.asynchronous,
+                    "left": None if left is None else left.get(saga.name, 0),
+                }
+                for saga in sagas
+            ),
+        )
+        return PERSON if left else DONE
+    for saga in sagas:
+        say(line(f"{marked('✓', '+')} {saga.name} {saga.definition.version} ({saga.plan.fingerprint})"))
+        columns = (Column("step"), Column("undo"), Column("policies", below=True))
+        rows = [
+            (
+                step.name,
+                "yes" if step.compensates else "no",
+                "; ".join(policies(step)),
+            )
+            for step in saga.plan.steps
+        ]
+        say("\n".join(f"  {text}" for text in table(columns, rows, indent=2).splitlines()))
+    for name, number in (left or {}).items():
+        say(line(f"{marked('✗', '!')} {number} executions of {name} have not ended, and no definition here fits them"))
+    return PERSON if left else DONE
+
+
+@click.command(short_help="Draw a saga, or how an execution of it went.")
+@click.argument("reference", metavar="MODULE:SAGA")
+@click.option("--id", "saga_id", metavar="ID", help="Draw how this execution went.")
+@click.option("--format", "form", type=click.Choice(("svg", "mermaid", "sequence")), default="mermaid", help="What to draw.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where to write it.")
+@common
+@click.pass_obj
+def diagram(settings: Settings, reference: str, saga_id: str | None, form: str, output: Path | None) -> None:
+    """Draw a saga as SVG, as a flowchart for Mermaid, or as a sequence diagram."""
+    saga = settings.saga(reference)
+    result = None if saga_id is None else saga.load(saga_id, store=settings.store())
+    text = str(getattr(saga.diagram(result), form)())
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{output} cannot be written: {error.strerror}") from error
+    click.echo(line(f"saga: wrote {output}"), err=True)
+
+
+COMMANDS: Final = {"check": check, "diagram": diagram}

@@ -1,0 +1,177 @@
+"""What ``--json`` and ``--jsonl`` print: records of stable names and types, times in ISO 8601: see docs/guide/cli.rst."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from saga.plain import text_of
+
+__all__ = ["RECORDS", "print_record", "print_records", "record", "time"]
+
+RECORDS: Final[dict[str, dict[str, str]]] = {
+    "execution": {
+        "saga_id": "text",
+        "name": "text",
+        "version": "text",
+        "fingerprint": "text",
+        "status": "text",
+        "step": "text or null",
+        "reason": "text or null",
+        "cause": "text or null",
+        "tags": "object",
+        "priority": "number",
+        "exclusive": "text or null",
+        "created": "time",
+        "opens": "time or null",
+        "started": "time or null",
+        "progressed": "time or null",
+        "updated": "time",
+        "owner": "text or null",
+        "lease_until": "time or null",
+        "recoveries": "number",
+    },
+    "count": {
+        "name": "text",
+        "status": "text",
+        "version": "text",
+        "fingerprint": "text",
+        "step": "text or null",
+        "cause": "text or null",
+        "reason": "text or null",
+        "executions": "number",
+    },
+    "entry": {"seq": "number", "at": "time", "kind": "text", "step": "text or null", "details": "object"},
+    "view": {
+        "execution": "execution",
+        "steps": "list of step",
+        "errors": "list of error",
+        "offers": "list of offer",
+        "refused": "object",
+        "waits": "text or null",
+        "inbox": "list",
+    },
+    "step": {
+        "name": "text",
+        "status": "text",
+        "effect": "text",
+        "in_doubt": "true or false",
+        "attempts": "number",
+        "compensation_attempts": "number",
+        "began": "time or null",
+        "ended": "time or null",
+        "elapsed": "number",
+        "error": "text or null",
+        "compensation_error": "text or null",
+        "verified": "true, false or null",
+        "next_at": "time or null",
+        "result": "text or null",
+        "path": "list",
+        "asks": "true or false",
+    },
+    "error": {
+        "type": "text",
+        "text": "text",
+        "traceback": "text or null",
+        "step": "text or null",
+        "phase": "text or null",
+        "attempt": "number or null",
+        "at": "time",
+    },
+    "offer": {"action": "text", "step": "text or null", "does": "text"},
+    "cause": {
+        "name": "text",
+        "step": "text or null",
+        "cause": "text or null",
+        "reason": "text or null",
+        "executions": "number",
+        "oldest": "time or null",
+    },
+    "acted": {"saga_id": "text", "done": "true or false", "error": "text or null"},
+    "result": {
+        "saga_id": "text or null",
+        "name": "text",
+        "status": "text",
+        "reason": "text or null",
+        "error": "text or null",
+        "in_doubt": "list",
+        "elapsed": "number",
+    },
+    "submitted": {"saga_id": "text", "new": "true or false"},
+    "worker": {
+        "id": "text",
+        "host": "text",
+        "pid": "number",
+        "definitions": "list",
+        "in_hand": "number",
+        "stopping": "true or false",
+        "started": "time",
+        "seen": "time",
+        "until": "time",
+    },
+    "version": {
+        "name": "text",
+        "version": "text",
+        "fingerprint": "text",
+        "workers": "number",
+        "executions": "object",
+        "held": "text or null",
+    },
+    "finding": {"check": "text", "ok": "true or false", "says": "text", "mend": "text or null"},
+    "definition": {
+        "name": "text",
+        "version": "text",
+        "fingerprint": "text",
+        "steps": "list",
+        "asynchronous": "true or false",
+        "left": "number or null",
+    },
+}
+"""By kind of record: its fields, and what each is in JSON. Fields are added; none is taken away or becomes another."""
+
+
+def time(seconds: float | None) -> str | None:
+    """Return a time as ``2026-11-26T16:45:52.123Z``; ``None`` for none, and for what is no time."""
+    if not seconds:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError, TypeError):
+        return None
+
+
+def record(kind: str, thing: Any) -> dict[str, Any]:
+    """Return the record of a thing that has its fields as attributes."""
+    return {name: _value(meant, getattr(thing, name)) for name, meant in RECORDS[kind].items()}
+
+
+def _value(meant: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if meant.startswith("time"):
+        return time(value)
+    if meant.startswith("list of "):
+        return [record(meant.removeprefix("list of "), one) for one in value]
+    if meant in RECORDS:
+        return record(meant, value)
+    if meant == "list":
+        return list(value)
+    return dict(value) if meant == "object" else value
+
+
+def print_record(one: Mapping[str, Any]) -> None:
+    """Print a record on a line."""
+    click.echo(json.dumps(one, default=text_of))
+
+
+def print_records(form: str, name: str, records: Iterable[Mapping[str, Any]], **more: Any) -> None:
+    """Print records: one a line, or as one document ``{name: [...], ...}``."""
+    if form == "jsonl":
+        for one in records:
+            print_record(one)
+    else:
+        click.echo(json.dumps({name: list(records), **more}, default=text_of, indent=2))

@@ -1,0 +1,265 @@
+"""``saga run`` and ``submit``: executions of the inputs in a file, here and now or by workers."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import click
+
+from saga.cli.exits import DONE, INTERRUPTED, USAGE, usage, worst
+from saga.cli.inputs import Inputs, inputs
+from saga.cli.options import TAG, Settings, common
+from saga.cli.records import print_record, print_records
+from saga.cli.shown import Progress, line, marked, say, status
+from saga.errors import EncodingError, SagaError, SagaIdTakenError
+from saga.plain import one_line, text_of
+
+if TYPE_CHECKING:
+    from saga.result import SagaResult
+    from saga.saga import Saga
+
+__all__ = ["COMMANDS", "Ended", "ended", "result_record"]
+
+
+class Ended(NamedTuple):
+    """What became of an input: of its execution, or why there is none."""
+
+    saga_id: str | None
+    status: str
+    text: str
+    record: dict[str, Any]
+
+
+def result_record(result: SagaResult[Any]) -> dict[str, Any]:
+    """Return the record of a result."""
+    return {
+        "saga_id": result.saga_id,
+        "name": result.saga,
+        "status": str(result.status),
+        "reason": result.reason,
+        "error": None if result.error is None else f"{type(result.error).__name__}: {one_line(result.error)}",
+        "in_doubt": list(result.in_doubt),
+        "elapsed": result.elapsed,
+    }
+
+
+def ended(result: SagaResult[Any]) -> Ended:
+    """Return what became of an execution."""
+    return Ended(result.saga_id, str(result.status), result.headline(), result_record(result))
+
+
+def _refused(saga: str, saga_id: str | None, error: SagaError) -> Ended:
+    text = f"{type(error).__name__}: {text_of(error)}"
+    said: dict[str, Any] = {
+        "saga_id": saga_id,
+        "name": saga,
+        "status": "refused",
+        "reason": None,
+        "error": text,
+        "in_doubt": [],
+        "elapsed": 0.0,
+    }
+    return Ended(saga_id, "refused", text_of(error), said)
+
+
+Item = tuple[str | None, dict[str, Any]]
+
+
+def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, stop: threading.Event) -> Iterator[Ended]:
+    """Execute inputs, so many at once; nothing is begun any more when it is time to stop."""
+    todo: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while (item := todo.get()) is not None:
+            saga_id, value = item
+            try:
+                done.put(ended(saga.try_execute(value, saga_id=saga_id, store=store)))
+            except (SagaIdTakenError, EncodingError) as error:
+                done.put(_refused(saga.name, saga_id, error))
+            except BaseException as error:
+                done.put(error)
+
+    def one() -> Ended:
+        found = done.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    threads = in_hand = 0
+    for item in items:
+        if in_hand == most:
+            yield one()
+            in_hand -= 1
+        if stop.is_set():
+            break
+        if threads == in_hand:
+            # Daemons: who interrupts twice is not kept by them; a store remembers what they were at.
+            threading.Thread(target=serve, name="saga run", daemon=True).start()
+            threads += 1
+        todo.put(item)
+        in_hand += 1
+    for _ in range(in_hand):
+        yield one()
+
+
+async def _in_a_loop(
+    saga: Saga[Any], store: Any, items: Iterable[Item], most: int, stop: threading.Event
+) -> AsyncIterator[Ended]:
+    """Execute inputs in the running event loop: as :func:`_in_threads`."""
+
+    async def execute(saga_id: str | None, value: dict[str, Any]) -> Ended:
+        try:
+            return ended(await saga.atry_execute(value, saga_id=saga_id, store=store))
+        except (SagaIdTakenError, EncodingError) as error:
+            return _refused(saga.name, saga_id, error)
+
+    in_hand: set[asyncio.Task[Ended]] = set()
+    for item in items:
+        if len(in_hand) == most:
+            done, in_hand = await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+        if stop.is_set():
+            break
+        in_hand.add(asyncio.create_task(execute(*item)))
+    while in_hand:
+        done, in_hand = await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            yield task.result()
+
+
+@click.command(short_help="Execute a saga here and now, for each input of a file.")
+@click.argument("reference", metavar="MODULE:SAGA")
+@inputs
+@click.option("--concurrency", type=click.IntRange(1), default=4, metavar="N", help="So many at the same time.")
+@common
+@click.pass_obj
+def run(settings: Settings, reference: str, source: str | None, key: str | None, prefix: str | None, concurrency: int) -> int:
+    """Execute a saga for each input, and say how each ended that did not complete.
+
+    With a store, and ids by --id or --prefix, the same command goes on where it was interrupted: what has ended is not executed
+    again. The first Ctrl-C, or SIGTERM, lets what is in hand end.
+    """
+    from saga.working.service import stopped_by_signals
+
+    saga = settings.saga(reference)
+    store = settings.store(make=True, needed=False)
+    given = Inputs(source, key, prefix)
+    total = given.check()
+    saga.definition  # noqa: B018 - what is wrong with it is said before anything runs
+    told = _Told(settings, total)
+    stop = threading.Event()
+    with stopped_by_signals(stop.set):
+        if saga.plan.asynchronous:
+
+            async def tell() -> None:
+                async for one in _in_a_loop(saga, store, given, concurrency, stop):
+                    told.tell(one)
+
+            asyncio.run(tell())
+        else:
+            for one in _in_threads(saga, store, given, concurrency, stop):
+                told.tell(one)
+    return told.summary(INTERRUPTED if stop.is_set() else None)
+
+
+class _Told:
+    """What is said while executions end, and in the end."""
+
+    def __init__(self, settings: Settings, total: int | None) -> None:
+        self._settings, self._total = settings, total
+        self._progress = Progress(total)
+        self._statuses: Counter[str] = Counter()
+        self._records: list[dict[str, Any]] = []
+
+    def _how(self) -> str:
+        return ", ".join(f"{number} {name}" for name, number in self._statuses.most_common()) or "none"
+
+    def tell(self, one: Ended) -> None:
+        self._statuses[one.status] += 1
+        form = self._settings.form
+        if form == "json":
+            self._records.append(one.record)
+        elif form == "jsonl" or one.status != "completed" or self._total == 1:
+            self._progress.clear()
+            if form == "jsonl":
+                print_record(one.record)
+            else:
+                mark = status(one.status).partition(" ")[0]
+                say(line(f"{mark} {one.text}"))
+        self._progress.show(self._statuses.total(), self._how())
+
+    def summary(self, interrupted: int | None) -> int:
+        self._progress.clear()
+        number, elapsed = self._statuses.total(), self._progress.elapsed
+        if self._settings.form == "json":
+            print_records("json", "results", self._records)
+        elif self._settings.form == "text" and self._total != 1:
+            say(f"{number} executions: {self._how()} in {elapsed:.1f} s ({number / max(elapsed, 0.001):.0f}/s)")
+        if interrupted is not None:
+            left = "" if self._total is None else f" of {self._total}"
+            click.echo(f"saga: stopped after {number}{left}; the same command goes on where ids are given", err=True)
+            return interrupted
+        return max(worst(self._statuses), USAGE if self._statuses["refused"] else DONE)
+
+
+@click.command(short_help="Store executions for workers to run, for each input of a file.")
+@click.argument("reference", metavar="MODULE:SAGA")
+@inputs
+@click.option("--at", metavar="TIME", help="Not to be begun before then: 2026-12-24T18:00+01:00; without a zone, local time.")
+@click.option("--priority", type=click.IntRange(0), default=0, metavar="N", help="Each point is worth a minute of waiting.")
+@click.option("--tag", "tags", multiple=True, type=TAG, metavar="KEY=VALUE", help="What lists find them by.")
+@common
+@click.pass_obj
+def submit(
+    settings: Settings,
+    reference: str,
+    source: str | None,
+    key: str | None,
+    prefix: str | None,
+    at: str | None,
+    priority: int,
+    tags: tuple[tuple[str, str], ...],
+) -> int:
+    """Submit an execution of a saga for each input. The same id with the same input is the same execution."""
+    from saga.stored import Submission
+
+    saga, given = settings.saga(reference), Inputs(source, key, prefix)
+    store = settings.store(make=True)
+    given.check()
+    opens = _moment(at)
+    several = (Submission(value, saga_id, opens, dict(tags) or None, priority) for saga_id, value in given)
+    code = DONE
+    try:
+        with usage():
+            handles = saga.submit_many(several, store=store)
+    except SagaIdTakenError as error:
+        handles, code = error.handles, USAGE
+        click.echo(f"saga: {one_line(error)}", err=True)
+    if settings.form != "text":
+        print_records(settings.form, "submitted", ({"saga_id": one.saga_id, "new": one.new} for one in handles))
+        return code
+    new = sum(one.new for one in handles)
+    for one in handles if len(handles) <= 10 else ():
+        say(line(f"{marked('·', '.')} {one.saga_id}{'' if one.new else ' was there already'}"))
+    say(f"{new} submitted" + (f", {len(handles) - new} were there already" if new < len(handles) else ""))
+    return code
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise click.UsageError(f"--at is {text!r}; give a time such as 2026-12-24T18:00+01:00") from error
+
+
+COMMANDS: Final = {"run": run, "submit": submit}

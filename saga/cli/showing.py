@@ -1,0 +1,209 @@
+"""``saga show``: one execution as a tree of its steps, what is left of it, its errors, and what each action would do here."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from saga.cli.exits import DONE, ended
+from saga.cli.looking import executions, why
+from saga.cli.options import SECONDS, Settings, common
+from saga.cli.records import print_record, print_records, record
+from saga.cli.records import time as iso
+from saga.cli.shown import age, clear, coloured, colours, line, marked, on_terminal, say, status, tags
+from saga.plain import one_line
+
+if TYPE_CHECKING:
+    from saga.looking import ExecutionView, Offer, StepView
+    from saga.operations import Operations
+
+__all__ = ["COMMANDS", "offered", "tree"]
+
+_STEPS: Final[dict[str, tuple[str, str, str, str | None]]] = {
+    "pending": ("·", ".", "not reached", None),
+    "running": ("▸", ">", "runs", "blue"),
+    "waiting": ("▸", ">", "failed, to be tried again", "yellow"),
+    "succeeded": ("✓", "+", "done", "green"),
+    "failed": ("✗", "!", "failed", "red"),
+    "timed_out": ("✗", "!", "took too long", "red"),
+    "in_doubt": ("?", "?", "in doubt", "red"),
+    "skipped": ("»", ">", "skipped", "yellow"),
+    "compensating": ("↶", "<", "is being undone", "yellow"),
+    "compensated": ("↩", "~", "undone", "yellow"),
+    "compensation_failed": ("✗", "!", "undo failed", "red"),
+}
+"""By a step's status: its mark, the mark where that cannot be written, what it is called, and its colour."""
+_EFFECTS: Final = {"stands": "stands", "undone": "is undone", "none": "", "unknown": "nobody knows whether it stands"}
+_ENDED: Final = ("paused", "completed", "compensated", "stuck")
+
+
+def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[str]:
+    """Yield the lines of an execution as it is shown."""
+    row = view.execution
+    head = status(row.status)
+    yield f"{coloured(head) if colours() else head}  {line(f'{row.name} {row.saga_id}')}"
+    reason = view.reason or row.reason
+    waits = view.waits if reason is None or reason not in (view.waits or "") else None  # which says it, too
+    for title, text in (
+        ("why", why(reason, row.cause)),
+        ("waits", waits),
+        ("tags", tags(row.tags)),
+        ("version", row.version),
+        ("created", f"{iso(row.created)}, {age(now - row.created)} ago"),
+        ("inbox", f"{len(view.inbox)} messages that it has not read yet" if view.inbox else None),
+    ):
+        if text:
+            yield one_line(f"  {title:<9}{text}")
+    yield ""
+    yield _title("steps")
+    path: tuple[str, ...] = ()
+    most = max((len(step.name) + 2 * len(step.path) for step in view.steps), default=0)
+    for step in view.steps:
+        same = next((at for at, (one, other) in enumerate(zip(path, step.path, strict=False)) if one != other), None)
+        same = min(len(path), len(step.path)) if same is None else same
+        for depth in range(same, len(step.path)):
+            yield line(f"  {'  ' * depth}{step.path[depth]}")
+        path = step.path
+        yield from _step(step, now, min(most, 40))
+    if view.errors:
+        yield ""
+        yield _title("errors")
+        for error in view.errors:
+            where = " ".join(filter(None, [error.step, error.phase, f"attempt {error.attempt}" if error.attempt else None]))
+            yield one_line(f"  {iso(error.at)}  {f'{where}: ' if where else ''}{error.type}: {error.text}")
+            if traceback and error.traceback:
+                yield from (f"    {one_line(text)}" for text in error.traceback.splitlines())
+    yield ""
+    yield _title("what can be done")
+    if not view.offers:
+        yield "  nothing: " + one_line("; ".join(sorted(set(view.refused.values()))) or "it has ended")
+    for offer in view.offers:
+        yield one_line(f"  {offered(row.saga_id, offer)}")
+        yield one_line(f"      {offer.does}")
+
+
+def _title(text: str) -> str:
+    return click.style(text.upper(), bold=True) if colours() else text.upper()
+
+
+def _step(step: StepView, now: float, most: int) -> Iterator[str]:
+    mark, plain, word, colour = _STEPS.get(step.status, ("?", "?", str(step.status), None))
+    if step.status == "running" and step.next_at is not None:
+        word = "waits"
+    if step.asks:
+        word += ", a person is asked"
+    elif step.in_doubt and step.status != "in_doubt":
+        word += ", in doubt"
+    name = f"{'  ' * len(step.path)}{one_line(step.name)}"
+    facts = [word, *_facts(step, now)]
+    text = line(f"  {marked(mark, plain)} {name:<{most}}  {'; '.join(filter(None, facts))}")
+    if colour is not None and colours():
+        text = click.style(text[:3], fg=colour) + text[3:]
+    yield text
+    indent = " " * (4 + 2 * len(step.path) + 2)
+    for phase, error in (("", step.error), ("undo: ", step.compensation_error)):
+        if error is not None:
+            yield one_line(f"{indent}{phase}{error}")
+    if step.result is not None:
+        yield line(f"{indent}{marked('→', '->')} {step.result}")
+
+
+def _facts(step: StepView, now: float) -> Iterator[str]:
+    """Yield what there is to say of a step besides its status."""
+    effect = _EFFECTS.get(step.effect, str(step.effect))
+    if effect and not (step.status == "compensated" and step.effect == "undone"):
+        yield effect
+    if step.attempts > 1:
+        yield f"{step.attempts} attempts"
+    if step.compensation_attempts > 1:
+        yield f"{step.compensation_attempts} undo attempts"
+    if step.verified is not None:
+        yield "verified: it was done" if step.verified else "verified: it was not done"
+    if step.next_at is not None and step.next_at > now:
+        yield f"next in {age(step.next_at - now)}"
+    if step.elapsed >= 0.0005:
+        yield f"{step.elapsed * 1000:.0f} ms" if step.elapsed < 10 else f"{step.elapsed:.0f} s"
+
+
+def offered(saga_id: str, offer: Offer) -> str:
+    """Return the command that does what is offered, but for the reason."""
+    step = [] if offer.step is None else ["--to" if offer.action == "undo" else "--step", offer.step]
+    return " ".join(["saga", offer.action, *map(shlex.quote, [saga_id, *step]), "--why ..."])
+
+
+def _meant(operations: Operations, text: str) -> str:
+    """Return the id that is meant: one as it is, or the only one with a tag ``key=value``.
+
+    :raises click.UsageError: several have it.
+    """
+    found = operations.find(text) if "=" in text else []
+    if any(row.saga_id == text for row in found) or not found:
+        return text
+    if len(found) > 1:
+        click.echo(executions(found, operations.store.now()), err=True)
+        raise click.UsageError(f"{len(found)} executions have the tag {text}; give the id of one")
+    return found[0].saga_id
+
+
+@click.command(short_help="One execution: its steps, its errors, and what each action would do.")
+@click.argument("saga_id", metavar="ID|TAG=VALUE")
+@click.option("--follow", "-f", is_flag=True, help="Go on telling until it has ended; the exit code says how.")
+@click.option("--every", type=SECONDS, default=1.0, metavar="TIME", help="With --follow: how often to look.")
+@click.option("--traceback", is_flag=True, help="Show the errors' tracebacks.")
+@common
+@click.pass_obj
+def show(settings: Settings, saga_id: str, follow: bool, every: float, traceback: bool) -> int:
+    """Tell of an execution: a tree of its steps, with what stands, what is undone and what nobody knows; its errors; what each
+    action would do here, and the command for it.
+
+    With --import, steps that have not begun are told of, too, and what loggers mask is hidden.
+    """
+    operations = settings.operations()
+    saga_id = _meant(operations, saga_id)
+    if follow:
+        try:
+            return _followed(settings, operations, saga_id, every, traceback)
+        except KeyboardInterrupt:
+            return DONE
+    view = operations.show(saga_id)
+    if settings.form == "json":
+        print_records("json", "journal", (record("entry", one) for one in view.journal), **record("view", view))
+    elif settings.form == "jsonl":
+        print_record(record("view", view))
+    else:
+        _print(view, operations.store.now(), traceback)
+    return DONE
+
+
+def _print(view: ExecutionView, now: float, traceback: bool) -> None:
+    for text in tree(view, now, traceback):
+        say(text)
+
+
+def _followed(settings: Settings, operations: Operations, saga_id: str, every: float, traceback: bool) -> int:
+    """Tell until it has ended: the tree again in a terminal, entries as they come elsewhere."""
+    drawn = on_terminal() and settings.form == "text"
+    told = 0
+    while True:
+        view = operations.show(saga_id)
+        if drawn:
+            lines: list[Any] = list(tree(view, operations.store.now(), traceback))
+            clear()
+            say("\n".join(lines))
+        for entry in () if drawn else view.journal:
+            if entry.seq > told:
+                told = entry.seq
+                if settings.form == "text":
+                    say(one_line(entry))
+                else:
+                    print_record(record("entry", entry))
+        if view.execution.status in _ENDED:
+            return ended(view.execution.status)
+        time.sleep(every)
+
+
+COMMANDS: Final = {"show": show}

@@ -1,0 +1,82 @@
+"""``saga worker``: runs what was submitted, and what dead processes left."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import click
+
+from saga.cli.definitions import named_sagas
+from saga.cli.exits import DONE, worst
+from saga.cli.options import SECONDS, Settings, common, needs_definitions
+from saga.cli.records import print_records
+from saga.cli.running import ended
+from saga.cli.shown import line, say, status
+
+__all__ = ["COMMANDS"]
+
+
+@click.command(short_help="Run what was submitted, and what dead processes left.")
+@click.option("--workers", type=click.IntRange(1), default=4, metavar="N", help="Threads for synchronous executions.")
+@click.option("--concurrency", type=click.IntRange(1), default=100, metavar="N", help="Asynchronous executions at once.")
+@click.option(
+    "--max-attempts", type=click.IntRange(1), default=10, metavar="N", help="Claims without getting on, then it is stuck."
+)
+@click.option(
+    "--finish",
+    type=click.Choice(("executions", "calls")),
+    default="executions",
+    help="What is finished when it is to stop; other workers go on with the rest.",
+)
+@click.option("--grace", type=SECONDS, default=30.0, metavar="TIME", help="How long that may take.")
+@click.option(
+    "--unfit-after", type=SECONDS, default=600.0, metavar="TIME", help="How long what no definition fits is left to others."
+)
+@click.option("--interval", type=SECONDS, default=1.0, metavar="TIME", help="Between looks into the store.")
+@click.option(
+    "--transaction", "transactions", multiple=True, metavar="NAME", help="The name of a block, to undo those that died."
+)
+@click.option("--once", is_flag=True, help="Run what is there to be run now, tell of it, and end.")
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="info",
+    help="What is written to the standard error stream.",
+)
+@common
+@click.pass_obj
+def worker(
+    settings: Settings,
+    /,
+    interval: float,
+    transactions: tuple[str, ...],
+    once: bool,
+    log_level: str,
+    **options: Any,
+) -> int:
+    """Run executions until SIGTERM, SIGINT or Ctrl-C; what is in hand then is finished first."""
+    from saga.worker import Worker
+
+    sagas = settings.sagas if transactions else needs_definitions(settings, "worker")
+    store = settings.store(make=True)
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-8s %(message)s")
+    made = Worker(store, sagas, transactions=transactions, **options)
+    if once:
+        ran = made.run_once()
+        if settings.form != "text":
+            print_records(settings.form, "results", (ended(result).record for result in ran))
+        else:
+            for result in ran:
+                say(line(f"{status(str(result.status)).partition(' ')[0]} {result.headline()}"))
+            for parked in ran.parked:
+                say(line(f"{status('stuck').partition(' ')[0]} {parked.saga_id}: {parked.reason}"))
+            say(f"{len(ran) + len(ran.parked)} executions")
+        return max(worst(str(result.status) for result in ran), worst("stuck" for _ in ran.parked))
+    names = ", ".join(part for part in (named_sagas(sagas), *map(repr, transactions)) if part)
+    click.echo(line(f"saga: a worker for {names}; SIGTERM or Ctrl-C stops it"), err=True)
+    made.run(interval=interval)
+    return DONE
+
+
+COMMANDS: Final = {"worker": worker}

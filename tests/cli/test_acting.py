@@ -1,0 +1,117 @@
+"""What a person does: to executions by their ids, and to many that filters find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saga.cli.commands import COMMANDS
+from saga.machine import ACTIONS
+from saga.operations import Operations
+
+from .conftest import Cli
+
+STORE = ["--store", "orders.db"]
+
+
+def acted(saga_id: str) -> list[tuple[str, str, str]]:
+    journal = Operations("orders.db", "a test").show(saga_id).journal
+    return [(one.details["action"], one.details["who"], one.details["why"]) for one in journal if one.kind == "OperatorActed"]
+
+
+def test_every_action_is_a_command() -> None:
+    assert ACTIONS.keys() <= {name for name, module in COMMANDS.items() if module == "acting"}
+
+
+@pytest.mark.parametrize(
+    ("action", "saga_id", "more", "status"),
+    [
+        ("cancel", "later", [], "compensated"),
+        ("pause", "later", [], "paused"),
+        ("compensate", "bad1", [], "compensating"),
+        ("retry", "bad1", [], "compensating"),
+        ("skip", "bad1", ["--step", "charge"], "compensating"),
+        ("undo", "A1", ["--import", "shop"], "compensating"),
+        ("undo", "A1", ["--import", "shop", "--to", "charge"], "compensating"),
+    ],
+)
+def test_an_action_is_in_the_journal_with_who_and_why(
+    cli: Cli, orders: Any, action: str, saga_id: str, more: list[str], status: str
+) -> None:
+    said = cli(action, saga_id, "--why", "ticket 4711", "--who", "ann", *more, *STORE)
+    assert said.code == 0, said.err
+    assert said.out == f"✓ {action} {saga_id}\n"
+    assert acted(saga_id) == [(action, "ann", "ticket 4711")]
+    assert Operations("orders.db", "a test").get(saga_id).status == status
+
+
+def test_what_was_paused_is_resumed(cli: Cli, orders: Any) -> None:
+    cli("pause", "later", "--why", "wait", *STORE)
+    assert cli("resume", "later", "--why", "go on", *STORE).code == 0
+    assert [action for action, *_ in acted("later")] == ["pause", "resume"]
+
+
+def test_one_that_is_refused_keeps_no_other(cli: Cli, orders: Any) -> None:
+    said = cli("retry", "A1", "nobody", "bad1", "--why", "open again", *STORE)
+    assert said.code == 3
+    assert said.out.splitlines() == [
+        "✗ retry A1: the execution has ended (completed); there is nothing to retry",
+        "✗ retry nobody: there is no execution 'nobody'",
+        "✓ retry bad1",
+        "1 done, 2 refused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["--status", "stuck"], {"bad1", "bad2"}),
+        (["--name", "orders"], {"bad1", "bad2"}),  # of those only, that the action can fit
+        (["--cause", "OSError", "--limit", "1"], {"bad2"}),
+        (["--tag", "order=bad1"], {"bad1"}),
+        (["--name", "nothing"], set()),
+    ],
+)
+def test_an_action_on_all_that_filters_find(cli: Cli, orders: Any, filters: list[str], found: set[str]) -> None:
+    said = cli("retry", *filters, "--why", "open again", "--yes", "--jsonl", *STORE)
+    assert said.code == 0
+    if found:
+        assert {json.loads(line)["saga_id"] for line in said.out.splitlines()} == found
+    assert {saga_id for saga_id in orders if acted(saga_id)} == found
+
+
+def test_a_step_that_is_skipped_is_the_one_filtered_by(cli: Cli, orders: Any) -> None:
+    assert cli("skip", "--status", "stuck", "--step", "charge", "--why", "by hand", "--yes", *STORE).code == 0
+    assert [acted(saga_id)[0][0] for saga_id in ("bad1", "bad2")] == ["skip", "skip"]
+
+
+@pytest.mark.parametrize(("answer", "done"), [("y\n", True), ("n\n", False)])
+def test_many_are_shown_and_asked_for_first(terminal: Callable[..., str], orders: Any, answer: str, done: bool) -> None:
+    seen = terminal("retry", "--status", "stuck", "--why", "open again", *STORE, answer=answer, NO_COLOR="1")
+    assert "bad2" in seen
+    assert "retry these 2?" in seen
+    assert bool(acted("bad1")) is done
+
+
+def test_what_ended_is_purged(cli: Cli, orders: Any) -> None:
+    assert cli("purge", "--older-than", "1h", "--yes", *STORE).out == "0 deleted\n"
+    assert cli("purge", "--older-than", "0", "--status", "completed", "--yes", *STORE).out == "1 deleted\n"
+    assert json.loads(cli("purge", "--older-than", "0", "--yes", "--json", *STORE).out) == {"deleted": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [([], None), (["--value", '{"by": "ann"}'], {"by": "ann"}), (["--value", "yes!"], "yes!")]
+)
+def test_a_signal_is_sent_with_its_value(cli: Cli, here: Path, orders: Any, given: list[str], sent: Any) -> None:
+    import shop
+
+    shop.asked.submit(saga_id="q", store="orders.db")
+    assert cli("worker", "--once", "--import", "shop:asked", *STORE).code == 0
+    said = cli("signal", "q", "approval", *given, "--import", "shop", *STORE)
+    assert (said.code, said.out) == (0, "✓ signal approval to q\n")
+    assert cli("worker", "--once", "--import", "shop:asked", *STORE).code == 0
+    assert shop.asked.load("q", store="orders.db").results["approval"] == sent

@@ -1,0 +1,170 @@
+"""What there is: lists, counts and journals, as text and as records."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saga import Saga, Status, step
+from saga.cli.commands import COMMANDS
+from saga.cli.filters import NAMES, STATUSES
+from saga.operations import Operations
+
+from .conftest import Cli
+
+HOSTILE = "no stock\nCRITICAL all is lost\r\x85\u2028\x1b[8m\x1b]0;title\x07\u202eDEL\x7f"
+
+
+def ids(out: str) -> list[str]:
+    return [json.loads(line)["saga_id"] for line in out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ([], ["later", "undone", "bad2", "bad1", "A1"]),
+        (["--status", "stuck"], ["bad2", "bad1"]),
+        (["--status", "stuck", "--status", "completed"], ["bad2", "bad1", "A1"]),
+        (["--name", "orders", "--limit", "1"], ["later"]),
+        (["--name", "nothing"], []),
+        (["--version", "1", "--tag", "order=A1"], ["A1"]),
+        (["--step", "charge", "--status", "stuck"], ["bad2", "bad1"]),
+        (["--cause", "ValueError"], ["undone"]),
+        (["--cause", "OSError"], ["bad2", "bad1"]),
+        (["--older-than", "1h"], []),
+        (["--newer-than", "1d", "--status", "stuck"], ["bad2", "bad1"]),
+        (["--idle-for", "2w"], []),
+        (["--all", "--status", "completed"], ["A1"]),
+    ],
+)
+def test_filters_say_which_are_listed(cli: Cli, orders: Any, filters: list[str], found: list[str]) -> None:
+    said = cli("list", "--store", "orders.db", "--jsonl", *filters)
+    assert (said.code, ids(said.out)) == (0, found)
+
+
+def test_every_filter_of_operations_is_an_option_and_every_status_a_choice() -> None:
+    wanted = set(Operations.list.__kwdefaults__) - {"limit", "after"}
+    assert set(NAMES) == wanted
+    assert set(STATUSES) == set(Status)
+
+
+def test_a_list_is_a_table_that_tells_why(cli: Cli, orders: Any) -> None:
+    said = cli("list", "--store", "orders.db")
+    title, *rows = [line.split() for line in said.out.splitlines()]
+    assert title == ["STATUS", "ID", "SAGA", "TAGS", "STEP", "WHY", "SINCE"]
+    assert [row[1:3] for row in rows] == [[str(orders[row[2]]), row[2]] for row in rows]
+    assert "compensation failed: charge (OSError)" in said.out
+
+
+def test_a_page_ends_with_where_the_next_begins(cli: Cli, orders: Any) -> None:
+    first = json.loads(cli("list", "--store", "orders.db", "--json", "--limit", "3").out)
+    assert [row["saga_id"] for row in first["executions"]] == ["later", "undone", "bad2"]
+    told = cli("list", "--store", "orders.db", "--limit", "3")
+    assert f"--after {first['next']}" in told.err
+    following = cli("list", "--store", "orders.db", "--jsonl", "--after", first["next"])
+    assert ids(following.out) == ["bad1", "A1"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "counts"),
+    [
+        (
+            [],
+            [
+                {"name": "orders", "status": "compensated", "executions": 1},
+                {"name": "orders", "status": "completed", "executions": 1},
+                {"name": "orders", "status": "stuck", "executions": 2},
+                {"name": "orders", "status": "submitted", "executions": 1},
+            ],
+        ),
+        (["--by", "cause", "--status", "stuck"], [{"cause": "OSError", "executions": 2}]),
+        (["--by", "name", "--name", "nothing"], []),
+    ],
+)
+def test_executions_are_counted(cli: Cli, orders: Any, columns: list[str], counts: list[dict[str, Any]]) -> None:
+    said = cli("count", "--store", "orders.db", "--json", *columns)
+    assert json.loads(said.out) == {"counts": counts}
+    assert cli("count", "--store", "orders.db", *columns).out.count("\n") == max(len(counts) + 1, 1) - (not counts) + (
+        not counts
+    )
+
+
+def test_a_journal_has_a_line_for_each_entry(cli: Cli, orders: Any) -> None:
+    kinds = [json.loads(line)["kind"] for line in cli("journal", "bad1", "--store", "orders.db", "--jsonl").out.splitlines()]
+    assert kinds[0] == "SagaStarted"
+    assert kinds[-1] == "SagaStuck"
+    shown = cli("journal", "bad1", "--store", "orders.db", "--last", "2").out.splitlines()
+    assert [line.split()[2] for line in shown] == kinds[-2:]
+
+
+def test_a_terminal_has_every_column_that_there_is_room_for(terminal: Callable[..., str], orders: Any) -> None:
+    wide = terminal("list", "--store", "orders.db", columns=160, NO_COLOR="1").splitlines()
+    narrow = terminal("list", "--store", "orders.db", columns=60, NO_COLOR="1").splitlines()
+    assert wide[0].split() == ["STATUS", "ID", "SAGA", "TAGS", "STEP", "WHY", "SINCE"]
+    assert "WHY" not in narrow[0]
+    assert "    compensation failed: charge (OSError)" in narrow
+    assert max(map(len, narrow)) <= 60
+    assert not any("\x1b" in line for line in (*wide, *narrow))
+
+
+def test_colours_are_for_terminals_that_want_them(terminal: Callable[..., str], cli: Cli, orders: Any) -> None:
+    seen = terminal("list", "--store", "orders.db", "--status", "stuck")
+    assert "\x1b[31m" in seen
+    assert "✗ stuck" in seen
+    assert "\x1b" not in terminal("list", "--store", "orders.db", TERM="dumb")
+    assert "\x1b" not in cli("list", "--store", "orders.db").out
+
+
+def test_a_stream_that_cannot_write_the_marks_has_others(process: Callable[..., Any], orders: Any) -> None:
+    import os
+
+    said = process("list", "--store", "orders.db", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert said.returncode == 0
+    assert "! stuck" in said.stdout
+
+
+@pytest.fixture
+def hostile(here: Path) -> str:
+    def fail() -> None:
+        raise ValueError(HOSTILE)
+
+    saga = Saga("s", store="hostile.db", tags=["tag"]).add_task(step(lambda: HOSTILE, fail, name="undo"))
+    saga.add_task(step(fail, name="fail"))
+    saga.try_execute({"tag": "a\u202eb"}, saga_id="x")
+    Operations("hostile.db", "ann\x1b[8m").skip("x", "undo", HOSTILE)
+    Operations("hostile.db", "ann\x1b[8m").hold("s", HOSTILE)
+    return "hostile.db"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["count", "--by", "name,reason,cause"],
+        ["journal", "x"],
+        ["journal", "x", "--jsonl"],
+        ["versions"],
+        ["workers"],
+        ["doctor"],
+        ["retry", "x", "--why", HOSTILE],
+        ["cancel", HOSTILE, "--why", HOSTILE],
+        ["signal", "x", HOSTILE],
+        ["list", "--after", HOSTILE],
+        ["list", HOSTILE],
+        [HOSTILE],
+        ["check", HOSTILE],
+        ["list", "--import", HOSTILE],
+    ],
+)
+def test_no_text_reaches_a_terminal_that_does_more_there_than_stand(cli: Cli, hostile: str, arguments: list[str]) -> None:
+    said = cli(*arguments, *(["--store", hostile] if arguments[0] in COMMANDS else []))
+    text = said.out + said.err
+    assert text
+    assert not {one for one in text if one != "\n" and not one.isprintable() and unicodedata.category(one) != "Zs"}
+    assert not any(line.startswith("CRITICAL") for line in text.splitlines())

@@ -1,0 +1,206 @@
+"""Executions of a file's inputs, here and now or by workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saga.operations import Operations
+
+from .conftest import Cli
+
+STORE = ["--store", "orders.db"]
+
+
+def lines(*inputs: Any) -> str:
+    return "".join(json.dumps(one) + "\n" for one in inputs)
+
+
+ORDERS = [{"order": f"A{number}"} for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "number"),
+    [
+        ("orders.jsonl", lines(*ORDERS), 20),
+        ("orders.jsonl", "\n" + lines(*ORDERS) + "\n", 20),
+        ("orders.json", json.dumps(ORDERS), 20),
+        ("orders.json", json.dumps(ORDERS[0]), 1),
+        ("orders.jsonl", "", 0),
+    ],
+)
+@pytest.mark.parametrize("saga", ["orders", "letters"])
+def test_each_input_is_executed(cli: Cli, here: Path, name: str, text: str, number: int, saga: str) -> None:
+    (here / name).write_text(text, encoding="utf-8")
+    said = cli("run", f"shop:{saga}", "--input", name, "--concurrency", "3", "--jsonl")
+    assert said.code == 0, said.err
+    assert [json.loads(line)["status"] for line in said.out.splitlines()] == ["completed"] * number
+
+
+@pytest.mark.parametrize("saga", ["orders", "letters"])
+def test_the_same_command_executes_nothing_again_that_has_ended(cli: Cli, here: Path, saga: str) -> None:
+    (here / "orders.jsonl").write_text(lines(*ORDERS), encoding="utf-8")
+    command = ["run", f"shop:{saga}", "--input", "orders.jsonl", "--id", "order", *STORE]
+    first, second = cli(*command), cli(*command)
+    assert first.code == second.code == 0
+    assert second.out.startswith("20 executions: 20 completed in ")
+    assert {one.epoch for one in Operations("orders.db", "x").all()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "closed", "code", "says"),
+    [
+        (ORDERS[:2], True, 0, ["2 executions: 2 completed in "]),
+        ([*ORDERS[:1], {"order": "bad1"}], False, 1, ["ValueError: no stock", "1 completed, 1 compensated in "]),
+        ([{"order": "bad1"}], True, 3, ["OSError: the bank is closed"]),
+    ],
+)
+def test_the_code_and_a_line_say_how_it_ended(
+    cli: Cli, here: Path, inputs: list[Any], closed: bool, code: int, says: list[str]
+) -> None:
+    (here / "in.jsonl").write_text(lines(*inputs), encoding="utf-8")
+    if not closed:
+        (here / "closed").unlink()
+    said = cli("run", "shop:orders", "--input", "in.jsonl", "--concurrency", "1")
+    assert said.code == code
+    for text in says:
+        assert text in said.out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("in.jsonl", '{"order": "A1"}\n[1]\n', "in.jsonl, line 2 is no JSON object"),
+        ("in.jsonl", '{"order": "A1"}\n{"order"\n', "in.jsonl, line 2 is no JSON"),
+        ("in.json", '[{"order": "A1"}, 7]', "in.json, number 2 is no JSON object"),
+        ("in.jsonl", '{"order": "A1"}\n{}\n', "in.jsonl, line 2 has no 'order'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_nothing_runs_where_an_input_is_wrong(cli: Cli, here: Path, command: str, name: str, text: str, says: str) -> None:
+    (here / name).write_text(text, encoding="utf-8")
+    said = cli(command, "shop:orders", "--input", name, "--id", "order", *STORE)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+    assert not (here / "orders.db").exists() or not list(Operations("orders.db", "x").all())
+
+
+@pytest.mark.parametrize("saga", ["orders", "letters"])
+def test_an_id_that_is_taken_is_told_and_the_others_are_executed(cli: Cli, here: Path, saga: str) -> None:
+    (here / "first.jsonl").write_text(lines({"order": "A", "n": 1}), encoding="utf-8")
+    (here / "then.jsonl").write_text(lines({"order": "A", "n": 2}, {"order": "B", "n": 3}), encoding="utf-8")
+    assert cli("run", f"shop:{saga}", "--input", "first.jsonl", "--id", "order", *STORE).code == 0
+    for command in ("run", "submit"):
+        said = cli(command, f"shop:{saga}", "--input", "then.jsonl", "--id", "order", *STORE)
+        assert said.code == 2
+        assert "'A'" in said.out + said.err
+        assert Operations("orders.db", "x").get("B")
+
+
+def test_what_is_submitted_is_run_by_a_worker(cli: Cli, here: Path) -> None:
+    (here / "in.jsonl").write_text(lines(*ORDERS, {"order": "bad1"}), encoding="utf-8")
+    command = [
+        "submit",
+        "shop:orders",
+        "--input",
+        "in.jsonl",
+        "--id",
+        "order",
+        "--tag",
+        "day=monday",
+        "--priority",
+        "3",
+        *STORE,
+    ]
+    assert cli(*command).out == "21 submitted\n"
+    assert cli(*command).out == "0 submitted, 21 were there already\n"
+    said = cli("worker", "--once", "--import", "shop", *STORE)
+    assert said.code == 3
+    assert said.out.splitlines()[-1] == "21 executions"
+    assert "OSError: the bank is closed" in said.out
+    (row,) = Operations("orders.db", "x").list(tags={"order": "A7", "day": "monday"}).executions
+    assert (row.status, row.priority) == ("completed", 3)
+
+
+def test_what_is_not_to_be_begun_yet_waits(cli: Cli, here: Path) -> None:
+    said = cli("submit", "shop:orders", "--prefix", "X", "--at", "2999-01-01T00:00Z", *STORE)
+    assert said.out == "· X1\n1 submitted\n"
+    assert cli("worker", "--once", "--import", "shop", *STORE).out == "0 executions\n"
+
+
+def test_inputs_come_through_a_pipe(process: Callable[..., Any], here: Path) -> None:
+    said = process("run", "shop:letters", "--input", "-", input=lines(*ORDERS))
+    assert said.returncode == 0
+    assert said.stdout.startswith("20 executions: 20 completed in ")
+
+
+def test_a_bar_is_drawn_in_a_terminal_and_cleared(terminal: Callable[..., str], here: Path) -> None:
+    (here / "in.jsonl").write_text(lines(*ORDERS), encoding="utf-8")
+    seen = terminal("run", "shop:orders", "--input", "in.jsonl")
+    assert "/20  " in seen
+    assert seen.rpartition("\x1b[K")[2].startswith("20 executions: 20 completed")
+
+
+SLOW = """
+import time
+from pathlib import Path
+from saga import Saga, step
+
+def wait():
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.005)
+
+slow = Saga("slow").add_task(step(wait, name="wait"))
+"""
+
+
+def wait_for(path: Path, child: subprocess.Popen[bytes]) -> None:
+    while not path.exists():
+        assert child.poll() is None
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["worker", "run"])
+def test_a_signal_lets_what_is_in_hand_end_and_begins_nothing_more(here: Path, kind: str, number: int) -> None:
+    (here / "slow.py").write_text(SLOW, encoding="utf-8")
+    (here / "in.jsonl").write_text(lines({}, {}, {}), encoding="utf-8")
+    saga = [sys.executable, "-m", "saga"]
+    given = ["--input", "in.jsonl", "--prefix", "S", *STORE]
+    if kind == "worker":
+        subprocess.run([*saga, "submit", "slow:slow", *given], cwd=here, check=True, stdout=subprocess.DEVNULL)
+        command = [*saga, "worker", "--import", "slow", "--workers", "1", *STORE]
+    else:
+        command = [*saga, "run", "slow:slow", "--concurrency", "1", *given]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with (here / "said").open("wb") as out:
+        child = subprocess.Popen(
+            command,
+            cwd=here,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            wait_for(here / "begun", child)
+            child.send_signal(number)
+            time.sleep(0.1)
+            (here / "go").touch()
+            assert child.wait(60) == (0 if kind == "worker" else 130), (here / "said").read_text()
+        finally:
+            child.kill()
+            child.wait()
+    statuses = sorted(one.status for one in Operations(str(here / "orders.db"), "x").all())
+    assert statuses == (["completed", "submitted", "submitted"] if kind == "worker" else ["completed"])
+    assert "Traceback" not in (here / "said").read_text()
