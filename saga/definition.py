@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from saga.awaitables import check_callable, refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
-from saga.events import Event
+from saga.events import Event, Status
 from saga.machine import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, Machine, Plan, PlannedStep
 from saga.names import checked_name, several
 from saga.policy import check_timeout
@@ -30,6 +30,7 @@ __all__ = [
     "Definition",
     "ExecutionInfo",
     "Observer",
+    "Stints",
     "as_context",
     "check_codec",
     "definitions_of",
@@ -72,7 +73,7 @@ class ExecutionInfo:
 
 
 Observer = Callable[[Event, ExecutionInfo], None]
-"""Called with each event, once that is stored, if it is; one with ``around`` surrounds calls too: :class:`Around`."""
+"""Called with each event, once that is stored, if it is. It may have methods: see :class:`Around` and :class:`Stints`."""
 
 ContextFunction = Callable[[Any], Any]
 """What an execution's input comes to: a function of its context."""
@@ -91,6 +92,31 @@ class Around(Protocol):
         :param attempt: counts from 1.
         :param phase: ``"execute"``, ``"verify"`` or ``"compensate"``.
         """
+
+
+class Stints(Protocol):
+    """An observer that follows an execution through processes. Each has it for a *stint*: from when it begins there, or is
+    taken up, until it has ended, waits in its store or is left to another.
+
+    Each of these methods may be missing. Whatever they do, the execution goes on: what they raise is logged.
+    """
+
+    def stint(self, info: ExecutionInfo) -> Observer | None:
+        """Return what observes the execution in this stint, in place of this observer; ``None``: itself does.
+
+        It is called before anything of the stint is stored, in the thread or task that begins the execution, and what it
+        returns may have ``around``, ``carry`` and ``ended``. Of what never begins here (its id was known) no more is heard.
+        """
+
+    def carry(self) -> Mapping[str, str] | None:
+        """Return what other processes are to know: it is stored, as ``carried`` of the event that tells of it.
+
+        It is called where an execution is submitted or a signal is sent, in the thread or task that does, and at the beginning
+        of a stint where there is a store. The keys of all observers are kept together: begin them with a name.
+        """
+
+    def ended(self, status: Status, error: BaseException | None) -> None:
+        """Take that the stint is over: where the execution stands, and what broke the stint off, if anything did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

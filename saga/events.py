@@ -2,15 +2,17 @@
 
 ``at`` is always seconds since the epoch; ``elapsed`` is seconds; ``attempt`` counts from 1. ``encoded`` is what belongs to an
 event in a journal beside its fields (what its call returned and changed in the context), as text that is stored with it; it is
-empty without a store, and takes no part in comparisons.
+empty without a store, and takes no part in comparisons. ``carried`` is what observers had carried along from where an execution
+was submitted, began or was taken up, or a signal was sent, such as the ids of a trace; ``None`` without such observers.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
 from saga.facts import fact
+from saga.status import Status
 from saga.step_status import Effect, StepStatus
 
 __all__ = [
@@ -48,30 +50,6 @@ __all__ = [
     "VerificationStarted",
 ]
 
-
-class Status(StrEnum):
-    """Where an execution stands."""
-
-    SUBMITTED = "submitted"
-    """Stored, and nobody runs it yet."""
-    RUNNING = "running"
-    PAUSED = "paused"
-    """A person stopped it, who may let it go on."""
-    COMPENSATING = "compensating"
-    COMPLETED = "completed"
-    COMPENSATED = "compensated"
-    """Failed, or was to be undone, and every undo ran to its end."""
-    STUCK = "stuck"
-    """A person must act."""
-
-    terminal: bool
-    """Whether nothing more happens by itself."""
-
-
-for _status in Status:  # an attribute, not a property: it is asked for many times in every execution
-    _status.terminal = _status not in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING)
-del _status
-
 # The engine asks for these many times in every execution, and Python 3.11 takes long to find a member of an Enum.
 SUBMITTED, RUNNING, PAUSED = Status.SUBMITTED, Status.RUNNING, Status.PAUSED
 COMPENSATING, COMPLETED, COMPENSATED, STUCK = Status.COMPENSATING, Status.COMPLETED, Status.COMPENSATED, Status.STUCK
@@ -85,6 +63,7 @@ class SagaSubmitted:
     saga_id: str
     at: float
     encoded: str = ""
+    carried: Mapping[str, str] | None = None
 
 
 @fact
@@ -95,6 +74,7 @@ class SagaStarted:
     saga_id: str
     at: float
     encoded: str = ""
+    carried: Mapping[str, str] | None = None
 
 
 @fact
@@ -229,6 +209,7 @@ class SignalReceived:
     name: str
     value: Any
     at: float
+    carried: Mapping[str, str] | None = None
 
 
 @fact
@@ -340,6 +321,7 @@ class SagaRecovered:
     owner: str
     epoch: int
     at: float
+    carried: Mapping[str, str] | None = None
 
 
 @fact

@@ -30,10 +30,14 @@ def observers_of(saga: str, logger: Loggers | None, more: Observer | Iterable[Ob
         for one in _each(given):
             observer = _logging_to(one) if what == "logger" else one
             _check_observer(observer, where)
-            for method in (observer, getattr(observer, "around", None), getattr(observer, "listening", None)):
+            for method in (observer, *(getattr(observer, name, None) for name in _METHODS)):
                 refuse_unrun(method, f"{where} has {method!r}, which", "give a plain function")
             found.append(observer)
     return tuple(found)
+
+
+_METHODS: Final = ("around", "listening", "stint", "carry", "ended")
+"""What an observer may have besides."""
 
 
 def _each(given: Any) -> tuple[Any, ...]:

@@ -171,13 +171,15 @@ class Stored(Declared, Generic[Ctx]):
         ]
         if name not in known:
             raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
+        from saga.drivers.stints import carried_from
         from saga.durable.leases import keeper_of
         from saga.durable.messages import signal_message
         from saga.durable.rebuild import codec_of
 
         saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
         opened = self._opened(store)
-        opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened))
+        carried = carried_from(self.definition.observers)
+        opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened, carried))
         keeper_of(opened).look(saga_id)
 
     asignal = awaited(signal)

@@ -95,6 +95,8 @@ class AsyncExecution(AsyncCalls):
             raise
         finally:
             within.leave(stored_outside)
+            if self._observers:
+                self.end_stint()
             if outside is not None:
                 INSIDE.set(outside)
 
@@ -116,6 +118,8 @@ class AsyncExecution(AsyncCalls):
             return False
         finally:
             within.leave(stored_outside)
+            if self._observers:
+                self.end_stint()
             if outside is not None:
                 INSIDE.set(outside)
 

@@ -6,11 +6,12 @@ A driver has the loop. It has the machine's events stored, does what the machine
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, listens, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
+from saga.drivers.stints import carried_from, end_stints, stints_of
 from saga.drivers.timers import Timers
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
@@ -72,6 +74,7 @@ class Driver(Timers):
     inline: Binding | None = None
     transacted: Transacted | None = None
     surroundings: Surroundings | None = None
+    stint_over = False  # and observers know
     begun = False  # whoever made it has come to run it
     _observers: Sequence[Observer] = ()
     _shown = 0
@@ -99,18 +102,32 @@ class Driver(Timers):
         self._heard = bool(self._observers) or journal is not None
 
     def _observe(self, observers: Sequence[Observer]) -> None:
-        self._observers = [observer for observer in observers if listens(observer)]
-        if not self._observers:
+        listening = [observer for observer in observers if listens(observer)]
+        if not listening:
             return
         machine = self.machine
         so_far = partial(_events_of, weakref.ref(self))
         self._info = info = ExecutionInfo(self.definition.name, machine.saga_id, self.context, machine.plan, so_far)
+        self._observers = stints_of(listening, info)
         # What another process stored before it died is no news.
         self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
         self._reported: set[int] = set()
-        arounds = [partial(around, info) for one in observers if callable(around := getattr(one, "around", None))]
+        arounds = [partial(around, info) for one in self._observers if callable(around := getattr(one, "around", None))]
         if arounds:
             self.surroundings = Surroundings(arounds)
+
+    def carried(self) -> Mapping[str, str] | None:
+        """Return what observers have carried along from where the execution begins or is taken up; ``None``: nothing."""
+        return carried_from(self._observers) if self._observers else None
+
+    def end_stint(self) -> None:
+        """Tell observers that nothing more of the execution runs here, once that is so."""
+        if not self._observers or self.stint_over or self.process is not forks.process:
+            return
+        if self.parked or self.abandoned or self.machine.ended:
+            self.stint_over = True
+            broken_off = (sys.exception() or self.unstored or self.interrupt) if self.abandoned else None
+            end_stints(self._observers, self.machine.status, broken_off)
 
     def now(self) -> float:
         """Return seconds since the epoch, by a clock that never goes back."""
@@ -124,6 +141,7 @@ class Driver(Timers):
     def end_late(self) -> None:
         """Say that an execution that has outlived its ``run()`` has ended."""
         assert self.ended is not None
+        self.end_stint()
         let_go(self.context, self._binding)  # before anybody hears of it
         self.ended.set()
         let_go(self.context, self._binding)  # and after: it may have been kept meanwhile

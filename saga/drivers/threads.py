@@ -85,6 +85,8 @@ class Execution(Driver):
             self._advance(wait, struck)
         finally:
             within.leave(outside)
+            if self._observers:
+                self.end_stint()
 
     def _advance(self, wait: bool, struck: BaseException | None) -> None:
         stopped: AbandonedError | None = None
@@ -137,6 +139,8 @@ class Execution(Driver):
             self.leave(error)
         finally:
             within.leave(outside)
+            if self._observers:
+                self.end_stint()
         return False
 
     def takes_turns(self) -> bool:
@@ -175,6 +179,8 @@ class Execution(Driver):
             struck = error
         finally:
             within.leave(outside)
+            if self._observers:
+                self.end_stint()
         self.run(struck)
         return False
 

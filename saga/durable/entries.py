@@ -28,6 +28,7 @@ __all__ = [
     "FORMAT",
     "Errors",
     "Recorded",
+    "are_texts",
     "changes_text",
     "details_of",
     "made_progress",
@@ -82,11 +83,20 @@ def _verified(event: e.StepVerified, number: int, errors: Errors, codec: Codec) 
 
 
 def _signalled(event: e.SignalReceived, number: int, errors: Errors, codec: Codec) -> str:
-    return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}}}'
+    return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}{_carried(event.carried)}}}'
 
 
 def _first(event: e.SagaSubmitted | e.SagaStarted, number: int, errors: Errors, codec: Codec) -> str:
-    return f'{{"saga":{quote(event.saga)},"saga_id":{quote(event.saga_id)},"format":{FORMAT}{event.encoded}}}'
+    ids = f'"saga":{quote(event.saga)},"saga_id":{quote(event.saga_id)}'
+    return f'{{{ids},"format":{FORMAT}{event.encoded}{_carried(event.carried)}}}'
+
+
+def _recovered(event: e.SagaRecovered, number: int, errors: Errors, codec: Codec) -> str:
+    return f'{{"owner":{quote(event.owner)},"epoch":{event.epoch}{_carried(event.carried)}}}'
+
+
+def _carried(carried: Mapping[str, str] | None) -> str:
+    return "" if carried is None else f',"carried":{_to_json(list(carried.items()))}'
 
 
 def _other(event: Any, number: int, errors: Errors, codec: Codec) -> str:
@@ -111,6 +121,7 @@ _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _PAYLOADS: Final[dict[type, Callable[[Any, int, Errors, Codec], str]]] = {
     e.SagaSubmitted: _first,
     e.SagaStarted: _first,
+    e.SagaRecovered: _recovered,
     e.SignalReceived: _signalled,
     e.StepStarted: _started,
     e.CompensationStarted: _undone_from,
@@ -226,7 +237,7 @@ def _read(entry: Entry, decode: Callable[[str], Any], error_at: Callable[[Any], 
             continue
         if may_be is not None and not may_be(value):
             raise unreadable(entry, f"its {name} cannot be {value!r}")
-        known[name] = value
+        known[name] = dict(value) if name == "carried" else value
     if "changes" not in payload and "removed" not in payload:
         return Recorded(kind(**known), {}, (), payload)
     changes, removed = payload.pop("changes", []), payload.pop("removed", [])
@@ -260,6 +271,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def are_texts(value: Any) -> bool:
+    """Whether it is pairs of texts."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
+    )
+
+
 def _is(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds)
 
@@ -274,6 +292,7 @@ _MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
     "group": lambda value: value == 0 or _is_count(value),
     "phase": lambda value: value in (EXECUTE, VERIFY, COMPENSATE),
     "error": _is(BaseException),
+    "carried": are_texts,
     "again": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     **dict.fromkeys(("running", "in_doubt", "executed", "done"), _is(bool)),
     **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why"), _is(str)),
@@ -317,8 +336,8 @@ def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     for entry in entries:
         try:
             details: dict[str, Any] = {**json.loads(entry.payload)}
-            if "changes" in details:
-                details["changes"] = dict(details["changes"])
+            for pairs in details.keys() & {"changes", "carried"}:
+                details[pairs] = dict(details[pairs])
             if "error_at" in details:
                 details["error"] = found[details.pop("error_at")]["error"]
             found[entry.seq] = details

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from saga import events as e
 from saga.durable.codec import Codec
+from saga.durable.entries import are_texts
 from saga.durable.lengths import check_length
 from saga.errors import EncodingError
 from saga.storage.protocol import Store
@@ -21,12 +22,13 @@ def action_message(action: str, step: str | None, who: str, why: str) -> str:
     return json.dumps({"action": action, "step": step, "who": who, "why": why})
 
 
-def signal_message(name: str, value: Any, codec: Codec, store: Store) -> str:
+def signal_message(name: str, value: Any, codec: Codec, store: Store, carried: Mapping[str, str] | None = None) -> str:
     """Return a signal as a message's body.
 
     :raises EncodingError: its value cannot be stored, or is too long for the store.
     """
-    body = json.dumps({"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")})
+    fields: dict[str, Any] = {"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")}
+    body = json.dumps(fields if carried is None else {**fields, "carried": list(carried.items())})
     check_length(body, store, f"the value of signal {name!r}")
     return body
 
@@ -48,7 +50,11 @@ def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e
     if not all(isinstance(text, str) for text in texts):
         raise EncodingError("its fields are no texts")
     if signal:
-        return partial(e.SignalReceived, fields["signal"], codec.decode(fields["value"]))
+        carried = fields.get("carried")
+        if carried is not None and not are_texts(carried):
+            raise EncodingError("what it carries are no pairs of texts")
+        value = codec.decode(fields["value"])
+        return partial(e.SignalReceived, fields["signal"], value, carried=None if carried is None else dict(carried))
     return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])
 
 

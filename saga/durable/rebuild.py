@@ -257,12 +257,12 @@ def take_up(
     if machine.status is e.Status.RUNNING and not machine.plan.open:
         check_order(machine.plan, machine.events)
     journal = journal_of(definition, row, store, rebuilt)
+    execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
     if machine.status is e.Status.SUBMITTED:
         if not (mail and _given_up(machine, journal)):
-            machine.start(time.time())
+            machine.start(time.time(), "", execution.carried())
     else:
-        recover(machine, owner(), row.epoch, time.time())
-    execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
+        recover(machine, owner(), row.epoch, time.time(), execution.carried())
     journal.keep_lease(definition.lease, execution)
     return execution
 

@@ -145,14 +145,15 @@ def _new(
     encoded, digest = encode_input(context, codec, definition.version, store)
     status = e.Status.SUBMITTED if definition.in_line else e.Status.RUNNING
     new = new_execution(definition, saga_id, digest, context, status)
-    if definition.in_line:
-        new = new._replace(called=definition.lease)
-        machine.submit(time.time(), encoded)
-    else:
-        machine.start(time.time(), encoded)
     journal = Journal(store, codec, Lease(saga_id, owner(), 1), status)
     journal.keep, journal.in_line = definition.undoable_for, definition.in_line
-    return driver(definition, machine, context, journal), journal, new
+    execution = driver(definition, machine, context, journal)
+    if definition.in_line:
+        new = new._replace(called=definition.lease)
+        machine.submit(time.time(), encoded, execution.carried())
+    else:
+        machine.start(time.time(), encoded, execution.carried())
+    return execution, journal, new
 
 
 def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecution:

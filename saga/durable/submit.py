@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from saga import events as e
 from saga.context import Context
 from saga.definition import Definition, as_context, check_transacts
+from saga.drivers.stints import carried_from
 from saga.durable.entries import write_entries
 from saga.durable.rebuild import codec_of
 from saga.durable.values import input_text
@@ -105,7 +106,8 @@ def _stored_as(definition: Definition, submission: Submission, store: Store) -> 
     encoded, digest, _ = input_text(context, codec_of(definition), definition.version, store)
     at, tags, priority = _seconds(submission.at, where), submission.tags, submission.priority
     new = new_execution(definition, saga_id, digest, context, e.Status.SUBMITTED, tags, priority, at)
-    submitted = e.SagaSubmitted(definition.name, saga_id, time.time(), encoded)
+    carried = carried_from(definition.observers)
+    submitted = e.SagaSubmitted(definition.name, saga_id, time.time(), encoded, carried)
     return new, write_entries([submitted], 0, {}, codec_of(definition))
 
 

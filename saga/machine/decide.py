@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -109,16 +109,16 @@ class Machine:
         """Every event so far, in order."""
         return self.log.events
 
-    def submit(self, at: float, encoded: str = "") -> None:
+    def submit(self, at: float, encoded: str = "", carried: Mapping[str, str] | None = None) -> None:
         """Leave the execution to be begun by whoever takes it up; ``encoded``: what its journal keeps of its input."""
-        self.record(SagaSubmitted(self.saga, self.saga_id, at, encoded))
+        self.record(SagaSubmitted(self.saga, self.saga_id, at, encoded, carried))
 
-    def start(self, at: float, encoded: str = "") -> None:
+    def start(self, at: float, encoded: str = "", carried: Mapping[str, str] | None = None) -> None:
         """Begin the execution, with its first steps.
 
         :param encoded: what its journal keeps of its input; empty where that was submitted.
         """
-        self.record(SagaStarted(self.saga, self.saga_id, at, encoded))
+        self.record(SagaStarted(self.saga, self.saga_id, at, encoded, carried))
         self.start_steps(self.plan.entry, at)
 
     def send(self, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from saga.errors import CrashError
@@ -33,7 +33,7 @@ __all__ = ["recover"]
 _UNSTORED: Final = "nobody stored what came of step {!r} (attempt {}): whoever ran it died or could not"
 
 
-def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
+def recover(machine: Machine, owner: str, epoch: int, at: float, carried: Mapping[str, str] | None = None) -> None:
     """Go on from what the machine's events tell.
 
     What was under way is in doubt, unless it is transactional: then it was rolled back, and is made again as a compensation or
@@ -45,7 +45,7 @@ def recover(machine: Machine, owner: str, epoch: int, at: float) -> None:
         return
     machine.deciding = True
     machine.undecided = _undecided(machine.events) if state.held else []
-    machine.record(SagaRecovered(owner, epoch, at))
+    machine.record(SagaRecovered(owner, epoch, at, carried))
     waits_on = [steps[index] for index in sorted(state.executing) if steps[index].pause is not None]
     lost = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
     asked = sorted(state.verifying - state.verification_retries.keys())

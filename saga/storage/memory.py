@@ -11,6 +11,7 @@ from saga.clocks import time_of_day
 from saga.storage import rules
 from saga.storage.claims import called_until, due_again, opening
 from saga.storage.columns import counts_of
+from saga.storage.figures import TOLD, figures_of_rows
 from saga.storage.memory_line import Line, Turn
 from saga.storage.memory_workers import WorkersInMemory
 from saga.storage.protocol import Store
@@ -19,6 +20,7 @@ from saga.storage.records import (
     Beat,
     Count,
     Entry,
+    Figures,
     Lease,
     Listed,
     Message,
@@ -257,7 +259,8 @@ class MemoryStore(WorkersInMemory, Store):
                 raise rules.ended(saga_id, row.status)
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
-            self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))
+            if row.status != "stuck":  # which is left alone, and due for somebody to be told of it
+                self._executions[saga_id] = row._replace(due=min(row.due, self._clock()))
         ring(self)
 
     def inbox(self, saga_id: str) -> list[Message]:
@@ -277,6 +280,29 @@ class MemoryStore(WorkersInMemory, Store):
                 if row.status in statuses and name in (None, row.name)
             )
         return counts_of((*values, executions) for values, executions in found.items())
+
+    def figures(self) -> Figures:
+        with self._lock:
+            self._refuse_if_closed()
+            return figures_of_rows(self._executions.values(), self._workers.values(), self._clock())
+
+    def next_alert(self, seconds: float) -> StoredExecution | None:
+        rules.check_number("seconds", seconds)
+        with self._lock:
+            self._refuse_if_closed()
+            now = self._clock()
+            stuck = (one for one in self._executions.values() if one.status == "stuck" and one.lease_until <= now >= one.due)
+            row = min(stuck, key=lambda one: (one.due, one.saga_id), default=None)
+            if row is not None:
+                row = self._executions[row.saga_id] = row._replace(due=now + seconds)
+            return row
+
+    def alerted(self, saga_id: str, epoch: int, again: float | None = None) -> None:
+        rules.check_number("again", again or 0.0)
+        with self._lock:
+            row = self.get(saga_id)
+            if row is not None and (row.status, row.epoch) == ("stuck", epoch):
+                self._executions[saga_id] = row._replace(due=TOLD if again is None else self._clock() + again)
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)

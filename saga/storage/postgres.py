@@ -16,7 +16,7 @@ import psycopg
 from saga.errors import StorageError
 from saga.storage import rules
 from saga.storage.columns import definitions_text, row_of, tags_text
-from saga.storage.postgres_asking import Asked
+from saga.storage.postgres_alerts import Alerting
 from saga.storage.postgres_claims import claimed, claimed_in_turn, is_simple
 from saga.storage.postgres_loop import Ended
 from saga.storage.postgres_pool import Connection
@@ -44,7 +44,7 @@ from saga.storage.retrying import is_as_appended, is_as_created, renewed
 __all__ = ["PostgresStore"]
 
 
-class PostgresStore(Asked, Submitting):
+class PostgresStore(Alerting, Submitting):
     """A store in a PostgreSQL database (12 or later), which makes its tables where they do not exist.
 
     :param conninfo: a URL ``postgresql://...`` or another connection string of libpq's.

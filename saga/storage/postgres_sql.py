@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
+from saga.storage.figures import asking, free
 from saga.storage.postgres_claims import Claiming
 from saga.storage.postgres_tables import CALLED, NOW, names_of
 from saga.storage.postgres_writes import HOLDS, Writing
@@ -35,6 +36,7 @@ class Statements:
         self._messages()
         self._purges()
         self._workers()
+        self._alerts()
         self._versions()
 
     def _reads(self) -> None:
@@ -87,7 +89,7 @@ class Statements:
         self.with_mail = f"SELECT DISTINCT saga_id FROM {inbox} WHERE saga_id = ANY(%s::text[])".encode()
         # The row is locked before the message gets its number: an execution's messages are numbered as they are committed.
         self.post = (
-            f"WITH woken AS (UPDATE {saga} SET due = least(due, {NOW}) WHERE id = %s"
+            f"WITH woken AS (UPDATE {saga} SET due = CASE status WHEN 'stuck' THEN due ELSE least(due, {NOW}) END WHERE id = %s"
             " AND status NOT IN ('completed', 'compensated') RETURNING id)"
             f" INSERT INTO {inbox} (saga_id, body, token) SELECT id, %s, %s FROM woken ON CONFLICT (token) DO NOTHING"
         ).encode()
@@ -129,6 +131,23 @@ class Statements:
         ).encode()
         self.withdraw = f"UPDATE {worker} SET until = least(until, {NOW}) WHERE id = %s".encode()
         self.workers = f"SELECT {', '.join(WORKER)} FROM {worker} WHERE until > {NOW} - {REMEMBERED} ORDER BY id".encode()
+
+    def _alerts(self) -> None:
+        saga = self._names["saga"]
+        counted = f"SELECT 'executions', name, status, cause, count(*) FROM {saga} GROUP BY name, status, cause"
+        left = f"SELECT DISTINCT 'free', name, version, fingerprint, 1 FROM {saga} WHERE {free(NOW)}"
+        self.figures = asking(saga, self._names["worker"], counted, left, NOW, "greatest").encode()
+        first = (
+            f"SELECT id FROM {saga} WHERE status = 'stuck' AND due <= {NOW} AND lease_until <= {NOW} ORDER BY due, id LIMIT 1"
+        )
+        self.next_alert = (
+            f"UPDATE {saga} SET due = {NOW} + %s::float8 WHERE id = ({first} FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
+        ).encode()
+        #: Takes a time, or 0 and the seconds from now.
+        self.alerted = (
+            f"UPDATE {saga} SET due = greatest(%s::float8, {NOW} + %s::float8)"
+            " WHERE id = %s AND epoch = %s AND status = 'stuck'"
+        ).encode()
 
     def _versions(self) -> None:
         table = self.version_table = self._names["schema"]

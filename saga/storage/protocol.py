@@ -25,6 +25,7 @@ from saga.storage.records import (
     Beat,
     Count,
     Entry,
+    Figures,
     Hold,
     Lease,
     Listed,
@@ -277,6 +278,21 @@ class Store(Protocol):
 
         :param by: of which columns: ``name``, ``status``, ``version``, ``fingerprint``, ``step``, ``cause``, ``reason``.
         :raises ValueError: there is no such status or column.
+        """
+
+    def figures(self) -> Figures:
+        """Return what there is, in numbers: in one question, however much it is."""
+
+    def next_alert(self, seconds: float) -> StoredExecution | None:
+        """Return a stuck execution of which nobody was told yet, the one first that was stuck first; ``None``: there is none.
+
+        In the next ``seconds`` nobody else gets it, so that one of many tells of it. One that somebody acts on is left alone.
+        """
+
+    def alerted(self, saga_id: str, epoch: int, again: float | None = None) -> None:
+        """Say that somebody was told of a stuck execution, with its epoch then. Where it has another by now, nothing is done.
+
+        :param again: nobody was told; it is to be tried again in so many seconds.
         """
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:

@@ -12,6 +12,7 @@ __all__ = [
     "Beat",
     "Count",
     "Entry",
+    "Figures",
     "Hold",
     "Lease",
     "Message",
@@ -83,7 +84,7 @@ class StoredExecution(NamedTuple):
     :ivar lease_until: when it runs out.
     :ivar due: workers leave it alone before then: when the lease runs out, or later where it was given back with a delay,
         or when a message came. What is submitted, or was given back for others to go on with at once, is due when it came, and
-        as much earlier as its priority says.
+        as much earlier as its priority says. What is stuck is due for somebody to be told of it: see :meth:`Store.next_alert`.
     :ivar recoveries: how often it was claimed, its id not given, since it last got on.
     :ivar step: the step it is at, or the one that failed. While it runs, as its last heartbeat said.
     :ivar reason: why it is stuck, paused or was given up, in a sentence.
@@ -270,3 +271,24 @@ class StoredWorker(NamedTuple):
     started: float
     seen: float
     until: float
+
+
+class Figures(NamedTuple):
+    """What is in a store, in numbers, at one moment.
+
+    :ivar now: when that is.
+    :ivar executions: how many there are, by name, status and cause.
+    :ivar free: name, version and fingerprint of those that somebody could go on with, and nobody runs.
+    :ivar created: by status, when the oldest was stored of those that are not completed or compensated.
+    :ivar progressed: by status, when the one of those got on last that has not for the longest time.
+    :ivar due: by status, since when somebody could have gone on with the one that nobody has gone on with for the longest time.
+    :ivar workers: of each worker that lives, its definitions: see :class:`StoredWorker`.
+    """
+
+    now: float
+    executions: Sequence[Count]
+    free: Sequence[tuple[str, str, str]]
+    created: Mapping[str, float]
+    progressed: Mapping[str, float]
+    due: Mapping[str, float]
+    workers: Sequence[tuple[tuple[str, str, str], ...]]

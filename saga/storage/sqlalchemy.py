@@ -27,6 +27,7 @@ from saga.storage.records import (
     Wanted,
 )
 from saga.storage.retrying import has_entries, is_as_appended, is_as_created, renewed
+from saga.storage.sqlalchemy_alerts import Alerting
 from saga.storage.sqlalchemy_claims import Claims
 from saga.storage.sqlalchemy_connected import Conflict
 from saga.storage.sqlalchemy_reads import Reads
@@ -40,7 +41,7 @@ from saga.storage.watching import ring
 __all__ = ["SQLAlchemyStore"]
 
 
-class SQLAlchemyStore(Reads, Workers, Submitting):
+class SQLAlchemyStore(Reads, Workers, Alerting, Submitting):
     """A store in the database of a URL, which makes its tables where they do not exist.
 
     :param url: as SQLAlchemy takes it, such as ``mysql+pymysql://user:password@host/database``.

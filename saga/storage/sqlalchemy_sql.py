@@ -147,9 +147,9 @@ class Statements:
         return sa.select(*columns).where(hold.c.name == new.name, hold.c.version.in_((ANY, new.version)))
 
     def make_due(self, saga_id: str) -> sa.Update:
-        """Let recovery look at an execution now, unless it has ended."""
+        """Let recovery look at an execution now, unless it has ended. What is stuck it leaves alone."""
         saga, now = self._tables.saga, self.now()
-        due = sa.case((saga.c.due > now, now), else_=saga.c.due)
+        due = sa.case((sa.and_(saga.c.due > now, saga.c.status != "stuck"), now), else_=saga.c.due)
         return saga.update().where(saga.c.id == saga_id, saga.c.status.not_in(rules.ENDED)).values(due=due)
 
     def listing(self, which: Listed) -> sa.Select[Any]:

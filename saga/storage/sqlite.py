@@ -35,13 +35,13 @@ from saga.storage.records import (
     Told,
     Wanted,
 )
+from saga.storage.sqlite_alerts import Alerting
 from saga.storage.sqlite_claims import Claim
 from saga.storage.sqlite_enlisted import Executes, enlisted
 from saga.storage.sqlite_file import SqliteFile, Synchronous
 from saga.storage.sqlite_step import SqliteTransaction
 from saga.storage.sqlite_submit import store_many
 from saga.storage.sqlite_watch import LogWatch
-from saga.storage.sqlite_workers import Workers
 from saga.storage.watching import ring
 
 __all__ = ["SqliteStore"]
@@ -49,7 +49,7 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 
-class SqliteStore(Workers):
+class SqliteStore(Alerting):
     """A store in an SQLite file, which is made where it does not exist.
 
     After a fork, parent and child each open the file again.

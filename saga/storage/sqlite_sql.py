@@ -113,8 +113,8 @@ RENEW = "UPDATE saga SET lease_until = ?1, due = ?2, updated = ?3" + _BEATS
 RENEW_AND_TELL = "UPDATE saga SET lease_until = ?1, due = ?2, updated = ?3, step = ?7, progressed = ?8" + _BEATS
 """Make a lease last longer, and let the row tell where the execution is."""
 
-MAKE_DUE = f"UPDATE saga SET due = min(due, ?) WHERE id = ? AND {NOT_ENDED}"
-"""Let workers look at an execution no later than then, unless it has ended."""
+MAKE_DUE = f"UPDATE saga SET due = CASE status WHEN 'stuck' THEN due ELSE min(due, ?) END WHERE id = ? AND {NOT_ENDED}"
+"""Let workers look at an execution no later than then, unless it has ended. What is stuck they leave alone."""
 
 POST = "INSERT INTO saga_inbox (saga_id, body) VALUES (?, ?)"
 """Put a message into an execution's inbox."""

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 
 from mutations import Mutant
+from mutations.alerts import OF_ALERTS
 from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
@@ -32,6 +33,7 @@ from mutations.flow import OF_FLOW
 from mutations.handing_over import OF_HANDING_OVER
 from mutations.in_line import OF_THE_LINE
 from mutations.machine import OF_MACHINE
+from mutations.observing import OF_OBSERVING
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
 from mutations.sqlite import OF_SQLITE
@@ -44,6 +46,7 @@ MUTANTS = [
     *OF_FLOW,
     *OF_MACHINE,
     *OF_DOUBT,
+    *OF_OBSERVING,
     *OF_PEOPLE,
     *OF_HANDING_OVER,
     *OF_TRANSACTIONS,
@@ -56,6 +59,7 @@ MUTANTS = [
     *OF_ENLISTED,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
+    *OF_ALERTS,
 ]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang
 

@@ -25,6 +25,8 @@ OF_TIME: dict[str, Callable[[Store, Any], object]] = {
     "renew": lambda store, value: store.renew("a", [X], value),
     "renew none": lambda store, value: store.renew("a", [], value),
     "release": lambda store, value: store.release(X, delay=value),
+    "next alert": lambda store, value: store.next_alert(value),
+    "alerted": lambda store, value: store.alerted("x", 1, again=_given(value)),
     "list after": lambda store, value: store.list(created_after=_given(value)),
     "list before": lambda store, value: store.list(created_before=_given(value)),
     "list no status": lambda store, value: store.list(created_before=_given(value), status=[]),

@@ -100,6 +100,15 @@ class Proxy(Store):
     def workers(self) -> Any:
         return self.inner.workers()
 
+    def figures(self) -> Any:
+        return self.inner.figures()
+
+    def next_alert(self, seconds: float) -> StoredExecution | None:
+        return self.inner.next_alert(seconds)
+
+    def alerted(self, *args: Any) -> None:
+        self.inner.alerted(*args)
+
     def inbox(self, saga_id: str) -> Any:
         return self.inner.inbox(saga_id)
 

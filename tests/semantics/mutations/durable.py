@@ -180,8 +180,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "the lease of what was joined is not kept",
-        "rebuilt.views)\n    journal.keep_lease(definition.lease, execution)\n",
-        "rebuilt.views)\n",
+        "execution.carried())\n    journal.keep_lease(definition.lease, execution)\n",
+        "execution.carried())\n",
         LEASES + " -k who_finishes_what_it_joined_keeps_its_lease",
     ),
     Mutant(

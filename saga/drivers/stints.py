@@ -1,0 +1,61 @@
+"""Stints: the time for which one process has an execution in its hands, as observers are told of it. Nothing is run here.
+
+Whatever such an observer does, the execution goes on: what it raises is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from saga.awaitables import answer
+from saga.definition import ExecutionInfo, Observer
+from saga.events import Status
+from saga.own_log import LOG
+
+__all__ = ["carried_from", "end_stints", "stints_of"]
+
+
+def stints_of(observers: Iterable[Observer], info: ExecutionInfo) -> list[Observer]:
+    """Return who observes an execution that begins here, or is taken up: each observer, or what it has made in its place."""
+    return [_asked(one, "stint", _observer, info) or one for one in observers]
+
+
+def carried_from(observers: Iterable[Observer]) -> Mapping[str, str] | None:
+    """Return what observers have carried along from here; ``None``: nothing."""
+    found: dict[str, str] = {}
+    for one in observers:
+        found |= _asked(one, "carry", _texts) or {}
+    return found or None
+
+
+def end_stints(observers: Iterable[Observer], status: Status, error: BaseException | None) -> None:
+    """Tell observers that nothing more of the execution runs here: see :meth:`saga.definition.Stints.ended`."""
+    for one in observers:
+        _asked(one, "ended", lambda found: None, status, error)
+
+
+def _asked(observer: Observer, method: str, checked: Callable[[Any], Any], *args: Any) -> Any:
+    """Return what an observer's method says, if it has such a one."""
+    found = getattr(observer, method, None)
+    if not callable(found):
+        return None
+    try:
+        said = answer(found(*args), f"{method}()", "make it a plain function")
+        return None if said is None else checked(said)
+    except Exception:
+        LOG.exception("%s() of observer %r raised; the saga goes on without", method, observer)
+        return None
+
+
+def _observer(said: Any) -> Observer:
+    if not callable(said):
+        raise TypeError(f"stint() returned {type(said).__name__}; return a callable of (event, info), or None")
+    return said  # type: ignore[no-any-return]
+
+
+def _texts(said: Any) -> dict[str, str]:
+    found = dict(said)
+    if not all(type(text) is str for pair in found.items() for text in pair):
+        raise TypeError("carry() returned what is no mapping of texts to texts")
+    return found
