@@ -110,6 +110,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     },
     "__main__": {"cli"},
     "__init__": _INSIDE | {"saga", "stored", "transaction", "turns"},
+    "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.
 PURE: Final = {"flow", "machine"}
@@ -119,7 +120,11 @@ CLOCKS: Final = {"cli", "clocks", "drivers", "durable", "handle", "storage", "tr
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
-LIBRARIES: Final = {"cli": {"click"}, "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"}}
+LIBRARIES: Final = {
+    "cli": {"click"},
+    "integrations": {"prometheus_client"},
+    "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
+}
 
 
 def room_of(path: Path) -> str:
