@@ -154,6 +154,7 @@ def test_a_call_that_outlives_its_timeout_is_in_doubt_at_once_and_counted_when_i
     assert seen[0][("in_doubt", "s", "a")] == 1
     assert ("calls", "s", "a", "execute", "done") not in seen[0]
     until(lambda: counted(registry).get(("calls", "s", "a", "execute", "done")) == 1)
+    assert ("calls", "s", "a", "execute", "unknown") not in counted(registry)
 
 
 def test_every_event_that_tells_how_a_call_ended_is_counted():

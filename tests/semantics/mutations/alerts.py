@@ -7,6 +7,7 @@ from . import CONTRACT, IN_MEMORY, IN_POSTGRES, IN_SQLITE, Mutant
 __all__ = ["OF_ALERTS"]
 
 TOLD = CONTRACT + "_alerts"
+METRICS = "tests/integrations/test_prometheus"
 BY_MARIADB = " and mariadb"
 
 OF_ALERTS = [
@@ -39,5 +40,29 @@ OF_ALERTS = [
         '    return f"status IN {rules.CLAIMABLE!r} AND lease_until <= {now} AND NOT ({called})"',
         '    return f"status IN {rules.CLAIMABLE!r} AND lease_until <= {now} AND ({called}) IS NOT NULL"',
         TOLD + " -k figures_are" + IN_SQLITE,
+    ),
+    Mutant(
+        "a store that cannot be asked fails the scrape",
+        "        except Exception as error:\n            if not self._failing:\n",
+        "        except ZeroDivisionError as error:\n            if not self._failing:\n",
+        METRICS + " -k cannot_be_asked",
+    ),
+    Mutant(
+        "a call that outlived its timeout is counted twice",
+        "        if isinstance(event, e.StepTimedOut) and event.running:\n            return\n        self._calls",
+        "        self._calls",
+        METRICS + " -k outlives_its_timeout",
+    ),
+    Mutant(
+        "what people undo took as long as it was completed",
+        '(isinstance(event, e.OperatorActed) and event.action == "undo")',
+        "False",
+        METRICS + " -k as_long_as_it_did",
+    ),
+    Mutant(
+        "every name is a label",
+        "            if len(self._known) >= self._most:",
+        "            if len(self._known) >= 10 * self._most:",
+        METRICS + " -k labels_have_a_most",
     ),
 ]
