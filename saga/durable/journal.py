@@ -17,7 +17,8 @@ from saga.durable.told import told_of
 from saga.durable.values import encode_changes, encode_result, revert
 from saga.errors import StorageError, UnreadMessagesError, is_exception
 from saga.machine import Machine
-from saga.storage.protocol import Begun, Store
+from saga.storage.begun import Begun
+from saga.storage.protocol import Store
 from saga.storage.records import Append, Entry, Lease, NewExecution, StoredExecution
 
 if TYPE_CHECKING:

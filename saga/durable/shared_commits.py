@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from saga.durable.store_threads import in_store_thread
 from saga.machine import Machine
-from saga.storage.protocol import Begun, Store
+from saga.storage.begun import Begun
+from saga.storage.protocol import Store
 from saga.storage.records import Append
 
 if TYPE_CHECKING:

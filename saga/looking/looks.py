@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from saga.awaited import awaited
 from saga.definition import Definition
@@ -19,20 +19,18 @@ from saga.fleet import Fleet, statuses
 from saga.looking.masks import masked_lines
 from saga.looking.offers import known_standing, offers_of
 from saga.looking.reading import Reading, fitting
-from saga.looking.shown import Cause, ExecutionView, JournalLine, Offer
+from saga.looking.shown import ExecutionView, JournalLine, Offer
 from saga.looking.steps import errors_of, steps_of
 from saga.looking.waits import why_it_waits
 from saga.machine import ACTIONS, Standing, check, standing_of
 from saga.names import checked_name
 from saga.plain import one_line
 from saga.storage.pages import each_of
-from saga.storage.records import NONE, Entry, Page, StoredExecution
-from saga.storage.rules import check_limit, check_number, is_id
+from saga.storage.records import NONE, Cause, Entry, Page, StoredExecution
+from saga.storage.rules import check_number
 from saga.turns import checked_tags
 
 __all__ = ["Looks"]
-
-_AT_ONCE: Final = 500
 
 
 class Looks(Fleet):
@@ -143,34 +141,24 @@ class Looks(Fleet):
 
         :param name: of this saga alone.
         """
-        found: dict[tuple[str | None, ...], Cause] = {}
-        for row in self.all(status=Status.STUCK, name=name, limit=_AT_ONCE):
-            key = (row.name, row.step, row.cause)
-            known = found.get(key)
-            if known is None:
-                found[key] = Cause(row.name, row.step, row.cause, row.reason, 1, row.progressed)
-            else:
-                found[key] = known._replace(executions=known.executions + 1, oldest=min(known.oldest, row.progressed))
-        return sorted(found.values(), key=lambda one: (-one.executions, one.oldest))
+        causes = self.store.causes(None if name is None else checked_name(name, "name"))
+        return sorted(causes, key=lambda one: (-one.executions, one.oldest))
 
     acauses = awaited(causes)
 
     def find(self, text: str, limit: int = 20) -> builtins.list[StoredExecution]:
-        """Return the executions that a text may mean: an id, or a tag as ``key=value``.
+        """Return the executions that a text may mean: by an id, the beginning of ids, and a tag, given as ``key=value``.
 
         :param limit: how many at most.
+        :raises ValueError: ``limit`` is no whole number of at least 1.
         """
         text = checked_name(text, "text")
-        check_limit(limit)
-        found: dict[str, StoredExecution] = {}
-        row = self.store.get(text) if is_id(text) else None
-        if row is not None:
-            found[row.saga_id] = row
+        found = self.store.beginning_with(text, limit)  # the id itself comes first
         key, equals, value = text.partition("=")
         if equals and key and value:
-            for row in self.list(tags={key: value}, limit=limit).executions:
-                found.setdefault(row.saga_id, row)
-        return builtins.list(found.values())[:limit]
+            tagged = self.list(tags={key: value}, limit=limit).executions
+            found += [row for row in tagged if not row.saga_id.startswith(text)]
+        return found[:limit]
 
     afind = awaited(find)
 

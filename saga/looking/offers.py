@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final
 
 from saga.errors import ActionRefusedError, OutcomeUnknownError
@@ -190,40 +191,50 @@ def _of_pause(reading: Reading, standing: Standing, live: bool) -> str:
 
 def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]:
     state = found.machine.state
-    failed = {reading.plan.steps[index].name for index in reading.history.state.compensations_failed}
     if step is not None:
         yield f"takes {step} to be seen to by a person" + ("" if state.cause is not None else ", and goes on without it")
     if found.ending:
         yield f"lets {_and(found.ending)} end"
+    follows = [*_undone(reading, found), *_executed(reading, found), *_ends(reading, found)]
     if found.verified:
-        yield f"asks the verification of {_and(found.verified)}"
-    again = [name for name in found.undone if name in failed]
+        asked = f"asks the verification of {_and(found.verified)}"
+        yield f"{asked}; where that tells nothing, {follows[0]}" if follows else asked
+        yield from follows[1:]
+    else:
+        yield from follows
+
+
+def _undone(reading: Reading, found: _Foreseen) -> Iterator[str]:
+    failed = {reading.plan.steps[index].name for index in reading.history.state.compensations_failed}
+    runs = [
+        f"tries the compensation of {_then(run)} again" if again else f"undoes {_then(run)}"
+        for again, names in groupby(found.undone, failed.__contains__)
+        for run in [list(names)]
+    ]
+    if runs:
+        maybe = "" if reading.knows_undo or failed.issuperset(found.undone) else ", as far as they have a compensation"
+        yield _then(runs) + maybe
+
+
+def _executed(reading: Reading, found: _Foreseen) -> Iterator[str]:
+    again = [name for name, attempt in found.executed.items() if attempt > 1]
     if again:
-        yield f"tries the compensation of {_then(again)} again"
-    undone = [name for name in found.undone if name not in failed]
-    if undone:
-        some = "" if reading.knows_undo else ", as far as they have a compensation"
-        yield f"{'then ' if again else ''}undoes {_then(undone)}{some}"
-    executed = [name for name, attempt in found.executed.items() if attempt > 1]
-    if executed:
-        yield f"executes {_and(executed)} again"
-    begun = [name for name, attempt in found.executed.items() if attempt == 1]
-    if begun:
-        yield f"executes {_and(begun)}"
+        yield f"executes {_and(again)} again"
+    first = [name for name, attempt in found.executed.items() if attempt == 1]
+    if first:
+        yield f"executes {_and(first)}"
     if found.waiting:
         yield f"waits on in {_and(found.waiting)}"
-    if state.cause is None and reading.definition is None and not executed and not begun:
+    if found.machine.state.cause is None and not (again or first or found.waiting or found.undone):
         yield "goes on from where it is"
-    yield from _ends(reading, found)
 
 
 def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:
-    state, records = found.machine.state, reading.records
-    touched = {*found.undone, *found.ending}
+    state = found.machine.state
     if state.cause is not None and reading.knows_undo:
-        left = [name for name, record in records.items() if record.effect is Effect.STANDS and name not in touched]
         kept = {reading.plan.steps[index].name for index in state.kept}
-        left = [name for name in left if name not in kept]
+        gone = kept.union(found.undone, found.ending)
+        left = [name for name, record in reading.records.items() if record.effect is Effect.STANDS and name not in gone]
         if left:
             yield f"leaves {_and(left)} as {'they are' if len(left) > 1 else 'it is'}, for want of a compensation"
     if state.status is STUCK:

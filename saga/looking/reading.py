@@ -7,8 +7,8 @@ from typing import Any
 
 from saga.definition import Definition
 from saga.durable.entries import Recorded, read_as_stored
-from saga.events import Event, SagaRewound, SagaStuck
-from saga.machine import Machine, Plan, PlannedStep, doubtful_in
+from saga.events import CompensationStarted, Event, OperatorActed, SagaCompensated, SagaCompensating, SagaRewound, SagaStuck
+from saga.machine import DOUBTFUL, LEFT, Machine, Plan, PlannedStep, named_in
 from saga.policy import InDoubt
 from saga.result import History, StepRecord
 from saga.storage.records import Entry, StoredExecution
@@ -42,10 +42,11 @@ class Reading:
         if definition is not None and not definition.plan.open and names.keys() <= definition.plan.by_name.keys():
             self.definition: Definition | None = definition
             self.plan = definition.plan
+            self.knows_undo = True
         else:
             self.definition = None
             self.plan = _plan_of(names, recorded)
-        self.knows_undo = self.definition is not None or row.version == "block"
+            self.knows_undo = row.version == "block" or _undone([one.event for one in recorded]) is not None
         self.events: list[Event] = []
         self.history = History(self.plan)
         for one in recorded:
@@ -81,26 +82,31 @@ def _names_in(event: Event) -> list[str]:
 
 
 def _plan_of(names: Iterable[str], recorded: Sequence[Recorded]) -> Plan:
-    """Return a plan of these steps, one after the other. A block's journal says more of them than their names."""
+    """Return a plan of these steps, one after the other, with what the journal tells of each."""
     told = {one.event.step: one.more["task"] for one in recorded if "task" in one.more and hasattr(one.event, "step")}
+    events = [one.event for one in recorded]
+    doubtful = {name for event in events if isinstance(event, SagaStuck) for name in named_in(event.reason, DOUBTFUL)}
+    undone = _undone(events)
     plan = Plan("")
-    asked = _asked_about(recorded)
     for index, name in enumerate(names):
-        step = PlannedStep(index, name, _Told(), 0, _policies_of(told.get(name), name in asked))
+        policies = _policies_of(told.get(name))
+        if undone is not None and name not in undone | doubtful:
+            policies["compensates"] = False
+        if name in doubtful:
+            policies["in_doubt"] = InDoubt.ASK
+        step = PlannedStep(index, name, _Told(), 0, policies)
         if plan.steps:
             plan.steps[-1].then = (step,)
         plan.steps.append(step)
         plan.by_name[name] = step
     plan.entry = tuple(plan.steps[:1])
-    plan.characterize(plan.steps)
     return plan
 
 
-def _policies_of(told: Any, asks: bool) -> dict[str, Any]:
+def _policies_of(told: Any) -> dict[str, Any]:
     """Return what is known of a step's policies.
 
     :param told: what a block's journal keeps of it, or ``None``.
-    :param asks: whether a person was asked about it as it was in doubt.
     """
     found: dict[str, Any] = {"compensates": True}  # it may have one
     if isinstance(told, dict):
@@ -109,11 +115,15 @@ def _policies_of(told: Any, asks: bool) -> dict[str, Any]:
         policies = told.get("policies")
         if isinstance(policies, dict) and policies.get("compensate_on_failure") is True:
             found["compensate_on_failure"] = True
-    if asks:
-        found["in_doubt"] = InDoubt.ASK
     return found
 
 
-def _asked_about(recorded: Sequence[Recorded]) -> set[str]:
-    """Return the steps that a person was asked about as they were in doubt: only why it was stuck says so."""
-    return {name for one in recorded if isinstance(one.event, SagaStuck) for name in doubtful_in(one.event.reason)}
+def _undone(events: Sequence[Event]) -> set[str] | None:
+    """Return the steps that have a compensation, where an undo has come to its end, which passes over the others."""
+    gave_up = next((place for place, event in enumerate(events) if isinstance(event, SagaCompensating)), len(events))
+    if not any(isinstance(event, SagaStuck | SagaCompensated) for event in events[gave_up:]):
+        return None
+    if any(isinstance(event, OperatorActed) and event.action == "undo" and event.step is not None for event in events):
+        return None  # which left some as they are
+    undone = {event.step for event in events if isinstance(event, CompensationStarted)}
+    return undone.union(*(named_in(event.reason, LEFT) for event in events if isinstance(event, SagaStuck)))

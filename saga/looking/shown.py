@@ -13,7 +13,7 @@ from saga.plain import one_line
 from saga.step_status import Effect, StepStatus
 from saga.storage.records import StoredExecution
 
-__all__ = ["Acted", "Cause", "ErrorView", "ExecutionView", "JournalLine", "Offer", "StepView", "moment"]
+__all__ = ["Acted", "ErrorView", "ExecutionView", "JournalLine", "Offer", "StepView", "moment"]
 
 _TELL_WHY: Final[dict[str, tuple[str, ...]]] = {
     Status.STUCK: (SagaStuck.__name__,),
@@ -172,25 +172,6 @@ class ExecutionView:
         row = self.execution
         why = f": {one_line(self.reason)}" if self.reason is not None else ""
         return f"saga {row.name!r} ({one_line(row.saga_id)}) is {one_line(row.status)}{why}\n{self.timeline()}"
-
-
-class Cause(NamedTuple):
-    """Why some executions are stuck.
-
-    :ivar name: of their saga.
-    :ivar step: where they failed.
-    :ivar cause: the name of the error's class.
-    :ivar reason: why one of them is stuck, in a sentence.
-    :ivar executions: how many there are.
-    :ivar oldest: since when the first of them is stuck, in seconds since the epoch.
-    """
-
-    name: str
-    step: str | None
-    cause: str | None
-    reason: str | None
-    executions: int
-    oldest: float
 
 
 class Acted(NamedTuple):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from saga.definition import Definition
 from saga.events import COMPENSATING, PAUSED, RUNNING, STUCK, SUBMITTED, RetryScheduled, StepStarted
 from saga.looking.reading import Reading
 from saga.looking.shown import moment
 from saga.plain import one_line
-from saga.storage.claims import is_had
+from saga.storage.claims import holds_back, is_had
 from saga.storage.pages import each_of
 from saga.storage.protocol import Store
 from saga.storage.records import ANY, StoredExecution
 
 __all__ = ["why_it_waits"]
+
+_LOOKED_AT: Final = 100
+"""Executions of one key: one of the first keeps the others back, unless all of them are held."""
 
 
 def why_it_waits(store: Store, reading: Reading, definition: Definition | None, now: float) -> str | None:
@@ -41,10 +45,13 @@ def _because(row: StoredExecution) -> str:
 def _before_it_begins(store: Store, row: StoredExecution, definition: Definition | None, now: float) -> Iterator[str]:
     if row.opens > now:
         yield f"it is not to be begun before {moment(row.opens)}"
-    for hold in store.holds():
+    holds = store.holds()
+    for hold in holds:
         if hold.name == row.name and hold.version in (ANY, row.version):
             version = "" if hold.version == ANY else f"version {one_line(hold.version)} of "
             yield f"{version}saga {one_line(hold.name)} is held by {one_line(hold.who)}: {one_line(hold.why)}"
+    if row.exclusive is not None:
+        yield from _before_it_in_line(store, row, row.exclusive, {(hold.name, hold.version) for hold in holds}, now)
     if definition is not None and definition.limit is not None:
         running = _in_hand(store, row.name, definition.limit, now)
         if running >= definition.limit:
@@ -55,6 +62,17 @@ def _before_it_begins(store: Store, row: StoredExecution, definition: Definition
     if definition is not None and definition.rate is not None:
         yield f"it is due: at most {definition.rate:g} of saga {one_line(row.name)} are begun in a second"
     yield "it is due: a worker has yet to take it up"
+
+
+def _before_it_in_line(store: Store, row: StoredExecution, key: str, held: set[tuple[str, str]], now: float) -> Iterator[str]:
+    for other in store.in_line(key, _LOOKED_AT):
+        if other.saga_id == row.saga_id:
+            return
+        who = f"execution {one_line(other.saga_id)} of saga {one_line(other.name)}"
+        if other.status != SUBMITTED:
+            yield f"{who}, which is {one_line(other.status)}, has its key {one_line(key)} until it ends"
+        elif other.opens <= now and not holds_back(held, other.name, other.version):
+            yield f"{who} comes before it, with the same key {one_line(key)}"
 
 
 def _in_hand(store: Store, name: str, most: int, now: float) -> int:

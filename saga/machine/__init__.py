@@ -156,10 +156,12 @@ from saga.machine.plan import Group, Plan, PlannedStep, following
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
 from saga.machine.timeout import time_out
-from saga.machine.undo import doubtful_in, paused_by
+from saga.machine.undo import DOUBTFUL, LEFT, named_in, paused_by
 
 __all__ = [
     "ACTIONS",
+    "DOUBTFUL",
+    "LEFT",
     "WITH_ASYNC_CONNECTIONS",
     "WITH_A_DATABASE",
     "Call",
@@ -183,8 +185,8 @@ __all__ = [
     "compile_flow",
     "contradiction",
     "decided_on",
-    "doubtful_in",
     "following",
+    "named_in",
     "paused_by",
     "recover",
     "standing_of",

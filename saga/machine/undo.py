@@ -14,10 +14,20 @@ from saga.policy import InDoubt
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
 
-__all__ = ["cause_of", "compensations_after", "doubtful_in", "next_to_compensate", "paused_by", "reason_to_ask"]
+__all__ = [
+    "DOUBTFUL",
+    "LEFT",
+    "cause_of",
+    "compensations_after",
+    "named_in",
+    "next_to_compensate",
+    "paused_by",
+    "reason_to_ask",
+]
 
 
-_DOUBTFUL: Final = "in doubt, and the task says ASK: "
+DOUBTFUL: Final = "in doubt, and the task says ASK: "
+LEFT: Final = "not compensated: "
 
 
 def next_to_compensate(state: State) -> list[PlannedStep]:
@@ -78,7 +88,7 @@ def reason_to_ask(state: State) -> str:
         reasons.append("compensation failed: " + ", ".join(steps[i].name for i in sorted(state.compensations_failed)))
         left = [steps[i].name for i in state.to_compensate]
         if left and state.cause is not None:
-            reasons.append("not compensated: " + ", ".join(reversed(left)))
+            reasons.append(LEFT + ", ".join(reversed(left)))
     asking = [steps[i] for i in sorted(state.asking)]
     failed = [step.name for step in asking if step.index in state.exhausted]
     unkept = [step.name for step in asking if state.past_pivot and step.in_doubt is not InDoubt.ASK and step.name not in failed]
@@ -86,14 +96,13 @@ def reason_to_ask(state: State) -> str:
     if failed:
         reasons.append("failed for good, and on_error says Ask: " + ", ".join(failed))
     if doubtful:
-        reasons.append(_DOUBTFUL + ", ".join(doubtful))
+        reasons.append(DOUBTFUL + ", ".join(doubtful))
     if unkept:
         reasons.append("done past the pivot, and what came of it could not be stored: " + ", ".join(unkept))
     return "; ".join(reasons)
 
 
-def doubtful_in(reason: str) -> list[str]:
-    """Return the steps that are in doubt, and that a person was asked about for that, by what :func:`reason_to_ask` said."""
-    return [
-        name for clause in reason.split("; ") if clause.startswith(_DOUBTFUL) for name in clause[len(_DOUBTFUL) :].split(", ")
-    ]
+def named_in(reason: str, clause: str) -> list[str]:
+    """Return the steps that :func:`reason_to_ask` named for one of its reasons: :data:`DOUBTFUL` or :data:`LEFT`."""
+    found = (one.removeprefix(clause) for one in reason.split("; ") if one.startswith(clause))
+    return [name for names in found for name in names.split(", ")]

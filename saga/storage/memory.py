@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from saga.clocks import time_of_day
 from saga.storage import rules
 from saga.storage.claims import called_until, due_again, opening
-from saga.storage.columns import counts_of
-from saga.storage.figures import TOLD, figures_of_rows
+from saga.storage.figures import TOLD
+from saga.storage.memory_asking import AskedInMemory
 from saga.storage.memory_line import Line, Turn
-from saga.storage.memory_workers import WorkersInMemory
 from saga.storage.protocol import Store
 from saga.storage.records import (
     NO_PLACES,
     Beat,
-    Count,
     Entry,
-    Figures,
     Lease,
-    Listed,
     Message,
     NewExecution,
     Place,
@@ -35,7 +30,7 @@ from saga.storage.watching import ring
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(WorkersInMemory, Store):
+class MemoryStore(AskedInMemory, Store):
     """Dicts and a lock.
 
     :param clock: returns seconds since the epoch, as they go on with this process, whoever sets the time, where not given.
@@ -268,24 +263,6 @@ class MemoryStore(WorkersInMemory, Store):
             self._refuse_if_closed()
             return list(self._inboxes.get(saga_id, {}).values())
 
-    def count(
-        self, by: Sequence[str] = ("name", "status"), *, status: Collection[str] | None = None, name: str | None = None
-    ) -> list[Count]:
-        columns, statuses = rules.check_count(by), rules.statuses_of(status)
-        with self._lock:
-            self._refuse_if_closed()
-            found = Counter(
-                tuple(getattr(row, column) for column in columns)
-                for row in self._executions.values()
-                if row.status in statuses and name in (None, row.name)
-            )
-        return counts_of((*values, executions) for values, executions in found.items())
-
-    def figures(self) -> Figures:
-        with self._lock:
-            self._refuse_if_closed()
-            return figures_of_rows(self._executions.values(), self._workers.values(), self._clock())
-
     def next_alert(self, seconds: float) -> StoredExecution | None:
         rules.check_number("seconds", seconds)
         with self._lock:
@@ -321,22 +298,6 @@ class MemoryStore(WorkersInMemory, Store):
                 self._line.keys.discard(saga_id)
                 del self._executions[saga_id], self._journals[saga_id], self._inboxes[saga_id]
         return len(old)
-
-    def _listed(self, which: Listed) -> list[StoredExecution]:
-        with self._lock:
-            self._refuse_if_closed()
-            found = [
-                row
-                for row in self._executions.values()
-                if row.status in which.statuses
-                and all(getattr(row, column) == value for column, value in which.equal.items())
-                and which.tags.items() <= row.tags.items()
-                and row.created >= which.start
-                and (which.progressed_before is None or row.progressed < which.progressed_before)
-                and (row.created, row.saga_id) < which.bound
-            ]
-        found.sort(key=lambda row: (row.created, row.saga_id), reverse=True)
-        return found
 
     def close(self) -> None:
         with self._lock:

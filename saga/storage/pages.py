@@ -6,13 +6,14 @@ import base64
 import binascii
 import json
 import math
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from saga.storage import rules
 from saga.storage.records import Listed, Page, StoredExecution
 
-__all__ = ["each_of", "listed", "page_of"]
+__all__ = ["after_all_with", "each_of", "listed", "page_of"]
 
 
 def page_of(found: Sequence[StoredExecution], limit: int) -> Page:
@@ -75,3 +76,12 @@ def _bound_of(after: str | None, created_before: float | None) -> tuple[float, s
     if not isinstance(created, float) or not math.isfinite(created) or not rules.is_id(saga_id):
         raise ValueError(f"after is {after!r}, which is no cursor of a page; give the next of one")
     return min(bound, (created, saga_id))
+
+
+def after_all_with(text: str) -> str | None:
+    """Return what comes after all that begins with a text, in the order of code points; ``None``: nothing does."""
+    kept = text.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    last = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)  # what lies between stands for no character

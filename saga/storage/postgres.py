@@ -15,6 +15,7 @@ import psycopg
 
 from saga.errors import StorageError
 from saga.storage import rules
+from saga.storage.begun import Begun
 from saga.storage.columns import definitions_text, row_of, tags_text
 from saga.storage.postgres_alerts import Alerting
 from saga.storage.postgres_claims import claimed, claimed_in_turn, is_simple
@@ -24,7 +25,6 @@ from saga.storage.postgres_sql import Statements
 from saga.storage.postgres_submitting import Submitting
 from saga.storage.postgres_tables import migrate
 from saga.storage.postgres_writes import Change, change_of, together
-from saga.storage.protocol import Begun
 from saga.storage.records import (
     NO_PLACES,
     Append,

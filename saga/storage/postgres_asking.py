@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from saga.storage import rules
 from saga.storage.columns import counts_of, row_of, worker_of
+from saga.storage.pages import after_all_with
 from saga.storage.postgres_server import Served
-from saga.storage.records import Count, Entry, Hold, Listed, Message, StoredExecution, StoredWorker
+from saga.storage.records import Cause, Count, Entry, Hold, Listed, Message, StoredExecution, StoredWorker
 
 __all__ = ["Asked"]
 
@@ -45,6 +46,20 @@ class Asked(Served):
         values = (*(() if status is None else (rules.statuses_of(status),)), *(() if name is None else (name,)))
         statement = self._sql.count(columns, all_statuses=status is None, by_name=name is not None)
         return counts_of(self._read(statement, values))
+
+    def causes(self, name: str | None = None) -> list[Cause]:
+        found = self._read(self._sql.causes(name is not None), () if name is None else (name,))
+        return [Cause(*row) for row in found]
+
+    def beginning_with(self, text: str, limit: int) -> list[StoredExecution]:
+        rules.check_limit(limit)
+        end = after_all_with(text)
+        rows = self._read(self._sql.beginning_with, (text, end, limit)) if end is not None and rules.is_id(text) else ()
+        return [row_of(row) for row in rows]
+
+    def in_line(self, key: str, limit: int) -> list[StoredExecution]:
+        rules.check_limit(limit)
+        return [row_of(row) for row in self._read(self._sql.in_line, (key, key, limit, limit))] if rules.is_id(key) else []
 
     def holds(self) -> list[Hold]:
         return [Hold(*row) for row in self._read(self._sql.holds, ())]

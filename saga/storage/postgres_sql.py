@@ -8,7 +8,7 @@ from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
 from saga.storage.figures import asking, free
 from saga.storage.postgres_claims import Claiming
-from saga.storage.postgres_tables import CALLED, NOW, names_of
+from saga.storage.postgres_tables import CALLED, CLAIMABLE, NOW, names_of
 from saga.storage.postgres_writes import HOLDS, Writing
 
 __all__ = ["Statements"]
@@ -37,6 +37,7 @@ class Statements:
         self._purges()
         self._workers()
         self._alerts()
+        self._found()
         self._versions()
 
     def _reads(self) -> None:
@@ -113,6 +114,24 @@ class Statements:
             f"DELETE FROM {self._names[table]} WHERE {key} = ANY(%s::text[])".encode()
             for table, key in (("journal", "saga_id"), ("inbox", "saga_id"), ("tags", "saga_id"), ("saga", "id"))
         )
+
+    def _found(self) -> None:
+        saga = self._names["saga"]
+        self.beginning_with = (
+            f'SELECT {COLUMNS} FROM {saga} WHERE id >= %s::text COLLATE "C" AND id < %s::text COLLATE "C" ORDER BY id LIMIT %s'
+        ).encode()
+        #: Who has a key, and who waits for it: the key twice, how many twice.
+        self.in_line = (
+            f"(SELECT {COLUMNS} FROM {saga} WHERE holds = %s) UNION ALL (SELECT {COLUMNS} FROM {saga}"
+            f" WHERE exclusive = %s AND {CLAIMABLE} AND holds IS NULL ORDER BY opens, id LIMIT %s) LIMIT %s"
+        ).encode()
+
+    def causes(self, by_name: bool) -> bytes:
+        """Return the statement that tells why executions (of one name) are stuck."""
+        return (
+            f"SELECT name, step, cause, max(reason), count(*), min(progressed) FROM {self._names['saga']}"
+            f" WHERE status = 'stuck'{' AND name = %s' if by_name else ''} GROUP BY name, step, cause"
+        ).encode()
 
     def _workers(self) -> None:
         hold, worker = self._names["hold"], self._names["worker"]

@@ -18,11 +18,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from saga.errors import StorageError
+from saga.storage.begun import Begun
 from saga.storage.records import (
     NO_PLACES,
     NONE,
     Append,
     Beat,
+    Cause,
     Count,
     Entry,
     Figures,
@@ -44,18 +46,7 @@ if TYPE_CHECKING:
     from saga.storage.transactions import LentInLoop, LentTransaction
     from saga.storage.watching import Watch
 
-__all__ = ["Begun", "Store", "StoreLike"]
-
-
-class Begun(Protocol):
-    """Something that a store does in an event loop."""
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether an interrupt cut it off in the event loop's thread, which asks: then nothing more is heard of it."""
-
-    def end(self) -> None:
-        """Wait for it no longer. It may be called again, and when it has ended."""
+__all__ = ["Store", "StoreLike"]
 
 
 class Store(Protocol):
@@ -293,6 +284,25 @@ class Store(Protocol):
         """Say that somebody was told of a stuck execution, with its epoch then. Where it has another by now, nothing is done.
 
         :param again: nobody was told; it is to be tried again in so many seconds.
+        """
+
+    def causes(self, name: str | None = None) -> list[Cause]:
+        """Return why executions are stuck: of each saga, step and class of error how many are, in any order.
+
+        :param name: of this saga alone.
+        """
+
+    def beginning_with(self, text: str, limit: int) -> list[StoredExecution]:
+        """Return up to ``limit`` executions whose ids begin with a text, in the order of their ids.
+
+        :raises ValueError: ``limit`` is no whole number of at least 1.
+        """
+
+    def in_line(self, key: str, limit: int) -> list[StoredExecution]:
+        """Return up to ``limit`` executions that have an ``exclusive`` key or are to have it: the one that has it, then the
+        others that may be claimed, by when they may be begun.
+
+        :raises ValueError: ``limit`` is no whole number of at least 1.
         """
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:

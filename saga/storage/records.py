@@ -10,6 +10,7 @@ __all__ = [
     "ANY",
     "Append",
     "Beat",
+    "Cause",
     "Count",
     "Entry",
     "Figures",
@@ -230,6 +231,25 @@ class Count(NamedTuple):
 
     values: tuple[str | None, ...]
     executions: int
+
+
+class Cause(NamedTuple):
+    """Why some executions are stuck.
+
+    :ivar name: of their saga.
+    :ivar step: where they failed.
+    :ivar cause: the name of the error's class.
+    :ivar reason: why one of them is stuck, in a sentence.
+    :ivar executions: how many there are.
+    :ivar oldest: since when the first of them is stuck, in seconds since the epoch.
+    """
+
+    name: str
+    step: str | None
+    cause: str | None
+    reason: str | None
+    executions: int
+    oldest: float
 
 
 class Hold(NamedTuple):

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from saga.storage import rules
 from saga.storage.columns import counts_of, row_of
-from saga.storage.records import Count, Entry, Listed, Message, StoredExecution
+from saga.storage.pages import after_all_with
+from saga.storage.records import Cause, Count, Entry, Listed, Message, StoredExecution
 from saga.storage.sqlalchemy_connected import Connected
 from saga.storage.sqlalchemy_sql import ENTRY, batches
 
@@ -55,6 +56,22 @@ class Reads(Connected):
     ) -> list[Count]:
         columns, statuses = rules.check_count(by), rules.statuses_of(status)
         return counts_of(row for row in self._read(self._sql.counting(columns, statuses, name)) if row[-1])
+
+    def causes(self, name: str | None = None) -> list[Cause]:
+        return [Cause(*row) for row in self._read(self._sql.causes(name))]
+
+    def beginning_with(self, text: str, limit: int) -> list[StoredExecution]:
+        rules.check_limit(limit)
+        end = after_all_with(text)
+        rows = self._read(self._sql.beginning_with(text, end, limit)) if end is not None and rules.is_id(text) else ()
+        return [row_of(row) for row in rows]
+
+    def in_line(self, key: str, limit: int) -> list[StoredExecution]:
+        rules.check_limit(limit)
+        if not rules.is_id(key):
+            return []
+        rows = (*self._read(self._sql.having(key)), *self._read(self._sql.waiting(key, limit)))
+        return [row_of(row) for row in rows[:limit]]
 
     def _listed(self, which: Listed) -> list[StoredExecution]:
         return [row_of(row) for row in self._read(self._sql.listing(which))]

@@ -200,6 +200,29 @@ class Statements:
         found = sa.select(*columns, sa.func.count()).where(saga.c.status.in_(statuses)).group_by(*columns)
         return found if name is None else found.where(saga.c.name == name)
 
+    def causes(self, name: str | None) -> sa.Select[Any]:
+        """Read why executions are stuck."""
+        saga = self._tables.saga
+        kind = (saga.c.name, saga.c.step, saga.c.cause)
+        told = (sa.func.max(saga.c.reason), sa.func.count(), sa.func.min(saga.c.progressed))
+        found = sa.select(*kind, *told).where(saga.c.status == "stuck").group_by(*kind)
+        return found if name is None else found.where(saga.c.name == name)
+
+    def beginning_with(self, text: str, end: str, limit: int) -> sa.Select[Any]:
+        """Read executions whose ids come from a text on and before another."""
+        saga = self._tables.saga
+        return sa.select(*self.row).where(saga.c.id >= text, saga.c.id < end).order_by(saga.c.id).limit(limit)
+
+    def having(self, key: str) -> sa.Select[Any]:
+        """Read the execution that has a key."""
+        return sa.select(*self.row).where(self._tables.saga.c.holds == key)
+
+    def waiting(self, key: str, limit: int) -> sa.Select[Any]:
+        """Read executions that are to have a key, in their order."""
+        saga = self._tables.saga
+        wait = (saga.c.exclusive == key, saga.c.status.in_(rules.CLAIMABLE), saga.c.holds.is_(None))
+        return sa.select(*self.row).where(*wait).order_by(saga.c.opens, saga.c.id).limit(limit)
+
     def purgeable(self, status: str, updated_before: float, limit: int) -> sa.Select[Any]:
         """Read and lock the ids of executions of one status that nobody holds, last written before then."""
         saga = self._tables.saga

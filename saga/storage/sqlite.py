@@ -19,10 +19,12 @@ from saga.storage import sqlite_sql as sql
 from saga.storage.columns import counts_of, row_of, tags_text
 from saga.storage.enlisted import fault_of
 from saga.storage.group_commit import Write, all_of
+from saga.storage.pages import after_all_with
 from saga.storage.records import (
     NO_PLACES,
     Append,
     Beat,
+    Cause,
     Count,
     Entry,
     Hold,
@@ -287,6 +289,20 @@ class SqliteStore(Alerting):
         columns, statuses = rules.check_count(by), rules.statuses_of(status)
         values = statuses if name is None else [*statuses, name]
         return counts_of(self._file.read(sqlite_list.counting(columns, len(statuses), name is not None), values))
+
+    def causes(self, name: str | None = None) -> list[Cause]:
+        found = self._file.read(sqlite_list.causes(name is not None), () if name is None else (name,))
+        return [Cause(*row) for row in found]
+
+    def beginning_with(self, text: str, limit: int) -> list[StoredExecution]:
+        rules.check_limit(limit)
+        end = after_all_with(text)
+        rows = self._file.read(sqlite_list.BEGINNING_WITH, (text, end, limit)) if end is not None and rules.is_id(text) else ()
+        return [row_of(row) for row in rows]
+
+    def in_line(self, key: str, limit: int) -> list[StoredExecution]:
+        rules.check_limit(limit)
+        return [row_of(row) for row in self._file.read(sqlite_list.IN_LINE, (key, limit))] if rules.is_id(key) else []
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:
         statuses = rules.check_purge(updated_before, status, limit)

@@ -11,9 +11,9 @@ from typing import Any, Final
 from saga.storage import rules
 from saga.storage.records import Listed
 from saga.storage.sqlite_sql import COLUMNS
-from saga.storage.sqlite_tables import NOT_ENDED
+from saga.storage.sqlite_tables import CLAIMABLE, NOT_ENDED
 
-__all__ = ["counting", "of_status", "of_tag", "page"]
+__all__ = ["BEGINNING_WITH", "IN_LINE", "causes", "counting", "of_status", "of_tag", "page"]
 
 Read = Callable[[str, Sequence[Any]], list[Any]]
 
@@ -122,3 +122,23 @@ def counting(columns: Sequence[str], statuses: int, by_name: bool) -> str:
         f"SELECT {', '.join([*shown, number])} FROM {table} WHERE status IN ({', '.join('?' * statuses)}){name}"
         f" GROUP BY {', '.join(shown) or 'NULL'}"
     )
+
+
+def causes(by_name: bool) -> str:
+    """Return the statement that tells why executions (of one name) are stuck."""
+    index, name = ("saga_listed_by_name", " AND name = ?") if by_name else ("saga_listed", "")
+    return (
+        "SELECT name, step, cause, max(reason), count(*), min(progressed)"
+        f" FROM saga INDEXED BY {index} WHERE status = 'stuck'{name} GROUP BY name, step, cause"
+    )
+
+
+BEGINNING_WITH: Final = f"SELECT {COLUMNS} FROM saga WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+"""Find executions by the beginnings of their ids: from which on, before which, and how many."""
+
+IN_LINE: Final = (
+    f"SELECT * FROM (SELECT {COLUMNS} FROM saga WHERE holds = ?1) UNION ALL"
+    f" SELECT * FROM (SELECT {COLUMNS} FROM saga INDEXED BY saga_exclusive"
+    f" WHERE exclusive = ?1 AND {CLAIMABLE} AND holds IS NULL ORDER BY opens, id LIMIT ?2) LIMIT ?2"
+)
+"""Find who has a key, and who waits for it: the key, and how many."""

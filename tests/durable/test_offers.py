@@ -1,0 +1,175 @@
+"""What an action is said to do is what it does then: wherever an execution's process died, and however it ended."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import pytest
+
+from saga import Ask, InDoubt, Retry, Saga, Skip, fallback, parallel, step
+from saga.errors import SagaExecutionException
+from saga.operations import Offer, Operations
+from saga.recovery import Recovery
+from saga.storage import MemoryStore
+from tests.kit import Watched, Write, expired
+from tests.kit.tasks import perform
+
+LOST: Final = KeyboardInterrupt()
+NO: Final = ValueError("no")
+
+
+class Doing:
+    """What steps did: ``a`` where step a was executed, ``-a`` where it was undone.
+
+    :ivar failing: what the first calls of each raise.
+    """
+
+    def __init__(self, **failing: Any) -> None:
+        self.log: list[str] = []
+        self.failing = failing
+
+    def step(self, name: str, undoable: bool = True, **policies: Any) -> Any:
+        def do(what: str) -> str:
+            self.log.append(what)
+            perform(self.failing.pop(what.replace("-", "un"), None))
+            return what
+
+        return step(lambda: do(name), (lambda: do(f"-{name}")) if undoable else None, name=name, **policies)
+
+
+Build = Callable[[Doing], Saga]
+
+
+def flow(*steps: Any, **options: Any) -> Saga:
+    saga = Saga("order", **options)
+    for one in steps:
+        saga.add_task(one)
+    return saga
+
+
+#: By what is special about them: what fails in the process that dies, and the saga. Whatever is called later returns.
+CASES: Final[dict[str, tuple[dict[str, Any], Build]]] = {
+    "all goes well": ({}, lambda on: flow(on.step("a"), on.step("b", False), on.step("c"))),
+    "an undo fails": ({"c": NO, "unb": NO}, lambda on: flow(on.step("a"), on.step("b"), on.step("n", False), on.step("c"))),
+    "two undos fail": ({"c": NO, "una": NO, "unb": NO}, lambda on: flow(on.step("a"), on.step("b"), on.step("c"))),
+    "it stops at an undo that fails": (
+        {"c": NO, "unb": NO},
+        lambda on: flow(on.step("a"), on.step("b"), on.step("c"), stop_on_compensation_failure=True),
+    ),
+    "a person is asked": ({"b": NO}, lambda on: flow(on.step("a"), on.step("b", on_error=Ask), on.step("c"))),
+    "in doubt, and undone": ({"b": LOST}, lambda on: flow(on.step("a"), on.step("b"), on.step("c"))),
+    "in doubt, and asked about": (
+        {"b": LOST},
+        lambda on: flow(on.step("a"), on.step("b", in_doubt=InDoubt.ASK), on.step("c")),
+    ),
+    "in doubt, and executed again": (
+        {"b": NO},
+        lambda on: flow(on.step("a"), on.step("b", in_doubt=InDoubt.RERUN, retry=Retry(3)), on.step("c")),
+    ),
+    "in doubt, with a verification": (
+        {"b": LOST},
+        lambda on: flow(on.step("a"), on.step("b", verify=lambda: None), on.step("c")),
+    ),
+    "one may have done a part": (
+        {"b": NO},
+        lambda on: flow(on.step("a"), on.step("b", compensate_on_failure=True), on.step("c")),
+    ),
+    "one is skipped": (
+        {"b": NO, "unb": NO, "c": NO},
+        lambda on: flow(on.step("a"), on.step("b", on_error=Skip, compensate_on_failure=True), on.step("c")),
+    ),
+    "a fallback": ({"b": NO, "c": NO}, lambda on: flow(on.step("a"), fallback(on.step("b"), on.step("d")), on.step("c"))),
+    "past the pivot": (
+        {"c": NO},
+        lambda on: flow(on.step("a"), on.step("p", False, pivot=True), on.step("c", on_error=Ask), on.step("d")),
+    ),
+    "a group": (
+        {"d": NO, "unb": NO},
+        lambda on: flow(on.step("a"), parallel(on.step("b"), on.step("c")), on.step("d")),
+    ),
+    "a group that is undone together": (
+        {"d": NO, "unc": NO},
+        lambda on: flow(on.step("a"), parallel(on.step("b"), on.step("c"), compensate_together=True), on.step("d")),
+    ),
+}
+
+
+def left_anywhere(case: str) -> Iterator[list[Write]]:
+    """Yield what was stored wherever the process may have died, and at the end."""
+    failing, build = CASES[case]
+    watched = Watched(MemoryStore())
+    with suppress(SagaExecutionException, KeyboardInterrupt):
+        build(Doing(**failing)).try_execute(saga_id="o-1", store=watched)
+    for count in range(1, len(watched.writes) + 1):
+        yield watched.writes[:count]
+
+
+def found(writes: list[Write]) -> MemoryStore:
+    store = MemoryStore()
+    expired(store, writes)
+    return store
+
+
+def act(operations: Operations, offer: Offer) -> None:
+    said = {} if offer.step is None else {"step": offer.step}
+    getattr(operations, offer.action)("o-1", **said, why="so")
+
+
+def names_after(words: str, text: str) -> list[str]:
+    """Return the steps that a sentence names after these words."""
+    found = re.findall(rf"{words} ((?:\w+(?:, then | and |, )?)+)", text)
+    return [name for names in found for name in re.split(r", then | and |, ", names) if name]
+
+
+def undone_in(does: str) -> list[str]:
+    """Return the steps that are said to be compensated, in order."""
+    plain = does.replace("tries the compensation of ", "undoes ").replace(" again", "").replace(", then undoes ", ", then ")
+    return [name for name in names_after("undoes", plain) if name != "as"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_action_does_what_was_told_of_it(case: str) -> None:
+    tried = Counter[str]()
+    for writes in left_anywhere(case):
+        saga = CASES[case][1](Doing())
+        for offer in Operations(found(writes), "ann", sagas=[saga]).show("o-1").offers:
+            tried[offer.action] += 1
+            on, store = Doing(), found(writes)
+            saga = CASES[case][1](on)
+            operations = Operations(store, "ann", sagas=[saga])
+            act(operations, offer)
+            Recovery(store, [saga]).run_once()
+            row = store.get("o-1")
+            assert row is not None
+            told = f"after {len(writes)} commits: {offer}, and it did {on.log}; it is {row.status}: {row.reason}"
+            assert [f"-{name}" for name in undone_in(offer.does)] == [call for call in on.log if call[0] == "-"], told
+            executed = [call for call in on.log if call[0] != "-"]
+            begun = names_after("executes", offer.does)
+            assert sorted(executed[: len(begun)]) == sorted(begun), told
+            assert not executed or begun, told
+            if "stuck" in offer.does:
+                assert offer.does.endswith(f"then it is stuck: {row.reason}"), told
+            else:
+                assert row.status == {"pause": "paused"}.get(offer.action, "completed" if begun else row.status), told
+                assert row.status != "stuck", told
+    assert tried, "no action fits anywhere"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_refused_is_refused(case: str) -> None:
+    for writes in left_anywhere(case):
+        saga = CASES[case][1](Doing())
+        operations = Operations(found(writes), "ann", sagas=[saga])
+        view = operations.show("o-1")
+        for action, why in view.refused.items():
+            given = {"step": "a"} if action == "skip" else {}
+            with pytest.raises(ValueError, match=r".") as refused:
+                getattr(operations, action)("o-1", why="so", **given)
+            assert action == "skip" or str(refused.value) == why
+        assert view.refused.keys() | {offer.action for offer in view.offers} == {
+            "retry", "resume", "skip", "pause", "cancel", "compensate", "undo",
+        }  # fmt: skip
