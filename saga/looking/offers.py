@@ -195,7 +195,9 @@ def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]
         yield f"takes {step} to be seen to by a person" + ("" if state.cause is not None else ", and goes on without it")
     if found.ending:
         yield f"lets {_and(found.ending)} end"
-    follows = [*_undone(reading, found), *_executed(reading, found), *_ends(reading, found)]
+    follows = [*_undone(reading, found), *_executed(found), *_ends(reading, found)]
+    if step is None and found.machine.state.cause is None and not follows:
+        follows = ["goes on from where it is"]
     if found.verified:
         asked = f"asks the verification of {_and(found.verified)}"
         yield f"{asked}; where that tells nothing, {follows[0]}" if follows else asked
@@ -216,7 +218,7 @@ def _undone(reading: Reading, found: _Foreseen) -> Iterator[str]:
         yield _then(runs) + maybe
 
 
-def _executed(reading: Reading, found: _Foreseen) -> Iterator[str]:
+def _executed(found: _Foreseen) -> Iterator[str]:
     again = [name for name, attempt in found.executed.items() if attempt > 1]
     if again:
         yield f"executes {_and(again)} again"
@@ -225,8 +227,6 @@ def _executed(reading: Reading, found: _Foreseen) -> Iterator[str]:
         yield f"executes {_and(first)}"
     if found.waiting:
         yield f"waits on in {_and(found.waiting)}"
-    if found.machine.state.cause is None and not (again or first or found.waiting or found.undone):
-        yield "goes on from where it is"
 
 
 def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:

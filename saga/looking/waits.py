@@ -102,10 +102,9 @@ def _while_it_runs(store: Store, reading: Reading, now: float) -> Iterator[str |
         yield _what_it_waits_for(reading)
         return
     if row.owner is not None:
-        lost = (
-            f"whoever ran it ({one_line(row.owner)}) died, or cannot be heard: its lease ran out at {moment(row.lease_until)}"
-        )
-        yield "; ".join([lost, *_without_a_worker(store, row, now), "a worker or a recovery is to take it over"][:2])
+        who = one_line(row.owner)
+        follows = next(_without_a_worker(store, row, now), "a worker or a recovery is to take it over")
+        yield f"its lease ran out at {moment(row.lease_until)}: whoever ran it ({who}) died, or is cut off; {follows}"
         return
     waits = _what_it_waits_for(reading)
     if row.due > now:
