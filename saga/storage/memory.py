@@ -45,6 +45,9 @@ class MemoryStore(AskedInMemory, Store):
         self._line = Line(self._executions, self._holds)
         self._posted = 0
 
+    def __repr__(self) -> str:
+        return "<MemoryStore>"
+
     def now(self) -> float:
         return self._clock()
 

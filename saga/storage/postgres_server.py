@@ -53,6 +53,11 @@ class Served(Store):
         self._places = Places(max_connections)
         self._pool = self._new_pool()
 
+    def __repr__(self) -> str:  # without a password
+        told = self._parameters
+        where = [f"{name}={told[name]}" for name in ("service", "host", "port", "dbname") if name in told]
+        return f"<{' '.join([type(self).__name__, *where])}>"
+
     def transaction(self) -> PostgresTransaction:
         return self._transaction(0)
 

@@ -75,6 +75,11 @@ class Connected(Store):
             raise StorageError(f"{self._engine.url}: {fault}{what_to_do(fault)}") from fault
         self._sql = Statements(self._tables, self._engine.dialect)
 
+    def __repr__(self) -> str:  # without a password, which may be in the query, too
+        url = self._engine.url
+        url = sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+        return f"<{type(self).__name__} {url}>"
+
     def now(self) -> float:
         now: float = self._run(lambda connection, again: connection.execute(sa.select(self._sql.now())).scalar_one())
         return now

@@ -80,6 +80,9 @@ class SqliteStore(Alerting):
         self.longest_text = self._file.longest_text
         self._clock = self._file.now if clock is None else clock
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
     @property
     def path(self) -> str:
         """The file."""

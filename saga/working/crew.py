@@ -46,8 +46,8 @@ class Crew:
 
     def __init__(self, jobs: Jobs, threads: int, tasks: int, loop: asyncio.AbstractEventLoop | None) -> None:
         self._jobs = jobs
-        self._threads = threads
-        self._tasks = tasks
+        self.threads = threads
+        self.tasks = tasks
         self._loop = loop
         self._own_loop: OwnLoop | None = None
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # what is to begin, and whose turn it is
@@ -66,10 +66,10 @@ class Crew:
         with self._lock:
             mine = sum(job.asynchronous is asynchronous for job in (*self._waiting, *self._running))
         if asynchronous:
-            return max(0, self._tasks - mine)
+            return max(0, self.tasks - mine)
         now = clock()
         ahead = sum(now - ended < _LATELY for ended in list(self._lately))
-        return max(0, max(1, self._threads) + ahead - mine)
+        return max(0, max(1, self.threads) + ahead - mine)
 
     def in_hand(self) -> int:
         """Return how many executions run."""
@@ -94,7 +94,7 @@ class Crew:
             self._in_loop(self._begin_task, job)
             return
         self._queue.put(job)
-        if self._threads and len(self._started) < self._threads:
+        if self.threads and len(self._started) < self.threads:
             with self._lock:
                 needed = sum(not one.asynchronous for one in (*self._waiting, *self._running))
             if needed > len(self._started):
@@ -102,7 +102,7 @@ class Crew:
 
     def work(self) -> bool:
         """Do a job here, or what is next of it, where there are no threads for it. Return whether there was one."""
-        if self._threads and self._started:
+        if self.threads and self._started:
             return False
         with self._lock:
             lines_up = any(isinstance(job.execution, Execution) for job in self._running)
@@ -132,7 +132,7 @@ class Crew:
     def cancel(self) -> None:
         """An interrupt has struck: what runs in the crew's own event loop is cancelled, and undone."""
         with self._lock:
-            if not self._threads:  # what ran here runs no more
+            if not self.threads:  # what ran here runs no more
                 self._running = {job for job in self._running if job.asynchronous}
         if self._own_loop is not None:
             self._own_loop.loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._aio])
@@ -209,7 +209,7 @@ class Crew:
             execution.hand_back()
         if not isinstance(execution, Execution):
             return execution
-        if (self._waiting or len(self._running) > max(1, self._threads)) and self._line.takes(execution):
+        if (self._waiting or len(self._running) > max(1, self.threads)) and self._line.takes(execution):
             return execution
         self._jobs.run(job, execution)
         return None

@@ -19,6 +19,7 @@ from saga.storage.watching import Watch
 from saga.working.crew import Crew
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
+from saga.working.saying import say_begins, say_ended, say_stops
 from saga.working.service import notify
 from saga.working.unfit import AT_ONCE, park_unfit
 
@@ -93,6 +94,8 @@ class Shift:
         """
         if self.stopping():
             LOG.warning("worker: it was told to stop before it began, and runs nothing")
+        elif not self._once:
+            say_begins(self._store, self._definitions, self._begins, self._crew.threads, self._crew.tasks)
         woken = True
         while not (self.stopping() or self._crew.lost):
             claimed, done = 0, self._crew.done
@@ -137,6 +140,7 @@ class Shift:
         if not self._once:
             notify("STOPPING=1")
             self._announce(stopping=True)
+            say_stops(self._crew.in_hand(), calls, grace)
         while self._crew.work():
             pass
         deadline = clock() + grace
@@ -163,6 +167,7 @@ class Shift:
                 self._store.withdraw(self._id)
             except Exception as error:  # it is taken to be dead soon
                 LOG.warning("worker: the store was not told that it is gone: %s", error)
+            say_ended(self._crew.done)
 
     def _claim(self) -> int:
         """Claim what there is room for, and have it run. Return how many."""

@@ -26,6 +26,7 @@ from saga.working import shift
 from saga.working.crew import Crew
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
+from saga.working.saying import say_begins
 from tests.kit import SHORT, Gate, Watched, auntil, background, until
 
 
@@ -601,3 +602,92 @@ def test_a_loop_of_its_own_ends_with_what_was_left_there_after_its_time_of_grace
     gate.open()
     until(lambda: not any(one.is_alive() for one in before))
     assert store.get("x").owner is None  # type: ignore[union-attr]
+
+
+# -- what it says ---------------------------------------------------------------------------------------------------------
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the worker said that all is well."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+
+
+async def elsewhere() -> None:
+    """It runs in an event loop."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "says"),
+    [
+        (Worker, {"sagas": ["1"]}, "runs 'order' (version 1) from <MemoryStore>, 4 at once in threads"),
+        (Worker, {"sagas": ["1", "2"], "workers": 2}, "runs 'order' (versions 1, 2) from <MemoryStore>, 2 at once in threads"),
+        (
+            Worker,
+            {"sagas": ["1"], "loops": True, "transactions": ["pay"]},
+            "runs 'order' (version 1), 'loops' (version 1), blocks 'pay' from <MemoryStore>, "
+            "4 at once in threads and 100 at once in an event loop",
+        ),
+        (
+            Recovery,
+            {"sagas": ["1"]},
+            "finishes what dead processes left of 'order' (version 1) from <MemoryStore>, 1 at once in threads",
+        ),
+    ],
+)
+def test_it_says_what_it_runs_and_that_it_has_ended(
+    kind: Any, given: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sagas = [Saga("order", version=version).add_task(step(lambda: 1, name="a")) for version in given.pop("sagas")]
+    if given.pop("loops", False):
+        sagas.append(Saga("loops").add_task(step(elsewhere, name="a")))
+    worker = kind(MemoryStore(), sagas, **given)
+    with caplog.at_level(logging.INFO, logger="saga"):
+        running = background(lambda: worker.run(signals=False, interval=0.02))
+        until(lambda: bool(told(caplog)))
+        worker.stop()
+        running()
+    assert told(caplog) == [
+        f"worker: it {says}",
+        "worker: it stops, with nothing in hand",
+        "worker: it has ended, and has seen to 0 executions",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("finish", "says"),
+    [
+        ("executions", "worker: it stops: 1 execution in hand may take 30 s to end"),
+        ("calls", "worker: it stops: the calls of 1 execution in hand have 30 s to end, and others go on from there"),
+    ],
+)
+def test_it_says_what_it_waits_for_before_it_ends(
+    store: Store, gate: Gate, finish: Any, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    saga = Saga("order", store=store).add_task(step(gate.hold, name="hold"))
+    saga.submit(saga_id="x")
+    worker = Worker(store, [saga], finish=finish)
+    with caplog.at_level(logging.INFO, logger="saga"):
+        running = background(lambda: worker.run(signals=False, interval=0.02))
+        assert gate.reached.wait(30)
+        worker.stop()
+        until(lambda: says in told(caplog))
+        gate.open()
+        running()
+    assert told(caplog)[1:] == [says, "worker: it has ended, and has seen to 1 execution"]
+
+
+def test_one_that_runs_once_says_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    saga = Saga("order", store=store).add_task(step(lambda: 1, name="a"))
+    saga.submit(saga_id="x")
+    with caplog.at_level(logging.INFO, logger="saga"):
+        assert len(Worker(store, [saga]).run_once()) == 1
+    assert told(caplog) == []
+
+
+def test_of_many_sagas_it_names_some(caplog: pytest.LogCaptureFixture) -> None:
+    sagas = [Saga(f"s{number}").add_task(step(lambda: 1, name="a")) for number in range(25)]
+    with caplog.at_level(logging.INFO, logger="saga"):
+        say_begins(MemoryStore(), Definitions(sagas, (), None, "Worker"), True, 4, 100)
+    (line,) = told(caplog)
+    assert "'s19' (version 1), and 5 more from <MemoryStore>" in line
+    assert "'s20'" not in line

@@ -134,3 +134,24 @@ def test_a_child_opens_stores_though_a_thread_of_its_parent_was_opening_one(tmp_
     path = str(tmp_path / "saga.db")
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "None"
+
+
+def test_a_store_tells_where_it_is_and_no_password(tmp_path):
+    sa = pytest.importorskip("sqlalchemy")
+    pytest.importorskip("psycopg")
+    from saga.storage.postgres import PostgresStore
+    from saga.storage.postgres_pool import parameters_of
+    from saga.storage.sqlalchemy import SQLAlchemyStore
+
+    # None of them is there to be opened.
+    on_a_server, by_libpq = object.__new__(PostgresStore), object.__new__(PostgresStore)
+    on_a_server._parameters = parameters_of("postgresql://bob:s3cret@db.example:5433/shop?sslpassword=s3cret")
+    by_libpq._parameters = parameters_of("password=s3cret")
+    through_sqlalchemy = object.__new__(SQLAlchemyStore)
+    through_sqlalchemy._engine = sa.create_engine("mysql+pymysql://bob:s3cret@db.example/shop?password=s3cret")
+    assert repr(on_a_server) == "<PostgresStore host=db.example port=5433 dbname=shop>"
+    assert repr(by_libpq) == "<PostgresStore>"
+    assert repr(through_sqlalchemy) == "<SQLAlchemyStore mysql+pymysql://db.example/shop>"
+    assert repr(MemoryStore()) == "<MemoryStore>"
+    with open_store(tmp_path / "saga.db") as store:
+        assert repr(store) == f"<SqliteStore {tmp_path / 'saga.db'}>"

@@ -103,6 +103,18 @@ OF_WHAT_IS_TOLD = [
         "dict(fields)",
         UNIT + "loggers -k printed_as_they_are",
     ),
+    Mutant(
+        "a store tells its password",
+        "        url = sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database)\n",
+        "",
+        "tests/storage/test_opened -k no_password",
+    ),
+    Mutant(
+        "a worker that runs once tells that it begins",
+        "        elif not self._once:\n            say_begins(",
+        "        else:\n            say_begins(",
+        "tests/durable/test_worker -k says_nothing",
+    ),
     # -- rows ---------------------------------------------------------------------------------------------------------
     Mutant(
         "of what asks a person the step is told that was begun last",
