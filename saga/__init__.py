@@ -1,27 +1,12 @@
-"""saga: work that spans several systems and has no shared transaction, undone truthfully when it fails."""
+"""saga: work that spans several systems and has no shared transaction, undone truthfully when it fails.
 
-from saga.context import ClosedContext, Context
-from saga.definition import ExecutionInfo, Observer
-from saga.errors import OutcomeUnknownError
-from saga.events import Effect, Status, StepStatus
-from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
-from saga.lost_answers import LOST_ANSWERS
-from saga.policy import (
-    Ask,
-    Backoff,
-    Compensate,
-    ExponentialBackoff,
-    InDoubt,
-    OnError,
-    Retry,
-    Skip,
-)
-from saga.result import SagaResult, StepRecord
-from saga.saga import Saga
-from saga.stored import Submission
-from saga.task import Done, NotDone, StepInfo, Task
-from saga.transaction import Transaction, transaction
-from saga.turns import masked
+Each name is imported when it is first asked for, so that a tool that needs none of them starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -63,3 +48,50 @@ __all__ = [
     "timer",
     "transaction",
 ]
+
+if TYPE_CHECKING:
+    from saga.block import Transaction, transaction
+    from saga.context import ClosedContext, Context
+    from saga.definition import ExecutionInfo, Observer
+    from saga.errors import OutcomeUnknownError
+    from saga.events import Effect, Status, StepStatus
+    from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
+    from saga.lost_answers import LOST_ANSWERS
+    from saga.policy import Ask, Backoff, Compensate, ExponentialBackoff, InDoubt, OnError, Retry, Skip
+    from saga.result import SagaResult, StepRecord
+    from saga.saga import Saga
+    from saga.stored import Submission
+    from saga.task import Done, NotDone, StepInfo, Task
+    from saga.turns import masked
+else:  # a type checker is to find every other name missing
+
+    def __getattr__(name: str) -> object:
+        """Import a name, or a room that is looked for as an attribute."""
+        if name in _ROOM_OF:
+            found = globals()[name] = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+            return found
+        if name in ("errors", "events"):
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+_ROOMS = {
+    "block": ("Transaction", "transaction"),
+    "context": ("ClosedContext", "Context"),
+    "definition": ("ExecutionInfo", "Observer"),
+    "errors": ("OutcomeUnknownError",),
+    "events": ("Effect", "Status", "StepStatus"),
+    "flow": ("Flow", "fallback", "parallel", "receive", "saga_step", "sequence", "step", "timer"),
+    "lost_answers": ("LOST_ANSWERS",),
+    "policy": ("Ask", "Backoff", "Compensate", "ExponentialBackoff", "InDoubt", "OnError", "Retry", "Skip"),
+    "result": ("SagaResult", "StepRecord"),
+    "saga": ("Saga",),
+    "stored": ("Submission",),
+    "task": ("Done", "NotDone", "StepInfo", "Task"),
+    "turns": ("masked",),
+}
+"""Which names each room has."""
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from saga.cli.definitions import loaded, named_sagas
 from saga.errors import StorageError, near
@@ -217,7 +218,10 @@ def _path_of(store: Any) -> str | os.PathLike[str] | None:
 
 def _fill(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Callable[[click.Context, Any, Any], None]:
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value not in (None, (), False):
+        source = context.get_parameter_source(parameter.name or "")
+        # What stands before the command's name goes before what the environment says once more after it.
+        said = source is ParameterSource.ENVIRONMENT and getattr(context.obj, name) not in (None, (), False)
+        if value not in (None, (), False) and not said:
             setattr(context.obj, name, convert(value))
 
     return callback

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from collections import Counter
@@ -113,6 +112,7 @@ async def _in_a_loop(
     saga: Saga[Any], store: Any, items: Iterable[Item], most: int, stop: threading.Event
 ) -> AsyncIterator[Ended]:
     """Execute inputs in the running event loop: as :func:`_in_threads`."""
+    import asyncio
 
     async def execute(saga_id: str | None, value: dict[str, Any]) -> Ended:
         try:
@@ -158,6 +158,7 @@ def run(settings: Settings, reference: str, source: str | None, key: str | None,
     stop = threading.Event()
     with stopped_by_signals(stop.set):
         if saga.plan.asynchronous:
+            import asyncio
 
             async def tell() -> None:
                 async for one in _in_a_loop(saga, store, given, concurrency, stop):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from saga.block import block_definition
 from saga.definition import Definition, check_codec, definitions_of
 from saga.durable.submit import wanted_of
 from saga.errors import SagaDefinitionError
@@ -14,7 +15,6 @@ from saga.own_log import LOG
 from saga.storage.claims import Defined, fits_one, rate_window
 from saga.storage.opened import place_of
 from saga.storage.records import StoredExecution, Wanted
-from saga.transaction import block_definition
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec

@@ -146,3 +146,12 @@ def test_click_is_asked_for_by_its_extra(process: Callable[..., Any], here: Path
     said = process("list", env={**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"})
     assert said.returncode == 2
     assert said.stderr == "saga: the command line needs click: pip install 'saga-tasks[cli]'\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["lst"], ["list", "--help"], ["completion", "bash"]])
+def test_what_needs_no_store_loads_no_saga_and_starts_at_once(process: Callable[..., Any], arguments: list[str]) -> None:
+    said = process(*arguments, env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    loaded = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines() if line.startswith("import time:")}
+    assert "saga.cli.commands" in loaded
+    heavy = {"asyncio", "sqlite3", "saga.saga", "saga.machine", "saga.operations", "saga.storage", "saga.result"}
+    assert not loaded & heavy

@@ -80,6 +80,7 @@ def test_the_code_and_a_line_say_how_it_ended(
     ("name", "text", "says"),
     [
         ("in.jsonl", '{"order": "A1"}\n[1]\n', "in.jsonl, line 2 is no JSON object"),
+        ("in.jsonl", lines(*({"order": n} for n in range(1000))) + "7\n", "in.jsonl, line 1001 is no JSON object"),
         ("in.jsonl", '{"order": "A1"}\n{"order"\n', "in.jsonl, line 2 is no JSON"),
         ("in.json", '[{"order": "A1"}, 7]', "in.json, number 2 is no JSON object"),
         ("in.jsonl", '{"order": "A1"}\n{}\n', "in.jsonl, line 2 has no 'order'"),

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from mutations import Mutant
 from mutations.alerts import OF_ALERTS
+from mutations.cli import OF_THE_COMMAND_LINE
 from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
@@ -59,6 +60,7 @@ MUTANTS = [
     *OF_ENLISTED,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
+    *OF_THE_COMMAND_LINE,
     *OF_ALERTS,
 ]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang

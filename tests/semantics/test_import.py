@@ -37,6 +37,9 @@ def state():
 before = state()
 modules = set(sys.modules)
 __import__(sys.argv[1])
+found = sys.modules[sys.argv[1]]
+for name in found.__all__:
+    getattr(found, name)
 after = state()
 print(json.dumps({"before": before, "after": after, "new": sorted(set(sys.modules) - modules)}))
 """
@@ -61,6 +64,21 @@ def imported(module: str) -> dict[str, Any]:
 def test_importing_changes_nothing_about_the_process(module: str) -> None:
     found = imported(module)
     assert found["after"] == found["before"]
+
+
+def test_a_name_is_imported_when_it_is_first_asked_for() -> None:
+    code = """
+import sys, saga
+print([name for name in sys.modules if name.startswith("saga.")])
+saga.Retry, saga.errors
+print("saga.policy" in sys.modules)
+"""
+    home = str(Path(saga.__file__).parents[1])
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": home})
+    assert child.stdout.splitlines() == ["[]", "True"], child.stderr
+    assert set(saga.__all__) <= set(dir(saga))
+    with pytest.raises(AttributeError, match="module 'saga' has no attribute 'Sage'"):
+        saga.Sage  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("module", ["saga", "saga.logging"])

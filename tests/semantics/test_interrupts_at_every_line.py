@@ -23,7 +23,7 @@ from tests.kit.strikes import Strikes, in_files, struck_by
 
 HOME = Path(package.__file__).parent
 # Not those whose `with` takes a lock: an error that a trace raises there, unlike an interrupt, comes before the lock is let go.
-FILES = {*(HOME / "drivers").glob("*.py"), HOME / "saga.py", HOME / "transaction.py"}
+FILES = {*(HOME / "drivers").glob("*.py"), HOME / "saga.py", HOME / "block.py"}
 FILES |= {HOME / "durable" / "start.py", HOME / "durable" / "journal.py"}
 
 DONE: list[str] = []

@@ -85,13 +85,12 @@ ROOMS: Final[dict[str, set[str]]] = {
     "handle": _INSIDE | {"awaited", "durable", "operations"},
     "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
-    "transaction": _INSIDE | {"observers", "drivers", "durable", "storage", "saga", "turn"},
-    "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "storage", "transaction"},
+    "block": _INSIDE | {"observers", "drivers", "durable", "storage", "saga", "turn"},
+    "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "storage", "block"},
     "worker": _INSIDE | {"storage", "working"},
     "recovery": _INSIDE | {"worker", "working"},
     "fleet": _INSIDE | {"awaited", "own_log", "storage"},
-    "looking": _INSIDE
-    | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "transaction", "turns"},
+    "looking": _INSIDE | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "block", "turns"},
     "operations": _INSIDE | {"awaited", "durable", "fleet", "looking", "storage"},
     # outer rooms: nothing inside imports them
     "cli": {
@@ -109,14 +108,14 @@ ROOMS: Final[dict[str, set[str]]] = {
         "working",
     },
     "__main__": {"cli"},
-    "__init__": _INSIDE | {"saga", "stored", "transaction", "turns"},
+    "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.
 PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
-CLOCKS: Final = {"cli", "clocks", "drivers", "durable", "handle", "storage", "transaction", "turn", "operations", "working"}
+CLOCKS: Final = {"cli", "clocks", "drivers", "durable", "handle", "storage", "block", "turn", "operations", "working"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from saga import Effect, SagaResult, Status, transaction
+from saga.block import block_definition
 from saga.context import Context
 from saga.durable.rebuild import load
 from saga.errors import SagaExecutionException, StorageError
 from saga.recovery import Recovery
-from saga.transaction import block_definition
 from tests.kit import PATIENCE
 from tests.properties.doubtkit.cases import UNKNOWN_ON, Case, steps_of
 from tests.properties.doubtkit.flows import block_leaves, of_leaf, saga_of

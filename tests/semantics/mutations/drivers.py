@@ -552,8 +552,8 @@ OF_DRIVERS = [
     ),
     Mutant(
         "import configures logging",
-        "from saga.transaction import Transaction, transaction\n",
-        "import logging\n\nfrom saga.transaction import Transaction, transaction\n\nlogging.basicConfig()\n",
+        '__version__ = "0.1.0"\n',
+        'import logging\n\n__version__ = "0.1.0"\n\nlogging.basicConfig()\n',
         SEMANTICS + "import",
     ),
     Mutant(

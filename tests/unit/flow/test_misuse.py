@@ -29,9 +29,9 @@ from saga import (
     timer,
     transaction,
 )
+from saga.block import Transaction
 from saga.errors import SagaDefinitionError
 from saga.flow import POLICIES, receive
-from saga.transaction import Transaction
 
 called: list[str] = []
 

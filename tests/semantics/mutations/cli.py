@@ -1,0 +1,85 @@
+"""The command line, broken."""
+
+from __future__ import annotations
+
+from . import Mutant
+
+__all__ = ["OF_THE_COMMAND_LINE"]
+
+LOOKING, EXITS, ACTING = "tests/cli/test_looking", "tests/cli/test_exits", "tests/cli/test_acting"
+RUNNING, SHOWING = "tests/cli/test_running", "tests/cli/test_showing"
+
+OF_THE_COMMAND_LINE = [
+    Mutant(
+        "a table shows what does more in a terminal than stand",
+        'texts = [[one_line("" if value is None else value) for value in row] for row in rows]',
+        'texts = [[str("" if value is None else value) for value in row] for row in rows]',
+        LOOKING + " -k no_text_reaches",
+    ),
+    Mutant(
+        "an error shows what does more in a terminal than stand",
+        "click.echo(prefix + one_line(settings.hidden(text)), err=True)",
+        "click.echo(prefix + settings.hidden(text), err=True)",
+        LOOKING + " -k no_text_reaches",
+    ),
+    Mutant(
+        "a password is shown",
+        'text = text.replace(secret, "***")\n        return _PASSWORD.sub(r"\\1***@", text)',
+        "pass\n        return text",
+        "tests/cli/test_options -k password",
+    ),
+    Mutant(
+        "looking makes a file",
+        "if path is not None and not make and not Path(path).exists():",
+        "if False:",
+        EXITS + " -k what_is_wrong",
+    ),
+    Mutant(
+        "who must act is told that all is undone",
+        '"stuck": PERSON, "paused": PERSON}',
+        '"stuck": UNDONE, "paused": PERSON}',
+        EXITS + " -k the_worst",
+    ),
+    Mutant(
+        "many are acted on though nobody was asked",
+        "    if yes:\n        return rows\n",
+        "    if True:\n        return rows\n",
+        EXITS + " -k what_is_wrong",
+    ),
+    Mutant(
+        "an action on many is tried on those that it cannot fit",
+        'filters.setdefault("status", statuses)',
+        "pass",
+        ACTING + " -k all_that_filters_find",
+    ),
+    Mutant(
+        "one that is refused is no matter",
+        "    return PERSON if refused else DONE",
+        "    return DONE",
+        ACTING + " -k one_that_is_refused",
+    ),
+    Mutant(
+        "who is told to stop begins another",
+        "        if stop.is_set():\n            break\n        if threads == in_hand:",
+        "        if threads == in_hand:",
+        RUNNING + " -k a_signal_lets",
+    ),
+    Mutant(
+        "inputs are looked at as they are submitted",
+        "    given.check()\n    opens = _moment(at)",
+        "    opens = _moment(at)",
+        RUNNING + " -k nothing_runs",
+    ),
+    Mutant(
+        "what is followed always ends well",
+        "return ended(view.execution.status)",
+        "return DONE",
+        SHOWING + " -k the_code_of_what_is_followed",
+    ),
+    Mutant(
+        "a table is as wide as it is, whatever the terminal",
+        "        below = _below(columns, widths, room)\n        _narrow(columns, widths, below, room)\n",
+        "        pass\n",
+        LOOKING + " -k every_column",
+    ),
+]
