@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,7 @@ from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, Lease, StoredExecution
 from saga.working.definitions import Definitions
+from saga.working.telling import has_a_logger, tell_observers
 
 __all__ = ["BACKOFF", "Job", "Jobs", "Parked"]
 
@@ -152,7 +154,8 @@ class Jobs:
             mail = job.mail or job.entries is None
             entries = job.entries or entries_of(self.store, row.saga_id)
             if row.recoveries > self.max_attempts and not made_progress(entries, self.max_attempts):
-                self.park(row, lease, f"it was tried {self.max_attempts} times and got no further")
+                often = "once" if self.max_attempts == 1 else f"{self.max_attempts} times"
+                self.park(row, lease, f"it was tried {often} and got no further")
                 self.live.discard(job)
                 return None
             execution: Execution | AsyncExecution = take_up(definition, _driver_of, row, self.store, entries, mail)
@@ -227,14 +230,18 @@ class Jobs:
 
     def park(self, row: StoredExecution, lease: Lease, reason: str) -> None:
         """End the execution as stuck, for a person to act."""
-        LOG.critical("saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
+        definition = self.definitions.of(row)
+        level = logging.ERROR if has_a_logger(definition) else logging.CRITICAL  # which one line is enough for
+        LOG.log(level, "saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
         try:
-            written = max((entry.seq for entry in self.store.journal(row.saga_id)), default=0)  # some may be missing
+            journal = self.store.journal(row.saga_id)
+            written = max((entry.seq for entry in journal), default=0)  # some may be missing
             stuck = SagaStuck(reason, self.store.now())
-            entries = write_entries([stuck], written, {}, codec_of(self.definitions.of(row)))
+            entries = write_entries([stuck], written, {}, codec_of(definition))
             self.store.append(lease, entries, status="stuck", release=True, told=told_by(row, [stuck]))
             self._keeper.drop(lease)
             self.take(Parked(row.saga_id, row.name, reason))
+            tell_observers(definition, row, journal, stuck)
         except StorageError as error:
             delay = self._after_fault(row)
             LOG.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)
@@ -270,7 +277,8 @@ class Jobs:
             raise error
         row = job.row
         if row.recoveries >= self.max_attempts:
-            self.park(row, job.lease, f"it failed {row.recoveries} times, at last with: {error}")
+            often = "once" if row.recoveries == 1 else f"{row.recoveries} times, at last"
+            self.park(row, job.lease, f"it failed {often} with: {error}")
         else:
             delay = self._delay(row.recoveries)
             LOG.error("saga %s failed here; trying again in %g s", row.saga_id, delay, exc_info=error)

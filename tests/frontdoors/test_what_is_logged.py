@@ -11,10 +11,11 @@ from typing import Any, Final
 import pytest
 
 from saga import Ask, Context, InDoubt, Retry, Saga, fallback, parallel, step
+from saga.events import SagaStuck
 from saga.logging import SagaLogger
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import MemoryStore
+from saga.storage import Entry, Lease, MemoryStore
 from saga.worker import Worker
 from tests.kit import Calls, crash_everywhere, failing_times, left_at
 from tests.kit.recoveries import simple
@@ -183,6 +184,41 @@ def test_it_names_the_steps_what_came_of_them_and_what_can_be_done(
     fields = last_fields(caplog)
     assert fields["event"] == "saga stuck"
     assert {name: fields.get(name) for name in told} == told
+
+
+def test_what_a_worker_leaves_to_a_person_is_told_as_what_is_stuck_otherwise(caplog: pytest.LogCaptureFixture) -> None:
+    def build(**options: Any) -> Saga:
+        return Saga("s", **options).add_task(step(lambda: "r-1", lambda: None, name="a")).add_task(step(lambda: 2, name="b"))
+
+    told: list[Any] = []
+    store = left_at(build(), "a", age=1000.0)
+    for _ in range(3):
+        store.claim("somebody who dies", -1.0)
+    logger = SagaLogger(show=["result"])
+    ran = Worker(store, [build(logger=[logger, lambda event, info: told.append(event)])], max_attempts=2).run_once()
+    assert [one.saga_id for one in ran.parked] == ["o-1"]
+    assert [type(event) for event in told] == [SagaStuck]
+    loud = [record.levelname for record in caplog.records if record.levelno >= logging.ERROR]
+    assert loud == ["ERROR", "CRITICAL"]
+    fields = last_fields(caplog)
+    assert (fields["event"], fields["reason"]) == ("saga stuck", "it was tried 2 times and got no further")
+    assert fields["actions"] == "resume('o-1', why), compensate('o-1', why)"
+    assert fields["elapsed_ms"] >= 1_000_000
+
+
+def test_where_its_journal_cannot_be_read_the_line_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    def raising(event: Any, info: Any) -> None:
+        raise RuntimeError("an observer of one's own")
+
+    store = MemoryStore()
+    saga = Saga("s", logger=[raising, "saga"], store=store).add_task(step(lambda: 1, name="a"))
+    saga.submit(saga_id="A1")
+    (row,) = store.claim("dead", -1.0)
+    store.append(Lease("A1", "dead", row.epoch), [Entry(2, "Nonsense", None, "{", 0.0)])
+    assert len(Worker(store, [saga], workers=1, max_attempts=1).run_once().parked) == 1
+    fields = last_fields(caplog)
+    assert (fields["event"], fields["reason"]) == ("saga stuck", "it was tried once and got no further")
+    assert "raised on the end of saga A1" in caplog.text
 
 
 @dataclass

@@ -86,7 +86,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
     "block": _INSIDE | {"observers", "drivers", "durable", "storage", "saga", "turn"},
-    "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "storage", "block"},
+    "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "logging", "storage", "block"},
     "worker": _INSIDE | {"storage", "working"},
     "recovery": _INSIDE | {"worker", "working"},
     "fleet": _INSIDE | {"awaited", "own_log", "storage"},

@@ -115,6 +115,18 @@ OF_WHAT_IS_TOLD = [
         "        else:\n            say_begins(",
         "tests/durable/test_worker -k says_nothing",
     ),
+    Mutant(
+        "observers do not hear of what a worker leaves to a person",
+        "            tell_observers(definition, row, journal, stuck)\n",
+        "",
+        LOGGED + " -k leaves_to_a_person",
+    ),
+    Mutant(
+        "what a worker leaves to a person is critical twice",
+        "level = logging.ERROR if has_a_logger(definition) else logging.CRITICAL",
+        "level = logging.CRITICAL",
+        LOGGED + " -k leaves_to_a_person",
+    ),
     # -- rows ---------------------------------------------------------------------------------------------------------
     Mutant(
         "of what asks a person the step is told that was begun last",
