@@ -263,8 +263,8 @@ OF_RECOVERY = [
     ),
     Mutant(
         "that an execution is stuck is numbered as if no entry were missing",
-        "written = max((entry.seq for entry in self.store.journal(row.saga_id)), default=0)",
-        "written = len(self.store.journal(row.saga_id))",
+        "written = max((entry.seq for entry in journal), default=0)  # some",
+        "written = len(journal)  # some",
         DAMAGED + " -k damaged_in_a_file",
     ),
     Mutant(
