@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from saga.awaited import awaited
 from saga.definition import Definition
@@ -31,6 +31,10 @@ from saga.storage.rules import check_number
 from saga.turns import checked_tags
 
 __all__ = ["Looks"]
+
+
+_KEYS: Final = 20
+"""Keys of tags among which a value is looked for, at most."""
 
 
 class Looks(Fleet):
@@ -147,7 +151,8 @@ class Looks(Fleet):
     acauses = awaited(causes)
 
     def find(self, text: str, limit: int = 20) -> builtins.list[StoredExecution]:
-        """Return the executions that a text may mean: by an id, the beginning of ids, and a tag, given as ``key=value``.
+        """Return the executions that a text may mean, whatever they are: by an id, by the beginning of ids, and by a tag, which
+        is given as ``key=value``, or by its value alone (of the first 20 keys that there are).
 
         :param limit: how many at most.
         :raises ValueError: ``limit`` is no whole number of at least 1.
@@ -155,10 +160,22 @@ class Looks(Fleet):
         text = checked_name(text, "text")
         found = self.store.beginning_with(text, limit)  # the id itself comes first
         key, equals, value = text.partition("=")
-        if equals and key and value:
-            tagged = self.list(tags={key: value}, limit=limit).executions
-            found += [row for row in tagged if not row.saga_id.startswith(text)]
+        for tag in [(key, value)] if equals and key and value else [(key, text) for key in self._tag_keys()]:
+            tagged = self.list(tags=dict([tag]), limit=limit).executions
+            known = {row.saga_id for row in found}
+            found += [row for row in tagged if row.saga_id not in known]
+            if len(found) >= limit:
+                break
         return found[:limit]
+
+    def _tag_keys(self) -> Iterator[str]:
+        """Yield the keys that tags have, in order, as far as they are few."""
+        key = ""
+        for _ in range(_KEYS):
+            found = self.store.next_tag(key)
+            if found is None:
+                return
+            yield (key := found)
 
     afind = awaited(find)
 

@@ -63,6 +63,11 @@ class AskedInMemory(WorkersInMemory):
             found = [row for saga_id, row in self._executions.items() if saga_id.startswith(text)]
         return sorted(found, key=lambda row: row.saga_id)[:limit]
 
+    def next_tag(self, key: str) -> str | None:
+        with self._lock:
+            self._refuse_if_closed()
+            return min((tag for row in self._executions.values() for tag in row.tags if tag > key), default=None)
+
     def in_line(self, key: str, limit: int) -> list[StoredExecution]:
         rules.check_limit(limit)
         with self._lock:

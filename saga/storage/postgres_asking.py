@@ -57,6 +57,10 @@ class Asked(Served):
         rows = self._read(self._sql.beginning_with, (text, end, limit)) if end is not None and rules.is_id(text) else ()
         return [row_of(row) for row in rows]
 
+    def next_tag(self, key: str) -> str | None:
+        found: str | None = self._read(self._sql.next_tag, (key,))[0][0]
+        return found
+
     def in_line(self, key: str, limit: int) -> list[StoredExecution]:
         rules.check_limit(limit)
         return [row_of(row) for row in self._read(self._sql.in_line, (key, key, limit, limit))] if rules.is_id(key) else []

@@ -120,6 +120,7 @@ class Statements:
         self.beginning_with = (
             f'SELECT {COLUMNS} FROM {saga} WHERE id >= %s::text COLLATE "C" AND id < %s::text COLLATE "C" ORDER BY id LIMIT %s'
         ).encode()
+        self.next_tag = f'SELECT min(key) FROM {self._names["tags"]} WHERE key > %s::text COLLATE "C"'.encode()
         #: Who has a key, and who waits for it: the key twice, how many twice.
         self.in_line = (
             f"(SELECT {COLUMNS} FROM {saga} WHERE holds = %s) UNION ALL (SELECT {COLUMNS} FROM {saga}"

@@ -293,16 +293,14 @@ class Store(Protocol):
         """
 
     def beginning_with(self, text: str, limit: int) -> list[StoredExecution]:
-        """Return up to ``limit`` executions whose ids begin with a text, in the order of their ids.
+        """Return up to ``limit`` executions whose ids begin with a text, in the order of their ids."""
 
-        :raises ValueError: ``limit`` is no whole number of at least 1.
-        """
+    def next_tag(self, key: str) -> str | None:
+        """Return the key of tags that comes after this one, in the order of code points; ``None``: none does."""
 
     def in_line(self, key: str, limit: int) -> list[StoredExecution]:
         """Return up to ``limit`` executions that have an ``exclusive`` key or are to have it: the one that has it, then the
         others that may be claimed, by when they may be begun.
-
-        :raises ValueError: ``limit`` is no whole number of at least 1.
         """
 
     def purge(self, *, updated_before: float, status: Collection[str], limit: int = 1000) -> int:

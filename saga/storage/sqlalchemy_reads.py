@@ -66,12 +66,16 @@ class Reads(Connected):
         rows = self._read(self._sql.beginning_with(text, end, limit)) if end is not None and rules.is_id(text) else ()
         return [row_of(row) for row in rows]
 
+    def next_tag(self, key: str) -> str | None:
+        found: str | None = self._read(self._sql.next_tag(key))[0][0]
+        return found
+
     def in_line(self, key: str, limit: int) -> list[StoredExecution]:
         rules.check_limit(limit)
         if not rules.is_id(key):
             return []
         rows = (*self._read(self._sql.having(key)), *self._read(self._sql.waiting(key, limit)))
-        return [row_of(row) for row in rows[:limit]]
+        return list({row[0]: row_of(row) for row in rows}.values())[:limit]
 
     def _listed(self, which: Listed) -> list[StoredExecution]:
         return [row_of(row) for row in self._read(self._sql.listing(which))]

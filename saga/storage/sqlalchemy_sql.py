@@ -213,14 +213,19 @@ class Statements:
         saga = self._tables.saga
         return sa.select(*self.row).where(saga.c.id >= text, saga.c.id < end).order_by(saga.c.id).limit(limit)
 
+    def next_tag(self, key: str) -> sa.Select[Any]:
+        """Read the key of tags after this one."""
+        tags = self._tables.tags
+        return sa.select(sa.func.min(tags.c.key)).where(tags.c.key > key)
+
     def having(self, key: str) -> sa.Select[Any]:
         """Read the execution that has a key."""
         return sa.select(*self.row).where(self._tables.saga.c.holds == key)
 
     def waiting(self, key: str, limit: int) -> sa.Select[Any]:
-        """Read executions that are to have a key, in their order."""
+        """Read executions that are to have a key, or have it and go on, in their order."""
         saga = self._tables.saga
-        wait = (saga.c.exclusive == key, saga.c.status.in_(rules.CLAIMABLE), saga.c.holds.is_(None))
+        wait = (saga.c.exclusive == key, saga.c.status.in_(rules.CLAIMABLE))
         return sa.select(*self.row).where(*wait).order_by(saga.c.opens, saga.c.id).limit(limit)
 
     def purgeable(self, status: str, updated_before: float, limit: int) -> sa.Select[Any]:

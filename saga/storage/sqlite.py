@@ -303,6 +303,10 @@ class SqliteStore(Alerting):
         rows = self._file.read(sqlite_list.BEGINNING_WITH, (text, end, limit)) if end is not None and rules.is_id(text) else ()
         return [row_of(row) for row in rows]
 
+    def next_tag(self, key: str) -> str | None:
+        found: str | None = self._file.read(sqlite_list.NEXT_TAG, (key,))[0][0]
+        return found
+
     def in_line(self, key: str, limit: int) -> list[StoredExecution]:
         rules.check_limit(limit)
         return [row_of(row) for row in self._file.read(sqlite_list.IN_LINE, (key, limit))] if rules.is_id(key) else []

@@ -13,7 +13,7 @@ from saga.storage.records import Listed
 from saga.storage.sqlite_sql import COLUMNS
 from saga.storage.sqlite_tables import CLAIMABLE, NOT_ENDED
 
-__all__ = ["BEGINNING_WITH", "IN_LINE", "causes", "counting", "of_status", "of_tag", "page"]
+__all__ = ["BEGINNING_WITH", "IN_LINE", "NEXT_TAG", "causes", "counting", "of_status", "of_tag", "page"]
 
 Read = Callable[[str, Sequence[Any]], list[Any]]
 
@@ -135,6 +135,9 @@ def causes(by_name: bool) -> str:
 
 BEGINNING_WITH: Final = f"SELECT {COLUMNS} FROM saga WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 """Find executions by the beginnings of their ids: from which on, before which, and how many."""
+
+NEXT_TAG: Final = "SELECT min(key) FROM saga_tag WHERE key > ?"
+"""Find the key of tags after this one."""
 
 IN_LINE: Final = (
     f"SELECT * FROM (SELECT {COLUMNS} FROM saga WHERE holds = ?1) UNION ALL"

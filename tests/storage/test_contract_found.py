@@ -64,6 +64,19 @@ def test_executions_are_found_by_the_beginnings_of_their_ids(store, stored):
         store.beginning_with("a", 0)
 
 
+# --- by tags
+
+
+def test_the_keys_of_tags_are_told_one_after_the_other(store, stored):
+    assert store.next_tag("") is None
+    stored.create(store, "x", tags={"order": "1", "Tenant": "acme"})
+    stored.create(store, "y", tags={"order": "2", "\U0001f600": "1", "a": "1"})
+    keys = [""]
+    while (key := store.next_tag(keys[-1])) is not None:
+        keys.append(key)
+    assert keys[1:] == ["Tenant", "a", "order", "\U0001f600"]
+
+
 # --- by a key
 
 

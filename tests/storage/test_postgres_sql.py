@@ -179,6 +179,13 @@ def test_what_is_listed_and_counted_is_found_by_an_index(store, admin, prefix):
     assert page.count(f"Index Scan Backward using {prefix}_listed_by_cause on") == 1
     page = plan(admin, sql.tagged(2), ("order", "A1", "tenant", "acme", *within, ["stuck"], 5))
     assert page.count(f"using {prefix}_tagged on") + page.count(f"using {prefix}_tags_pkey on") == 2
+    found = plan(admin, sql.beginning_with, ("a", "b", 5))
+    assert f"using {prefix}_pkey on" in found
+    assert "Index Cond: ((id >= " in found
+    assert f"using {prefix}_tagged on" in plan(admin, sql.next_tag, ("",))
+    line = plan(admin, sql.in_line, ("k", "k", 5, 5))
+    assert f"Index Scan using {prefix}_key on" in line
+    assert f"Index Scan using {prefix}_in_line on" in line
     counted = plan(admin, sql.count(["status", "version", "name", "cause"], all_statuses=False, by_name=False), (["stuck"],))
     assert f"Index Only Scan using {prefix}_counted on" in counted
 

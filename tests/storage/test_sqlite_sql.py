@@ -37,6 +37,10 @@ def plans(store: SqliteStore, statement: str, values: list | None = None) -> lis
         (sqlite_claims.KINDS, "PRIMARY KEY (status=?)"),
         (sqlite_sql.PURGEABLE, "saga_listed (status=? AND created<?)"),
         (sqlite_sql.INBOX, "saga_inbox_of (saga_id=?)"),
+        (sqlite_list.causes(False), "saga_listed (status=?)"),
+        (sqlite_list.causes(True), "saga_listed_by_name (status=? AND name=?)"),
+        (sqlite_list.BEGINNING_WITH, "(id>? AND id<?)"),
+        (sqlite_list.NEXT_TAG, "PRIMARY KEY (key>?)"),
         (sqlite_sql.UNTAG, "PRIMARY KEY (key=? AND value=? AND created=? AND saga_id=?)"),
     ],
 )
@@ -63,6 +67,11 @@ def test_whose_turn_it_is_is_found_by_its_key(store, statement):
         "saga_exclusive (exclusive=? AND opens<?)",
     ]
     assert [step for step in steps if "hold " in step] == ["SEARCH hold USING PRIMARY KEY (name=? AND version=?)"]
+
+
+def test_who_has_a_key_and_who_waits_for_it_are_found_by_it(store):
+    steps = [step for step in plans(store, sqlite_list.IN_LINE, ["k", 5]) if "SEARCH" in step]
+    assert [step.split("INDEX ")[1] for step in steps] == ["saga_holds (holds=?)", "saga_exclusive (exclusive=?)"]
 
 
 def page(statuses: int, tags: int = 0, **more) -> Listed:
