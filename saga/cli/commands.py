@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "worker": "working",
     "workers": "fleet",
     "versions": "fleet",
+    "web": "page",
     "doctor": "doctor",
     "check": "planned",
     "diagram": "planned",

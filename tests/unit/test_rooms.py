@@ -104,9 +104,11 @@ ROOMS: Final[dict[str, set[str]]] = {
         "saga",
         "storage",
         "stored",
+        "web",
         "worker",
         "working",
     },
+    "web": {"diagram", "errors", "events", "names", "operations", "own_log", "plain", "saga", "storage"},
     "__main__": {"cli"},
     "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
@@ -115,7 +117,7 @@ ROOMS: Final[dict[str, set[str]]] = {
 PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
-CLOCKS: Final = {"cli", "clocks", "drivers", "durable", "handle", "storage", "block", "turn", "operations", "working"}
+CLOCKS: Final = {"cli", "clocks", "drivers", "durable", "handle", "storage", "block", "turn", "operations", "web", "working"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
@@ -123,6 +125,7 @@ LIBRARIES: Final = {
     "cli": {"click"},
     "integrations": {"prometheus_client"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
+    "web": {"jinja2", "markupsafe", "starlette", "uvicorn"},
 }
 
 

@@ -1,0 +1,19 @@
+"""The saga of a shop, which all of these applications show."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from saga import Context, Saga, step
+
+STORE = os.environ.get("SAGA_STORE", "orders.db")
+
+
+def reserve(context: Context) -> str:
+    return f"stock of {context.order}"
+
+
+place_order: Saga[Any] = Saga("place-order", store=STORE, tags=["order"])
+place_order.add_task(step(reserve, lambda stock: print("released:", stock), name="reserve"))
+place_order.add_task(step(lambda: "receipt 7", name="charge"))

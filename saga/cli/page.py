@@ -1,0 +1,42 @@
+"""``saga web``: the page, served on this machine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from saga.cli.exits import DONE
+from saga.cli.options import Settings, common
+from saga.cli.shown import line
+
+__all__ = ["COMMANDS"]
+
+
+@click.command(short_help="Show executions, causes and health in a browser.")
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where it listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8765, metavar="N", help="At which port.")
+@click.option(
+    "--token",
+    metavar="SECRET",
+    help="Whoever gives it can act, under a name of their own; at least 16 characters. Nobody can where it is not given.",
+)
+@click.option("--private", is_flag=True, help="Whoever only looks has to give the token, too.")
+@common
+@click.pass_obj
+def web(settings: Settings, /, host: str, port: int, token: str | None, private: bool) -> int:
+    """Serve the page until SIGTERM, SIGINT or Ctrl-C."""
+    from saga.errors import SagaDefinitionError
+    from saga.web import app, serve
+
+    try:
+        page = app(settings.store(), sagas=settings.sagas, token=token, private=private)
+        at = f"[{host}]" if ":" in host else host
+        click.echo(line(f"saga: http://{at}:{port}/ has the page; SIGTERM or Ctrl-C stops it"), err=True)
+        serve(page, host=host, port=port)
+    except (ModuleNotFoundError, SagaDefinitionError) as error:
+        raise click.UsageError(str(error)) from error
+    return DONE
+
+
+COMMANDS: Final = {"web": web}

@@ -1,0 +1,90 @@
+"""What an address asks for: filters, as ``Operations.list`` takes them, and addresses that ask for nearly the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+__all__ = ["Asked", "asked", "seconds"]
+
+_TEXTS: Final = ("name", "version", "step", "cause")
+_AGES: Final = ("older", "newer", "idle")
+_KEPT: Final = ("q", "status", *_TEXTS, "tag", *_AGES)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    :ivar pairs: what the address has, without the page's cursor.
+    :ivar filters: for ``Operations.list``.
+    :ivar after: the cursor.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    filters: dict[str, Any]
+    after: str | None
+
+    def given(self, key: str) -> str:
+        """Return what a field of a form shows."""
+        return dict(self.pairs).get(key, "")
+
+    @property
+    def statuses(self) -> list[str]:
+        return [value for key, value in self.pairs if key == "status"]
+
+    @property
+    def filtered(self) -> int:
+        """How many filters there are, besides statuses."""
+        return sum(key not in ("status", "q") for key, _ in self.pairs)
+
+    def address(self, **other: str | None) -> str:
+        """Return the address of a list that asks for the same, but for this; ``None`` leaves it out."""
+        pairs = [(key, value) for key, value in self.pairs if key not in other]
+        pairs += [(key, value) for key, value in other.items() if value is not None]
+        return f"./?{urlencode(pairs)}" if pairs else "./"
+
+
+def asked(query: QueryParams) -> Asked:
+    """Return what an address asks for.
+
+    :raises ValueError: it asks for what cannot be.
+    """
+    pairs = tuple((key, value.strip()) for key, value in query.multi_items() if key in _KEPT and value.strip())
+    found: Mapping[str, str] = dict(pairs)
+    filters: dict[str, Any] = {key: found[key] for key in _TEXTS if key in found}
+    statuses = [value for key, value in pairs if key == "status"]
+    if statuses:
+        filters["status"] = statuses
+    tags = dict(_tag(value) for key, value in pairs if key == "tag")
+    if tags:
+        filters["tags"] = tags
+    for key, parameter in zip(_AGES, ("older_than", "newer_than", "idle_for"), strict=True):
+        if key in found:
+            filters[parameter] = seconds(found[key])
+    return Asked(pairs, filters, query.get("after") or None)
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key or not value:
+        raise ValueError(f"The tag is {text!r}; write key=value, such as order=A1.")
+    return key, value
+
+
+def seconds(text: str) -> float:
+    """Return a length of time: ``90s``, ``5m``, ``2h``, ``3d``, ``1w``, or seconds.
+
+    :raises ValueError: it is none.
+    """
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?([smhdw])?", text)
+    length = float(found[1]) * _UNITS[found[2] or "s"] if found is not None else math.nan
+    if not length < 1e10:
+        raise ValueError(f"{text!r} is no length of time; write one such as 90s, 5m, 2h, 3d or 1w.")
+    return length

@@ -1,0 +1,253 @@
+"""The page's application: routes, who may see and do what, what every answer says to browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Message, Receive, Scope, Send
+
+from saga.errors import ActionRefusedError, SagaDefinitionError, StorageError, UnknownExecutionError
+from saga.names import several
+from saga.operations import Operations
+from saga.plain import one_line
+from saga.web.acting import ACTIONS, act, act_on_all, chosen, form_of
+from saga.web.live import Live, tag_of
+from saga.web.shown import HERE, STYLE, environment
+from saga.web.views import Seen, Views
+from saga.web.visitors import LOOK, Authorize, Visitors, check_same_site, csrf_of
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+    from saga.storage import Store
+
+__all__ = ["Page"]
+
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+_WRONG: Final[dict[type[Exception], int]] = {
+    UnknownExecutionError: 404,
+    ActionRefusedError: 409,
+    StorageError: 503,
+    SagaDefinitionError: 400,
+    ValueError: 400,
+}
+"""By what is raised: the status of the answer, the first that fits. Its text says what is wrong."""
+
+_EDITION: Final = tag_of("".join((HERE / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")))
+"""Stands for the files that browsers keep."""
+
+View = Callable[[Any], Awaitable[Seen]]
+
+
+class Page:
+    """The page, an ASGI application: made by :func:`saga.web.app`."""
+
+    def __init__(
+        self,
+        store: Store | str | PathLike[str],
+        sagas: Iterable[Saga[Any]],
+        token: str | None,
+        authorize: Authorize | None,
+        private: bool,
+    ) -> None:
+        self._visitors = Visitors(token, authorize, private)
+        self._sagas = several(sagas, "the page's sagas")
+        self._operations = Operations(store, who="the page", sagas=self._sagas)
+        self._views = Views(self._operations, self._sagas)
+        self._live = Live()
+        self._templates: Environment = environment()
+        self._app = Starlette(
+            routes=[
+                Route("/", self._page(self._views.executions)),
+                Route("/causes", self._page(self._views.causes)),
+                Route("/execution", self._page(self._views.execution)),
+                Route("/health", self._page(self._views.health)),
+                Route("/act", self._act, methods=["POST"]),
+                Route("/act-on-all", self._act_on_all, methods=["POST"]),
+                Route("/enter", self._enter, methods=["GET", "POST"]),
+                Route("/leave", self._leave, methods=["POST"]),
+                Route("/static/diagram.css", _diagram_css),
+                Mount("/static", StaticFiles(directory=HERE / "static")),
+            ],
+            exception_handlers={HTTPException: self._wrong, **dict.fromkeys(_WRONG, self._wrong), Exception: self._broken},
+        )
+        self._app.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        root = scope.get("root_path", "")
+        if scope["path"] == root:  # addresses within the page are relative to this with a slash
+            await RedirectResponse(f"{root.rpartition('/')[2]}/")(scope, receive, answer)
+        else:
+            await self._app(scope, receive, answer)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def _page(self, view: View) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers for a page: as a whole, as what may change of it (``?live=1``), or as a stream of that."""
+
+        async def answer(request: Request) -> Response:
+            if not await self._visitors.may_look(request):
+                return self._refused(request)
+            if "live" not in request.query_params:
+                return await self._whole(request, await view(request.query_params))
+            seen = await view(request.query_params)
+            may = await self._visitors.may(request, ACTIONS)
+            last = request.headers.get("last-event-id") or request.query_params.get("seen")
+
+            async def render() -> str:
+                return self._fragment(await view(request.query_params), may)
+
+            if "text/event-stream" in request.headers.get("accept", ""):
+                pairs = tuple(pair for pair in request.query_params.multi_items() if pair[0] not in ("live", "seen"))
+                key = (request.url.path, pairs, may)
+                headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+                return StreamingResponse(self._live.stream(key, render, last), media_type="text/event-stream", headers=headers)
+            fragment = self._fragment(seen, may)
+            tag = f'"{tag_of(fragment)}"'
+            if request.headers.get("if-none-match") == tag:
+                return Response(status_code=304, headers={"etag": tag})
+            return HTMLResponse(fragment, headers={"etag": tag, "cache-control": "no-cache"})
+
+        return answer
+
+    def _fragment(self, seen: Seen, may: frozenset[str]) -> str:
+        return self._templates.get_template(f"live/{seen.template}").render(seen.values, may=may)
+
+    async def _whole(self, request: Request, seen: Seen, code: int | None = None, **more: Any) -> Response:
+        may = await self._visitors.may(request, ACTIONS)
+        fragment = self._fragment(seen, may)
+        values = {
+            **seen.values,
+            "fragment": fragment,
+            "tag": tag_of(fragment),
+            "may": may,
+            "done": request.query_params.get("done"),
+        }
+        return await self._render(request, seen.template, code or seen.code, title=seen.title, **{**values, **more})
+
+    async def _render(self, request: Request, template: str, code: int, **values: Any) -> Response:
+        who = await self._visitors.who(request, LOOK) if self._visitors.sign_in else None
+        common = {
+            "who": who,
+            "sign_in": self._visitors.sign_in,
+            "csrf": csrf_of(request),
+            "edition": _EDITION,
+            "here": request.url.path.rpartition("/")[2],
+            "actions": ACTIONS,
+        }
+        response = HTMLResponse(self._templates.get_template(template).render(common | values), code)
+        csrf_of(request, response)
+        return response
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    async def _act(self, request: Request) -> Response:
+        form, operations, action, of = await self._checked(request)
+        saga_id = form.get("id", "")
+        try:
+            await act(operations, action, saga_id, of, form.get("why", ""))
+        except UnknownExecutionError:
+            raise
+        except (ActionRefusedError, StorageError, ValueError, SagaDefinitionError) as error:
+            seen = await self._views.execution(QueryParams(id=saga_id))
+            return await self._whole(
+                request, seen, _code_of(error), wrong=f"{action}: {one_line(error)}", why=form.get("why", "")
+            )
+        return _to(f"execution?{QueryParams(id=saga_id, done=action)}")
+
+    async def _act_on_all(self, request: Request) -> Response:
+        form, operations, action, of = await self._checked(request)
+        try:
+            outcome = await act_on_all(operations, action, of, form.get(f"why-{of}", ""))
+        except ValueError as error:
+            seen = await self._views.causes(QueryParams())
+            return await self._whole(request, seen, 400, wrong=f"{action}: {one_line(error)}")
+        return await self._whole(request, await self._views.causes(QueryParams()), outcome=outcome)
+
+    async def _checked(self, request: Request) -> tuple[dict[str, str], Operations, str, str]:
+        """Return a form, what does what it says under the visitor's name, the action, and what that is of.
+
+        :raises HTTPException: the form is none of this page's, or the visitor may not do it.
+        """
+        form = await form_of(request)
+        check_same_site(request, form)
+        action, of = chosen(form)
+        who = await self._visitors.who(request, action)
+        if who is None:
+            raise HTTPException(403, f"You may not {action} anything here; nothing was done.")
+        return form, Operations(self._operations.store, who, sagas=self._sagas), action, of
+
+    async def _enter(self, request: Request) -> Response:
+        if not self._visitors.sign_in:
+            raise HTTPException(404, "Nobody signs in here.")
+        if request.method == "GET":
+            return await self._render(request, "enter.html", 200, title="Sign in", wrong=None)
+        form = await form_of(request)
+        check_same_site(request, form)
+        response = _to("./")
+        try:
+            known = self._visitors.let_in(request, response, form.get("token", ""), form.get("name", ""))
+            wrong = None if known else "This is not the token."
+        except ValueError:
+            wrong = "Give your name: it is in the journal of what you do."
+        return response if wrong is None else await self._render(request, "enter.html", 403, title="Sign in", wrong=wrong)
+
+    async def _leave(self, request: Request) -> Response:
+        check_same_site(request, await form_of(request))
+        response = _to("./")
+        self._visitors.let_out(request, response)
+        return response
+
+    # -- what is wrong ------------------------------------------------------------------------------------------------
+
+    def _refused(self, request: Request) -> Response:
+        if self._visitors.sign_in and request.method == "GET" and "live" not in request.query_params:
+            return _to("enter")
+        raise HTTPException(403, "You may not look at this.")
+
+    async def _wrong(self, request: Request, error: Exception) -> Response:
+        code = error.status_code if isinstance(error, HTTPException) else _code_of(error)
+        said = error.detail if isinstance(error, HTTPException) else one_line(error)
+        title = {403: "Not allowed", 404: "Not found", 503: "The store cannot be asked"}.get(code, "That did not work")
+        return await self._render(request, "wrong.html", code, title=title, said=said)
+
+    async def _broken(self, request: Request, error: Exception) -> Response:
+        return await self._render(request, "wrong.html", 500, title="That did not work", said="The log of the server says why.")
+
+
+def _to(where: str) -> RedirectResponse:
+    return RedirectResponse(where, 303)
+
+
+def _code_of(error: Exception) -> int:
+    return next(code for kind, code in _WRONG.items() if isinstance(error, kind))
+
+
+def _diagram_css(request: Request) -> Response:
+    return Response(STYLE, media_type="text/css", headers={"cache-control": "max-age=3600"})

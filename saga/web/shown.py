@@ -1,0 +1,162 @@
+"""How things are shown: templates, statuses with their marks, times, effects. Nothing is asked here.
+
+Whatever a template writes is on one line, without what hides or reorders text, and escaped: see :mod:`saga.plain`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from saga.diagram.sheet import ENDS, MARKS, STYLE
+from saga.events import Effect, Status, StepStatus
+from saga.operations import JournalLine, Offer
+from saga.plain import one_line, shortened
+
+__all__ = ["HERE", "STYLE", "VALUES", "environment"]
+
+HERE: Final = Path(__file__).parent
+HIDDEN: Final = "***"
+VALUES: Final = frozenset({"result", "value", "changes", "unreadable", "message"})
+"""What of an entry's details users' values are in."""
+_LONGEST: Final = 400
+
+_STEP_WORDS: Final = {
+    StepStatus.PENDING: "not reached",
+    StepStatus.WAITING: "to be tried again",
+    StepStatus.COMPENSATED: "undone",
+    StepStatus.COMPENSATING: "being undone",
+    StepStatus.COMPENSATION_FAILED: "undo failed",
+}
+_EFFECTS: Final = {
+    Effect.STANDS: ("succeeded", "stands"),
+    Effect.UNDONE: ("compensated", "undone"),
+    Effect.NONE: ("pending", "nothing done"),
+    Effect.UNKNOWN: ("doubtful", "nobody knows"),
+}
+_EFFECT_SIGNS: Final = {
+    Effect.STANDS: MARKS[StepStatus.SUCCEEDED][1],
+    Effect.UNDONE: MARKS[StepStatus.COMPENSATED][1],
+    Effect.NONE: "M-3 0H3",
+    Effect.UNKNOWN: MARKS[StepStatus.IN_DOUBT][1],
+}
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def environment() -> Environment:
+    """Return what renders the page's templates."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_plain,
+    )
+    made.filters |= {
+        "when": when,
+        "span": span,
+        "status": status,
+        "step_status": step_status,
+        "effect": effect,
+        "lines": lines,
+        "details": details,
+        "query": urlencode,
+        "cut": shortened,
+    }
+    made.globals |= {"command": command, "mark": _mark}
+    return made
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, Markup | int) else "" if value is None else one_line(value)
+
+
+def when(at: float | None) -> Markup:
+    """Return a time, of UTC."""
+    if not at:
+        return Markup('<span class="muted">not yet</span>')
+    try:
+        moment = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError, TypeError):  # no time that there is
+        return Markup("<span>{}</span>").format(one_line(at))
+    return Markup('<time datetime="{}">{}</time>').format(
+        moment.isoformat(timespec="milliseconds"), moment.strftime("%Y-%m-%d %H:%M:%S")
+    )
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in a few characters."""
+    if 0 < seconds < 0.001:
+        return "<1 ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    left, parts = round(seconds), []
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join([*parts, *([f"{left} s"] if left else [])][:2])
+
+
+def _mark(kind: str, sign: str) -> Markup:
+    size = 'viewBox="-8 -8 16 16" width="16" height="16"'
+    drawn = Markup(f'<svg class="mark {{}}" {size} aria-hidden="true"><circle r="7.5"/><path d="{{}}"/></svg>')
+    return drawn.format(kind, sign)
+
+
+def status(name: str) -> Markup:
+    """Return an execution's status: mark, word, colour."""
+    kind, sign = ENDS[Status(name)] if name in list(Status) else ("pending", "")
+    return Markup('<span class="status of-{}">{}{}</span>').format(kind, _mark(kind, sign), one_line(name))
+
+
+def step_status(name: StepStatus) -> Markup:
+    """Return a step's status: mark, word, colour."""
+    kind, sign = MARKS[name]
+    return Markup('<span class="status of-{}">{}{}</span>').format(
+        kind, _mark(kind, sign), _STEP_WORDS.get(name, str(name).replace("_", " "))
+    )
+
+
+def effect(name: Effect) -> Markup:
+    """Return what is left of a step's work: mark, word, colour."""
+    kind, word = _EFFECTS[name]
+    return Markup('<span class="status of-{}">{}{}</span>').format(kind, _mark(kind, _EFFECT_SIGNS[name]), word)
+
+
+def lines(text: str) -> Markup:
+    """Return a text of several lines, each as it is shown."""
+    return Markup("\n").join(escape(one_line(line)) for line in text.splitlines())
+
+
+def details(line: JournalLine, values: bool) -> list[tuple[str, str]]:
+    """Return what an entry says, without the values of users where these are not to be shown."""
+    return [(one_line(key), _detail(key, value, values)) for key, value in line.details.items()]
+
+
+def _detail(key: str, value: Any, values: bool) -> str:
+    if not values and key in VALUES:
+        return HIDDEN
+    if key == "error" and isinstance(value, dict) and {"type", "text"} <= value.keys():
+        return one_line(f"{str(value['type']).rpartition(':')[2]}: {value['text']}")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False))
+    return text if key in ("reason", "why") else shortened(text, _LONGEST)
+
+
+def command(offer: Offer, saga_id: str) -> str:
+    """Return the line of a terminal that does what an offer does."""
+    step = () if offer.step is None else ("--to" if offer.action == "undo" else "--step", offer.step)
+    dash = ("--",) if saga_id.startswith("-") else ()
+    return shlex.join(["saga", offer.action, *step, "--why", "...", *dash, saga_id])

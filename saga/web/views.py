@@ -1,0 +1,196 @@
+"""What each page shows, from ``Operations`` alone: values for its template. Nothing is rendered or done here."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import QueryParams
+
+from saga.errors import SagaDefinitionError, UnknownExecutionError
+from saga.events import Status
+from saga.operations import Cause, Offer, Operations
+from saga.plain import one_line
+from saga.web.asked import Asked, asked
+from saga.web.shown import STYLE
+from saga.web.timeline import timeline
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+    from saga.storage import StoredExecution
+
+__all__ = ["ON_MANY", "Seen", "Views", "key_of"]
+
+ON_MANY: Final = ("retry", "resume", "skip", "compensate")
+"""What can be done with all that are stuck for one cause."""
+_GROUPS: Final = 50
+"""Causes that are shown: the most frequent ones."""
+_ENTRIES: Final = 500
+"""Entries of a journal that are shown at once."""
+_IDLE: Final = 300.0
+"""Seconds after which it is worth saying that nothing has happened with what goes on."""
+_GOES_ON: Final = (Status.RUNNING, Status.COMPENSATING, Status.SUBMITTED)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    :ivar template: its name; what changes is in ``live/`` under the same name.
+    :ivar code: the status of the answer.
+    """
+
+    template: str
+    title: str
+    values: dict[str, Any]
+    code: int = 200
+
+
+class Views:
+    """
+    :param operations: what is asked.
+    :param sagas: the definitions that are known.
+    """
+
+    def __init__(self, operations: Operations, sagas: Sequence[Saga[Any]]) -> None:
+        self._operations = operations
+        self._sagas = sagas
+
+    async def executions(self, query: QueryParams) -> Seen:
+        """The list: chips, filters, a page of rows."""
+        try:
+            wanted, wrong = asked(query), None
+            text = wanted.given("q")
+            if text:
+                rows: Sequence[StoredExecution] = await self._operations.afind(text, limit=50)
+                following = None
+            else:
+                page = await self._operations.alist(**wanted.filters, limit=50, after=wanted.after)
+                rows, following = page.executions, page.next
+        except (ValueError, SagaDefinitionError) as error:
+            wanted, rows, following, wrong = asked(QueryParams()), (), None, one_line(error)
+        name = wanted.filters.get("name")
+        counts = {str(status): 0 for status in Status}
+        for (status,), number in await self._operations.acount(("status",), name=name):
+            counts[status or ""] = number
+        names = [values[0] for values, _ in await self._operations.acount(("name",))]
+        return Seen(
+            "executions.html",
+            "Executions",
+            {
+                "asked": wanted,
+                "rows": rows,
+                "counts": counts,
+                "chips": _chips(wanted, counts),
+                "names": names,
+                "following": None if following is None else wanted.address(after=following),
+                "wrong": wrong,
+            },
+            200 if wrong is None else 400,
+        )
+
+    async def causes(self, query: QueryParams) -> Seen:
+        """What is stuck, by saga, step and class of error."""
+        found = await self._operations.acauses()
+        groups = [(key_of(cause), cause, _address_of(cause), await self._sample(cause)) for cause in found[:_GROUPS]]
+        values = {"groups": groups, "more": len(found) - len(groups), "total": sum(one.executions for one in found)}
+        return Seen("causes.html", "Causes", values)
+
+    async def _sample(self, cause: Cause) -> list[Offer]:
+        """Return what can be done with the newest that is stuck for a cause, and with all of them."""
+        page = await self._operations.alist(status="stuck", name=cause.name, step=cause.step, cause=cause.cause, limit=1)
+        for row in page.executions:
+            with suppress(UnknownExecutionError):  # it is gone by now
+                offers = (await self._operations.ashow(row.saga_id)).offers
+                return [one for one in offers if one.action in ON_MANY and one.step in (None, cause.step)]
+        return []
+
+    async def execution(self, query: QueryParams) -> Seen:
+        """One execution.
+
+        :raises UnknownExecutionError: there is none of this id.
+        """
+        view = await self._operations.ashow(query.get("id", ""))
+        row = view.execution
+        saga = self._saga_of(row)
+        picture, why_none = await asyncio.to_thread(self._picture, saga, row.saga_id)
+        every = query.get("entries") == "all"
+        return Seen(
+            "execution.html",
+            row.saga_id,
+            {
+                "view": view,
+                "row": row,
+                "known": saga is not None,
+                "picture": picture,
+                "why_none": why_none,
+                "timeline": timeline(view.journal),
+                "journal": view.journal if every else view.journal[-_ENTRIES:],
+                "left_out": 0 if every else max(0, len(view.journal) - _ENTRIES),
+            },
+        )
+
+    async def health(self, query: QueryParams) -> Seen:
+        """Workers, versions, what is held, what is oldest, with what nothing happens."""
+        operations = self._operations
+        causes = await operations.acauses()
+        idle = await operations.alist(status=_GOES_ON, idle_for=_IDLE, limit=20)
+        counts = {status: number for (status,), number in await operations.acount(("status",))}
+        return Seen(
+            "health.html",
+            "Health",
+            {
+                "workers": await operations.aworkers(),
+                "versions": await operations.aversions(),
+                "holds": await operations.aholds(),
+                "stuck": counts.get("stuck", 0),
+                "submitted": counts.get("submitted", 0),
+                "oldest": min((cause.oldest for cause in causes), default=None),
+                "idle": idle.executions,
+                "more_idle": idle.next is not None,
+                "minutes": round(_IDLE / 60),
+                "store": type(operations.store).__name__,
+            },
+        )
+
+    def _saga_of(self, row: StoredExecution) -> Saga[Any] | None:
+        """Return the saga whose definition an execution fits."""
+        for saga in self._sagas:
+            definition = saga.definition
+            fits = definition.plan.fingerprint == row.fingerprint or row.version in definition.compatible_with
+            if definition.name == row.name and fits:
+                return saga
+        return None
+
+    def _picture(self, saga: Saga[Any] | None, saga_id: str) -> tuple[str | None, str | None]:
+        """Return a diagram of what happened, or why there is none. Codecs' functions are called here."""
+        if saga is None:
+            return None, "no definition that it fits is known here"
+        try:
+            result = saga.load(saga_id, store=self._operations.store)
+            return saga.diagram(result).svg().replace(f"<style>{STYLE}</style>", ""), None
+        except Exception as error:  # a user's codec may raise anything
+            return None, one_line(error)
+
+
+def _chips(wanted: Asked, counts: dict[str, int]) -> list[tuple[str, int, str, bool]]:
+    """Return for each status: how many there are, the address that asks for it, whether it is asked for."""
+    chosen = wanted.statuses
+    return [
+        (status, number, wanted.address(status=None if [status] == chosen else status, q=None), status in chosen)
+        for status, number in counts.items()
+    ]
+
+
+def key_of(cause: Cause) -> str:
+    """Return what stands for a cause in a form."""
+    return hashlib.sha256(json.dumps(cause[:3]).encode()).hexdigest()[:16]
+
+
+def _address_of(cause: Cause) -> str:
+    wanted = Asked((("status", "stuck"), ("name", cause.name)), {}, None)
+    return wanted.address(**{key: value for key, value in (("step", cause.step), ("cause", cause.cause)) if value is not None})

@@ -1,0 +1,328 @@
+"""Who may do what by the page's forms, and what is in the journal of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.testclient import TestClient
+
+from saga.recovery import Recovery
+from saga.web import app
+from saga.web.views import key_of
+from tests.web.conftest import HOSTILE, TOKEN, Shop, csrf_in
+
+ACTIONS = [
+    ("retry", "place-1"),
+    ("resume", "approve-1"),
+    ("skip:charge", "place-1"),
+    ("pause", "approve-1"),
+    ("cancel", "approve-1"),
+    ("compensate", "place-1"),
+    ("undo", "ship-1"),
+]
+
+
+def send(client: TestClient, where: str, page: str = "/", **fields: str) -> Any:
+    """Send a form, as the one that a page has for this visitor."""
+    csrf = csrf_in(client.get(page).text) or client.cookies.get("saga_csrf", "")
+    return client.post(where, content=urlencode({"csrf": csrf, **fields}), follow_redirects=False)
+
+
+def signed_in(shop: Shop, name: str = "ann", **options: Any) -> TestClient:
+    client = TestClient(app(shop.store, sagas=shop.sagas, token=TOKEN, **options), base_url="http://shop")
+    assert send(client, "/enter", "/enter", name=name, token=TOKEN).status_code == 303
+    return client
+
+
+def acted(shop: Shop, saga_id: str) -> list[tuple[Any, ...]]:
+    """Return what persons have done with an execution, or are to."""
+    view = shop.operations.show(saga_id)
+    lines = [line.details | {"step": line.step} for line in view.journal if line.kind == "OperatorActed"]
+    return [(line["action"], line["step"], line["who"], line["why"]) for line in [*lines, *view.inbox]]
+
+
+async def awaited(request: Request, action: str) -> str | None:
+    return "bob"
+
+
+def forbids(request: Request, action: str) -> str | None:
+    raise HTTPException(401)
+
+
+#: For each kind of visitor: what makes the page, and who it says they are; ``None``: they may not act.
+ROLES: dict[str, tuple[Callable[[Shop], TestClient], str | None]] = {
+    "nobody": (lambda shop: TestClient(app(shop.store, sagas=shop.sagas)), None),
+    "not signed in": (lambda shop: TestClient(app(shop.store, sagas=shop.sagas, token=TOKEN)), None),
+    "signed in": (signed_in, "ann"),
+    "authorized": (lambda shop: TestClient(app(shop.store, sagas=shop.sagas, authorize=lambda *_: "bob")), "bob"),
+    "awaited": (lambda shop: TestClient(app(shop.store, sagas=shop.sagas, authorize=awaited)), "bob"),
+    "not authorized": (lambda shop: TestClient(app(shop.store, sagas=shop.sagas, authorize=lambda *_: None)), None),
+    "by header": (
+        lambda shop: TestClient(
+            app(shop.store, sagas=shop.sagas, authorize=lambda request, _: request.headers.get("x-user")),
+            headers={"x-user": "eve"},
+        ),
+        "eve",
+    ),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("do", "saga_id"), ACTIONS, ids=[action for action, _ in ACTIONS])
+def test_an_action_is_done_under_the_visitors_name_or_not_at_all(shop: Shop, role: str, do: str, saga_id: str) -> None:
+    make, who = ROLES[role]
+    client = make(shop)
+    if do == "resume":
+        shop.operations.pause(saga_id, "first")
+    before = acted(shop, saga_id)
+    answer = send(client, "/act", f"/execution?id={saga_id}", do=do, id=saga_id, why="ticket 7")
+    action, _, step = do.partition(":")
+    if who is None:
+        assert answer.status_code == 403
+        assert acted(shop, saga_id) == before
+    else:
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"execution?id={saga_id}&done={action}"
+        assert acted(shop, saga_id)[-1] == (action, step or None, who, "ticket 7")
+        assert f"{action}: it is in the journal" in client.get(f"/{answer.headers['location']}").text
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_buttons_are_there_for_those_who_may_press_them(shop: Shop, role: str) -> None:
+    make, who = ROLES[role]
+    client = make(shop)
+    for address in ("/execution?id=place-1", "/causes"):
+        page = client.get(address).text
+        assert ('name="do"' in page) is (who is not None), address
+        assert "tries the compensation of charge again" in page
+
+
+def test_one_who_may_do_some_things_has_the_buttons_of_these(shop: Shop) -> None:
+    asked = []
+
+    def authorize(request: Request, action: str) -> str | None:
+        asked.append(action)
+        return "ann" if action == "retry" else None
+
+    client = TestClient(app(shop.store, sagas=shop.sagas, authorize=authorize))
+    page = client.get("/execution?id=place-1").text
+    assert 'value="retry:"' in page
+    assert 'value="skip:charge"' not in page
+    assert send(client, "/act", do="skip:charge", id="place-1", why="so").status_code == 403
+    assert asked[-1] == "skip"
+    assert send(client, "/act", do="retry", id="place-1", why="so").status_code == 303
+
+
+@pytest.mark.parametrize("said", [True, 7, "", "  ", b"ann"])
+def test_what_is_no_name_authorizes_nobody(shop: Shop, said: Any) -> None:
+    client = TestClient(app(shop.store, authorize=lambda *_: said), raise_server_exceptions=False)
+    cookie = {"cookie": "saga_csrf=x"}
+    body = urlencode({"csrf": "x", "do": "retry", "id": "place-1", "why": "so"})
+    assert client.post("/act", content=body, headers=cookie).status_code == 500
+    assert acted(shop, "place-1") == []
+
+
+def test_what_authorize_raises_is_the_answer(shop: Shop) -> None:
+    client = TestClient(app(shop.store, authorize=forbids))
+    assert (
+        client.post("/act", content="csrf=x&do=retry&id=place-1&why=so", headers={"cookie": "saga_csrf=x"}).status_code == 401
+    )
+    assert acted(shop, "place-1") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers"),
+    [
+        ({}, {}),
+        ({"csrf": "another"}, {}),
+        ({"csrf": ""}, {}),
+        (None, {"sec-fetch-site": "cross-site"}),
+        (None, {"sec-fetch-site": "same-site"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["/act", "/act-on-all", "/enter", "/leave"])
+def test_a_form_of_another_site_does_nothing(
+    shop: Shop, where: str, fields: dict[str, str] | None, headers: dict[str, str]
+) -> None:
+    client = signed_in(shop)
+    page = client.get("/execution?id=place-1").text
+    body = {"do": "retry", "id": "place-1", "why": "so", "token": TOKEN, "name": "ann"}
+    body |= {"csrf": csrf_in(page)} if fields is None else fields
+    answer = client.post(where, content=urlencode(body), headers=headers, follow_redirects=False)
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+    assert acted(shop, "place-1") == []
+
+
+def test_a_form_of_nobodys_browser_does_nothing(shop: Shop) -> None:
+    client = TestClient(app(shop.store, authorize=lambda *_: "ann"))
+    assert client.post("/act", content="do=retry&id=place-1&why=so&csrf=").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "says"),
+    [
+        ({"do": "retry", "id": "place-1", "why": ""}, 400, "give the reason"),
+        ({"do": "retry", "id": "place-1", "why": " \n"}, 400, "give the reason"),
+        ({"do": "retry", "id": "place-1", "why": "a\x00b"}, 400, "give the reason"),
+        ({"do": "resume", "id": "place-1", "why": "so"}, 409, "resume:"),
+        ({"do": "skip:nothing", "id": "place-1", "why": "so"}, 409, "skip:"),
+        ({"do": "skip:", "id": "place-1", "why": "so"}, 400, "step is"),
+        ({"do": "retry", "id": "ship-1", "why": "so"}, 409, "there is nothing to retry"),
+        ({"do": "retry", "id": "nobody", "why": "so"}, 404, "there is no execution"),
+        ({"do": "purge", "id": "place-1", "why": "so"}, 400, "no such action"),
+        ({"do": "", "id": "place-1", "why": "so"}, 400, "no such action"),
+        ({"do": "retry", "id": "place-1", "why": "x" * 100_001}, 413, "too long"),
+    ],
+)
+def test_what_cannot_be_done_is_said_where_it_was_asked_for(shop: Shop, fields: dict[str, str], code: int, says: str) -> None:
+    answer = send(signed_in(shop), "/act", **fields)
+    assert answer.status_code == code
+    assert says in answer.text
+    assert acted(shop, "place-1") == []
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if len(text) < 100])
+def test_a_hostile_reason_and_name_are_what_they_are(shop: Shop, text: str) -> None:
+    client = signed_in(shop, text)
+    assert send(client, "/act", do="retry", id="place-1", why=text).status_code == 303
+    assert acted(shop, "place-1") == [("retry", None, text, text)]
+    page = client.get("/execution?id=place-1").text
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "code"),
+    [
+        ("ann", TOKEN, 303),
+        ("ann", TOKEN + " ", 403),
+        ("ann", "", 403),
+        ("", TOKEN, 403),
+        ("  ", TOKEN, 403),
+        ("é" * 20, TOKEN, 303),
+    ],
+)
+def test_whoever_knows_the_token_signs_in_with_a_name(shop: Shop, name: str, token: str, code: int) -> None:
+    client = TestClient(app(shop.store, sagas=shop.sagas, token=TOKEN), base_url="http://shop")
+    answer = send(client, "/enter", "/enter", name=name, token=token)
+    assert answer.status_code == code
+    signed = [cookie for cookie in answer.headers.get_list("set-cookie") if cookie.startswith("saga_who=")]
+    assert len(signed) == (code == 303)
+    for cookie in signed:
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert TOKEN not in cookie
+    assert (f"as</span> <bdi>{name}</bdi>" in client.get("/").text) is (code == 303)
+
+
+@pytest.mark.parametrize("change", ["name", "time", "signature", "nothing left", "another token"])
+def test_a_cookie_that_was_changed_or_is_old_signs_nobody_in(shop: Shop, monkeypatch: Any, change: str) -> None:
+    client = signed_in(shop)
+    name, until, signature = client.cookies["saga_who"].split(".")
+    page: Any = client.app
+    changed = {
+        "name": f"{name[:-4]}Ym9i.{until}.{signature}",
+        "time": f"{name}.{int(until) + 1}.{signature}",
+        "signature": f"{name}.{until}.{'0' * 64}",
+        "nothing left": f"{name}.{until}.{signature}",
+        "another token": f"{name}.{until}.{signature}",
+    }[change]
+    if change == "nothing left":
+        monkeypatch.setattr("saga.web.visitors.time.time", lambda: float(until) + 1)
+    if change == "another token":
+        page = app(shop.store, sagas=shop.sagas, token=TOKEN + "2")
+    other = TestClient(page, base_url="http://shop", cookies={"saga_who": changed})
+    assert send(other, "/act", do="retry", id="place-1", why="so").status_code == 403
+    assert acted(shop, "place-1") == []
+
+
+def test_who_signs_out_may_do_nothing_more(shop: Shop) -> None:
+    client = signed_in(shop)
+    assert send(client, "/leave").status_code == 303
+    assert send(client, "/act", do="retry", id="place-1", why="so").status_code == 403
+
+
+@pytest.mark.parametrize("address", ["/", "/causes", "/health", "/execution?id=place-1", "/?live=1", "/execution?id=nobody"])
+def test_a_private_page_is_shown_to_nobody_else(shop: Shop, address: str) -> None:
+    by_token = TestClient(app(shop.store, sagas=shop.sagas, token=TOKEN, private=True), base_url="http://shop")
+    answer = by_token.get(address, follow_redirects=False)
+    assert answer.status_code == (403 if "live" in address else 303)
+    assert "place-1" not in answer.text
+    asked = []
+
+    def authorize(request: Request, action: str) -> str | None:
+        asked.append(action)
+        return request.headers.get("x-user")
+
+    by_application = TestClient(app(shop.store, authorize=authorize, private=True))
+    assert by_application.get(address).status_code == 403
+    assert asked == ["look"]
+    assert by_application.get(address, headers={"x-user": "ann"}).status_code == (404 if "nobody" in address else 200)
+    assert signed_in(shop, private=True).get(address).status_code == (404 if "nobody" in address else 200)
+
+
+@pytest.mark.parametrize(
+    ("action", "becomes"), [("retry", "compensated"), ("compensate", "compensated"), ("skip", "compensated")]
+)
+def test_all_that_are_stuck_for_one_cause_are_mended_at_once(shop: Shop, action: str, becomes: str) -> None:
+    client = signed_in(shop)
+    key = key_of(shop.operations.causes()[0])
+    assert f'value="{action}:{key}"' in client.get("/causes").text
+    answer = send(client, "/act-on-all", **{"do": f"{action}:{key}", f"why-{key}": "the bank is open", "why-other": "no"})
+    assert answer.status_code == 200
+    assert f"{action}: done with 3." in answer.text
+    for number in (1, 2, 3):
+        step = "charge" if action == "skip" else None
+        assert acted(shop, f"place-{number}") == [(action, step, "ann", "the bank is open")]
+    assert acted(shop, "pay-1") == []
+    shop.refuses = False
+    Recovery(shop.store, shop.sagas).run_once()
+    assert [row.status for row in shop.operations.all(name="place")] == [becomes] * 3
+
+
+def test_one_that_refuses_does_not_stop_the_others_and_is_named(shop: Shop) -> None:
+    client = signed_in(shop)
+    key = key_of(shop.operations.causes()[0])
+    answer = send(client, "/act-on-all", **{"do": f"resume:{key}", f"why-{key}": "so"})
+    assert "resume: done with 0, refused by 3." in answer.text
+    assert [f"place-{number}</bdi></a>: " in answer.text for number in (1, 2, 3)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("do", "why", "code", "says"),
+    [
+        ("retry:{key}", "", 400, "give the reason"),
+        ("retry:0123", "so", 409, "nothing was done"),
+        ("undo:{key}", "so", 409, "nothing was done"),
+        ("cancel:{key}", "so", 409, "nothing was done"),
+    ],
+)
+def test_what_cannot_be_done_with_all_does_nothing(shop: Shop, do: str, why: str, code: int, says: str) -> None:
+    key = key_of(shop.operations.causes()[0])
+    answer = send(signed_in(shop), "/act-on-all", **{"do": do.format(key=key), f"why-{key}": why})
+    assert answer.status_code == code
+    assert says in answer.text
+    assert [acted(shop, f"place-{number}") for number in (1, 2, 3)] == [[]] * 3
+
+
+def test_no_more_than_a_thousand_are_acted_on_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saga.web.acting._AT_ONCE", 2)
+    client = signed_in(shop)
+    key = key_of(shop.operations.causes()[0])
+    first = send(client, "/act-on-all", **{"do": f"retry:{key}", f"why-{key}": "so"})
+    assert "done with 2. There are more: do it again for them." in " ".join(first.text.split())
+    second = send(client, "/act-on-all", **{"do": f"retry:{key}", f"why-{key}": "so"})
+    assert "done with 1." in second.text
+
+
+def test_an_answer_leads_back_to_an_execution_whatever_it_is_called(shop: Shop) -> None:
+    saga_id = "a&b=c#d?e%2F/f"
+    shop.saga("approve").submit(saga_id=saga_id)
+    answer = send(signed_in(shop), "/act", do="pause", id=saga_id, why="so")
+    assert dict(parse_qsl(answer.headers["location"].partition("?")[2])) == {"id": saga_id, "done": "pause"}
