@@ -117,13 +117,25 @@ ROOMS: Final[dict[str, set[str]]] = {
 PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
-CLOCKS: Final = {"cli", "clocks", "drivers", "durable", "handle", "storage", "block", "turn", "operations", "web", "working"}
+CLOCKS: Final = {
+    "cli",
+    "clocks",
+    "drivers",
+    "durable",
+    "handle",
+    "storage",
+    "block",
+    "turn",
+    "operations",
+    "web",
+    "working",
+} | {"integrations"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
 LIBRARIES: Final = {
     "cli": {"click"},
-    "integrations": {"prometheus_client"},
+    "integrations": {"opentelemetry", "prometheus_client", "sentry_sdk"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
     "web": {"jinja2", "markupsafe", "starlette", "uvicorn"},
 }
