@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -269,9 +270,11 @@ def test_nothing_is_current_any_more_where_the_calls_were_made(calls: Calls, tra
 
 
 def test_what_a_plain_function_returns_to_be_awaited_is_in_the_same_span(traces: Traces) -> None:
-    saga = Saga("s", observers=[traces.observer])
-    saga.add_task(step(lambda context: arequests(traces, "execute", context), name="a"))
-    asyncio.run(saga.aexecute())
+    def call(context: Context) -> Any:
+        requests(traces, "execute", context)
+        return arequests(traces, "execute", context)
+
+    asyncio.run(Saga("s", observers=[traces.observer]).add_task(step(call, name="a")).aexecute())
     traces.check()
     assert traces.calls() == ["execute a 1: done"]
 
@@ -411,22 +414,34 @@ def test_a_result_that_cannot_be_stored_was_done_and_failed(traces: Traces) -> N
     assert traces.calls() == ["execute a 1: done saga.errors.EncodingError", "compensate a 1: done"]
 
 
+def rob(store: MemoryStore) -> None:
+    """Take the execution over, as another process would that believes its owner dead."""
+    row = store.get("x")
+    assert row is not None
+    store.release(Lease("x", str(row.owner), row.epoch))
+    assert store.claim("thief", LONG, saga_id="x")
+
+
 def test_what_nobody_has_stored_is_unknown(calls: Calls, traces: Traces) -> None:
     store = MemoryStore()
-
-    def rob() -> None:
-        row = store.get("x")
-        assert row is not None
-        store.release(Lease("x", str(row.owner), row.epoch))
-        assert store.claim("thief", LONG, saga_id="x")
-
-    saga = calls.saga(calls.step("a", rob), calls.step("b"), observers=traces.observer, store=store)
+    saga = calls.saga(calls.step("a", partial(rob, store)), calls.step("b"), observers=traces.observer, store=store)
     with pytest.raises(LeaseLostError):
         calls.run(saga, saga_id="x")
     (call, stint) = traces.spans
     assert (call.attributes["saga.outcome"], call.status.status_code) == ("unknown", trace.StatusCode.ERROR)
     assert "saga.status" not in stint.attributes
     assert stint.attributes["error.type"] == "saga.errors.LeaseLostError"
+
+
+def test_a_call_that_still_runs_when_its_stint_is_broken_off_has_its_span_until_it_ends(plain: Calls, traces: Traces) -> None:
+    store, freed = MemoryStore(), threading.Event()
+    group = parallel(plain.step("a", partial(rob, store)), plain.step("b", lambda: freed.wait(PATIENCE)))
+    with pytest.raises(LeaseLostError):
+        plain.run(plain.saga(group, plain.step("c"), observers=traces.observer, store=store), saga_id="x")
+    assert [span.name for span in traces.spans] == ["execute a", "saga s"]
+    freed.set()
+    until(lambda: len(traces.spans) == 3)
+    assert traces.named("execute b").attributes["saga.outcome"] == "unknown"
 
 
 def test_what_a_person_had_undone_has_not_failed(traces: Traces) -> None:
@@ -457,19 +472,23 @@ def linked(span: Any) -> dict[str, int]:
 
 def test_a_workers_stints_are_linked_to_who_submitted_to_those_before_and_to_who_signalled(traces: Traces) -> None:
     store = MemoryStore()
-    saga = Saga("s", observers=[traces.observer], store=store).add_task(step(lambda: 1, name="a")).add_task(receive("go"))
+    saga = Saga("s", observers=[traces.observer], store=store).add_task(receive("go")).add_task(receive("on"))
     with traces.tracer.start_as_current_span("web request") as starter:
         saga.submit(saga_id="x")
     Worker(store, [saga]).run_once()
-    with traces.tracer.start_as_current_span("webhook") as sender:
-        saga.signal("x", "go")
-    Worker(store, [saga]).run_once()
-    first, second = traces.stints()
-    assert (first.attributes["saga.status"], second.attributes["saga.status"]) == ("running", "completed")
-    assert first.parent is second.parent is None
-    by = {name: span.get_span_context().span_id for name, span in (("starter", starter), ("sender", sender))}
-    assert linked(first) == {"starter": by["starter"]}
-    assert linked(second) == {**by, "stint": first.context.span_id}
+    senders = []
+    for signal in ("go", "on"):
+        with traces.tracer.start_as_current_span("webhook") as sender:
+            saga.signal("x", signal)
+            senders.append(sender.get_span_context().span_id)
+        Worker(store, [saga]).run_once()
+    first, second, third = traces.stints()
+    assert [stint.attributes["saga.status"] for stint in (first, second, third)] == ["running", "running", "completed"]
+    assert first.parent is second.parent is third.parent is None
+    begun = {"starter": starter.get_span_context().span_id}
+    assert linked(first) == begun
+    assert linked(second) == {**begun, "stint": first.context.span_id, "sender": senders[0]}
+    assert linked(third) == {**begun, "stint": second.context.span_id, "sender": senders[1]}
 
 
 def test_a_recovery_is_linked_to_the_dead_process_and_says_what_that_left_in_doubt(plain: Calls, traces: Traces) -> None:

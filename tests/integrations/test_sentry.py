@@ -88,11 +88,19 @@ WITH_A_LOGGER = pytest.mark.parametrize("logger", [None, SagaLogger()], ids=["no
             ["error: saga s b LookupError", "fatal: saga s a OSError"],
         ),
         (
+            lambda step: [
+                step("a", None, raises(OSError()), compensation_retry=Retry(2)),
+                step("b", None, ValueError("gone")),
+                step("c", LookupError()),
+            ],
+            ["error: saga s c LookupError", "fatal: saga s b ValueError"],
+        ),
+        (
             lambda step: [step("a", OutcomeUnknownError("?"), in_doubt=InDoubt.ASK)],
             ["error: saga s a saga.errors.OutcomeUnknownError"],
         ),
     ],
-    ids=["well", "retried", "skipped", "fails", "undone at last", "not undone", "in doubt"],
+    ids=["well", "retried", "skipped", "fails", "undone at last", "not undone", "one of two not undone", "in doubt"],
 )
 def test_each_failure_is_one_event(calls: Calls, kept: Kept, flow: Any, expected: list[str], stored: bool, logger: Any) -> None:
     saga = calls.saga(*flow(calls.step), logger=logger, observers=[Sentry()], store=MemoryStore() if stored else None)
@@ -127,6 +135,16 @@ def test_what_is_stuck_again_is_another_failure_and_what_others_have_reported_is
     Operations(store, "me").retry("x", "again")
     Recovery(store, [saga]).run_once()
     assert kept.told() == ["error: saga s b LookupError", "fatal: saga s a OSError", "fatal: saga s a ValueError"]
+
+
+def test_what_a_person_is_asked_about_again_is_another_failure(kept: Kept) -> None:
+    store = MemoryStore()
+    saga = Saga("s", observers=[Sentry()], store=store)
+    saga.add_task(step(raises(OSError(), ValueError()), name="a", on_error=Ask))
+    saga.try_execute(saga_id="x")
+    Operations(store, "me").resume("x", "again")
+    Recovery(store, [saga]).run_once()
+    assert kept.told() == ["fatal: saga s a OSError", "fatal: saga s a ValueError"]
 
 
 def test_what_is_stuck_for_no_error_of_this_process_is_told_by_its_reason(plain: Calls, kept: Kept) -> None:

@@ -7,6 +7,7 @@ from . import DRIVERS, Mutant
 __all__ = ["OF_OBSERVING"]
 
 STINTS = DRIVERS + "stints"
+SPANS, FAILURES = "tests/integrations/test_opentelemetry", "tests/integrations/test_sentry"
 
 OF_OBSERVING = [
     Mutant(
@@ -56,5 +57,118 @@ OF_OBSERVING = [
         "    if not all(type(text) is str for pair in found.items() for text in pair):\n",
         "    if False:\n",
         STINTS + " -k does_wrong",
+    ),
+    # -- spans --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a call's span is a child of whatever is current",
+        "            within = trace.set_span_in_context(self._span)\n",
+        "            within = surroundings.get_current()\n",
+        SPANS + " -k child_of_its_stint",
+    ),
+    Mutant(
+        "a call's span is not current in it",
+        "surroundings.attach(trace.set_span_in_context(self.span))",
+        "surroundings.attach(surroundings.get_current())",
+        SPANS + " -k child_of_its_stint",
+    ),
+    Mutant(
+        "a call's span stays current after it",
+        "        surroundings.detach(self._token)\n",
+        "",
+        SPANS + " -k nothing_is_current",
+    ),
+    Mutant(
+        "a span ends with its call, whatever comes of that",
+        "        if call.until is not None and call.known and self._calls",
+        "        if call.until is not None and self._calls",
+        SPANS + " -k what_came_of_its_call",
+    ),
+    Mutant(
+        "a span ends while its call runs",
+        "        if call.until is not None and call.known and self._calls.pop(call.key, None) is not None:\n"
+        "            call.span.end(call.until)\n",
+        "        if call.known and self._calls.pop(call.key, None) is not None:\n            call.span.end(call.until)\n",
+        SPANS + " -k broken_off",
+    ),
+    Mutant(
+        "a step in doubt was not done",
+        '"unknown" if event.in_doubt else "done" if event.executed else "not_done"',
+        '"done" if event.executed else "not_done"',
+        SPANS + " -k what_came_of_its_call",
+    ),
+    Mutant(
+        "the span of a call whose end nobody stored never ends",
+        "        for call in list(self._calls.values()):\n",
+        "        for call in ():\n",
+        SPANS + " -k nobody_has_stored",
+    ),
+    Mutant(
+        "what is awaited later has another span",
+        "        if call is None:  # else what it has returned",
+        "        if True:  # else what it has returned",
+        SPANS + " -k returns_to_be_awaited",
+    ),
+    Mutant(
+        "what a person had undone has failed",
+        "    return None if isinstance(last, SagaCancelledError) else last\n",
+        "    return last\n",
+        SPANS + " -k person_had_undone",
+    ),
+    Mutant(
+        "a stint is linked to the first one",
+        "_span_contexts(stints[-1] if stints else None, _STINT)",
+        "_span_contexts(stints[0] if stints else None, _STINT)",
+        SPANS + " -k workers_stints",
+    ),
+    Mutant(
+        "a signal's sender is not known",
+        "            for context in _span_contexts(event.carried, _PARENT):\n",
+        "            for context in ():\n",
+        SPANS + " -k workers_stints",
+    ),
+    Mutant(
+        "texts of errors are always told",
+        "        if self._errors:\n",
+        "        if True:\n",
+        SPANS + " -k no_value_is_told",
+    ),
+    # -- failures reported --------------------------------------------------------------------------------------------
+    Mutant(
+        "what is logged is reported again",
+        '    return None if "logger" in event and',
+        "    return None if False and",
+        FAILURES + " -k each_failure",
+    ),
+    Mutant(
+        "the exception that execute raises is reported again",
+        "error.result is not None and error.result.saga in _REPORTED:\n        return None\n",
+        "error.result is not None and error.result.saga in _REPORTED:\n        return event\n",
+        FAILURES + " -k each_failure",
+    ),
+    Mutant(
+        "the logger's line is taken for the first of two events",
+        "        sentry_sdk.get_global_scope().add_error_processor(_unless_raised_again)\n",
+        "        add_global_event_processor(lambda event, hint: "
+        'event if not hint.get("exc_info") else _unless_raised_again(event, hint["exc_info"]))\n',
+        FAILURES + " -k each_failure",
+    ),
+    Mutant(
+        "all failures of a saga are one group",
+        '["saga", info.saga, step or "", kind]',
+        '["saga", info.saga]',
+        FAILURES + " -k each_failure",
+    ),
+    Mutant(
+        "a compensation that was mended is reported",
+        "            undone.pop(event.step, None)\n",
+        "            pass\n",
+        FAILURES + " -k each_failure",
+        "saga/integrations/sentry.py",
+    ),
+    Mutant(
+        "what an earlier process reported is reported again",
+        "_stuck_for(info.events[self._before :])",
+        "_stuck_for(info.events)",
+        FAILURES + " -k asked_about_again",
     ),
 ]
