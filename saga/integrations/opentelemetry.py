@@ -16,6 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from saga import events as e
 from saga.errors import exc_info_of
 from saga.integrations.failures import failed_for, type_of
+from saga.integrations.outcomes import OUTCOMES
 from saga.plain import text_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class _Stint:
             for context in _span_contexts(event.carried, _PARENT):
                 self._span.add_link(context, {"saga.link": "sender", "saga.signal": event.name})
             return
-        said = _OUTCOMES.get(type(event))
+        said = OUTCOMES.get(type(event))
         if said is None:
             return
         outcome: Any = event
@@ -165,17 +166,6 @@ class _Call(AbstractContextManager[None]):
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------
-
-_OUTCOMES: Final[dict[type, tuple[str, Any]]] = {
-    e.StepSucceeded: ("execute", lambda event: "done"),
-    e.StepFailed: ("execute", lambda event: "unknown" if event.in_doubt else "done" if event.executed else "not_done"),
-    e.StepTimedOut: ("execute", lambda event: "unknown"),
-    e.StepVerified: ("verify", lambda event: "done" if event.done else "not_done"),
-    e.VerificationFailed: ("verify", lambda event: "unknown"),
-    e.CompensationSucceeded: ("compensate", lambda event: "done"),
-    e.CompensationFailed: ("compensate", lambda event: "unknown"),
-}
-"""For each kind of event that tells how a call ended: which call, and what says its outcome."""
 
 
 def _exception(error: BaseException) -> Iterator[tuple[str, str]]:
