@@ -2,7 +2,7 @@
 
 One line per event, a message and then ``key=value`` pairs, from the logger ``saga``. A library's user decides where it goes.
 What a line says is in the record's fields too, for formatters that write JSON. How other loggers take it is known by
-:mod:`saga.loggers`, and what a person must know of a stuck execution by :mod:`saga.stuck`.
+:mod:`saga.loggers`, and what a person must know of a stuck execution by :mod:`saga.hindsight`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from saga import events as e
 from saga.awaitables import refuse_unrun
 from saga.errors import SagaDefinitionError, exc_info_of
+from saga.hindsight import cause_in, decision_before, is_tried_again, told_of_stuck, whole_time_ms
 from saga.loggers import Line, LoggerLike, writer_to
 from saga.plain import one_line, repr_of, text_of
-from saga.result import error_line
 from saga.shown_keys import ShownKeys
-from saga.stuck import told_of_stuck
 
 if TYPE_CHECKING:
     from saga.definition import ExecutionInfo
@@ -58,7 +57,7 @@ class SagaLogger:
     ``saga_stuck``                CRITICAL  the saga ended and a person must act: on which steps, why, and what can be done
     ``saga_held``                 INFO      what runs ends, and another process goes on
     ``saga_paused``               WARNING   the execution rests until a person lets it go on
-    ``saga_recovered``            WARNING   another process took the execution over
+    ``saga_recovered``            WARNING   another process took the execution over; what a person has decided meanwhile
     ``operator_acted``            WARNING   a person decided, and why
     ``fallback_chosen``           WARNING   a step failed and its fallback is executed instead
     ``signal_received``           INFO      a signal came from outside
@@ -147,7 +146,7 @@ class SagaLogger:
 
     def _end(self, level: int, message: str, event: Any, info: ExecutionInfo, **pairs: Any) -> None:
         """Write a line that ends an execution."""
-        self.write(level, info, message, **pairs, elapsed_ms=_whole_time(event, info), **self._context(info))
+        self.write(level, info, message, **pairs, elapsed_ms=whole_time_ms(event, info.events), **self._context(info))
 
     def saga_submitted(self, event: e.SagaSubmitted, info: ExecutionInfo) -> None:
         """The execution was stored, for somebody to begin it."""
@@ -175,7 +174,7 @@ class SagaLogger:
 
     def saga_compensated(self, event: e.SagaCompensated, info: ExecutionInfo) -> None:
         """The saga failed and is wholly undone."""
-        self._end(logging.WARNING, "saga compensated", event, info, status="compensated", cause=_cause(info))
+        self._end(logging.WARNING, "saga compensated", event, info, status="compensated", cause=cause_in(info.events))
 
     def saga_stuck(self, event: e.SagaStuck, info: ExecutionInfo) -> None:
         """The saga ended and a person must act."""
@@ -183,7 +182,7 @@ class SagaLogger:
         def shown(step: str, result: Any) -> dict[str, Any]:
             return self._found("", self._shown.of_result(step, result, info.plan.names))
 
-        pairs = {"status": "stuck", "reason": event.reason, "cause": _cause(info), **told_of_stuck(info, shown)}
+        pairs = {"status": "stuck", "reason": event.reason, "cause": cause_in(info.events), **told_of_stuck(info, shown)}
         self._end(logging.CRITICAL, "saga stuck", event, info, **pairs)
 
     def saga_rewound(self, event: e.SagaRewound, info: ExecutionInfo) -> None:
@@ -199,8 +198,12 @@ class SagaLogger:
         self.write(logging.WARNING, info, "saga paused", status="paused", reason=event.reason)
 
     def saga_recovered(self, event: e.SagaRecovered, info: ExecutionInfo) -> None:
-        """Another process took the execution over."""
-        self.write(logging.WARNING, info, "saga recovered", owner=event.owner, epoch=event.epoch)
+        """Another process took the execution over, or this one does as a person said."""
+        acted = decision_before(event, info.events)
+        told: dict[str, Any] = {"owner": event.owner, "epoch": event.epoch}
+        if acted is not None:
+            told |= {"step": acted.step, "action": acted.action, "who": acted.who, "why": acted.why}
+        self.write(logging.WARNING, info, "saga recovered", **told)
 
     def fallback_chosen(self, event: e.FallbackChosen, info: ExecutionInfo) -> None:
         """A step failed and its fallback is executed instead."""
@@ -285,7 +288,7 @@ class SagaLogger:
         """An attempt of ``compensate`` raised."""
         level, status = logging.ERROR, "compensation_failed"
         error: BaseException | None = event.error
-        if _is_tried_again(event, info):
+        if is_tried_again(event, info.events):
             level, error = logging.WARNING, None
         self._outcome(level, info, "compensation failed", event, status, error=event.error, exc_info=error)
 
@@ -341,30 +344,6 @@ _RETRIES: Final = {
 
 _OWN: Final = frozenset({"__call__", "write", *_METHODS.values()})
 _DIGITS: Final = {"elapsed_ms": 3, "delay_ms": 1}
-
-
-def _whole_time(event: Any, info: ExecutionInfo) -> float | None:
-    """Return the milliseconds since an execution began; ``None`` where that is not known."""
-    began = next((one.at for one in info.events if isinstance(one, e.SagaStarted)), None)
-    return None if began is None else max(0.0, event.at - began) * 1000
-
-
-def _cause(info: ExecutionInfo) -> str | None:
-    """Return why an execution gave up."""
-    for event in reversed(info.events):
-        if isinstance(event, e.SagaCompensating):
-            return error_line(event.error) + (f" (at step {event.step!r})" if event.step is not None else "")
-    return None
-
-
-def _is_tried_again(event: e.CompensationFailed, info: ExecutionInfo) -> bool:
-    """Whether another attempt follows."""
-    for one in reversed(info.events):
-        if one is event:
-            break
-        if isinstance(one, e.RetryScheduled) and (one.step, one.phase) == (event.step, "compensate"):
-            return True
-    return False
 
 
 def _literal(text: str) -> str:

@@ -17,7 +17,7 @@ from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore
 from saga.worker import Worker
-from tests.kit import Calls, crash_everywhere, failing_times, left_at
+from tests.kit import Calls, Watched, crash_everywhere, expired, failing_times, left_at
 from tests.kit.recoveries import simple
 
 OUT: Final = ValueError("no stock")
@@ -345,6 +345,24 @@ def test_an_observer_knows_what_has_happened_so_far_and_no_more_when_it_has_ende
         store, [Saga("s", logger=watch).add_task(step(lambda: 1, name="a")).add_task(step(lambda: 2, name="b"))]
     ).run_once()
     assert seen[0][0] > 3
+
+
+def test_a_recovery_tells_what_a_person_decided_meanwhile_and_another_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched(MemoryStore())
+    saga = Saga("s", logger="saga").add_task(step(failing_times(1, ValueError), name="a", on_error=Ask))
+    saga.try_execute(saga_id="A1", store=watched)
+    Operations(watched, "ann").resume("A1", "the bank is back")
+    Worker(watched, [saga], workers=1).run_once()
+
+    def recovered() -> list[tuple[Any, ...]]:
+        found = [vars(record) for record in caplog.records if record.getMessage().startswith("saga recovered")]
+        return [tuple(one.get(f"saga_{name}") for name in ("action", "who", "why")) for one in found]
+
+    assert recovered() == [("resume", "ann", "the bank is back")]
+    store = MemoryStore()  # of a process that died in the next attempt
+    expired(store, watched.writes[:-1])
+    Recovery(store, [saga]).run_once()
+    assert recovered()[1:] == [(None, None, None)]
 
 
 def test_what_was_undone_on_request_says_who_asked(caplog: pytest.LogCaptureFixture) -> None:

@@ -73,8 +73,8 @@ ROOMS: Final[dict[str, set[str]]] = {
     "diagram": _INSIDE,
     "shown_keys": {"errors", "names", "plain"},
     "loggers": {"awaitables", "errors", "names", "plain"},
-    "stuck": {"events", "machine", "result"},
-    "logging": {"awaitables", "errors", "events", "loggers", "plain", "result", "shown_keys", "stuck"},
+    "hindsight": {"events", "machine", "result"},
+    "logging": {"awaitables", "errors", "events", "hindsight", "loggers", "plain", "shown_keys"},
     "observers": {"awaitables", "definition", "errors", "loggers", "logging"},
     # the doors
     "awaited": {"drivers", "errors"},

@@ -57,20 +57,20 @@ OF_WHAT_IS_TOLD = [
     # -- logs ---------------------------------------------------------------------------------------------------------
     Mutant(
         "a compensation's attempt is an error though another follows",
-        "        if _is_tried_again(event, info):\n",
+        "        if is_tried_again(event, info.events):\n",
         "        if False:\n",
         LOGGED + " -k failed_and_was_undone",
     ),
     Mutant(
         "a compensation's last attempt is as quiet as the others",
-        'if isinstance(one, e.RetryScheduled) and (one.step, one.phase) == (event.step, "compensate"):',
+        'if isinstance(one, RetryScheduled) and (one.step, one.phase) == (event.step, "compensate"):',
         "if True:",
         LOGGED + " -k no_attempt_follows",
     ),
     Mutant(
         "the time of an execution is that of its last step",
-        "next((one.at for one in info.events if isinstance(one, e.SagaStarted)), None)",
-        "next((one.at for one in reversed(info.events) if isinstance(one, e.StepStarted)), None)",
+        "next((one.at for one in events if isinstance(one, SagaStarted)), None)",
+        "next((one.at for one in reversed(events) if hasattr(one, 'attempt')), None)",
         LOGGED + " -k whole_time",
     ),
     Mutant(
@@ -126,6 +126,12 @@ OF_WHAT_IS_TOLD = [
         "level = logging.ERROR if has_a_logger(definition) else logging.CRITICAL",
         "level = logging.CRITICAL",
         LOGGED + " -k leaves_to_a_person",
+    ),
+    Mutant(
+        "a decision of long ago is told of each recovery",
+        "        if not isinstance(one, SagaCompensating | SagaPaused):",
+        "        if False:",
+        LOGGED + " -k decided_meanwhile",
     ),
     # -- rows ---------------------------------------------------------------------------------------------------------
     Mutant(
