@@ -21,6 +21,7 @@ __all__ = [
     "is_awaitable",
     "is_coroutine_function",
     "is_generator_function",
+    "refuse_generator",
     "refuse_unrun",
     "unrun",
 ]
@@ -82,6 +83,11 @@ def refuse_unrun(call: Any, where: str, write: str) -> None:
         return
     if is_coroutine_function(call):
         raise SagaDefinitionError(f"{where} is an async function, which nobody awaits; {write}")
+    refuse_generator(call, where, write)
+
+
+def refuse_generator(call: Any, where: str, write: str) -> None:
+    """As :func:`refuse_unrun`, where a coroutine function is awaited."""
     if is_generator_function(call):
         raise SagaDefinitionError(f"{where} is a generator function, of which nothing runs; {write}")
 

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
+from saga.alerts import Alerts, Beside, OnStuck, check_on_stuck
 from saga.errors import SagaDefinitionError
 from saga.names import several
 from saga.policy import Backoff, Retry, check_timeout, is_seconds
@@ -77,6 +78,8 @@ class Worker:
     :param grace: seconds that this may take; what still runs then is left, and its step is in doubt when the process ends.
     :param unfit_after: seconds for which an execution that no definition here fits is left to other workers; where none that
         has one has lived for so long, it is parked as stuck.
+    :param on_stuck: called with the row and the :class:`~saga.operations.ExecutionView` of each execution that becomes stuck,
+        here or elsewhere: a plain function or a coroutine function. :class:`saga.alerts.Alerts` says how.
     :raises SagaDefinitionError: a saga is wrong, or two are the same.
     """
 
@@ -96,6 +99,7 @@ class Worker:
         finish: Literal["executions", "calls"] = "executions",
         grace: float = 30.0,
         unfit_after: float = 600.0,
+        on_stuck: OnStuck | None = None,
     ) -> None:
         kind = type(self).__name__
         check_store(store, f"{kind}: store")
@@ -121,6 +125,10 @@ class Worker:
         Retry(max_attempts, backoff)  # which checks it
         self.store = store_of(store)
         warn_of_another_store(self.store, sagas, kind)
+        self._alerts: Alerts | None = None
+        if on_stuck is not None:
+            check_on_stuck(on_stuck, kind)
+            self._alerts = Alerts(self.store, on_stuck, sagas=sagas, backoff=backoff)
         self._faults: dict[str, int] = {}
         self._stopping = threading.Event()
         self._watch: Watch | None = None
@@ -252,16 +260,25 @@ class Worker:
             interval=interval,
             unfit_after=self._unfit_after,
         )
+        beside: Beside | None = None
         try:
+            if self._alerts is not None and not once:
+                beside = Beside(self._alerts, loop, interval)
             try:
                 shift.serve()
             except BaseException:  # an interrupt, or the store cannot be asked
                 crew.cancel()
                 shift.finish(False, self.grace)
                 raise
+            if beside is not None:
+                beside.stop(self.grace)
             shift.finish(self.finish == "calls", self.grace)
+            if once and self._alerts is not None:
+                Beside(self._alerts, loop, None).join()
         finally:
             try:
+                if beside is not None:
+                    beside.end()
                 shift.close()
             finally:
                 self._watch = None

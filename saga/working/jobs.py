@@ -33,7 +33,7 @@ from saga.storage.records import Entry, Lease, StoredExecution
 from saga.working.definitions import Definitions
 from saga.working.telling import has_a_logger, tell_observers
 
-__all__ = ["BACKOFF", "Job", "Jobs", "Parked"]
+__all__ = ["BACKOFF", "Job", "Jobs", "Parked", "seconds_to_wait"]
 
 BACKOFF: Final = ExponentialBackoff(1.0, cap=300.0)
 _MOST_FAULTS: Final = 10_000
@@ -293,13 +293,18 @@ class Jobs:
         return self._delay(faults)
 
     def _delay(self, attempt: int) -> float:
-        try:
-            return self._retry.delay(attempt, 0.5)
-        except BaseException as error:  # the user's own backoff
-            if is_ctrl_c(error):
-                raise
-            LOG.error("worker: the backoff %r raised", self._retry.backoff, exc_info=error)
-            return BACKOFF.delay(attempt, 0.5)
+        return seconds_to_wait(self._retry, attempt)
+
+
+def seconds_to_wait(retry: Retry, attempt: int) -> float:
+    """Return the seconds to wait after an attempt that failed; what a user's own backoff raises is logged."""
+    try:
+        return retry.delay(attempt, 0.5)
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        LOG.error("worker: the backoff %r raised", retry.backoff, exc_info=error)
+        return BACKOFF.delay(attempt, 0.5)
 
 
 def _driver_of(plan: Plan) -> type[Execution | AsyncExecution]:

@@ -23,14 +23,14 @@ from saga.working.saying import say_begins, say_ended, say_stops
 from saga.working.service import notify
 from saga.working.unfit import AT_ONCE, park_unfit
 
-__all__ = ["Shift", "Stop"]
+__all__ = ["LOOK", "Shift", "Stop"]
 
 BEAT: Final = 5.0
 """Seconds between two times that a worker says that it lives."""
 _DEAD_AFTER: Final = 4 * BEAT
 _SWEEP: Final = 30.0
 """Seconds between two looks for executions that nobody fits."""
-_LOOK: Final = 0.1
+LOOK: Final = 0.1
 """Seconds between two looks at what says when to stop."""
 _numbers = itertools.count(1)
 
@@ -72,8 +72,8 @@ class Shift:
         self._begins = begins
         self._stops = stops
         # What a rate holds back is due as soon as its window has moved on.
-        self._step_of_looks = min(interval, max(_LOOK, definitions.window / 4))
-        self._step = min(self._step_of_looks, _LOOK) if polls else self._step_of_looks
+        self._step_of_looks = min(interval, max(LOOK, definitions.window / 4))
+        self._step = min(self._step_of_looks, LOOK) if polls else self._step_of_looks
         self._interval = interval
         self._unfit_after = unfit_after
         self._sweep = min(_SWEEP, max(unfit_after, BEAT))

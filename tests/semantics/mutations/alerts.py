@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import CONTRACT, IN_MEMORY, IN_POSTGRES, IN_SQLITE, Mutant
+from . import CONTRACT, DURABLE, IN_MEMORY, IN_POSTGRES, IN_SQLITE, Mutant
 
 __all__ = ["OF_ALERTS"]
 
 TOLD = CONTRACT + "_alerts"
+ALERTS = DURABLE + "alerts"
+CALLOUTS = "tests/unit/test_callouts"
 METRICS = "tests/integrations/test_prometheus"
 BY_MARIADB = " and mariadb"
 
@@ -64,5 +66,41 @@ OF_ALERTS = [
         "            if len(self._known) >= self._most:",
         "            if len(self._known) >= 10 * self._most:",
         METRICS + " -k labels_have_a_most",
+    ),
+    Mutant(
+        "who tells of what is stuck says so first",
+        "            said: Any = self.on_stuck(row, view)",
+        "            self._operations.store.alerted(row.saga_id, row.epoch)\n            said: Any = self.on_stuck(row, view)",
+        ALERTS + " -k one_whose_teller_was_killed",
+    ),
+    Mutant(
+        "somebody is told of what was acted on meanwhile",
+        "        if view.execution.status != Status.STUCK or view.execution.epoch != row.epoch:",
+        "        if False:",
+        ALERTS + " -k acted_on_meanwhile",
+    ),
+    Mutant(
+        "one that fails at once keeps a look from its end",
+        "                failed.add(row.saga_id)",
+        "                pass",
+        ALERTS + " -k keeps_no_look_from_its_end",
+    ),
+    Mutant(
+        "what on_stuck raises ends the event loop",
+        "    except BaseException as error:\n        return None, error",
+        "    except Exception as error:\n        return None, error",
+        ALERTS + " -k ends_no_event_loop",
+    ),
+    Mutant(
+        "a worker that stops waits for a call for ever",
+        "        self._thread.join(max(0.0, self._ends_at - clock()))",
+        "        self._thread.join()",
+        ALERTS + " -k no_longer_than_its_grace",
+    ),
+    Mutant(
+        "a webhook's other address is asked, and nothing posted",
+        "urllib.request.build_opener(Refused)",
+        "urllib.request.build_opener()",
+        CALLOUTS + " -k another_answer",
     ),
 ]

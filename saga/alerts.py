@@ -1,0 +1,249 @@
+"""Alerts: somebody is told of each execution that is stuck, once, and at least once whoever dies meanwhile.
+
+The store knows of which nobody was told yet, in whichever process it became stuck. Who tells of one keeps it from others for a
+moment, calls out, and says so to the store; where he dies in between, another calls out later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final
+
+from saga.awaitables import answer, check_callable, discard, is_awaitable, refuse_generator
+from saga.clocks import clock
+from saga.drivers.interrupts import is_ctrl_c
+from saga.errors import StorageError, UnknownExecutionError
+from saga.events import Status
+from saga.looking import ExecutionView
+from saga.operations import Operations
+from saga.own_log import LOG
+from saga.policy import Backoff, Retry, check_timeout
+from saga.storage.opened import check_store
+from saga.storage.protocol import Store
+from saga.storage.records import StoredExecution
+from saga.working.jobs import BACKOFF, seconds_to_wait
+from saga.working.service import stopped_by_signals
+from saga.working.shift import LOOK, Stop
+
+if TYPE_CHECKING:
+    from saga.saga import Saga
+
+__all__ = ["Alerts", "OnStuck"]
+
+OnStuck = Callable[[StoredExecution, ExecutionView], object]
+"""Called with a stuck execution's row, and what there is to see of it: a plain function or a coroutine function."""
+
+HELD: Final = 60.0
+"""Seconds for which who calls out keeps an execution from others, and after which another does where that process died."""
+_MOST_FAILED: Final = 10_000
+"""Executions of which it is known how often calling out has failed, at most."""
+
+
+class Alerts:
+    """Calls ``on_stuck`` for each execution that becomes stuck, in whatever process, and again where it becomes stuck again.
+
+    It is called once for each, and once more where the process dies, or the store cannot be reached, before the store knows
+    that it has returned. What it raises is logged, and it is called again later. Many may look after one store: one of them
+    calls. A call that takes longer than a minute may be made by another, too, so give what it waits for a timeout.
+
+    :param store: a :class:`~saga.storage.Store`, a path or a database's URL.
+    :param on_stuck: called with the execution's row and its :class:`~saga.operations.ExecutionView`. It may act on it.
+    :param sagas: definitions, by which more is seen of executions.
+    :param backoff: seconds to wait after a call that failed, or a :class:`~saga.Backoff`.
+    :raises SagaDefinitionError: one of these is wrong.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str],
+        on_stuck: OnStuck,
+        *,
+        sagas: Iterable[Saga[Any]] = (),
+        backoff: float | Backoff = BACKOFF,
+    ) -> None:
+        check_store(store, "Alerts: store")
+        check_on_stuck(on_stuck, "Alerts")
+        self.on_stuck = on_stuck
+        self._retry = Retry(1, backoff)
+        self._operations = Operations(store, "alerts", sagas=sagas)
+        self._failed: dict[str, int] = {}
+
+    def look(self) -> int:
+        """Call out what nobody was told of yet, one after the other. Return how many calls went well.
+
+        A coroutine function is run in an event loop of this call's.
+
+        :raises StorageError: the store cannot be asked.
+        """
+        with asyncio.Runner() as runner:
+            return self._look(lambda said: _value_of(runner.run(_outcome_of(said))), lambda: False)
+
+    def run(self, stop: Stop | None = None, *, interval: float = 5.0, signals: bool = True) -> None:
+        """Go on calling out until it is time to stop.
+
+        :param stop: says when.
+        :param interval: seconds between looks into the store.
+        :param signals: SIGTERM and SIGINT stop it, where this is the main thread; a second SIGINT interrupts it.
+        """
+        check_timeout(interval, "Alerts.run(): interval", needed=True)
+        stopping = threading.Event()
+
+        def pause(seconds: float) -> None:
+            until = clock() + seconds
+            while not stopped() and (left := until - clock()) > 0:
+                stopping.wait(left if stop is None else min(left, LOOK))
+
+        def stopped() -> bool:
+            return stopping.is_set() or (stop is not None and stop.is_set())
+
+        with stopped_by_signals(stopping.set) if signals else nullcontext(), asyncio.Runner() as runner:
+            self._go_on(lambda said: _value_of(runner.run(_outcome_of(said))), stopped, lambda: pause(interval))
+
+    def _go_on(
+        self, wait_for: Callable[[Awaitable[Any]], Any], stopped: Callable[[], bool], pause: Callable[[], object]
+    ) -> None:
+        """Look again and again. :param wait_for: runs what a coroutine function returned."""
+        while not stopped():
+            try:
+                self._look(wait_for, stopped)
+            except Exception as error:
+                known = isinstance(error, StorageError)
+                LOG.error("alerts: %s; trying again soon", error, exc_info=None if known else error)
+            pause()
+
+    def _look(self, wait_for: Callable[[Awaitable[Any]], Any], stopped: Callable[[], bool]) -> int:
+        """As :meth:`look`."""
+        called, failed = 0, set[str]()
+        while not stopped():
+            row = self._operations.store.next_alert(HELD)
+            if row is None:
+                break
+            if row.saga_id in failed:  # it is due again already
+                self._operations.store.alerted(row.saga_id, row.epoch, again=0.0)
+                break
+            if self._call_out(row, wait_for):
+                called += 1
+            else:
+                failed.add(row.saga_id)
+        return called
+
+    def _call_out(self, row: StoredExecution, wait_for: Callable[[Awaitable[Any]], Any]) -> bool:
+        try:
+            view = self._operations.show(row.saga_id)
+        except UnknownExecutionError:  # it was purged
+            return False
+        if view.execution.status != Status.STUCK or view.execution.epoch != row.epoch:  # somebody has acted on it
+            return False
+        try:
+            said: Any = self.on_stuck(row, view)
+            answer(wait_for(said) if is_awaitable(said) else said, "on_stuck", "make it a function that does the work")
+        except BaseException as error:
+            stops = is_ctrl_c(error)
+            failures = self._failed[row.saga_id] = self._failed.pop(row.saga_id, 0) + 1
+            if len(self._failed) > _MOST_FAILED:
+                del self._failed[next(iter(self._failed))]
+            delay = 0.0 if stops else seconds_to_wait(self._retry, failures)
+            self._operations.store.alerted(row.saga_id, row.epoch, again=delay)
+            if stops:
+                raise
+            told = "alerts: saga %s (%s) is stuck, and nobody was told: %r raised; trying again in %g s"
+            LOG.error(told, row.name, row.saga_id, self.on_stuck, delay, exc_info=error)
+            return False
+        self._failed.pop(row.saga_id, None)
+        self._operations.store.alerted(row.saga_id, row.epoch)
+        return True
+
+
+class Beside:
+    """Calls out in a thread of its own, beside a worker.
+
+    :param loop: the event loop that coroutine functions run in; one of the thread's own where not given.
+    :param interval: seconds between looks; ``None``: one look only.
+    """
+
+    def __init__(self, alerts: Alerts, loop: asyncio.AbstractEventLoop | None, interval: float | None) -> None:
+        self._alerts = alerts
+        self._loop = loop
+        self._interval = interval
+        self._ending = threading.Event()
+        self._ends_at = 0.0
+        # Whatever takes long there, the process may end.
+        self._thread = threading.Thread(target=self._serve, name="saga alerts", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until one look has ended."""
+        self._thread.join()
+
+    def stop(self, grace: float) -> None:
+        """Let no more calls begin. What becomes stuck from now on is told by another."""
+        self._ends_at = clock() + grace
+        self._ending.set()
+
+    def end(self) -> None:
+        """Wait for a call that is made, for as long as the time of grace lasts. Another makes it again then."""
+        self._ending.set()
+        self._thread.join(max(0.0, self._ends_at - clock()))
+
+    def _serve(self) -> None:
+        with asyncio.Runner() as runner:
+            loop = self._loop
+
+            def wait_for(said: Awaitable[Any]) -> Any:
+                return _value_of(runner.run(_outcome_of(said)) if loop is None else _in_loop(loop, said))
+
+            if self._interval is None:
+                self._alerts._go_on(wait_for, self._ending.is_set, self._ending.set)
+            else:
+                self._alerts._go_on(wait_for, self._ending.is_set, lambda: self._ending.wait(self._interval))
+
+
+_Outcome = tuple[Any, BaseException | None]
+
+
+async def _outcome_of(said: Awaitable[Any]) -> _Outcome:
+    """Wait for what a coroutine function returned. Nothing is raised: a ``SystemExit`` would end the event loop, too."""
+    try:
+        return await said, None
+    except BaseException as error:
+        return None, error
+
+
+def _value_of(outcome: _Outcome) -> Any:
+    value, error = outcome
+    if error is not None:
+        raise error
+    return value
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, said: Awaitable[Any]) -> _Outcome:
+    """Wait for what an event loop in another thread runs.
+
+    :raises RuntimeError: it was closed.
+    """
+    outcome = _outcome_of(said)
+    try:
+        future = asyncio.run_coroutine_threadsafe(outcome, loop)
+    except RuntimeError:
+        discard(outcome)
+        discard(said)
+        raise
+    while True:
+        try:
+            return future.result(timeout=LOOK)
+        except TimeoutError:
+            if loop.is_closed():
+                raise RuntimeError("the event loop was closed, in which on_stuck ran") from None
+
+
+def check_on_stuck(on_stuck: object, what: str) -> None:
+    """Refuse what cannot be called with a stuck execution, or would not run.
+
+    :raises SagaDefinitionError: the text says why.
+    """
+    check_callable(on_stuck, f"{what}: on_stuck", "(execution, view)", 2)
+    refuse_generator(on_stuck, f"{what}: on_stuck", "make it a plain function or a coroutine function")

@@ -1,0 +1,179 @@
+"""Calling out by a command and by a webhook: what they are told, and what tells that they failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saga import Context, Saga, step
+from saga.alerts import Alerts
+from saga.callouts import command, told, webhook
+from saga.errors import SagaDefinitionError
+from saga.operations import ExecutionView, Operations
+from saga.storage import MemoryStore, StoredExecution
+
+EVIL = "$(touch evil) `touch evil`; touch evil\n\x1b[31m'\""
+
+
+def fails(context: Context) -> None:
+    raise ValueError(EVIL)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    saga = Saga("place-order", store=store, tags=["order"]).add_task(step(lambda: "r-1", fails, name="pay"))
+    saga.add_task(step(fails, name="pack")).try_execute(Context(order="A1", card="4242"), saga_id="x")
+    return store
+
+
+@pytest.fixture
+def stuck(store: MemoryStore) -> tuple[StoredExecution, ExecutionView]:
+    row = store.get("x")
+    assert row is not None
+    return row, Operations(store, "ann").show("x")
+
+
+def test_what_is_told_says_which_why_since_when_and_what_can_be_done(stuck):
+    said = told(*stuck)
+    assert said["text"] == "saga place-order (x) is stuck: compensation failed: pay"
+    assert (said["saga_id"], said["name"], said["version"], said["status"]) == ("x", "place-order", "1", "stuck")
+    assert (said["step"], said["cause"]) == (stuck[0].step, "ValueError")
+    assert said["tags"] == {"order": "A1"}
+    assert said["since"].endswith("Z")
+    assert said["offers"][0]["action"] == "retry"
+    assert "4242" not in json.dumps(said)
+
+
+def test_a_command_is_told_by_its_input_and_its_environment(stuck, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command('cat > told; printf \'%s|\' "$SAGA_ID" "$SAGA_NAME" "$SAGA_CAUSE" "$SAGA_TEXT" > named')(*stuck)
+    assert json.loads(Path("told").read_text()) == json.loads(json.dumps(told(*stuck)))
+    assert Path("named").read_text() == f"x|place-order|ValueError|{told(*stuck)['text']}|"
+    assert not Path("evil").exists()
+
+
+def test_a_program_has_its_arguments_as_they_are_given(stuck, tmp_path):
+    script = "import sys, json; open(sys.argv[1], 'w').write(json.load(sys.stdin)['saga_id'] + sys.argv[2])"
+    command([sys.executable, "-c", script, str(tmp_path / "told"), "$HOME"])(*stuck)
+    assert (tmp_path / "told").read_text() == "x$HOME"
+
+
+def test_nothing_of_an_execution_is_run(stuck, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command("echo $SAGA_TEXT $SAGA_NAME $SAGA_CAUSE; cat")(stuck[0]._replace(reason=EVIL, cause=EVIL, name=EVIL), stuck[1])
+    assert not Path("evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("echo no such channel >&2; exit 3", "ended with 3: no such channel"), ("kill -9 $$", "ended with -9")],
+)
+def test_a_command_that_fails_says_why(stuck, line, says):
+    with pytest.raises(RuntimeError, match=says):
+        command(line)(*stuck)
+
+
+@pytest.mark.parametrize("line", [[sys.executable, "-c", "import time; time.sleep(600)"], "sleep 600; true"])
+def test_a_command_that_takes_too_long_has_failed_and_is_killed_with_its_children(stuck, line):
+    with pytest.raises(TimeoutError, match=r"the command took longer than 0\.01 s"):
+        command(line, timeout=0.01)(*stuck)
+
+
+class Hook:
+    """A server that notes what is posted to it, and answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, Any]] = []
+        self.status = 204
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.posted.append((self.headers["Content-Type"], json.loads(body)))
+                self.send_response(hook.status)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                hook.posted.append(("GET", None))
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/services/secret"
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    hook = Hook()
+    thread = threading.Thread(target=hook.server.serve_forever)
+    thread.start()
+    yield hook
+    hook.server.shutdown()
+    thread.join(60)
+    hook.server.server_close()
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_webhook_is_posted_what_is_told(stuck, hook, status):
+    hook.status = status
+    webhook(hook.url)(*stuck)
+    assert hook.posted == [("application/json", json.loads(json.dumps(told(*stuck))))]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 404, 429, 500])
+def test_another_answer_is_a_failure(stuck, hook, status):
+    hook.status = status
+    with pytest.raises(ConnectionError, match=f"the webhook answered {status}") as failed:
+        webhook(hook.url)(*stuck)
+    assert len(hook.posted) == 1
+    assert "secret" not in repr(failed.value)
+
+
+def test_one_that_is_not_reached_has_failed_and_its_address_is_not_told(stuck, hook):
+    url = hook.url
+    hook.server.server_close()
+    with pytest.raises(ConnectionError, match="the webhook was not reached") as failed:
+        webhook(url)(*stuck)
+    assert "secret" not in repr(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: command(""), "line is ''; give a line"),
+        (lambda: command([]), r"line is \[\]"),
+        (lambda: command([1]), r"line is \[1\]"),
+        (lambda: command(1), "line is 1"),
+        (lambda: command("x", timeout=0), "timeout is 0"),
+        (lambda: webhook("file:///etc/passwd"), "url is no address"),
+        (lambda: webhook(1), "url is no address"),
+        (lambda: webhook("https://x/secret", timeout=-1), "timeout is -1"),
+    ],
+)
+def test_what_is_wrong_is_refused(make, says):
+    with pytest.raises(SagaDefinitionError, match=says) as refused:
+        make()
+    assert "secret" not in str(refused.value)
+
+
+def test_they_call_out_for_what_is_stuck(store, hook, caplog):
+    hook.status = 500
+    alerts = Alerts(store, webhook(hook.url), backoff=0.001)
+    assert alerts.look() == 0
+    assert "the webhook answered 500" in caplog.text
+    hook.status = 200
+    while not alerts.look():
+        pass
+    assert [body["saga_id"] for _, body in hook.posted] == ["x"] * len(hook.posted)
