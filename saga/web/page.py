@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,8 @@ from saga.web.views import Seen, Views
 from saga.web.visitors import LOOK, Authorize, Visitors, check_same_site, csrf_of
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from saga.saga import Saga
     from saga.storage import Store
 
@@ -69,6 +72,7 @@ class Page:
         self._operations = Operations(store, who="the page", sagas=self._sagas)
         self._views = Views(self._operations, self._sagas)
         self._live = Live()
+        self._registry: CollectorRegistry | None = None
         self._templates: Environment = environment()
         self._app = Starlette(
             routes=[
@@ -76,6 +80,7 @@ class Page:
                 Route("/causes", self._page(self._views.causes)),
                 Route("/execution", self._page(self._views.execution)),
                 Route("/health", self._page(self._views.health)),
+                Route("/metrics", self._metrics),
                 Route("/act", self._act, methods=["POST"]),
                 Route("/act-on-all", self._act_on_all, methods=["POST"]),
                 Route("/enter", self._enter, methods=["GET", "POST"]),
@@ -164,6 +169,25 @@ class Page:
         response = HTMLResponse(self._templates.get_template(template).render(common | values), code)
         csrf_of(request, response)
         return response
+
+    async def _metrics(self, request: Request) -> Response:
+        """Tell Prometheus what the store has, where its library is installed."""
+        if not await self._visitors.may_look(request):
+            return self._refused(request)
+        try:
+            return Response(*await asyncio.to_thread(self._gauges))
+        except ModuleNotFoundError as error:
+            raise HTTPException(404, one_line(error)) from error
+
+    def _gauges(self) -> tuple[bytes, int, None, str]:
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+        from saga.integrations.prometheus import StoreCollector
+
+        if self._registry is None:
+            self._registry = CollectorRegistry()
+            StoreCollector(self._operations.store, self._registry)
+        return generate_latest(self._registry), 200, None, CONTENT_TYPE_LATEST
 
     # -- acting -------------------------------------------------------------------------------------------------------
 

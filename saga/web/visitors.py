@@ -114,13 +114,9 @@ def check_same_site(request: Request, form: Mapping[str, str]) -> None:
 
     :raises HTTPException: another site's page sent it.
     """
-    site = request.headers.get("sec-fetch-site", "same-origin")
+    ours = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
     cookie = request.cookies.get(_CSRF, "")
-    if (
-        site not in ("same-origin", "none")
-        or not cookie
-        or not hmac.compare_digest(form.get("csrf", "").encode(), cookie.encode())
-    ):
+    if not ours or not cookie or not hmac.compare_digest(form.get("csrf", "").encode(), cookie.encode()):
         raise HTTPException(403, "This form is not one that this page made for you, so nothing was done. Load the page again.")
 
 

@@ -41,6 +41,7 @@ from mutations.sqlite import OF_SQLITE
 from mutations.storage import OF_STORAGE
 from mutations.told import OF_WHAT_IS_TOLD
 from mutations.transactional import OF_TRANSACTIONS
+from mutations.web import OF_THE_PAGE
 
 HOME = Path(__file__).resolve().parents[2]
 MUTANTS = [
@@ -61,6 +62,7 @@ MUTANTS = [
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
     *OF_THE_COMMAND_LINE,
+    *OF_THE_PAGE,
     *OF_ALERTS,
 ]
 LONGEST = 60  # seconds that the tests of one mutant may take; after that they are taken to hang

@@ -110,7 +110,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "worker",
         "working",
     },
-    "web": {"diagram", "errors", "events", "names", "operations", "own_log", "plain", "saga", "storage"},
+    "web": {"diagram", "errors", "events", "integrations", "names", "operations", "own_log", "plain", "saga", "storage"},
     "__main__": {"cli"},
     "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
@@ -139,7 +139,7 @@ LIBRARIES: Final = {
     "cli": {"click"},
     "integrations": {"opentelemetry", "prometheus_client", "sentry_sdk"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
-    "web": {"jinja2", "markupsafe", "starlette", "uvicorn"},
+    "web": {"jinja2", "markupsafe", "prometheus_client", "starlette", "uvicorn"},
 }
 
 

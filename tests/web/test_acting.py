@@ -248,7 +248,9 @@ def test_who_signs_out_may_do_nothing_more(shop: Shop) -> None:
     assert send(client, "/act", do="retry", id="place-1", why="so").status_code == 403
 
 
-@pytest.mark.parametrize("address", ["/", "/causes", "/health", "/execution?id=place-1", "/?live=1", "/execution?id=nobody"])
+@pytest.mark.parametrize(
+    "address", ["/", "/causes", "/health", "/execution?id=place-1", "/?live=1", "/execution?id=nobody", "/metrics"]
+)
 def test_a_private_page_is_shown_to_nobody_else(shop: Shop, address: str) -> None:
     by_token = TestClient(app(shop.store, sagas=shop.sagas, token=TOKEN, private=True), base_url="http://shop")
     answer = by_token.get(address, follow_redirects=False)

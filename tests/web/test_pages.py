@@ -61,6 +61,7 @@ class Elements(HTMLParser):
         ("/execution?id=nobody", 404, ["there is no execution 'nobody'"]),
         ("/execution", 400, ["saga_id is ''"]),
         ("/health", 200, ["No worker lives", "place", "Waiting to begin1", "SqliteStore"]),
+        ("/metrics", 200, ['saga_store_executions{saga="place",status="stuck"} 3.0', "saga_store_up 1.0"]),
         ("/enter", 404, ["Nobody signs in here."]),
         ("/elsewhere", 404, ["Not Found"]),
     ],
