@@ -130,6 +130,8 @@ class _Stint:
             self.end_call(call)
         if error is None:
             self._span.set_attribute("saga.status", str(status))
+            if status is e.Status.STUCK:  # for what another process did, perhaps
+                self._span.set_status(trace.StatusCode.ERROR)
             error = failed_for(status, self._info.events)
         if error is not None:
             self._span.set_attribute("error.type", type_of(error))

@@ -119,4 +119,12 @@ def _unless_raised_again(event: Event, exc_info: Any) -> Event | None:
 
 def _unless_logged(event: Event, hint: Hint) -> Event | None:
     told = event.get("extra", {})
-    return None if "logger" in event and "saga_event" in told and told.get("saga") in _REPORTED else event
+    name = told.get("saga") if "saga_event" in told else None
+    record = hint.get("log_record")
+    if record is not None and record.msg == _LEFT_TO_A_PERSON:
+        name = str(record.args[0])
+    return None if "logger" in event and name in _REPORTED else event
+
+
+_LEFT_TO_A_PERSON: Final = "saga %s (%s) is stuck: %s"
+"""What a worker says itself of what it gives up, and tells observers too."""

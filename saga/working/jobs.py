@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -31,7 +30,7 @@ from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, Lease, StoredExecution
 from saga.working.definitions import Definitions
-from saga.working.telling import has_a_logger, tell_observers
+from saga.working.telling import tell_of_stuck
 
 __all__ = ["BACKOFF", "Job", "Jobs", "Parked", "seconds_to_wait"]
 
@@ -231,8 +230,6 @@ class Jobs:
     def park(self, row: StoredExecution, lease: Lease, reason: str) -> None:
         """End the execution as stuck, for a person to act."""
         definition = self.definitions.of(row)
-        level = logging.ERROR if has_a_logger(definition) else logging.CRITICAL  # which one line is enough for
-        LOG.log(level, "saga %s (%s) is stuck: %s", row.name, row.saga_id, reason)
         try:
             journal = self.store.journal(row.saga_id)
             written = max((entry.seq for entry in journal), default=0)  # some may be missing
@@ -241,7 +238,7 @@ class Jobs:
             self.store.append(lease, entries, status="stuck", release=True, told=told_by(row, [stuck]))
             self._keeper.drop(lease)
             self.take(Parked(row.saga_id, row.name, reason))
-            tell_observers(definition, row, journal, stuck)
+            tell_of_stuck(definition, row, journal, stuck)
         except StorageError as error:
             delay = self._after_fault(row)
             LOG.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)

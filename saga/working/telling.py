@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from saga.awaitables import answer
@@ -16,24 +17,20 @@ from saga.logging import SagaLogger
 from saga.own_log import LOG
 from saga.storage.records import Entry, StoredExecution
 
-__all__ = ["has_a_logger", "tell_observers"]
+__all__ = ["tell_of_stuck"]
 
 
-def has_a_logger(definition: Definition) -> bool:
-    """Whether one of its observers writes a line of what is stuck."""
-    return any(isinstance(one, SagaLogger) and listens(one) for one in definition.observers)
-
-
-def tell_observers(definition: Definition, row: StoredExecution, entries: Sequence[Entry], stuck: SagaStuck) -> None:
-    """Tell the observers that an execution is stuck, once that is stored.
+def tell_of_stuck(definition: Definition, row: StoredExecution, entries: Sequence[Entry], stuck: SagaStuck) -> None:
+    """Say in the package's own log that an execution is stuck, and tell the observers, once that is stored.
 
     :param entries: the journal before that.
     """
-    observers = [one for one in definition.observers if listens(one)]
-    if not observers:
-        return
-    info = _info(definition, row, entries, stuck)
-    observers = stints_of(observers, info)
+    listening = [one for one in definition.observers if listens(one)]
+    info = _info(definition, row, entries, stuck) if listening else ExecutionInfo(row.name, row.saga_id, Context())
+    observers = stints_of(listening, info)  # first: what reports failures is to know that it reports this one
+    logged = any(isinstance(one, SagaLogger) for one in listening)
+    level = logging.ERROR if logged else logging.CRITICAL  # which one line is enough for
+    LOG.log(level, "saga %s (%s) is stuck: %s", row.name, row.saga_id, stuck.reason)
     for observer in observers:
         try:
             left = observer(stuck, info)

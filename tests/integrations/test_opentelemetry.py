@@ -504,6 +504,17 @@ def test_a_recovery_is_linked_to_the_dead_process_and_says_what_that_left_in_dou
     assert event.attributes["error.type"] == "saga.errors.CrashError"
 
 
+def test_what_a_worker_leaves_to_a_person_is_a_stint_that_is_stuck(plain: Calls, traces: Traces) -> None:
+    store = left_at(plain.saga(plain.step("a"), observers=traces.observer), "a", age=1000.0)
+    for _ in range(3):
+        store.claim("somebody who dies", -1.0)
+    saga = plain.saga(plain.step("a"), observers=traces.observer)
+    assert len(Worker(store, [saga], max_attempts=2).run_once().parked) == 1
+    (stint,) = traces.stints()
+    assert (stint.attributes["saga.status"], set(linked(stint))) == ("stuck", {"stint"})
+    assert stint.status.status_code is trace.StatusCode.ERROR
+
+
 def test_without_a_span_around_it_nothing_is_linked_to_a_starter(traces: Traces) -> None:
     store = MemoryStore()
     saga = Saga("s", observers=[traces.observer], store=store).add_task(step(lambda: 1, name="a"))

@@ -23,6 +23,7 @@ from saga.logging import SagaLogger
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
+from saga.worker import Worker
 from tests.kit import Calls, left_at
 
 
@@ -155,6 +156,19 @@ def test_what_is_stuck_for_no_error_of_this_process_is_told_by_its_reason(plain:
     (event,) = kept.events
     assert kept.told() == ["fatal: saga s  stuck"]
     assert event["message"].startswith("saga s is stuck: ")
+
+
+@WITH_A_LOGGER
+def test_what_a_worker_leaves_to_a_person_is_one_event(plain: Calls, kept: Kept, logger: Any) -> None:
+    def saga(*observers: Any) -> Saga:
+        return plain.saga(plain.step("a"), observers=observers, logger=logger)
+
+    store = left_at(saga(), "a", age=1000.0)
+    for _ in range(3):
+        store.claim("somebody who dies", -1.0)
+    kept.events.clear()
+    assert len(Worker(store, [saga(Sentry())], max_attempts=2).run_once().parked) == 1
+    assert kept.told() == ["fatal: saga s  stuck"]
 
 
 def test_what_a_person_had_undone_and_an_interrupt_are_no_failures(calls: Calls, kept: Kept) -> None:

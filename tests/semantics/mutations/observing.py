@@ -132,6 +132,12 @@ OF_OBSERVING = [
         "        if True:\n",
         SPANS + " -k no_value_is_told",
     ),
+    Mutant(
+        "what is stuck for an unknown error is no error",
+        "            if status is e.Status.STUCK:  # for what another process did, perhaps\n",
+        "            if False:\n",
+        SPANS + " -k leaves_to_a_person",
+    ),
     # -- failures reported --------------------------------------------------------------------------------------------
     Mutant(
         "what is logged is reported again",
@@ -157,6 +163,12 @@ OF_OBSERVING = [
         '["saga", info.saga, step or "", kind]',
         '["saga", info.saga]',
         FAILURES + " -k each_failure",
+    ),
+    Mutant(
+        "what a worker says of what it gives up is reported again",
+        "    if record is not None and record.msg == _LEFT_TO_A_PERSON:\n",
+        "    if False:\n",
+        FAILURES + " -k leaves_to_a_person",
     ),
     Mutant(
         "a compensation that was mended is reported",

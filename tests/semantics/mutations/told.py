@@ -117,13 +117,13 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "observers do not hear of what a worker leaves to a person",
-        "            tell_observers(definition, row, journal, stuck)\n",
+        "            tell_of_stuck(definition, row, journal, stuck)\n",
         "",
         LOGGED + " -k leaves_to_a_person",
     ),
     Mutant(
         "what a worker leaves to a person is critical twice",
-        "level = logging.ERROR if has_a_logger(definition) else logging.CRITICAL",
+        "level = logging.ERROR if logged else logging.CRITICAL",
         "level = logging.CRITICAL",
         LOGGED + " -k leaves_to_a_person",
     ),
