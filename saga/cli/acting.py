@@ -79,9 +79,8 @@ def _action(action: str) -> click.Command:
         click.option("--why", required=True, metavar="TEXT", help="The reason, for those who read the journal later."),
     ):
         command = option(command)
-    if action == "skip":
-        what += " Give the step with --step."
-    command.__doc__ = f"{what}\n\n    By their ids, or all that the filters find, which is asked for first."
+    step = " Give the step with --step." if action == "skip" else ""
+    command.__doc__ = f"{what}{step}\n\n    By their ids, or all that the filters find, which is asked for first."
     return click.command(action, short_help=what)(ids(filtered(common(acting(click.pass_obj(command))))))
 
 

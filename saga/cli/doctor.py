@@ -11,8 +11,7 @@ import click
 from saga.cli.exits import DONE, PERSON
 from saga.cli.options import Settings, common
 from saga.cli.records import print_records, record
-from saga.cli.shown import age, marked, say
-from saga.plain import one_line
+from saga.cli.shown import age, marked, paragraph, say
 
 if TYPE_CHECKING:
     from saga.operations import Operations
@@ -168,9 +167,9 @@ def doctor(settings: Settings) -> int:
         found.append(finding)
         if settings.form == "text":
             mark = marked("✓", "+") if finding.ok else marked("✗", "!")
-            say(one_line(f"{mark} {finding.check:<12} {settings.hidden(finding.says)}"))
+            say(f"{mark} {finding.check:<12} {paragraph(settings.hidden(finding.says), 15).lstrip()}")
             if finding.mend:
-                say(one_line(f"  {'':<12} {marked('→', '->')} {finding.mend}"))
+                say(f"{'':<15}{marked('→', '->')} {paragraph(finding.mend, 17).lstrip()}")
     if settings.form != "text":
         print_records(settings.form, "findings", (record("finding", finding) for finding in found))
     return DONE if all(finding.ok for finding in found) else PERSON

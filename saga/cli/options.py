@@ -275,6 +275,8 @@ def common(command: F) -> F:
         ]
     ):
         command = option(command)
+    if isinstance(command, click.Command):  # which has them in the order in which they came
+        command.params.reverse()
     return command
 
 

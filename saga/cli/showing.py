@@ -14,7 +14,7 @@ from saga.cli.looking import executions, why
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
 from saga.cli.records import time as iso
-from saga.cli.shown import age, clear, coloured, colours, line, marked, on_terminal, say, status, tags
+from saga.cli.shown import age, clear, coloured, colours, line, marked, on_terminal, paragraph, say, status, tags
 from saga.plain import one_line
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _STEPS: Final[dict[str, tuple[str, str, str, str | None]]] = {
 }
 """By a step's status: its mark, the mark where that cannot be written, what it is called, and its colour."""
 _EFFECTS: Final = {"stands": "stands", "undone": "is undone", "none": "", "unknown": "nobody knows whether it stands"}
+_UNDER_WAY: Final = ("running", "waiting", "compensating")
+"""Of these, what is left can only be told later."""
 _ENDED: Final = ("paused", "completed", "compensated", "stuck")
 
 
@@ -57,7 +59,7 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
         ("inbox", f"{len(view.inbox)} messages that it has not read yet" if view.inbox else None),
     ):
         if text:
-            yield one_line(f"  {title:<9}{text}")
+            yield f"  {title:<9}{paragraph(text, 11).lstrip()}"
     yield ""
     yield _title("steps")
     path: tuple[str, ...] = ()
@@ -74,16 +76,17 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
         yield _title("errors")
         for error in view.errors:
             where = " ".join(filter(None, [error.step, error.phase, f"attempt {error.attempt}" if error.attempt else None]))
-            yield one_line(f"  {iso(error.at)}  {f'{where}: ' if where else ''}{error.type}: {error.text}")
+            said = f"{f'{where}: ' if where else ''}{error.type}: {error.text}"
+            yield f"  {iso(error.at)}  {paragraph(said, 28).lstrip()}"
             if traceback and error.traceback:
                 yield from (f"    {one_line(text)}" for text in error.traceback.splitlines())
     yield ""
     yield _title("what can be done")
     if not view.offers:
-        yield "  nothing: " + one_line("; ".join(sorted(set(view.refused.values()))) or "it has ended")
+        yield "  nothing: " + paragraph("; ".join(sorted(set(view.refused.values()))) or "it has ended", 11).lstrip()
     for offer in view.offers:
         yield one_line(f"  {offered(row.saga_id, offer)}")
-        yield one_line(f"      {offer.does}")
+        yield paragraph(offer.does, 6)
 
 
 def _title(text: str) -> str:
@@ -107,7 +110,7 @@ def _step(step: StepView, now: float, most: int) -> Iterator[str]:
     indent = " " * (4 + 2 * len(step.path) + 2)
     for phase, error in (("", step.error), ("undo: ", step.compensation_error)):
         if error is not None:
-            yield one_line(f"{indent}{phase}{error}")
+            yield paragraph(f"{phase}{error}", len(indent))
     if step.result is not None:
         yield line(f"{indent}{marked('→', '->')} {step.result}")
 
@@ -115,7 +118,7 @@ def _step(step: StepView, now: float, most: int) -> Iterator[str]:
 def _facts(step: StepView, now: float) -> Iterator[str]:
     """Yield what there is to say of a step besides its status."""
     effect = _EFFECTS.get(step.effect, str(step.effect))
-    if effect and not (step.status == "compensated" and step.effect == "undone"):
+    if effect and step.status not in _UNDER_WAY and (step.status, step.effect) != ("compensated", "undone"):
         yield effect
     if step.attempts > 1:
         yield f"{step.attempts} attempts"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "line",
     "marked",
     "on_terminal",
+    "paragraph",
     "say",
     "status",
     "table",
@@ -164,6 +166,19 @@ class Progress:
         if self._shown and self._last:
             self._last = 0.0
             click.echo("\r\x1b[K", nl=False, err=True, color=True)
+
+
+def paragraph(value: object, indent: int = 0) -> str:
+    """Return all of a value: in a terminal, broken between words into lines that begin in the same cell.
+
+    :param indent: that cell.
+    """
+    text = one_line(value)
+    if not on_terminal():
+        return " " * indent + text
+    room = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+    return "\n".join(" " * indent + line for line in lines)
 
 
 @dataclass(frozen=True)

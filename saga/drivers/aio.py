@@ -277,7 +277,7 @@ class AsyncExecution(AsyncCalls):
                 return self.machine.pause(self.now()) or await self._part()
             delay = may_park(self)
             if delay is not None:
-                await stored(self, partial(thread_for, partial(self.journal.park, delay)))
+                await stored(self, partial(thread_for, partial(self.journal.park, delay, self.step())))
                 self.parked = True
                 return False
         if self.machine.halt is not None and self.machine.halted:

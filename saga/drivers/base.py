@@ -326,10 +326,14 @@ class Driver(Timers):
     def place(self) -> tuple[str | None, float] | None:
         """Return the step it is at, and how many seconds ago something last happened. Called from other threads."""
         entries: Any = self.machine.log.entries if "machine" in self.__dict__ else ()
-        for event in reversed(entries):
-            if isinstance(event, StepStarted | CompensationStarted):
-                return event.step, max(0.0, self.now() - entries[-1].at)
-        return None
+        step = self.step()
+        return None if step is None else (step, max(0.0, self.now() - entries[-1].at))
+
+    def step(self) -> str | None:
+        """Return the step it is at: the one that was begun last. Called from other threads."""
+        entries: Any = self.machine.log.entries if "machine" in self.__dict__ else ()
+        begun = (event.step for event in reversed(entries) if isinstance(event, StepStarted | CompensationStarted))
+        return next(begun, None)
 
     def _calls_run(self) -> bool:
         return any(one.outcome is None for one in list(self.beside.values()))

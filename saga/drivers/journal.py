@@ -55,8 +55,8 @@ class Journal(Values, Protocol):
     def read_messages(self) -> Sequence[Message]:
         """Return what is in the inbox. It leaves the inbox with the next commit."""
 
-    def park(self, delay: float) -> None:
-        """Give the lease back until ``delay`` seconds have passed or a message comes."""
+    def park(self, delay: float, step: str | None) -> None:
+        """Give the lease back until ``delay`` seconds have passed or a message comes. ``step``: where it waits."""
 
     def hand_back(self, untried: bool) -> None:
         """Give the lease back, for another to go on at once; ``untried``: that it was claimed does not count as a recovery."""

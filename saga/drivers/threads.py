@@ -279,7 +279,7 @@ class Execution(Driver):
                 return self.machine.pause(self.now()) or self._part()
             delay = may_park(self)
             if delay is not None:
-                self.journal.park(delay)
+                self.journal.park(delay, self.step())
                 self.parked = True
                 return False
         if self.machine.halt is not None and self.machine.halted:

@@ -154,7 +154,7 @@ class Journal:
         """
         self._keeper.hold(self.lease, seconds, driver)
 
-    def park(self, delay: float, step: str | None = None) -> None:
+    def park(self, delay: float, step: str | None) -> None:
         """Give the lease back until ``delay`` seconds have passed or a message comes. ``step``: where it waits."""
         self._keeper.drop(self.lease)
         with suppress(StorageError):  # the lease runs out, then

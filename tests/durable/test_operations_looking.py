@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Saga, Status, step
+from saga import Context, InDoubt, Retry, Saga, Status, receive, step, timer
 from saga.operations import Operations
 from saga.storage import SqliteStore, Store
+from saga.worker import Worker
 
 
 @pytest.fixture
@@ -59,6 +60,28 @@ def test_listings_are_filtered(many: Store) -> None:
     for wrong in ({"status": "nonsense"}, {"after": "nonsense"}, {"limit": 0}):
         with pytest.raises(ValueError, match=r"nonsense|limit"):
             operations.list(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
+@pytest.mark.parametrize("waits", ["timer", "signal", "retry"])
+def test_a_row_tells_where_an_execution_waits_that_nobody_runs(store: Store, waits: str, in_loop: bool) -> None:
+    async def first_in_loop() -> None: ...
+
+    def fail() -> None:
+        raise OSError
+
+    second = {
+        "timer": timer(3600.0, name="here"),
+        "signal": receive("here"),
+        "retry": step(fail, name="here", retry=Retry(2, 3600.0)),
+    }
+    saga = (
+        Saga("s", store=store).add_task(step(first_in_loop if in_loop else lambda: None, name="first")).add_task(second[waits])
+    )
+    saga.submit(saga_id="x")
+    Worker(store, [saga], workers=1).run_once()
+    row = Operations(store, "ann").get("x")
+    assert (row.status, row.owner, row.step) == ("running", None, "here")
 
 
 def test_a_timeline_has_a_line_for_each_entry(store: Store) -> None:

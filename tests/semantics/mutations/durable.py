@@ -430,4 +430,10 @@ OF_DURABLE = [
         "= perf_counter",
         CLOCKS + " -k patience_ends_in_another_time",
     ),
+    Mutant(
+        "who waits for hours is told of where it was before",
+        "self.journal.park(delay, self.step())",
+        "self.journal.park(delay, None)",
+        DURABLE + "operations_looking -k where_an_execution_waits",
+    ),
 ]
