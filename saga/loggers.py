@@ -6,6 +6,7 @@ None of the libraries is imported: a logger is known by what it can do. What a l
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 from saga.awaitables import refuse_unrun
@@ -45,8 +46,9 @@ class Line(NamedTuple):
 class Writer(Protocol):
     """Gives lines to a logger."""
 
-    def listens(self, level: int) -> bool:
-        """Whether a line of this level would be written."""
+    @property
+    def listens(self) -> Callable[[int], bool]:
+        """Tells whether a line of this level would be written."""
 
     def write(self, level: int, line: Line) -> None:
         """Write a line."""
@@ -55,9 +57,7 @@ class Writer(Protocol):
 class _ToStandard:
     def __init__(self, logger: Any) -> None:
         self._logger = logger
-
-    def listens(self, level: int) -> bool:
-        return bool(self._logger.isEnabledFor(level))
+        self.listens: Callable[[int], bool] = logger.isEnabledFor  # asked of every event
 
     def write(self, level: int, line: Line) -> None:
         self._logger.log(level, line.template, *line.values, exc_info=line.error, extra=line.fields)

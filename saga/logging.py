@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from saga import events as e
@@ -124,7 +125,7 @@ class SagaLogger:
         """
         if self._writer.listens(level):
             named = {"id": info.saga_id, **{key: value for key, value in pairs.items() if value is not None}}
-            template = [_literal(f"{message} saga={_quoted(info.saga)}"), *(f"{_literal(key)}=%s" for key in named)]
+            template = [_beginning(message, info.saga), *map(_place, named)]
             values = [_quoted(_rounded(key, value)) for key, value in named.items()]
             fields = {"saga": info.saga, "saga_event": message}
             fields |= {f"saga_{key}": _field(key, value) for key, value in named.items()}
@@ -344,6 +345,16 @@ _RETRIES: Final = {
 
 _OWN: Final = frozenset({"__call__", "write", *_METHODS.values()})
 _DIGITS: Final = {"elapsed_ms": 3, "delay_ms": 1}
+
+
+@lru_cache(1024)
+def _beginning(message: str, saga: str) -> str:
+    return _literal(f"{message} saga={_quoted(saga)}")
+
+
+@lru_cache(1024)
+def _place(key: str) -> str:
+    return f"{_literal(key)}=%s"
 
 
 def _literal(text: str) -> str:

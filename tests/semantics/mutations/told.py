@@ -247,8 +247,8 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "a saga's name is no part of its records' template",
-        '_literal(f"{message} saga={_quoted(info.saga)}")',
-        "_literal(message)",
+        'return _literal(f"{message} saga={_quoted(saga)}")',
+        "return _literal(message)",
         UNIT + "logging -k fields_and_a_template",
     ),
     Mutant(
