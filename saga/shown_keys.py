@@ -88,6 +88,8 @@ class ShownKeys:
                 value = _hidden(value, path.removeprefix(f"{key}.").split("."))
             except LookupError:
                 return HIDDEN, path
+            except Exception:  # a user's object
+                return HIDDEN, None
         return value, None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import Ask, Context, InDoubt, Retry, Saga, fallback, parallel, step
+from saga import Ask, Context, InDoubt, Retry, Saga, Status, fallback, parallel, step
 from saga.events import SagaStuck
 from saga.logging import SagaLogger
 from saga.operations import Operations
@@ -292,6 +292,34 @@ def test_hostile_results_errors_and_names_leave_it_one_line(caplog: pytest.LogCa
     assert line.isprintable()
     assert 'result.pack="a\\n\\u202eb"' in line
     assert "<test_hostile_" in line or "whose str() raised RuntimeError" in line
+
+
+class Raising(dict[str, Any]):
+    """A mapping that tells nothing."""
+
+    def _raise(self, *args: Any) -> Any:
+        raise RuntimeError
+
+    __contains__ = __getitem__ = __iter__ = keys = __str__ = __repr__ = _raise  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("show", "mask"),
+    [
+        (["result", "key"], []),
+        (["result", "key"], ["result", "key"]),
+        (["result.a.x", "key.x"], []),
+        (["result.a", "key"], ["result.a.x", "key.x"]),
+        (["result.a.x", "key.x"], ["result.a.x.y", "key.x.y"]),
+    ],
+)
+def test_no_value_costs_the_line_that_calls_a_person(
+    show: list[str], mask: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    saga = Saga("s", logger=SagaLogger(show=show, mask=mask)).add_task(step(Raising, refuse, name="a")).add_task(step(fail))
+    assert saga.try_execute({"key": Raising()}).status is Status.STUCK
+    assert last_fields(caplog)["event"] == "saga stuck"
+    assert caplog.records[-1].getMessage().isprintable()
 
 
 # -- how loud, and how long -----------------------------------------------------------------------------------------------

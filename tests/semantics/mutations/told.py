@@ -133,6 +133,12 @@ OF_WHAT_IS_TOLD = [
         "        if False:",
         LOGGED + " -k decided_meanwhile",
     ),
+    Mutant(
+        "a value in which a mask cannot look costs the line",
+        "            except Exception:  # a user's object\n                return HIDDEN, None\n",
+        "",
+        LOGGED + " -k no_value_costs",
+    ),
     # -- rows ---------------------------------------------------------------------------------------------------------
     Mutant(
         "of what asks a person the step is told that was begun last",
