@@ -9,26 +9,27 @@ from typing import Any
 from saga.definition import Definition
 from saga.logging import SagaLogger
 from saga.looking.shown import JournalLine
-from saga.shown_keys import HIDDEN
+from saga.shown_keys import HIDDEN, RESULT
 
 __all__ = ["masked_lines"]
 
 
 def masked_lines(lines: Sequence[JournalLine], definition: Definition | None) -> tuple[JournalLine, ...]:
     """Return the lines without what is to be hidden: every value under a key that a mask ends with, however deep it lies, and
-    the result of a step of such a name.
+    the result of a step of such a name. ``"result"`` hides every result.
     """
     observers = definition.observers if definition is not None else ()
-    names = {path.rpartition(".")[2] for one in observers if isinstance(one, SagaLogger) for path in one.mask}
-    if not names:
+    paths = {path for one in observers if isinstance(one, SagaLogger) for path in one.mask}
+    if not paths:
         return tuple(lines)
-    return tuple(replace(line, details=_details(line, names)) for line in lines)
+    names = {path.rpartition(".")[2] for path in paths if path != RESULT}
+    return tuple(replace(line, details=_details(line, paths, names)) for line in lines)
 
 
-def _details(line: JournalLine, names: Collection[str]) -> dict[str, Any]:
+def _details(line: JournalLine, paths: Collection[str], names: Collection[str]) -> dict[str, Any]:
     found = {key: value if key == "error" else _hidden(value, names) for key, value in line.details.items()}
-    if line.step in names and "result" in found:
-        found["result"] = HIDDEN
+    if RESULT in found and (line.step in names or RESULT in paths or f"{RESULT}.{line.step}" in paths):
+        found[RESULT] = HIDDEN
     return found
 
 

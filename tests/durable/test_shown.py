@@ -229,3 +229,13 @@ def test_what_a_definition_masks_is_not_shown(store: Store) -> None:
     assert "4114" in shown
     assert not any(hidden in shown for hidden in ("4111", "4112", "4113", "secret"))
     assert "4111" in str(Operations(store, "ann").show("x"))
+
+
+@pytest.mark.parametrize(
+    ("mask", "hidden"), [("result", {"a", "b.c"}), ("result.a", {"a"}), ("result.b.c", {"b.c"}), ("result.a.x", set())]
+)
+def test_the_results_that_a_logger_masks_are_not_shown(store: Store, mask: str, hidden: set[str]) -> None:
+    saga = Saga("s", store=store, logger=SagaLogger(show=["result"], mask=[mask]))
+    saga.add_task(step(lambda: "r-1", name="a")).add_task(step(lambda: "r-2", name="b.c")).execute(saga_id="x")
+    view = Operations(store, "ann", sagas=[saga]).show("x")
+    assert {one.name for one in view.steps if one.result is None} == hidden
