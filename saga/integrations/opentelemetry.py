@@ -9,15 +9,18 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import context as surroundings
-from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+try:
+    from opentelemetry import context as surroundings
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"traces need {error.name}: pip install 'saga-tasks[otel]'", name=error.name) from error
 
 from saga import events as e
-from saga.errors import exc_info_of
+from saga.errors import SagaDefinitionError, exc_info_of
 from saga.integrations.failures import failed_for, type_of
 from saga.integrations.outcomes import OUTCOMES
-from saga.plain import text_of
+from saga.plain import repr_of, text_of
 
 if TYPE_CHECKING:
     from saga.definition import ExecutionInfo
@@ -44,9 +47,16 @@ class OpenTelemetry:
 
     :param tracer_provider: where spans are made; the global one where not given.
     :param errors: whether texts and tracebacks of errors are told, as events named ``exception``.
+    :raises SagaDefinitionError: what is given makes no spans.
     """
 
     def __init__(self, tracer_provider: trace.TracerProvider | None = None, *, errors: bool = True) -> None:
+        makes = callable(getattr(tracer_provider, "get_tracer", None)) and not isinstance(tracer_provider, type)
+        if tracer_provider is not None and not makes:
+            given = repr_of(tracer_provider)
+            raise SagaDefinitionError(
+                f"OpenTelemetry: tracer_provider is {given}; give a TracerProvider, or none for the global one"
+            )
         self._tracer = trace.get_tracer("saga", tracer_provider=tracer_provider)
         self._errors = errors
 
@@ -172,10 +182,15 @@ class _Call(AbstractContextManager[None]):
 
 def _exception(error: BaseException) -> Iterator[tuple[str, str]]:
     yield "exception.type", type_of(error)
-    yield "exception.message", text_of(error)
+    yield "exception.message", _sendable(text_of(error))
     told = exc_info_of(error)
     if told is not None:
-        yield "exception.stacktrace", text_of("".join(traceback.format_exception(*told)))
+        yield "exception.stacktrace", _sendable(text_of("".join(traceback.format_exception(*told))))
+
+
+def _sendable(text: str) -> str:
+    """Return a text as UTF-8 can have it: else all that is sent with it would be lost."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 # -- what is carried along --------------------------------------------------------------------------------------------

@@ -6,8 +6,11 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-import sentry_sdk
-from sentry_sdk.scope import add_global_event_processor
+try:
+    import sentry_sdk
+    from sentry_sdk.scope import add_global_event_processor
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"reports need {error.name}: pip install 'saga-tasks[sentry]'", name=error.name) from error
 
 from saga import events as e
 from saga.errors import SagaCancelledError, SagaExecutionException, is_exception

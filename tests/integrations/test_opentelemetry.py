@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -34,7 +35,7 @@ from saga import (
     step,
     transaction,
 )
-from saga.errors import LeaseLostError
+from saga.errors import LeaseLostError, SagaDefinitionError
 from saga.integrations.opentelemetry import OpenTelemetry
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -581,6 +582,17 @@ def test_an_error_that_refuses_to_be_told_is_told_by_its_class(traces: Traces) -
     (exception,) = traces.named("execute a").events
     assert exception.attributes["exception.type"].endswith("Refuses")
     assert "whose str() raised ZeroDivisionError" in exception.attributes["exception.message"]
+
+
+def test_a_text_that_is_no_unicode_does_not_cost_what_is_sent_with_it(traces: Traces) -> None:
+    Saga("s", observers=[traces.observer]).add_task(step(raises(LookupError("\ud800é")), name="a")).try_execute()
+    assert b"\\ud800\xc3\xa9" in encode_spans(traces.spans).SerializeToString()
+
+
+@pytest.mark.parametrize("given", ["a name", trace.get_tracer("a tracer"), TracerProvider])
+def test_what_makes_no_spans_is_refused(given: Any) -> None:
+    with pytest.raises(SagaDefinitionError, match=r"tracer_provider is .*; give a TracerProvider"):
+        OpenTelemetry(given)
 
 
 def test_where_no_spans_are_made_nothing_is_told_or_carried() -> None:

@@ -138,6 +138,12 @@ OF_OBSERVING = [
         "            if False:\n",
         SPANS + " -k leaves_to_a_person",
     ),
+    Mutant(
+        "a text that is no unicode costs what is sent with it",
+        '    return text.encode(errors="backslashreplace").decode()\n',
+        "    return text\n",
+        SPANS + " -k no_unicode",
+    ),
     # -- failures reported --------------------------------------------------------------------------------------------
     Mutant(
         "what is logged is reported again",
