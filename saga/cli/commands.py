@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "workers": "fleet",
     "versions": "fleet",
     "web": "page",
+    "watch": "watching",
     "doctor": "doctor",
     "check": "planned",
     "diagram": "planned",

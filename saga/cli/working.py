@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -44,6 +45,8 @@ __all__ = ["COMMANDS"]
     default="info",
     help="What is written to the standard error stream.",
 )
+@click.option("--metrics-port", type=click.IntRange(1, 65535), metavar="N", help="Serve /metrics for Prometheus at this port.")
+@click.option("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help="... where it listens.")
 @common
 @click.pass_obj
 def worker(
@@ -53,6 +56,8 @@ def worker(
     transactions: tuple[str, ...],
     once: bool,
     log_level: str,
+    metrics_port: int | None,
+    metrics_host: str,
     **options: Any,
 ) -> int:
     """Run executions until SIGTERM, SIGINT or Ctrl-C; what is in hand then is finished first."""
@@ -62,6 +67,8 @@ def worker(
     store = settings.store(make=True)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-8s %(message)s")
     made = Worker(store, sagas, transactions=transactions, **options)
+    if metrics_port is not None:
+        _serve_metrics(store, metrics_host, metrics_port)
     if once:
         ran = made.run_once()
         if settings.form != "text":
@@ -77,6 +84,25 @@ def worker(
     click.echo(line(f"saga: a worker for {names}; SIGTERM or Ctrl-C stops it"), err=True)
     made.run(interval=interval)
     return DONE
+
+
+def _serve_metrics(store: Any, host: str, port: int) -> None:
+    """Serve what this process counts, and what the store has, until it ends.
+
+    :raises click.UsageError: the library is not installed, or the port is taken.
+    """
+    try:
+        from prometheus_client import start_http_server
+
+        from saga.integrations.prometheus import StoreCollector
+
+        start_http_server(port, host)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"metrics need {error.name}: pip install 'saga-tasks[prometheus]'") from error
+    except OSError as error:
+        raise click.UsageError(f"--metrics-port {port}: {error.strerror}") from error
+    with suppress(ValueError):  # a module of the user's has it served already
+        StoreCollector(store)
 
 
 COMMANDS: Final = {"worker": worker}

@@ -97,9 +97,12 @@ ROOMS: Final[dict[str, set[str]]] = {
     # outer rooms: nothing inside imports them
     "cli": {
         "__version__",
+        "alerts",
+        "callouts",
         "definition",
         "diagram",
         "errors",
+        "integrations",
         "looking",
         "operations",
         "plain",
@@ -136,7 +139,7 @@ CLOCKS: Final = {
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
 LIBRARIES: Final = {
-    "cli": {"click"},
+    "cli": {"click", "prometheus_client"},
     "integrations": {"opentelemetry", "prometheus_client", "sentry_sdk"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
     "web": {"jinja2", "markupsafe", "prometheus_client", "starlette", "uvicorn"},

@@ -1,0 +1,61 @@
+"""``saga watch``: calls out for each execution that becomes stuck."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from saga.cli.exits import DONE
+from saga.cli.options import SECONDS, Settings, common
+from saga.cli.shown import say
+
+if TYPE_CHECKING:
+    from saga.looking import ExecutionView
+    from saga.storage.records import StoredExecution
+
+__all__ = ["COMMANDS"]
+
+
+@click.command(short_help="Call out for each execution that becomes stuck: a command, or a webhook.")
+@click.option(
+    "--exec",
+    "line",
+    metavar="COMMAND",
+    help="A line for the shell; JSON is its standard input, SAGA_ID and more its environment.",
+)
+@click.option("--webhook", "url", metavar="URL", help="An address that the JSON is posted to.")
+@click.option("--timeout", type=SECONDS, default=30.0, metavar="TIME", help="How long a call may take.")
+@click.option("--interval", type=SECONDS, default=5.0, metavar="TIME", help="Between looks into the store.")
+@click.option("--once", is_flag=True, help="Call out for those that nobody was told of yet, and end.")
+@common
+@click.pass_obj
+def watch(settings: Settings, /, line: str | None, url: str | None, timeout: float, interval: float, once: bool) -> int:
+    """Call out once for each execution that becomes stuck, in whatever process: until SIGTERM, SIGINT or Ctrl-C.
+
+    Whoever dies meanwhile, it is called out for at least once. A call that fails is made again later.
+    """
+    from saga.alerts import Alerts
+    from saga.callouts import command, webhook
+
+    calls = [command(line, timeout=timeout)] if line is not None else []
+    calls += [webhook(url, timeout=timeout)] if url is not None else []
+    if not calls:
+        raise click.UsageError("who is told? Give --exec COMMAND, --webhook URL, or both")
+
+    def tell(row: StoredExecution, view: ExecutionView) -> None:
+        for call in calls:
+            call(row, view)
+
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)-8s %(message)s")
+    alerts = Alerts(settings.store(), tell, sagas=settings.sagas)
+    if once:
+        say(f"{alerts.look()} told of")
+        return DONE
+    click.echo("saga: watches for what becomes stuck; SIGTERM or Ctrl-C stops it", err=True)
+    alerts.run(interval=interval)
+    return DONE
+
+
+COMMANDS: Final = {"watch": watch}
