@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
+from saga.events import Status
+
 __all__ = ["Asked", "asked", "seconds"]
 
 _TEXTS: Final = ("name", "version", "step", "cause")
@@ -62,6 +64,8 @@ def asked(query: QueryParams) -> Asked:
     statuses = [value for key, value in pairs if key == "status"]
     if statuses:
         filters["status"] = statuses
+    elif "step" in filters or "cause" in filters:  # which those have not, and they are nearly all
+        filters["status"] = [status for status in Status if status is not Status.COMPLETED]
     tags = dict(_tag(value) for key, value in pairs if key == "tag")
     if tags:
         filters["tags"] = tags

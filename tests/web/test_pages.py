@@ -164,11 +164,13 @@ def test_lines_cannot_be_forged_and_text_cannot_be_reordered(tmp_path: object) -
         raise ValueError("one\n99 forged\x1b[31m\u202eevil")
 
     with SqliteStore(f"{tmp_path}/forged.db") as store:
-        Saga("forged", store=store).add_task(step(fail, name="fail")).try_execute(saga_id="F1")
-        page = TestClient(app(store)).get("/execution?id=F1").text
-    assert "\u202e" not in page
-    assert "\x1b" not in page
-    assert "one\\n99 forged\\x1b[31m\\u202eevil" in page
+        saga = Saga("for\u202eged", store=store, tags=lambda context: {"tag": "t\u202eag"})
+        saga.add_task(step(fail, name="fa\u202eil")).try_execute(saga_id="F\u202e1")
+        client = TestClient(app(store))
+        pages = [client.get(address, params={"id": "F\u202e1"}).text for address in ("/", "/execution", "/health", "/causes")]
+    assert not [page for page in pages if "\u202e" in page or "\x1b" in page]
+    assert "F\\u202e1" in pages[0]
+    assert "one\\n99 forged\\x1b[31m\\u202eevil" in pages[1]
 
 
 @pytest.mark.parametrize("known", [True, False])
