@@ -88,8 +88,10 @@ class _Stint:
         """Return the ids of this stint's span, for the next one, and of the one around it."""
         return self._carried if self._carried[_STINT] else None
 
-    def around(self, info: ExecutionInfo, step: PlannedStep, attempt: int, phase: str) -> _Call:
-        """Return what makes a call's span current in it."""
+    def around(self, info: ExecutionInfo, step: PlannedStep, attempt: int, phase: str) -> _Call | None:
+        """Return what makes a call's span current in it; ``None``: nobody makes spans here."""
+        if not self._carried[_STINT]:
+            return None
         key = (step.name, phase, attempt)
         call = self._calls.get(key)
         if call is None:  # else what it has returned is awaited now, or its transaction is made again

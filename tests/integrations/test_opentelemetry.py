@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from saga import (
     Ask,
@@ -42,6 +44,7 @@ from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore
 from saga.worker import Worker
 from tests.kit import LONG, PATIENCE, Calls, left_at, until
+from tests.kit.recoveries import left_behind
 
 
 class Traces:
@@ -604,6 +607,14 @@ def test_where_no_spans_are_made_nothing_is_told_or_carried() -> None:
     assert saga.load("x").ok
 
 
+def test_what_is_not_sampled_is_not_sampled_in_its_calls_either(calls: Calls) -> None:
+    seen: list[Any] = []
+    observer = OpenTelemetry(TracerProvider(sampler=ALWAYS_OFF))
+    calls.run(calls.saga(calls.step("a", lambda: seen.append(trace.get_current_span())), observers=observer))
+    contexts = [span.get_span_context() for span in seen]
+    assert [(context.is_valid, context.trace_flags.sampled) for context in contexts] == [(True, False)]
+
+
 def test_the_classes_of_errors_of_other_processes_are_told(traces: Traces) -> None:
     store = MemoryStore()
 
@@ -621,3 +632,26 @@ def test_the_classes_of_errors_of_other_processes_are_told(traces: Traces) -> No
     (stint,) = traces.stints()
     assert stint.attributes["saga.status"] == "stuck"
     assert stint.attributes["error.type"].endswith("Local")
+
+
+# -- wherever a process dies ------------------------------------------------------------------------------------------
+
+
+def test_wherever_a_process_died_the_next_stint_is_linked_to_it() -> None:
+    first, second = Traces(), Traces()
+
+    def build(traces: Traces) -> Saga:
+        saga = Saga("s", observers=[traces.observer]).add_task(step(lambda: 1, lambda: None, name="a", in_doubt=InDoubt.RERUN))
+        return saga.add_task(step(fail, name="b", in_doubt=InDoubt.RERUN))
+
+    for count in itertools.count(1):
+        store = MemoryStore()
+        with first.tracer.start_as_current_span("web request") as starter:
+            left_behind(store, partial(build, first), count=count)
+        if not Recovery(store, [build(second)]).run_once():
+            break  # it had ended
+        (stint, dead) = second.stints()[-1], first.stints()[-1]
+        assert linked(stint) == {"starter": starter.get_span_context().span_id, "stint": dead.context.span_id}
+        assert stint.attributes["saga.status"] == "compensated"
+    second.check()
+    assert len(second.stints()) == count - 1 > 2
