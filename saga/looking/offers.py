@@ -27,9 +27,9 @@ from saga.machine import Finish, Machine, Merge, Standing, Wait, act, check, dec
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.plain import one_line
 
-__all__ = ["known_standing", "offers_of"]
+__all__ = ["ORDER", "known_standing", "offers_of"]
 
-_ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
+ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
 """What changes least first."""
 
 
@@ -52,7 +52,7 @@ def offers_of(
     """
     offers: list[Offer] = []
     refused: dict[str, str] = {}
-    for action in _ORDER:
+    for action in ORDER:
         steps: Iterable[str | None] = (standing.undecided or (None,)) if action == "skip" else (None,)
         for step in steps:
             try:

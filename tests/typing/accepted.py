@@ -44,7 +44,7 @@ from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import Event, OperatorActed, StepFailed, StepSucceeded
 from saga.flow import Step
 from saga.logging import SagaLogger
-from saga.operations import Operations
+from saga.operations import Acted, Cause, Operations, StepView
 from saga.result import CompensationError
 from saga.storage import Page, StoredExecution
 
@@ -360,6 +360,16 @@ async def operate(operations: Operations, stored: Saga[OrderContext]) -> None:
     assert_type(await operations.alist(status="stuck", limit=5), Page)
     assert_type((await operations.ashow("A1")).timeline(), str)
     assert_type(await operations.apurge(older_than=60.0), int)
+    view = await operations.ashow("A1")
+    assert_type(view.steps, tuple[StepView, ...])
+    assert_type([offer.does for offer in view.offers], list[str])
+    assert_type(view.refused["retry"], str)
+    assert_type(view.waits, str | None)
+    assert_type(await operations.acauses(), list[Cause])
+    assert_type(operations.find("A1")[0].tags["order"], str)
+    assert_type([acted.error for acted in operations.each("skip", "so", step="Charge", name="s")], list[str | None])
+    async for acted in operations.aeach("retry", "so", limit=5, cause="OSError"):
+        assert_type(acted, Acted)
     await operations.askip("A1", step="Charge", why="seen to")
     await asyncio.create_task(operations.acancel("A1", "too late"))
     async for execution in operations.aall(name="place-order"):

@@ -11,6 +11,7 @@ import pytest
 
 from saga import Saga, step
 from saga.events import OperatorActed, SagaStuck, StepStarted
+from saga.looking.offers import ORDER
 from saga.machine import ACTIONS, State
 from saga.machine.folds import fold
 from saga.operations import Operations
@@ -33,6 +34,11 @@ def test_every_method_that_asks_why_is_an_action() -> None:
     plain = {name: method for name, method in public.items() if not inspect.iscoroutinefunction(method)}
     asking = {name for name, method in plain.items() if "why" in inspect.signature(method).parameters} - {"each", "aeach"}
     assert asking == set(ACTIONS), f"saga/machine/operators.py: ACTIONS lacks {asking - set(ACTIONS)}"
+
+
+@every
+def test_what_it_would_do_is_told(action: str) -> None:
+    assert action in ORDER, f"saga/looking/offers.py: ORDER has no {action}, so it is not offered"
 
 
 @every

@@ -17,6 +17,7 @@ from saga.diagram import Diagram
 from saga.durable.codec import Codec
 from saga.durable.entries import read_entries, write_entries
 from saga.logging import SagaLogger
+from saga.looking.steps import _PHASES
 from saga.machine.folds import FOLDS
 from saga.result import fold_history
 
@@ -138,6 +139,12 @@ def test_what_it_says_of_a_step_is_in_the_steps_record(event: Any) -> None:
     plan = Saga("order").add_task(step(lambda: 1, lambda: None, name="a")).plan
     record = fold_history(plan, [event])["a"]
     assert record != StepRecord("a", StepStatus.PENDING), f"saga/result.py: fold_history leaves out {type(event).__name__}"
+
+
+@every(but={kind for kind in KINDS if "error" not in kind.__match_args__} | {e.SagaCompensating})
+def test_the_call_that_raised_its_error_is_shown(event: Any) -> None:
+    name = type(event).__name__
+    assert name in _PHASES, f"saga/looking/steps.py: _PHASES does not say which call raised the error of a {name}"
 
 
 def test_the_reference_lists_it() -> None:
