@@ -23,7 +23,7 @@ from saga.events import (
 )
 from saga.looking.reading import Reading
 from saga.looking.shown import Offer
-from saga.machine import Finish, Machine, Merge, Standing, Wait, act, check, decided_on, recover, standing_of
+from saga.machine import Finish, Machine, Merge, PlannedStep, Standing, Wait, act, check, decided_on, recover, standing_of
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.plain import one_line
 
@@ -105,9 +105,8 @@ def _foreseen(reading: Reading, standing: Standing, acted: OperatorActed, live: 
             machine.record(event)
         if not machine.ended and not machine.state.unbegun:
             recover(machine, "", 1, at)
-    for _ in range(20 * len(reading.plan.steps) + 20):  # of which there are fewer
-        if machine.commands:
-            _go_on(machine, found, at)
+    while machine.commands:
+        _go_on(machine, found, at)
     found.waiting = [
         step.name for step in reading.plan.steps if step.pause is not None and step.index in machine.state.executing
     ]
@@ -123,8 +122,13 @@ def _under_way(machine: Machine) -> list[StepSucceeded | CompensationSucceeded |
     return [
         *(StepSucceeded(step.name, state.attempt(step.index), at, 0.0, None) for step in executes),
         *(CompensationSucceeded(step.name, state.compensation_attempts.get(step.index, 1), at, 0.0) for step in undone),
-        *(VerificationFailed(step.name, 1, at, 0.0, OutcomeUnknownError()) for step in asked),
+        *(_untold(step, at) for step in asked),
     ]
+
+
+def _untold(step: PlannedStep, at: float) -> VerificationFailed:
+    """Return how the last attempt of a verification ends that tells nothing."""
+    return VerificationFailed(step.name, step.verification_retry.max_attempts, at, 0.0, OutcomeUnknownError())
 
 
 def _go_on(machine: Machine, found: _Foreseen, at: float) -> None:
@@ -142,9 +146,8 @@ def _go_on(machine: Machine, found: _Foreseen, at: float) -> None:
         found.undone.append(command.step.name)
         machine.send(CompensationSucceeded(command.step.name, command.attempt, at, 0.0))
     elif command.phase == VERIFY:
-        if command.step.name not in found.verified:
-            found.verified.append(command.step.name)
-        machine.send(VerificationFailed(command.step.name, command.attempt, at, 0.0, OutcomeUnknownError()))
+        found.verified.append(command.step.name)
+        machine.send(_untold(command.step, at))
     else:
         found.executed[command.step.name] = command.attempt
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from saga import Context, Effect, Saga, StepStatus, fallback, parallel, sequence, step, transaction
+from saga import Context, Effect, Retry, Saga, StepStatus, fallback, parallel, sequence, step, transaction
 from saga.errors import SagaExecutionException
 from saga.logging import SagaLogger
 from saga.operations import ExecutionView, Operations
 from saga.storage import Entry, MemoryStore, Store
+from saga.worker import Worker
 from tests.kit import Gate, Watched, background, until_renewed
 from tests.unit.test_hostile_texts import FORGED, HOSTILE
 from tests.unit.test_hostile_texts import fail as fail_with_hostile_text
@@ -68,6 +69,17 @@ def test_what_a_step_stands_in_is_its_path(store: Store) -> None:
         "d": ("parallel 1, branch 2",),
         "e": (),
     }
+
+
+def test_a_step_that_waits_for_another_attempt_has_not_ended(store: Store) -> None:
+    saga = Saga("order", store=store).add_task(step(fail, name="a", retry=Retry(3, 3600.0)))
+    saga.submit(saga_id="x")
+    Worker(store, [saga]).run_once()
+    (shown,) = Operations(store, "ann").show("x").steps
+    assert (shown.status, shown.attempts, shown.ended) == (StepStatus.WAITING, 1, None)
+    assert shown.began is not None
+    assert shown.next_at is not None
+    assert shown.next_at >= shown.began + 3600.0
 
 
 def nothing(*_: Any) -> None: ...
@@ -177,6 +189,15 @@ def test_an_action_on_a_damaged_journal_is_offered_where_it_would_be_carried_out
         view = Operations(one.store, "ann", sagas=[order()]).show("x")
         assert view.offers == ()
         assert all("of saga 'order': entry" in why for why in view.refused.values())
+
+
+def test_an_execution_whose_journal_is_gone_is_shown() -> None:
+    (one, *_) = damaged(lambda entry: entry)
+    one.store._journals["x"].clear()
+    view = Operations(one.store, "ann").show("x")
+    assert (view.journal, view.steps, view.errors) == ((), (), ())
+    assert all(offer.does for offer in view.offers)
+    assert view.waits == "a person must act: compensation failed: charge"
 
 
 def test_a_status_that_there_is_not_is_shown() -> None:

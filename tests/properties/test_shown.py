@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga import Status, StepRecord
+from saga import Status, StepRecord, StepStatus
 from saga import events as e
 from saga.definition import Definition
 from saga.durable.codec import Codec
@@ -77,6 +77,10 @@ def test_steps_are_shown_as_records_of_results_tell_them(plan: Plan, data: Any) 
         told = recorded(records[step.name])
         assert {name: getattr(step, name) for name in told} == told
         assert (step.began is None) is (step.attempts == 0)
+        under_way = step.status in (StepStatus.PENDING, StepStatus.RUNNING, StepStatus.WAITING)
+        assert not (under_way and step.ended is not None)
+        assert under_way or step.ended is not None or machine.state.stragglers
+        assert step.status is not StepStatus.WAITING or step.next_at is not None or machine.ended
         assert step.asks is (step.name in (known_standing(reading).undecided or ()))
     errors = {event.error for event in machine.events if hasattr(event, "error")}
     assert len(errors_of(reading, lines)) == len(set(map(id, errors)))

@@ -33,6 +33,7 @@ from mutations.facade import OF_FACADE
 from mutations.flow import OF_FLOW
 from mutations.handing_over import OF_HANDING_OVER
 from mutations.in_line import OF_THE_LINE
+from mutations.looking import OF_LOOKING
 from mutations.machine import OF_MACHINE
 from mutations.observing import OF_OBSERVING
 from mutations.people import OF_PEOPLE
@@ -61,6 +62,7 @@ MUTANTS = [
     *OF_ENLISTED,
     *OF_FACADE,
     *OF_WHAT_IS_TOLD,
+    *OF_LOOKING,
     *OF_THE_COMMAND_LINE,
     *OF_THE_PAGE,
     *OF_ALERTS,

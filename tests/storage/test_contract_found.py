@@ -86,14 +86,15 @@ def test_who_has_a_key_is_told_before_those_who_wait_for_it(store, stored):
     stored.submit(store, "free")
     assert ids(store.in_line("k", 9)) == ["x3", "x1", "x2"]
     (row,) = store.claim("ann", 60.0, wanted=[Wanted("order")], saga_id="x3")
-    assert ids(store.in_line("k", 9)) == ["x3", "x1", "x2"]
-    assert ids(store.in_line("k", 2)) == ["x3", "x1"]
+    stored.submit(store, "early", exclusive="k", at=1.0)
+    assert ids(store.in_line("k", 9)) == ["x3", "early", "x1", "x2"]
+    assert ids(store.in_line("k", 2)) == ["x3", "early"]
     store.append(Lease("x3", "ann", row.epoch), [], status="stuck", release=True)
-    assert ids(store.in_line("k", 9)) == ["x3", "x1", "x2"]  # which has it until it has ended
+    assert ids(store.in_line("k", 9)) == ["x3", "early", "x1", "x2"]  # which has it until it has ended
     assert store.in_line("k", 1) == [store.get("x3")]
     (row,) = store.claim("ann", 60.0, saga_id="x3")
     store.append(Lease("x3", "ann", row.epoch), [], status="completed", release=True)
-    assert ids(store.in_line("k", 9)) == ["x1", "x2"]
+    assert ids(store.in_line("k", 9)) == ["early", "x1", "x2"]
     for nobody in ("none", "", "\0"):
         assert store.in_line(nobody, 9) == []
     with pytest.raises(ValueError, match="limit"):
