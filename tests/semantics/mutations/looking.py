@@ -36,8 +36,8 @@ OF_LOOKING = [
     ),
     Mutant(
         "the result of a step that a mask names is shown",
-        "if line.step in names and",
-        "if False and",
+        "if RESULT in found and (line.step in names or",
+        "if RESULT in found and (False or",
         SHOWN + " -k what_a_definition_masks",
     ),
     # -- what actions would do ----------------------------------------------------------------------------------------
