@@ -200,7 +200,7 @@ class Column:
 
 _GAP: Final = 2
 _LEAST: Final = 8
-_BESIDE: Final = 30
+_BESIDE: Final = 60
 """The cells that a column which may go below needs to stay beside the others."""
 
 
