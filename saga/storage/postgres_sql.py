@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
-from saga.storage.figures import asking, free
+from saga.storage.figures import LOOKED_AT, asking, free
 from saga.storage.postgres_claims import Claiming
 from saga.storage.postgres_tables import CALLED, CLAIMABLE, NOW, names_of
 from saga.storage.postgres_writes import HOLDS, Writing
@@ -154,9 +154,15 @@ class Statements:
 
     def _alerts(self) -> None:
         saga = self._names["saga"]
-        counted = f"SELECT 'executions', name, status, cause, count(*) FROM {saga} GROUP BY name, status, cause"
-        left = f"SELECT DISTINCT 'free', name, version, fingerprint, 1 FROM {saga} WHERE {free(NOW)}"
-        self.figures = asking(saga, self._names["worker"], counted, left, NOW, "greatest").encode()
+        counts = f"SELECT name, status, cause, version, count(*) AS number FROM {saga} GROUP BY name, status, cause, version"
+        counted = "SELECT 'executions', name, status, cause, sum(number)::float8 FROM counts GROUP BY name, status, cause"
+        # Of each version some are looked at, rather than all that is open: few fingerprints have the same.
+        of_kind = f"name = kind.name AND version = kind.version AND {free(NOW)}"
+        kinds = f"(SELECT DISTINCT name, version FROM counts WHERE {CLAIMABLE}) AS kind"
+        looked_at = f"LATERAL (SELECT fingerprint FROM {saga} WHERE {of_kind} LIMIT {LOOKED_AT}) AS looked_at"
+        left = f"SELECT DISTINCT 'free', kind.name, kind.version, looked_at.fingerprint, 1 FROM {kinds}, {looked_at}"
+        asked = asking(saga, self._names["worker"], counted, left, NOW, "greatest")
+        self.figures = f"WITH counts AS MATERIALIZED ({counts}) {asked}".encode()
         first = (
             f"SELECT id FROM {saga} WHERE status = 'stuck' AND due <= {NOW} AND lease_until <= {NOW} ORDER BY due, id LIMIT 1"
         )
