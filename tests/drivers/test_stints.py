@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from saga import Saga, Status, receive, step
+from saga.beginning import begin
+from saga.definition import inputs
+from saga.drivers.threads import Execution
 from saga.errors import LeaseLostError, SagaDefinitionError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -157,6 +161,32 @@ def test_a_stint_that_another_process_broke_off_never_ends_and_the_next_one_know
     Recovery(store, [plain.saga(plain.step("a"), plain.step("b"), observers=second)]).run_once()
     assert second.carried == [[{"stint": "1"}]]
     assert second.ends() == ["1 compensated"]
+
+
+def test_what_a_person_pauses_is_over_here_and_goes_on_in_another_stint(calls: Calls, follower: Follower) -> None:
+    store = MemoryStore()
+    person = Operations(store, "me")
+    saga = calls.saga(
+        calls.step("a", partial(person.pause, "x", "to look at it")), calls.step("b"), observers=follower, store=store
+    )
+    saga.submit(saga_id="x")
+    Worker(store, [saga]).run_once()
+    assert follower.ends() == ["1 paused"]
+    person.resume("x", "it is well")
+    Worker(store, [saga]).run_once()
+    assert follower.ends() == ["1 paused", "2 completed"]
+    assert calls.log == ["a", "b"]
+
+
+def test_what_a_worker_hands_back_is_over_there(follower: Follower) -> None:
+    held: list[Execution] = []
+    saga = Saga("s", observers=follower).add_task(step(lambda: held[0].hand_back(), name="a")).add_task(step(print, name="b"))
+    execution = begin(saga.definition, *inputs(saga.definition, None, "x", MemoryStore()))
+    assert isinstance(execution, Execution)
+    held.append(execution)
+    execution.run()
+    assert follower.ends() == ["1 running"]
+    assert follower.told.count("1 SagaHeld") == 1
 
 
 def test_one_who_loses_the_lease_is_told_why_it_ends(calls: Calls, follower: Follower) -> None:

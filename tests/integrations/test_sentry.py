@@ -218,7 +218,7 @@ def test_two_executions_of_one_kind_of_failure_are_one_group(kept: Kept) -> None
     assert kept.told() == ["error: saga s a LookupError"] * 2
 
 
-UNCAUGHT = """
+PROGRAM = """
 import json, sentry_sdk
 from sentry_sdk.transport import Transport
 from saga import Saga, step
@@ -229,18 +229,26 @@ class Printed(Transport):
     def capture_envelope(self, envelope):
         event = envelope.get_event()
         if event is not None:
-            print(json.dumps(event["fingerprint"]), flush=True)
+            print(json.dumps(event.get("fingerprint")), flush=True)
 
 sentry_sdk.init("http://key@sentry.invalid/1", transport=Printed())
 
 def charge():
     raise LookupError("no stock")
 
-Saga("s", logger=SagaLogger(), observers=[Sentry()]).add_task(step(charge)).execute()
+saga = Saga("s", logger=SagaLogger(), observers=[Sentry()]).add_task(step(charge))
+"""
+UNCAUGHT = "saga.execute()"
+FLASK = """
+import flask
+app = flask.Flask("shop")
+app.add_url_rule("/", view_func=saga.execute, endpoint="order")
+assert app.test_client().get("/").status_code == 500
 """
 
 
-def test_with_all_that_the_sdk_does_by_itself_an_uncaught_failure_is_one_event() -> None:
-    ran = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize("then", [UNCAUGHT, FLASK], ids=["uncaught", "in a request"])
+def test_with_all_that_the_sdk_does_by_itself_a_failure_is_one_event(then: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM + then], capture_output=True, text=True, timeout=60, check=False)
     assert "SagaExecutionException" in ran.stderr
     assert ran.stdout.splitlines() == ['["saga", "s", "charge", "LookupError"]']
