@@ -176,11 +176,12 @@ def read_entries(entries: Sequence[Entry], codec: Codec) -> tuple[list[Recorded]
     """
     recorded: list[Recorded] = []
     errors: Errors = {}
+    error_at = partial(_error_at, before=recorded)
     for number, entry in enumerate(entries, 1):
         if entry.seq != number:
             raise UnreadableJournalError(f"entry {number} of the journal is missing", entry=number)
         try:
-            one = _read(entry, codec.decode, partial(_error_at, before=recorded))
+            one = _read(entry, codec.decode, error_at)
         except UnreadableJournalError:
             raise
         except Exception as error:  # whatever is wrong with it

@@ -15,6 +15,7 @@ from saga.errors import SagaExecutionException
 from saga.operations import Offer, Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
+from saga.worker import Worker
 from tests.kit import Watched, Write, expired
 from tests.kit.tasks import perform
 
@@ -26,15 +27,18 @@ class Doing:
     """What steps did: ``a`` where step a was executed, ``-a`` where it was undone.
 
     :ivar failing: what the first calls of each raise.
+    :ivar during: what else is done in the first call of each.
     """
 
     def __init__(self, **failing: Any) -> None:
         self.log: list[str] = []
         self.failing = failing
+        self.during: dict[str, Callable[[], object]] = {}
 
     def step(self, name: str, undoable: bool = True, **policies: Any) -> Any:
         def do(what: str) -> str:
             self.log.append(what)
+            self.during.pop(what, list)()
             perform(self.failing.pop(what.replace("-", "un"), None))
             return what
 
@@ -173,3 +177,55 @@ def test_what_is_refused_is_refused(case: str) -> None:
         assert view.refused.keys() | {offer.action for offer in view.offers} == {
             "retry", "resume", "skip", "pause", "cancel", "compensate", "undo",
         }  # fmt: skip
+
+
+# -- where nobody has begun it, and where it rests ------------------------------------------------------------------------
+
+
+def resting(saga: Saga, on: Doing, how: str) -> Operations:
+    """Return who looks at an execution that is submitted, or that a person has paused or undone back to a step."""
+    operations = Operations(MemoryStore(), "ann", sagas=[saga])
+    vars(saga)["store"] = operations.store
+    if how.startswith("submitted"):
+        saga.submit(saga_id="o-1")
+    elif how == "paused":
+        on.during["a"] = lambda: operations.pause("o-1", why="so")
+        with suppress(SagaExecutionException):
+            saga.execute(saga_id="o-1")
+    else:
+        saga.execute(saga_id="o-1")
+        saga.undo("o-1", why="so", who="ann", to="a")
+    if how == "submitted and paused":
+        operations.pause("o-1", why="so")
+    on.log.clear()
+    return operations
+
+
+RESTING: Final[dict[tuple[str, str], tuple[str, list[str], str]]] = {
+    ("submitted", "cancel"): ("ends it before it has begun: nothing is done, so nothing is undone", [], "compensated"),
+    ("submitted", "pause"): ("keeps it from being begun until a person resumes it, or gives it up", [], "paused"),
+    ("submitted and paused", "resume"): ("lets it be begun, in its turn", ["a", "b", "c"], "completed"),
+    ("submitted and paused", "compensate"): (
+        "ends it before it has begun: nothing is done, so nothing is undone",
+        [],
+        "compensated",
+    ),
+    ("paused", "resume"): ("executes b", ["b", "c"], "completed"),
+    ("paused", "cancel"): ("undoes a", ["-a"], "compensated"),
+    ("undone back", "resume"): ("executes b again", ["b", "c"], "completed"),
+    ("undone back", "compensate"): ("undoes a", ["-a"], "compensated"),
+}
+"""By how it rests and what is done: what is said of that, what is called then, and how the execution ends."""
+
+
+@pytest.mark.parametrize(("how", "action"), RESTING)
+def test_an_action_on_what_rests_does_what_was_told_of_it(how: str, action: str) -> None:
+    does, calls, status = RESTING[how, action]
+    on = Doing()
+    saga = flow(on.step("a"), on.step("b"), on.step("c"))
+    operations = resting(saga, on, how)
+    assert {offer.action: offer.does for offer in operations.show("o-1").offers}[action] == does
+    getattr(operations, action)("o-1", why="so")
+    Worker(operations.store, [saga]).run_once()
+    assert on.log == calls
+    assert operations.get("o-1").status == status

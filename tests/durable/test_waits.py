@@ -12,6 +12,7 @@ from saga import Retry, Saga, Status, receive, step, timer
 from saga.operations import Operations
 from saga.storage import Lease, MemoryStore, NewWorker, Told, Wanted
 from saga.worker import Worker
+from tests.kit import background, until
 from tests.kit.tasks import failing_times
 
 WHEN: Final = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
@@ -234,6 +235,16 @@ def test_what_is_held_keeps_nobody_back_who_is_not() -> None:
     behind_one_that_is_held(place)
     place.store.announce(NewWorker("w", "host", 1, [("other", "1", place.saga.plan.fingerprint)], 0, False), 60.0)
     assert place.waits("y") == "it is due: a worker has yet to take it up"
+
+
+def test_it_is_said_what_a_process_that_lives_waits_for() -> None:
+    place = Place()
+    place.saga = Saga("order", store=place.store).add_task(receive("paid"))
+    ended = background(lambda: place.saga.execute(saga_id="x"))
+    until(lambda: place.store.get("x") is not None)
+    assert place.waits() == "step paid waits for signal 'paid'"
+    place.saga.signal("x", "paid")
+    assert ended().status is Status.COMPLETED
 
 
 def test_of_what_runs_nothing_is_said() -> None:
