@@ -32,7 +32,8 @@ def web(settings: Settings, /, host: str, port: int, token: str | None, private:
     try:
         page = app(settings.store(), sagas=settings.sagas, token=token, private=private)
         at = f"[{host}]" if ":" in host else host
-        click.echo(line(f"saga: http://{at}:{port}/ has the page; SIGTERM or Ctrl-C stops it"), err=True)
+        acting = "" if token is not None else "; nobody can act there without --token"
+        click.echo(line(f"saga: http://{at}:{port}/ has the page{acting}; SIGTERM or Ctrl-C stops it"), err=True)
         serve(page, host=host, port=port)
     except (ModuleNotFoundError, SagaDefinitionError) as error:
         raise click.UsageError(str(error)) from error

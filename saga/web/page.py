@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final
@@ -164,6 +165,7 @@ class Page:
             "csrf": csrf_of(request),
             "edition": _EDITION,
             "here": request.url.path.rpartition("/")[2],
+            "address": _address(request),
             "actions": ACTIONS,
         }
         response = HTMLResponse(self._templates.get_template(template).render(common | values), code)
@@ -231,16 +233,22 @@ class Page:
         if not self._visitors.sign_in:
             raise HTTPException(404, "Nobody signs in here.")
         if request.method == "GET":
-            return await self._render(request, "enter.html", 200, title="Sign in", wrong=None)
+            back = request.query_params.get("to", "")
+            return await self._render(request, "enter.html", 200, title="Sign in", wrong=None, back=back)
         form = await form_of(request)
         check_same_site(request, form)
-        response = _to("./")
+        back = form.get("to", "")
+        response = _to(back if re.match(r"(execution|causes|health|\./)\?", back) else "./")
         try:
             known = self._visitors.let_in(request, response, form.get("token", ""), form.get("name", ""))
             wrong = None if known else "This is not the token."
         except ValueError:
             wrong = "Give your name: it is in the journal of what you do."
-        return response if wrong is None else await self._render(request, "enter.html", 403, title="Sign in", wrong=wrong)
+        return (
+            response
+            if wrong is None
+            else await self._render(request, "enter.html", 403, title="Sign in", wrong=wrong, back=back)
+        )
 
     async def _leave(self, request: Request) -> Response:
         check_same_site(request, await form_of(request))
@@ -252,7 +260,7 @@ class Page:
 
     def _refused(self, request: Request) -> Response:
         if self._visitors.sign_in and request.method == "GET" and "live" not in request.query_params:
-            return _to("enter")
+            return _to(f"enter?{QueryParams(to=_address(request))}")
         raise HTTPException(403, "You may not look at this.")
 
     async def _wrong(self, request: Request, error: Exception) -> Response:
@@ -263,6 +271,11 @@ class Page:
 
     async def _broken(self, request: Request, error: Exception) -> Response:
         return await self._render(request, "wrong.html", 500, title="That did not work", said="The log of the server says why.")
+
+
+def _address(request: Request) -> str:
+    """Return the address of a page, as it is relative to the others."""
+    return f"{request.url.path.rpartition('/')[2] or './'}?{request.url.query}"
 
 
 def _to(where: str) -> RedirectResponse:

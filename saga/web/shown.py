@@ -149,8 +149,8 @@ def _detail(key: str, value: Any, values: bool) -> str:
         return HIDDEN
     if key == "error" and isinstance(value, dict) and {"type", "text"} <= value.keys():
         return one_line(f"{str(value['type']).rpartition(':')[2]}: {value['text']}")
-    if isinstance(value, float):
-        return f"{value:.6g}"
+    if key in ("elapsed", "delay") and isinstance(value, int | float):
+        return span(value)
     text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False))
     return text if key in ("reason", "why") else shortened(text, _LONGEST)
 

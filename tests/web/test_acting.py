@@ -242,6 +242,33 @@ def test_a_cookie_that_was_changed_or_is_old_signs_nobody_in(shop: Shop, monkeyp
     assert acted(shop, "place-1") == []
 
 
+@pytest.mark.parametrize(
+    ("to", "leads"),
+    [
+        ("execution?id=a%26b", "execution?id=a%26b"),
+        ("./?status=stuck", "./?status=stuck"),
+        ("causes?", "causes?"),
+        ("", "./"),
+        ("https://elsewhere.example/?", "./"),
+        ("//elsewhere.example/?", "./"),
+        ("/\\elsewhere.example?", "./"),
+        ("javascript:alert(1)//?", "./"),
+        ("leave?", "./"),
+    ],
+)
+def test_who_has_signed_in_is_where_they_were_and_nowhere_else(shop: Shop, to: str, leads: str) -> None:
+    client = TestClient(app(shop.store, token=TOKEN), base_url="http://shop")
+    answer = send(client, "/enter", "/enter", name="ann", token=TOKEN, to=to)
+    assert answer.headers["location"] == leads
+
+
+def test_a_page_leads_to_signing_in_and_that_leads_back(shop: Shop) -> None:
+    client = TestClient(app(shop.store, token=TOKEN), base_url="http://shop")
+    page = client.get("/execution?id=place-1").text
+    assert 'href="enter?to=execution%3Fid%3Dplace-1"' in page
+    assert 'name="to" value="execution?id=place-1"' in client.get("/enter?to=execution%3Fid%3Dplace-1").text
+
+
 def test_who_signs_out_may_do_nothing_more(shop: Shop) -> None:
     client = signed_in(shop)
     assert send(client, "/leave").status_code == 303
