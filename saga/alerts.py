@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaitables import answer, check_callable, discard, is_awaitable, refuse_generator
@@ -79,7 +79,7 @@ class Alerts:
 
         :raises StorageError: the store cannot be asked.
         """
-        with asyncio.Runner() as runner:
+        with _own_loop() as runner:
             return self._look(lambda said: _value_of(runner.run(_outcome_of(said))), lambda: False)
 
     def run(self, stop: Stop | None = None, *, interval: float = 5.0, signals: bool = True) -> None:
@@ -100,7 +100,7 @@ class Alerts:
         def stopped() -> bool:
             return stopping.is_set() or (stop is not None and stop.is_set())
 
-        with stopped_by_signals(stopping.set) if signals else nullcontext(), asyncio.Runner() as runner:
+        with stopped_by_signals(stopping.set) if signals else nullcontext(), _own_loop() as runner:
             self._go_on(lambda said: _value_of(runner.run(_outcome_of(said))), stopped, lambda: pause(interval))
 
     def _go_on(
@@ -190,7 +190,7 @@ class Beside:
         self._thread.join(max(0.0, self._ends_at - clock()))
 
     def _serve(self) -> None:
-        with asyncio.Runner() as runner:
+        with _own_loop() as runner:
             loop = self._loop
 
             def wait_for(said: Awaitable[Any]) -> Any:
@@ -200,6 +200,11 @@ class Beside:
                 self._alerts._go_on(wait_for, self._ending.is_set, self._ending.set)
             else:
                 self._alerts._go_on(wait_for, self._ending.is_set, lambda: self._ending.wait(self._interval))
+
+
+def _own_loop() -> closing[asyncio.Runner]:
+    """Return what runs coroutines, in an event loop that is made when there is one, and is not the thread's."""
+    return closing(asyncio.Runner(loop_factory=asyncio.new_event_loop))
 
 
 _Outcome = tuple[Any, BaseException | None]

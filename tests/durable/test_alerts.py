@@ -312,6 +312,20 @@ def test_it_may_act_and_is_called_again_where_that_does_not_help(store: Store) -
     assert told.ids == ["x"] * 3
 
 
+def test_an_event_loop_is_made_where_one_is_needed_and_is_not_the_thread_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, told = MemoryStore(), Told()
+    order(store).try_execute(saga_id="x")
+    made: list[asyncio.AbstractEventLoop] = []
+    make = asyncio.new_event_loop
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: made.append(make()) or made[-1])
+    monkeypatch.setattr(asyncio, "set_event_loop", lambda loop: pytest.fail("whose it is"))
+    assert Alerts(store, told).look() == 1
+    assert made == []
+    order(store).try_execute(saga_id="y")
+    assert Alerts(store, told.awaited).look() == 1
+    assert [loop.is_closed() for loop in made] == [True]
+
+
 def test_of_what_somebody_has_acted_on_meanwhile_nobody_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for saga_id in "xyz":
         order(store).try_execute(saga_id=saga_id)
