@@ -71,7 +71,7 @@ def environment() -> Environment:
         "query": urlencode,
         "cut": shortened,
     }
-    made.globals |= {"command": command, "mark": _mark}
+    made.globals["command"] = command
     return made
 
 
