@@ -118,7 +118,7 @@ def _each(operations: Operations, action: str, why: str, step: str | None, saga_
 def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: int | None, yes: bool) -> list[StoredExecution]:
     """Return the executions that the filters find, if a person says so.
 
-    :raises click.Abort: they say no.
+    :raises click.UsageError: nobody can be asked.
     """
     rows = list(islice(operations.all(**filters), limit))
     if not rows:
@@ -130,8 +130,16 @@ def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: 
         raise click.UsageError(f"{action} would be done to {len(rows)} executions; look at them with saga list, and give --yes")
     click.echo(executions(rows[:_SHOWN], operations.store.now()), err=True)
     more = f" (and {len(rows) - _SHOWN} more)" if len(rows) > _SHOWN else ""
-    click.confirm(f"{action} {'this' if len(rows) == 1 else f'these {len(rows)}'}{more}?", abort=True, err=True)
-    return rows
+    asked = f"{action} {'this' if len(rows) == 1 else f'these {len(rows)}'}{more}?"
+    return rows if _agreed(asked) else []
+
+
+def _agreed(asked: str) -> bool:
+    """Ask, and say so where the answer is no."""
+    agreed = click.confirm(asked, err=True)
+    if not agreed:
+        click.echo("nothing was done", err=True)
+    return agreed
 
 
 def _tell(settings: Settings, action: str, acted: Iterable[Acted]) -> int:
@@ -199,7 +207,8 @@ def purge(settings: Settings, older_than: float, status: Sequence[str], yes: boo
         asked = f"delete executions that are {' or '.join(status)} and were last written at least {age(older_than)} ago"
         if not sys.stdin.isatty():
             raise click.UsageError(f"this would {asked}; give --yes")
-        click.confirm(f"{asked}?", abort=True, err=True)
+        if not _agreed(f"{asked}?"):
+            return
     with usage():
         number = operations.purge(older_than=older_than, status=status)
     if settings.form == "text":

@@ -91,7 +91,13 @@ root = common(
     """,
         params=[
             click.Option(
-                ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+                ["--version"],
+                is_flag=True,
+                allow_from_autoenv=False,
+                is_eager=True,
+                expose_value=False,
+                callback=_version,
+                help="Print the version.",
             )
         ],
     )

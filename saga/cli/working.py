@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,6 +14,9 @@ from saga.cli.options import SECONDS, Settings, common, needs_definitions
 from saga.cli.records import print_records
 from saga.cli.running import ended
 from saga.cli.shown import line, say, status
+
+if TYPE_CHECKING:
+    from saga.worker import Parked
 
 __all__ = ["COMMANDS"]
 
@@ -72,7 +75,8 @@ def worker(
     if once:
         ran = made.run_once()
         if settings.form != "text":
-            print_records(settings.form, "results", (ended(result).record for result in ran))
+            records = [*(ended(result).record for result in ran), *map(_parked, ran.parked)]
+            print_records(settings.form, "results", records)
         else:
             for result in ran:
                 say(line(f"{status(str(result.status)).partition(' ')[0]} {result.headline()}"))
@@ -84,6 +88,19 @@ def worker(
     click.echo(line(f"saga: a worker for {names}; SIGTERM or Ctrl-C stops it"), err=True)
     made.run(interval=interval)
     return DONE
+
+
+def _parked(parked: Parked) -> dict[str, Any]:
+    """Return the record of what was left to a person: as that of a result."""
+    return {
+        "saga_id": parked.saga_id,
+        "name": parked.saga,
+        "status": "stuck",
+        "reason": parked.reason,
+        "error": None,
+        "in_doubt": [],
+        "elapsed": 0.0,
+    }
 
 
 def _serve_metrics(store: Any, host: str, port: int) -> None:

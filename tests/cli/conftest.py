@@ -63,7 +63,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "shop.py").write_text(SAGAS, encoding="utf-8")
     (tmp_path / "closed").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # to which commands add
     yield tmp_path
     for name in ("shop", "broken"):
         sys.modules.pop(name, None)

@@ -94,7 +94,14 @@ def test_many_are_shown_and_asked_for_first(terminal: Callable[..., str], orders
     seen = terminal("retry", "--status", "stuck", "--why", "open again", *STORE, answer=answer, NO_COLOR="1")
     assert "bad2" in seen
     assert "retry these 2?" in seen
+    assert ("nothing was done" in seen) is not done
     assert bool(acted("bad1")) is done
+
+
+def test_nothing_is_deleted_without_a_word(terminal: Callable[..., str], orders: Any) -> None:
+    seen = terminal("purge", "--older-than", "0", *STORE, answer="n\n")
+    assert "delete executions that are completed or compensated and were last written at least 0 s ago?" in seen
+    assert Operations("orders.db", "a test").get("A1")
 
 
 def test_what_ended_is_purged(cli: Cli, orders: Any) -> None:

@@ -104,6 +104,15 @@ def test_the_code_says_the_worst_of_several(statuses: list[str], code: int) -> N
     assert exits.worst(statuses) == code
 
 
+def test_the_process_ends_with_the_code(here: Path) -> None:
+    from saga.cli import main
+
+    for arguments, code in ((["--version"], 0), (["list", "--store", "nothing.db"], 5)):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == code
+
+
 def test_help_and_version_are_no_errors(cli: Cli) -> None:
     import saga
 

@@ -138,6 +138,21 @@ def test_what_is_not_to_be_begun_yet_waits(cli: Cli, here: Path) -> None:
     assert cli("worker", "--once", "--import", "shop", *STORE).out == "0 executions\n"
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_a_worker_leaves_to_a_person_is_told(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    from saga.worker import Parked, Ran, Worker
+
+    ran = Ran()
+    ran.take(Parked("x", "orders", "no definition fits"))
+    monkeypatch.setattr(Worker, "run_once", lambda worker: ran)
+    said = cli("worker", "--once", "--import", "shop", *STORE, *form)
+    assert said.code == 3
+    assert "x" in said.out
+    assert "no definition fits" in said.out
+
+
 def test_inputs_come_through_a_pipe(process: Callable[..., Any], here: Path) -> None:
     said = process("run", "shop:letters", "--input", "-", input=lines(*ORDERS))
     assert said.returncode == 0

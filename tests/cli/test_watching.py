@@ -106,13 +106,13 @@ def test_a_worker_serves_metrics(cli: Cli, here: Path, orders: Any) -> None:
                 read.append(answer.read().decode())
         except OSError:
             return False
-        return True
+        return "saga_store_workers 1.0" in read[-1]
 
     with running(here, "worker", "--import", "shop", "--metrics-port", str(port), *STORE) as child:
         wait_until(there, child)
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
-    assert 'saga_store_executions{saga="orders",status="stuck"} 2.0' in read[0]
+    assert 'saga_store_executions{saga="orders",status="stuck"} 2.0' in read[-1]
 
 
 def test_the_guide_tells_of_every_command() -> None:
