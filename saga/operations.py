@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from saga.events import Event, OperatorActed, Status
 from saga.fleet import Version, statuses
 from saga.looking import Acted, Cause, ErrorView, ExecutionView, JournalLine, Looks, Offer, StepView
 from saga.machine import ACTIONS, decided_on
-from saga.names import check_said, checked_name
+from saga.names import check_said, checked_name, several
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Store
@@ -126,39 +126,70 @@ class Operations(Looks):
         return count
 
     def each(
-        self, action: str, why: str, *, step: str | None = None, limit: int | None = None, **filters: Any
+        self,
+        action: str,
+        why: str,
+        saga_ids: Iterable[str] | None = None,
+        *,
+        step: str | None = None,
+        to: str | None = None,
+        limit: int | None = None,
+        **filters: Any,
     ) -> Iterator[Acted]:
         """Act on many executions, one after the other. Yield what became of each: one that refuses does not stop the others.
 
         It acts as its results are read: ``for acted in operations.each("retry", "the bank is open", name="order"): ...``.
 
         :param action: the name of one of the actions above.
-        :param step: the step, for ``skip``; back to which, for ``undo``.
+        :param saga_ids: on these, and not on those that filters find.
+        :param step: on those that are at this step, or failed there; ``skip`` lets them go on without it.
+        :param to: back to which step, for ``undo``.
         :param limit: on how many at most.
         :param filters: on which: as in :meth:`list`.
-        :raises ValueError: there is no such action, or ``why`` is empty.
-        :raises StorageError: the store cannot be asked which they are.
+        :raises ValueError: there is no such action, ``why`` is empty, or ids and filters are given.
+        :raises StorageError: the store cannot be asked.
         """
-        said = self._said(action, step, why, limit)
-        return (self._act_on(action, row.saga_id, said) for row in islice(self.all(**filters), limit))
+        said, given = self._said(action, why, step, to, limit), _given(action, saga_ids, step, filters)
+        ids = (row.saga_id for row in self.all(step=step, **filters)) if given is None else iter(given)
+        return (self._acted(action, saga_id, said) for saga_id in islice(ids, limit))
 
     async def aeach(
-        self, action: str, why: str, *, step: str | None = None, limit: int | None = None, **filters: Any
+        self,
+        action: str,
+        why: str,
+        saga_ids: Iterable[str] | None = None,
+        *,
+        step: str | None = None,
+        to: str | None = None,
+        limit: int | None = None,
+        **filters: Any,
     ) -> AsyncGenerator[Acted, None]:
-        """Act on many executions, as :meth:`each`; each as by the action's own async twin."""
-        said, acted = self._said(action, step, why, limit), 0
-        async for row in self.aall(**filters):
-            if acted == limit:
+        """Act on many executions, as :meth:`each`; the store is asked in a thread."""
+        said, given = self._said(action, why, step, to, limit), _given(action, saga_ids, step, filters)
+        left = limit
+        async for saga_id in self._ameant(given, step, filters):
+            if left == 0:
                 return
-            acted += 1
+            left = None if left is None else left - 1
             try:
-                await getattr(self, f"a{action}")(row.saga_id, **said)
+                await getattr(self, f"a{action}")(saga_id, **said)
             except (ActionRefusedError, StorageError) as error:
-                yield Acted(row.saga_id, False, one_line(error))
+                if type(error) is StorageError:
+                    await self.alist(limit=1)
+                yield Acted(saga_id, False, one_line(error))
             else:
-                yield Acted(row.saga_id, True)
+                yield Acted(saga_id, True)
 
-    def _said(self, action: str, step: str | None, why: str, limit: int | None) -> dict[str, str]:
+    async def _ameant(
+        self, given: Sequence[str] | None, step: str | None, filters: dict[str, Any]
+    ) -> AsyncGenerator[str, None]:
+        for saga_id in given or ():
+            yield saga_id
+        if given is None:
+            async for row in self.aall(step=step, **filters):
+                yield row.saga_id
+
+    def _said(self, action: str, why: str, step: str | None, to: str | None, limit: int | None) -> dict[str, str]:
         """Return what an action is given besides an execution's id.
 
         :raises ValueError: it cannot be done to any.
@@ -168,17 +199,24 @@ class Operations(Looks):
         check_said(self.who, why)
         if limit is not None:
             check_limit(limit)
-        parameter = {"skip": "step", "undo": "to"}.get(action)
-        if parameter is None and step is not None:
-            raise ActionRefusedError(f"{action} is not one of a step; leave out step={step!r}")
-        if parameter is None or (action == "undo" and step is None):
-            return {"why": why}
-        return {"why": why, parameter: checked_name(step, "step")}
+        if step is not None or action == "skip":
+            step = checked_name(step, "step")
+        if to is not None and action != "undo":
+            raise ActionRefusedError(f"{action} goes back to no step; leave out to={to!r}")
+        if action == "skip":
+            return {"why": why, "step": str(step)}
+        return {"why": why} if to is None else {"why": why, "to": checked_name(to, "to")}
 
-    def _act_on(self, action: str, saga_id: str, said: dict[str, str]) -> Acted:
+    def _acted(self, action: str, saga_id: str, said: dict[str, str]) -> Acted:
+        """Act on one of many.
+
+        :raises StorageError: the store cannot be asked.
+        """
         try:
             getattr(self, action)(saga_id, **said)
         except (ActionRefusedError, StorageError) as error:
+            if type(error) is StorageError:
+                self.list(limit=1)  # where it cannot be asked, that says so
             return Acted(saga_id, False, one_line(error))
         return Acted(saga_id, True)
 
@@ -218,3 +256,16 @@ class Operations(Looks):
             self.store.append(lease, entries, status=str(status), release=status.terminal, told=told)
         except UnreadMessagesError:  # it does not end before somebody has read them
             self.store.append(lease, entries[:-1], status=str(Status.COMPENSATING), told=told)
+
+
+def _given(action: str, saga_ids: Iterable[str] | None, step: str | None, filters: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the ids of the executions to act on; ``None``: filters say on which.
+
+    :raises ValueError: both do.
+    """
+    if saga_ids is None:
+        return None
+    over = [*filters, *(["step"] if step is not None and action != "skip" else [])]
+    if over:
+        raise ActionRefusedError(f"saga_ids say on which to act, and so do filters ({', '.join(over)}); give either")
+    return tuple(checked_name(one, "one of saga_ids") for one in several(saga_ids, "saga_ids"))

@@ -16,11 +16,9 @@ from saga.cli.looking import executions
 from saga.cli.options import SECONDS, Settings, acting, common, ids, needs_definitions
 from saga.cli.records import print_record, print_records, record
 from saga.cli.shown import age, line, marked, say
-from saga.plain import text_of
 
 if TYPE_CHECKING:
-    from saga.looking import Acted
-    from saga.operations import Operations
+    from saga.operations import Acted, Operations
     from saga.storage.records import StoredExecution
 
 __all__ = ["COMMANDS"]
@@ -59,9 +57,11 @@ def _action(action: str) -> click.Command:
                 raise click.UsageError("give ids, or filters, not both")
             operations = settings.operations()
             if len(saga_ids) == 1:  # what is wrong with it is told by the exit code
+                from saga.operations import Acted
+
                 with usage():
                     getattr(operations, action)(saga_ids[0], *([step] if action == "skip" else []), why, **_to(action, step))
-                return _tell(settings, action, [_done(saga_ids[0])])
+                return _tell(settings, action, [Acted(saga_ids[0], True)])
             return _tell(settings, action, _each(operations, action, why, step, saga_ids))
         if not filters:
             raise click.UsageError(f"{action} which? Give ids, or filters such as --status {statuses[0]} --name place-order")
@@ -88,31 +88,14 @@ def _to(action: str, step: str | None) -> dict[str, Any]:
     return {"to": step} if action == "undo" else {}
 
 
-def _done(saga_id: str) -> Acted:
-    from saga.looking import Acted
-
-    return Acted(saga_id, True)
-
-
 def _each(operations: Operations, action: str, why: str, step: str | None, saga_ids: Iterable[str]) -> Iterator[Acted]:
     """Act on executions; one that is refused does not keep the others.
 
     :raises StorageError: the store cannot be reached any more.
     """
-    from saga.errors import SagaError, StorageError
-    from saga.looking import Acted
-
-    given = [] if step is None or action == "undo" else [step]
-    for saga_id in saga_ids:
-        try:
-            with usage():
-                getattr(operations, action)(saga_id, *given, why, **_to(action, step))
-        except SagaError as error:
-            if type(error) is StorageError:
-                operations.store.now()
-            yield Acted(saga_id, False, text_of(error))
-        else:
-            yield _done(saga_id)
+    with usage():
+        undo = action == "undo"
+        return operations.each(action, why, saga_ids, step=None if undo else step, to=step if undo else None)
 
 
 def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: int | None, yes: bool) -> list[StoredExecution]:

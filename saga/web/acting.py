@@ -8,9 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from saga.errors import ActionRefusedError, StorageError
 from saga.operations import Acted, Operations
-from saga.plain import one_line
 from saga.web.views import ON_MANY, key_of
 
 __all__ = ["ACTIONS", "OnMany", "act", "act_on_all", "chosen", "form_of"]
@@ -92,10 +90,7 @@ async def act_on_all(operations: Operations, action: str, key: str, why: str) ->
             meant.append(row.saga_id)
         if len(meant) > _AT_ONCE:
             break
-    refused = []
-    for saga_id in meant[:_AT_ONCE]:
-        try:
-            await act(operations, action, saga_id, cause.step or "", why)
-        except (ActionRefusedError, StorageError) as error:
-            refused.append(Acted(saga_id, False, one_line(error)))
-    return OnMany(action, len(meant[:_AT_ONCE]) - len(refused), refused, len(meant) > _AT_ONCE)
+    step = cause.step if action == "skip" else None
+    acted = [one async for one in operations.aeach(action, why, meant[:_AT_ONCE], step=step)]
+    refused = [one for one in acted if not one.done]
+    return OnMany(action, len(acted) - len(refused), refused, len(meant) > _AT_ONCE)

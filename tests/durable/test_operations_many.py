@@ -55,7 +55,7 @@ def test_all_of_a_cause_is_acted_on_and_who_refuses_stops_nobody(store: Store) -
     assert held
     operations = Operations(store, "ann")
     (cause, *_) = operations.causes()
-    acted = list(operations.each("retry", "the bank is open", name=cause.name, cause=cause.cause))
+    acted = list(operations.each("retry", "the bank is open", name=cause.name, step=cause.step, cause=cause.cause))
     assert [one.saga_id for one in acted] == ["o4", "o3", "o2", "o1", "o0"]
     assert [one for one in acted if not one.done] == [
         Acted("o3", False, "somebody else acts on execution 'o3': nothing was done; look at it and try again")
@@ -115,17 +115,32 @@ def test_no_more_are_acted_on_than_asked_for_or_read() -> None:
     ("action", "step", "says"),
     [
         ("retri", None, "did you mean 'retry'"),
-        ("retry", "charge", "retry is not one of a step; leave out step='charge'"),
+        ("retry", "charge", "saga_ids say on which to act, and so do filters .step.; give either"),
         ("skip", None, "step"),
     ],
 )
 def test_what_cannot_be_done_to_any_is_refused_before_anything_is(action: str, step: str | None, says: str) -> None:
     operations = Operations(many(2), "ann")
     with pytest.raises(SagaError, match=says):
-        operations.each(action, "so", step=step)
+        operations.each(action, "so", ["x1"], step=step)
     with pytest.raises(SagaError, match=says):
-        asyncio.run(anext(operations.aeach(action, "so", step=step)))
+        asyncio.run(anext(operations.aeach(action, "so", ["x1"], step=step)))
     assert len(operations.list(status="stuck").executions) == 1
+
+
+def test_what_goes_back_to_no_step_is_not_given_one() -> None:
+    with pytest.raises(SagaError, match="retry goes back to no step; leave out to='a'"):
+        Operations(many(1), "ann").each("retry", "so", to="a")
+
+
+def test_some_are_acted_on_by_their_ids() -> None:
+    operations = Operations(many(5), "ann")
+
+    async def acted() -> list[Acted]:
+        return [one async for one in operations.aeach("compensate", "so", ["x3", "x0001"])]
+
+    assert [one.done for one in operations.each("compensate", "so", ("x0003", "x0004", "x0002"), limit=2)] == [True, True]
+    assert asyncio.run(acted()) == [Acted("x3", False, "there is no execution 'x3'"), Acted("x0001", True)]
 
 
 def test_a_step_is_skipped_and_gone_back_to_in_many(store: Store) -> None:
@@ -134,10 +149,8 @@ def test_a_step_is_skipped_and_gone_back_to_in_many(store: Store) -> None:
     done.execute(saga_id="d1")
     operations = Operations(store, "ann", sagas=[done])
     assert [one.done for one in operations.each("skip", "so", step="charge", name="order")] == [True, True]
-    assert list(operations.each("undo", "so", step="c", name="done")) == [
-        Acted("d1", False, "there is no step 'c'; steps: a, b")
-    ]
-    assert list(operations.each("undo", "so", step="a", name="done")) == [Acted("d1", True)]
+    assert list(operations.each("undo", "so", to="c", name="done")) == [Acted("d1", False, "there is no step 'c'; steps: a, b")]
+    assert list(operations.each("undo", "so", ["d1"], to="a")) == [Acted("d1", True)]
     acted = [line.details for line in operations.show("d1").journal if line.kind == "OperatorActed"]
     assert acted[0]["action"] == "undo"
 
@@ -167,3 +180,18 @@ def test_a_store_that_cannot_be_asked_is_no_refusal() -> None:
     operations.store.close()
     with pytest.raises(StorageError, match="closed"):
         next(acting)
+
+
+def test_a_store_that_goes_away_meanwhile_ends_it() -> None:
+    operations = Operations(many(3), "ann")
+    acting = operations.each("compensate", "so", ["x0001", "x0002"])
+    assert next(acting).done
+    operations.store.close()
+    with pytest.raises(StorageError, match="closed"):
+        next(acting)
+
+    async def acted() -> list[Acted]:
+        return [one async for one in operations.aeach("compensate", "so", ["x0001"])]
+
+    with pytest.raises(StorageError, match="closed"):
+        asyncio.run(acted())

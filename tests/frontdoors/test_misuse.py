@@ -327,7 +327,9 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.causes": lambda: Call(Operations(stored(), "ann").causes, {}, {"name": AN_ID}),
     "Operations.find": lambda: Call(Operations(stored(), "ann").find, {"text": "x"}, {"text": A_NAME}),
     "Operations.each": lambda: Call(
-        Operations(stored(), "ann").each, {"action": "retry", "why": "so"}, {"why": A_NAME, "step": ["None"], "limit": ["None"]}
+        Operations(stored(), "ann").each,
+        {"action": "retry", "why": "so"},
+        {"why": A_NAME, "saga_ids": ["None", "[]", "{}"], "step": AN_ID, "to": ["None"], "limit": ["None"]},
     ),
     "Operations.cancel": lambda: acting("cancel"),
     "Operations.compensate": lambda: acting("compensate"),
