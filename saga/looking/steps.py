@@ -106,10 +106,9 @@ def _paths(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each step's name, and what it stands in."""
     instead: dict[int, str] = {}
     for step in reading.plan.steps:
-        after = {later.index for later in following(step.then)}
-        for other in following(step.fallback):
-            if other.index not in after:
-                instead[other.index] = step.name
+        if step.fallback:
+            after = {later.index for later in following(step.then)}
+            instead |= {other.index: step.name for other in following(step.fallback) if other.index not in after}
     for step in reading.plan.steps:
         groups = tuple(f"parallel {group.index + 1}, branch {branch + 1}" for group, branch in step.branches)
         yield step.name, (*groups, f"instead of {instead[step.index]}") if step.index in instead else groups
