@@ -296,7 +296,6 @@ def test_threads_that_begin_at_the_same_time_have_one_owner(monkeypatch: pytest.
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_is_another_owner_and_keeps_its_own_leases(tmp_path: Any) -> None:
     path = tmp_path / "saga.db"
 

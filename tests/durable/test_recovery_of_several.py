@@ -145,7 +145,6 @@ def test_an_interrupt_at_any_line_leaves_no_lease_behind_and_stores_each_end(sec
     assert position > 100
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_one_whose_journal_kills_the_process_does_not_keep_others_back(tmp_path: Path) -> None:
     path, log = tmp_path / "sagas.db", tmp_path / "log"
 

@@ -301,7 +301,6 @@ def test_what_happens_to_one_is_no_matter_to_the_others(what: str, store: Store)
     assert told == dict.fromkeys(found, "compensated")
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("where", ["in a call", "before a commit", "after a commit"])
 def test_where_a_worker_dies_at_most_the_call_in_flight_of_each_is_made_again(where: str, tmp_path: Path) -> None:
     log = tmp_path / "log"

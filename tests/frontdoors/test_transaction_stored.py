@@ -383,7 +383,6 @@ async def aunbook(folder: str) -> None:
     Path(folder, "booked").unlink()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_recovery_of_an_async_block_awaits_its_compensations(tmp_path: Path) -> None:
     store_path = tmp_path / "saga.db"
 

@@ -80,6 +80,16 @@ def postgres() -> Iterator[str]:
             server.cleanup()
 
 
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Of all processes of this machine that run tests, one installs something."""
+    import fcntl
+
+    with Path(tempfile.gettempdir(), "saga-tests-install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def programs(package: str, *names: str) -> list[str]:
     """Return the paths of a Debian package's programs; install it where that is possible."""
 
@@ -90,8 +100,10 @@ def programs(package: str, *names: str) -> list[str]:
 
     if len(found()) < len(names) and sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = {"env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, "capture_output": True, "check": False}
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], **quiet)
+        with one_at_a_time():
+            if len(found()) < len(names):
+                subprocess.run(["apt-get", "update", "-qq"], **quiet)
+                subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], **quiet)
     if len(found()) < len(names):
         missing(f"{' and '.join(names)}: not installed (Debian: apt-get install {package})")
     return found()

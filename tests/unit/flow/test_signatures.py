@@ -71,7 +71,7 @@ def test_an_annotation_says_what_gets_the_context(annotation: Any) -> None:
 @pytest.mark.parametrize(
     "annotation",
     [str, "str", dict, Any, "Room", None, 3, "a b", "list[Order]", list[Order], type[Order], "Order | str", object(), "..."],
-    ids=str,
+    ids=lambda annotation: str(annotation).partition(" at 0x")[0],
 )
 def test_any_other_annotation_leaves_it_to_the_result(annotation: Any) -> None:
     facts = facts_of(annotated(annotation), 0, (), False)
