@@ -14,6 +14,14 @@ from tests.kit import Calls, Gate, Watch  # noqa: E402
 from tests.storage import servers  # noqa: E402
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[pytest.TestReport]:
+    """What was printed or logged goes to another process, where tests run side by side: lone surrogates do not."""
+    report: pytest.TestReport = yield  # type: ignore[misc]
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report  # type: ignore[return-value]
+
+
 @pytest.fixture
 def log() -> list[str]:
     """What was called, in order."""
