@@ -126,19 +126,21 @@ class Fleet:
 
     def _is_known(self, name: str, version: str | None) -> bool:
         """Whether anything is known of a saga, or of a version of it; else say so, and what is."""
-        known = {(values[0], values[1]) for values, _ in self.store.count(("name", "version"))}
-        known |= {one[:2] for worker in self.store.workers() for one in worker.definitions}
+        known: set[tuple[str | None, ...]] = {one[:2] for worker in self.store.workers() for one in worker.definitions}
         known |= {(one.name, one.version) for one in self._definitions}
+        if any(one[0] == name and version in (None, one[1]) for one in known):
+            return True
+        if self.store.list(name=name, version=version, limit=1).executions:
+            return True
+        known |= {values for values, _ in self.store.count(("name", "version"))}
         names = {one[0] or "" for one in known}
         versions = {one[1] or "" for one in known if one[0] == name}
         if not versions:
             LOG.warning("no execution and no worker here is of saga %r%s; it is held all the same", name, near(name, names))
-        elif version is not None and version not in versions:
+        else:
             here = ", ".join(map(repr, sorted(versions)))
             told = "no execution and no worker here is of version %r of saga %r, but of %s; it is held all the same"
             LOG.warning(told, version, name, here)
-        else:
-            return True
         return False
 
     @staticmethod
