@@ -81,7 +81,7 @@ def _action(action: str) -> click.Command:
         command = option(command)
     step = " Give the step with --step." if action == "skip" else ""
     command.__doc__ = f"{what}{step}\n\n    By their ids, or all that the filters find, which is asked for first."
-    return click.command(action, short_help=what)(ids(filtered(common(acting(click.pass_obj(command))))))
+    return click.command(action)(ids(filtered(common(acting(click.pass_obj(command))))))
 
 
 def _to(action: str, step: str | None) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _tell(settings: Settings, action: str, acted: Iterable[Acted]) -> int:
     return PERSON if refused else DONE
 
 
-@click.command(short_help="Send a signal to an execution.")
+@click.command()
 @click.argument("saga_id", metavar="ID")
 @click.argument("name", metavar="SIGNAL")
 @click.option("--value", metavar="JSON", help="What comes with it: JSON, or else the text itself.")
@@ -171,7 +171,7 @@ def signal(settings: Settings, saga_id: str, name: str, value: str | None) -> No
         print_record({"saga_id": saga_id, "done": True, "error": None})
 
 
-@click.command(short_help="Delete executions that have ended.")
+@click.command()
 @click.option("--older-than", type=SECONDS, required=True, metavar="TIME", help="Last written so long ago: 12h, 30d.")
 @click.option(
     "--status",

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 
@@ -16,36 +16,43 @@ from saga.errors import near
 
 __all__ = ["COMMANDS", "root", "run"]
 
+
+class Listed(NamedTuple):
+    """A command: the module that has it, and what it does. The module is imported when the command is asked for."""
+
+    module: str
+    what: str
+
+
 COMMANDS: Final = {
-    "list": "looking",
-    "count": "looking",
-    "causes": "looking",
-    "show": "showing",
-    "journal": "looking",
-    "cancel": "acting",
-    "compensate": "acting",
-    "pause": "acting",
-    "resume": "acting",
-    "retry": "acting",
-    "skip": "acting",
-    "undo": "acting",
-    "signal": "acting",
-    "purge": "acting",
-    "run": "running",
-    "submit": "running",
-    "worker": "working",
-    "workers": "fleet",
-    "versions": "fleet",
-    "web": "page",
-    "watch": "watching",
-    "doctor": "doctor",
-    "check": "planned",
-    "diagram": "planned",
-    "schema": "schema",
-    "demo": "demo",
-    "completion": "completion",
+    "list": Listed("looking", "Executions, newest first."),
+    "count": Listed("looking", "How many executions there are, of each kind."),
+    "causes": Listed("looking", "Why executions are stuck: of which saga, where, and how many."),
+    "show": Listed("showing", "One execution: its steps, its errors, and what each action would do."),
+    "journal": Listed("looking", "All that happened in an execution, entry by entry."),
+    "cancel": Listed("acting", "Give executions up: what they have done is undone."),
+    "compensate": Listed("acting", "Undo executions now, what is in doubt and what failed too."),
+    "pause": Listed("acting", "Let executions rest until a person resumes them."),
+    "resume": Listed("acting", "Let paused executions go on, and stuck ones that wait for a decision."),
+    "retry": Listed("acting", "Try the failed compensations of stuck executions again."),
+    "skip": Listed("acting", "Let stuck executions go on without a step that a person has seen to."),
+    "undo": Listed("acting", "Undo completed executions, wholly or back to a step."),
+    "signal": Listed("acting", "Send a signal to an execution."),
+    "purge": Listed("acting", "Delete executions that have ended."),
+    "run": Listed("running", "Execute a saga here and now, for each input of a file."),
+    "submit": Listed("running", "Store executions for workers to run, for each input of a file."),
+    "worker": Listed("working", "Run what was submitted, and what dead processes left."),
+    "workers": Listed("fleet", "The workers that live."),
+    "versions": Listed("fleet", "The versions of which something is still to be done."),
+    "web": Listed("page", "Show executions, causes and health in a browser."),
+    "watch": Listed("watching", "Call out for each execution that becomes stuck: a command, or a webhook."),
+    "doctor": Listed("doctor", "See whether the store is well, and what waits for a person."),
+    "check": Listed("planned", "See whether definitions are right, and fit what is stored."),
+    "diagram": Listed("planned", "Draw a saga, or how an execution of it went."),
+    "schema": Listed("schema", "Make a store's tables, or print the SQL that does."),
+    "demo": Listed("demo", "Make a shop to play with: some orders are stuck, and some wait."),
+    "completion": Listed("completion", "Print what lets a shell complete commands and options."),
 }
-"""By name: the module that has it."""
 
 
 class Root(click.Group):
@@ -54,10 +61,14 @@ class Root(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.what) for name, listed in COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: dict[str, click.Command] = import_module(f"saga.cli.{COMMANDS[cmd_name]}").COMMANDS
+        found: dict[str, click.Command] = import_module(f"saga.cli.{COMMANDS[cmd_name].module}").COMMANDS
         return found[cmd_name]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

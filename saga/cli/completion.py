@@ -9,7 +9,7 @@ import click
 __all__ = ["COMMANDS"]
 
 
-@click.command(short_help="Print what lets a shell complete commands and options.")
+@click.command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
     """Print a script for a shell, which completes commands, options and statuses.

@@ -32,7 +32,7 @@ _TRY: Final = (
 )
 
 
-@click.command(short_help="Make a shop to play with: some orders are stuck, and some wait.")
+@click.command()
 @click.argument("directory", default="saga-demo", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of what goes wrong.")
 @click.pass_obj

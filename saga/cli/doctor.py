@@ -153,7 +153,7 @@ def findings(operations: Operations) -> Iterator[Finding]:
         yield check(operations)
 
 
-@click.command(short_help="See whether the store is well, and what waits for a person.")
+@click.command()
 @common
 @click.pass_obj
 def doctor(settings: Settings) -> int:

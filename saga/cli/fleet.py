@@ -13,7 +13,7 @@ from saga.cli.shown import Column, age, say, table
 __all__ = ["COMMANDS"]
 
 
-@click.command(short_help="The workers that live.")
+@click.command()
 @common
 @click.pass_obj
 def workers(settings: Settings) -> None:
@@ -47,7 +47,7 @@ def workers(settings: Settings) -> None:
     say(table(columns, rows) if rows else "no worker lives; start one: saga worker --import MODULE")
 
 
-@click.command(short_help="The versions of which something is still to be done.")
+@click.command()
 @common
 @click.pass_obj
 def versions(settings: Settings) -> None:

@@ -58,7 +58,7 @@ def executions(rows: Iterable[StoredExecution], now: float) -> str:
     )
 
 
-@click.command("list", short_help="Executions, newest first.")
+@click.command("list")
 @filtered
 @click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="How many at most.")
 @click.option("--all", "every", is_flag=True, help="All there are, however many.")
@@ -116,7 +116,7 @@ def _watched(operations: Operations, filters: dict[str, Any], limit: int, every:
         return DONE
 
 
-@click.command(short_help="How many executions there are, of each kind.")
+@click.command()
 @click.option("--by", default="name,status", metavar="COLUMNS", help=f"Of each what: {', '.join(_BY)}; several with commas.")
 @click.option("--status", multiple=True, metavar="STATUS", help="Only those with this status, or these.")
 @click.option("--name", metavar="SAGA", help="Only those of this saga.")
@@ -142,7 +142,7 @@ def count(settings: Settings, by: str, status: Sequence[str], name: str | None) 
     )
 
 
-@click.command(short_help="Why executions are stuck: of which saga, where, and how many.")
+@click.command()
 @click.option("--name", metavar="SAGA", help="Only those of this saga.")
 @common
 @click.pass_obj
@@ -165,7 +165,7 @@ def causes(settings: Settings, name: str | None) -> None:
     say(table(columns, rows) if rows else "nothing is stuck")
 
 
-@click.command(short_help="All that happened in an execution, entry by entry.")
+@click.command()
 @click.argument("saga_id", metavar="ID")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only so many, the last ones.")
 @common

@@ -13,7 +13,7 @@ from saga.cli.shown import line
 __all__ = ["COMMANDS"]
 
 
-@click.command(short_help="Show executions, causes and health in a browser.")
+@click.command()
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where it listens.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8765, metavar="N", help="At which port.")
 @click.option(

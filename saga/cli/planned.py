@@ -32,7 +32,7 @@ def left_by(sagas: list[Saga[Any]], settings: Settings) -> dict[str, int] | None
     return found
 
 
-@click.command(short_help="See whether definitions are right, and fit what is stored.")
+@click.command()
 @click.argument("references", metavar="[MODULE[:SAGA]]...", nargs=-1)
 @common
 @click.pass_obj
@@ -86,7 +86,7 @@ def check(settings: Settings, references: tuple[str, ...]) -> int:
     return PERSON if left else DONE
 
 
-@click.command(short_help="Draw a saga, or how an execution of it went.")
+@click.command()
 @click.argument("reference", metavar="MODULE:SAGA")
 @click.option("--id", "saga_id", metavar="ID", help="Draw how this execution went.")
 @click.option("--format", "form", type=click.Choice(("svg", "mermaid", "sequence")), default="mermaid", help="What to draw.")

@@ -135,7 +135,7 @@ async def _in_a_loop(
             yield task.result()
 
 
-@click.command(short_help="Execute a saga here and now, for each input of a file.")
+@click.command()
 @click.argument("reference", metavar="MODULE:SAGA")
 @inputs
 @click.option("--concurrency", type=click.IntRange(1), default=4, metavar="N", help="So many at the same time.")
@@ -211,7 +211,7 @@ class _Told:
         return max(worst(self._statuses), USAGE if self._statuses["refused"] else DONE)
 
 
-@click.command(short_help="Store executions for workers to run, for each input of a file.")
+@click.command()
 @click.argument("reference", metavar="MODULE:SAGA")
 @inputs
 @click.option("--at", metavar="TIME", help="Not to be begun before then: 2026-12-24T18:00+01:00; without a zone, local time.")

@@ -14,7 +14,7 @@ from saga.cli.shown import say
 __all__ = ["COMMANDS"]
 
 
-@click.command(short_help="Make a store's tables, or print the SQL that does.")
+@click.command()
 @click.option("--sql", is_flag=True, help="Print the SQL, for those who may make tables; nothing is connected to.")
 @click.option("--prefix", metavar="TEXT", help="With --sql: what the tables' names begin with.")
 @click.option("--schema", metavar="NAME", help="With --sql, of PostgreSQL: the schema that they are made in.")

@@ -152,7 +152,7 @@ def _meant(operations: Operations, text: str) -> str:
     return found[0].saga_id
 
 
-@click.command(short_help="One execution: its steps, its errors, and what each action would do.")
+@click.command()
 @click.argument("saga_id", metavar="ID|TAG=VALUE")
 @click.option("--follow", "-f", is_flag=True, help="Go on telling until it has ended; the exit code says how.")
 @click.option("--every", type=SECONDS, default=1.0, metavar="TIME", help="With --follow: how often to look.")

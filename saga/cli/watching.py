@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
-@click.command(short_help="Call out for each execution that becomes stuck: a command, or a webhook.")
+@click.command()
 @click.option(
     "--exec",
     "line",

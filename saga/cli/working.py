@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
-@click.command(short_help="Run what was submitted, and what dead processes left.")
+@click.command()
 @click.option("--workers", type=click.IntRange(1), default=4, metavar="N", help="Threads for synchronous executions.")
 @click.option("--concurrency", type=click.IntRange(1), default=100, metavar="N", help="Asynchronous executions at once.")
 @click.option(

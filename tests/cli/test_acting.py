@@ -24,7 +24,7 @@ def acted(saga_id: str) -> list[tuple[str, str, str]]:
 
 
 def test_every_action_is_a_command() -> None:
-    assert ACTIONS.keys() <= {name for name, module in COMMANDS.items() if module == "acting"}
+    assert ACTIONS.keys() <= {name for name, listed in COMMANDS.items() if listed.module == "acting"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from saga.cli import exits
+from saga.cli.commands import COMMANDS
 
 from .conftest import Cli
 
@@ -116,7 +117,7 @@ def test_the_process_ends_with_the_code(here: Path) -> None:
 def test_help_and_version_are_no_errors(cli: Cli) -> None:
     import saga
 
-    for arguments in ([], ["--help"], ["list", "--help"], ["retry", "-h"]):
+    for arguments in ([], ["--help"], *([name, "-h"] for name in COMMANDS)):
         said = cli(*arguments)
         assert (said.code, said.err) == (0, "")
         assert said.out.startswith("Usage: saga")
@@ -164,3 +165,4 @@ def test_what_needs_no_store_loads_no_saga_and_starts_at_once(process: Callable[
     assert "saga.cli.commands" in loaded
     heavy = {"asyncio", "sqlite3", "saga.saga", "saga.machine", "saga.operations", "saga.storage", "saga.result"}
     assert not loaded & heavy
+    assert arguments != ["--help"] or not loaded & {"saga.cli.looking", "saga.cli.acting", "saga.cli.running"}
