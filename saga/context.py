@@ -179,8 +179,19 @@ class _Slots:
 
 
 set_binding = _Slots.__dict__["__binding__"].__set__  # Context.__setattr__ is for the user's keys, and costs more
-_UNBOUND = Binding(None, "", "")
-_UNBOUND.results = MappingProxyType({})  # type: ignore[assignment]  # all contexts outside executions share it
+
+
+class _Unbound(Binding):
+    """What all contexts outside executions share: what one of them set there would be every other's, too."""
+
+    def __init__(self) -> None:
+        vars(self).update(plan=None, saga="", saga_id="", results=MappingProxyType({}))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a context outside an execution has no {name}")
+
+
+_UNBOUND: Final = _Unbound()
 
 
 class Context(_Slots, MutableMapping[str, Any]):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic
 
 from saga.awaited import awaited
+from saga.clocks import clock
 from saga.context import Ctx
 from saga.durable.rebuild import entries_of, rebuild, status_of
 from saga.durable.start import pauses
@@ -102,9 +103,9 @@ class Handle(Generic[Ctx]):
             check_timeout(timeout, "timeout")
         if timeout is None:
             check_not_awaited(self._definition, self.saga_id, self._store)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock() + timeout
         for pause in pauses():
-            left = pause if deadline is None else deadline - time.monotonic()
+            left = pause if deadline is None else deadline - clock()
             yield min(pause, max(left, 0.0))
             if left <= 0:
                 raise TimeoutError(f"execution {self.saga_id!r} has not ended within {timeout:g} s; it goes on")

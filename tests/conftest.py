@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,12 @@ pytest.register_assert_rewrite("tests.kit")
 
 from tests.kit import Calls, Gate, Watch  # noqa: E402
 from tests.storage import servers  # noqa: E402
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves, of which there are many, to no collector: some tests collect garbage at every line."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,7 +77,7 @@ def coroutines(log: list[str]) -> Calls:
     return Calls(True, log)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> Iterator[None]:
     """SIGINT raises KeyboardInterrupt here and in child processes, though the tests may have been started to ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

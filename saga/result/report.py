@@ -210,7 +210,7 @@ def _line(record: StepRecord) -> str:
     if apart:  # two calls were made: each is told of by itself
         text += f" after {_attempts(undone)}"
     if record.attempts:
-        text += f" ({'execute: ' if apart else ''}{_attempts(record.attempts)}, {record.elapsed * 1000:.1f} ms)"
+        text += f" ({'execute: ' if apart else ''}{_attempts(record.attempts)}, {round(record.elapsed, 6) * 1000:.1f} ms)"
     if record.error is not None:
         text += f"  {error_line(record.error)}"
     if record.verification_error is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
-import time
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from saga.clocks import clock
 
 if TYPE_CHECKING:
     from saga.storage.protocol import Store
@@ -54,9 +55,9 @@ class Watch:
 
     def wait(self, seconds: float) -> bool:
         """Return when there may be something to claim, or after so many seconds: whether it is that there may be something."""
-        deadline = time.monotonic() + seconds
+        deadline = clock() + seconds
         while True:
-            left = deadline - time.monotonic()
+            left = deadline - clock()
             timeout = max(0.0, left if self.pause is None else min(left, self.pause))
             ready = [key.fileobj for key, _ in self._ready.select(timeout)]
             if self._woken in ready:

@@ -423,21 +423,18 @@ def interrupted(kind: str, *moments: str) -> list[str]:
     return said
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_cancels_the_step_and_undoes_the_saga() -> None:
     said = interrupted("Slow", "slow")
     assert said[:-1] == ["first", "a", "slow", "-slow", "-a", "-a ended", "-first"]
     assert "failed and was undone at step 'Slow'" in said[-1]
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_a_plain_task_and_undoes_the_saga() -> None:
     said = interrupted("SlowInAThread", "slow")
     assert said[:-1] == ["first", "a", "slow", "slow ended", "-slow", "-a", "-a ended", "-first"]
     assert "failed and was undone" in said[-1]
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_cuts_one_undo_off_and_not_the_rest() -> None:
     said = interrupted("Slow", "slow", "-a")
     assert said[:-1] == ["first", "a", "slow", "-slow", "-a", "-first"]

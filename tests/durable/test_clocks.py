@@ -17,7 +17,8 @@ from saga.machine.waits import left_of
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store, sqlite_file
 from saga.storage.retrying import Patience
-from tests.kit import within
+from saga.storage.watching import Watch
+from tests.kit import background, within
 from tests.kit.databases import Stored
 
 HOUR = 3600.0
@@ -253,3 +254,30 @@ def test_patience_ends_in_another_time(another_time):
                 return
             patience.wait()
     pytest.fail("no end")
+
+
+def test_what_waits_for_work_waits_as_long_as_it_is_told_in_another_time(another_time):
+    watch = Watch(MemoryStore())
+    try:
+        with another_time():
+            assert within(30, lambda: watch.wait(0.01)) is False
+    finally:
+        watch.close()
+
+
+def test_what_waits_as_the_time_changes_waits_no_longer(another_time):
+    watch = Watch(MemoryStore())
+    try:
+        with another_time():
+            waiting = background(lambda: watch.wait(0.2))
+            time.sleep(0.01)
+        assert waiting(30) is False
+    finally:
+        watch.close()
+
+
+def test_the_result_of_what_runs_elsewhere_is_waited_for_as_long_as_it_is_told_in_another_time(another_time):
+    store = MemoryStore()
+    handle = Saga("s", store=store).add_task(step(lambda: 1, name="a")).submit()
+    with another_time(), pytest.raises(TimeoutError):
+        within(30, lambda: handle.result(timeout=0.01))

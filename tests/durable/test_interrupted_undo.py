@@ -543,7 +543,6 @@ def child_saga() -> Saga:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_during_the_undo_does_what_a_crash_does(tmp_path: Path, number: signal.Signals) -> None:
     child = Child(tmp_path, "plain")
@@ -565,7 +564,6 @@ def test_a_signal_during_the_undo_does_what_a_crash_does(tmp_path: Path, number:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_under_asyncio_run_leaves_every_undo_to_a_recovery(tmp_path: Path) -> None:
     child = Child(tmp_path, "loop")
     try:

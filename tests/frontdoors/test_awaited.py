@@ -232,7 +232,7 @@ def test_a_timeout_is_one_though_what_it_cuts_short_failed() -> None:
 @pytest.mark.parametrize("name", ["cancel", "resume"])
 def test_a_cancellation_leaves_no_circle_of_references(name: str) -> None:
     def all_left() -> list[object]:
-        return [one for one in gc.get_objects() if isinstance(one, asyncio.CancelledError)]
+        return [one for one in gc.get_objects() if type(one) is asyncio.CancelledError]
 
     def left() -> list[object]:
         return [one for one in all_left() if not any(one is other for other in before)]

@@ -21,7 +21,6 @@ def noted(log, name, **policies):
     return step(lambda: log.append(name), lambda: log.append(f"-{name}"), name=name, **policies)
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_as_a_threads_outcome_comes_loses_nothing():
     code = """
 import _thread, time

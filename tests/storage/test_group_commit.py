@@ -195,7 +195,6 @@ def interrupt_when(condition) -> None:
     threading.Thread(target=lambda: (until(condition), os.kill(os.getpid(), signal.SIGINT))).start()
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_one_that_is_interrupted_in_the_queue_leaves_it(store, stored):
     one, two = stored.create(store, "one"), stored.create(store, "two")
     with queueing(store) as submit:
@@ -208,7 +207,6 @@ def test_one_that_is_interrupted_in_the_queue_leaves_it(store, stored):
     store.append(one, stored.entries(2))
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_one_that_is_interrupted_while_another_writes_for_it_waits_for_the_end(store, stored):
     one = stored.create(store, "one")
     leading, gate = threading.Event(), threading.Event()
