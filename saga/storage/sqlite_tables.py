@@ -30,6 +30,9 @@ NOT_ENDED: Final = "status NOT IN ('completed', 'compensated')"
 """Of what is in some more indexes."""
 
 _KIND = "status = {row}.status AND name = {row}.name AND version = {row}.version AND fingerprint = {row}.fingerprint"
+_CHANGED = (
+    "new.status <> old.status OR new.cause IS NOT old.cause OR new.version <> old.version OR new.fingerprint <> old.fingerprint"
+)
 _COUNT_IN = (
     "INSERT INTO saga_count VALUES (new.status, new.name, new.version, new.fingerprint, coalesce(new.cause, ''), 1)"
     " ON CONFLICT DO UPDATE SET executions = executions + 1;"
@@ -96,8 +99,8 @@ MIGRATIONS: list[tuple[str, ...]] = [
         ) WITHOUT ROWID""",
         f"CREATE TRIGGER saga_counts_in AFTER INSERT ON saga BEGIN {_COUNT_IN} END",
         f"CREATE TRIGGER saga_counts_out AFTER DELETE ON saga BEGIN {_COUNT_OUT} END",
-        "CREATE TRIGGER saga_counts_on AFTER UPDATE OF status, cause ON saga"
-        f" WHEN new.status <> old.status OR new.cause IS NOT old.cause BEGIN {_COUNT_OUT} {_COUNT_IN} END",
+        "CREATE TRIGGER saga_counts_on AFTER UPDATE OF status, cause, version, fingerprint ON saga"
+        f" WHEN {_CHANGED} BEGIN {_COUNT_OUT} {_COUNT_IN} END",
         "INSERT INTO saga_count SELECT status, name, version, fingerprint, '', count(*) FROM saga GROUP BY 1, 2, 3, 4",
         """CREATE TABLE saga_entry (
             saga INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, step TEXT, payload TEXT NOT NULL, at REAL NOT NULL,

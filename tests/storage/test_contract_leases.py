@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from saga.storage import Beat, Lease, Wanted
+from saga.storage import Beat, Lease, Told, Wanted
 from tests.storage.contract import at_once, flat, ids
 
 # --- claim
@@ -30,6 +30,15 @@ def test_a_terminal_execution_is_claimed_by_its_id_only(store, stored, status):
     assert store.claim("b", 30.0, limit=10, wanted=[Wanted("order")]) == []
     [claimed] = store.claim("b", 30.0, saga_id="x")
     assert (claimed.status, claimed.owner, claimed.epoch, claimed.recoveries) == (status, "b", 2, 0)
+
+
+def test_what_another_definition_went_on_with_is_found_by_that_one(store, stored):
+    """Though its status has stayed what it was, and no other execution is of that definition."""
+    lease = stored.create(store, "x", lease=0.0, version="1", fingerprint="old")
+    store.append(lease, stored.entries(2), status="running", told=Told(definition=("2", "new")))
+    assert [one.values for one in store.count(("version", "status"))] == [("2", "running")]
+    assert store.claim("b", 30.0, limit=10, wanted=[Wanted("order", "1", "old")]) == []
+    assert ids(store.claim("b", 30.0, limit=10, wanted=[Wanted("order", "2", "new")])) == ["x"]
 
 
 def test_a_compensating_execution_is_claimed(store, stored):

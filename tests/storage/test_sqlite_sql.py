@@ -190,13 +190,14 @@ def test_counts_go_with_what_is_stored(store, stored):
     store.append(leases[0], [], status="stuck", told=Told(cause="Declined"))
     store.append(leases[0], [], told=Told(cause="Timeout"))
     store.append(leases[1], [], status="completed", release=True)
+    store.append(leases[3], [], status="running", told=Told(definition=("2", "another")))
     with pytest.raises(StorageError):
         store.append(leases[2], stored.entries(2, 2), status="stuck")
     store.purge(updated_before=store.now() + 1, status=["completed"])
     kept = writer(store).execute("SELECT status, name, version, fingerprint, cause, executions FROM saga_count").fetchall()
     found = "SELECT status, name, version, fingerprint, coalesce(cause, ''), count(*) FROM saga GROUP BY 1, 2, 3, 4, 5"
     assert kept == writer(store).execute(found).fetchall()
-    assert len(kept) == 4
+    assert len(kept) == 5
 
 
 def test_an_earlier_version_is_led_forward_with_what_it_holds(path, stored, monkeypatch):
