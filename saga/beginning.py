@@ -35,7 +35,11 @@ def begin(
     if context.__binding__ is not binding:  # else it was made for this execution
         claim(context, binding, threading.get_ident())
     if store is None:
-        return Execution(definition, definition.machine(saga_id), context)
+        try:
+            return Execution(definition, definition.machine(saga_id), context)
+        except BaseException:  # an observer that is told of its stint may raise a SystemExit
+            let_go(context, binding)
+            raise
     from saga.durable.start import start
 
     found: Execution | SagaResult | None = None
@@ -54,7 +58,11 @@ async def abegin(
 
     claim(context, binding, ITS_OWN if context.__binding__ is binding else running_task())
     if store is None:
-        return AsyncExecution(definition, definition.machine(saga_id), context)
+        try:
+            return AsyncExecution(definition, definition.machine(saga_id), context)
+        except BaseException:  # as in begin()
+            let_go(context, binding)
+            raise
     from saga.durable.start import astart
 
     found: AsyncExecution | SagaResult | None = None

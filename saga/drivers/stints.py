@@ -18,7 +18,8 @@ __all__ = ["carried_from", "end_stints", "stints_of"]
 
 def stints_of(observers: Iterable[Observer], info: ExecutionInfo) -> list[Observer]:
     """Return who observes an execution that begins here, or is taken up: each observer, or what it has made in its place."""
-    return [_asked(one, "stint", _observer, info) or one for one in observers]
+    made = [(one, _asked(one, "stint", _observer, info)) for one in observers]
+    return [one if other is None else other for one, other in made]
 
 
 def carried_from(observers: Iterable[Observer]) -> Mapping[str, str] | None:
@@ -37,15 +38,20 @@ def end_stints(observers: Iterable[Observer], status: Status, error: BaseExcepti
 
 def _asked(observer: Observer, method: str, checked: Callable[[Any], Any], *args: Any) -> Any:
     """Return what an observer's method says, if it has such a one."""
-    found = getattr(observer, method, None)
-    if not callable(found):
-        return None
     try:
+        found = getattr(observer, method, None) if _has(observer, method) else None
+        if not callable(found):
+            return None
         said = answer(found(*args), f"{method}()", "make it a plain function")
         return None if said is None else checked(said)
     except Exception:
         LOG.exception("%s() of observer %r raised; the saga goes on without", method, observer)
         return None
+
+
+def _has(observer: Observer, method: str) -> bool:
+    """Whether it has such a method of its own: a mock answers to any name, and what it made would hear of all in its place."""
+    return hasattr(type(observer), method) or method in getattr(observer, "__dict__", ())
 
 
 def _observer(said: Any) -> Observer:

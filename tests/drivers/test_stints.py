@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from saga import Saga, Status, receive, step
+from saga import Context, Saga, Status, receive, step
 from saga.beginning import begin
 from saga.definition import inputs
 from saga.drivers.threads import Execution
@@ -248,6 +249,68 @@ def test_what_such_an_observer_does_wrong_is_logged_and_changes_nothing(
     assert result.status is Status.COMPLETED
     asked = kept is not None if method == "carry" else what == "raises" or method == "stint"
     assert [record.getMessage().partition(" of observer")[0] for record in caplog.records] == [f"{method}()"] * asked
+
+
+def test_what_is_false_observes_its_stint_all_the_same(calls: Calls) -> None:
+    class Recorded(list[str]):
+        def __call__(self, event: Any, info: Any) -> None:
+            self.append(type(event).__name__)
+
+        def __bool__(self) -> bool:
+            raise ZeroDivisionError
+
+    class Recorder:
+        def __call__(self, event: Any, info: Any) -> None:
+            raise AssertionError("its stint observes in its place")
+
+        def stint(self, info: Any) -> Recorded:
+            return recorded
+
+    recorded = Recorded()
+    assert calls.run(calls.saga(calls.step("a"), observers=[Recorder()])).status is Status.COMPLETED
+    assert recorded == ["SagaStarted", "StepStarted", "StepSucceeded", "SagaCompleted"]
+
+
+def test_what_answers_to_any_name_hears_of_all_itself(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    observer = Mock(around=None, return_value=None)
+    assert calls.run(calls.saga(calls.step("a"), observers=[observer], store=MemoryStore())).status is Status.COMPLETED
+    assert observer.call_count == 4
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("method", ["stint", "carry", "ended"])
+def test_one_whose_method_cannot_be_had_any_more_changes_nothing(calls: Calls, method: str) -> None:
+    class Closing:
+        closed = False
+
+        def __call__(self, event: Any, info: Any) -> None: ...
+
+    def had(self: Any) -> None:
+        if self.closed:
+            raise ZeroDivisionError
+
+    setattr(Closing, method, property(had))
+    observer = Closing()
+    saga = calls.saga(calls.step("a"), observers=[observer], store=MemoryStore())
+    observer.closed = True
+    assert calls.run(saga).status is Status.COMPLETED
+
+
+@stored_or_not
+def test_an_exit_in_one_leaves_the_context_free(calls: Calls, store: Any) -> None:
+    class Leaving:
+        def __call__(self, event: Any, info: Any) -> None: ...
+
+        def stint(self, info: Any) -> None:
+            if leaves:
+                raise SystemExit(3)
+
+    leaves, context = True, Context(a=1)
+    saga = calls.saga(calls.step("a"), observers=[Leaving()], store=store())
+    with pytest.raises(SystemExit):
+        calls.run(saga, context)
+    leaves = False
+    assert calls.run(saga, context).status is Status.COMPLETED
 
 
 @pytest.mark.parametrize("method", ["stint", "carry", "ended"])
