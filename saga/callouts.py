@@ -6,11 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.errors import SagaDefinitionError
-from saga.plain import one_line
+from saga.plain import one_line, printed_name, shortened
 from saga.policy import check_timeout
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ CallOut = Callable[["StoredExecution", "ExecutionView"], None]
 
 _MOST_SAID: Final = 500
 """Characters of what a command said that are told when it failed."""
+_MOST_NAMED: Final = 2000
+"""Characters of a variable in a command's environment: a program is not begun where one is longer than the system takes."""
 
 
 def told(row: StoredExecution, view: ExecutionView) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
     """Return what runs a command for each execution, and raises where that fails.
 
     :func:`told` is its standard input, as JSON; ``SAGA_ID``, ``SAGA_NAME``, ``SAGA_STEP``, ``SAGA_CAUSE`` and ``SAGA_TEXT`` are
-    in its environment. Nothing of an execution is put into the command itself.
+    in its environment, shortened where they are long. Nothing of an execution is put into the command itself.
 
     :param line: a line for the shell, or a program with its arguments.
     :param timeout: seconds after which the program is killed.
@@ -66,7 +69,9 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
 
         said = told(row, view)
         named = {"ID": "saga_id", "NAME": "name", "STEP": "step", "CAUSE": "cause", "TEXT": "text"}
-        environment = os.environ | {f"SAGA_{name}": one_line(said[key] or "") for name, key in named.items()}
+        environment = os.environ | {
+            f"SAGA_{name}": shortened(one_line(said[key] or ""), _MOST_NAMED) for name, key in named.items()
+        }
         pipe, out = subprocess.PIPE, subprocess.STDOUT
         in_shell = isinstance(line, str)
         # In a session of its own, so that all of a shell's children can be killed.
@@ -89,7 +94,8 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # all of them have ended
+            os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
 
@@ -100,15 +106,15 @@ def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
     Chats take it as it is, which show its ``text``. No error has the address in it, which may be a secret.
 
     :param timeout: seconds.
-    :raises SagaDefinitionError: the address is none of http or https.
+    :raises SagaDefinitionError: the address is none of http or https, or cannot be sent to as it is.
     """
     check_timeout(timeout, "webhook(): timeout", needed=True)
-    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
-        raise SagaDefinitionError("webhook(): url is no address; give one that begins with https:// or http://")
+    _check_address(url)
 
     def post(row: StoredExecution, view: ExecutionView) -> None:
         import urllib.error
         import urllib.request
+        from http.client import HTTPException
 
         class Refused(urllib.request.HTTPRedirectHandler):
             def redirect_request(self, *args: Any) -> None:  # it would ask there, and post nothing
@@ -123,6 +129,26 @@ def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
                 fault = f"the webhook answered {error.code} {one_line(error.reason)}"
         except OSError as error:
             fault = f"the webhook was not reached: {one_line(getattr(error, 'reason', error))}"
+        except (HTTPException, ValueError) as error:  # whose text may be a part of the address, or of an answer
+            fault = f"the webhook was not reached: {printed_name(type(error))}"
         raise ConnectionError(fault)
 
     return post
+
+
+def _check_address(url: object) -> None:
+    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+        raise SagaDefinitionError("webhook(): url is no address; give one that begins with https:// or http://")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise SagaDefinitionError("webhook(): url has a character in it that no address has; percent-encode it")
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise SagaDefinitionError("webhook(): url has no host, or a port that is none")
+    if parts.username is not None:
+        raise SagaDefinitionError("webhook(): url has a user in it, who would not be sent; give an address without")

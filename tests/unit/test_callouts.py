@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -70,6 +71,12 @@ def test_nothing_of_an_execution_is_run(stuck, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command("echo $SAGA_TEXT $SAGA_NAME $SAGA_CAUSE; cat")(stuck[0]._replace(reason=EVIL, cause=EVIL, name=EVIL), stuck[1])
     assert not Path("evil").exists()
+
+
+@pytest.mark.parametrize("text", ["\U000e0001" * 20_000, "\ud800\0", ""], ids=["long", "odd", "empty"])
+def test_whatever_is_told_the_command_is_run(stuck, text):
+    row, view = stuck
+    command('test "$(cat | wc -c)" -gt "${#SAGA_TEXT}"')(row._replace(name=text, step=text, cause=text), view)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +148,25 @@ def test_another_answer_is_a_failure(stuck, hook, status):
     assert "secret" not in repr(failed.value)
 
 
+def test_an_answer_that_is_none_is_a_failure(stuck):
+    """The server says something that is not HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+
+        def say() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"secret\r\n\r\n")
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        with pytest.raises(ConnectionError, match=r"not reached: http\.client\.BadStatusLine") as failed:
+            webhook(f"http://127.0.0.1:{server.getsockname()[1]}/")(*stuck)
+        thread.join(60)
+    assert "secret" not in repr(failed.value)
+
+
 def test_one_that_is_not_reached_has_failed_and_its_address_is_not_told(stuck, hook):
     url = hook.url
     hook.server.server_close()
@@ -159,6 +185,13 @@ def test_one_that_is_not_reached_has_failed_and_its_address_is_not_told(stuck, h
         (lambda: command("x", timeout=0), "timeout is 0"),
         (lambda: webhook("file:///etc/passwd"), "url is no address"),
         (lambda: webhook(1), "url is no address"),
+        (lambda: webhook("https://x/secret y"), "a character in it that no address has"),
+        (lambda: webhook("https://x/secret\n"), "a character in it that no address has"),
+        (lambda: webhook("https://x/secret\u00e9"), "a character in it that no address has"),
+        (lambda: webhook("https://x:port/secret"), "no host, or a port that is none"),
+        (lambda: webhook("https://[x/secret"), "no host, or a port that is none"),
+        (lambda: webhook("https:///secret"), "no host, or a port that is none"),
+        (lambda: webhook("https://ann:secret@x/"), "has a user in it"),
         (lambda: webhook("https://x/secret", timeout=-1), "timeout is -1"),
     ],
 )
