@@ -20,6 +20,7 @@ from saga.storage.sqlalchemy_dialects import (
     longest_text,
     may_pass,
     place_of,
+    shown,
     what_to_do,
     without_values,
 )
@@ -66,13 +67,13 @@ class Connected(Store):
             fault = without_values(error)
         except TypeError as error:  # of the driver, which is called with what stands behind the question mark
             self._engine.dispose()
-            raise StorageError(f"{self._engine.url}: its driver does not know an option of the URL: {error}") from error
+            raise StorageError(f"{shown(self._engine.url)}: its driver does not know an option of the URL: {error}") from error
         except BaseException:
             self._engine.dispose()
             raise
         if fault is not None:
             self._engine.dispose()
-            raise StorageError(f"{self._engine.url}: {fault}{what_to_do(fault)}") from fault
+            raise StorageError(f"{shown(self._engine.url)}: {fault}{what_to_do(fault)}") from fault
         self._sql = Statements(self._tables, self._engine.dialect)
 
     def __repr__(self) -> str:  # without a password, which may be in the query, too
@@ -121,9 +122,9 @@ class Connected(Store):
             if conflict:
                 raise Conflict(str(fault)) from fault
             if not passes:
-                raise StorageError(f"{self._engine.url}: {fault}; nothing was stored") from fault
+                raise StorageError(f"{shown(self._engine.url)}: {fault}; nothing was stored") from fault
             if trying.ends():
-                raise StorageError(f"{self._engine.url} failed{trying.lasted}: {fault}") from fault
+                raise StorageError(f"{shown(self._engine.url)} failed{trying.lasted}: {fault}") from fault
             again = True
             trying.wait()
 

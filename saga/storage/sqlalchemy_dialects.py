@@ -30,6 +30,7 @@ __all__ = [
     "longest_text",
     "may_pass",
     "place_of",
+    "shown",
     "skips_locked",
     "url_of",
     "what_to_do",
@@ -114,9 +115,14 @@ def engine_of(url: str | sa.URL, options: dict[str, Any], *, in_loop: bool = Fal
         return _engine(parsed, options, in_loop)
     except ModuleNotFoundError as error:
         module = str(error.name).partition(".")[0]
-        raise StorageError(f"{parsed} needs {module}: {_how_to_install(module)}") from error
+        raise StorageError(f"{shown(parsed)} needs {module}: {_how_to_install(module)}") from error
     except exc.SQLAlchemyError as error:
-        raise StorageError(f"{parsed}: no database can be reached this way: {error}") from error
+        raise StorageError(f"{shown(parsed)}: no database can be reached this way: {error}") from error
+
+
+def shown(url: sa.URL) -> str:
+    """Return a URL as it is shown: a password is hidden, and the query left out, in which there may be another."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def url_of(url: str | sa.URL) -> sa.URL:
@@ -138,11 +144,11 @@ def url_of(url: str | sa.URL) -> sa.URL:
     except ImportError as error:  # SQLAlchemy's own part for asyncio may lack a library
         asynchronous = "async" in str(error)
     except exc.SQLAlchemyError as error:
-        raise StorageError(f"{parsed}: no database can be reached this way: {error}") from error
+        raise StorageError(f"{shown(parsed)}: no database can be reached this way: {error}") from error
     if asynchronous:
         name = parsed.get_backend_name()
         raise StorageError(
-            f"{parsed} is of a driver for asyncio; a store is called from threads, by async tasks too: write "
+            f"{shown(parsed)} is of a driver for asyncio; a store is called from threads, by async tasks too: write "
             f"{_FROM_THREADS.get(name, name)}://..."
         )
     return parsed

@@ -13,7 +13,7 @@ from sqlalchemy import event, exc
 from saga.errors import StorageError
 from saga.storage.records import Append
 from saga.storage.retrying import Patience
-from saga.storage.sqlalchemy_dialects import may_pass, without_values
+from saga.storage.sqlalchemy_dialects import may_pass, shown, without_values
 from saga.storage.transactions import Standing, causes
 
 __all__ = ["SQLAlchemyTransaction"]
@@ -61,7 +61,7 @@ class SQLAlchemyTransaction:
                 passes = isinstance(error, exc.DBAPIError) and may_pass(error, self.connection)
             self.end()
             if not passes or trying.ends():
-                raise StorageError(f"{self._engine().url}: {fault}; nothing was stored") from fault
+                raise StorageError(f"{shown(self._engine().url)}: {fault}; nothing was stored") from fault
             trying.wait(self._sleep)
 
     def standing(self) -> Standing:
@@ -90,7 +90,7 @@ class SQLAlchemyTransaction:
         if isinstance(error, exc.IntegrityError):
             return error
         fault = without_values(error) if isinstance(error, exc.SQLAlchemyError) else error
-        raise StorageError(f"{self._engine().url}: {fault}; nothing was stored") from fault
+        raise StorageError(f"{shown(self._engine().url)}: {fault}; nothing was stored") from fault
 
     def end(self) -> None:
         connection, self.connection, self._ours = self.connection, None, True

@@ -17,7 +17,7 @@ from saga.storage.enlisted import fault_of, in_its_loop, kind_of, refused, unkno
 from saga.storage.records import Entry, NewExecution, StoredExecution
 from saga.storage.retrying import has_entries
 from saga.storage.sqlalchemy_connected import Conflict, Connected
-from saga.storage.sqlalchemy_dialects import is_mysql
+from saga.storage.sqlalchemy_dialects import is_mysql, shown
 from saga.storage.sqlalchemy_enlisted import AsDriven, asking, commits_at_once, connection_of
 from saga.storage.sqlalchemy_sql import ENTRY, batches
 from saga.storage.sqlite_enlisted import check_begun, check_file
@@ -98,7 +98,7 @@ class Submitting(Connected):
             if fault is None:
                 raise
         # Here, as what is raised where an error is handled knows that error, and the values in it.
-        text = f"{self._engine.url}: {fault}; roll the transaction back in which it was submitted"
+        text = f"{shown(self._engine.url)}: {fault}; roll the transaction back in which it was submitted"
         raise StorageError(text) from fault
 
     def _add_unknown(self, connection: sa.Connection, first: First, created: Mapping[str, float]) -> dict[str, StoredExecution]:

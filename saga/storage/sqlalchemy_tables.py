@@ -11,7 +11,7 @@ from sqlalchemy.dialects.mysql import LONGTEXT
 
 from saga.errors import StorageError
 from saga.storage import rules
-from saga.storage.sqlalchemy_dialects import collation, is_mysql
+from saga.storage.sqlalchemy_dialects import collation, is_mysql, shown
 
 __all__ = ["MIGRATIONS", "Tables", "latest", "migrate"]
 
@@ -192,7 +192,7 @@ def _version(connection: sa.Connection, tables: Tables) -> int:
         return 0
     version: int = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar() or 0
     if version > latest():
-        raise rules.too_new(version, latest(), f"{connection.engine.url} ({tables.schema.name})")
+        raise rules.too_new(version, latest(), f"{shown(connection.engine.url)} ({tables.schema.name})")
     return version
 
 
