@@ -82,7 +82,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "beginning": _INSIDE | {"drivers", "durable"},
     "streaming": _INSIDE | {"drivers"},
     "stored": _INSIDE | {"awaited", "declared", "drivers", "durable", "handle", "storage"},
-    "handle": _INSIDE | {"awaited", "durable", "operations"},
+    "handle": _INSIDE | {"awaited", "clocks", "durable", "operations"},
     "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
     "block": _INSIDE | {"observers", "drivers", "durable", "storage", "saga", "turn"},
