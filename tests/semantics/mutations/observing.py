@@ -12,8 +12,8 @@ SPANS, FAILURES = "tests/integrations/test_opentelemetry", "tests/integrations/t
 OF_OBSERVING = [
     Mutant(
         "a stint has no observer of its own",
-        '[_asked(one, "stint", _observer, info) or one for one in observers]',
-        "list(observers)",
+        '[(one, _asked(one, "stint", _observer, info)) for one in observers]',
+        "[(one, None) for one in observers]",
         STINTS + " -k all_that_happens",
     ),
     Mutant(
