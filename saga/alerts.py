@@ -211,10 +211,13 @@ _Outcome = tuple[Any, BaseException | None]
 
 
 async def _outcome_of(said: Awaitable[Any]) -> _Outcome:
-    """Wait for what a coroutine function returned. Nothing is raised: a ``SystemExit`` would end the event loop, too."""
+    """Wait for what a coroutine function returned. What that raises is not: a ``SystemExit`` would end the event loop, too."""
     try:
         return await said, None
     except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():  # by Ctrl-C, say
+            raise
         return None, error
 
 

@@ -23,7 +23,7 @@ from saga.operations import ExecutionView, Operations
 from saga.recovery import Recovery
 from saga.storage import Entry, Lease, MemoryStore, SqliteStore, Store, StoredExecution
 from saga.worker import Worker
-from tests.kit import until
+from tests.kit import LONG, until
 
 
 def fails() -> None:
@@ -248,6 +248,22 @@ def test_a_ctrl_c_ends_the_look_and_what_was_not_told_is_told_at_once_by_the_nex
         Alerts(store, told).look()
     assert Alerts(store, told).look() == 1
     assert told.ids == ["x", "x"]
+
+
+def test_a_ctrl_c_in_a_coroutine_function_ends_the_look_too() -> None:
+    """Python cancels what runs in the event loop then."""
+    store, told = MemoryStore(), list[str]()
+    order(store).try_execute(saga_id="x")
+    order(store).try_execute(saga_id="y")
+
+    async def interrupted(row: StoredExecution, view: ExecutionView) -> None:
+        told.append(row.saga_id)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(LONG)
+
+    with pytest.raises(KeyboardInterrupt):
+        Alerts(store, interrupted).look()
+    assert told == ["x"]
 
 
 @pytest.mark.parametrize("returned", [also_later(None, None), [asyncio.sleep]], ids=["a generator", "a list"])
