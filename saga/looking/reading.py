@@ -46,7 +46,7 @@ class Reading:
         else:
             self.definition = None
             self.plan = _plan_of(names, recorded)
-            self.knows_undo = row.version == "block" or _undone([one.event for one in recorded]) is not None
+            self.knows_undo = row.version == "block" or _undone([one.event for one in recorded], names) is not None
         self.events: list[Event] = []
         self.history = History(self.plan)
         for one in recorded:
@@ -85,8 +85,8 @@ def _plan_of(names: Iterable[str], recorded: Sequence[Recorded]) -> Plan:
     """Return a plan of these steps, one after the other, with what the journal tells of each."""
     told = {one.event.step: one.more["task"] for one in recorded if "task" in one.more and hasattr(one.event, "step")}
     events = [one.event for one in recorded]
-    doubtful = {name for event in events if isinstance(event, SagaStuck) for name in named_in(event.reason, DOUBTFUL)}
-    undone = _undone(events)
+    doubtful = _named(events, DOUBTFUL, names)
+    undone = _undone(events, names)
     plan = Plan("")
     for index, name in enumerate(names):
         policies = _policies_of(told.get(name))
@@ -118,12 +118,16 @@ def _policies_of(told: Any) -> dict[str, Any]:
     return found
 
 
-def _undone(events: Sequence[Event]) -> set[str] | None:
+def _named(events: Iterable[Event], clause: str, names: Iterable[str]) -> set[str]:
+    """Return the steps for which an execution was stuck."""
+    return {name for event in events if isinstance(event, SagaStuck) for name in named_in(event.reason, clause, names)}
+
+
+def _undone(events: Sequence[Event], names: Iterable[str]) -> set[str] | None:
     """Return the steps that have a compensation, where an undo has come to its end, which passes over the others."""
     gave_up = next((place for place, event in enumerate(events) if isinstance(event, SagaCompensating)), len(events))
     if not any(isinstance(event, SagaStuck | SagaCompensated) for event in events[gave_up:]):
         return None
     if any(isinstance(event, OperatorActed) and event.action == "undo" and event.step is not None for event in events):
         return None  # which left some as they are
-    undone = {event.step for event in events if isinstance(event, CompensationStarted)}
-    return undone.union(*(named_in(event.reason, LEFT) for event in events if isinstance(event, SagaStuck)))
+    return {event.step for event in events if isinstance(event, CompensationStarted)} | _named(events, LEFT, names)

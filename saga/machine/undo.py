@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from saga.events import COMPENSATING, OperatorActed
@@ -102,7 +102,19 @@ def reason_to_ask(state: State) -> str:
     return "; ".join(reasons)
 
 
-def named_in(reason: str, clause: str) -> list[str]:
-    """Return the steps that :func:`reason_to_ask` named for one of its reasons: :data:`DOUBTFUL` or :data:`LEFT`."""
-    found = (one.removeprefix(clause) for one in reason.split("; ") if one.startswith(clause))
-    return [name for names in found for name in names.split(", ")]
+def named_in(reason: str, clause: str, names: Iterable[str]) -> list[str]:
+    """Return the steps that :func:`reason_to_ask` named for one of its reasons: :data:`DOUBTFUL` or :data:`LEFT`.
+
+    :param names: of all steps: a name may have in it what stands between two.
+    """
+    begins = f"; {reason}".find(f"; {clause}")
+    rest = "" if begins < 0 else f", {reason[begins + len(clause) :]}"
+    known, found = sorted(names, key=len, reverse=True), list[str]()
+    while rest.startswith(", "):
+        rest = rest.removeprefix(", ")
+        name = next((one for one in known if rest == one or rest.startswith((f"{one}, ", f"{one}; "))), None)
+        if name is None:
+            break
+        found.append(name)
+        rest = rest.removeprefix(name)
+    return found

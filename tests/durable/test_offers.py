@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import Ask, InDoubt, Retry, Saga, Skip, fallback, parallel, step
+from saga import Ask, InDoubt, OutcomeUnknownError, Retry, Saga, Skip, fallback, parallel, step
 from saga.errors import SagaExecutionException
 from saga.operations import Offer, Operations
 from saga.recovery import Recovery
@@ -229,3 +229,22 @@ def test_an_action_on_what_rests_does_what_was_told_of_it(how: str, action: str)
     Worker(operations.store, [saga]).run_once()
     assert on.log == calls
     assert operations.get("o-1").status == status
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "b"), ("a, b", "b; c"), ("in doubt, and the task says ASK: x", "b, a; not compensated: a")]
+)
+def test_a_name_may_have_in_it_what_stands_between_names(names: tuple[str, str]) -> None:
+    """Without the definition, it is known from the reason alone about which step a person is asked."""
+    store = MemoryStore()
+
+    def lost() -> None:
+        raise OutcomeUnknownError("?")
+
+    def undo() -> None: ...
+
+    saga = flow(step(int, undo, name=names[0]), step(lost, undo, name=names[1], in_doubt=InDoubt.ASK), store=store)
+    saga.try_execute(saga_id="x")
+    offers = Operations(store, "ann").show("x").offers
+    assert offers == Operations(store, "ann", sagas=[saga]).show("x").offers
+    assert [(offer.action, offer.step) for offer in offers] == [("skip", names[1]), ("compensate", None)]
