@@ -87,8 +87,8 @@ OF_ALERTS = [
     ),
     Mutant(
         "what on_stuck raises ends the event loop",
-        "    except BaseException as error:\n        return None, error",
-        "    except Exception as error:\n        return None, error",
+        "    except BaseException as error:\n        task = asyncio.current_task()",
+        "    except Exception as error:\n        task = asyncio.current_task()",
         ALERTS + " -k ends_no_event_loop",
     ),
     Mutant(
