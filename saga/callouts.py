@@ -139,16 +139,16 @@ def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
 def _check_address(url: object) -> None:
     if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
         raise SagaDefinitionError("webhook(): url is no address; give one that begins with https:// or http://")
-    if not (url.isascii() and url.isprintable()) or " " in url:
-        raise SagaDefinitionError("webhook(): url has a character in it that no address has; percent-encode it")
     from urllib.parse import urlsplit
 
-    try:
+    whole = False
+    with suppress(ValueError):  # which would be the context of what is raised within an except
         parts = urlsplit(url)
         whole = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        whole = False
     if not whole:
         raise SagaDefinitionError("webhook(): url has no host, or a port that is none")
+    # The name of a host may have other letters, and is sent in its own way.
+    if not url.isprintable() or " " in url or not (parts.path + parts.query).isascii():
+        raise SagaDefinitionError("webhook(): url has a character in it that no address has; percent-encode it")
     if parts.username is not None:
         raise SagaDefinitionError("webhook(): url has a user in it, who would not be sent; give an address without")

@@ -201,6 +201,13 @@ def test_what_is_wrong_is_refused(make, says):
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://x", "HTTPS://x:8443/a%20b?c=d", "http://[::1]:8080/", "https://b\u00fccher.example/hook", "http://x:/"]
+)
+def test_any_address_will_do(url):
+    assert callable(webhook(url))
+
+
 def test_they_call_out_for_what_is_stuck(store, hook, caplog):
     hook.status = 500
     alerts = Alerts(store, webhook(hook.url), backoff=0.001)
