@@ -98,7 +98,8 @@ class Stints(Protocol):
     """An observer that follows an execution through processes. Each has it for a *stint*: from when it begins there, or is
     taken up, until it has ended, waits in its store or is left to another.
 
-    Each of these methods may be missing. Whatever they do, the execution goes on: what they raise is logged.
+    Each of these methods may be missing: what only ``__getattr__`` answers to is. Whatever they do, the execution goes on: what
+    they raise is logged.
     """
 
     def stint(self, info: ExecutionInfo) -> Observer | None:
