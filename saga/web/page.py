@@ -99,14 +99,16 @@ class Page:
             await self._app(scope, receive, send)
             return
 
+        root = scope.get("root_path", "")
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
-                headers.setdefault("cache-control", "no-store")
+                kept = message["status"] in (200, 304) and scope["path"].startswith(f"{root}/static/")
+                headers.setdefault("cache-control", "max-age=3600" if kept else "no-store")
             await send(message)
 
-        root = scope.get("root_path", "")
         if scope["path"] == root:  # addresses within the page are relative to this with a slash
             await RedirectResponse(f"{root.rpartition('/')[2]}/")(scope, receive, answer)
         else:
@@ -187,8 +189,9 @@ class Page:
         from saga.integrations.prometheus import StoreCollector
 
         if self._registry is None:
-            self._registry = CollectorRegistry()
-            StoreCollector(self._operations.store, self._registry)
+            registry = CollectorRegistry()
+            StoreCollector(self._operations.store, registry)
+            self._registry = registry  # whole: another thread may ask at the same time
         return generate_latest(self._registry), 200, None, CONTENT_TYPE_LATEST
 
     # -- acting -------------------------------------------------------------------------------------------------------
@@ -267,7 +270,10 @@ class Page:
         code = error.status_code if isinstance(error, HTTPException) else _code_of(error)
         said = error.detail if isinstance(error, HTTPException) else one_line(error)
         title = {403: "Not allowed", 404: "Not found", 503: "The store cannot be asked"}.get(code, "That did not work")
-        return await self._render(request, "wrong.html", code, title=title, said=said)
+        answer = await self._render(request, "wrong.html", code, title=title, said=said)
+        if isinstance(error, HTTPException):  # authorize() may ask for a password, or lead elsewhere
+            answer.headers.update(error.headers or {})
+        return answer
 
     async def _broken(self, request: Request, error: Exception) -> Response:
         return await self._render(request, "wrong.html", 500, title="That did not work", said="The log of the server says why.")
@@ -287,4 +293,4 @@ def _code_of(error: Exception) -> int:
 
 
 def _diagram_css(request: Request) -> Response:
-    return Response(STYLE, media_type="text/css", headers={"cache-control": "max-age=3600"})
+    return Response(STYLE, media_type="text/css")

@@ -102,8 +102,10 @@ class Views:
 
     async def _sample(self, cause: Cause) -> list[Offer]:
         """Return what can be done with the newest that is stuck for a cause, and with all of them."""
-        page = await self._operations.alist(status="stuck", name=cause.name, step=cause.step, cause=cause.cause, limit=1)
+        page = await self._operations.alist(status="stuck", name=cause.name, step=cause.step, cause=cause.cause)
         for row in page.executions:
+            if (row.step, row.cause) != (cause.step, cause.cause):  # a filter of none is no filter
+                continue
             with suppress(UnknownExecutionError):  # it is gone by now
                 offers = (await self._operations.ashow(row.saga_id)).offers
                 return [one for one in offers if one.action in ON_MANY and one.step in (None, cause.step)]
@@ -129,6 +131,7 @@ class Views:
                 "picture": picture,
                 "why_none": why_none,
                 "timeline": timeline(view.journal),
+                "every": every,
                 "journal": view.journal if every else view.journal[-_ENTRIES:],
                 "left_out": 0 if every else max(0, len(view.journal) - _ENTRIES),
             },

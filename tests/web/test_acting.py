@@ -92,6 +92,18 @@ def test_an_action_is_done_under_the_visitors_name_or_not_at_all(shop: Shop, rol
         assert f"{action}: it is in the journal" in client.get(f"/{answer.headers['location']}").text
 
 
+def test_an_application_can_ask_for_a_password_or_lead_elsewhere(shop: Shop) -> None:
+    def authorize(request: Request, action: str) -> str | None:
+        if "x-known" in request.headers:
+            raise HTTPException(303, headers={"location": "/login"})
+        raise HTTPException(401, headers={"www-authenticate": "Basic"})
+
+    client = TestClient(app(shop.store, authorize=authorize, private=True))
+    assert client.get("/").headers["www-authenticate"] == "Basic"
+    led = client.get("/", headers={"x-known": "1"}, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, "/login")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_buttons_are_there_for_those_who_may_press_them(shop: Shop, role: str) -> None:
     make, who = ROLES[role]

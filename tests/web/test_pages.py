@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from saga import Context, Saga, step
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage import MemoryStore, SqliteStore, Store
+from saga.storage.records import Cause, Lease
 from saga.web import app
 from tests.web.conftest import HOSTILE, Shop
 
@@ -126,6 +127,55 @@ def test_pages_of_the_list_have_everything_once_newest_first(client: TestClient,
         address = None if found is None else urljoin("http://shop/", unescape(found[1]))
     assert len(seen) == len(set(seen)) == 121
     assert seen[-1] == "approve-1"
+
+
+def live_of(client: TestClient, address: str) -> tuple[str, str]:
+    """Return what a page stands for when it is shown, and what it is replaced by as soon as its script runs."""
+    page = client.get(address).text
+    (shown,) = (attributes for _, attributes in Elements(page).found if attributes.get("id") == "live")
+    return shown["data-tag"], client.get(urljoin("http://shop/", shown["data-live"])).headers["etag"].strip('"')
+
+
+@pytest.mark.parametrize("address", [*PAGES, "/?status=stuck", "/?q=place", "/execution?id=place-1&entries=all"])
+def test_what_is_live_is_the_page_that_is_looked_at(
+    client: TestClient, shop: Shop, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saga.web.views._ENTRIES", 3)
+    shown, live = live_of(client, address)
+    assert shown == live
+
+
+def test_an_older_page_of_the_list_stays_when_its_script_runs(client: TestClient, shop: Shop) -> None:
+    shop.saga("ship").submit_many([Context(order=f"Q{number}", card="1") for number in range(60)])
+    following = re.search(r'<a href="([^"]+)" rel="next"', client.get("/").text)
+    assert following is not None
+    shown, live = live_of(client, urljoin("http://shop/", unescape(following[1])))
+    assert shown == live
+
+
+def test_a_heartbeat_is_nothing_that_happened(client: TestClient, shop: Shop) -> None:
+    (row,) = shop.store.claim("somebody", 60.0, saga_id="approve-1")
+    addresses = ("/?live=1", "/execution?id=approve-1&live=1")
+    before = [client.get(address).text for address in addresses]
+    shop.store.renew("somebody", [Lease(row.saga_id, "somebody", row.epoch)], 60.0)
+    renewed = shop.store.get("approve-1")
+    assert renewed is not None
+    assert renewed.updated > row.updated
+    assert [client.get(address).text for address in addresses] == before
+
+
+def test_what_is_said_of_a_cause_is_of_one_that_is_stuck_for_it(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shop.store, "causes", lambda name: [Cause("place", None, None, "given up", 1, 1.0)])
+    page = Elements(client.get("/causes").text).text
+    assert "given up" in page
+    assert "tries the compensation" not in page
+
+
+def test_files_are_kept_by_browsers_and_pages_are_not(client: TestClient) -> None:
+    kept = {address: client.get(address).headers["cache-control"] for address in ("/", "/static/page.js", "/static/no.js")}
+    assert kept == {"/": "no-store", "/static/page.js": "max-age=3600", "/static/no.js": "no-store"}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
