@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import queue
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,14 @@ from typing import IO, Any
 
 import click
 
-__all__ = ["Inputs", "inputs"]
+from saga.errors import SagaDefinitionError
+from saga.names import checked_name
+from saga.plain import text_of
+
+__all__ = ["Inputs", "Item", "inputs"]
+
+Item = tuple[str | None, dict[str, Any]]
+"""An id and an input."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,14 @@ class Inputs:
         """
         return None if self.source == "-" else sum(1 for _ in self)
 
-    def __iter__(self) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    def until(self, stop: threading.Event) -> Iterator[Item]:
+        """Yield each id and input until it is time to stop, while nothing more comes through a pipe, too.
+
+        :raises click.UsageError: one is wrong.
+        """
+        return iter(self) if self.source != "-" else _until(stop, self)
+
+    def __iter__(self) -> Iterator[Item]:
         """Yield each id and input.
 
         :raises click.UsageError: one is wrong.
@@ -44,7 +62,13 @@ class Inputs:
                 raise click.UsageError(f'{where} is no JSON object; an input is one, such as {{"order": "A1"}}')
             if self.key is not None and not isinstance(value.get(self.key), str | int):
                 raise click.UsageError(f"{where} has no {self.key!r} that is a text or a whole number, to be its id")
-            yield str(value[self.key]) if self.key is not None else f"{self.prefix}{number}" if self.prefix else None, value
+            saga_id = str(value[self.key]) if self.key is not None else f"{self.prefix}{number}" if self.prefix else None
+            if saga_id is not None:
+                try:
+                    checked_name(saga_id, "its id")
+                except SagaDefinitionError as error:
+                    raise click.UsageError(f"{where}: {text_of(error)}") from error
+            yield saga_id, value
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         if self.source is None:
@@ -67,21 +91,55 @@ class Inputs:
 
 @contextmanager
 def _opened(source: str) -> Iterator[IO[str]]:
-    if source == "-":
-        yield sys.stdin
-        return
     try:
-        file = Path(source).open(encoding="utf-8")  # noqa: SIM115 - what is raised within is another matter
+        # utf-8-sig: some editors begin a file with a mark of its encoding.
+        file = _standard_input() if source == "-" else Path(source).open(encoding="utf-8-sig")  # noqa: SIM115
     except OSError as error:
         raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
     with file:
-        yield file
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise click.UsageError(f"{source} is no text in UTF-8: {error}") from error
+
+
+def _standard_input() -> IO[str]:
+    """Return it as a file of its own: a thread that waits for its next line is not in the way of the process's end."""
+    try:
+        return open(os.dup(sys.stdin.fileno()), encoding="utf-8-sig")
+    except io.UnsupportedOperation:  # it is no file at all
+        return sys.stdin
+
+
+def _until(stop: threading.Event, items: Iterable[Item]) -> Iterator[Item]:
+    came: queue.Queue[Item | BaseException | None] = queue.Queue(1)
+
+    def read() -> None:
+        try:
+            for item in items:
+                came.put(item)
+        except BaseException as error:
+            came.put(error)
+        else:
+            came.put(None)
+
+    threading.Thread(target=read, name="saga run: its input", daemon=True).start()
+    while not stop.is_set():
+        try:
+            item = came.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return
+        yield item
 
 
 def _read(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{where} is no JSON: {error}") from error
 
 

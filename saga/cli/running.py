@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from saga.cli.exits import DONE, INTERRUPTED, USAGE, usage, worst
-from saga.cli.inputs import Inputs, inputs
+from saga.cli.inputs import Inputs, Item, inputs
 from saga.cli.options import TAG, Settings, common
 from saga.cli.records import print_record, print_records
 from saga.cli.shown import Progress, line, marked, say, status
@@ -67,9 +67,6 @@ def _refused(saga: str, saga_id: str | None, error: SagaError) -> Ended:
     return Ended(saga_id, "refused", text_of(error), said)
 
 
-Item = tuple[str | None, dict[str, Any]]
-
-
 def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, stop: threading.Event) -> Iterator[Ended]:
     """Execute inputs, so many at once; nothing is begun any more when it is time to stop."""
     todo: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
@@ -85,18 +82,21 @@ def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, s
             except BaseException as error:
                 done.put(error)
 
-    def one() -> Ended:
+    failed: list[BaseException] = []
+
+    def ended_now() -> Iterator[Ended]:
         found = done.get()
         if isinstance(found, BaseException):
-            raise found
-        return found
+            failed.append(found)
+        else:
+            yield found
 
     threads = in_hand = 0
     for item in items:
         if in_hand == most:
-            yield one()
+            yield from ended_now()
             in_hand -= 1
-        if stop.is_set():
+        if stop.is_set() or failed:
             break
         if threads == in_hand:
             # Daemons: who interrupts twice is not kept by them; a store remembers what they were at.
@@ -104,8 +104,10 @@ def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, s
             threads += 1
         todo.put(item)
         in_hand += 1
-    for _ in range(in_hand):
-        yield one()
+    for _ in range(in_hand):  # what one fails by interrupts none of the others
+        yield from ended_now()
+    if failed:
+        raise failed[0]
 
 
 async def _in_a_loop(
@@ -121,18 +123,28 @@ async def _in_a_loop(
             return _refused(saga.name, saga_id, error)
 
     in_hand: set[asyncio.Task[Ended]] = set()
-    for item in items:
+    failed: list[BaseException] = []
+
+    async def ended_now() -> list[Ended]:
+        nonlocal in_hand
+        done, in_hand = await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
+        failed.extend(error for task in done if (error := task.exception()) is not None)
+        return [task.result() for task in done if task.exception() is None]
+
+    coming = iter(items)
+    # In a thread: what is in hand goes on while the next line has yet to come.
+    while (item := await asyncio.to_thread(next, coming, None)) is not None:
         if len(in_hand) == most:
-            done, in_hand = await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
-        if stop.is_set():
+            for one in await ended_now():
+                yield one
+        if stop.is_set() or failed:
             break
         in_hand.add(asyncio.create_task(execute(*item)))
-    while in_hand:
-        done, in_hand = await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            yield task.result()
+    while in_hand:  # what one fails by interrupts none of the others
+        for one in await ended_now():
+            yield one
+    if failed:
+        raise failed[0]
 
 
 @click.command()
@@ -161,12 +173,12 @@ def run(settings: Settings, reference: str, source: str | None, key: str | None,
             import asyncio
 
             async def tell() -> None:
-                async for one in _in_a_loop(saga, store, given, concurrency, stop):
+                async for one in _in_a_loop(saga, store, given.until(stop), concurrency, stop):
                     told.tell(one)
 
             asyncio.run(tell())
         else:
-            for one in _in_threads(saga, store, given, concurrency, stop):
+            for one in _in_threads(saga, store, given.until(stop), concurrency, stop):
                 told.tell(one)
     return told.summary(INTERRUPTED if stop.is_set() else None)
 

@@ -34,6 +34,7 @@ ORDERS = [{"order": f"A{number}"} for number in range(20)]
         ("orders.jsonl", lines(*ORDERS), 20),
         ("orders.jsonl", "\n" + lines(*ORDERS) + "\n", 20),
         ("orders.json", json.dumps(ORDERS), 20),
+        ("windows.jsonl", "\ufeff" + lines(*ORDERS).replace("\n", "\r\n"), 20),
         ("orders.json", json.dumps(ORDERS[0]), 1),
         ("orders.jsonl", "", 0),
     ],
@@ -84,11 +85,16 @@ def test_the_code_and_a_line_say_how_it_ended(
         ("in.jsonl", '{"order": "A1"}\n{"order"\n', "in.jsonl, line 2 is no JSON"),
         ("in.json", '[{"order": "A1"}, 7]', "in.json, number 2 is no JSON object"),
         ("in.jsonl", '{"order": "A1"}\n{}\n', "in.jsonl, line 2 has no 'order'"),
+        ("in.jsonl", '{"order": "A1"}\n{"order": " "}\n', "in.jsonl, line 2: its id is ' '"),
+        ("in.jsonl", "[" * 100_000, "in.jsonl, line 1 is no JSON"),
+        ("in.jsonl", b'{"order": "A1"}\n{"order": "\xff"}\n', "in.jsonl is no text in UTF-8"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "submit"])
-def test_nothing_runs_where_an_input_is_wrong(cli: Cli, here: Path, command: str, name: str, text: str, says: str) -> None:
-    (here / name).write_text(text, encoding="utf-8")
+def test_nothing_runs_where_an_input_is_wrong(
+    cli: Cli, here: Path, command: str, name: str, text: str | bytes, says: str
+) -> None:
+    (here / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     said = cli(command, "shop:orders", "--input", name, "--id", "order", *STORE)
     assert (said.code, said.out) == (2, "")
     assert says in said.err
@@ -157,6 +163,63 @@ def test_inputs_come_through_a_pipe(process: Callable[..., Any], here: Path) -> 
     said = process("run", "shop:letters", "--input", "-", input=lines(*ORDERS))
     assert said.returncode == 0
     assert said.stdout.startswith("20 executions: 20 completed in ")
+
+
+def test_what_came_through_a_pipe_runs_while_the_next_has_yet_to_come(here: Path) -> None:
+    (here / "post.py").write_text(
+        "from pathlib import Path\nfrom saga import Saga, step\n"
+        "async def post(): Path('posted').touch()\nletters = Saga('letters').add_task(step(post, name='post'))\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "saga", "run", "post:letters", "--input", "-"]
+    with subprocess.Popen(command, cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(b"{}\n")
+            child.stdin.flush()
+            wait_for(here / "posted", child)
+            child.send_signal(signal.SIGTERM)  # with nothing more to come, but no end either
+            assert child.wait(60) == 130
+            assert b"stopped after 1" in child.stdout.read()
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_what_one_fails_by_interrupts_none_of_the_others(here: Path, kind: str) -> None:
+    (here / "broken.py").write_text(
+        "import asyncio, time\nfrom saga import Saga, step\nfrom saga.errors import StorageError\n"
+        f"{kind}def work(): {'await asyncio' if kind else 'time'}.sleep(0.3)\n"
+        "class Broken(Saga):\n"
+        "    def try_execute(self, value, **named):\n"
+        "        if value.get('bad'): raise StorageError('it is full')\n"
+        "        return super().try_execute(value, **named)\n"
+        "    async def atry_execute(self, value, **named):\n"
+        "        if value.get('bad'): raise StorageError('it is full')\n"
+        "        return await super().atry_execute(value, **named)\n"
+        "broken = Broken('broken').add_task(step(work, name='work'))\n",
+        encoding="utf-8",
+    )
+    (here / "in.jsonl").write_text(lines({"order": "A"}, {"order": "B", "bad": 1}, {"order": "C"}), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "saga",
+        "run",
+        "broken:broken",
+        "--input",
+        "in.jsonl",
+        "--id",
+        "order",
+        "--concurrency",
+        "2",
+    ]
+    said = subprocess.run([*command, *STORE], cwd=here, capture_output=True, text=True, timeout=60, check=False)
+    assert (said.returncode, said.stderr) == (5, "saga: it is full\n")
+    found = {one.saga_id: str(one.status) for one in Operations(str(here / "orders.db"), "x").all()}
+    assert found["A"] == "completed"
+    assert set(found.values()) == {"completed"}
 
 
 def test_a_bar_is_drawn_in_a_terminal_and_cleared(terminal: Callable[..., str], here: Path) -> None:

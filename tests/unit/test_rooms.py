@@ -104,6 +104,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "errors",
         "integrations",
         "looking",
+        "names",
         "operations",
         "plain",
         "saga",
