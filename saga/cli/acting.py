@@ -69,7 +69,9 @@ def _action(action: str) -> click.Command:
         operations = settings.operations()
         with usage():
             meant = [row.saga_id for row in _asked(operations, action, filters, limit, yes)]
-        return _tell(settings, action, _each(operations, action, why, step, meant)) if meant else DONE
+        if not meant and settings.form == "text":
+            return DONE
+        return _tell(settings, action, _each(operations, action, why, step, meant) if meant else ())
 
     if action == "undo":
         command = click.option("--to", metavar="STEP", help="The step that stays done; what came after it is undone.")(command)
@@ -105,7 +107,7 @@ def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: 
     """
     rows = list(islice(operations.all(**filters), limit))
     if not rows:
-        say("no executions")
+        click.echo("no executions", err=True)
         return []
     if yes:
         return rows

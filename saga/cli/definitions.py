@@ -31,7 +31,7 @@ def loaded(reference: str) -> list[Saga[Any]]:
         if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise click.UsageError(f"there is no module {module!r} here or on Python's path") from error
         raise _raised(module, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends the process when it is imported
         raise _raised(module, error) from error
     if name:
         for part in name.split("."):
@@ -58,7 +58,12 @@ def _sagas_of(value: Any, *, deep: bool = True, defined_in: str | None = None) -
     if isinstance(value, type) and issubclass(value, Saga):
         if defined_in is not None and (value.__module__ != defined_in or value.__name__.startswith("_")):
             return []
-        return [value()]
+        try:
+            return [value()]
+        except TypeError as error:
+            if defined_in is not None:  # it needs something, so it is none of those that are known by their module
+                return []
+            raise click.UsageError(f"{value.__name__} cannot be made without more: {text_of(error)}") from error
     if deep and isinstance(value, list | tuple | set | frozenset):
         return [saga for one in value for saga in _sagas_of(one, deep=False, defined_in=defined_in)]
     return []
@@ -69,7 +74,7 @@ def named_sagas(sagas: Iterable[Saga[Any]]) -> str:
     return ", ".join(sorted(repr(saga.name) for saga in sagas))
 
 
-def _raised(module: str, error: Exception) -> click.UsageError:
+def _raised(module: str, error: BaseException) -> click.UsageError:
     ours = str(Path(__file__).parents[1])
     theirs = [
         (code.co_filename, number)

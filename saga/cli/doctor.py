@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -80,8 +81,10 @@ def _workers(operations: Operations) -> Finding:
 
 
 def _fitting(operations: Operations) -> Finding:
-    open_ = {f"{one.name} {one.version}": sum(one.executions.values()) for one in operations.versions() if not one.workers}
-    unfit = {name: number for name, number in open_.items() if number}
+    unfit: Counter[str] = Counter()
+    for one in operations.versions():  # of one version, there may be several fingerprints
+        if not one.workers and one.executions:
+            unfit[f"{one.name} {one.version}"] += sum(one.executions.values())
     if not unfit:
         return Finding("definitions", True, "every execution that has not ended has a worker that fits")
     told = ", ".join(f"{number} of {name}" for name, number in unfit.items())

@@ -72,7 +72,8 @@ def told(error: BaseException, settings: Settings) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
     if settings.debug:
-        traceback.print_exception(error)
+        for text in "".join(traceback.format_exception(error)).splitlines():
+            click.echo(one_line(settings.hidden(text)), err=True)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         _say("interrupted", settings)
         return INTERRUPTED

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from saga.cli.definitions import loaded, named_sagas
+from saga.cli.exits import usage
 from saga.errors import StorageError, near
 
 if TYPE_CHECKING:
@@ -117,13 +118,14 @@ class Settings:
         """Open the store."""
         from saga.operations import Operations
 
-        return Operations(self.store(make=make), self.who, sagas=self.sagas)
+        with usage():
+            return Operations(self.store(make=make), self.who, sagas=self.sagas)
 
     @property
     def who(self) -> str:
         """The person who acts."""
         if self.who_given is not None or "who" in self.file:
-            return self.who_given or str(self.file["who"])
+            return self.who_given if self.who_given is not None else str(self.file["who"])
         import getpass
         import socket
 
@@ -145,7 +147,7 @@ class Settings:
             return None
 
 
-_PASSWORD: Final = re.compile(r"(\w+://[^\s:/@]*:)[^\s@]+@")
+_PASSWORD: Final = re.compile(r"(\w+://[^\s:/@]*:)[^\s/]+@")
 
 
 def _secrets(url: str | None) -> set[str]:
@@ -198,7 +200,7 @@ def _from(directory: Path, store: str) -> str:
     """Return a file's store as it is from anywhere: a path is one from where the file is."""
     if "://" not in store:
         return str(directory / store)
-    found = re.fullmatch(r"(sqlite:///)(?!/)(.+)", store)
+    found = re.fullmatch(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)", store)
     return store if found is None else f"{found[1]}{directory / found[2]}"
 
 
@@ -208,8 +210,9 @@ def _path_of(store: Any) -> str | os.PathLike[str] | None:
         return store
     if not isinstance(store, str):
         return None
-    if store.startswith("sqlite:///"):
-        return store.removeprefix("sqlite:///").partition("?")[0] or None
+    found = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]*)(?:\?.*)?", store)
+    if found is not None:
+        return found[1] or None
     return None if "://" in store else store
 
 

@@ -35,6 +35,8 @@ def web(settings: Settings, /, host: str, port: int, token: str | None, private:
         acting = "" if token is not None else "; nobody can act there without --token"
         click.echo(line(f"saga: http://{at}:{port}/ has the page{acting}; SIGTERM or Ctrl-C stops it"), err=True)
         serve(page, host=host, port=port)
+    except SystemExit as ended:  # it has said why on the standard error stream
+        raise click.UsageError(f"nothing can be served at {at}:{port}; is the port taken?") from ended
     except (ModuleNotFoundError, SagaDefinitionError) as error:
         raise click.UsageError(str(error)) from error
     return DONE

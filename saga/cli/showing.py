@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from saga.cli.exits import DONE, ended
+from saga.cli.exits import DONE, INTERRUPTED, ended
 from saga.cli.looking import executions, why
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
@@ -135,6 +135,8 @@ def _facts(step: StepView, now: float) -> Iterator[str]:
 def offered(saga_id: str, offer: Offer) -> str:
     """Return the command that does what is offered, but for the reason."""
     step = [] if offer.step is None else ["--to" if offer.action == "undo" else "--step", offer.step]
+    if saga_id.startswith("-"):  # else it would be taken for an option, which may be one that finds others
+        return " ".join(["saga", offer.action, *map(shlex.quote, step), "--why ... --", shlex.quote(saga_id)])
     return " ".join(["saga", offer.action, *map(shlex.quote, [saga_id, *step]), "--why ..."])
 
 
@@ -170,8 +172,8 @@ def show(settings: Settings, saga_id: str, follow: bool, every: float, traceback
     if follow:
         try:
             return _followed(settings, operations, saga_id, every, traceback)
-        except KeyboardInterrupt:
-            return DONE
+        except KeyboardInterrupt:  # which is no end of the execution
+            return INTERRUPTED
     view = operations.show(saga_id)
     if settings.form == "json":
         print_records("json", "journal", (record("entry", one) for one in view.journal), **record("view", view))

@@ -55,6 +55,12 @@ def test_what_was_paused_is_resumed(cli: Cli, orders: Any) -> None:
     assert [action for action, *_ in acted("later")] == ["pause", "resume"]
 
 
+@pytest.mark.parametrize(("form", "says"), [("--json", {"acted": []}), ("--jsonl", None)])
+def test_nothing_that_is_found_is_json_too(cli: Cli, orders: Any, form: str, says: object) -> None:
+    said = cli("retry", "--name", "nobody's", "--why", "x", "--yes", form, *STORE)
+    assert (said.code, json.loads(said.out or "null"), said.err) == (0, says, "no executions\n")
+
+
 def test_one_that_is_refused_keeps_no_other(cli: Cli, orders: Any) -> None:
     said = cli("retry", "A1", "nobody", "bad1", "--why", "open again", *STORE)
     assert said.code == 3

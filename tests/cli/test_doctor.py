@@ -63,6 +63,11 @@ def _unfit(store: Store) -> None:
     announce(store, "2")
 
 
+def _several(store: Store) -> None:
+    for number, fingerprint in enumerate("fgh"):
+        store.create(NewExecution(f"x{number}", "s", "1", fingerprint, "d", "submitted"), [], "-", 0.0)
+
+
 def _held(store: Store) -> None:
     store.hold("s", "", "ann", "the bank is closed")
 
@@ -98,6 +103,7 @@ def _old(store: Store) -> None:
         (_submitted, "workers", False, "none lives, and 1 executions wait", "saga worker"),
         (_unfit, "definitions", False, "no worker's fits 1 of s 1", "compatible_with"),
         (create, "definitions", True, "no worker lives that could fit 1 of s 1", None),
+        (_several, "definitions", True, "no worker lives that could fit 3 of s 1", None),
         (lambda store: None, "definitions", True, "every execution that has not ended has a worker that fits", None),
         (_died, "leases", False, "1 executions whose process is gone wait for a recovery, for up to 5 min: x", "saga worker"),
         (create, "leases", True, "nobody's lease has run out unseen", None),

@@ -15,6 +15,7 @@ from saga.cli.commands import COMMANDS
 from .conftest import Cli
 
 STORE = ["--store", "orders.db"]
+NEEDS = "from saga import Saga\n\nclass Mine(Saga):\n    def __init__(self, shop): super().__init__(shop)\n"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,11 @@ STORE = ["--store", "orders.db"]
         (["check"], 2, "check what? Give module or module:saga"),
         (["diagram", "shop:orders", "--id", "nobody", *STORE], 4, "nobody"),
         (["schema", "--role", "x", *STORE], 2, "--role are for --sql"),
+        (["list", "--store", "sqlite+pysqlite:///nothing.db"], 5, "there is no file 'nothing.db'"),
+        (["retry", "A1", "--why", "x", "--who", "", *STORE], 2, "who is ''"),
+        (["check", "ends"], 2, "importing 'ends' raised SystemExit: 0"),
+        (["check", "needs:Mine"], 2, "Mine cannot be made without more"),
+        (["check", "needs"], 2, "needs has no saga"),
         (["demo", "."], 2, "is not empty"),
         (["completion", "tcsh"], 2, "bash"),
     ],
@@ -69,6 +75,8 @@ def test_what_is_wrong_is_said_in_a_line_without_a_traceback(
     cli: Cli, here: Path, orders: Any, arguments: list[str], code: int, says: str
 ) -> None:
     (here / "broken.py").write_text("1 / 0\n", encoding="utf-8")
+    (here / "ends.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    (here / "needs.py").write_text(NEEDS, encoding="utf-8")
     said = cli(*arguments)
     assert (said.code, said.out) == (code, ""), said.err
     assert says in said.err
@@ -89,6 +97,9 @@ def test_a_traceback_is_shown_where_it_is_asked_for(cli: Cli, here: Path) -> Non
     said = cli("list", "--store", "nothing.db", "--debug")
     assert said.code == 5
     assert "Traceback" in said.err
+    said = cli("list", "--store", "postgresql://ann:secret@127.0.0.1:1/orders?sslpassword=hidden&sslmode=\x1b[2J", "--debug")
+    assert "Traceback" in said.err
+    assert not [part for part in ("secret", "hidden", "\x1b") if part in said.err]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_a_module_gives_its_sagas_its_classes_of_sagas_and_its_lists(cli: Cli, h
         ("postgresql://ann:s3%20ret@db/orders", "password 's3 ret' refused"),
         ("postgresql://db/orders?user=ann&password=s3cret", "options password=s3cret"),
         ("orders.db", "another: mysql://ann:s3cret@db/orders"),
+        ("orders.db", "another: mysql://ann:1@s3cret@db/orders"),
     ],
 )
 def test_a_password_is_never_shown(url: str, text: str, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:

@@ -70,10 +70,12 @@ def test_the_page_is_served_to_this_machine_until_a_signal(here: Path, number: i
         (["--token", "short"], "no str of at least 16 characters"),
         (["--private"], "nobody could look at it"),
         (["--port", "0"], "--port"),
+        (["--port", "TAKEN"], "is the port taken?"),
     ],
 )
 def test_what_is_wrong_is_told(cli: Callable[..., Any], here: Path, given: list[str], says: str) -> None:
-    with Operations(str(here / "orders.db"), "x").store:
+    with Operations(str(here / "orders.db"), "x").store, socket.create_server(("127.0.0.1", 0)) as taken:
+        given = [str(taken.getsockname()[1]) if part == "TAKEN" else part for part in given]
         said = cli("web", "--store", str(here / "orders.db"), *given)
     assert said.code == 2
     assert says in said.err

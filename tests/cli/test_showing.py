@@ -147,6 +147,23 @@ def test_the_code_of_what_is_followed_says_how_it_ended(cli: Cli, orders: Any, s
     assert cli("show", saga_id, "--follow", *STORE).code == code
 
 
+def test_who_stops_following_is_not_told_that_it_completed(cli: Cli, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saga.cli.showing.time.sleep", interrupted)
+    assert cli("show", "later", "--follow", *STORE).code == 130
+
+
+def test_an_id_like_an_option_is_none_in_the_line_that_is_offered(cli: Cli, here: Path) -> None:
+    import shop
+
+    shop.orders.submit({"order": "A1"}, saga_id="--status=stuck", store="orders.db")
+    (text,) = re.findall(r"saga (cancel .*)", cli("show", *STORE, "--", "--status=stuck").out)
+    assert cli(*STORE, *shlex.split(text)).code == 0
+    assert Operations("orders.db", "x").get("--status=stuck").status == "compensated"
+
+
 def test_a_terminal_has_the_tree_in_colours(terminal: Callable[..., str], orders: Any) -> None:
     seen = terminal("show", "bad1", "--follow", *STORE)
     assert "\x1b[H\x1b[J" in seen
