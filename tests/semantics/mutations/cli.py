@@ -60,9 +60,15 @@ OF_THE_COMMAND_LINE = [
     ),
     Mutant(
         "who is told to stop begins another",
-        "        if stop.is_set():\n            break\n        if threads == in_hand:",
-        "        if threads == in_hand:",
+        "        if stop.is_set() or failed:\n            break\n        if threads == in_hand:",
+        "        if failed:\n            break\n        if threads == in_hand:",
         RUNNING + " -k a_signal_lets",
+    ),
+    Mutant(
+        "what one input fails by interrupts the others",
+        "            failed.append(found)",
+        "            raise found",
+        RUNNING + " -k interrupts_none",
     ),
     Mutant(
         "inputs are looked at as they are submitted",
