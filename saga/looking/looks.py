@@ -188,7 +188,7 @@ class Looks(Fleet):
             standing = self._standing(row, reading.entries)
         except StorageError as error:  # so would each action say
             return (), dict.fromkeys(ACTIONS, one_line(error))
-        if standing.undecided is None:
+        if standing.undecided is None and reading.history.state.status is standing.status:  # else the journal is damaged
             standing = known_standing(reading)
         why_not = {}
         if standing.status is Status.COMPLETED:

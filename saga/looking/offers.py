@@ -161,10 +161,12 @@ def _told(reading: Reading, standing: Standing, action: str, step: str | None, l
         return _of_pause(reading, standing, live)
     if standing.unbegun:
         return _OF_UNBEGUN[action]
+    if reading.history.state.status is not standing.status:  # the journal is damaged
+        return _PLAINLY[action]
     try:
         acted = OperatorActed(action, step, "", "", max(event.at for event in reading.events))
         return "; ".join(_said(reading, step, _foreseen(reading, standing, acted, live)))
-    except Exception:  # the journal is damaged: with the definition no action would fit
+    except Exception:  # as above: with the definition no action would fit
         return _PLAINLY[action]
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from saga import Ask, InDoubt, OutcomeUnknownError, Retry, Saga, Skip, fallback, parallel, step
-from saga.errors import SagaExecutionException
+from saga import Ask, InDoubt, OutcomeUnknownError, Retry, Saga, Skip, Status, fallback, parallel, step
+from saga.errors import ActionRefusedError, SagaExecutionException
 from saga.operations import Offer, Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
@@ -248,3 +248,21 @@ def test_a_name_may_have_in_it_what_stands_between_names(names: tuple[str, str])
     offers = Operations(store, "ann").show("x").offers
     assert offers == Operations(store, "ann", sagas=[saga]).show("x").offers
     assert [(offer.action, offer.step) for offer in offers] == [("skip", names[1]), ("compensate", None)]
+
+
+@pytest.mark.parametrize("left", [0, 2], ids=["no entry", "two entries"])
+@pytest.mark.parametrize("action", ["pause", "cancel", "compensate", "resume", "retry"])
+def test_of_what_has_a_damaged_journal_no_more_is_offered_than_can_be_done(action: str, left: int) -> None:
+    """Its row says where it stands."""
+    store, on = MemoryStore(), Doing(b=NO, una=NO)
+    flow(on.step("a"), on.step("b"), store=store).try_execute(saga_id="x")
+    store._journals["x"] = {entry.seq: entry for entry in store.journal("x")[:left]}
+    operations = Operations(store, "ann")
+    shown = operations.show("x")
+    offered = [offer.action for offer in shown.offers]
+    assert offered == ["retry", "resume", "compensate"]
+    assert (action in offered) != (action in shown.refused)
+    with suppress(ActionRefusedError):
+        getattr(operations, action)("x", "why")
+        assert action in offered
+    assert (operations.get("x").status == Status.RUNNING) == (action in offered)
