@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ACROSS, CLOCKS, DOUBT, DRIVERS, DURABLE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
+from . import ACROSS, CLOCKS, DOUBT, DRIVERS, DURABLE, IN_SQLITE, JOURNAL, LEASES, RECOVERY, SEVERAL, START_ONCE, VALUES, Mutant
 
 __all__ = ["OF_DURABLE"]
 
@@ -417,6 +417,12 @@ OF_DURABLE = [
         "        return time.time() if self._ahead is None else since_boot() + self._ahead",
         "        return time.time()",
         CLOCKS + " -k in_sqlite_a_clock_that_is_set",
+    ),
+    Mutant(
+        "sqlite: what another definition went on with is counted under the one before",
+        " OR new.version <> old.version OR new.fingerprint <> old.fingerprint",
+        "",
+        "tests/storage/test_contract_leases -k went_on_with" + IN_SQLITE,
     ),
     Mutant(
         "sqlite: after a start of the host with another time leases last for hours",
