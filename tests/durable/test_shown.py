@@ -198,6 +198,8 @@ def test_an_execution_whose_journal_is_gone_is_shown() -> None:
     assert (view.journal, view.steps, view.errors) == ((), (), ())
     assert all(offer.does for offer in view.offers)
     assert view.waits == "a person must act: compensation failed: charge"
+    one.store._executions["x"] = one.store._executions["x"]._replace(status="running")
+    assert [offer.action for offer in Operations(one.store, "ann").show("x").offers] == ["pause", "cancel", "compensate"]
 
 
 def test_a_status_that_there_is_not_is_shown() -> None:

@@ -61,8 +61,8 @@ OF_LOOKING = [
     ),
     Mutant(
         "a damaged journal costs an execution its being shown",
-        "    except Exception:  # the journal is damaged: with the definition no action would fit",
-        "    except ImportError:  # the journal is damaged: with the definition no action would fit",
+        "    except Exception:  # as above: with the definition no action would fit",
+        "    except ImportError:  # as above: with the definition no action would fit",
         SHOWN + " -k an_execution_whose_journal_is_gone",
     ),
     # -- why nothing happens ------------------------------------------------------------------------------------------
