@@ -20,7 +20,7 @@ OPEN: Final = (*rules.CLAIMABLE, "paused", "stuck")
 
 LOOKED_AT: Final = 100
 """Executions of a status that are looked at, at most, for the one that was left alone for the longest time: those that have not
-got on for the longest. So it costs the same however many wait."""
+got on for the longest. So it costs the same however many are due; what waits for a time or a signal is passed over in turn."""
 
 TOLD: Final = rules.END_OF_TIME
 """When what is stuck is due for somebody to be told of it, once somebody was."""
