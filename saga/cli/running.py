@@ -92,20 +92,24 @@ def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, s
             yield found
 
     threads = in_hand = 0
-    for item in items:
-        if in_hand == most:
+    try:
+        for item in items:
+            if in_hand == most:
+                yield from ended_now()
+                in_hand -= 1
+            if stop.is_set() or failed:
+                break
+            if threads == in_hand:
+                # Daemons: who interrupts twice is not kept by them; a store remembers what they were at.
+                threading.Thread(target=serve, name="saga run", daemon=True).start()
+                threads += 1
+            todo.put(item)
+            in_hand += 1
+        for _ in range(in_hand):  # what one fails by interrupts none of the others
             yield from ended_now()
-            in_hand -= 1
-        if stop.is_set() or failed:
-            break
-        if threads == in_hand:
-            # Daemons: who interrupts twice is not kept by them; a store remembers what they were at.
-            threading.Thread(target=serve, name="saga run", daemon=True).start()
-            threads += 1
-        todo.put(item)
-        in_hand += 1
-    for _ in range(in_hand):  # what one fails by interrupts none of the others
-        yield from ended_now()
+    finally:
+        for _ in range(threads):
+            todo.put(None)
     if failed:
         raise failed[0]
 

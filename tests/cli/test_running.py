@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from saga.operations import Operations
+from tests.kit import until
 
 from .conftest import Cli
 
@@ -45,6 +47,7 @@ def test_each_input_is_executed(cli: Cli, here: Path, name: str, text: str, numb
     said = cli("run", f"shop:{saga}", "--input", name, "--concurrency", "3", "--jsonl")
     assert said.code == 0, said.err
     assert [json.loads(line)["status"] for line in said.out.splitlines()] == ["completed"] * number
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "saga run"])
 
 
 @pytest.mark.parametrize("saga", ["orders", "letters"])
