@@ -223,7 +223,7 @@ def _fill(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Cal
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         source = context.get_parameter_source(parameter.name or "")
         # What stands before the command's name goes before what the environment says once more after it.
-        said = source is ParameterSource.ENVIRONMENT and getattr(context.obj, name) not in (None, (), False)
+        said = source is ParameterSource.ENVIRONMENT and getattr(context.obj, name) != getattr(Settings(), name)
         if value not in (None, (), False) and not said:
             setattr(context.obj, name, convert(value))
 

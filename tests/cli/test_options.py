@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,15 @@ def test_a_module_gives_its_sagas_its_classes_of_sagas_and_its_lists(cli: Cli, h
     assert len(records) == 3
     assert {"first", "second"} < set(records)
     assert cli("run", "broken:Declared").code == 0
+
+
+@pytest.mark.parametrize("name", ["SAGA_JSON", "SAGA_LIST_JSON"])
+def test_the_form_may_stand_in_the_environment(
+    cli: Cli, here: Path, orders: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert json.loads(cli("list", "--store", "orders.db").out)["executions"]
+    assert len(cli("list", "--store", "orders.db", "--jsonl").out.splitlines()) == 5
 
 
 @pytest.mark.parametrize(
