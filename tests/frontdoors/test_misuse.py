@@ -40,8 +40,8 @@ ELSEWHERE: Final = {
         Retry Retry.allows Retry.delay Submission Task Task.compensate Task.execute Task.verify Transaction.aparallel
         Transaction.astep Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
     "made by the engine, and given to users": """Acted Cause Count Effect ErrorView ExecutionInfo ExecutionInfo.step
-        ExecutionView ExecutionView.timeline Handle Hold InDoubt JournalLine Offer OnError Parked Ran Ran.take SagaResult
-        SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StepView
+        ExecutionView ExecutionView.timeline Figures Handle Hold InDoubt JournalLine Offer OnError Parked Ran Ran.take
+        SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StepView
         StoredWorker Transaction Version""",
     "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
         StoredExecution Told Wanted""",
@@ -301,6 +301,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
             "transactions": NAMES,
             "grace": ["0"],
             "unfit_after": ["0"],
+            "on_stuck": ["None"],
         },
     ),
     "Worker.run": lambda: running(Worker, "run"),
