@@ -13,6 +13,7 @@ import pytest
 from saga import Context, Saga, Status, step
 from saga.drivers.aio import AsyncExecution
 from saga.drivers.threads import Execution
+from saga.drivers.views import bind
 from saga.durable.start import create
 from saga.errors import SagaDefinitionError, SagaExecutionException, SagaHeldError, StorageError
 from saga.operations import Operations
@@ -263,7 +264,9 @@ def test_what_a_dead_process_left_in_line_is_begun_by_a_recovery(asynchronous: b
     room.gate.open()
     saga = saga_in(room, store, asynchronous, exclusive=lambda context: "account")
     kind = AsyncExecution if asynchronous else Execution
-    create(saga.definition, kind, saga.definition.machine("left"), Context(who="left"), store)
+    context = Context(who="left")
+    bind(context, saga.definition.plan, saga.name, "left")
+    create(saga.definition, kind, saga.definition.machine("left"), context, store)
     saga.submit({"who": "submitted"}, saga_id="submitted")
     assert Worker(store, [saga]).run_once() == []  # who called for it may live
     ahead = saga.definition.lease + 1.0
