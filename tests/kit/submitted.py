@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from saga import Context, Saga, Status
+from saga.drivers.views import bind
 from saga.durable.codec import Codec
 from saga.durable.entries import write_entries
 from saga.durable.values import encode_input
@@ -14,8 +15,9 @@ from saga.storage import Lease, NewExecution, Store
 
 def submit(saga: Saga, store: Store, values: Any = None, saga_id: str = "x") -> None:
     """Store an execution of a saga, which nobody runs yet."""
-    definition, codec = saga.definition, Codec()
-    encoded, digest = encode_input(Context(values or {}), codec, definition.version, store)
+    definition, codec, context = saga.definition, Codec(), Context(values or {})
+    bind(context, definition.plan, saga.name, saga_id)
+    encoded, digest = encode_input(context, codec, definition.version, store)
     machine = definition.machine(saga_id)
     machine.submit(time.time(), encoded)
     new = NewExecution(saga_id, saga.name, definition.version, machine.plan.fingerprint, digest, str(Status.SUBMITTED))
