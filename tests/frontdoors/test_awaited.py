@@ -219,9 +219,9 @@ def test_a_twin_that_is_cancelled_before_it_begins_does_nothing(name: str) -> No
 
 def test_a_timeout_is_one_though_what_it_cuts_short_failed() -> None:
     held = Held()
-    held.gate.open()
 
     async def main() -> None:
+        asyncio.get_running_loop().call_later(0.01, held.gate.open)
         async with asyncio.timeout(0):
             await held.method("aresume")(**CALLS["resume"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -363,14 +364,17 @@ def test_an_interrupt_of_it_leaves_the_rest_to_a_recovery(calls: Calls, store: S
     assert (result.status, calls.log) == (Status.COMPENSATED, ["a", "b", "c", "-c", "-b", "-b", "-a"])
 
 
-def test_a_cancellation_before_it_has_begun_undoes_nothing(calls: Calls, store: Store) -> None:
+def test_a_cancellation_before_it_has_begun_undoes_nothing(calls: Calls, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     saga = saga_of(calls.step("a"))
     calls.run(saga, store=store, saga_id="o-1")
+    cancelled, get = threading.Event(), store.get
+    monkeypatch.setattr(store, "get", lambda saga_id: get(saga_id) if cancelled.wait(PATIENCE) else None)
 
     async def work() -> None:
         task = asyncio.ensure_future(saga.aundo("o-1", WHY, store=store))
         await asyncio.sleep(0)
         task.cancel()
+        cancelled.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
