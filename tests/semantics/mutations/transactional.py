@@ -55,7 +55,7 @@ OF_TRANSACTIONS = [
     Mutant(
         "sqlite: a transactional step commits by itself",
         '        self._refuse("commit()")\n',
-        "",
+        "        super().commit()\n",
         HERE + "cannot_end_its_transaction",
     ),
     Mutant(
