@@ -54,14 +54,12 @@ class Machine:
     :ivar log: what has happened.
     :ivar state: what that makes of it, made when it is first asked for.
     :ivar commands: what the driver must do, in order; it takes them out.
-    :ivar undecided: outcomes that came while it was held, and of which whoever takes it up has yet to decide what follows.
     :ivar deciding: it is recovered: when all that is left to do is begun, it ends, or undoes the next step, not before.
     :ivar halt: what stopped the execution past its pivot.
     :ivar closed: nothing more is added to its open plan. Not folded: whoever takes it up goes on, or undoes a block that died.
     """
 
     state: State
-    undecided: Sequence[Event] = ()
     deciding = False
     halt: BaseException | None = None
     closed = False
@@ -131,11 +129,10 @@ class Machine:
         if not state.held:
             DECISIONS[kind](self, event)
 
-    def decide_late(self, at: float) -> None:
-        """Decide what follows what is undecided, as if it had happened now."""
-        while self.undecided:
-            first, *self.undecided = self.undecided
-            DECISIONS[type(first)](self, replace(first, at=at))
+    def decide_late(self, outcomes: Sequence[Event], at: float) -> None:
+        """Decide what follows outcomes that came while it was held, as if they had come now."""
+        for event in outcomes:
+            DECISIONS[type(event)](self, replace(event, at=at))
 
     def finish(self, at: float) -> None:
         """Nothing more is added to an open plan: complete, once nothing is under way."""
@@ -323,7 +320,7 @@ class Machine:
     def progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         state = self.state
-        if state.executing or state.status.terminal or state.held or self.undecided or self.deciding:
+        if state.executing or state.status.terminal or state.held or self.deciding:
             return
         if state.to_verify and state.status is COMPENSATING:
             for index in sorted(state.to_verify):

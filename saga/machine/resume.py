@@ -44,7 +44,7 @@ def recover(machine: Machine, owner: str, epoch: int, at: float, carried: Mappin
     if machine.pause(at):
         return
     machine.deciding = True
-    machine.undecided = _undecided(machine.events) if state.held else []
+    undecided = _undecided(machine.events) if state.held else []
     machine.record(SagaRecovered(owner, epoch, at, carried))
     waits_on = [steps[index] for index in sorted(state.executing) if steps[index].pause is not None]
     lost = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
@@ -56,7 +56,7 @@ def recover(machine: Machine, owner: str, epoch: int, at: float, carried: Mappin
     for step in lost:
         if step.transactional:
             _begin_rolled_back(machine, step, at)
-    machine.decide_late(at)
+    machine.decide_late(undecided, at)
     for index in asked:
         verify(machine, steps[index], at, state.verification_attempts.get(index, 1) + 1)
     for index in undone:

@@ -18,14 +18,8 @@ OF_HANDING_OVER = [
         HANDED_BACK,
     ),
     Mutant("an attempt that is due while it is held is made", "if state.held:  # who takes", "if False:  # who takes", ROWS),
-    Mutant("what is held is undone all the same", "or state.held or self.undecided", "or self.undecided", ROWS),
-    Mutant(
-        "something is undone before all is decided that came while it was held",
-        "or self.undecided or self.deciding:",
-        "or self.deciding:",
-        ROWS,
-    ),
-    Mutant("nobody decides what came while it was held", "    machine.decide_late(at)\n", "", HANDED_BACK),
+    Mutant("what is held is undone all the same", "or state.held or self.deciding:", "or self.deciding:", ROWS),
+    Mutant("nobody decides what came while it was held", "    machine.decide_late(undecided, at)\n", "", HANDED_BACK),
     Mutant(
         "a step that returned late while it was held has timed out",
         ' and not getattr(event, "running", False)',

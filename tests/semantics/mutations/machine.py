@@ -34,8 +34,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "a recovered execution ends before all that is left to do is begun",
-        " or self.undecided or self.deciding:",
-        " or self.undecided:",
+        " or state.held or self.deciding:",
+        " or state.held:",
         "tests/unit/machine/test_table",
     ),
     Mutant(
