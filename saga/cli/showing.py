@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -18,10 +17,10 @@ from saga.cli.shown import age, clear, coloured, colours, line, marked, on_termi
 from saga.plain import one_line
 
 if TYPE_CHECKING:
-    from saga.looking import ExecutionView, Offer, StepView
+    from saga.looking import ExecutionView, StepView
     from saga.operations import Operations
 
-__all__ = ["COMMANDS", "offered", "tree"]
+__all__ = ["COMMANDS", "tree"]
 
 _STEPS: Final[dict[str, tuple[str, str, str, str | None]]] = {
     "pending": ("·", ".", "not reached", None),
@@ -85,7 +84,7 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
     if not view.offers:
         yield "  nothing: " + paragraph("; ".join(sorted(set(view.refused.values()))) or "it has ended", 11).lstrip()
     for offer in view.offers:
-        yield one_line(f"  {offered(row.saga_id, offer)}")
+        yield one_line(f"  {offer.command(row.saga_id)}")
         yield paragraph(offer.does, 6)
 
 
@@ -130,14 +129,6 @@ def _facts(step: StepView, now: float) -> Iterator[str]:
         yield f"next in {age(step.next_at - now)}"
     if step.elapsed >= 0.0005:
         yield f"{step.elapsed * 1000:.0f} ms" if step.elapsed < 10 else f"{step.elapsed:.0f} s"
-
-
-def offered(saga_id: str, offer: Offer) -> str:
-    """Return the command that does what is offered, but for the reason."""
-    step = [] if offer.step is None else ["--to" if offer.action == "undo" else "--step", offer.step]
-    if saga_id.startswith("-"):  # else it would be taken for an option, which may be one that finds others
-        return " ".join(["saga", offer.action, *map(shlex.quote, step), "--why ... --", shlex.quote(saga_id)])
-    return " ".join(["saga", offer.action, *map(shlex.quote, [saga_id, *step]), "--why ..."])
 
 
 def _meant(operations: Operations, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -130,6 +131,13 @@ class Offer:
     action: str
     step: str | None
     does: str
+
+    def command(self, saga_id: str) -> str:
+        """Return the line of a terminal that does it to an execution, but for the reason."""
+        step = [] if self.step is None else ["--to" if self.action == "undo" else "--step", self.step]
+        if saga_id.startswith("-"):  # else it would be taken for an option, which may be one that finds others
+            return shlex.join(["saga", self.action, *step, "--why", "...", "--", saga_id])
+        return shlex.join(["saga", self.action, saga_id, *step, "--why", "..."])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Whatever a template writes is on one line, without what hides or reorders text, 
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from markupsafe import Markup, escape
 
 from saga.diagram.sheet import ENDS, MARKS, STYLE
 from saga.events import Effect, Status, StepStatus
-from saga.operations import JournalLine, Offer
+from saga.operations import JournalLine
 from saga.plain import one_line, shortened
 
 __all__ = ["HERE", "STYLE", "VALUES", "environment"]
@@ -71,7 +70,6 @@ def environment() -> Environment:
         "query": urlencode,
         "cut": shortened,
     }
-    made.globals["command"] = command
     return made
 
 
@@ -153,10 +151,3 @@ def _detail(key: str, value: Any, values: bool) -> str:
         return span(value)
     text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False))
     return text if key in ("reason", "why") else shortened(text, _LONGEST)
-
-
-def command(offer: Offer, saga_id: str) -> str:
-    """Return the line of a terminal that does what an offer does."""
-    step = () if offer.step is None else ("--to" if offer.action == "undo" else "--step", offer.step)
-    dash = ("--",) if saga_id.startswith("-") else ()
-    return shlex.join(["saga", offer.action, *step, "--why", "...", *dash, saga_id])

@@ -266,3 +266,16 @@ def test_of_what_has_a_damaged_journal_no_more_is_offered_than_can_be_done(actio
         getattr(operations, action)("x", "why")
         assert action in offered
     assert (operations.get("x").status == Status.RUNNING) == (action in offered)
+
+
+@pytest.mark.parametrize(
+    ("action", "step", "saga_id", "line"),
+    [
+        ("retry", None, "A1", "saga retry A1 --why ..."),
+        ("skip", "pack it", "A1", "saga skip A1 --step 'pack it' --why ..."),
+        ("undo", "charge", "a'b", "saga undo 'a'\"'\"'b' --to charge --why ..."),
+        ("cancel", None, "--yes", "saga cancel --why ... -- --yes"),
+    ],
+)
+def test_what_is_offered_is_a_line_of_a_terminal_too(action: str, step: str | None, saga_id: str, line: str) -> None:
+    assert Offer(action, step, "").command(saga_id) == line

@@ -57,7 +57,7 @@ class Elements(HTMLParser):
         ("/causes", 200, ["3 place at charge after OSError", "1 pay at transfer after ConnectionError"]),
         ("/causes", 200, ["tries the compensation of charge again"]),
         ("/execution?id=place-1", 200, ["undo failed", "nobody knows", "OSError: the bank is closed <b>today</b>"]),
-        ("/execution?id=place-1", 200, ["saga skip --step charge --why ... place-1", "no parcel is big enough"]),
+        ("/execution?id=place-1", 200, ["saga skip place-1 --step charge --why ...", "no parcel is big enough"]),
         ("/execution?id=approve-1", 200, ["submitted", "no worker", "not reached"]),
         ("/execution?id=nobody", 404, ["there is no execution 'nobody'"]),
         ("/execution", 400, ["saga_id is ''"]),

@@ -41,6 +41,12 @@ OF_THE_COMMAND_LINE = [
         EXITS + " -k the_worst",
     ),
     Mutant(
+        "an id that looks like an option is offered as one",
+        'if saga_id.startswith("-"):  # else',
+        "if False:  # else",
+        "tests/durable/test_offers -k line_of_a_terminal",
+    ),
+    Mutant(
         "many are acted on though nobody was asked",
         "    if yes:\n        return rows\n",
         "    if True:\n        return rows\n",
