@@ -74,6 +74,7 @@ class Driver(Timers):
     inline: Binding | None = None
     transacted: Transacted | None = None
     surroundings: Surroundings | None = None
+    clock = staticmethod(clock)  # of its timers
     stint_over = False  # and observers know
     begun = False  # whoever made it has come to run it
     _observers: Sequence[Observer] = ()
@@ -173,16 +174,16 @@ class Driver(Timers):
     def begin(self) -> None:
         """Start the machine and the timer of the saga's timeout, where that is not done yet."""
         if not self.machine.log.entries:
-            self.machine.start(clock() + self._epoch)
+            self.machine.start(self.now())
         timeout = self.definition.timeout
         if timeout is not None and (since := self.machine.log.forward_since()) is not None:
-            self._at(clock() + waits.left_of(timeout, since, self.now()), None)
+            self._at(self.clock() + waits.left_of(timeout, since, self.now()), None)
         self.begun = True
 
     def _obey(self, command: Command) -> None:
         """Do what is commanded, where it is not a call."""
         if isinstance(command, Wait):
-            self._at(clock() + command.delay, command)
+            self._at(self.clock() + command.delay, command)
         elif isinstance(command, Finish):
             self.finished(command, self.now())
         else:
@@ -244,7 +245,7 @@ class Driver(Timers):
         if not self.plain and call.phase is EXECUTE and self.views.limits(step):
             limits.extend(due for due, _, what in self._timers if what is None)
             if step.timeout is not None:
-                limits.append(clock() + step.timeout)
+                limits.append(self.clock() + step.timeout)
                 self._at(limits[-1], beside)
         view.__binding__.limit(min(limits) + self._epoch if limits else None, beside.cancelled)
         self.beside[step.index] = beside
