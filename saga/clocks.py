@@ -1,6 +1,6 @@
 """Clocks that only go on, whatever is done to the time of day: by a person, by NTP, or by a test that freezes or moves it.
 
-Who wants the time of day asks :mod:`time`. Nothing else is known here.
+And the time of day as the host has it. Nothing else is known here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-__all__ = ["boot", "clock", "perf_counter", "since_boot", "time_of_day"]
+__all__ = ["boot", "clock", "host_time", "perf_counter", "since_boot", "time_of_day"]
 
 clock: Final[Callable[[], float]] = perf_counter.__call__  # type: ignore[operator]
 """Seconds, for how long something takes or is waited for: ``perf_counter``, not to be found by tools that stop the time.
@@ -27,6 +27,11 @@ def since_boot() -> float:
     """Return the seconds since the host was started, the same for all its processes. Only where :func:`boot` says one."""
     assert _BOOTTIME is not None
     return time.clock_gettime(_BOOTTIME)
+
+
+def host_time() -> float:
+    """Return seconds since the epoch, as the host has them now: somebody may set them."""
+    return time.time()
 
 
 def time_of_day() -> float:

@@ -40,6 +40,7 @@ from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
 from mutations.sqlite import OF_SQLITE
 from mutations.storage import OF_STORAGE
+from mutations.testing import OF_TESTING
 from mutations.told import OF_WHAT_IS_TOLD
 from mutations.transactional import OF_TRANSACTIONS
 from mutations.web import OF_THE_PAGE
@@ -61,6 +62,7 @@ MUTANTS = [
     *OF_THE_LINE,
     *OF_ENLISTED,
     *OF_FACADE,
+    *OF_TESTING,
     *OF_WHAT_IS_TOLD,
     *OF_LOOKING,
     *OF_THE_COMMAND_LINE,

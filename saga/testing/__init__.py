@@ -1,0 +1,28 @@
+"""Prove your own saga: try its tasks one by one, and what becomes of it under failures, lost answers and deaths.
+
+Nothing here is needed where sagas run. Each name is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__all__ = ["call"]
+
+if TYPE_CHECKING:
+    from saga.testing.calling import call
+else:  # a type checker is to find every other name missing
+
+    def __getattr__(name: str) -> object:
+        if name in _ROOM_OF:
+            found = globals()[name] = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+_ROOM_OF = {"call": "calling"}
+"""Which module each name is in."""
