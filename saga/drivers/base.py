@@ -69,6 +69,7 @@ class Driver(Timers):
     recovers = False  # a recovery runs it: what waits is left to the store, and nobody is there to raise an interrupt to
     parked = False
     handing_back = False  # set from outside: another process is to go on
+    leaving = False  # set from outside: what waits for long is not waited for here
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
@@ -319,6 +320,15 @@ class Driver(Timers):
         if self.journal is not None and not self.definition.plan.open:
             self.handing_back = True
             self.notify()
+
+    def leave_waits(self) -> None:
+        """Say, from any thread or signal's handler, that nothing that takes long is waited for here any more.
+
+        What runs goes on. What then waits for another attempt, its time or a signal is left to the store, and ``run()``
+        returns. Without a journal nobody could go on, so what waits is given up and undone, unless it is past its pivot.
+        """
+        self.leaving = True
+        self._wake()
 
     def vouches(self) -> bool | None:
         """Whether somebody runs the execution, or a call of it; ``None``: nobody does now, but that may change."""

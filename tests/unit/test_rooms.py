@@ -86,7 +86,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
     "block": _INSIDE | {"observers", "drivers", "durable", "storage", "saga", "turn"},
-    "working": _INSIDE | {"clocks", "own_log", "drivers", "durable", "logging", "storage", "block"},
+    "working": _INSIDE | {"beginning", "clocks", "own_log", "drivers", "durable", "logging", "storage", "block"},
     "callouts": {"errors", "plain", "policy"},
     "alerts": _INSIDE | {"clocks", "drivers", "looking", "operations", "own_log", "storage", "working"},
     "worker": _INSIDE | {"alerts", "storage", "working"},
