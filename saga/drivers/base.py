@@ -21,9 +21,10 @@ from saga.context import ITS_OWN, Binding, Context
 from saga.definition import Definition, ExecutionInfo, Observer
 from saga.drivers import forks
 from saga.drivers.beside import CallBeside
-from saga.drivers.calls import Made, Series, Surroundings, TakesNote, listens, make
+from saga.drivers.calls import Made, Series, Surroundings, TakesNote, arounds_of, listens, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
+from saga.drivers.observing import is_ctrl_c
 from saga.drivers.stints import carried_from, end_stints, stints_of
 from saga.drivers.timers import Timers
 from saga.drivers.transacted import Transacted
@@ -36,6 +37,7 @@ from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
 from saga.own_log import LOG
+from saga.plain import repr_of
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
@@ -114,7 +116,7 @@ class Driver(Timers):
         # What another process stored before it died is no news.
         self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
         self._reported: set[int] = set()
-        arounds = [partial(around, info) for one in self._observers if callable(around := getattr(one, "around", None))]
+        arounds = [partial(around, info) for around in arounds_of(self._observers)]
         if arounds:
             self.surroundings = Surroundings(arounds)
 
@@ -129,7 +131,12 @@ class Driver(Timers):
         if self.parked or self.abandoned or self.machine.ended:
             self.stint_over = True
             broken_off = (sys.exception() or self.unstored or self.interrupt) if self.abandoned else None
-            end_stints(self._observers, self.machine.status, broken_off)
+            try:
+                end_stints(self._observers, self.machine.status, broken_off)
+            except BaseException as error:  # a Ctrl-C: it is raised where the result would be returned
+                self.interrupted(error)
+                if self.abandoned:
+                    raise
 
     def now(self) -> float:
         """Return seconds since the epoch, by a clock that never goes back."""
@@ -359,8 +366,12 @@ class Driver(Timers):
         raise NotImplementedError
 
     def _show(self) -> None:
-        """Show the new events to the observers."""
+        """Show the new events to the observers.
+
+        :raises KeyboardInterrupt: a Ctrl-C has struck one of them; the others have heard of the event.
+        """
         events, info, observers = self.machine.log.entries, self._info, self._observers  # nobody notes where somebody listens
+        struck: BaseException | None = None
         while self._shown < len(events):
             event: Any = events[self._shown]
             self._shown += 1
@@ -369,15 +380,21 @@ class Driver(Timers):
                     left = observer(event, info)
                     if left is not None:
                         answer(left, "it", "give a plain function")
-                except Exception:
-                    if id(observer) not in self._reported:
+                except BaseException as error:
+                    if forks.is_of_parent(self):
+                        raise
+                    if is_ctrl_c(error):
+                        struck = error
+                    elif id(observer) not in self._reported:
                         self._reported.add(id(observer))
                         LOG.exception(
-                            "observer %r raised on %s of saga %s; the saga goes on, and this is reported once",
-                            observer,
+                            "observer %s raised on %s of saga %s; the saga goes on, and this is reported once",
+                            repr_of(observer),
                             type(event).__name__,
                             self.machine.saga_id,
                         )
+            if struck is not None:
+                raise struck
 
 
 def _events_of(driver: weakref.ref[Driver]) -> Sequence[Event]:

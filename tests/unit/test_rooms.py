@@ -75,7 +75,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "loggers": {"awaitables", "errors", "names", "plain"},
     "hindsight": {"events", "machine", "result"},
     "logging": {"awaitables", "errors", "events", "hindsight", "loggers", "plain", "shown_keys"},
-    "observers": {"awaitables", "definition", "errors", "loggers", "logging"},
+    "observers": {"awaitables", "definition", "errors", "loggers", "logging", "plain"},
     # the doors
     "awaited": {"drivers", "errors"},
     "declared": _INSIDE | {"observers", "storage"},
