@@ -24,13 +24,13 @@ from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, Series, Surroundings, TakesNote, arounds_of, listens, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
-from saga.drivers.observing import is_ctrl_c
+from saga.drivers.observing import events_of, is_ctrl_c
 from saga.drivers.stints import carried_from, end_stints, stints_of
 from saga.drivers.timers import Timers
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
 from saga.errors import StorageError, is_exception
-from saga.events import CompensationStarted, Event, StepStarted
+from saga.events import CompensationStarted, StepStarted
 from saga.in_use import INSIDE, let_go
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
@@ -110,7 +110,7 @@ class Driver(Timers):
         if not listening:
             return
         machine = self.machine
-        so_far = partial(_events_of, weakref.ref(self))
+        so_far = partial(events_of, weakref.ref(self))
         self._info = info = ExecutionInfo(self.definition.name, machine.saga_id, self.context, machine.plan, so_far)
         self._observers = stints_of(listening, info)
         # What another process stored before it died is no news.
@@ -395,9 +395,3 @@ class Driver(Timers):
                         )
             if struck is not None:
                 raise struck
-
-
-def _events_of(driver: weakref.ref[Driver]) -> Sequence[Event]:
-    """Return what has happened so far; nothing once the execution has ended here."""
-    machine = getattr(driver(), "machine", None)
-    return () if machine is None else tuple(machine.events)

@@ -1,11 +1,22 @@
-"""What observers raise: logged, and nothing comes of it, ``SystemExit`` neither. What they are asked is not known here."""
+"""What observers can ask of an execution, and what comes of what they raise: it is logged, ``SystemExit`` too.
+
+What they are asked is not known here.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-__all__ = ["is_ctrl_c", "is_not_its_own"]
+from saga.events import Event
+
+if TYPE_CHECKING:
+    from saga.drivers.base import Driver
+
+__all__ = ["events_of", "is_ctrl_c", "is_not_its_own"]
 
 
 def is_ctrl_c(error: BaseException) -> bool:
@@ -19,3 +30,9 @@ def is_not_its_own(error: BaseException, process: int) -> bool:
     :param process: the id of the one that has asked it.
     """
     return is_ctrl_c(error) or os.getpid() != process
+
+
+def events_of(driver: weakref.ref[Driver]) -> Sequence[Event]:
+    """Return what has happened so far; nothing once the execution has ended here."""
+    machine = getattr(driver(), "machine", None)
+    return () if machine is None else tuple(machine.events)
