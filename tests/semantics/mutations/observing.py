@@ -195,6 +195,18 @@ OF_OBSERVING = [
         FAILURES + " -k each_failure",
     ),
     Mutant(
+        "the names of all sagas that ever were are kept",
+        "        if len(_REPORTED) > _MOST_NAMES:\n",
+        "        if False:\n",
+        FAILURES + " -k many_names",
+    ),
+    Mutant(
+        "what runs while many others begin is reported twice",
+        "        _remember(info.saga)  # many others may have begun meanwhile\n",
+        "",
+        FAILURES + " -k many_names",
+    ),
+    Mutant(
         "the logger's line is taken for the first of two events",
         "        sentry_sdk.get_global_scope().add_error_processor(_unless_raised_again)\n",
         "        add_global_event_processor(lambda event, hint: "
