@@ -1,4 +1,4 @@
-"""What drivers share: timers, calls that run beside the loop, observers. Nothing here waits.
+"""What drivers share: commands, calls that run beside the loop, messages. Nothing here waits.
 
 A driver has the loop. It has the machine's events stored, does what the machine commands, and feeds back what came of it.
 """
@@ -11,22 +11,18 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
-from saga.awaitables import answer
 from saga.clocks import clock
 from saga.context import ITS_OWN, Binding, Context
-from saga.definition import Definition, ExecutionInfo, Observer
+from saga.definition import Definition
 from saga.drivers import forks
 from saga.drivers.beside import CallBeside
-from saga.drivers.calls import Made, Series, Surroundings, TakesNote, arounds_of, listens, make
+from saga.drivers.calls import Made, Series, TakesNote, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
-from saga.drivers.observing import events_of, is_ctrl_c
-from saga.drivers.stints import carried_from, end_stints, stints_of
-from saga.drivers.timers import Timers
+from saga.drivers.observed import Observed
+from saga.drivers.stints import end_stints
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
 from saga.errors import StorageError, is_exception
@@ -36,8 +32,6 @@ from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wai
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
-from saga.own_log import LOG
-from saga.plain import repr_of
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
@@ -48,7 +42,7 @@ STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 __all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "Driver", "clock"]
 
 
-class Driver(Timers):
+class Driver(Observed):
     """One run of an execution.
 
     :param definition: what it is run by.
@@ -76,12 +70,9 @@ class Driver(Timers):
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
     transacted: Transacted | None = None
-    surroundings: Surroundings | None = None
     clock = staticmethod(clock)  # of its timers
     stint_over = False  # and observers know
     begun = False  # whoever made it has come to run it
-    _observers: Sequence[Observer] = ()
-    _shown = 0
 
     def __init__(
         self,
@@ -104,25 +95,6 @@ class Driver(Timers):
         if definition.observers:
             self._observe(definition.observers)
         self._heard = bool(self._observers) or journal is not None
-
-    def _observe(self, observers: Sequence[Observer]) -> None:
-        listening = [observer for observer in observers if listens(observer)]
-        if not listening:
-            return
-        machine = self.machine
-        so_far = partial(events_of, weakref.ref(self))
-        self._info = info = ExecutionInfo(self.definition.name, machine.saga_id, self.context, machine.plan, so_far)
-        self._observers = stints_of(listening, info)
-        # What another process stored before it died is no news.
-        self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
-        self._reported: set[int] = set()
-        arounds = [partial(around, info) for around in arounds_of(self._observers)]
-        if arounds:
-            self.surroundings = Surroundings(arounds)
-
-    def carried(self) -> Mapping[str, str] | None:
-        """Return what observers have carried along from where the execution begins or is taken up; ``None``: nothing."""
-        return carried_from(self._observers) if self._observers else None
 
     def end_stint(self) -> None:
         """Tell observers that nothing more of the execution runs here, once that is so."""
@@ -364,34 +336,3 @@ class Driver(Timers):
     def _wake(self) -> None:
         """Make the loop go on, where it waits for an outcome or a message."""
         raise NotImplementedError
-
-    def _show(self) -> None:
-        """Show the new events to the observers.
-
-        :raises KeyboardInterrupt: a Ctrl-C has struck one of them; the others have heard of the event.
-        """
-        events, info, observers = self.machine.log.entries, self._info, self._observers  # nobody notes where somebody listens
-        struck: BaseException | None = None
-        while self._shown < len(events):
-            event: Any = events[self._shown]
-            self._shown += 1
-            for observer in observers:
-                try:
-                    left = observer(event, info)
-                    if left is not None:
-                        answer(left, "it", "give a plain function")
-                except BaseException as error:
-                    if forks.is_of_parent(self):
-                        raise
-                    if is_ctrl_c(error):
-                        struck = error
-                    elif id(observer) not in self._reported:
-                        self._reported.add(id(observer))
-                        LOG.exception(
-                            "observer %s raised on %s of saga %s; the saga goes on, and this is reported once",
-                            repr_of(observer),
-                            type(event).__name__,
-                            self.machine.saga_id,
-                        )
-            if struck is not None:
-                raise struck

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from saga.events import Event
 
 if TYPE_CHECKING:
-    from saga.drivers.base import Driver
+    from saga.drivers.observed import Observed
 
 __all__ = ["events_of", "is_ctrl_c", "is_not_its_own"]
 
@@ -32,7 +32,7 @@ def is_not_its_own(error: BaseException, process: int) -> bool:
     return is_ctrl_c(error) or os.getpid() != process
 
 
-def events_of(driver: weakref.ref[Driver]) -> Sequence[Event]:
+def events_of(driver: weakref.ref[Observed]) -> Sequence[Event]:
     """Return what has happened so far; nothing once the execution has ended here."""
     machine = getattr(driver(), "machine", None)
     return () if machine is None else tuple(machine.events)
