@@ -16,7 +16,9 @@ from saga import events as e
 from saga.errors import CrashError, SagaDefinitionError
 from saga.integrations.outcomes import OUTCOMES
 from saga.integrations.prometheus import OTHER, Metrics, StoreCollector
-from saga.storage import MemoryStore, NewWorker, Told
+from saga.storage import Entry, Lease, MemoryStore, NewWorker, Told
+from saga.worker import Worker
+from tests.kit import left_at
 from tests.kit.databases import Stored
 from tests.kit.waiting import until
 
@@ -186,6 +188,21 @@ def test_a_dead_process_s_call_is_counted_as_unknown_and_has_no_seconds():
     registry = CollectorRegistry()
     Metrics(registry)(e.StepFailed("a", 1, 1.0, 0.0, CrashError("died"), True), info())
     assert counted(registry) == {("calls", "s", "a", "execute", "unknown"): 1, ("in_doubt", "s", "a"): 1}
+
+
+@pytest.mark.parametrize(("readable", "seconds"), [(True, 1), (False, 0)])
+def test_what_a_worker_can_run_no_more_has_ended_there(readable, seconds):
+    registry = CollectorRegistry()
+    saga = Saga("s", observers=Metrics(registry)).add_task(step(done, name="a"))
+    store = left_at(saga, "a", age=1000.0)
+    (row,) = store.claim("somebody who dies", -1.0)
+    if not readable:
+        store.append(Lease(row.saga_id, "somebody who dies", row.epoch), [Entry(9, "Nonsense", None, "{", 0.0)])
+    before = counted(registry)
+    assert len(Worker(store, [saga], max_attempts=1).run_once().parked) == 1
+    new = {key: value for key, value in counted(registry).items() if key not in before}
+    ended = {("executions_ended", "s", "stuck"): 1, ("execution_seconds_count", "s", "stuck"): seconds}
+    assert new == {key: value for key, value in ended.items() if value}
 
 
 def test_labels_have_a_most_and_what_is_beyond_shares_one():
