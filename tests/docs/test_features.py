@@ -24,5 +24,5 @@ def test_the_test_that_shows_a_feature_exists(node: str) -> None:
 
 def test_every_row_names_a_test() -> None:
     page = (PROJECT / "docs" / "features.rst").read_text(encoding="utf-8")
-    rows = re.findall(r"^   \* - (?!there$)", page, re.MULTILINE)
+    rows = re.findall(r"^   \* - (?!there$|what$)", page, re.MULTILINE)
     assert len(rows) == len(NODES)

@@ -69,6 +69,17 @@ def test_each_attempt_of_each_call_is_surrounded(calls: Calls, limited: bool) ->
     ]
 
 
+@pytest.mark.parametrize("listens", [False, True])
+def test_one_that_does_not_listen_surrounds_no_call(calls: Calls, listens: bool) -> None:
+    class Quiet(Around):
+        def listening(self) -> bool:
+            return listens
+
+    seen: list[str] = []
+    calls.run(calls.saga(calls.step("a"), observers=[Quiet(seen.append)]))
+    assert seen == ["a 1 execute"] * listens
+
+
 @pytest.mark.parametrize("limited", [False, True])
 def test_one_that_swallows_what_the_call_raises_makes_no_success_of_it(calls: Calls, limited: bool) -> None:
     class Swallows(AbstractContextManager[None]):
