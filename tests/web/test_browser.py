@@ -271,4 +271,4 @@ def test_a_line_of_the_terminal_is_copied(chromium: Any, home: str) -> None:
         tab.goto(f"{home}execution?id=place-1")
         tab.get_by_role("button", name="Copy").first.click()
         tab.get_by_text("Copied").first.wait_for()
-        assert tab.evaluate("navigator.clipboard.readText()") == "saga retry --why ... place-1"
+        assert tab.evaluate("navigator.clipboard.readText()") == "saga retry place-1 --why ..."
