@@ -90,6 +90,7 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "reason": "text or null",
         "executions": "number",
         "oldest": "time or null",
+        "sample": "text",
     },
     "acted": {"saga_id": "text", "done": "true or false", "error": "text or null"},
     "result": {

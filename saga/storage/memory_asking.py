@@ -52,6 +52,7 @@ class AskedInMemory(WorkersInMemory):
                 max((row.reason for row in rows if row.reason), default=None),
                 len(rows),
                 min(row.progressed for row in rows),
+                max(row.saga_id for row in rows),
             )
             for kind, rows in found.items()
         ]

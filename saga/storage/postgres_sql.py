@@ -130,7 +130,7 @@ class Statements:
     def causes(self, by_name: bool) -> bytes:
         """Return the statement that tells why executions (of one name) are stuck."""
         return (
-            f"SELECT name, step, cause, max(reason), count(*), min(progressed) FROM {self._names['saga']}"
+            f"SELECT name, step, cause, max(reason), count(*), min(progressed), max(id) FROM {self._names['saga']}"
             f" WHERE status = 'stuck'{' AND name = %s' if by_name else ''} GROUP BY name, step, cause"
         ).encode()
 

@@ -242,6 +242,7 @@ class Cause(NamedTuple):
     :ivar reason: why one of them is stuck, in a sentence.
     :ivar executions: how many there are.
     :ivar oldest: since when the first of them is stuck, in seconds since the epoch.
+    :ivar sample: the id of one of them.
     """
 
     name: str
@@ -250,6 +251,7 @@ class Cause(NamedTuple):
     reason: str | None
     executions: int
     oldest: float
+    sample: str
 
 
 class Hold(NamedTuple):

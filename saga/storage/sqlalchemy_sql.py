@@ -204,7 +204,7 @@ class Statements:
         """Read why executions are stuck."""
         saga = self._tables.saga
         kind = (saga.c.name, saga.c.step, saga.c.cause)
-        told = (sa.func.max(saga.c.reason), sa.func.count(), sa.func.min(saga.c.progressed))
+        told = (sa.func.max(saga.c.reason), sa.func.count(), sa.func.min(saga.c.progressed), sa.func.max(saga.c.id))
         found = sa.select(*kind, *told).where(saga.c.status == "stuck").group_by(*kind)
         return found if name is None else found.where(saga.c.name == name)
 

@@ -128,7 +128,7 @@ def causes(by_name: bool) -> str:
     """Return the statement that tells why executions (of one name) are stuck."""
     index, name = ("saga_listed_by_name", " AND name = ?") if by_name else ("saga_listed", "")
     return (
-        "SELECT name, step, cause, max(reason), count(*), min(progressed)"
+        "SELECT name, step, cause, max(reason), count(*), min(progressed), max(id)"
         f" FROM saga INDEXED BY {index} WHERE status = 'stuck'{name} GROUP BY name, step, cause"
     )
 

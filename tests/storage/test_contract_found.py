@@ -29,9 +29,9 @@ def test_what_is_stuck_is_counted_by_saga_step_and_error(store, stored):
     stored.create(store, "runs", name="order")
     stored.create(store, "done", name="order", status="completed")
     expected = {
-        ("order", "charge", "OSError", "no: charge", 2, since[0]),
-        ("order", "pack", None, "no: pack", 1, since[2]),
-        ("refund", "charge", "OSError", "no: charge", 1, since[3]),
+        ("order", "charge", "OSError", "no: charge", 2, since[0], "x1"),
+        ("order", "pack", None, "no: pack", 1, since[2], "x2"),
+        ("refund", "charge", "OSError", "no: charge", 1, since[3], "x3"),
     }
     assert set(store.causes()) == expected
     assert set(store.causes("order")) == {one for one in expected if one[0] == "order"}
@@ -40,7 +40,7 @@ def test_what_is_stuck_is_counted_by_saga_step_and_error(store, stored):
 
 def test_what_is_stuck_without_saying_why_is_counted(store, stored):
     since = stuck(store, stored, "x", "order", Told())
-    assert store.causes() == [("order", None, None, None, 1, since)]
+    assert store.causes() == [("order", None, None, None, 1, since, "x")]
 
 
 # --- by the beginning of an id
