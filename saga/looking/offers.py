@@ -31,6 +31,9 @@ __all__ = ["ORDER", "known_standing", "offers_of"]
 
 ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
 """What changes least first."""
+_TRIED: Final = 20
+"""Steps for which it is tried what a skip would do, which costs as much for each as to read the journal. Of more, it is told
+plainly."""
 
 
 def known_standing(reading: Reading) -> Standing:
@@ -54,7 +57,7 @@ def offers_of(
     refused: dict[str, str] = {}
     for action in ORDER:
         steps: Iterable[str | None] = (standing.undecided or (None,)) if action == "skip" else (None,)
-        for step in steps:
+        for tried, step in enumerate(steps):
             try:
                 if action in why_not:
                     raise ActionRefusedError(why_not[action])
@@ -64,7 +67,8 @@ def offers_of(
             except ActionRefusedError as error:
                 refused[action] = one_line(error)
             else:
-                offers.append(Offer(action, step, one_line(_told(reading, standing, action, step, live))))
+                told = _told(reading, standing, action, step, live) if tried < _TRIED else _PLAINLY[action]
+                offers.append(Offer(action, step, one_line(told)))
     return tuple(offers), refused
 
 

@@ -1,4 +1,6 @@
-"""What an address asks for: filters, as ``Operations.list`` takes them, and addresses that ask for nearly the same."""
+"""What an address asks for: filters, as ``Operations.list`` takes them; parts of what is long; addresses that ask for nearly
+the same.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,19 @@ from starlette.datastructures import QueryParams
 
 from saga.events import Status
 
-__all__ = ["Asked", "asked", "seconds"]
+__all__ = ["KEYS", "Asked", "asked", "normal", "number", "seconds"]
 
 _TEXTS: Final = ("name", "version", "step", "cause")
 _AGES: Final = ("older", "newer", "idle")
 _KEPT: Final = ("q", "status", *_TEXTS, "tag", *_AGES)
+_SEVERAL: Final = ("status", "tag")
+KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "executions": (*_KEPT, "after"),
+    "causes": (),
+    "execution": ("id", "steps", "errors", "before"),
+    "health": (),
+}
+"""By page: the keys that say what is looked at there."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -51,6 +61,28 @@ class Asked:
         pairs = [(key, value) for key, value in self.pairs if key not in other]
         pairs += [(key, value) for key, value in other.items() if value is not None]
         return f"./?{urlencode(pairs)}" if pairs else "./"
+
+
+def normal(query: QueryParams, page: str) -> QueryParams:
+    """Return what of an address says what is looked at, in one form for all that look at the same."""
+    pairs: list[tuple[str, str]] = []
+    for key in KEYS[page]:
+        values = [value for value in query.getlist(key) if value]
+        pairs += [(key, value) for value in (sorted(set(values)) if key in _SEVERAL else values[-1:])]
+    return QueryParams(pairs)
+
+
+def number(query: QueryParams, key: str) -> int | None:
+    """Return the whole number that an address has, or ``None``.
+
+    :raises ValueError: it has something else.
+    """
+    text = query.get(key)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise ValueError(f"{key} is {text!r}; give a whole number of 1 or more.")
+    return int(text)
 
 
 def asked(query: QueryParams) -> Asked:

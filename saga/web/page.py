@@ -23,6 +23,7 @@ from saga.names import several
 from saga.operations import Operations
 from saga.plain import one_line
 from saga.web.acting import ACTIONS, act, act_on_all, chosen, form_of
+from saga.web.asked import normal
 from saga.web.live import Live, tag_of
 from saga.web.shown import HERE, STYLE, environment
 from saga.web.views import Seen, Views
@@ -54,7 +55,10 @@ _WRONG: Final[dict[type[Exception], int]] = {
 _EDITION: Final = tag_of("".join((HERE / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")))
 """Stands for the files that browsers keep."""
 
-View = Callable[[Any], Awaitable[Seen]]
+_RETRY_AFTER: Final = "60"
+"""Seconds until it is worth asking for a stream again; meanwhile browsers ask every few seconds for what is new."""
+
+View = Callable[[QueryParams], Awaitable[Seen]]
 
 
 class Page:
@@ -77,10 +81,10 @@ class Page:
         self._templates: Environment = environment()
         self._app = Starlette(
             routes=[
-                Route("/", self._page(self._views.executions)),
-                Route("/causes", self._page(self._views.causes)),
-                Route("/execution", self._page(self._views.execution)),
-                Route("/health", self._page(self._views.health)),
+                Route("/", self._page("executions", self._views.executions)),
+                Route("/causes", self._page("causes", self._views.causes)),
+                Route("/execution", self._page("execution", self._views.execution)),
+                Route("/health", self._page("health", self._views.health)),
                 Route("/metrics", self._metrics),
                 Route("/act", self._act, methods=["POST"]),
                 Route("/act-on-all", self._act_on_all, methods=["POST"]),
@@ -116,27 +120,30 @@ class Page:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def _page(self, view: View) -> Callable[[Request], Awaitable[Response]]:
+    def _page(self, name: str, view: View) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers for a page: as a whole, as what may change of it (``?live=1``), or as a stream of that."""
 
         async def answer(request: Request) -> Response:
             if not await self._visitors.may_look(request):
                 return self._refused(request)
+            query = normal(request.query_params, name)
             if "live" not in request.query_params:
-                return await self._whole(request, await view(request.query_params))
-            seen = await view(request.query_params)
+                return await self._whole(request, await view(query))
             may = await self._visitors.may(request, ACTIONS)
-            last = request.headers.get("last-event-id") or request.query_params.get("seen")
+            key = (name, tuple(query.multi_items()), may)
 
             async def render() -> str:
-                return self._fragment(await view(request.query_params), may)
+                return self._fragment(await view(query), may)
 
             if "text/event-stream" in request.headers.get("accept", ""):
-                pairs = tuple(pair for pair in request.query_params.multi_items() if pair[0] not in ("live", "seen"))
-                key = (request.url.path, pairs, may)
+                if not self._live.has_room(key):
+                    raise HTTPException(503, "Too many look at once.", {"retry-after": _RETRY_AFTER})
+                if not self._live.has(key):
+                    await view(query)  # what cannot be shown at all is no stream
+                last = request.headers.get("last-event-id") or request.query_params.get("seen")
                 headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
                 return StreamingResponse(self._live.stream(key, render, last), media_type="text/event-stream", headers=headers)
-            fragment = self._fragment(seen, may)
+            fragment = self._live.shown(key) or await render()
             tag = f'"{tag_of(fragment)}"'
             if request.headers.get("if-none-match") == tag:
                 return Response(status_code=304, headers={"etag": tag})
@@ -204,16 +211,18 @@ class Page:
         except UnknownExecutionError:
             raise
         except (ActionRefusedError, StorageError, ValueError, SagaDefinitionError) as error:
-            seen = await self._views.execution(QueryParams(id=saga_id))
+            seen = await self._views.execution(normal(QueryParams(id=saga_id), "execution"))
             return await self._whole(
                 request, seen, _code_of(error), wrong=f"{action}: {one_line(error)}", why=form.get("why", "")
             )
+        self._live.look_again()
         return _to(f"execution?{QueryParams(id=saga_id, done=action)}")
 
     async def _act_on_all(self, request: Request) -> Response:
         form, operations, action, of = await self._checked(request)
         try:
             outcome = await act_on_all(operations, action, of, form.get(f"why-{of}", ""))
+            self._live.look_again()
         except ValueError as error:
             seen = await self._views.causes(QueryParams())
             return await self._whole(request, seen, 400, wrong=f"{action}: {one_line(error)}")

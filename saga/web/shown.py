@@ -6,6 +6,7 @@ Whatever a template writes is on one line, without what hides or reorders text, 
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,10 @@ HIDDEN: Final = "***"
 VALUES: Final = frozenset({"result", "value", "changes", "unreadable", "message"})
 """What of an entry's details users' values are in."""
 _LONGEST: Final = 400
+_LONGEST_REASON: Final = 2000
+_LINES: Final = 60
+"""Lines of a traceback that are shown: the last ones."""
+_LONGEST_LINE: Final = 1000
 
 _STEP_WORDS: Final = {
     StepStatus.PENDING: "not reached",
@@ -70,6 +75,7 @@ def environment() -> Environment:
         "query": urlencode,
         "cut": shortened,
     }
+    made.globals["terminal"] = terminal
     return made
 
 
@@ -133,8 +139,12 @@ def effect(name: Effect) -> Markup:
 
 
 def lines(text: str) -> Markup:
-    """Return a text of several lines, each as it is shown."""
-    return Markup("\n").join(escape(one_line(line)) for line in text.splitlines())
+    """Return a text of several lines, each as it is shown; of very many, the last ones."""
+    every = text.splitlines()
+    left_out = len(every) - _LINES
+    if left_out > 0:
+        every = [f"... {left_out} lines ...", *every[-_LINES:]]
+    return Markup("\n").join(escape(shortened(one_line(line), _LONGEST_LINE)) for line in every)
 
 
 def details(line: JournalLine, values: bool) -> list[tuple[str, str]]:
@@ -146,8 +156,14 @@ def _detail(key: str, value: Any, values: bool) -> str:
     if not values and key in VALUES:
         return HIDDEN
     if key == "error" and isinstance(value, dict) and {"type", "text"} <= value.keys():
-        return one_line(f"{str(value['type']).rpartition(':')[2]}: {value['text']}")
+        return shortened(one_line(f"{str(value['type']).rpartition(':')[2]}: {value['text']}"), _LONGEST)
     if key in ("elapsed", "delay") and isinstance(value, int | float):
         return span(value)
     text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False))
-    return text if key in ("reason", "why") else shortened(text, _LONGEST)
+    return shortened(text, _LONGEST_REASON if key in ("reason", "why") else _LONGEST)
+
+
+def terminal(saga_id: str, *words: str) -> str:
+    """Return the line of a terminal that shows something of an execution."""
+    dash = ("--",) if saga_id.startswith("-") else ()
+    return shlex.join(["saga", *words, *dash, saga_id])

@@ -25,7 +25,7 @@ _END: Final = {
     "CompensationFailed": ("compensate", "stuck"),
 }
 _WIDTH, _LEFT, _ROW, _HEAD, _LEAST = 720.0, 190.0, 24.0, 22.0, 3.0
-_CALLS: Final = 400
+_CALLS: Final = 150
 """Calls that are drawn, at most: the last ones."""
 
 
@@ -55,14 +55,16 @@ def _calls(journal: Sequence[JournalLine]) -> list[_Call]:
             if ended is not None:
                 ended.ends = line.at
                 ended.kind = "doubtful" if kind == "failed" and line.details.get("in_doubt") else kind
-    return calls[-_CALLS:]
+    return calls
 
 
 def timeline(journal: Sequence[JournalLine]) -> Markup:
     """Return the drawing as SVG, with a row for each step; nothing where no call was made."""
-    calls = _calls(journal)
+    every = _calls(journal)
+    calls = every[-_CALLS:]
     if not calls:
         return Markup("")
+    which = f"the last {len(calls)} of {len(every):,}" if len(calls) < len(every) else f"{len(calls)}"
     first = min(call.begins for call in calls)
     whole = max(max(call.ends for call in calls) - first, 1e-6)
     steps = list(dict.fromkeys(call.step for call in calls))
@@ -70,7 +72,7 @@ def timeline(journal: Sequence[JournalLine]) -> Markup:
     height = _HEAD + len(steps) * _ROW + 4
     drawn = [
         Markup('<svg class="timeline" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">').format(
-            _WIDTH, height, _WIDTH, height, f"When {len(calls)} calls ran, within {_length(whole)}"
+            _WIDTH, height, _WIDTH, height, f"When {which} calls ran, within {_length(whole)}"
         )
     ]
     room = _WIDTH - _LEFT - 10
@@ -94,7 +96,8 @@ def timeline(journal: Sequence[JournalLine]) -> Markup:
                 call.kind, call.phase, x, rows[call.step] + 4, width, title
             )
         )
-    return Markup("").join([*drawn, Markup("</svg>")])
+    told = Markup('<p class="muted small">{} calls.</p>').format(which.capitalize()) if len(calls) < len(every) else ""
+    return Markup("").join([told, *drawn, Markup("</svg>")])
 
 
 def _length(seconds: float) -> str:

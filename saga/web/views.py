@@ -17,8 +17,8 @@ from saga.events import Status
 from saga.operations import Cause, Offer, Operations
 from saga.plain import one_line
 from saga.web.asked import Asked, asked
+from saga.web.execution import MOST_DRAWN, parts_of
 from saga.web.shown import STYLE
-from saga.web.timeline import timeline
 
 if TYPE_CHECKING:
     from saga.saga import Saga
@@ -30,8 +30,12 @@ ON_MANY: Final = ("retry", "resume", "skip", "compensate")
 """What can be done with all that are stuck for one cause."""
 _GROUPS: Final = 50
 """Causes that are shown: the most frequent ones."""
-_ENTRIES: Final = 500
-"""Entries of a journal that are shown at once."""
+_ASKED: Final = 10
+"""Of how many causes it is found out at once what can be done."""
+_FLEET: Final = 100
+"""Workers, versions and what is held: how many of each are shown."""
+_NAMES: Final = 200
+"""Sagas that the filter proposes."""
 _IDLE: Final = 300.0
 """Seconds after which it is worth saying that nothing has happened with what goes on."""
 _GOES_ON: Final = (Status.RUNNING, Status.COMPENSATING, Status.SUBMITTED)
@@ -59,6 +63,7 @@ class Views:
     def __init__(self, operations: Operations, sagas: Sequence[Saga[Any]]) -> None:
         self._operations = operations
         self._sagas = sagas
+        self._samples: dict[tuple[Any, ...], tuple[str, list[Offer]]] = {}
 
     async def executions(self, query: QueryParams) -> Seen:
         """The list: chips, filters, a page of rows."""
@@ -77,7 +82,7 @@ class Views:
         counts = {str(status): 0 for status in Status}
         for (status,), number in await self._operations.acount(("status",), name=name):
             counts[status or ""] = number
-        names = [values[0] for values, _ in await self._operations.acount(("name",))]
+        names = [values[0] for values, _ in await self._operations.acount(("name",))][:_NAMES]
         return Seen(
             "executions.html",
             "Executions",
@@ -96,20 +101,29 @@ class Views:
     async def causes(self, query: QueryParams) -> Seen:
         """What is stuck, by saga, step and class of error."""
         found = await self._operations.acauses()
-        groups = [(key_of(cause), cause, _address_of(cause), await self._sample(cause)) for cause in found[:_GROUPS]]
+        samples = await self._samples_of(found[:_GROUPS])
+        groups = [(key_of(cause), cause, _address_of(cause), samples.get(cause[:3])) for cause in found[:_GROUPS]]
         values = {"groups": groups, "more": len(found) - len(groups), "total": sum(one.executions for one in found)}
         return Seen("causes.html", "Causes", values)
 
-    async def _sample(self, cause: Cause) -> list[Offer]:
-        """Return what can be done with the newest that is stuck for a cause, and with all of them."""
-        page = await self._operations.alist(status="stuck", name=cause.name, step=cause.step, cause=cause.cause)
-        for row in page.executions:
-            if (row.step, row.cause) != (cause.step, cause.cause):  # a filter of none is no filter
-                continue
+    async def _samples_of(self, causes: Sequence[Cause]) -> dict[tuple[Any, ...], list[Offer]]:
+        """Return for causes what can be done with the sample of each, and so with all that are stuck for the same.
+
+        What is known stays known. Of the others, no more are looked at than an answer has time for: they come next time.
+        """
+        before, known = self._samples, {}
+        for cause in causes:
+            if before.get(cause[:3], ("",))[0] == cause.sample:
+                known[cause[:3]] = before[cause[:3]]
+        for cause in [cause for cause in causes if cause[:3] not in known][:_ASKED]:
             with suppress(UnknownExecutionError):  # it is gone by now
-                offers = (await self._operations.ashow(row.saga_id)).offers
-                return [one for one in offers if one.action in ON_MANY and one.step in (None, cause.step)]
-        return []
+                view = await self._operations.ashow(cause.sample)
+                row = view.execution
+                if (row.status, row.name, row.step, row.cause) == (Status.STUCK, *cause[:3]):
+                    offers = [one for one in view.offers if one.action in ON_MANY and one.step in (None, cause.step)]
+                    known[cause[:3]] = cause.sample, offers
+        self._samples = known
+        return {which: offers for which, (_, offers) in known.items()}
 
     async def execution(self, query: QueryParams) -> Seen:
         """One execution.
@@ -120,7 +134,6 @@ class Views:
         row = view.execution
         saga = self._saga_of(row)
         picture, why_none = await asyncio.to_thread(self._picture, saga, row.saga_id)
-        every = query.get("entries") == "all"
         return Seen(
             "execution.html",
             row.saga_id,
@@ -130,10 +143,8 @@ class Views:
                 "known": saga is not None,
                 "picture": picture,
                 "why_none": why_none,
-                "timeline": timeline(view.journal),
-                "every": every,
-                "journal": view.journal if every else view.journal[-_ENTRIES:],
-                "left_out": 0 if every else max(0, len(view.journal) - _ENTRIES),
+                "query": query,
+                **parts_of(view, query),
             },
         )
 
@@ -150,6 +161,7 @@ class Views:
                 "workers": await operations.aworkers(),
                 "versions": await operations.aversions(),
                 "holds": await operations.aholds(),
+                "most": _FLEET,
                 "stuck": counts.get("stuck", 0),
                 "submitted": counts.get("submitted", 0),
                 "oldest": min((cause.oldest for cause in causes), default=None),
@@ -173,6 +185,8 @@ class Views:
         """Return a diagram of what happened, or why there is none. Codecs' functions are called here."""
         if saga is None:
             return None, "no definition that it fits is known here"
+        if len(saga.definition.plan.steps) > MOST_DRAWN:
+            return None, f"its saga has {len(saga.definition.plan.steps)} steps, too many to be drawn here"
         try:
             result = saga.load(saga_id, store=self._operations.store)
             return saga.diagram(result).svg().replace(f"<style>{STYLE}</style>", ""), None

@@ -112,12 +112,31 @@ def csrf_of(request: Request, response: Response | None = None) -> str:
 def check_same_site(request: Request, form: Mapping[str, str]) -> None:
     """Refuse a form that this page has not made.
 
-    :raises HTTPException: another site's page sent it.
+    The cookie alone does not tell: over plain HTTP, a sibling of this host can set one that browsers send here.
+
+    :raises HTTPException: another origin's page sent it, or what sent it does not say which.
     """
-    ours = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    if not _is_of_this_origin(request):
+        raise HTTPException(
+            403,
+            "This form was not sent by a page of this origin, so nothing was done. A proxy in front is to pass on the "
+            "Host that browsers ask for; a program is to send it as Origin.",
+        )
     cookie = request.cookies.get(_CSRF, "")
-    if not ours or not cookie or not hmac.compare_digest(form.get("csrf", "").encode(), cookie.encode()):
+    if not cookie or not hmac.compare_digest(form.get("csrf", "").encode(), cookie.encode()):
         raise HTTPException(403, "This form is not one that this page made for you, so nothing was done. Load the page again.")
+
+
+def _is_of_this_origin(request: Request) -> bool:
+    """Return whether the browser says that a page of this origin sent it: over HTTPS and on loopback in one word, and else by
+    that page's host, which no page can forge.
+    """
+    said = request.headers.get("sec-fetch-site")
+    if said is not None:
+        return said == "same-origin"
+    scheme, _, host = request.headers.get("origin", "").partition("://")
+    ours = [request.headers.get(header, "").lower() for header in ("host", "x-forwarded-host")]
+    return scheme in ("http", "https") and host != "" and host.lower() in ours
 
 
 def _set(request: Request, response: Response, name: str, value: str, seconds: int | None) -> None:

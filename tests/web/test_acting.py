@@ -30,7 +30,12 @@ ACTIONS = [
 def send(client: TestClient, where: str, page: str = "/", **fields: str) -> Any:
     """Send a form, as the one that a page has for this visitor."""
     csrf = csrf_in(client.get(page).text) or client.cookies.get("saga_csrf", "")
-    return client.post(where, content=urlencode({"csrf": csrf, **fields}), follow_redirects=False)
+    return client.post(where, content=urlencode({"csrf": csrf, **fields}), headers=of_it(client), follow_redirects=False)
+
+
+def of_it(client: TestClient) -> dict[str, str]:
+    """Return what a browser says with a form of a page of that address."""
+    return {"origin": str(client.base_url).rstrip("/")}
 
 
 def signed_in(shop: Shop, name: str = "ann", **options: Any) -> TestClient:
@@ -133,7 +138,7 @@ def test_one_who_may_do_some_things_has_the_buttons_of_these(shop: Shop) -> None
 @pytest.mark.parametrize("said", [True, 7, "", "  ", b"ann"])
 def test_what_is_no_name_authorizes_nobody(shop: Shop, said: Any) -> None:
     client = TestClient(app(shop.store, authorize=lambda *_: said), raise_server_exceptions=False)
-    cookie = {"cookie": "saga_csrf=x"}
+    cookie = {"cookie": "saga_csrf=x", **of_it(client)}
     body = urlencode({"csrf": "x", "do": "retry", "id": "place-1", "why": "so"})
     assert client.post("/act", content=body, headers=cookie).status_code == 500
     assert acted(shop, "place-1") == []
@@ -141,39 +146,71 @@ def test_what_is_no_name_authorizes_nobody(shop: Shop, said: Any) -> None:
 
 def test_what_authorize_raises_is_the_answer(shop: Shop) -> None:
     client = TestClient(app(shop.store, authorize=forbids))
-    assert (
-        client.post("/act", content="csrf=x&do=retry&id=place-1&why=so", headers={"cookie": "saga_csrf=x"}).status_code == 401
-    )
+    cookie = {"cookie": "saga_csrf=x", **of_it(client)}
+    assert client.post("/act", content="csrf=x&do=retry&id=place-1&why=so", headers=cookie).status_code == 401
     assert acted(shop, "place-1") == []
 
 
+OURS = {"origin": "http://shop"}
+
+
 @pytest.mark.parametrize(
-    ("fields", "headers"),
+    ("csrf", "headers"),
     [
-        ({}, {}),
-        ({"csrf": "another"}, {}),
-        ({"csrf": ""}, {}),
-        (None, {"sec-fetch-site": "cross-site"}),
-        (None, {"sec-fetch-site": "same-site"}),
+        (None, OURS),
+        ("another", OURS),
+        ("", OURS),
+        ("given", {}),  # what says nothing of where it comes from
+        ("given", {"origin": "null"}),
+        ("given", {"origin": ""}),
+        ("given", {"origin": "http://evil.shop"}),  # a sibling, which can set our cookie
+        ("given", {"origin": "http://shop.evil"}),
+        ("given", {"origin": "http://shop:8000"}),
+        ("given", {"origin": "http://shop@evil"}),
+        ("given", {"origin": "shop"}),
+        ("given", {"origin": "file://shop"}),
+        ("given", {"origin": "http://["}),
+        ("given", {"origin": "http://evil", "referer": "http://shop/"}),
+        ("given", {**OURS, "sec-fetch-site": "cross-site"}),
+        ("given", {**OURS, "sec-fetch-site": "same-site"}),
+        ("given", {**OURS, "sec-fetch-site": "none"}),
+        ("given", {**OURS, "sec-fetch-site": ""}),
     ],
 )
 @pytest.mark.parametrize("where", ["/act", "/act-on-all", "/enter", "/leave"])
-def test_a_form_of_another_site_does_nothing(
-    shop: Shop, where: str, fields: dict[str, str] | None, headers: dict[str, str]
-) -> None:
+def test_a_form_of_another_site_does_nothing(shop: Shop, where: str, csrf: str | None, headers: dict[str, str]) -> None:
     client = signed_in(shop)
     page = client.get("/execution?id=place-1").text
     body = {"do": "retry", "id": "place-1", "why": "so", "token": TOKEN, "name": "ann"}
-    body |= {"csrf": csrf_in(page)} if fields is None else fields
+    if csrf is not None:
+        body["csrf"] = csrf_in(page) if csrf == "given" else csrf
     answer = client.post(where, content=urlencode(body), headers=headers, follow_redirects=False)
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
     assert acted(shop, "place-1") == []
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        OURS,
+        {"origin": "https://SHOP"},  # a proxy in front speaks TLS
+        {"origin": "http://ops.example", "x-forwarded-host": "ops.example"},
+        {"origin": "https://ops.example", "sec-fetch-site": "same-origin"},  # whatever host the proxy asks for
+        {"sec-fetch-site": "same-origin"},
+    ],
+)
+def test_a_form_of_this_origin_is_obeyed_behind_a_proxy_too(shop: Shop, headers: dict[str, str]) -> None:
+    client = signed_in(shop)
+    csrf = csrf_in(client.get("/execution?id=place-1").text)
+    body = urlencode({"csrf": csrf, "do": "retry", "id": "place-1", "why": "so"})
+    assert client.post("/act", content=body, headers=headers, follow_redirects=False).status_code == 303
+    assert acted(shop, "place-1") == [("retry", None, "ann", "so")]
+
+
 def test_a_form_of_nobodys_browser_does_nothing(shop: Shop) -> None:
     client = TestClient(app(shop.store, authorize=lambda *_: "ann"))
-    assert client.post("/act", content="do=retry&id=place-1&why=so&csrf=").status_code == 403
+    assert client.post("/act", content="do=retry&id=place-1&why=so&csrf=", headers=of_it(client)).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from saga.errors import StorageError
 from saga.web import app
 from saga.web.live import Live
+from tests.kit import until
 from tests.web.conftest import Shop, served
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -150,6 +152,120 @@ def test_two_hundred_who_look_at_the_same_cost_as_much_as_one(shop: Shop) -> Non
         asyncio.run(all_of_them(home))
         assert len(asked) < 100, "each of them asked for itself"
         assert not loop_thread & set(asked), "the store was asked in the event loop"
+
+
+ODD = ["live=1", "live=1&x=1", "live=2&id=&seen=3", "y[]=1&live=1", "status=&live=1", "q=&live=1&_=17", "live=1&live=1"]
+
+
+@pytest.mark.parametrize(
+    ("page", "addresses"),
+    [
+        ("/causes", ODD),
+        ("/health", ODD),
+        ("/", ODD),
+        (
+            "/",
+            [
+                "live=1&status=stuck&status=paused",
+                "status=paused&live=1&status=stuck&x=1",
+                "status=stuck&status=stuck&status=paused&live=1",
+            ],
+        ),
+        ("/execution", ["live=1&id=pay-1", "id=other&id=pay-1&live=1", "id=pay-1&entries=all&live=1&done=retry"]),
+    ],
+)
+def test_all_that_ask_for_the_same_are_told_the_same_once(shop: Shop, page: str, addresses: list[str]) -> None:
+    asked = app(shop.store, sagas=shop.sagas)
+    with served(asked) as home:
+        streams = [events(f"{home}{page}?{address}") for address in addresses]
+        assert len({told(stream)["id"] for stream in streams}) == 1
+        assert [len(feeds) for feeds in asked._live._feeds.values()] == [1]
+
+
+def test_beyond_what_can_be_looked_at_at_once_it_is_asked_for_from_time_to_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saga.web.page.Live", partial(Live, QUICK, 0.05, feeds=2, streams=4))
+    with served(app(shop.store, sagas=shop.sagas)) as home, httpx.Client(trust_env=False) as client:
+        accept = {"accept": "text/event-stream"}
+
+        def code(address: str) -> int:
+            with client.stream("GET", home + address, headers=accept) as answer:
+                if answer.status_code == 503:
+                    assert answer.headers["retry-after"] == "60"
+                return int(answer.status_code)
+
+        streams = [events(f"{home}/?q=1&live=1"), events(f"{home}/?q=2&live=1")]
+        for stream in streams:
+            told(stream)
+        assert code("/?q=3&live=1") == 503
+        streams += [events(f"{home}/?q=1&live=1"), events(f"{home}/?q=2&live=1")]
+        for stream in streams[2:]:
+            told(stream)
+        assert code("/?q=1&live=1") == 503
+        polled = client.get(f"{home}/?q=place-1&live=1")
+        assert (polled.status_code, "place-1" in polled.text) == (200, True)
+        assert client.get(f"{home}/health").status_code == 200
+        for stream in streams:
+            stream.close()  # type: ignore[attr-defined]
+        until(lambda: code("/?q=4&live=1") == 200)
+
+
+def test_streams_that_come_at_once_are_no_more_than_there_is_room_for() -> None:
+    async def look() -> list[int]:
+        async def render() -> str:
+            return "text"
+
+        live = Live(60.0, 60.0, feeds=2, streams=3)
+        streams = [live.stream(key, render, None) for key in ("a", "b", "c", "a", "b")]
+        found = [len([event async for event in _first(stream)]) for stream in streams]
+        for stream in streams:
+            await stream.aclose()
+        return found
+
+    async def _first(stream: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+        with suppress(StopAsyncIteration):
+            yield await anext(stream)
+
+    assert asyncio.run(look()) == [1, 1, 0, 1, 0]
+
+
+def test_who_asks_from_time_to_time_is_told_what_others_see(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saga.web.page.Live", partial(Live, 3600.0))
+    asked: list[str] = []
+    journal = shop.store.journal
+    with served(app(shop.store, sagas=[])) as home, httpx.Client(trust_env=False) as client:
+        address = f"{home}/execution?id=pay-1&live=1"
+        stream = events(address)
+        first = told(stream)
+        shop.store.journal = lambda saga_id: asked.append(saga_id) or journal(saga_id)  # type: ignore[method-assign,func-returns-value]
+        for _ in range(5):
+            assert client.get(address).headers["etag"] == f'"{first["id"]}"'
+        assert asked == []
+
+
+def test_what_was_done_is_told_at_once_and_nothing_older_after_it() -> None:
+    async def look() -> list[str]:
+        state = ["before"]
+
+        async def render() -> str:
+            now = state[0]
+            await asyncio.sleep(0)
+            return now
+
+        live = Live(60.0, 60.0)
+        stays = live.stream("key", render, None)
+        told = [await anext(stays), await anext(stays)]
+        state[0] = "after"
+        live.look_again()
+        assert live.shown("key") is None
+        comes = live.stream("key", render, None)
+        told += [await anext(comes), await anext(comes), await anext(stays)]
+        for stream in (stays, comes):
+            await stream.aclose()
+        return [event.partition("data: ")[2].strip() for event in told]
+
+    assert asyncio.run(look()) == ["", "before", "", "after", "after"]
 
 
 def test_nothing_is_asked_when_nobody_looks_any_more() -> None:

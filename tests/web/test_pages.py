@@ -136,11 +136,12 @@ def live_of(client: TestClient, address: str) -> tuple[str, str]:
     return shown["data-tag"], client.get(urljoin("http://shop/", shown["data-live"])).headers["etag"].strip('"')
 
 
-@pytest.mark.parametrize("address", [*PAGES, "/?status=stuck", "/?q=place", "/execution?id=place-1&entries=all"])
+@pytest.mark.parametrize("address", [*PAGES, "/?status=stuck", "/?q=place", "/execution?id=place-1&before=7&errors=2"])
 def test_what_is_live_is_the_page_that_is_looked_at(
     client: TestClient, shop: Shop, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saga.web.views._ENTRIES", 3)
+    monkeypatch.setattr("saga.web.execution._ENTRIES", 3)
+    monkeypatch.setattr("saga.web.execution._ERRORS", 1)
     shown, live = live_of(client, address)
     assert shown == live
 
@@ -167,7 +168,7 @@ def test_a_heartbeat_is_nothing_that_happened(client: TestClient, shop: Shop) ->
 def test_what_is_said_of_a_cause_is_of_one_that_is_stuck_for_it(
     client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shop.store, "causes", lambda name: [Cause("place", None, None, "given up", 1, 1.0)])
+    monkeypatch.setattr(shop.store, "causes", lambda name: [Cause("place", None, None, "given up", 1, 1.0, "place-1")])
     page = Elements(client.get("/causes").text).text
     assert "given up" in page
     assert "tries the compensation" not in page

@@ -7,6 +7,7 @@ from . import Mutant
 __all__ = ["OF_THE_PAGE"]
 
 PAGES, ACTING, LIVE = "tests/web/test_pages", "tests/web/test_acting", "tests/web/test_live"
+BOUNDED = "tests/web/test_bounded"
 
 OF_THE_PAGE = [
     Mutant(
@@ -41,14 +42,26 @@ OF_THE_PAGE = [
     ),
     Mutant(
         "requests that a browser says are another site's are obeyed",
-        "    if not ours or not cookie",
-        "    if not cookie",
+        '        return said == "same-origin"',
+        '        return said != "cross-site"',
+        ACTING + " -k another_site",
+    ),
+    Mutant(
+        "where browsers do not say of which site a form is, a sibling's is obeyed",
+        'host != "" and host.lower() in ours',
+        'host != ""',
+        ACTING + " -k another_site",
+    ),
+    Mutant(
+        "what does not say of which site it is is obeyed",
+        '    return scheme in ("http", "https") and host',
+        '    return not host or scheme in ("http", "https") and host',
         ACTING + " -k another_site",
     ),
     Mutant(
         "a form without a cookie is obeyed",
-        "    if not ours or not cookie or not",
-        "    if not ours or not",
+        "    if not cookie or not",
+        "    if not",
         ACTING + " -k nobodys_browser",
     ),
     Mutant(
@@ -88,6 +101,48 @@ OF_THE_PAGE = [
         "        feed = feeds.get(key)\n",
         "        feed = None\n",
         LIVE + " -k two_hundred",
+    ),
+    Mutant(
+        "what an address has besides what is looked at makes another feed",
+        "        values = [value for value in query.getlist(key) if value]",
+        "        values = query.getlist(key)",
+        LIVE + " -k ask_for_the_same",
+    ),
+    Mutant(
+        "any number of things is looked at at once",
+        "(key in feeds or len(feeds) < self.feeds) and sum",
+        "sum",
+        LIVE + " -k beyond",
+    ),
+    Mutant(
+        "streams that come at once are all let in",
+        "        if not self.has_room(key):  # any more",
+        "        if False:",
+        LIVE + " -k at_once",
+    ),
+    Mutant(
+        "who comes after an action is told of what was before it",
+        "        self.tag = self.shown = None  # nobody",
+        "        pass  # nobody",
+        LIVE + " -k nothing_older",
+    ),
+    Mutant(
+        "each time causes are looked at, a journal is read for each",
+        '            if before.get(cause[:3], ("",))[0] == cause.sample:',
+        "            if False:",
+        BOUNDED + " -k one_question",
+    ),
+    Mutant(
+        "a page has a journal whole",
+        "    items = kept[-_ENTRIES:]",
+        "    items = kept",
+        BOUNDED + " -k page_by_page",
+    ),
+    Mutant(
+        "of very many steps those that concern a person are anywhere",
+        "else sorted(steps, key=_concern)",
+        "else steps[::-1]",
+        BOUNDED + " -k concern",
     ),
     Mutant(
         "the store is asked on when nobody looks",
