@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaitables import answer, check_callable, discard, is_awaitable, refuse_generator
 from saga.clocks import clock
-from saga.drivers.interrupts import is_ctrl_c
+from saga.drivers.observing import is_ctrl_c
 from saga.errors import StorageError, UnknownExecutionError
 from saga.events import Status
 from saga.looking import ExecutionView

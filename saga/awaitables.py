@@ -48,7 +48,7 @@ def is_generator_function(call: Any) -> bool:
 
 
 def _runs_later(call: Any) -> bool:
-    return inspect.iscoroutinefunction(call) or _is_marked(call)
+    return (type(_code_flags(call)) is int and inspect.iscoroutinefunction(call)) or _is_marked(call)
 
 
 def _yields(call: Any) -> bool:
@@ -62,8 +62,13 @@ def _is_marked(call: Any) -> bool:
 
 
 def _flags(call: Any) -> int:
-    flags = getattr(getattr(getattr(call, "__func__", call), "__code__", None), "co_flags", 0)
-    return flags if type(flags) is int else 0  # a mock has anything for it
+    flags = _code_flags(call)
+    return flags if type(flags) is int else 0
+
+
+def _code_flags(call: Any) -> Any:
+    """Return what says how a function runs; a mock has anything for it, which :mod:`inspect` takes for a yes."""
+    return getattr(getattr(getattr(call, "__func__", call), "__code__", None), "co_flags", 0)
 
 
 def _called(call: Any) -> tuple[Any, ...]:

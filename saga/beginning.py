@@ -24,12 +24,18 @@ __all__ = ["abegin", "begin", "run_in_a_loop"]
 
 
 def begin(
-    definition: Definition, context: Context, saga_id: str, store: StoreLike | None, binding: Binding
+    definition: Definition,
+    context: Context,
+    saga_id: str,
+    store: StoreLike | None,
+    binding: Binding,
+    stop: threading.Event | None = None,
 ) -> Execution | SagaResult:
     """Return what runs a new execution, or the result of the one that has its id already.
 
     The parameters after the definition are as :func:`saga.definition.inputs` returns them.
 
+    :param stop: when it is set, an execution that others run, or that waits for its turn, is not waited for any more.
     :raises SagaDefinitionError: the context is in use; nothing is stored.
     """
     if context.__binding__ is not binding:  # else it was made for this execution
@@ -44,14 +50,19 @@ def begin(
 
     found: Execution | SagaResult | None = None
     try:
-        found = start(definition, Execution, context, saga_id, store)
+        found = start(definition, Execution, context, saga_id, store, stop)
     finally:
         _let_go_unless_begun(context, binding, found)
     return found
 
 
 async def abegin(
-    definition: Definition, context: Context, saga_id: str, store: StoreLike | None, binding: Binding
+    definition: Definition,
+    context: Context,
+    saga_id: str,
+    store: StoreLike | None,
+    binding: Binding,
+    stop: threading.Event | None = None,
 ) -> AsyncExecution | SagaResult:
     """As :func:`begin`, in the running event loop."""
     from saga.drivers.aio import AsyncExecution
@@ -67,7 +78,7 @@ async def abegin(
 
     found: AsyncExecution | SagaResult | None = None
     try:
-        found = await astart(definition, context, saga_id, store)
+        found = await astart(definition, context, saga_id, store, stop)
     finally:
         _let_go_unless_begun(context, binding, found)
     return found

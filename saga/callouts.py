@@ -1,15 +1,17 @@
-"""Ways to call out: a command that is run, or an address that is sent to. When that is done, and again, is not known here."""
+"""Ways to call out: a command that is run, an address that is sent to, several of them. When that is done is not known here."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from saga.awaitables import answer, check_callable, refuse_unrun
 from saga.errors import SagaDefinitionError
 from saga.plain import one_line, printed_name, shortened
 from saga.policy import check_timeout
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from saga.looking import ExecutionView
     from saga.storage.records import StoredExecution
 
-__all__ = ["CallOut", "command", "told", "webhook"]
+__all__ = ["CallOut", "command", "several", "told", "webhook"]
 
 CallOut = Callable[["StoredExecution", "ExecutionView"], None]
 """What is called with a stuck execution's row and view, and raises where nobody was told: an ``on_stuck``."""
@@ -29,6 +31,8 @@ _MOST_SAID: Final = 500
 """Characters of what a command said that are told when it failed."""
 _MOST_NAMED: Final = 2000
 """Characters of a variable in a command's environment: a program is not begun where one is longer than the system takes."""
+_MOST_REMEMBERED: Final = 10_000
+"""Executions of which some were told and others are yet to be, at most."""
 
 
 def told(row: StoredExecution, view: ExecutionView) -> dict[str, Any]:
@@ -56,8 +60,10 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
     :func:`told` is its standard input, as JSON; ``SAGA_ID``, ``SAGA_NAME``, ``SAGA_STEP``, ``SAGA_CAUSE`` and ``SAGA_TEXT`` are
     in its environment, shortened where they are long. Nothing of an execution is put into the command itself.
 
+    It was told when the program itself has ended with 0: what that leaves running in the background goes on.
+
     :param line: a line for the shell, or a program with its arguments.
-    :param timeout: seconds after which the program is killed.
+    :param timeout: seconds after which the program is killed, and what it has begun.
     :raises SagaDefinitionError: there is no command.
     """
     check_timeout(timeout, "command(): timeout", needed=True)
@@ -72,22 +78,26 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
         environment = os.environ | {
             f"SAGA_{name}": shortened(one_line(said[key] or ""), _MOST_NAMED) for name, key in named.items()
         }
-        pipe, out = subprocess.PIPE, subprocess.STDOUT
-        in_shell = isinstance(line, str)
-        # In a session of its own, so that all of a shell's children can be killed.
-        with subprocess.Popen(
-            line, shell=in_shell, stdin=pipe, stdout=pipe, stderr=out, env=environment, start_new_session=True
-        ) as process:
-            try:
-                output, _ = process.communicate(json.dumps(said).encode(), timeout)
-            except BaseException as error:
-                _kill(process)
-                if isinstance(error, subprocess.TimeoutExpired):
-                    raise TimeoutError(f"the command took longer than {timeout:g} s, and was killed") from None
-                raise
-        if process.returncode != 0:
-            text = one_line(output.decode(errors="replace").strip()[-_MOST_SAID:])
-            raise RuntimeError(f"the command ended with {process.returncode}: {text}")
+        in_shell, out = isinstance(line, str), subprocess.STDOUT
+        # Files rather than pipes: of a pipe there is no end for as long as a child in the background has it.
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+            given.write(json.dumps(said).encode())
+            given.seek(0)
+            # In a session of its own, so that all of a shell's children can be killed.
+            with subprocess.Popen(
+                line, shell=in_shell, stdin=given, stdout=output, stderr=out, env=environment, start_new_session=True
+            ) as process:
+                try:
+                    process.wait(timeout)
+                except BaseException as error:
+                    _kill(process)
+                    if isinstance(error, subprocess.TimeoutExpired):
+                        raise TimeoutError(f"the command took longer than {timeout:g} s, and was killed") from None
+                    raise
+            if process.returncode != 0:
+                output.seek(max(0, output.seek(0, os.SEEK_END) - 4 * _MOST_SAID))  # bytes of a character, at most
+                text = one_line(output.read().decode(errors="replace").strip()[-_MOST_SAID:])
+                raise RuntimeError(f"the command ended with {process.returncode}: {text}")
 
     return run
 
@@ -98,6 +108,44 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
+
+
+def several(*calls: CallOut) -> CallOut:
+    """Return what calls out in several ways for each execution, one after the other, and raises where one of them fails.
+
+    Where it is called again for that, those that went well are not: this process remembers them, of the last 10,000 executions
+    of which not all went well.
+
+    :param calls: plain functions, such as :func:`command` and :func:`webhook` return.
+    :raises SagaDefinitionError: there is none, or one is no such function.
+    """
+    if not calls:
+        raise SagaDefinitionError("several() has nothing to call; give it what calls out: several(command(...), webhook(...))")
+    for call in calls:
+        check_callable(call, "several(): one of calls", "(execution, view)", 2)
+        refuse_unrun(call, "several(): one of calls", "make it a plain function")
+    went_well: dict[tuple[str, int], set[int]] = {}
+
+    def tell(row: StoredExecution, view: ExecutionView) -> None:
+        key = row.saga_id, row.epoch  # which is another when it becomes stuck again
+        done = went_well[key] = went_well.pop(key, set())
+        if len(went_well) > _MOST_REMEMBERED:
+            went_well.pop(next(iter(went_well)), None)
+        failures: list[Exception] = []
+        for number, call in enumerate(calls):
+            if number not in done:
+                try:
+                    answer(call(row, view), "what several() calls", "make it a plain function")
+                    done.add(number)
+                except Exception as error:
+                    failures.append(error)
+        if len(failures) > 1:
+            raise ExceptionGroup("several of those who are to be told were not", failures)
+        if failures:
+            raise failures[0]
+        went_well.pop(key, None)
+
+    return tell
 
 
 def webhook(url: str, *, timeout: float = 10.0) -> CallOut:

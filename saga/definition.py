@@ -99,7 +99,7 @@ class Stints(Protocol):
     taken up, until it has ended, waits in its store or is left to another.
 
     Each of these methods may be missing: what only ``__getattr__`` answers to is. Whatever they do, the execution goes on: what
-    they raise is logged.
+    they raise, ``SystemExit`` too, is logged. A Ctrl-C that strikes in one is raised: in the first two before anything begins.
     """
 
     def stint(self, info: ExecutionInfo) -> Observer | None:

@@ -132,6 +132,10 @@ class SagaLogger:
             told = exc_info_of(exc_info) if exc_info is not None else None
             self._writer.write(level, Line(message, " ".join(template), values, fields, told))
 
+    def _writes(self, level: int) -> bool:
+        """Whether anything may come of a line of that level: what it says is looked for only then."""
+        return self._writer.listens(level) or self._overridden or "write" in vars(self)
+
     def _context(self, info: ExecutionInfo) -> dict[str, Any]:
         return self._found("context.", self._shown.of(info.context))
 
@@ -151,11 +155,13 @@ class SagaLogger:
 
     def saga_submitted(self, event: e.SagaSubmitted, info: ExecutionInfo) -> None:
         """The execution was stored, for somebody to begin it."""
-        self.write(logging.INFO, info, "saga submitted", status="submitted", **self._context(info))
+        if self._writes(logging.INFO):
+            self.write(logging.INFO, info, "saga submitted", status="submitted", **self._context(info))
 
     def saga_started(self, event: e.SagaStarted, info: ExecutionInfo) -> None:
         """The execution began."""
-        self.write(logging.INFO, info, "saga started", status="running", **self._context(info))
+        if self._writes(logging.INFO):
+            self.write(logging.INFO, info, "saga started", status="running", **self._context(info))
 
     def saga_compensating(self, event: e.SagaCompensating, info: ExecutionInfo) -> None:
         """The saga gave up."""
@@ -171,11 +177,14 @@ class SagaLogger:
 
     def saga_completed(self, event: e.SagaCompleted, info: ExecutionInfo) -> None:
         """Every step ended well."""
-        self._end(logging.INFO, "saga completed", event, info, status="completed")
+        if self._writes(logging.INFO):
+            self._end(logging.INFO, "saga completed", event, info, status="completed")
 
     def saga_compensated(self, event: e.SagaCompensated, info: ExecutionInfo) -> None:
         """The saga failed and is wholly undone."""
-        self._end(logging.WARNING, "saga compensated", event, info, status="compensated", cause=cause_in(info.events))
+        if self._writes(logging.WARNING):
+            cause = cause_in(info.events)
+            self._end(logging.WARNING, "saga compensated", event, info, status="compensated", cause=cause)
 
     def saga_stuck(self, event: e.SagaStuck, info: ExecutionInfo) -> None:
         """The saga ended and a person must act."""

@@ -10,6 +10,7 @@ from saga.awaitables import check_callable, refuse_unrun
 from saga.definition import Observer
 from saga.errors import SagaDefinitionError
 from saga.loggers import LoggerLike, is_standard, writer_to
+from saga.plain import repr_of
 
 __all__ = ["Loggers", "observers_of"]
 
@@ -31,7 +32,7 @@ def observers_of(saga: str, logger: Loggers | None, more: Observer | Iterable[Ob
             observer = _logging_to(one) if what == "logger" else one
             _check_observer(observer, where)
             for method in (observer, *(getattr(observer, name, None) for name in _METHODS)):
-                refuse_unrun(method, f"{where} has {method!r}, which", "give a plain function")
+                refuse_unrun(method, f"{where} has {repr_of(method)}, which", "give a plain function")
             found.append(observer)
     return tuple(found)
 
@@ -56,9 +57,9 @@ def _logging_to(given: Any) -> Any:
 
 def _check_observer(observer: object, what: str) -> None:
     if isinstance(observer, type):
-        raise SagaDefinitionError(f"{what} has {observer!r}, a class; give an object of it, {observer.__name__}(...)")
+        raise SagaDefinitionError(f"{what} has {repr_of(observer)}, a class; give an object of it, {observer.__name__}(...)")
     if not callable(observer):
-        raise SagaDefinitionError(f"{what} has {observer!r}; give {_INSTEAD[what.rpartition(' ')[2]]}")
+        raise SagaDefinitionError(f"{what} has {repr_of(observer)}; give {_INSTEAD[what.rpartition(' ')[2]]}")
     code = getattr(observer if isinstance(observer, FunctionType) else type(observer).__call__, "__code__", None)
     taken = 2 if isinstance(observer, FunctionType) else 3
     if code is None or code.co_argcount != taken or code.co_kwonlyargcount:  # which is so of nearly none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -22,8 +23,12 @@ from saga.plain import one_line, text_of
 if TYPE_CHECKING:
     from saga.result import SagaResult
     from saga.saga import Saga
+    from saga.working.here import Here
 
 __all__ = ["COMMANDS", "Ended", "ended", "result_record"]
+
+_GOES_ON: Final = ("submitted", "running", "compensating")
+"""Statuses of what somebody is to go on with."""
 
 
 class Ended(NamedTuple):
@@ -67,7 +72,7 @@ def _refused(saga: str, saga_id: str | None, error: SagaError) -> Ended:
     return Ended(saga_id, "refused", text_of(error), said)
 
 
-def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, stop: threading.Event) -> Iterator[Ended]:
+def _in_threads(saga: Saga[Any], here: Here, items: Iterable[Item], most: int) -> Iterator[Ended]:
     """Execute inputs, so many at once; nothing is begun any more when it is time to stop."""
     todo: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
@@ -76,7 +81,7 @@ def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, s
         while (item := todo.get()) is not None:
             saga_id, value = item
             try:
-                done.put(ended(saga.try_execute(value, saga_id=saga_id, store=store)))
+                done.put(ended(here.execute(value, saga_id)))
             except (SagaIdTakenError, EncodingError) as error:
                 done.put(_refused(saga.name, saga_id, error))
             except BaseException as error:
@@ -97,7 +102,7 @@ def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, s
             if in_hand == most:
                 yield from ended_now()
                 in_hand -= 1
-            if stop.is_set() or failed:
+            if here.stopping.is_set() or failed:
                 break
             if threads == in_hand:
                 # Daemons: who interrupts twice is not kept by them; a store remembers what they were at.
@@ -114,15 +119,13 @@ def _in_threads(saga: Saga[Any], store: Any, items: Iterable[Item], most: int, s
         raise failed[0]
 
 
-async def _in_a_loop(
-    saga: Saga[Any], store: Any, items: Iterable[Item], most: int, stop: threading.Event
-) -> AsyncIterator[Ended]:
+async def _in_a_loop(saga: Saga[Any], here: Here, items: Iterable[Item], most: int) -> AsyncIterator[Ended]:
     """Execute inputs in the running event loop: as :func:`_in_threads`."""
     import asyncio
 
     async def execute(saga_id: str | None, value: dict[str, Any]) -> Ended:
         try:
-            return ended(await saga.atry_execute(value, saga_id=saga_id, store=store))
+            return ended(await here.aexecute(value, saga_id))
         except (SagaIdTakenError, EncodingError) as error:
             return _refused(saga.name, saga_id, error)
 
@@ -141,7 +144,7 @@ async def _in_a_loop(
         if len(in_hand) == most:
             for one in await ended_now():
                 yield one
-        if stop.is_set() or failed:
+        if here.stopping.is_set() or failed:
             break
         in_hand.add(asyncio.create_task(execute(*item)))
     while in_hand:  # what one fails by interrupts none of the others
@@ -161,37 +164,41 @@ def run(settings: Settings, reference: str, source: str | None, key: str | None,
     """Execute a saga for each input, and say how each ended that did not complete.
 
     With a store, and ids by --id or --prefix, the same command goes on where it was interrupted: what has ended is not executed
-    again. The first Ctrl-C, or SIGTERM, lets what is in hand end.
+    again. The first Ctrl-C, or SIGTERM, lets calls that run end, and what follows; what then waits for a signal, a time or
+    another attempt is left in the store, for a worker or the same command to go on with. Without a store it is undone.
     """
+    from saga.working.here import Here
     from saga.working.service import stopped_by_signals
 
     saga = settings.saga(reference)
     store = settings.store(make=True, needed=False)
     given = Inputs(source, key, prefix)
     total = given.check()
-    saga.definition  # noqa: B018 - what is wrong with it is said before anything runs
-    told = _Told(settings, total)
-    stop = threading.Event()
-    with stopped_by_signals(stop.set):
+    here = Here(saga.definition, store)  # what is wrong with it is said before anything runs
+    told = _Told(settings, reference, total, here.stopping)
+    items = given.until(here.stopping)
+    with stopped_by_signals(here.stop):
         if saga.plan.asynchronous:
             import asyncio
 
             async def tell() -> None:
-                async for one in _in_a_loop(saga, store, given.until(stop), concurrency, stop):
+                async for one in _in_a_loop(saga, here, items, concurrency):
                     told.tell(one)
 
             asyncio.run(tell())
         else:
-            for one in _in_threads(saga, store, given.until(stop), concurrency, stop):
+            for one in _in_threads(saga, here, items, concurrency):
                 told.tell(one)
-    return told.summary(INTERRUPTED if stop.is_set() else None)
+    return told.summary()
 
 
 class _Told:
     """What is said while executions end, and in the end."""
 
-    def __init__(self, settings: Settings, total: int | None) -> None:
-        self._settings, self._total = settings, total
+    def __init__(self, settings: Settings, reference: str, total: int | None, stopping: threading.Event) -> None:
+        self._settings, self._reference, self._total = settings, reference, total
+        self._stopping = stopping
+        self._left = 0  # in the store, waiting
         self._progress = Progress(total)
         self._statuses: Counter[str] = Counter()
         self._records: list[dict[str, Any]] = []
@@ -201,6 +208,8 @@ class _Told:
 
     def tell(self, one: Ended) -> None:
         self._statuses[one.status] += 1
+        left = self._stopping.is_set() and one.status in _GOES_ON
+        self._left += left
         form = self._settings.form
         if form == "json":
             self._records.append(one.record)
@@ -210,20 +219,34 @@ class _Told:
                 print_record(one.record)
             else:
                 mark = status(one.status).partition(" ")[0]
-                say(line(f"{mark} {one.text}"))
+                say(line(f"{mark} {self._waits(one) if left else one.text}"))
         self._progress.show(self._statuses.total(), self._how())
 
-    def summary(self, interrupted: int | None) -> int:
+    def _waits(self, one: Ended) -> str:
+        """Say what was left in the store, and what it waits for."""
+        waits = self._settings.operations().show(str(one.saga_id)).waits
+        return f"saga {one.record['name']!r} ({one.saga_id}) is left: {waits or 'another process runs it'}"
+
+    def _worker(self) -> str:
+        """Return the command that goes on with what was left."""
+        given = self._settings.store_given
+        store = [] if given is None else ["--store", given if self._settings.hidden(given) == given else "..."]
+        return shlex.join(["saga", "worker", "--import", self._reference, *store])
+
+    def summary(self) -> int:
         self._progress.clear()
         number, elapsed = self._statuses.total(), self._progress.elapsed
         if self._settings.form == "json":
             print_records("json", "results", self._records)
         elif self._settings.form == "text" and self._total != 1:
             say(f"{number} executions: {self._how()} in {elapsed:.1f} s ({number / max(elapsed, 0.001):.0f}/s)")
-        if interrupted is not None:
-            left = "" if self._total is None else f" of {self._total}"
-            click.echo(f"saga: stopped after {number}{left}; the same command goes on where ids are given", err=True)
-            return interrupted
+        if self._stopping.is_set():
+            of = "" if self._total is None else f" of {self._total}"
+            click.echo(f"saga: stopped after {number - self._left}{of}; the same command goes on where ids are given", err=True)
+            if self._left:
+                waits = "1 waits in the store, and goes" if self._left == 1 else f"{self._left} wait in the store, and go"
+                click.echo(f"saga: {waits} on by: {self._worker()}", err=True)
+            return INTERRUPTED
         return max(worst(self._statuses), USAGE if self._statuses["refused"] else DONE)
 
 

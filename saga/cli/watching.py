@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from saga.cli.exits import DONE
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.shown import say
-
-if TYPE_CHECKING:
-    from saga.looking import ExecutionView
-    from saga.storage.records import StoredExecution
 
 __all__ = ["COMMANDS"]
 
@@ -34,22 +30,19 @@ __all__ = ["COMMANDS"]
 def watch(settings: Settings, /, line: str | None, url: str | None, timeout: float, interval: float, once: bool) -> int:
     """Call out once for each execution that becomes stuck, in whatever process: until SIGTERM, SIGINT or Ctrl-C.
 
-    Whoever dies meanwhile, it is called out for at least once. A call that fails is made again later.
+    Whoever dies meanwhile, it is called out for at least once. A call that fails is made again later; with --exec and --webhook
+    the other one is not.
     """
     from saga.alerts import Alerts
-    from saga.callouts import command, webhook
+    from saga.callouts import command, several, webhook
 
     calls = [command(line, timeout=timeout)] if line is not None else []
     calls += [webhook(url, timeout=timeout)] if url is not None else []
     if not calls:
         raise click.UsageError("who is told? Give --exec COMMAND, --webhook URL, or both")
 
-    def tell(row: StoredExecution, view: ExecutionView) -> None:
-        for call in calls:
-            call(row, view)
-
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)-8s %(message)s")
-    alerts = Alerts(settings.store(), tell, sagas=settings.sagas)
+    alerts = Alerts(settings.store(), several(*calls), sagas=settings.sagas)
     if once:
         say(f"{alerts.look()} told of")
         return DONE

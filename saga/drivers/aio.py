@@ -24,7 +24,7 @@ from saga.drivers.aio_calls import AsyncCalls
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, clock
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
-from saga.drivers.parting import is_over, may_park, untouched
+from saga.drivers.parting import gives_up, is_over, may_park, untouched
 from saga.drivers.to_the_end import in_thread, stored, thread_for, to_the_end
 from saga.drivers.transacted_in_loop import settle_in_loop, transact_in_loop
 from saga.errors import UnreadMessagesError, is_exception
@@ -286,7 +286,7 @@ class AsyncExecution(AsyncCalls):
             return False
         elif self.machine.stranded:
             self.machine.strand(self.now())
-        else:
+        elif not (self.leaving and gives_up(self)):
             await self._await_one()
         return True
 

@@ -1,4 +1,4 @@
-"""What drivers share: timers, calls that run beside the loop, observers. Nothing here waits.
+"""What drivers share: commands, calls that run beside the loop, messages. Nothing here waits.
 
 A driver has the loop. It has the machine's events stored, does what the machine commands, and feeds back what came of it.
 """
@@ -11,31 +11,27 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
-from saga.awaitables import answer
 from saga.clocks import clock
 from saga.context import ITS_OWN, Binding, Context
-from saga.definition import Definition, ExecutionInfo, Observer
+from saga.definition import Definition
 from saga.drivers import forks
 from saga.drivers.beside import CallBeside
-from saga.drivers.calls import Made, Series, Surroundings, TakesNote, listens, make
+from saga.drivers.calls import Made, Series, TakesNote, make
 from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
-from saga.drivers.stints import carried_from, end_stints, stints_of
-from saga.drivers.timers import Timers
+from saga.drivers.observed import Observed
+from saga.drivers.stints import end_stints
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
 from saga.errors import StorageError, is_exception
-from saga.events import CompensationStarted, Event, StepStarted
+from saga.events import CompensationStarted, StepStarted
 from saga.in_use import INSIDE, let_go
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
-from saga.own_log import LOG
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
@@ -46,7 +42,7 @@ STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 __all__ = ["LONGEST_WAIT", "STORED_WITH_WHAT_FOLLOWS", "Driver", "clock"]
 
 
-class Driver(Timers):
+class Driver(Observed):
     """One run of an execution.
 
     :param definition: what it is run by.
@@ -69,16 +65,14 @@ class Driver(Timers):
     recovers = False  # a recovery runs it: what waits is left to the store, and nobody is there to raise an interrupt to
     parked = False
     handing_back = False  # set from outside: another process is to go on
+    leaving = False  # set from outside: what waits for long is not waited for here
     cut_short = False  # an interrupt struck a compensation: no call begins any more, and it is to be abandoned
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
     transacted: Transacted | None = None
-    surroundings: Surroundings | None = None
     clock = staticmethod(clock)  # of its timers
     stint_over = False  # and observers know
     begun = False  # whoever made it has come to run it
-    _observers: Sequence[Observer] = ()
-    _shown = 0
 
     def __init__(
         self,
@@ -102,25 +96,6 @@ class Driver(Timers):
             self._observe(definition.observers)
         self._heard = bool(self._observers) or journal is not None
 
-    def _observe(self, observers: Sequence[Observer]) -> None:
-        listening = [observer for observer in observers if listens(observer)]
-        if not listening:
-            return
-        machine = self.machine
-        so_far = partial(_events_of, weakref.ref(self))
-        self._info = info = ExecutionInfo(self.definition.name, machine.saga_id, self.context, machine.plan, so_far)
-        self._observers = stints_of(listening, info)
-        # What another process stored before it died is no news.
-        self._shown = self.journal.written if self.journal is not None and self._views is not None else 0
-        self._reported: set[int] = set()
-        arounds = [partial(around, info) for one in self._observers if callable(around := getattr(one, "around", None))]
-        if arounds:
-            self.surroundings = Surroundings(arounds)
-
-    def carried(self) -> Mapping[str, str] | None:
-        """Return what observers have carried along from where the execution begins or is taken up; ``None``: nothing."""
-        return carried_from(self._observers) if self._observers else None
-
     def end_stint(self) -> None:
         """Tell observers that nothing more of the execution runs here, once that is so."""
         if not self._observers or self.stint_over or self.process is not forks.process:
@@ -128,7 +103,12 @@ class Driver(Timers):
         if self.parked or self.abandoned or self.machine.ended:
             self.stint_over = True
             broken_off = (sys.exception() or self.unstored or self.interrupt) if self.abandoned else None
-            end_stints(self._observers, self.machine.status, broken_off)
+            try:
+                end_stints(self._observers, self.machine.status, broken_off)
+            except BaseException as error:  # a Ctrl-C: it is raised where the result would be returned
+                self.interrupted(error)
+                if self.abandoned:
+                    raise
 
     def now(self) -> float:
         """Return seconds since the epoch, by a clock that never goes back."""
@@ -320,6 +300,15 @@ class Driver(Timers):
             self.handing_back = True
             self.notify()
 
+    def leave_waits(self) -> None:
+        """Say, from any thread or signal's handler, that nothing that takes long is waited for here any more.
+
+        What runs goes on. What then waits for another attempt, its time or a signal is left to the store, and ``run()``
+        returns. Without a journal nobody could go on, so what waits is given up and undone, unless it is past its pivot.
+        """
+        self.leaving = True
+        self._wake()
+
     def vouches(self) -> bool | None:
         """Whether somebody runs the execution, or a call of it; ``None``: nobody does now, but that may change."""
         return (self.begun and not self.abandoned) or self._calls_run()
@@ -347,30 +336,3 @@ class Driver(Timers):
     def _wake(self) -> None:
         """Make the loop go on, where it waits for an outcome or a message."""
         raise NotImplementedError
-
-    def _show(self) -> None:
-        """Show the new events to the observers."""
-        events, info, observers = self.machine.log.entries, self._info, self._observers  # nobody notes where somebody listens
-        while self._shown < len(events):
-            event: Any = events[self._shown]
-            self._shown += 1
-            for observer in observers:
-                try:
-                    left = observer(event, info)
-                    if left is not None:
-                        answer(left, "it", "give a plain function")
-                except Exception:
-                    if id(observer) not in self._reported:
-                        self._reported.add(id(observer))
-                        LOG.exception(
-                            "observer %r raised on %s of saga %s; the saga goes on, and this is reported once",
-                            observer,
-                            type(event).__name__,
-                            self.machine.saga_id,
-                        )
-
-
-def _events_of(driver: weakref.ref[Driver]) -> Sequence[Event]:
-    """Return what has happened so far; nothing once the execution has ended here."""
-    machine = getattr(driver(), "machine", None)
-    return () if machine is None else tuple(machine.events)

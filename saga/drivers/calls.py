@@ -9,7 +9,8 @@ What follows a call stands in both colours on purpose: a function shared by them
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -17,13 +18,15 @@ from saga.awaitables import FINISHED, answer, is_awaitable, unrun
 from saga.clocks import clock as now
 from saga.clocks import perf_counter
 from saga.context import Context, set_binding
+from saga.drivers.observing import is_ctrl_c, is_not_its_own
 from saga.errors import SagaDefinitionError, traceback_of
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.log import Note
 from saga.machine.plan import PlannedStep
 from saga.own_log import LOG
+from saga.plain import repr_of
 
-__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "listens", "make", "make_async", "make_rest"]
+__all__ = ["HERE", "Made", "Series", "Surroundings", "TakesNote", "arounds_of", "listens", "make", "make_async", "make_rest"]
 
 HERE: Final = __file__
 """Frames of this file come before the user's in the traceback of what a call raised."""
@@ -191,6 +194,7 @@ class Surroundings:
     def __init__(self, arounds: Sequence[_Around]) -> None:
         self._arounds = arounds
         self._reported: set[int] = set()
+        self._process = os.getpid()
 
     def make(self, call: Call, method: Callable[[Context], Any], view: Context) -> Any:
         """Make the call."""
@@ -222,36 +226,58 @@ class Surroundings:
                 if manager is not None:
                     manager.__enter__()
                     entered.append((around, manager))
-            except Exception:
+            except BaseException as raised:
+                if is_not_its_own(raised, self._process):
+                    self._leave(entered, raised)
+                    raise
                 self._report(around)
-            except BaseException as interrupt:
-                self._leave(entered, interrupt)
-                raise
         return entered
 
     def _leave(self, entered: _Entered, error: BaseException | None) -> None:
+        struck: BaseException | None = None
         for around, manager in reversed(entered):
             try:
                 if error is None:
                     manager.__exit__(None, None, None)
                 else:
                     manager.__exit__(type(error), error, traceback_of(error))
-            except Exception as other:
-                if other is not error:  # which a generator's context manager raises again
+            except BaseException as other:
+                if other is error:  # which a generator's context manager raises again
+                    continue
+                if is_not_its_own(other, self._process):
+                    struck = other  # the others are left first
+                else:
                     self._report(around)
+        if struck is not None:
+            raise struck
 
     def _report(self, what: Any) -> None:
         if id(what) not in self._reported:
             self._reported.add(id(what))
-            LOG.exception("%r raised around a call; the call goes on, and this is reported once", what)
+            LOG.exception("%s raised around a call; the call goes on, and this is reported once", repr_of(what))
+
+
+def arounds_of(observers: Iterable[Any]) -> list[Callable[..., Any]]:
+    """Return the observers' methods ``around``."""
+    found: list[Callable[..., Any]] = []
+    for one in observers:
+        try:
+            around = getattr(one, "around", None)
+            if callable(around):
+                found.append(around)
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
+            LOG.exception("observer %s cannot be asked what is around a call; the saga goes on without", repr_of(one))
+    return found
 
 
 def listens(observer: Callable[..., Any]) -> bool:
     """Ask an observer that has an answer whether it would do anything now."""
-    listening = getattr(observer, "listening", None)
-    if not callable(listening):
-        return True
     try:
-        return bool(answer(listening(), "listening()"))
-    except Exception:
+        listening = getattr(observer, "listening", None)
+        return not callable(listening) or bool(answer(listening(), "listening()"))
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
         return True  # it is reported when it raises on an event

@@ -16,6 +16,7 @@ from saga.errors import SagaError
 
 if TYPE_CHECKING:
     from saga.drivers.base import Driver
+    from saga.drivers.observed import Observed
 
 __all__ = ["is_of_parent", "refuse"]
 
@@ -23,7 +24,7 @@ process: object = object()
 """Stands for this process: another object in a child."""
 
 
-def is_of_parent(driver: Driver) -> bool:
+def is_of_parent(driver: Observed) -> bool:
     """Whether this process was forked since the driver was made."""
     return driver.process is not process
 

@@ -7,10 +7,10 @@ What struck a compensation whose intent is stored, and a journal that cannot be 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from saga.drivers.observing import is_ctrl_c
 from saga.drivers.outcomes import struck_here
 from saga.errors import StorageError, is_exception
 from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted, StepFailed, VerificationFailed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from saga.drivers.base import Driver
     from saga.drivers.beside import CallBeside
 
-__all__ = ["MOST_STRIKES", "AbandonedError", "call_off", "cuts_short", "is_ctrl_c", "is_taken", "put_straight", "stop_in_vain"]
+__all__ = ["MOST_STRIKES", "AbandonedError", "call_off", "cuts_short", "is_taken", "put_straight", "stop_in_vain"]
 
 MOST_STRIKES: Final = 12
 """How often in a row something may strike a driver without anything happening in between."""
@@ -93,11 +93,6 @@ def _stops(driver: Driver, error: BaseException) -> bool:
     if driver.journal is None or is_exception(error):
         return False
     return not driver.recovers or is_ctrl_c(error)
-
-
-def is_ctrl_c(error: BaseException) -> bool:
-    """Whether it is what a person's Ctrl-C raises, and nothing that a task says of itself."""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def cut_short(driver: Driver, call: Call, error: BaseException) -> None:

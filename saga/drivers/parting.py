@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from saga.events import SagaRecovered, SagaStarted
+from saga.errors import ActionRefusedError
+from saga.events import OperatorActed, SagaRecovered, SagaStarted
+from saga.machine import act
 
 if TYPE_CHECKING:
     from saga.drivers.base import Driver
 
-__all__ = ["is_over", "may_park", "untouched"]
+__all__ = ["gives_up", "is_over", "may_park", "untouched"]
 
 _PARK_AFTER: Final = 1.0
 
@@ -22,7 +24,24 @@ def may_park(driver: Driver) -> float | None:
     machine = driver.machine
     if machine.halted:  # nothing is undone any more, so a recovery goes on; with a block nobody can
         return 0.0 if not machine.plan.open else None
-    if not driver.recovers or driver.beside or machine.ended or driver.mail or machine.stranded:
+    return _waits_for(driver) if driver.recovers or driver.leaving else None
+
+
+def gives_up(driver: Driver) -> bool:
+    """Give up what waits for long and has no journal to be left in. Return whether there is something to do, then."""
+    if _waits_for(driver) is None:
+        return False
+    try:
+        act(driver.machine, OperatorActed("cancel", None, "the program", "it was told to stop", driver.now()))
+    except ActionRefusedError:  # it is being undone, or past its pivot
+        return False
+    return True
+
+
+def _waits_for(driver: Driver) -> float | None:
+    """Return the seconds for which nothing is to be done, where they are many."""
+    machine = driver.machine
+    if driver.beside or machine.ended or driver.mail or machine.stranded:
         return None
     delay = driver.until_due()
     return delay if delay > _PARK_AFTER else None

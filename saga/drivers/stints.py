@@ -5,13 +5,16 @@ Whatever such an observer does, the execution goes on: what it raises is logged.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from saga.awaitables import answer
 from saga.definition import ExecutionInfo, Observer
+from saga.drivers.observing import is_not_its_own
 from saga.events import Status
 from saga.own_log import LOG
+from saga.plain import repr_of
 
 __all__ = ["carried_from", "end_stints", "stints_of"]
 
@@ -31,21 +34,34 @@ def carried_from(observers: Iterable[Observer]) -> Mapping[str, str] | None:
 
 
 def end_stints(observers: Iterable[Observer], status: Status, error: BaseException | None) -> None:
-    """Tell observers that nothing more of the execution runs here: see :meth:`saga.definition.Stints.ended`."""
+    """Tell observers that nothing more of the execution runs here: see :meth:`saga.definition.Stints.ended`.
+
+    :raises KeyboardInterrupt: a Ctrl-C has struck one of them; the others are told.
+    """
+    struck: BaseException | None = None
     for one in observers:
-        _asked(one, "ended", lambda found: None, status, error)
+        try:
+            _asked(one, "ended", lambda found: None, status, error)
+        except BaseException as interrupt:
+            struck = interrupt
+    if struck is not None:
+        raise struck
 
 
 def _asked(observer: Observer, method: str, checked: Callable[[Any], Any], *args: Any) -> Any:
     """Return what an observer's method says, if it has such a one."""
+    process = 0  # nothing is asked yet
     try:
         found = getattr(observer, method, None) if _has(observer, method) else None
         if not callable(found):
             return None
+        process = os.getpid()
         said = answer(found(*args), f"{method}()", "make it a plain function")
         return None if said is None else checked(said)
-    except Exception:
-        LOG.exception("%s() of observer %r raised; the saga goes on without", method, observer)
+    except BaseException as error:
+        if is_not_its_own(error, process or os.getpid()):
+            raise
+        LOG.exception("%s() of observer %s raised; the saga goes on without", method, repr_of(observer))
         return None
 
 

@@ -17,7 +17,7 @@ from saga.drivers import forks, within
 from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
-from saga.drivers.parting import is_over, may_park, untouched
+from saga.drivers.parting import gives_up, is_over, may_park, untouched
 from saga.drivers.transacted import settle_here, transact_here
 from saga.errors import StorageError, UnreadMessagesError
 from saga.events import COMPENSATING
@@ -288,7 +288,7 @@ class Execution(Driver):
             return False
         elif self.machine.stranded:
             self.machine.strand(self.now())
-        else:
+        elif not (self.leaving and gives_up(self)):
             self._await_one()
         return True
 
@@ -326,7 +326,7 @@ class Execution(Driver):
                     self._timer(due)
                     heapq.heappop(self._timers)
                     return
-            if self.mail:
+            if self.mail or self.leaving:
                 self._read_mail()
                 return
         if self.mail:

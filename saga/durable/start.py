@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +17,7 @@ from saga.drivers.interrupts import put_straight
 from saga.drivers.results import raised_or
 from saga.durable.journal import Journal
 from saga.durable.leases import claim, keeper_of, owner
-from saga.durable.rebuild import codec_of, entries_of, rebuild, status_of, take_up
+from saga.durable.rebuild import codec_of, entries_of, load, rebuild, status_of, take_up
 from saga.durable.submit import check_same, new_execution, wanted_of
 from saga.durable.values import encode_input
 from saga.durable.within import check_not_awaited, check_turn_comes
@@ -43,16 +44,20 @@ def start(
     context: Context,
     saga_id: str,
     store: Store | str | os.PathLike[str],
+    stop: threading.Event | None = None,
 ) -> D | SagaResult:
-    """Return what runs a new execution, in its turn; where the id exists already, wait for its outcome and return that."""
+    """Return what runs a new execution, in its turn; where the id exists already, wait for its outcome and return that.
+
+    :param stop: when it is set, nothing is waited for any more: how the execution stands then is returned.
+    """
     opened = store_of(store)
     created = _begin(*_new(definition, driver, definition.machine(saga_id), context, opened))
     if isinstance(created, StoredExecution):
-        return join(definition, driver, saga_id, opened)
+        return join(definition, driver, saga_id, opened, stop=stop)
     if created.machine.status is not e.Status.SUBMITTED:
         return created
     try:
-        return join(definition, driver, saga_id, opened, created)
+        return join(definition, driver, saga_id, opened, created, stop)
     except BaseException as error:
         call_off(created, opened, error)
         raise
@@ -63,6 +68,7 @@ async def astart(
     context: Context,
     saga_id: str,
     store: Store | str | os.PathLike[str],
+    stop: threading.Event | None = None,
 ) -> AsyncExecution | SagaResult:
     """As :func:`start`, in the running event loop. What was created when a cancellation strikes is undone at once."""
     from saga.drivers.aio import AsyncExecution
@@ -82,7 +88,7 @@ async def astart(
         found = None
     if not struck and not isinstance(found, AsyncExecution):
         try:
-            found = await ajoin(definition, saga_id, opened, struck, mine)
+            found = await ajoin(definition, saga_id, opened, struck, mine, stop)
         except Exception as error:
             if mine is not None:
                 await in_thread(partial(call_off, mine, opened, error), struck.append)
@@ -219,21 +225,35 @@ async def _abegin(
     return await in_thread(partial(_begin, execution, journal, new), struck.append)
 
 
-def join(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult:
+def join(
+    definition: Definition,
+    driver: type[D],
+    saga_id: str,
+    store: Store,
+    mine: D | None = None,
+    stop: threading.Event | None = None,
+) -> D | SagaResult:
     """Wait until an execution has ended and return its result, or what finishes it if nobody runs it meanwhile.
 
     :param mine: what runs it when it is its turn, where it was stored here.
-
+    :param stop: when it is set, how the execution stands then is returned.
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
     """
     looks = pauses()
     while (found := _look(definition, driver, saga_id, store, mine)) is None:
+        if stop is not None and stop.is_set():
+            return load(definition, saga_id, store)
         time.sleep(next(looks))
     return found
 
 
 async def ajoin(
-    definition: Definition, saga_id: str, store: Store, struck: list[BaseException], mine: AsyncExecution | None = None
+    definition: Definition,
+    saga_id: str,
+    store: Store,
+    struck: list[BaseException],
+    mine: AsyncExecution | None = None,
+    stop: threading.Event | None = None,
 ) -> AsyncExecution | SagaResult | None:
     """As :func:`join`, in the running event loop.
 
@@ -249,6 +269,8 @@ async def ajoin(
         found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, store, mine), struck.append)
         if found is not None or struck:
             return found
+        if stop is not None and stop.is_set():
+            return await in_thread(partial(load, definition, saga_id, store), struck.append)
         try:
             await asyncio.sleep(next(looks))
         except asyncio.CancelledError as error:

@@ -47,7 +47,7 @@ class Sentry:
 
     def stint(self, info: ExecutionInfo) -> _Failures:
         """Return what reports failures of an execution that begins here, or goes on here."""
-        _REPORTED.add(info.saga)
+        _remember(info.saga)
         return _Failures(info)
 
 
@@ -59,6 +59,7 @@ class _Failures:
         self._any = False
 
     def __call__(self, event: e.Event, info: ExecutionInfo) -> None:
+        _remember(info.saga)  # many others may have begun meanwhile
         if isinstance(event, e.SagaCompensating):
             if is_exception(event.error) and not isinstance(event.error, SagaCancelledError):
                 self._report(info, event.step, "execute", event.error, "error")
@@ -100,9 +101,18 @@ def _stuck_for(events: Any) -> Iterator[tuple[str, str, BaseException]]:
 
 # -- what is reported here, and nowhere else --------------------------------------------------------------------------
 
-_REPORTED: Final[set[str]] = set()
-"""The names of sagas whose failures this observer reports."""
-_once = threading.Lock()
+_REPORTED: Final[dict[str, None]] = {}
+"""The names of sagas whose failures this observer reports, the one that was last used last: blocks may have any names."""
+_MOST_NAMES: Final = 10_000
+_once, _remembering = threading.Lock(), threading.Lock()
+
+
+def _remember(saga: str) -> None:
+    with _remembering:
+        _REPORTED.pop(saga, None)
+        _REPORTED[saga] = None
+        if len(_REPORTED) > _MOST_NAMES:
+            del _REPORTED[next(iter(_REPORTED))]
 
 
 def _drop_what_is_reported() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["call"]
+__all__ = ["call", "with_stand_ins"]
 
 if TYPE_CHECKING:
     from saga.testing.calling import call
+    from saga.testing.stand_ins import with_stand_ins
 else:  # a type checker is to find every other name missing
 
     def __getattr__(name: str) -> object:
@@ -24,5 +25,5 @@ else:  # a type checker is to find every other name missing
         return sorted({*globals(), *__all__})
 
 
-_ROOM_OF = {"call": "calling"}
+_ROOM_OF = {"call": "calling", "with_stand_ins": "stand_ins"}
 """Which module each name is in."""

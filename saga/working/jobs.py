@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from saga.drivers.aio import AsyncExecution
-from saga.drivers.interrupts import is_ctrl_c
+from saga.drivers.observing import is_ctrl_c
 from saga.drivers.results import raised_or, result_of
 from saga.drivers.threads import Execution
 from saga.durable.entries import made_progress, write_entries

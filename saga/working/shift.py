@@ -8,7 +8,7 @@ import socket
 from typing import Final, Protocol
 
 from saga.clocks import clock
-from saga.drivers.interrupts import is_ctrl_c
+from saga.drivers.observing import is_ctrl_c
 from saga.durable.leases import claim, owner
 from saga.errors import StorageError
 from saga.own_log import LOG

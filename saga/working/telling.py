@@ -9,12 +9,13 @@ from saga.awaitables import answer
 from saga.context import Context
 from saga.definition import Definition, ExecutionInfo
 from saga.drivers.calls import listens
-from saga.drivers.interrupts import is_ctrl_c
+from saga.drivers.observing import is_ctrl_c
 from saga.drivers.stints import end_stints, stints_of
 from saga.durable.rebuild import rebuild
 from saga.events import STUCK, SagaStuck
 from saga.logging import SagaLogger
 from saga.own_log import LOG
+from saga.plain import repr_of
 from saga.storage.records import Entry, StoredExecution
 
 __all__ = ["tell_of_stuck"]
@@ -31,14 +32,20 @@ def tell_of_stuck(definition: Definition, row: StoredExecution, entries: Sequenc
     logged = any(isinstance(one, SagaLogger) for one in listening)
     level = logging.ERROR if logged else logging.CRITICAL  # which one line is enough for
     LOG.log(level, "saga %s (%s) is stuck: %s", row.name, row.saga_id, stuck.reason)
+    struck: BaseException | None = None
     for observer in observers:
         try:
             left = observer(stuck, info)
             if left is not None:
                 answer(left, "it", "give a plain function")
-        except Exception:
-            LOG.exception("observer %r raised on the end of saga %s", observer, row.saga_id)
+        except BaseException as error:
+            if is_ctrl_c(error):  # the others are told first
+                struck = error
+                continue
+            LOG.exception("observer %s raised on the end of saga %s", repr_of(observer), row.saga_id)
     end_stints(observers, STUCK, None)
+    if struck is not None:
+        raise struck
 
 
 def _info(definition: Definition, row: StoredExecution, entries: Sequence[Entry], stuck: SagaStuck) -> ExecutionInfo:

@@ -193,18 +193,16 @@ def test_what_came_through_a_pipe_runs_while_the_next_has_yet_to_come(here: Path
 def test_what_one_fails_by_interrupts_none_of_the_others(here: Path, kind: str) -> None:
     (here / "broken.py").write_text(
         "import asyncio, time\nfrom saga import Saga, step\nfrom saga.errors import StorageError\n"
+        "from saga.storage import SqliteStore\n"
         f"{kind}def work(): {'await asyncio' if kind else 'time'}.sleep(0.3)\n"
-        "class Broken(Saga):\n"
-        "    def try_execute(self, value, **named):\n"
-        "        if value.get('bad'): raise StorageError('it is full')\n"
-        "        return super().try_execute(value, **named)\n"
-        "    async def atry_execute(self, value, **named):\n"
-        "        if value.get('bad'): raise StorageError('it is full')\n"
-        "        return await super().atry_execute(value, **named)\n"
-        "broken = Broken('broken').add_task(step(work, name='work'))\n",
+        "class Full(SqliteStore):\n"
+        "    def create(self, new, *others):\n"
+        "        if new.saga_id == 'B': raise StorageError('it is full')\n"
+        "        return super().create(new, *others)\n"
+        "broken = Saga('broken', store=Full('orders.db')).add_task(step(work, name='work'))\n",
         encoding="utf-8",
     )
-    (here / "in.jsonl").write_text(lines({"order": "A"}, {"order": "B", "bad": 1}, {"order": "C"}), encoding="utf-8")
+    (here / "in.jsonl").write_text(lines({"order": "A"}, {"order": "B"}, {"order": "C"}), encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -218,7 +216,7 @@ def test_what_one_fails_by_interrupts_none_of_the_others(here: Path, kind: str) 
         "--concurrency",
         "2",
     ]
-    said = subprocess.run([*command, *STORE], cwd=here, capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
     assert (said.returncode, said.stderr) == (5, "saga: it is full\n")
     found = {one.saga_id: str(one.status) for one in Operations(str(here / "orders.db"), "x").all()}
     assert found["A"] == "completed"
@@ -286,3 +284,71 @@ def test_a_signal_lets_what_is_in_hand_end_and_begins_nothing_more(here: Path, k
     statuses = sorted(one.status for one in Operations(str(here / "orders.db"), "x").all())
     assert statuses == (["completed", "submitted", "submitted"] if kind == "worker" else ["completed"])
     assert "Traceback" not in (here / "said").read_text()
+
+
+WAITS = """
+from pathlib import Path
+from saga import Saga, receive, step, timer
+
+def begin():
+    Path("begun").touch()
+
+async def abegin():
+    begin()
+
+def undo():
+    Path("undone").touch()
+
+asked = Saga("asked").add_task(step(begin, undo, name="begin")).add_task(receive("approval"))
+aasked = Saga("aasked").add_task(step(abegin, undo, name="begin")).add_task(receive("approval"))
+later = Saga("later").add_task(step(begin, undo, name="begin")).add_task(timer(3600))
+alater = Saga("alater").add_task(step(abegin, undo, name="begin")).add_task(timer(3600))
+"""
+
+
+def stopped(here: Path, number: int, *arguments: str) -> tuple[str, str]:
+    """Run a saga in a process of its own that is told to stop when it has begun, and return what that says."""
+    (here / "waits.py").write_text(WAITS, encoding="utf-8")
+    command = [sys.executable, "-m", "saga", "run", *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as child:
+        try:
+            wait_for(here / "begun", child)
+            child.send_signal(number)
+            said = child.communicate(timeout=60)
+            assert child.returncode == 130, said
+            return said
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("saga", ["asked", "aasked", "later", "alater"])
+def test_a_signal_leaves_what_waits_in_the_store(cli: Cli, here: Path, saga: str, number: int) -> None:
+    arguments = [f"waits:{saga}", "--prefix", "W", *STORE]
+    out, err = stopped(here, number, *arguments)
+    waits = "step approval waits for signal 'approval'" if "asked" in saga else "step timer 3600 s waits for its time: "
+    assert out.startswith(f"▸ saga '{saga}' (W1) is left: {waits}")
+    assert err == (
+        "saga: stopped after 0 of 1; the same command goes on where ids are given\n"
+        f"saga: 1 waits in the store, and goes on by: saga worker --import waits:{saga} --store orders.db\n"
+    )
+    assert cli("worker", "--once", "--import", "waits", *STORE).out == "0 executions\n"
+    if "asked" in saga:
+        assert cli("signal", "W1", "approval", "--import", "waits", *STORE).code == 0
+        assert cli("run", *arguments).out == f"✓ saga '{saga}' (W1) completed\n"
+    assert not (here / "undone").exists()
+
+
+@pytest.mark.parametrize("saga", ["later", "alater"])
+def test_without_a_store_what_waits_is_undone(here: Path, saga: str) -> None:
+    out, err = stopped(here, signal.SIGTERM, f"waits:{saga}", "--jsonl")
+    assert json.loads(out)["status"] == "compensated"
+    assert err == "saga: stopped after 1 of 1; the same command goes on where ids are given\n"
+    assert (here / "undone").exists()

@@ -57,6 +57,17 @@ def test_each_stuck_execution_is_told_of_once(cli: Cli, here: Path, orders: Any)
     assert sorted(one["saga_id"] for one in posted) == ["bad1", "bad2"]
 
 
+def test_who_was_told_is_not_told_again_as_the_other_was_not(here: Path, orders: Any) -> None:
+    with listening() as (url, posted):
+        failing = "echo $SAGA_ID >> told; test $(grep -c $SAGA_ID told) -gt 1"
+        with running(here, "watch", "--exec", failing, "--webhook", url, "--interval", "0.05", *STORE) as child:
+            wait_until(lambda: (here / "told").exists() and len((here / "told").read_text().split()) >= 4, child)
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(30) == 0
+    assert sorted((here / "told").read_text().split()) == ["bad1", "bad1", "bad2", "bad2"]
+    assert sorted(one["saga_id"] for one in posted) == ["bad1", "bad2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [([], "who is told? Give --exec COMMAND, --webhook URL, or both"), (["--webhook", "ftp://x"], "http")],

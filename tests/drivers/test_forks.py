@@ -43,6 +43,19 @@ def forks():
     _, status = os.waitpid(child, 0)
     tell(f"ended:{os.waitstatus_to_exitcode(status)}")
 
+class Forks:
+    def __call__(self, event, info):
+        if way == "observer" and (type(event).__name__, getattr(event, "step", None)) == ("StepStarted", "b"):
+            forks()
+
+    def around(self, info, step, attempt, phase):
+        if way == "observer around" and step.name == "b":
+            forks()
+
+    def ended(self, status, error):
+        if way == "observer ended":
+            forks()
+
 async def aforks():
     forks()
 
@@ -66,6 +79,9 @@ def main():
     elif way == "observed":
         made = Saga("s", store=store, logger=lambda event, info: None).add_task(step(act("a"), act("-a"), name="a"))
         made.add_task(step(forks, act("-b"), name="b")).add_task(step(act("c"), act("-c"), name="c")).execute(saga_id="x")
+    elif way.startswith("observer"):
+        made = Saga("s", store=store, observers=Forks()).add_task(step(act("a"), act("-a"), name="a"))
+        made.add_task(step(act("b"), act("-b"), name="b")).add_task(step(act("c"), act("-c"), name="c")).execute(saga_id="x")
     elif way == "undo":
         made = Saga("s", store=store).add_task(step(act("a"), act("-a"), name="a")).add_task(step(act("c"), forks, name="c"))
         made.add_task(step(lambda: 1 / 0, name="bad")).try_execute(saga_id="x")
@@ -115,11 +131,13 @@ if os.getpid() == parent and store is not None:
 
 WAYS = ["step", "observed", "undo", "skipped", "fallback", "group", "timed", "stream", "between records"]
 WAYS += ["awaited", "beside others", "block", "step of a block"]
+OBSERVED = ["observer", "observer around", "observer ended"]
+"""Ways in which an observer forks."""
+ALL = [(way, how) for way in WAYS for how in ("exits", "raises", "returns")] + [(way, "exits") for way in OBSERVED]
 
 
 @pytest.mark.parametrize("where", ["nowhere", "stored"])
-@pytest.mark.parametrize("how", ["exits", "raises", "returns"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "how"), ALL)
 def test_a_child_goes_on_with_nothing(way: str, how: str, where: str, tmp_path: Path) -> None:
     if "block" in way and where == "stored":
         where = "nowhere"  # the functions of a stored block are those of modules

@@ -297,17 +297,17 @@ def test_one_whose_method_cannot_be_had_any_more_changes_nothing(calls: Calls, m
 
 
 @stored_or_not
-def test_an_exit_in_one_leaves_the_context_free(calls: Calls, store: Any) -> None:
+def test_a_ctrl_c_in_one_leaves_the_context_free(calls: Calls, store: Any) -> None:
     class Leaving:
         def __call__(self, event: Any, info: Any) -> None: ...
 
         def stint(self, info: Any) -> None:
             if leaves:
-                raise SystemExit(3)
+                raise KeyboardInterrupt
 
     leaves, context = True, Context(a=1)
     saga = calls.saga(calls.step("a"), observers=[Leaving()], store=store())
-    with pytest.raises(SystemExit):
+    with pytest.raises(KeyboardInterrupt):
         calls.run(saga, context)
     leaves = False
     assert calls.run(saga, context).status is Status.COMPLETED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -206,19 +207,23 @@ def test_what_a_worker_leaves_to_a_person_is_told_as_what_is_stuck_otherwise(cap
     assert fields["elapsed_ms"] >= 1_000_000
 
 
-def test_where_its_journal_cannot_be_read_the_line_says_why(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_where_its_journal_cannot_be_read_the_line_says_why(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     def raising(event: Any, info: Any) -> None:
-        raise RuntimeError("an observer of one's own")
+        raise error("an observer of one's own")
 
     store = MemoryStore()
     saga = Saga("s", logger=[raising, "saga"], store=store).add_task(step(lambda: 1, name="a"))
     saga.submit(saga_id="A1")
     (row,) = store.claim("dead", -1.0)
     store.append(Lease("A1", "dead", row.epoch), [Entry(2, "Nonsense", None, "{", 0.0)])
-    assert len(Worker(store, [saga], workers=1, max_attempts=1).run_once().parked) == 1
+    with nullcontext() if error is not KeyboardInterrupt else pytest.raises(KeyboardInterrupt):
+        assert len(Worker(store, [saga], workers=1, max_attempts=1).run_once().parked) == 1
+        assert "raised on the end of saga A1" in caplog.text
     fields = last_fields(caplog)
     assert (fields["event"], fields["reason"]) == ("saga stuck", "it was tried once and got no further")
-    assert "raised on the end of saga A1" in caplog.text
 
 
 @dataclass

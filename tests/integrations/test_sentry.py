@@ -208,6 +208,27 @@ def test_sagas_without_it_and_other_lines_are_reported_as_ever(kept: Kept) -> No
     assert [event.get("logger") for event in kept.events] == ["saga", None, "shop"]
 
 
+def test_blocks_of_many_names_take_no_memory_and_a_failure_among_them_is_one_event(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: dict[str, None] = {}
+    monkeypatch.setattr("saga.integrations.sentry._REPORTED", names)
+    monkeypatch.setattr("saga.integrations.sentry._MOST_NAMES", 3)
+
+    def many() -> None:
+        for number in range(5):
+            with transaction(f"block {number}", observers=[Sentry()]):
+                pass
+        raise LookupError("no stock")
+
+    saga = Saga("s", observers=[Sentry()], logger=SagaLogger()).add_task(step(many, name="a"))
+    with pytest.raises(SagaExecutionException) as raised:
+        saga.execute()
+    sentry_sdk.capture_exception(raised.value)
+    assert [event["fingerprint"] for event in kept.events if "logger" not in event] == [["saga", "s", "a", "LookupError"]]
+    assert list(names) == ["block 3", "block 4", "s"]
+
+
 def test_two_executions_of_one_kind_of_failure_are_one_group(kept: Kept) -> None:
     async def fails() -> None:
         raise LookupError("no stock")

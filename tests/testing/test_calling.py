@@ -104,6 +104,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any], Any]] = {
     ),
     "a function": (pay, {"results": {Reserve: "R1"}}, "R1 pay"),
     "a step": (paying, {"results": {"a": 1, "b": 2}}, "2 pay it"),
+    "a step that was done before": (paying, {"results": {"a": 1, "pay it": 2}}, "1 pay it"),
     "its function that undoes": (paying, {"phase": "compensate", "results": {"before": 1, "pay it": 2}}, "back 2"),
     "its function that undoes, by the step": (step(pay, pay_back), {"phase": "compensate", "results": {pay: 2}}, "back 2"),
     "one that undoes what may not have been": (paying, {"phase": "compensate"}, "back None"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from saga import Context, Saga, step
 from saga.alerts import Alerts
-from saga.callouts import command, told, webhook
+from saga.callouts import command, several, told, webhook
 from saga.errors import SagaDefinitionError
 from saga.operations import ExecutionView, Operations
 from saga.storage import MemoryStore, StoredExecution
@@ -92,6 +94,62 @@ def test_a_command_that_fails_says_why(stuck, line, says):
 def test_a_command_that_takes_too_long_has_failed_and_is_killed_with_its_children(stuck, line):
     with pytest.raises(TimeoutError, match=r"the command took longer than 0\.01 s"):
         command(line, timeout=0.01)(*stuck)
+
+
+def test_a_command_that_leaves_a_child_in_the_background_was_told_when_it_ended(stuck, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command("(sleep 600 & echo $! > child); exit 0")(*stuck)
+    os.kill(int(Path("child").read_text()), signal.SIGKILL)  # which raises where it does not run any more
+
+
+class Failing:
+    """Somebody who is told, but for the first so many times."""
+
+    def __init__(self, times: int, error: BaseException | None = None) -> None:
+        self.times, self.error = times, error or ConnectionError("away")
+        self.asked = 0
+
+    def __call__(self, row: StoredExecution, view: ExecutionView) -> None:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise self.error
+
+
+@pytest.mark.parametrize("times", [(0, 0, 0), (0, 1, 0), (2, 0, 1), (2, 2, 0), (1, 0, 0)])
+def test_of_several_those_that_failed_alone_are_called_again(stuck, times):
+    calls = [Failing(one) for one in times]
+    tell = several(*calls)
+    for look in range(max(times)):
+        with pytest.raises((ConnectionError, ExceptionGroup)) as failed:
+            tell(*stuck)
+        assert isinstance(failed.value, ExceptionGroup) is (sum(one > look for one in times) > 1)
+    tell(*stuck)
+    assert [one.asked for one in calls] == [one + 1 for one in times]
+    tell(*stuck)  # nothing is remembered of what all were told of
+    assert [one.asked for one in calls] == [one + 2 for one in times]
+
+
+def test_several_are_told_again_of_what_is_stuck_again(stuck):
+    well, fails = Failing(0), Failing(1)
+    tell = several(well, fails)
+    with pytest.raises(ConnectionError):
+        tell(*stuck)
+    tell(stuck[0]._replace(epoch=stuck[0].epoch + 1), stuck[1])
+    assert (well.asked, fails.asked) == (2, 2)
+
+
+def test_a_ctrl_c_keeps_the_others_for_the_next_time(stuck):
+    first, second, last = Failing(0), Failing(1, KeyboardInterrupt()), Failing(0)
+    tell = several(first, second, last)
+    with pytest.raises(KeyboardInterrupt):
+        tell(*stuck)
+    assert last.asked == 0
+    tell(*stuck)
+    assert (first.asked, second.asked, last.asked) == (1, 2, 1)
+
+
+async def acall(row, view):
+    pass
 
 
 class Hook:
@@ -183,6 +241,10 @@ def test_one_that_is_not_reached_has_failed_and_its_address_is_not_told(stuck, h
         (lambda: command([1]), r"line is \[1\]"),
         (lambda: command(1), "line is 1"),
         (lambda: command("x", timeout=0), "timeout is 0"),
+        (lambda: several(), "nothing to call"),
+        (lambda: several(acall), "one of calls"),
+        (lambda: several(command("x"), 7), "one of calls is 7"),
+        (lambda: several(lambda row: None), "one of calls"),
         (lambda: webhook("file:///etc/passwd"), "url is no address"),
         (lambda: webhook(1), "url is no address"),
         (lambda: webhook("https://x/secret y"), "a character in it that no address has"),

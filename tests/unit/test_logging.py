@@ -503,6 +503,35 @@ def test_a_failure_mended_by_a_retry_is_no_error(caplog: pytest.LogCaptureFixtur
     ]
 
 
+@pytest.mark.parametrize(
+    ("level", "looked"),
+    [(logging.INFO, ["begun", "end"]), (logging.WARNING, ["end"]), (logging.ERROR, []), (logging.CRITICAL, [])],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_what_a_line_says_is_looked_for_only_where_something_comes_of_it(
+    level: int, looked: list[str], own: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+
+    class Order:
+        @property
+        def id(self) -> str:
+            seen.append("end" if ended else "begun")
+            return "A1"
+
+    def fail() -> None:
+        ended.append(True)
+        raise ERROR
+
+    ended: list[bool] = []
+    caplog.set_level(level, "saga")
+    logger = SagaLogger(show=["order.id"])
+    if own:
+        logger.write = lambda *args, **pairs: None  # type: ignore[method-assign]
+    Saga("s", logger=logger).add_task(step(fail)).try_execute({"order": Order()})
+    assert seen == (["begun", "end"] if own else looked)
+
+
 def test_a_failed_saga_tells_its_cause_once_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise ERROR

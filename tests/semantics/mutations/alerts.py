@@ -14,6 +14,24 @@ BY_MARIADB = " and mariadb"
 
 OF_ALERTS = [
     Mutant(
+        "all are told again where one was not",
+        "            if number not in done:",
+        "            if True:",
+        CALLOUTS + " -k failed_alone",
+    ),
+    Mutant(
+        "who was told is remembered when it is stuck again",
+        "        key = row.saga_id, row.epoch  #",
+        "        key = row.saga_id, 0  #",
+        CALLOUTS + " -k stuck_again",
+    ),
+    Mutant(
+        "who fails keeps the others from being told",
+        "                except Exception as error:\n                    failures.append(error)",
+        "                except ZeroDivisionError as error:\n                    failures.append(error)",
+        CALLOUTS + " -k failed_alone",
+    ),
+    Mutant(
         "who tells of what is stuck does not keep others from it, on PostgreSQL",
         '            f"UPDATE {saga} SET due = {NOW} + %s::float8 WHERE id = ({first} FOR',
         '            f"UPDATE {saga} SET due = {NOW} + 0 * %s::float8 WHERE id = ({first} FOR',

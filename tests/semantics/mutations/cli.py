@@ -66,7 +66,7 @@ OF_THE_COMMAND_LINE = [
     ),
     Mutant(
         "who is told to stop begins another",
-        "            if stop.is_set() or failed:\n                break\n            if threads == in_hand:",
+        "            if here.stopping.is_set() or failed:\n                break\n            if threads == in_hand:",
         "            if failed:\n                break\n            if threads == in_hand:",
         RUNNING + " -k a_signal_lets",
     ),

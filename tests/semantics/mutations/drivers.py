@@ -33,14 +33,14 @@ OF_DRIVERS = [
     ),
     Mutant(
         "an `around` that raises prevents the call",
-        "            except Exception:\n                self._report(around)\n",
-        "            except Exception:\n                raise\n",
+        "                    raise\n                self._report(around)\n",
+        "                    raise\n                raise\n",
         DRIVERS + "around -k raises",
     ),
     Mutant(
         "an `around` that raises as it is left changes the outcome",
-        "                if other is not error:",
-        "                raise\n                if other is not error:",
+        "                if other is error:",
+        "                raise\n                if other is error:",
         DRIVERS + "around -k raises",
     ),
     Mutant(

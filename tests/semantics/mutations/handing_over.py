@@ -7,10 +7,35 @@ from . import DRIVERS, DURABLE, Mutant
 __all__ = ["OF_HANDING_OVER"]
 
 HANDED_BACK = DRIVERS + "handing_back"
+LEAVING = DRIVERS + "leaving"
 PAUSED = DURABLE + "paused"
 ROWS = "tests/unit/machine/test_table"
 
 OF_HANDING_OVER = [
+    Mutant(
+        "who is told to stop waits on for what could be left",
+        "if driver.recovers or driver.leaving else None",
+        "if driver.recovers else None",
+        LEAVING + " -k left_in_the_store",
+    ),
+    Mutant(
+        "who is told to stop, and has no store, waits on",
+        "        elif not (self.leaving and gives_up(self)):\n            self._await_one()",
+        "        else:\n            self._await_one()",
+        LEAVING + " -k without_a_store",
+    ),
+    Mutant(
+        "a loop that is told to stop while it waits does not hear it",
+        "            if self.mail or self.leaving:\n",
+        "            if self.mail:\n",
+        LEAVING + " -k left_in_the_store",
+    ),
+    Mutant(
+        "who is told to stop waits for others",
+        "        if stop is not None and stop.is_set():\n            return load(",
+        "        if False:\n            return load(",
+        LEAVING + " -k others_keep_back",
+    ),
     Mutant(
         "what is held goes on with what follows",
         "        if not state.held:\n            DECISIONS",

@@ -6,7 +6,7 @@ from . import DRIVERS, Mutant
 
 __all__ = ["OF_OBSERVING"]
 
-STINTS = DRIVERS + "stints"
+STINTS, FAILING = DRIVERS + "stints", DRIVERS + "observers_that_fail"
 SPANS, FAILURES = "tests/integrations/test_opentelemetry", "tests/integrations/test_sentry"
 
 OF_OBSERVING = [
@@ -57,6 +57,43 @@ OF_OBSERVING = [
         "    if not all(type(text) is str for pair in found.items() for text in pair):\n",
         "    if False:\n",
         STINTS + " -k does_wrong",
+    ),
+    # -- observers that fail ------------------------------------------------------------------------------------------
+    Mutant(
+        "an observer's exit is the saga's",
+        "                    if is_ctrl_c(error):\n                        struck = error\n",
+        "                    if not isinstance(error, Exception):\n                        struck = error\n",
+        FAILING + " -k logged_once",
+    ),
+    Mutant(
+        "an exit in a method of a stint is the saga's",
+        "    except BaseException as error:\n        if is_not_its_own(error, process or os.getpid()):\n",
+        "    except BaseException as error:\n        if not isinstance(error, Exception):\n",
+        FAILING + " -k logged_once",
+    ),
+    Mutant(
+        "an exit around a call is its outcome",
+        "                if is_not_its_own(other, self._process):\n",
+        "                if not isinstance(other, Exception):\n",
+        FAILING + " -k logged_once",
+    ),
+    Mutant(
+        "a Ctrl-C in an observer is taken for its failure",
+        "isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()",
+        "False",
+        FAILING + " -k ctrl_c",
+    ),
+    Mutant(
+        "a Ctrl-C in one observer keeps an event from the others",
+        "                    if is_ctrl_c(error):\n                        struck = error\n",
+        "                    if is_ctrl_c(error):\n                        raise\n",
+        FAILING + " -k ctrl_c",
+    ),
+    Mutant(
+        "a child that an observer has forked is the parent's failing observer",
+        "is_ctrl_c(error) or os.getpid() != process",
+        "is_ctrl_c(error)",
+        DRIVERS + "forks -k goes_on_with_nothing",
     ),
     # -- spans --------------------------------------------------------------------------------------------------------
     Mutant(
@@ -156,6 +193,18 @@ OF_OBSERVING = [
         "error.result is not None and error.result.saga in _REPORTED:\n        return None\n",
         "error.result is not None and error.result.saga in _REPORTED:\n        return event\n",
         FAILURES + " -k each_failure",
+    ),
+    Mutant(
+        "the names of all sagas that ever were are kept",
+        "        if len(_REPORTED) > _MOST_NAMES:\n",
+        "        if False:\n",
+        FAILURES + " -k many_names",
+    ),
+    Mutant(
+        "what runs while many others begin is reported twice",
+        "        _remember(info.saga)  # many others may have begun meanwhile\n",
+        "",
+        FAILURES + " -k many_names",
     ),
     Mutant(
         "the logger's line is taken for the first of two events",

@@ -1,4 +1,4 @@
-"""What users' tests are written with, broken: one call alone."""
+"""What users' tests are written with, broken: one call alone, stand-ins."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ __all__ = ["OF_TESTING"]
 
 TESTING = "tests/testing/test_"
 CALLING = TESTING + "calling"
+STAND_INS = TESTING + "stand_ins"
 
 OF_TESTING = [
     Mutant(
         "the result of a call's own step is taken for that of the step before",
         "        if name != self.info.name:\n            self.previous",
         "        if True:\n            self.previous",
-        CALLING + " -k cannot_be_called",
+        CALLING + " -k a_call_has",
     ),
     Mutant(
         "a context stays bound to the call that a test made with it",
@@ -27,5 +28,29 @@ OF_TESTING = [
         'phase != "execute" and not (compensates',
         "False and not (compensates",
         CALLING + " -k cannot_be_called",
+    ),
+    Mutant(
+        "a stand-in without an undo leaves the real task's",
+        "getattr(stand_in, method, None) or _nothing",
+        "getattr(stand_in, method, None) or getattr(real, method)",
+        STAND_INS + " -k its_compensation",
+    ),
+    Mutant(
+        "a stand-in has policies of its own",
+        "policies={**defaults, **policies_of(real.task, given_in_flow), **beside}",
+        "policies={**given_in_flow, **beside}",
+        STAND_INS + " -k the_same_but",
+    ),
+    Mutant(
+        "a task that is added takes the stand-ins away",
+        "    twin._whole = partial(_whole, twin)\n    _ = twin.definition",
+        "    twin._whole = partial(_whole, twin)\n    _ = twin.definition\n    del twin._whole",
+        STAND_INS + " -k may_be_added",
+    ),
+    Mutant(
+        "a mock of a task is taken for a coroutine function",
+        "type(_code_flags(call)) is int and",
+        "",
+        STAND_INS + " -k anything_can",
     ),
 ]

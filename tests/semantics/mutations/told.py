@@ -246,6 +246,18 @@ OF_WHAT_IS_TOLD = [
         UNIT + "logging -k hides_nothing",
     ),
     Mutant(
+        "what a line says is looked for though it is not written",
+        'self._writer.listens(level) or self._overridden or "write" in vars(self)',
+        "True",
+        "tests/unit/test_logging -k looked_for_only",
+    ),
+    Mutant(
+        "a logger's own write hears of loud lines alone",
+        'self._writer.listens(level) or self._overridden or "write" in vars(self)',
+        "self._writer.listens(level) or self._overridden",
+        "tests/unit/test_logging -k looked_for_only",
+    ),
+    Mutant(
         "a mask that is not found lets the value through",
         "                return HIDDEN, path\n",
         "                return value, path\n",
