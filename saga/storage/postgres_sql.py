@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saga.storage import rules
 from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
 from saga.storage.figures import LOOKED_AT, asking, free
@@ -163,9 +164,7 @@ class Statements:
         left = f"SELECT DISTINCT 'free', kind.name, kind.version, looked_at.fingerprint, 1 FROM {kinds}, {looked_at}"
         asked = asking(saga, self._names["worker"], counted, left, NOW, "greatest")
         self.figures = f"WITH counts AS MATERIALIZED ({counts}) {asked}".encode()
-        first = (
-            f"SELECT id FROM {saga} WHERE status = 'stuck' AND due <= {NOW} AND lease_until <= {NOW} ORDER BY due, id LIMIT 1"
-        )
+        first = f"SELECT id FROM {saga} WHERE {rules.UNTOLD} AND due <= {NOW} AND lease_until <= {NOW} ORDER BY due, id LIMIT 1"
         self.next_alert = (
             f"UPDATE {saga} SET due = {NOW} + %s::float8 WHERE id = ({first} FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
         ).encode()

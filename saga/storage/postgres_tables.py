@@ -81,6 +81,7 @@ def migrations(schema: str | None, prefix: str) -> list[list[str]]:
             f'CREATE INDEX "{prefix}_counted" ON {t["saga"]} (status, version, name, cause)',
             f'CREATE INDEX "{prefix}_listed_by_cause" ON {t["saga"]} (status, cause, created, id) WHERE cause IS NOT NULL',
             f'CREATE INDEX "{prefix}_progressed" ON {t["saga"]} (status, progressed) WHERE {OPEN}',
+            f'CREATE INDEX "{prefix}_untold" ON {t["saga"]} (due, id) WHERE {rules.UNTOLD}',
             f"""CREATE TABLE {t["tags"]} (
                 saga_id {TEXT} NOT NULL, key {TEXT} NOT NULL, value {TEXT} NOT NULL, created float8 NOT NULL,
                 PRIMARY KEY (saga_id, key)

@@ -59,6 +59,9 @@ MOST = 2**31 - 2
 END_OF_TIME = 1e300
 """Later than every execution; a number and no infinity, which MySQL does not have."""
 
+UNTOLD = f"status = 'stuck' AND due < {END_OF_TIME!r}"
+"""Of what is in the index of what is stuck that somebody is still to be told of: a statement that is to use it says so."""
+
 
 def _fault(text: object, *, empty: bool) -> str | None:
     """Say what is wrong with a key, or return ``None``."""

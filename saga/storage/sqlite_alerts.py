@@ -27,7 +27,7 @@ _LEFT: Final = (
 FIGURES: Final = asking("saga", "saga_worker", _COUNTED, _LEFT, "?1", "max")
 
 STUCK: Final = (
-    "SELECT id FROM saga INDEXED BY saga_listed WHERE status = 'stuck' AND due <= ? AND lease_until <= ?"
+    f"SELECT id FROM saga INDEXED BY saga_untold WHERE {rules.UNTOLD} AND due <= ? AND lease_until <= ?"
     " ORDER BY due, id LIMIT 1"
 )
 """Find what is stuck that nobody was told of, first what was stuck first."""

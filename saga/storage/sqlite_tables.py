@@ -86,6 +86,7 @@ MIGRATIONS: list[tuple[str, ...]] = [
         # What dead callers left in line is looked for where nothing is begun that was submitted, however much of that there is.
         f"CREATE INDEX saga_called ON saga (status, name, version, fingerprint, due) WHERE {CALLED}",
         f"CREATE INDEX saga_progressed ON saga (status, progressed) WHERE {NOT_ENDED}",
+        f"CREATE INDEX saga_untold ON saga (due, id) WHERE {rules.UNTOLD}",
         # Without the lease's end, as no heartbeat is to write to it: what has an owner is in hand, or left by the dead.
         "CREATE INDEX saga_in_hand ON saga (name) WHERE owner IS NOT NULL",
         "CREATE INDEX saga_started ON saga (name, started) WHERE started IS NOT NULL",

@@ -31,6 +31,7 @@ LOOKS: dict[str, tuple[Callable[[Store], object], set[str]]] = {
     "list what has not got on": (lambda store: store.list(status=["running"], progressed_before=1.0), {"progressed"}),
     "list by tag": (lambda store: store.list(tags={"order": "7"}), {"tags_listed"}),
     "count": (lambda store: store.count(["name", "version", "cause"], status=["stuck"], name="order"), {"counted"}),
+    "of what nobody was told": (lambda store: store.next_alert(60.0), {"due"}),
     "who waits for a key": (lambda store: store.in_line("k", 5), {"in_line"}),
     "purge": (lambda store: store.purge(updated_before=1.0, status=["stuck"]), {"listed"}),
 }

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from saga.errors import StorageError
-from saga.storage import Lease, SqliteStore, Told, sqlite_claims, sqlite_list, sqlite_sql, sqlite_tables
+from saga.storage import Lease, SqliteStore, Told, sqlite_alerts, sqlite_claims, sqlite_list, sqlite_sql, sqlite_tables
 from saga.storage.records import Listed
 from tests.storage.sqlite_writer import writer
 
@@ -34,6 +34,7 @@ def plans(store: SqliteStore, statement: str, values: list | None = None) -> lis
     [
         (sqlite_claims.IN_HAND, "saga_in_hand (name=?)"),
         (sqlite_claims.BEGUN, "saga_started (name=? AND started>?)"),
+        (sqlite_alerts.STUCK, "saga_untold (due<?)"),
         (sqlite_claims.KINDS, "PRIMARY KEY (status=?)"),
         (sqlite_sql.PURGEABLE, "saga_listed (status=? AND created<?)"),
         (sqlite_sql.INBOX, "saga_inbox_of (saga_id=?)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import CONTRACT, DURABLE, IN_MEMORY, IN_POSTGRES, IN_SQLITE, Mutant
+from . import CONTRACT, DURABLE, IN_MEMORY, IN_POSTGRES, IN_SQLITE, POSTGRES, Mutant
 
 __all__ = ["OF_ALERTS"]
 
@@ -13,6 +13,12 @@ METRICS = "tests/integrations/test_prometheus"
 BY_MARIADB = " and mariadb"
 
 OF_ALERTS = [
+    Mutant(
+        "what is stuck is looked through for what nobody was told of",
+        'f"SELECT id FROM {saga} WHERE {rules.UNTOLD} AND due <=',
+        "f\"SELECT id FROM {saga} WHERE status = 'stuck' AND due <=",
+        POSTGRES + "_sql -k listed_and_counted",
+    ),
     Mutant(
         "all are told again where one was not",
         "            if number not in done:",
