@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+from saga.clocks import host_time
 from saga.context import Binding, Context
 from saga.definition import Definition, Observer, inputs
 from saga.drivers.base import Driver
@@ -262,7 +262,7 @@ class Transaction:
     def _enter(self, driver: type[D]) -> D:
         definition, machine = self._definition, self._machine
         if self._store is None:
-            machine.start(time.time())
+            machine.start(host_time())
             return driver(definition, machine, self.context)
         from saga.durable.start import create
         from saga.storage.opened import store_of

@@ -20,6 +20,8 @@ clock: Final[Callable[[], float]] = perf_counter.__call__  # type: ignore[operat
 They look for the function itself as a module has it. As the default of a parameter it is not found either, and faster.
 """
 
+_steady: Callable[[], float] = clock  # of the time of day below, which a test may move on: :mod:`saga.testing.clock`
+
 _BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)  # which goes on while the host sleeps
 
 
@@ -36,7 +38,7 @@ def host_time() -> float:
 
 def time_of_day() -> float:
     """Return seconds since the epoch, as it was when this process began and has gone on since."""
-    return clock() + _BEGAN
+    return _steady() + _BEGAN
 
 
 @cache  # and not when this is imported: only a store asks
@@ -50,4 +52,4 @@ def boot() -> str | None:
         return None
 
 
-_BEGAN: Final = time.time() - clock()
+_BEGAN = time.time() - clock()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from saga.awaited import awaited
+from saga.clocks import host_time
 from saga.definition import definitions_of
 from saga.durable.codec import Codec
 from saga.durable.entries import write_entries
@@ -244,7 +244,7 @@ class Operations(Looks):
         try:
             journal = self.store.journal(saga_id)
             standing = self._check(action, step, claimed[0], journal)
-            events, status = decided_on(standing, OperatorActed(action, step, self.who, why, time.time()))
+            events, status = decided_on(standing, OperatorActed(action, step, self.who, why, host_time()))
             written = max((entry.seq for entry in journal), default=0)
             self._store(lease, events, status, written, claimed[0])
         finally:

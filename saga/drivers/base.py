@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from typing import Any, Final
 
-from saga.clocks import clock
+from saga.clocks import clock, host_time
 from saga.context import ITS_OWN, Binding, Context
 from saga.definition import Definition
 from saga.drivers import forks
@@ -88,7 +87,7 @@ class Driver(Observed):
         self._binding = context.__binding__
         if self._binding.user is None:  # an execution that is taken up
             self._binding.user = ITS_OWN
-        self._epoch = time.time() - clock()
+        self._epoch = host_time() - clock()
         self._timers = []
         self.beside = {}
         self._arrived: deque[CallBeside] = deque()  # those that have ended, until the machine has taken their outcome

@@ -315,9 +315,8 @@ class Execution(Driver):
     def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""
         while not self._arrived:
-            timeout = min(max(0.0, self._timers[0][0] - clock()), LONGEST_WAIT) if self._timers else None
             try:
-                take(self._wakes, timeout)
+                self._wait(self._timers[0][0] if self._timers else None)
             except queue.Empty:
                 if self._timers[0][0] <= clock():
                     due = self._timer_due()
@@ -332,6 +331,13 @@ class Execution(Driver):
         if self.mail:
             self._read_mail()
         self._take_arrived()
+
+    def _wait(self, due: float | None) -> None:
+        """Wait until something comes.
+
+        :raises queue.Empty: it is ``due``, or time to look again.
+        """
+        take(self._wakes, None if due is None else min(max(0.0, due - clock()), LONGEST_WAIT))
 
     def _wake(self) -> None:
         self._wakes.put(None)

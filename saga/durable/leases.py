@@ -20,7 +20,7 @@ from saga.own_log import LOG
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, Place, StoredExecution
 
-__all__ = ["Holder", "Keeper", "claim", "keeper_of", "owner"]
+__all__ = ["Holder", "Keeper", "claim", "keeper_of", "keepers", "owner"]
 
 #: The longest time between two looks into the inboxes, in seconds: how long an operator waits for a live execution to listen.
 BEAT = 2.0
@@ -150,8 +150,7 @@ class Keeper:
             left = [one for one, renewed in asked if renewed is False]
             for one in left:
                 self.drop(one.lease)
-            for seconds in {one.seconds for one in held}:
-                self._renew(store, [one for one in held if one.seconds == seconds], seconds)
+            self._renew_all(store, held)
             del store
             if left:
                 try:  # beside, as a row that somebody has locked is waited for
@@ -164,6 +163,18 @@ class Keeper:
             if not one.waits:
                 LOG.error("saga %s is left to a recovery: nobody runs it any more", one.lease.saga_id)
             self.give_back(one.lease, untried=one.waits)
+
+    def renew(self, ahead: float) -> None:
+        """Renew all leases now, each for so many seconds more: the store's time is about to move on."""
+        now, store = clock(), self._store()
+        with self._lock:
+            held = [one for one in self._held.values() if one.to_be_renewed(now)]
+        if store is not None:
+            self._renew_all(store, held, ahead)
+
+    def _renew_all(self, store: Store, held: list[_Held], ahead: float = 0.0) -> None:
+        for seconds in {one.seconds for one in held}:
+            self._renew(store, [one for one in held if one.seconds == seconds], seconds + ahead)
 
     def _renew(self, store: Store, held: list[_Held], seconds: float) -> None:
         now = clock()
@@ -202,6 +213,12 @@ def keeper_of(store: Store) -> Keeper:
         if keeper is None:
             keeper = _keepers[store] = Keeper(store)
         return keeper
+
+
+def keepers() -> list[Keeper]:
+    """Return those of all stores that leases were held on."""
+    with _lock:
+        return list(_keepers.values())
 
 
 def claim(store: Store, seconds: float, **options: Any) -> list[StoredExecution]:

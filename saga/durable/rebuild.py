@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from saga import events as e
+from saga.clocks import host_time
 from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.base import Driver
@@ -260,9 +260,9 @@ def take_up(
     execution = drivers(machine.plan)(definition, machine, rebuilt.views.context, journal, rebuilt.views)
     if machine.status is e.Status.SUBMITTED:
         if not (mail and _given_up(machine, journal)):
-            machine.start(time.time(), "", execution.carried())
+            machine.start(host_time(), "", execution.carried())
     else:
-        recover(machine, owner(), row.epoch, time.time(), execution.carried())
+        recover(machine, owner(), row.epoch, host_time(), execution.carried())
     journal.keep_lease(definition.lease, execution)
     return execution
 
@@ -283,7 +283,7 @@ def journal_of(definition: Definition, row: StoredExecution, store: Store, rebui
 def _given_up(machine: Machine, journal: Journal) -> bool:
     """Whether a person gave up what nobody has begun, while somebody had claimed it: then it never begins."""
     for message in journal.store.inbox(machine.saga_id):
-        event = read_message(message.body, journal.codec)(time.time())
+        event = read_message(message.body, journal.codec)(host_time())
         if isinstance(event, e.OperatorActed) and event.action in ("cancel", "compensate"):
             journal.taken.append(message.id)
             act(machine, event)

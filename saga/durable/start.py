@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from saga import events as e
+from saga.clocks import host_time
 from saga.context import Context
 from saga.definition import Definition, check_transacts
 from saga.drivers.base import Driver
@@ -114,7 +115,7 @@ def call_off(execution: Driver, store: Store, error: BaseException) -> None:
         journal = execution.journal
         assert isinstance(journal, Journal)
         if row.status == e.Status.SUBMITTED and len(store.journal(lease.saga_id)) == journal.written:
-            machine, at = execution.machine, time.time()
+            machine, at = execution.machine, host_time()
             machine.turn_back(None, error, at)
             machine.progress(at)
             journal.take(lease)
@@ -156,9 +157,9 @@ def _new(
     execution = driver(definition, machine, context, journal)
     if definition.in_line:
         new = new._replace(called=definition.lease)
-        machine.submit(time.time(), encoded, execution.carried())
+        machine.submit(host_time(), encoded, execution.carried())
     else:
-        machine.start(time.time(), encoded, execution.carried())
+        machine.start(host_time(), encoded, execution.carried())
     return execution, journal, new
 
 
@@ -308,7 +309,7 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, m
                     assert isinstance(mine.journal, Journal)
                     mine.journal.take(lease)
                     mine.journal.keep_lease(definition.lease, mine)
-                    mine.machine.start(time.time())
+                    mine.machine.start(host_time())
                     return mine
                 if claimed.status in CLAIMABLE:
                     execution = take_up(definition, lambda plan: driver, claimed, store, entries)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from saga import events as e
+from saga.clocks import host_time
 from saga.context import Context
 from saga.definition import Definition, as_context, check_transacts
 from saga.drivers.stints import carried_from
@@ -107,7 +107,7 @@ def _stored_as(definition: Definition, submission: Submission, store: Store) -> 
     at, tags, priority = _seconds(submission.at, where), submission.tags, submission.priority
     new = new_execution(definition, saga_id, digest, context, e.Status.SUBMITTED, tags, priority, at)
     carried = carried_from(definition.observers)
-    submitted = e.SagaSubmitted(definition.name, saga_id, time.time(), encoded, carried)
+    submitted = e.SagaSubmitted(definition.name, saga_id, host_time(), encoded, carried)
     return new, write_entries([submitted], 0, {}, codec_of(definition))
 
 

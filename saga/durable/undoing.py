@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from saga.clocks import host_time
 from saga.definition import Definition
 from saga.drivers.base import Driver
 from saga.drivers.results import raised_or
@@ -64,7 +64,7 @@ def turn_back(
     """
     saga_id = checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     check_said(who, why)
-    action = OperatorActed("undo", None if to is None else checked_name(to, "to"), who, why, time.time())
+    action = OperatorActed("undo", None if to is None else checked_name(to, "to"), who, why, host_time())
     row = row_of(definition, saga_id, store)
     _checked(definition, row, store, action)
     check_turn_comes(definition, saga_id, row.exclusive, store)

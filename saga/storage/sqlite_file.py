@@ -16,7 +16,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from saga.clocks import boot, clock, since_boot
+from saga.clocks import boot, clock, host_time, since_boot
 from saga.errors import StorageError
 from saga.storage import rules, sqlite_tables
 from saga.storage import sqlite_sql as sql
@@ -74,7 +74,7 @@ class SqliteFile:
         It was set by the first that opened the file after the host was started, and goes on whoever sets the time since. Where
         the host cannot say when it was started, it is the time of day.
         """
-        return time.time() if self._ahead is None else since_boot() + self._ahead
+        return host_time() if self._ahead is None else since_boot() + self._ahead
 
     def write(self, write: Write) -> Any:
         """Return what the write's ``apply`` returns, once what it wrote is committed, with what other threads write meanwhile.
@@ -162,7 +162,7 @@ class SqliteFile:
             sqlite_tables.migrate(connection, self.path)
             started = boot()
             self._ahead = (
-                None if started is None else sqlite_tables.time_at_boot(connection, started, time.time() - since_boot())
+                None if started is None else sqlite_tables.time_at_boot(connection, started, host_time() - since_boot())
             )
             self._place.remember(beside=True)
             self.longest_text = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65_536

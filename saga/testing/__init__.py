@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["call", "with_stand_ins"]
+__all__ = ["Clock", "call", "with_stand_ins"]
 
 if TYPE_CHECKING:
     from saga.testing.calling import call
+    from saga.testing.clock import Clock
     from saga.testing.stand_ins import with_stand_ins
 else:  # a type checker is to find every other name missing
 
@@ -25,5 +26,5 @@ else:  # a type checker is to find every other name missing
         return sorted({*globals(), *__all__})
 
 
-_ROOM_OF = {"call": "calling", "with_stand_ins": "stand_ins"}
+_ROOM_OF = {"Clock": "clock", "call": "calling", "with_stand_ins": "stand_ins"}
 """Which module each name is in."""

@@ -85,7 +85,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "handle": _INSIDE | {"awaited", "clocks", "durable", "operations"},
     "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
-    "block": _INSIDE | {"observers", "drivers", "durable", "storage", "saga", "turn"},
+    "block": _INSIDE | {"clocks", "observers", "drivers", "durable", "storage", "saga", "turn"},
     "working": _INSIDE | {"beginning", "clocks", "own_log", "drivers", "durable", "logging", "storage", "block"},
     "callouts": {"awaitables", "errors", "plain", "policy"},
     "alerts": _INSIDE | {"clocks", "drivers", "looking", "operations", "own_log", "storage", "working"},
@@ -93,7 +93,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "recovery": _INSIDE | {"worker", "working"},
     "fleet": _INSIDE | {"awaited", "own_log", "storage"},
     "looking": _INSIDE | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "block", "turns"},
-    "operations": _INSIDE | {"awaited", "durable", "fleet", "looking", "storage"},
+    "operations": _INSIDE | {"awaited", "clocks", "durable", "fleet", "looking", "storage"},
     # outer rooms: nothing inside imports them
     "cli": {
         "__version__",
@@ -115,7 +115,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "working",
     },
     "web": {"diagram", "errors", "events", "integrations", "names", "operations", "own_log", "plain", "saga", "storage"},
-    "testing": _INSIDE | {"clocks", "declared", "saga"},
+    "testing": _INSIDE | {"clocks", "declared", "drivers", "durable", "saga", "storage"},
     "__main__": {"cli"},
     "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
@@ -127,15 +127,12 @@ _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 CLOCKS: Final = {
     "cli",
     "clocks",
-    "drivers",
     "durable",
     "handle",
     "storage",
-    "block",
+    "testing",
     "turn",
-    "operations",
     "web",
-    "working",
 } | {"integrations"}
 #: The standard library's own, in later versions too.
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}

@@ -174,8 +174,8 @@ OF_DURABLE = [
     # -- 9: one owner -------------------------------------------------------------------------------------------------
     Mutant(
         "no lease is kept",
-        "                self._renew(store, [one for one in held if one.seconds == seconds], seconds)",
-        "                pass",
+        "            self._renew_all(store, held)\n            del",
+        "            del",
         LEASES + " -k a_slow_step_keeps_its_lease",
     ),
     Mutant(
@@ -414,8 +414,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "sqlite: whoever sets the clock ends all leases",
-        "        return time.time() if self._ahead is None else since_boot() + self._ahead",
-        "        return time.time()",
+        "        return host_time() if self._ahead is None else since_boot() + self._ahead",
+        "        return host_time()",
         CLOCKS + " -k in_sqlite_a_clock_that_is_set",
     ),
     Mutant(

@@ -42,8 +42,8 @@ OF_OBSERVING = [
     ),
     Mutant(
         "a recovery carries nothing along",
-        "recover(machine, owner(), row.epoch, time.time(), execution.carried())",
-        "recover(machine, owner(), row.epoch, time.time())",
+        "recover(machine, owner(), row.epoch, host_time(), execution.carried())",
+        "recover(machine, owner(), row.epoch, host_time())",
         STINTS + " -k waits_in_its_store",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""What users' tests are written with, broken: one call alone, stand-ins."""
+"""What users' tests are written with, broken: one call alone, stand-ins, a clock that is moved."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ __all__ = ["OF_TESTING"]
 TESTING = "tests/testing/test_"
 CALLING = TESTING + "calling"
 STAND_INS = TESTING + "stand_ins"
+CLOCK = TESTING + "clock"
 
 OF_TESTING = [
     Mutant(
@@ -52,5 +53,47 @@ OF_TESTING = [
         "type(_code_flags(call)) is int and",
         "",
         STAND_INS + " -k anything_can",
+    ),
+    Mutant(
+        "leases are not renewed when a test moves the time",
+        "                    keeper.renew(ahead)",
+        "                    pass",
+        CLOCK + " -k keeps_its_lease",
+    ),
+    Mutant(
+        "a call that a test makes slow is done before its timeout is looked at",
+        "if one is None or not one.times_out():",
+        "if True:",
+        CLOCK + " -k moves_past",
+    ),
+    Mutant(
+        "a call is late for what others did after it",
+        "self._limits(math.inf if self.ended is None else self.ended)",
+        "self._limits(math.inf)",
+        CLOCK + " -k not_late",
+    ),
+    Mutant(
+        "what waits moves the time while something runs",
+        "            if due is None or (execution._calls_run() and due > self._read()):",
+        "            if due is None:",
+        CLOCK + " -k nobody_moves",
+    ),
+    Mutant(
+        "what waits in an event loop moves the time while something runs",
+        "            if not execution._calls_run():",
+        "            if True:",
+        CLOCK + " -k nobody_moves",
+    ),
+    Mutant(
+        "a clock waits for ever for a process that is dead",
+        "                self.move(pause)",
+        "                pass",
+        CLOCK + " -k what_another_runs",
+    ),
+    Mutant(
+        "what an async call is told of its time comes after its end",
+        "                driver._timer(beside)",
+        "                pass",
+        CLOCK + " -k moves_past",
     ),
 ]
