@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from saga import Context, Retry, Saga, Status, step, transaction
+from saga.durable.transaction import StepTransaction
 from saga.events import StepFailed, StepSucceeded
+from saga.machine import Machine
 from saga.storage import PostgresStore, Store
 from saga.storage.transactions import LentInLoop
 from saga.worker import Worker
@@ -67,6 +69,31 @@ def test_a_cancellation_rolls_it_back(store: Store, ledger: Ledger, swallows: bo
     asyncio.run(run())
     result = entered_and(store, enter, name="write", pivot=pivot).load("x")
     assert (result.status, result.in_doubt, ledger.rows(), ended) == (Status.COMPENSATED, (), [], ["cancelled"])
+
+
+def test_a_commit_that_has_begun_is_made(store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async def commit(transaction: StepTransaction, machine: Machine) -> None:
+            inside.set()
+            await asyncio.wait([goes_on])
+            await commits(transaction, machine)
+
+        inside, goes_on = asyncio.Event(), asyncio.get_running_loop().create_future()
+        commits = StepTransaction.commit
+        monkeypatch.setattr(StepTransaction, "commit", commit)
+        task = asyncio.create_task(saga.aexecute(saga_id="x"))
+        await inside.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        monkeypatch.undo()
+        goes_on.set_result(None)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    saga = Saga("order", store=store).add_task(step(enter, leave, transactional=True))
+    asyncio.run(run())
+    result = saga.load("x")
+    assert (result.status, result.in_doubt, ledger.rows()) == (Status.COMPLETED, (), ["write"])
 
 
 def test_a_statement_that_is_cancelled_is_rolled_back(request: pytest.FixtureRequest) -> None:

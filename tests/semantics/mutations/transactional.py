@@ -117,7 +117,7 @@ OF_TRANSACTIONS = [
         "what is committed of a coroutine function is cut off by a cancellation",
         "            return await to_the_end(work, strike, again=False)",
         "            return await work()",
-        "tests/crash/test_transactional -k a_cancellation_strikes",
+        "tests/durable/test_transactional_coroutines -k commit_that_has_begun",
     ),
     Mutant(
         "a coroutine function that swallows a cancellation is committed",
