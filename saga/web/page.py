@@ -22,9 +22,10 @@ from saga.errors import ActionRefusedError, SagaDefinitionError, StorageError, U
 from saga.names import several
 from saga.operations import Operations
 from saga.plain import one_line
-from saga.web.acting import ACTIONS, act, act_on_all, chosen, form_of
+from saga.web.acting import ACTIONS, LONGEST, Form, act, chosen, form_of
 from saga.web.asked import normal
 from saga.web.live import Live, tag_of
+from saga.web.many import Question, act_on, asked_about, of_cause, of_ids, those_of
 from saga.web.shown import HERE, STYLE, environment
 from saga.web.views import Seen, Views
 from saga.web.visitors import LOOK, Authorize, Visitors, check_same_site, csrf_of
@@ -58,6 +59,9 @@ _EDITION: Final = tag_of("".join((HERE / "static" / name).read_text(encoding="ut
 _RETRY_AFTER: Final = "60"
 """Seconds until it is worth asking for a stream again; meanwhile browsers ask every few seconds for what is new."""
 
+_FORM_OF_MANY: Final = 3_000_000
+"""Bytes of a form that has the ids of as many executions as are acted on at once."""
+
 View = Callable[[QueryParams], Awaitable[Seen]]
 
 
@@ -87,7 +91,8 @@ class Page:
                 Route("/health", self._page("health", self._views.health)),
                 Route("/metrics", self._metrics),
                 Route("/act", self._act, methods=["POST"]),
-                Route("/act-on-all", self._act_on_all, methods=["POST"]),
+                Route("/ask", self._ask, methods=["POST"]),
+                Route("/act-on-many", self._act_on_many, methods=["POST"]),
                 Route("/enter", self._enter, methods=["GET", "POST"]),
                 Route("/leave", self._leave, methods=["POST"]),
                 Route("/static/diagram.css", _diagram_css),
@@ -218,22 +223,35 @@ class Page:
         self._live.look_again()
         return _to(f"execution?{QueryParams(id=saga_id, done=action)}")
 
-    async def _act_on_all(self, request: Request) -> Response:
-        form, operations, action, of = await self._checked(request)
-        try:
-            outcome = await act_on_all(operations, action, of, form.get(f"why-{of}", ""))
-            self._live.look_again()
-        except ValueError as error:
-            seen = await self._views.causes(QueryParams())
-            return await self._whole(request, seen, 400, wrong=f"{action}: {one_line(error)}")
-        return await self._whole(request, await self._views.causes(QueryParams()), outcome=outcome)
+    async def _ask(self, request: Request) -> Response:
+        """Ask whether an action is to be done with many, and for the reason. Nothing is done yet."""
+        form, operations, action, of = await self._checked(request, _FORM_OF_MANY)
+        some = await (of_cause(operations, of, form.get(f"most-{of}", "")) if of else of_ids(operations, form.getlist("id")))
+        return await self._asked(request, await asked_about(operations, action, some), _within(form.get("back", "")))
 
-    async def _checked(self, request: Request) -> tuple[dict[str, str], Operations, str, str]:
+    async def _asked(self, request: Request, question: Question, back: str, code: int = 200, **said: str | None) -> Response:
+        title = f"{question.action.capitalize()} {_these(len(question.rows))}?"
+        values = {"question": question, "back": back, "wrong": None, "why": "", **said}
+        return await self._render(request, "ask.html", code, title=title, **values)
+
+    async def _act_on_many(self, request: Request) -> Response:
+        form, operations, action, _ = await self._checked(request, _FORM_OF_MANY)
+        why, those, back = form.get("why", ""), form.get("those", ""), _within(form.get("back", ""))
+        try:
+            outcome = await act_on(operations, action, why, those)
+        except ValueError as error:
+            some = await of_ids(operations, [saga_id for saga_id, _ in those_of(those)])
+            question = (await asked_about(operations, action, some))._replace(those=those)
+            return await self._asked(request, question, back, 400, wrong=one_line(error), why=why)
+        self._live.look_again()
+        return await self._render(request, "acted.html", 200, title=action.capitalize(), outcome=outcome, back=back)
+
+    async def _checked(self, request: Request, longest: int = LONGEST) -> tuple[Form, Operations, str, str]:
         """Return a form, what does what it says under the visitor's name, the action, and what that is of.
 
         :raises HTTPException: the form is none of this page's, or the visitor may not do it.
         """
-        form = await form_of(request)
+        form = await form_of(request, longest)
         check_same_site(request, form)
         action, of = chosen(form)
         who = await self._visitors.who(request, action)
@@ -250,7 +268,7 @@ class Page:
         form = await form_of(request)
         check_same_site(request, form)
         back = form.get("to", "")
-        response = _to(back if re.match(r"(execution|causes|health|\./)\?", back) else "./")
+        response = _to(_within(back))
         try:
             known = self._visitors.let_in(request, response, form.get("token", ""), form.get("name", ""))
             wrong = None if known else "This is not the token."
@@ -291,6 +309,15 @@ class Page:
 def _address(request: Request) -> str:
     """Return the address of a page, as it is relative to the others."""
     return f"{request.url.path.rpartition('/')[2] or './'}?{request.url.query}"
+
+
+def _within(address: str) -> str:
+    """Return an address of this page, as a form gave it; of what is none, that of the list."""
+    return address if re.match(r"(execution|causes|health|\./)(\?|$)", address) else "./"
+
+
+def _these(number: int) -> str:
+    return "this execution" if number == 1 else f"these {number:,} executions"
 
 
 def _to(where: str) -> RedirectResponse:

@@ -74,6 +74,7 @@ def environment() -> Environment:
         "details": details,
         "query": urlencode,
         "cut": shortened,
+        "exact": exact,
     }
     made.globals["terminal"] = terminal
     return made
@@ -81,6 +82,11 @@ def environment() -> Environment:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, Markup | int) else "" if value is None else one_line(value)
+
+
+def exact(text: str) -> Markup:
+    """Return a text that a form is to give back as it is, where nobody sees it: without anything that reorders what is seen."""
+    return Markup(escape(text).encode("ascii", "xmlcharrefreplace").decode())
 
 
 def when(at: float | None) -> Markup:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from saga.saga import Saga
     from saga.storage import StoredExecution
 
-__all__ = ["ON_MANY", "Seen", "Views", "key_of"]
+__all__ = ["AT_ONCE", "ON_MANY", "Seen", "Views", "key_of"]
 
-ON_MANY: Final = ("retry", "resume", "skip", "compensate")
-"""What can be done with all that are stuck for one cause."""
+ON_MANY: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate")
+"""What can be done with many at once."""
+AT_ONCE: Final = 1000
+"""With how many that can be."""
 _GROUPS: Final = 50
 """Causes that are shown: the most frequent ones."""
 _ASKED: Final = 10
@@ -92,6 +94,7 @@ class Views:
                 "counts": counts,
                 "chips": _chips(wanted, counts),
                 "names": names,
+                "many": ON_MANY,
                 "following": None if following is None else wanted.address(after=following),
                 "wrong": wrong,
             },
@@ -103,7 +106,12 @@ class Views:
         found = await self._operations.acauses()
         samples = await self._samples_of(found[:_GROUPS])
         groups = [(key_of(cause), cause, _address_of(cause), samples.get(cause[:3])) for cause in found[:_GROUPS]]
-        values = {"groups": groups, "more": len(found) - len(groups), "total": sum(one.executions for one in found)}
+        values = {
+            "groups": groups,
+            "more": len(found) - len(groups),
+            "total": sum(one.executions for one in found),
+            "at_once": AT_ONCE,
+        }
         return Seen("causes.html", "Causes", values)
 
     async def _samples_of(self, causes: Sequence[Cause]) -> dict[tuple[Any, ...], list[Offer]]:

@@ -11,9 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from saga.recovery import Recovery
 from saga.web import app
-from saga.web.views import key_of
 from tests.web.conftest import HOSTILE, TOKEN, Shop, csrf_in
 
 ACTIONS = [
@@ -177,7 +175,7 @@ OURS = {"origin": "http://shop"}
         ("given", {**OURS, "sec-fetch-site": ""}),
     ],
 )
-@pytest.mark.parametrize("where", ["/act", "/act-on-all", "/enter", "/leave"])
+@pytest.mark.parametrize("where", ["/act", "/ask", "/act-on-many", "/enter", "/leave"])
 def test_a_form_of_another_site_does_nothing(shop: Shop, where: str, csrf: str | None, headers: dict[str, str]) -> None:
     client = signed_in(shop)
     page = client.get("/execution?id=place-1").text
@@ -343,60 +341,6 @@ def test_a_private_page_is_shown_to_nobody_else(shop: Shop, address: str) -> Non
     assert asked == ["look"]
     assert by_application.get(address, headers={"x-user": "ann"}).status_code == (404 if "nobody" in address else 200)
     assert signed_in(shop, private=True).get(address).status_code == (404 if "nobody" in address else 200)
-
-
-@pytest.mark.parametrize(
-    ("action", "becomes"), [("retry", "compensated"), ("compensate", "compensated"), ("skip", "compensated")]
-)
-def test_all_that_are_stuck_for_one_cause_are_mended_at_once(shop: Shop, action: str, becomes: str) -> None:
-    client = signed_in(shop)
-    key = key_of(shop.operations.causes()[0])
-    assert f'value="{action}:{key}"' in client.get("/causes").text
-    answer = send(client, "/act-on-all", **{"do": f"{action}:{key}", f"why-{key}": "the bank is open", "why-other": "no"})
-    assert answer.status_code == 200
-    assert f"{action}: done with 3." in answer.text
-    for number in (1, 2, 3):
-        step = "charge" if action == "skip" else None
-        assert acted(shop, f"place-{number}") == [(action, step, "ann", "the bank is open")]
-    assert acted(shop, "pay-1") == []
-    shop.refuses = False
-    Recovery(shop.store, shop.sagas).run_once()
-    assert [row.status for row in shop.operations.all(name="place")] == [becomes] * 3
-
-
-def test_one_that_refuses_does_not_stop_the_others_and_is_named(shop: Shop) -> None:
-    client = signed_in(shop)
-    key = key_of(shop.operations.causes()[0])
-    answer = send(client, "/act-on-all", **{"do": f"resume:{key}", f"why-{key}": "so"})
-    assert "resume: done with 0, refused by 3." in answer.text
-    assert [f"place-{number}</bdi></a>: " in answer.text for number in (1, 2, 3)] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("do", "why", "code", "says"),
-    [
-        ("retry:{key}", "", 400, "give the reason"),
-        ("retry:0123", "so", 409, "nothing was done"),
-        ("undo:{key}", "so", 409, "nothing was done"),
-        ("cancel:{key}", "so", 409, "nothing was done"),
-    ],
-)
-def test_what_cannot_be_done_with_all_does_nothing(shop: Shop, do: str, why: str, code: int, says: str) -> None:
-    key = key_of(shop.operations.causes()[0])
-    answer = send(signed_in(shop), "/act-on-all", **{"do": do.format(key=key), f"why-{key}": why})
-    assert answer.status_code == code
-    assert says in answer.text
-    assert [acted(shop, f"place-{number}") for number in (1, 2, 3)] == [[]] * 3
-
-
-def test_no_more_than_a_thousand_are_acted_on_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saga.web.acting._AT_ONCE", 2)
-    client = signed_in(shop)
-    key = key_of(shop.operations.causes()[0])
-    first = send(client, "/act-on-all", **{"do": f"retry:{key}", f"why-{key}": "so"})
-    assert "done with 2. There are more: do it again for them." in " ".join(first.text.split())
-    second = send(client, "/act-on-all", **{"do": f"retry:{key}", f"why-{key}": "so"})
-    assert "done with 1." in second.text
 
 
 def test_an_answer_leads_back_to_an_execution_whatever_it_is_called(shop: Shop) -> None:

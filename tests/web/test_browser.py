@@ -83,17 +83,47 @@ def test_what_is_stuck_is_found_understood_and_mended(chromium: Any, home: str, 
     assert (acted.details["who"], acted.details["why"]) == ("ann", "refunded by hand, ticket 7")
 
 
-def test_all_of_a_cause_are_acted_on_with_a_reason(chromium: Any, home: str, shop: Shop) -> None:
-    with looking(chromium) as tab:
+@pytest.mark.parametrize("scripts", [True, False])
+def test_many_are_acted_on_after_a_question_with_a_reason(chromium: Any, home: str, shop: Shop, scripts: bool) -> None:
+    with looking(chromium, java_script_enabled=scripts) as tab:
         sign_in(tab, home)
         tab.get_by_role("link", name="Causes").click()
         cause = tab.get_by_role("region", name=re.compile("place"))
-        why = cause.get_by_label("Why")
-        why.fill("the bank is open")
-        why.press("Enter")  # presses no button that happens to come first
+        number = cause.get_by_label("How many")
+        number.fill("2")
+        number.press("Enter")  # presses no button that happens to come first
         assert tab.url.endswith("causes")
-        cause.get_by_role("button", name="retry all 3").click()
-        tab.get_by_text("retry: done with 3.").wait_for()
+        cause.get_by_role("button", name="retry them").click()
+        tab.get_by_role("heading", name="Retry these 2 executions?").wait_for()
+        tab.get_by_role("link", name="Do nothing").click()
+        cause.get_by_role("button", name="retry them").click()
+        tab.get_by_role("heading", name="Retry these 3 executions?").wait_for()
+        retry = tab.get_by_role("button", name="Retry these 3")
+        retry.click()  # the browser asks for the reason
+        tab.get_by_label("Why").fill("the bank is open")
+        retry.click()
+        tab.get_by_text("retry: given to 3.").wait_for()
+        assert tab.get_by_role("link", name=re.compile("place-")).count() == 3
+
+
+def test_ticks_stay_as_rows_come_and_go(chromium: Any, home: str, shop: Shop) -> None:
+    with looking(chromium) as tab:
+        sign_in(tab, home)
+        tab.goto(f"{home}?name=approve")
+        pause = tab.get_by_role("button", name="pause")
+        assert pause.is_disabled()
+        tab.keyboard.press("j")
+        tab.keyboard.press("x")
+        tab.get_by_text("With the 1 ticked:").wait_for()
+        shop.saga("approve").submit(saga_id="approve-2")
+        tab.get_by_role("link", name="approve-2").wait_for()
+        assert tab.get_by_label("approve-1").is_checked()
+        assert not tab.get_by_label("approve-2").is_checked()
+        tab.get_by_label("All of this page").check()
+        tab.get_by_text("With the 2 ticked:").wait_for()
+        pause.click()
+        tab.get_by_role("heading", name="Pause these 2 executions?").wait_for()
+        tab.go_back()
 
 
 @pytest.mark.parametrize(("cut", "beat"), [("idle", 0.5), ("idle", 60.0), ("streams", 0.5)])
@@ -218,7 +248,7 @@ def test_every_text_can_be_read_in_light_and_dark(chromium: Any, home: str, sche
 
 
 def test_a_screen_reader_has_a_name_for_everything(chromium: Any, home: str) -> None:
-    all_of = "a, button, input:not([type=hidden]), textarea, svg[role=img], table, section"
+    all_of = "a, button:not([hidden]), input:not([type=hidden]), textarea, svg[role=img], table, section"
     unnamed = f"""() => [...document.querySelectorAll("{all_of}")]
       .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length
         || document.getElementById(one.getAttribute("aria-labelledby")))).map((one) => one.outerHTML)"""

@@ -26,8 +26,10 @@ function show(html) {
   const open = new Map([...live.querySelectorAll("details[id]")].map((one) => [one.id, one.open]));
   const fields = new Map([...live.querySelectorAll("input[id], textarea[id]")].map((one) => [one.id, one.value]));
   const scrolled = new Map([...live.querySelectorAll(".scroll[id]")].map((one) => [one.id, one.scrollLeft]));
+  const ticked = new Set([...live.querySelectorAll("td.tick input:checked")].map((one) => one.value));
   const known = new Set([...live.querySelectorAll("td.id a")].map((one) => one.href));
   const focused = live.contains(document.activeElement) ? document.activeElement : null;
+  const box = focused?.matches("td.tick input") ? focused.value : null;
   const place = focused && [focused.id, focused.getAttribute("href"), focused.selectionStart, focused.selectionEnd];
   const before = live.querySelector("[data-said]")?.dataset.said;
   const here = live.querySelector("tr.here a")?.getAttribute("href");
@@ -39,9 +41,10 @@ function show(html) {
     if (known.size && !known.has(link.href)) link.closest("tr").classList.add("new");
     if (link.getAttribute("href") === here) link.closest("tr").classList.add("here");
   }
+  for (const one of live.querySelectorAll("td.tick input")) one.checked = ticked.has(one.value);
   if (place) {
     const [id, href, start, end] = place;
-    const same = (id && document.getElementById(id)) || [...live.querySelectorAll("a")].find((one) => href && one.getAttribute("href") === href);
+    const same = (box !== null && [...live.querySelectorAll("td.tick input")].find((one) => one.value === box)) || (id && document.getElementById(id)) || [...live.querySelectorAll("a")].find((one) => href && one.getAttribute("href") === href);
     same?.focus({ preventScroll: true });
     if (start !== undefined && start !== null && same?.setSelectionRange) same.setSelectionRange(start, end);
   }
@@ -93,10 +96,30 @@ function stop() {
   clearTimeout(timer);
 }
 
-// -- keys, copying --------------------------------------------------------------------------------------------------------
+// -- ticking, keys, copying --------------------------------------------------------------------------------------------------------
+
+function tellTicked() {
+  const all = document.querySelector("th.tick input"), boxes = [...document.querySelectorAll("td.tick input")];
+  if (!all) return;
+  const number = boxes.filter((one) => one.checked).length;
+  all.checked = number > 0 && number === boxes.length;
+  all.indeterminate = number > 0 && !all.checked;
+  document.querySelector(".ticked span").textContent = `With the ${number} ticked:`;
+  for (const button of document.querySelectorAll(".ticked button")) button.disabled = !number;
+}
+
+function tickAll(place) {
+  const all = document.createElement("input");
+  all.type = "checkbox";
+  all.setAttribute("aria-label", "All of this page");
+  all.onchange = () => { for (const one of document.querySelectorAll("td.tick input")) one.checked = all.checked; tellTicked(); };
+  place.replaceChildren(all);
+  tellTicked();
+}
 
 function ready() {
   tellAges();
+  for (const place of document.querySelectorAll("th.tick")) tickAll(place);
   for (const code of document.querySelectorAll(".line code")) {
     const button = document.createElement("button");
     button.type = "button";
@@ -120,12 +143,15 @@ function step(by) {
   next.querySelector("td.id a").focus();
 }
 
+document.addEventListener("change", (event) => { if (event.target.matches("td.tick input")) tellTicked(); });
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, dialog")) return;
   const act = {
     "/": () => document.getElementById("q")?.focus(),
     j: () => step(1),
     k: () => step(-1),
+    x: () => document.querySelector("tr.here td.tick input")?.click(),
     g: () => { location.href = document.querySelector(".brand").href; },
     "?": () => document.getElementById("keys").showModal(),
   }[event.key];

@@ -6,7 +6,7 @@ from . import Mutant
 
 __all__ = ["OF_THE_PAGE"]
 
-PAGES, ACTING, LIVE = "tests/web/test_pages", "tests/web/test_acting", "tests/web/test_live"
+MANY, PAGES, ACTING, LIVE = "tests/web/test_many", "tests/web/test_pages", "tests/web/test_acting", "tests/web/test_live"
 BOUNDED = "tests/web/test_bounded"
 
 OF_THE_PAGE = [
@@ -90,11 +90,29 @@ OF_THE_PAGE = [
         ACTING + " -k private",
     ),
     Mutant(
-        "all that is stuck is acted on, whatever it is stuck for",
-        'operations.aall(status="stuck", name=cause.name, step=cause.step, cause=cause.cause):\n'
-        "        if (row.step, row.cause) == (cause.step, cause.cause):",
-        'operations.aall(status="stuck"):\n        if True:',
-        ACTING + " -k one_cause",
+        "all that is stuck is asked about, whatever it is stuck for",
+        'status="stuck", name=cause.name, step=cause.step, cause=cause.cause, limit=200):\n'
+        "        if most and (row.step, row.cause) == (cause.step, cause.cause):",
+        'status="stuck", limit=200):\n        if most:',
+        MANY + " -k mended",
+    ),
+    Mutant(
+        "what is stuck anew is acted on by an old question",
+        "    if since is not None and not math.isclose(",
+        "    if False and not math.isclose(",
+        MANY + " -k those_alone",
+    ),
+    Mutant(
+        "more than were asked for are acted on",
+        "            most -= 1\n",
+        "",
+        MANY + " -k part",
+    ),
+    Mutant(
+        "what was done before the store went away is not told",
+        "            if not acted:\n                raise\n",
+        "            raise\n",
+        MANY + " -k halfway",
     ),
     Mutant(
         "each that looks asks the store for itself",
