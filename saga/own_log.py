@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partialmethod
 from typing import Final
 
 from saga.errors import exc_info_of
 from saga.plain import one_line, repr_of
 
-__all__ = ["LOG"]
+__all__ = ["LOG", "silence"]
+
+_SILENT: Final[ContextVar[bool]] = ContextVar("saga_silent", default=False)
 
 
 class _Shown:
@@ -32,6 +37,8 @@ class _Shown:
 class _OwnLog:
     def log(self, level: int, text: str, *args: object, exc_info: BaseException | bool | None = None) -> None:
         """Write a line, with ``args`` in it."""
+        if _SILENT.get():
+            return
         shown = (arg if type(arg) is int or type(arg) is float else _Shown(arg) for arg in args)
         # Asked for here, because importing this package makes no logger; the line is that of whoever calls this.
         error = sys.exception() if exc_info is True else exc_info
@@ -46,3 +53,13 @@ class _OwnLog:
 
 
 LOG: Final = _OwnLog()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Write nothing meanwhile, of what happens in this thread or task: somebody else tells it."""
+    before = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(before)

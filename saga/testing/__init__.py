@@ -1,4 +1,4 @@
-"""Prove your own saga: try its tasks one by one, and what becomes of it under failures, lost answers and deaths.
+"""Prove your own saga: try its tasks one by one, and what becomes of it under every failure, lost answer and death.
 
 Nothing here is needed where sagas run. Each name is imported when it is first asked for.
 """
@@ -8,11 +8,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["Clock", "call", "with_stand_ins"]
+__all__ = [
+    "AnswerLostError",
+    "Clock",
+    "Exploration",
+    "Fault",
+    "History",
+    "InjectedError",
+    "Kind",
+    "LawBrokenError",
+    "call",
+    "explore",
+    "replay",
+    "with_stand_ins",
+]
 
 if TYPE_CHECKING:
     from saga.testing.calling import call
     from saga.testing.clock import Clock
+    from saga.testing.exploring import Exploration, explore, replay
+    from saga.testing.faults import AnswerLostError, Fault, InjectedError, Kind
+    from saga.testing.histories import History
+    from saga.testing.laws import LawBrokenError
     from saga.testing.stand_ins import with_stand_ins
 else:  # a type checker is to find every other name missing
 
@@ -26,5 +43,18 @@ else:  # a type checker is to find every other name missing
         return sorted({*globals(), *__all__})
 
 
-_ROOM_OF = {"Clock": "clock", "call": "calling", "with_stand_ins": "stand_ins"}
+_ROOM_OF = {
+    "AnswerLostError": "faults",
+    "Clock": "clock",
+    "Exploration": "exploring",
+    "Fault": "faults",
+    "History": "histories",
+    "InjectedError": "faults",
+    "Kind": "faults",
+    "LawBrokenError": "laws",
+    "call": "calling",
+    "explore": "exploring",
+    "replay": "exploring",
+    "with_stand_ins": "stand_ins",
+}
 """Which module each name is in."""

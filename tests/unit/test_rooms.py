@@ -115,7 +115,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "working",
     },
     "web": {"diagram", "errors", "events", "integrations", "names", "operations", "own_log", "plain", "saga", "storage"},
-    "testing": _INSIDE | {"clocks", "declared", "drivers", "durable", "saga", "storage"},
+    "testing": _INSIDE | {"clocks", "declared", "drivers", "durable", "operations", "own_log", "saga", "storage"},
     "__main__": {"cli"},
     "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},

@@ -1,0 +1,331 @@
+"""Exploring: a saga is run through every history with up to so many faults, those with the fewest first.
+
+Which histories there are is found by running them. A history without a fault tells where something can go wrong; each of these
+places makes a history with one fault, and that one tells where another can follow; and so on. A fault only follows those that
+come before it, so each set of faults is tried once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from saga.context import Context
+from saga.definition import Definition, as_context
+from saga.errors import SagaDefinitionError
+from saga.own_log import silence
+from saga.saga import Saga
+from saga.testing.faults import EACH, Fault, Kind, faults_of, kinds_of
+from saga.testing.histories import History
+from saga.testing.laws import LawBrokenError, Laws
+from saga.testing.records import Setting
+from saga.testing.reports import report
+from saga.testing.simulated import VirtualLoop
+from saga.testing.worlds import UNKNOWN, differences
+
+__all__ = ["Exploration", "explore", "replay"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """What was explored.
+
+    :ivar saga: the saga's name.
+    :ivar steps: how many steps it has.
+    :ivar faults: how many faults a history had at most.
+    :ivar kinds: the kinds of faults that struck, in the order of :class:`Kind`.
+    :ivar histories: how many histories were run, by their number of faults: the first had none.
+    :ivar complete: whether these were all; else time or number was over.
+    :ivar has_store: whether deaths were tried, which only an execution with a store outlives.
+    :ivar sees_world: whether the world could be compared.
+    :ivar seconds: how long it took.
+    :ivar broken: the first history that broke a law, where :func:`explore` was told not to raise it.
+    """
+
+    saga: str
+    steps: int
+    faults: int
+    kinds: tuple[Kind, ...]
+    histories: tuple[int, ...]
+    complete: bool
+    has_store: bool
+    sees_world: bool
+    seconds: float
+    broken: History | None = None
+
+    @property
+    def count(self) -> int:
+        """How many histories were run."""
+        return sum(self.histories)
+
+    def __str__(self) -> str:
+        some = "" if self.complete else ", and there are more"
+        text = f"{self.count} histories of {self.saga}{some}: {self.steps} steps, {len(self.kinds)} kinds of faults, "
+        text += f"up to {self.faults} in each"
+        notes = []
+        if not self.has_store:
+            notes.append("it has no store, so no process died")
+        if not self.sees_world:
+            notes.append("no world was given, so its state was not compared")
+        return "; ".join((text, *notes))
+
+
+def explore(
+    saga: Saga[Any] | Callable[..., Saga[Any]],
+    context: Any = None,
+    *,
+    world: Callable[[], Any] | None = None,
+    invariant: Callable[[Any], Any] | None = None,
+    at_end: Callable[[Any, Any], Any] | None = None,
+    faults: int = 2,
+    kinds: Iterable[str] | None = None,
+    signals: Mapping[str, Any] | None = None,
+    may_fail: Iterable[str] = (),
+    durable: bool | None = None,
+    seconds: float | None = None,
+    histories: int | None = None,
+    progress: Progress | None = None,
+    check: bool = True,
+) -> Exploration:
+    """Run a saga through every history with up to ``faults`` faults, and see that each of them keeps the laws.
+
+    The tasks are the real ones, so what they act on is to be a stand-in, or a database of its own that ``world`` resets.
+    Executions are stored in memory alone, nothing is waited for, and the saga's loggers and observers are told nothing.
+
+    :param saga: the saga; or a function that makes one for a world, new for each history.
+    :param context: its input, copied for each history; or a function that makes one.
+    :param world: makes what the saga acts on, new for each history, or resets it and returns it. Where it has a ``state()``,
+        or is a mapping, a sequence, a set or a dataclass, its states are compared.
+    :param invariant: called with the world after each call: what must hold always. It is broken where it raises
+        ``AssertionError``, or returns anything but ``None`` and ``True``.
+    :param at_end: called with the world and the :class:`~saga.SagaResult` at the end of each history, by the same rules.
+    :param kinds: the kinds of faults: see :class:`Kind`. All but interrupts, second owners, persons and wrong inputs where
+        not given.
+    :param signals: the values of the signals that it receives, by name; ``None`` where not given.
+    :param may_fail: the names of steps whose ``compensate`` or ``verify`` may fail by themselves.
+    :param durable: whether it has a store, and so outlives the death of its process; as the saga says where not given.
+    :param seconds: stop after so many, with :attr:`Exploration.complete` false.
+    :param histories: stop after so many.
+    :param progress: called with the number of histories that are run, and of those that are known to be left.
+    :param check: raise the first history that breaks a law; else it is :attr:`Exploration.broken`.
+    :raises LawBrokenError: a history breaks a law; its text tells the shortest one, and has a test to paste.
+    :raises SagaDefinitionError: something is wrong with what is given.
+    """
+    began = time.perf_counter()
+    setting = _setting(saga, context, world, invariant, kinds, signals, may_fail, durable)
+    laws = Laws(at_end)
+    run = [0]
+    struck: set[Kind] = set()
+    broken: History | None = None
+    complete = True
+    first: History | None = None
+    with _Explorer(setting, laws) as explorer:
+        level: list[tuple[Fault, ...]] = [()]
+        while level and broken is None and complete:
+            following: list[tuple[Fault, ...]] = []
+            for number, planned in enumerate(level):
+                spent = time.perf_counter() - began
+                over = (seconds is not None and spent > seconds) or (histories is not None and sum(run) >= histories)
+                if over and first is not None:
+                    complete = False
+                    break
+                history = explorer.run(planned)
+                run[-1] += 1
+                if planned:
+                    struck.add(Kind(planned[-1].kind))
+                if progress is not None:
+                    progress(sum(run), len(level) - number - 1 + len(following))
+                if history.broken is not None:
+                    broken = history
+                    break
+                if first is None:
+                    first, history = history, explorer.run(planned)  # which knows by now what changes what
+                    _check_same(first, history)
+                if len(run) <= faults:
+                    following += _followers(history)
+            if following and broken is None and complete:
+                run.append(0)
+            level = following
+    if broken is not None and check:
+        raise LawBrokenError(report(broken), broken)
+    seen = first or broken
+    assert seen is not None
+    return Exploration(
+        saga=seen.definition.name,
+        steps=len(seen.definition.plan.steps),
+        faults=faults,
+        kinds=tuple(kind for kind in Kind if kind in struck),
+        histories=tuple(run),
+        complete=complete and broken is None,
+        has_store=setting.has_store,
+        sees_world=seen.before is not UNKNOWN,
+        seconds=time.perf_counter() - began,
+        broken=broken,
+    )
+
+
+def replay(
+    saga: Saga[Any] | Callable[..., Saga[Any]],
+    faults: Iterable[Any] = (),
+    context: Any = None,
+    *,
+    world: Callable[[], Any] | None = None,
+    invariant: Callable[[Any], Any] | None = None,
+    at_end: Callable[[Any, Any], Any] | None = None,
+    signals: Mapping[str, Any] | None = None,
+    may_fail: Iterable[str] = (),
+    durable: bool | None = None,
+    check: bool = True,
+) -> History:
+    """Run one history, with these faults, and return it: what :func:`explore` has found is run again so.
+
+    :param faults: each ``(step, kind)`` or ``(step, kind, n)``, for the n-th call of that step and method.
+    :param check: raise what breaks a law; else it is :attr:`History.broken`.
+
+    The others are as :func:`explore`'s.
+
+    :raises LawBrokenError: it breaks a law.
+    :raises SagaDefinitionError: something is wrong with what is given, or a fault never came to strike.
+    """
+    setting = _setting(saga, context, world, invariant, EACH, signals, may_fail, durable)
+    planned = faults_of(faults, setting.make()[1].plan.names)
+    with _Explorer(setting, Laws(at_end)) as explorer:
+        if planned:
+            explorer.run(())  # what completed leaves without a fault
+        history = explorer.run(planned)
+    if history.unstruck:
+        why = "" if setting.has_store else " (deaths need a store, or durable=True)"
+        left = ", ".join(map(repr, history.unstruck))
+        raise SagaDefinitionError(
+            f"saga {history.definition.name!r}: the history never came to where these can strike{why}: {left}"
+        )
+    if history.broken is not None and check:
+        raise LawBrokenError(report(history), history)
+    return history
+
+
+class _Explorer:
+    """Runs histories, quietly, one after the other."""
+
+    def __init__(self, setting: Setting, laws: Laws) -> None:
+        self._setting = setting
+        self._laws = laws
+        self._loop: VirtualLoop | None = None
+
+    def __enter__(self) -> _Explorer:
+        self._quiet = silence()
+        self._quiet.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._quiet.__exit__(None, None, None)
+        if self._loop is not None:
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+    def run(self, faults: tuple[Fault, ...]) -> History:
+        history = History(self._setting, faults, self._in_loop)
+        history.run()
+        self._laws.check(history)
+        return history
+
+    def _in_loop(self) -> VirtualLoop:
+        if self._loop is None:
+            self._loop = VirtualLoop()
+        return self._loop
+
+
+def _followers(history: History) -> Iterator[tuple[Fault, ...]]:
+    """Yield the faults of the histories that have one fault more than this one."""
+    for point in history.points[history.open_from :]:
+        for kind in point.kinds:
+            yield (*history.faults, Fault(point.step, kind, point.call))
+
+
+def _check_same(one: History, other: History) -> None:
+    """See that a history is the same each time.
+
+    :raises SagaDefinitionError: the world differs.
+    """
+    for before, after in ((one.before, other.before), (one.after, other.after)):
+        if before is UNKNOWN:
+            return
+        lines = differences(before, after)
+        if lines:
+            raise SagaDefinitionError(
+                f"saga {one.definition.name!r}: its world is another each time, though nothing failed: {lines[0]}; leave out "
+                "of its state what is random or a time, and begin each history with a new world"
+            )
+
+
+def _setting(
+    saga: Any,
+    context: Any,
+    world: Callable[[], Any] | None,
+    invariant: Callable[[Any], Any] | None,
+    kinds: Iterable[str] | None,
+    signals: Mapping[str, Any] | None,
+    may_fail: Iterable[str],
+    durable: bool | None,
+) -> Setting:
+    if world is not None and not callable(world):
+        raise SagaDefinitionError(
+            f"world is {world!r}; give what makes a new one for each history: a class, or a function that resets it and "
+            "returns it"
+        )
+
+    def make() -> tuple[Any, Definition, Context]:
+        made = None if world is None else world()
+        found = _made(saga, made)
+        definition = replace(found.definition, **_ALONE)
+        given = context() if callable(context) and not isinstance(context, Context) else copy.deepcopy(context)
+        return made, definition, as_context({} if given is None else given, definition.name)
+
+    _, definition, _ = make()
+    store = _made(saga, None if world is None else world()).store
+    needs_one = definition.plan.receives or definition.plan.asks is not None
+    has_store = durable if durable is not None else store is not None or needs_one
+    names = [may_fail] if isinstance(may_fail, str) else list(may_fail)
+    for name in names:
+        definition.plan.step(name)
+    if definition.plan.transacts is not None:
+        raise SagaDefinitionError(
+            f"saga {definition.name!r}: step {definition.plan.transacts.name!r} is transactional, and histories have no "
+            "database; explore the saga with a stand-in for that step"
+        )
+    return Setting(make, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names))
+
+
+def _made(saga: Any, world: Any) -> Saga[Any]:
+    """Return a saga for a world."""
+    if isinstance(saga, Saga):
+        return saga
+    if not callable(saga):
+        raise SagaDefinitionError(f"{saga!r} is no saga, and makes none; give a Saga, or a function that returns one")
+    found = saga(world) if not isinstance(saga, type) and _takes_one(saga) else saga()
+    if not isinstance(found, Saga):
+        raise SagaDefinitionError(f"{saga!r} returned {found!r}, which is no saga")
+    return found
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    return any(parameter.kind not in _KEYWORDS for parameter in inspect.signature(function).parameters.values())
+
+
+_KEYWORDS: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+_ALONE: Final[dict[str, Any]] = {
+    "observers": (),
+    "limit": None,
+    "rate": None,
+    "exclusive": None,
+    "tags": None,
+    "on_compensation_failure": None,
+}
+"""What of a definition is not so in histories: nobody is told of them, and they wait for no turn."""

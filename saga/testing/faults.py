@@ -1,0 +1,249 @@
+"""Faults: what can go wrong at a call of a task, and which of it can go wrong at this one. Nothing is called here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from saga.errors import SagaDefinitionError, near
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.machine.plan import PlannedStep
+
+__all__ = [
+    "DEATHS",
+    "EACH",
+    "PERSISTENT",
+    "PLACE_OF",
+    "USUAL",
+    "AnswerLostError",
+    "Died",
+    "Fault",
+    "InjectedError",
+    "Kind",
+    "faults_of",
+    "kinds_at",
+    "kinds_of",
+]
+
+
+class Kind(StrEnum):
+    """What goes wrong. Where a fault is given, its text will do: ``("Charge", "answer lost")``."""
+
+    FAILS = "fails"
+    """``execute`` raises :class:`InjectedError` and has done nothing; a next attempt may do better."""
+    FAILS_FOR_GOOD = "fails for good"
+    """... and so does each attempt that follows."""
+    ANSWER_LOST = "answer lost"
+    """``execute`` takes effect, and then raises :class:`AnswerLostError`."""
+    DIES_BEFORE = "dies before"
+    """The process dies just before ``execute`` is called: it is stored that it was about to."""
+    DIES_AFTER = "dies after"
+    """The process dies when ``execute`` has taken effect, and nobody has stored that."""
+    LATE = "late"
+    """``execute`` takes effect when its step's timeout, or the saga's, is over."""
+    HANGS = "hangs"
+    """``execute`` does nothing and never returns: its process is killed in the end."""
+    INTERRUPTED = "interrupted"
+    """Ctrl-C strikes when ``execute`` has taken effect."""
+
+    UNDO_FAILS = "undo fails"
+    """``compensate`` raises :class:`InjectedError` and has done nothing; a next attempt may do better."""
+    UNDO_FAILS_FOR_GOOD = "undo fails for good"
+    """... and so does each attempt that follows."""
+    UNDO_ANSWER_LOST = "undo answer lost"
+    """``compensate`` takes effect, and then raises :class:`AnswerLostError`."""
+    DIES_BEFORE_UNDO = "dies before undo"
+    """The process dies just before ``compensate`` is called."""
+    DIES_AFTER_UNDO = "dies after undo"
+    """The process dies when ``compensate`` has taken effect, and nobody has stored that."""
+
+    VERIFY_FAILS = "verify fails"
+    """``verify`` raises :class:`AnswerLostError`: it could not be found out."""
+    DIES_IN_VERIFY = "dies in verify"
+    """The process dies when ``verify`` has been asked, and nobody has stored what it said."""
+
+    DIES_BEFORE_STORING = "dies before storing"
+    """The process dies where something is stored after no call: at the end of a wait, say, or of a group."""
+    DIES_AFTER_STORING = "dies after storing"
+    """The process dies where something is stored and no call follows: before a wait, say."""
+
+    GOES_FIRST = "goes first"
+    """Of calls that run at the same time, this one ends before those declared before it: no fault, but another order."""
+
+    SIGNAL_EARLY = "signal early"
+    """The signal comes before the step waits for it."""
+    SIGNAL_TWICE = "signal twice"
+    """The signal comes twice."""
+    SIGNAL_LATE = "signal late"
+    """The signal comes when the step's time is over."""
+    NO_SIGNAL = "no signal"
+    """The signal never comes."""
+
+    SECOND_OWNER = "second owner"
+    """``execute`` takes effect, and then others take this process to be dead and go on, while it goes on too."""
+    STALLS = "stalls"
+    """As ``second owner``, but ``execute`` takes effect when the others have finished; only the other system can prevent it."""
+    CANCELLED = "cancelled"
+    """A person cancels the execution before ``execute`` is called; it is obeyed when that has ended."""
+    PAUSED = "paused"
+    """A person pauses the execution before ``execute`` is called, and resumes it when it is paused."""
+    WRONG_INPUT = "wrong input"
+    """The input lacks this key: here ``step`` is the key. In a dataclass it is ``None``."""
+
+
+START: Final = "start"
+SIGNAL: Final = "signal"
+STORED: Final = "stored"
+ORDER: Final = "order"
+INPUT: Final = "input"
+
+PLACE_OF: Final = {
+    Kind.UNDO_FAILS: COMPENSATE,
+    Kind.UNDO_FAILS_FOR_GOOD: COMPENSATE,
+    Kind.UNDO_ANSWER_LOST: COMPENSATE,
+    Kind.DIES_BEFORE_UNDO: COMPENSATE,
+    Kind.DIES_AFTER_UNDO: COMPENSATE,
+    Kind.VERIFY_FAILS: VERIFY,
+    Kind.DIES_IN_VERIFY: VERIFY,
+    Kind.DIES_BEFORE_STORING: STORED,
+    Kind.DIES_AFTER_STORING: STORED,
+    Kind.GOES_FIRST: ORDER,
+    Kind.SIGNAL_EARLY: START,
+    Kind.SIGNAL_TWICE: SIGNAL,
+    Kind.SIGNAL_LATE: SIGNAL,
+    Kind.NO_SIGNAL: SIGNAL,
+    Kind.WRONG_INPUT: INPUT,
+}
+"""Where a kind strikes, if not in an ``execute``."""
+
+PERSISTENT: Final = {Kind.FAILS_FOR_GOOD: EXECUTE, Kind.UNDO_FAILS_FOR_GOOD: COMPENSATE}
+"""What strikes each later call of its step, too."""
+
+DEATHS: Final = frozenset(
+    {
+        Kind.DIES_BEFORE,
+        Kind.DIES_AFTER,
+        Kind.HANGS,
+        Kind.DIES_BEFORE_UNDO,
+        Kind.DIES_AFTER_UNDO,
+        Kind.DIES_IN_VERIFY,
+        Kind.DIES_BEFORE_STORING,
+        Kind.DIES_AFTER_STORING,
+        Kind.SECOND_OWNER,
+        Kind.STALLS,
+        Kind.CANCELLED,
+        Kind.PAUSED,
+    }
+)
+"""What only an execution with a store outlives, or hears of."""
+
+EACH: Final = frozenset(Kind)
+USUAL: Final = EACH - {
+    Kind.INTERRUPTED,
+    Kind.SECOND_OWNER,
+    Kind.STALLS,
+    Kind.CANCELLED,
+    Kind.PAUSED,
+    Kind.WRONG_INPUT,
+}
+"""What is tried where nothing else is said: failures, lost answers, deaths, timeouts, orders and signals."""
+
+
+class InjectedError(Exception):
+    """What a call raises that fails by a fault: it has done nothing."""
+
+
+class AnswerLostError(ConnectionResetError):
+    """What a call raises whose answer a fault has lost: it has taken effect."""
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class Fault(NamedTuple):
+    """One fault: ``kind`` strikes at the ``call``-th call of that step and method in the history, over all its attempts."""
+
+    step: str
+    kind: str
+    call: int = 1
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        return self.step, PLACE_OF.get(Kind(self.kind), EXECUTE), self.call
+
+    def __repr__(self) -> str:
+        call = f", {self.call}" if self.call > 1 else ""
+        return f"({self.step!r}, {str(self.kind)!r}{call})"
+
+
+def kinds_of(kinds: Iterable[str] | None, has_store: bool) -> frozenset[Kind]:
+    """Return the kinds that are to be tried.
+
+    :raises SagaDefinitionError: there is no such kind.
+    """
+    if isinstance(kinds, str):
+        kinds = [kinds]
+    found = USUAL if kinds is None else frozenset(_kind(kind) for kind in kinds)
+    return found if has_store else found - DEATHS
+
+
+def faults_of(faults: Iterable[Any], names: Collection[str]) -> tuple[Fault, ...]:
+    """Return faults as they were given to :func:`replay`.
+
+    :raises SagaDefinitionError: one is none.
+    """
+    if isinstance(faults, str) or (isinstance(faults, tuple) and faults and isinstance(faults[0], str)):
+        faults = [faults]
+    return tuple(_faults(faults, names))
+
+
+def _faults(faults: Iterable[Any], names: Collection[str]) -> Iterator[Fault]:
+    for one in faults:
+        try:
+            fault = Fault(*one)
+        except TypeError:
+            raise SagaDefinitionError(f"{one!r} is no fault; give (step, kind), such as ('Charge', 'answer lost')") from None
+        kind = _kind(fault.kind)
+        if kind is not Kind.WRONG_INPUT and fault.step not in names:
+            raise SagaDefinitionError(
+                f"fault {one!r}: there is no step {fault.step!r}{near(str(fault.step), names)}; steps: {', '.join(names)}"
+            )
+        if type(fault.call) is not int or fault.call < 1:
+            raise SagaDefinitionError(f"fault {one!r}: its call is {fault.call!r}; calls are counted from 1")
+        yield fault._replace(kind=kind)
+
+
+def _kind(kind: Any) -> Kind:
+    try:
+        return Kind(kind)
+    except ValueError:
+        known = ", ".join(Kind)
+        raise SagaDefinitionError(f"there is no kind of fault {kind!r}{near(str(kind), list(Kind))}; kinds: {known}") from None
+
+
+_OF_EXECUTE: Final = (Kind.FAILS, Kind.ANSWER_LOST, Kind.DIES_BEFORE, Kind.DIES_AFTER)
+_OF_OTHERS: Final = (Kind.INTERRUPTED, Kind.SECOND_OWNER, Kind.STALLS, Kind.CANCELLED, Kind.PAUSED)
+_OF_COMPENSATE: Final = (Kind.UNDO_FAILS, Kind.UNDO_ANSWER_LOST, Kind.DIES_BEFORE_UNDO, Kind.DIES_AFTER_UNDO)
+
+
+def kinds_at(step: PlannedStep, phase: str, limited: bool, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
+    """Return what can go wrong at a call.
+
+    :param limited: its time is.
+    """
+    if phase is EXECUTE:
+        found = [*_OF_EXECUTE]
+        if step.retry.max_attempts != 1:
+            found.insert(1, Kind.FAILS_FOR_GOOD)
+        if limited:
+            found += [Kind.LATE, Kind.HANGS]
+        found += _OF_OTHERS
+    elif phase is COMPENSATE:
+        found = [*_OF_COMPENSATE]
+        if step.compensation_retry.max_attempts != 1:
+            found.insert(1, Kind.UNDO_FAILS_FOR_GOOD)
+    else:
+        found = [Kind.VERIFY_FAILS, Kind.DIES_IN_VERIFY]
+    return tuple(kind for kind in found if kind in kinds)

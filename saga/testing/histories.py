@@ -1,0 +1,357 @@
+"""A history: one run of a saga over all its processes' lives, with the faults that were put into it, and what it did.
+
+It is the same each time: nothing in it depends on the time, on threads or on chance, as long as the tasks do not either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from saga.context import Context
+from saga.definition import inputs
+from saga.durable.journal import Journal
+from saga.durable.leases import claim, owner
+from saga.durable.messages import action_message
+from saga.durable.rebuild import codec_of, journal_of, rebuild
+from saga.durable.submit import new_execution
+from saga.durable.values import encode_input
+from saga.errors import EncodingError, LeaseLostError
+from saga.events import Event, Status, StepFailed
+from saga.in_use import claim as claim_context
+from saga.in_use import let_go
+from saga.machine import Call, recover
+from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.operations import Operations
+from saga.plain import names_of, one_line
+from saga.result import SagaResult
+from saga.storage.memory import MemoryStore
+from saga.storage.records import Lease
+from saga.testing.faults import (
+    INPUT,
+    PERSISTENT,
+    AnswerLostError,
+    Died,
+    Fault,
+    InjectedError,
+    Kind,
+)
+from saga.testing.records import ID, Broken, Line, Point, Setting, said_by
+from saga.testing.signals import Signals
+from saga.testing.simulated import Process, VirtualLoop, kinds_here
+from saga.testing.worlds import UNKNOWN, footprint, state_of
+
+if TYPE_CHECKING:
+    from saga.drivers.beside import CallBeside
+
+__all__ = ["History"]
+
+_MOST_LINES: Final = 1000
+
+
+class History:
+    """One run of a saga.
+
+    :ivar faults: what was put into it.
+    :ivar lines: what happened.
+    :ivar broken: the first law that it breaks, or ``None``.
+    :ivar world: what the saga acted on.
+    :ivar before: the world's state before, :ivar after: and after it.
+    """
+
+    def __init__(self, setting: Setting, faults: Sequence[Fault], loop: Callable[[], VirtualLoop]) -> None:
+        self.setting = setting
+        self.faults = tuple(faults)
+        self.lines: list[Line] = []
+        self.broken: Broken | None = None
+        self.points: list[Point] = []
+        self.open_from = 0  # the first point after the last fault
+        self.time = time.time()
+        self.lives = 0
+        self.endless = False  # it was not run to its end
+        self._planned = {fault.place: Kind(fault.kind) for fault in self.faults}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._lasting: dict[tuple[str, str], Kind] = {}
+        self._keys: dict[str, tuple[str, str, str]] = {}
+        self._loop = loop
+        self._last: Process
+        self.world, self.definition, self._context = setting.make()
+        self.before = state_of(self.world)
+        self.after: Any = self.before
+        self._parallel = bool(self.definition.plan.groups)
+        self._store = MemoryStore(clock=self.now) if setting.has_store else None
+        self.signals = Signals(self, self._store)
+
+    def __repr__(self) -> str:
+        return f"<history of {self.definition.name!r} with {list(self.faults)!r}: {self.status}>"
+
+    @property
+    def loop(self) -> VirtualLoop:
+        return self._loop()
+
+    def now(self) -> float:
+        """Return seconds since the epoch, by the history's own clock."""
+        return self.time
+
+    def pass_until(self, due: float) -> None:
+        """Let time pass."""
+        self.time = max(self.time, due)
+
+    # -- where something can go wrong ---------------------------------------------------------------------------------
+
+    def at(self, step: str, place: str, kinds: tuple[Kind, ...]) -> Kind | None:
+        """Return what goes wrong at a place that the history has come to, if anything does."""
+        key = (step, place)
+        lasting = self._lasting.get(key)
+        if lasting is not None:
+            return lasting
+        call = self._counts[key] = self._counts.get(key, 0) + 1
+        if kinds:
+            self.points.append(Point(step, place, call, kinds))
+        kind = self._planned.get((step, place, call)) if self._planned else None
+        if kind is None or kind not in kinds:
+            return None
+        del self._planned[step, place, call]
+        self.open_from = len(self.points)
+        if kind in PERSISTENT:
+            self._lasting[key] = kind
+        return kind
+
+    def at_call(self, process: Process, call: Call, view: Context) -> Kind | None:
+        """Return what strikes a call, if anything does."""
+        kinds = kinds_here(call, view, self.setting.kinds)
+        if process.machine.state.past_pivot and not call.step.gives_way:  # it is attempted until it succeeds
+            kinds = tuple(kind for kind in kinds if kind is not Kind.FAILS_FOR_GOOD)
+        return self.at(call.step.name, call.phase, kinds)
+
+    def orders(self, first: CallBeside, other: CallBeside) -> tuple[Kind, ...]:
+        """Return whether it is to be tried that another of two calls ends first: unless they change different things."""
+        if Kind.GOES_FIRST not in self.setting.kinds:
+            return ()
+        seen = self.setting.footprints
+        one, two = seen.get(first.call.step.name), seen.get(other.call.step.name)
+        if one is not None and two is not None and one.isdisjoint(two):
+            return ()
+        return (Kind.GOES_FIRST,)
+
+    @property
+    def unstruck(self) -> list[Fault]:
+        """The faults that the history never came to, or that cannot strike where they were put."""
+        return [fault for fault in self.faults if fault.place in self._planned]
+
+    def breaks(self, law: str, how: str) -> None:
+        """Take that the history breaks a law."""
+        if self.broken is None:
+            self.broken = Broken(law, how)
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def make(self, process: Process, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
+        """Make a call, and write down what came of it."""
+        step = call.step.name
+        self.time += 0.001
+        if len(self.lines) >= _MOST_LINES:
+            self.endless = True
+            raise Died
+        self._check_call(process, call, view)
+        line = Line(self.lives, step, call.phase, call.attempt, "", fault)
+        self.lines.append(line)
+        try:
+            value = process.struck(call, method, view, fault)
+        except Died:
+            line.came = "the process dies"
+            raise
+        except BaseException as error:
+            line.came = f"raises {names_of(type(error))[1]}: {one_line(error)}"
+            raise
+        line.came = "returns, when the others have finished" if fault is Kind.STALLS else "returns"
+        return value
+
+    def made(self, process: Process, call: Call, method: Any, view: Context) -> Any:
+        """Make the call itself, and look at the world afterwards."""
+        seen = state_of(self.world) if self._parallel else UNKNOWN
+        try:
+            return process.complete(method(view))
+        except Exception as error:
+            self._failed(call, error)
+            raise
+        finally:
+            if seen is not UNKNOWN:
+                changed = footprint(seen, state_of(self.world))
+                self.setting.footprints.setdefault(call.step.name, set()).update(changed)
+            self._check_invariant(f"after {call.phase} of {call.step.name}")
+
+    def _failed(self, call: Call, error: Exception) -> None:
+        """Take that a call has failed by itself."""
+        step, phase = call.step.name, call.phase
+        if phase is EXECUTE or step in self.setting.may_fail or isinstance(error, InjectedError | AnswerLostError):
+            return
+        law = f"{phase} fails only where a fault makes it fail"
+        self.breaks(law, f"{phase} of {step} raised {names_of(type(error))[1]}: {one_line(error)}")
+
+    def _check_call(self, process: Process, call: Call, view: Context) -> None:
+        step = call.step
+        if call.phase is COMPENSATE:
+            if process.machine.status is Status.COMPLETED:
+                self.breaks("what is completed is not undone", f"compensate of {step.name} was called")
+            if any(late.call.step is step for late in process.late):
+                self.breaks("nothing is undone while it still runs", f"compensate of {step.name} was called")
+        binding = view.__binding__
+        round_ = (binding.rounds or {}).get(step.name, 1)
+        key = (binding.saga, binding.saga_id, str(round_))
+        known = self._keys.setdefault(step.name, key)
+        if known != key:
+            self.breaks("each attempt has the same idempotency key", f"step {step.name} had {known}, then {key}")
+
+    def _check_invariant(self, when: str) -> None:
+        if self.setting.invariant is None or self.broken is not None:
+            return
+        law = f"the invariant {getattr(self.setting.invariant, '__name__', 'given')} holds"
+        try:
+            said = self.setting.invariant(self.world)
+        except AssertionError as error:
+            self.breaks(law, f"{when}: {said_by(error)}")
+            return
+        if said is not None and said is not True:
+            self.breaks(law, f"{when}: it returned {one_line(said)}")
+
+    # -- what comes from outside --------------------------------------------------------------------------------------
+
+    def act(self, process: Process, action: str) -> None:
+        """Let a person act while a call runs."""
+        assert self._store is not None
+        self._store.post(ID, action_message(action, None, "a person", "a fault that was put here"))
+        process.notify()
+
+    def others_go_on(self) -> None:
+        """Let others take the process that runs to be dead, and finish what it has in its hands."""
+        self._live(self._take_up())
+
+    def death(self, step: str, fault: Kind) -> Died:
+        """Return the death of a process between two calls."""
+        self.lines.append(Line(self.lives, step, "", came="the process dies", fault=fault))
+        return Died()
+
+    # -- lives --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run it to its end."""
+        process = self._begin()
+        if process is not None:
+            self._live(process)
+        self.after = state_of(self.world)
+
+    def _begin(self) -> Process | None:
+        self.lives = 1
+        self._spoil_input()
+        definition = self.definition
+        context, _, _, binding = inputs(definition, self._context, ID, self._store)
+        claim_context(context, binding, get_ident())
+        machine = definition.machine(ID)
+        if self._store is None:
+            return Process(self, definition, machine, context)
+        codec = codec_of(definition)
+        encoded, digest = encode_input(context, codec, definition.version, self._store)
+        new = new_execution(definition, ID, digest, context, Status.RUNNING)
+        journal = Journal(self._store, codec, Lease(ID, owner(), 1), Status.RUNNING)
+        process = Process(self, definition, machine, context, journal)
+        machine.start(self.time, encoded)
+        journal.create(new, machine, definition.lease)
+        self.signals.send_early(process)
+        return process
+
+    def _spoil_input(self) -> None:
+        if Kind.WRONG_INPUT not in self.setting.kinds:
+            return
+        context = self._context
+        for key in list(context):
+            if self.at(key, INPUT, (Kind.WRONG_INPUT,)) is not None:
+                if type(context) is Context:
+                    del context[key]
+                else:
+                    context[key] = None
+                self.lines.append(Line(0, key, "input", came="is missing", fault=Kind.WRONG_INPUT))
+
+    def _live(self, process: Process) -> None:
+        """Let a process live, and after it those that take up what it leaves."""
+        while True:
+            self._last = process
+            try:
+                process.run()
+            except LeaseLostError:  # others go on, or have finished
+                return
+            finally:
+                let_go(process.context, process.context.__binding__)
+            if process is not self._last or not self._goes_on(process):
+                return
+            process = self._take_up()
+
+    def _goes_on(self, process: Process) -> bool:
+        """Whether another process takes up what this one leaves; it may have to be waited for."""
+        if self._store is None or self.endless:
+            return False
+        if process.dead or process.abandoned:
+            return True
+        if not process.parked:
+            return False
+        row = self._store.get(ID)
+        assert row is not None
+        if row.status == Status.PAUSED:
+            Operations(self._store, "a person").resume(ID, "it was paused by a fault")
+            return True
+        if not self.signals.send(process):
+            if row.due - self.time > _YEAR / 2:
+                return False
+            self.pass_until(row.due)
+        return True
+
+    def _take_up(self) -> Process:
+        """Return what takes up what a process has left."""
+        assert self._store is not None
+        self.time += self.definition.lease + 1.0
+        self.lives += 1
+        (row,) = claim(self._store, self.definition.lease, saga_id=ID)
+        rebuilt = rebuild(self.definition, row, self._store.journal(ID))
+        journal = journal_of(self.definition, row, self._store, rebuilt)
+        process = Process(self, self.definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
+        process.recovers = True
+        recover(rebuilt.machine, owner(), row.epoch, self.time)
+        if self._store.inbox(ID):
+            process.notify()
+        return process
+
+    # -- what it came to ----------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """The execution's status in the end."""
+        return self._last.machine.status
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to be done, but by a person."""
+        return self._last.machine.ended
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """The execution's events, over all lives."""
+        return self._last.machine.log.events
+
+    @cached_property
+    def result(self) -> SagaResult:
+        """What a program would have got."""
+        machine = self._last.machine
+        return SagaResult(machine.plan, machine.log, self._last.context)
+
+    def unstorable(self) -> StepFailed | None:
+        """Return a step that failed because its result cannot be stored, if one did."""
+        if self._store is None:
+            return None
+        failures = (event for event in self.events if isinstance(event, StepFailed))
+        return next((event for event in failures if isinstance(event.error, EncodingError)), None)
+
+
+_YEAR: Final = 365 * 24 * 3600.0

@@ -1,0 +1,112 @@
+"""Laws: what holds in each history of a saga, whatever fails. Who looks for more gives an invariant of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from saga.events import Event, FallbackChosen, SagaCompensating, SagaRewound, Status, StepSkipped, StepStarted
+from saga.plain import one_line
+from saga.testing.faults import PERSISTENT, Kind
+from saga.testing.records import said_by
+from saga.testing.worlds import UNKNOWN, differences
+
+if TYPE_CHECKING:
+    from saga.testing.histories import History
+
+__all__ = ["LawBrokenError", "Laws"]
+
+_KEEPS_OPEN: Final = {Kind.HANGS, Kind.NO_SIGNAL, *PERSISTENT}
+"""What may leave an execution waiting."""
+
+
+class LawBrokenError(AssertionError):
+    """A saga breaks a law: the text is the report of the shortest history that was found to do so.
+
+    :ivar history: that history.
+    """
+
+    def __init__(self, text: str, history: History) -> None:
+        super().__init__(text)
+        self.history = history
+
+
+class Laws:
+    """Looks at histories that have ended.
+
+    :param at_end: called with the world and the result; what it says is wrong is a law that is broken.
+    """
+
+    def __init__(self, at_end: Callable[[Any, Any], Any] | None) -> None:
+        self._at_end = at_end
+        self._completed: dict[tuple[str, ...], Any] = {}
+
+    def check(self, history: History) -> None:
+        """Look at a history; what it breaks, if anything, is in it afterwards."""
+        if history.broken is None:
+            self._check(history)
+        if history.broken is None and self._at_end is not None:
+            self._ask(history)
+
+    def _check(self, history: History) -> None:
+        status = history.status
+        forward = _gone_forward(history.events)
+        if forward is not None:
+            history.breaks("nothing goes forward when the undo has begun", f"step {forward} was begun")
+        unstorable = history.unstorable()
+        if unstorable is not None:
+            history.breaks("results survive storing", f"step {unstorable.step}: {one_line(unstorable.error)}")
+        elif status is Status.COMPLETED:
+            self._check_completed(history)
+        elif status is Status.COMPENSATED:
+            self._same(history, "undone equals never begun", history.before)
+        elif status is Status.STUCK:
+            if not (history.result.failed_step or history.result.in_doubt or named(history)):
+                history.breaks("what is stuck names a step", "no step is named")
+        elif not any(fault.kind in _KEEPS_OPEN for fault in history.faults) and status is not Status.PAUSED:
+            how = "its calls go on and on" if history.endless else "nothing more happens"
+            history.breaks("it comes to an end", f"it is {status}, and {how}")
+
+    def _check_completed(self, history: History) -> None:
+        way = tuple(sorted(event.step for event in history.events if isinstance(event, StepSkipped | FallbackChosen)))
+        known = self._completed.setdefault(way, history.after)
+        self._same(history, "completed leaves the same, however it was come to", known)
+
+    def _same(self, history: History, law: str, expected: Any) -> None:
+        if expected is UNKNOWN or history.after is UNKNOWN:
+            return
+        lines = differences(expected, history.after)
+        if lines:
+            history.breaks(law, "\n".join(lines))
+
+    def _ask(self, history: History) -> None:
+        assert self._at_end is not None
+        law = f"{getattr(self._at_end, '__name__', 'at_end')} holds at the end"
+        try:
+            said = self._at_end(history.world, history.result)
+        except AssertionError as error:
+            history.breaks(law, said_by(error))
+            return
+        if said is not None and said is not True:
+            history.breaks(law, f"it returned {one_line(said)}")
+
+
+def _gone_forward(events: Sequence[Event]) -> str | None:
+    """Return a step that was begun when the undo had begun."""
+    undoes = False
+    for event in events:
+        if isinstance(event, SagaCompensating):
+            undoes = True
+        elif isinstance(event, SagaRewound):
+            undoes = False
+        elif undoes and isinstance(event, StepStarted):
+            return event.step
+    return None
+
+
+def named(history: History) -> bool:
+    """Whether the report of a stuck execution names a step that a person has to see to."""
+    return any(
+        record.in_doubt or record.error is not None or record.compensation_error is not None
+        for record in history.result.history
+    )

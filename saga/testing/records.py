@@ -1,0 +1,84 @@
+"""What histories are described by: settings, points, lines. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from saga.context import Context
+from saga.definition import Definition
+from saga.plain import one_line, text_of
+from saga.testing.faults import Kind
+
+__all__ = ["ID", "Broken", "Line", "Point", "Setting", "said_by"]
+
+ID: Final = "explored"
+"""The id that an execution has in every history."""
+
+
+class Broken(NamedTuple):
+    """A law that a history breaks.
+
+    :ivar law: what holds in every history.
+    :ivar how: what was seen here.
+    """
+
+    law: str
+    how: str
+
+
+class Point(NamedTuple):
+    """Where something can go wrong: the ``call``-th time that a history comes to a step's place, and what can there."""
+
+    step: str
+    place: str
+    call: int
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(slots=True)
+class Line:
+    """What happened in a history: a call, most often.
+
+    :ivar life: the number of the process, from 1.
+    :ivar step: the step's name.
+    :ivar what: ``execute``, ``compensate``, ``verify``, or what else happened.
+    :ivar attempt: of the call; 0 where it is none.
+    :ivar came: what came of it.
+    :ivar fault: what struck it.
+    """
+
+    life: int
+    step: str
+    what: str
+    attempt: int = 0
+    came: str = ""
+    fault: Kind | None = None
+
+
+@dataclass(slots=True)
+class Setting:
+    """What all histories of an exploration have in common.
+
+    :ivar make: returns a world, the definition of a saga that acts on it, and a context, all new.
+    :ivar has_store: whether a process's death is outlived.
+    :ivar kinds: what can go wrong.
+    :ivar invariant: called with the world after each call.
+    :ivar signals: the values of signals, by name.
+    :ivar may_fail: the names of steps whose ``compensate`` or ``verify`` may fail by themselves.
+    :ivar footprints: by step, where the world was seen to change in its calls.
+    """
+
+    make: Callable[[], tuple[Any, Definition, Context]]
+    has_store: bool
+    kinds: frozenset[Kind]
+    invariant: Callable[[Any], Any] | None
+    signals: Mapping[str, Any]
+    may_fail: frozenset[str]
+    footprints: dict[str, set[str]] = field(default_factory=dict)
+
+
+def said_by(error: AssertionError) -> str:
+    """Return what an assertion says: its first line, as pytest adds others."""
+    return one_line(text_of(error).partition("\n")[0]) or "its assertion fails"

@@ -1,0 +1,291 @@
+"""One process's life, simulated: the synchronous driver on a clock of its own, with no thread, where faults strike its calls.
+
+A call that would run in a thread or task of its own waits here until it is chosen; then it is made, to its end, and what came
+of it arrives. Time passes only where nothing else can happen. So a history is the same each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from selectors import BaseSelector
+from typing import TYPE_CHECKING, Any, cast
+
+from saga.awaitables import is_awaitable
+from saga.context import Context
+from saga.drivers.beside import CallBeside
+from saga.drivers.calls import Made, awaited, make
+from saga.drivers.interrupts import cuts_short
+from saga.drivers.threads import Execution
+from saga.machine import Call
+from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.testing.faults import ORDER, STORED, AnswerLostError, Died, InjectedError, Kind, kinds_at
+
+if TYPE_CHECKING:
+    from saga.testing.histories import History
+
+__all__ = ["Process", "VirtualLoop"]
+
+_FAILS = frozenset({Kind.FAILS, Kind.FAILS_FOR_GOOD, Kind.UNDO_FAILS, Kind.UNDO_FAILS_FOR_GOOD})
+_DIES_BEFORE = frozenset({Kind.DIES_BEFORE, Kind.DIES_BEFORE_UNDO})
+_DIES_AFTER = frozenset({Kind.DIES_AFTER, Kind.DIES_AFTER_UNDO, Kind.DIES_IN_VERIFY})
+_LOSES = frozenset({Kind.ANSWER_LOST, Kind.UNDO_ANSWER_LOST})
+
+
+class Process(Execution):
+    """What one process does of an execution.
+
+    :param history: what it is part of; the others as :class:`~saga.drivers.base.Driver`'s.
+    :ivar dead: it has died.
+    :ivar stalled: it waits for what never comes.
+    """
+
+    dead = False
+    stalled = False
+
+    def __init__(self, history: History, *args: Any) -> None:
+        self.history = history
+        self.clock = history.now
+        super().__init__(*args)
+        self._epoch = 0.0
+        self.awaits = self.machine.plan.asynchronous
+        self.surroundings = cast(Any, self)  # which makes the calls
+        self._pending: list[CallBeside] = []  # they run, and may end in any order
+        self.late: list[CallBeside] = []
+        self._hung: list[CallBeside] = []
+        self._decided: dict[int, Kind | None] = {}  # what strikes a call that has been chosen, by its step's index
+        self._called = False  # since something was stored last
+
+    def now(self) -> float:
+        return self.history.time
+
+    def run(self, struck: BaseException | None = None) -> None:
+        """Run until the execution has ended or parked, or the process is dead or waits in vain.
+
+        :raises StorageError: something could not be stored.
+        """
+        self.advance(struck=struck)
+        while not (self.dead or self.stalled or self.parked or self.abandoned or self.machine.ended):
+            self.advance(wait=True)
+
+    def _turn(self, one: bool = False) -> bool:
+        try:
+            return not (self.stalled or self.dead) and super()._turn(one)
+        except Died:
+            self.dead = True
+            return False
+
+    def _let_go(self) -> None:
+        if self.journal is not None:
+            self.journal.give_back()
+
+    def _wake(self) -> None:
+        """Nothing waits elsewhere."""
+
+    def _series(self, call: Call) -> tuple[()]:
+        return ()
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def make(self, call: Call, method: Any, view: Context) -> Any:
+        """Make a call, with what strikes it."""
+        index = call.step.index
+        fault = self._decided.pop(index) if index in self._decided else self.history.at_call(self, call, view)
+        return self.history.make(self, call, method, view, fault)
+
+    def struck(self, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
+        """Make a call that a fault strikes; without one, just make it."""
+        history = self.history
+        if fault in _DIES_BEFORE:
+            raise Died
+        if fault in _FAILS:
+            raise InjectedError("a fault that was put here")
+        if fault is Kind.VERIFY_FAILS:
+            raise AnswerLostError("a fault that was put here")
+        if fault is Kind.CANCELLED or fault is Kind.PAUSED:
+            history.act(self, "cancel" if fault is Kind.CANCELLED else "pause")
+        if fault is Kind.STALLS:
+            history.others_go_on()
+        value = history.made(self, call, method, view)
+        if fault in _LOSES:
+            raise AnswerLostError("a fault has lost the answer")
+        if fault in _DIES_AFTER:
+            raise Died
+        if fault is Kind.INTERRUPTED:
+            raise KeyboardInterrupt
+        if fault is Kind.SECOND_OWNER:
+            history.others_go_on()
+        return value
+
+    def complete(self, value: Any) -> Any:
+        """Return what a value comes to: an awaitable is awaited, in an event loop whose time is its own."""
+        return self.history.loop.run_until_complete(awaited(value)) if self.awaits and is_awaitable(value) else value
+
+    def _take(self, made: Made, view: Context) -> None:
+        call, returned, value, elapsed = _cleared(made)
+        self._called = True
+        if returned:
+            self.returned(call, view, value, elapsed, self.now())
+        elif call.phase is EXECUTE or not cuts_short(self, call, value):
+            self.raised(call, view, value, elapsed, self.now())
+        self.inline = None
+
+    def _start_thread(self, beside: CallBeside) -> None:
+        if beside.call.step.is_async(beside.call.phase):
+            beside.task = _Cancelled()
+        self._pending.append(beside)
+
+    def _await_one(self) -> None:
+        try:
+            self._come_by_one()
+        except Died:
+            self.dead = True
+
+    def _come_by_one(self) -> None:
+        if not self._arrived:
+            if self.mail:
+                self._read_mail()
+                return
+            if not self._bring_about():
+                return
+        if self.mail:
+            self._read_mail()
+        self._called = True
+        self._take_arrived()
+
+    def _bring_about(self) -> bool:
+        """Let happen what happens next. Return whether a call has ended by it."""
+        if self._pending:
+            beside = self._chosen()
+            fault = self._decided[beside.call.step.index] = self.history.at_call(self, beside.call, beside.view)
+            if fault is Kind.LATE or fault is Kind.HANGS:
+                (self.late if fault is Kind.LATE else self._hung).append(beside)
+                return False
+            return self._end(beside)
+        for beside in self.late:
+            if beside.cancelled.is_set():  # its time is over
+                self.late.remove(beside)
+                return self._end(beside)
+        if self.history.signals.send(self):
+            return False
+        if self._timers:
+            self._pass_time()
+        elif self.late:  # past the pivot, where nothing cuts it off
+            return self._end(self.late.pop(0))
+        elif self._hung and self.journal is not None:
+            raise Died
+        else:
+            self.stalled = True
+        return False
+
+    def _chosen(self) -> CallBeside:
+        """Take the call that ends next out of those that run."""
+        first, *others = self._pending
+        for other in others:
+            if self.history.at(other.call.step.name, ORDER, self.history.orders(first, other)) is not None:
+                first = other
+                break
+        self._pending.remove(first)
+        return first
+
+    def _end(self, beside: CallBeside) -> bool:
+        made = _cleared(make(beside.call, beside.view, self.surroundings))
+        if beside.overdue is not None:  # it was cancelled when its time was over, and its answer is lost
+            made = (made[0], False, asyncio.CancelledError(), made[3])
+        self._arrive(beside, made)
+        return True
+
+    def _pass_time(self) -> None:
+        """Let the time pass until the first timer is due."""
+        self.history.pass_until(self._timers[0][0])
+        due = self._timer_due()
+        if self.mail:
+            self._read_mail()
+        self._timer(due)
+        heapq.heappop(self._timers)
+
+    # -- the journal --------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> bool:
+        journal, machine = self.journal, self.machine
+        if journal is None or journal.written == len(machine.log.events):
+            return super()._publish()
+        kinds = []
+        if not self._called:
+            kinds.append(Kind.DIES_BEFORE_STORING)
+        if not machine.ended and not (machine.commands and type(machine.commands[0]) is Call):
+            kinds.append(Kind.DIES_AFTER_STORING)
+        fault = self.history.at(self.step() or "", STORED, tuple(kinds)) if kinds else None
+        if fault is Kind.DIES_BEFORE_STORING:
+            raise self.history.death(self.step() or "", fault)
+        self._called = False
+        done = super()._publish()
+        if fault is not None:
+            raise self.history.death(self.step() or "", fault)
+        return done
+
+
+def _cleared(made: Made) -> Made:
+    """Return what came of a call. Where a fault raised it, no line of the user's did: it has no traceback.
+
+    :raises Died: that is what came of it.
+    """
+    error = made[2]
+    if type(error) is Died:
+        raise error
+    if type(error) is InjectedError or type(error) is AnswerLostError:
+        error.__traceback__ = None
+    return made
+
+
+def limited(view: Context, phase: str) -> bool:
+    """Whether a call's time is limited."""
+    return phase is not COMPENSATE and view.__binding__.deadline is not None
+
+
+def kinds_here(call: Call, view: Context, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
+    """Return what can strike a call."""
+    return kinds_at(call.step, call.phase, limited(view, call.phase), kinds)
+
+
+class _Cancelled:
+    """Stands for the task of a coroutine function: it is cancelled when it has ended."""
+
+    def cancel(self) -> None:
+        """Nothing runs meanwhile."""
+
+
+class _Selector:
+    """Selects at once, and lets the loop's time pass instead of waiting."""
+
+    def __init__(self, loop: VirtualLoop, selector: BaseSelector) -> None:
+        self._loop = loop
+        self._selector = selector
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None or self._loop.has_threads:
+            return self._selector.select(timeout)
+        events = self._selector.select(0)
+        if not events:
+            self._loop.passed += timeout
+        return events
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._selector, name)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that never waits for a time: it passes at once. Only what runs in its threads is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        own: Any = self
+        own._selector = _Selector(self, own._selector)
+        self.passed = 0.0
+
+    @property
+    def has_threads(self) -> bool:
+        return getattr(self, "_default_executor", None) is not None
+
+    def time(self) -> float:
+        return self.passed

@@ -1,0 +1,66 @@
+"""Worlds: what sagas act on, seen before and after."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
+
+from saga.plain import repr_of
+
+__all__ = ["UNKNOWN", "differences", "footprint", "state_of"]
+
+UNKNOWN: Final[Any] = object()
+"""The state of a world that cannot tell it."""
+
+_MISSING: Final[Any] = object()
+_SHOWN: Final = 60
+
+
+def state_of(world: Any) -> Any:
+    """Return a snapshot of a world.
+
+    It is what its ``state()`` returns, which is not changed later; of a mapping, a sequence, a set or a dataclass, a copy of
+    itself.
+    """
+    if callable(state := getattr(world, "state", None)):
+        return state()
+    if isinstance(world, Mapping | Sequence | Set) or (is_dataclass(world) and not isinstance(world, type)):
+        return copy.deepcopy(world)
+    return UNKNOWN
+
+
+def differences(before: Any, after: Any) -> list[str]:
+    """Return a line for each difference: ``stock['tea']: 5, then 4``."""
+    return [f"{path or 'the world'}: {_shown(old)}, then {_shown(new)}" for path, old, new in _differ("", before, after)]
+
+
+def footprint(before: Any, after: Any) -> frozenset[str]:
+    """Return where a world has changed."""
+    return frozenset(path for path, _, _ in _differ("", before, after))
+
+
+def _differ(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    if before is after or before == after:
+        return
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in (*before, *(key for key in after if key not in before)):
+            at = f"{path}[{key!r}]" if path else str(key)
+            yield from _differ(at, before.get(key, _MISSING), after.get(key, _MISSING))
+    elif type(before) is type(after) and is_dataclass(before) and not isinstance(before, type):
+        for field in fields(before):
+            at = f"{path}.{field.name}" if path else field.name
+            yield from _differ(at, getattr(before, field.name), getattr(after, field.name))
+    elif isinstance(before, tuple | list) and isinstance(after, tuple | list) and len(before) == len(after):
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _differ(f"{path}[{index}]", old, new)
+    else:
+        yield path, before, after
+
+
+def _shown(value: Any) -> str:
+    if value is _MISSING:
+        return "nothing"
+    text = repr_of(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

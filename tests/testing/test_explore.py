@@ -1,0 +1,321 @@
+"""Sagas are explored: what keeps the laws in every history, and what is found where one does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from saga import Ask, Context, Done, InDoubt, NotDone, Retry, Saga, Skip, Task, fallback, parallel, receive, timer
+from saga import step as function_step
+from saga.errors import SagaDefinitionError
+from saga.testing import Exploration, Fault, History, Kind, LawBrokenError, explore, replay
+
+
+class Shop:
+    """What sagas act on here: what is done, by name."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, Any] = {}
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.done)
+
+
+def task(shop: Shop, name: str, **policies: Any) -> Task[Any]:
+    """Return a task that does what can be done twice and undone twice."""
+
+    class Sound(Task[str]):
+        def execute(self, context: Context) -> str:
+            shop.done[name] = True
+            return name
+
+        def compensate(self, context: Context) -> None:
+            shop.done.pop(name, None)
+
+    made = Sound()
+    vars(made).update(policies, name=name)
+    return made
+
+
+def verified(shop: Shop, name: str, **policies: Any) -> Task[Any]:
+    """Return such a task that can say what was done."""
+    made = task(shop, name, **policies)
+
+    class Verified(type(made)):  # type: ignore[misc]
+        def verify(self, context: Context) -> Any:
+            return Done(name) if name in shop.done else NotDone()
+
+    found = Verified()
+    vars(found).update(vars(made))
+    return found
+
+
+def awaited(shop: Shop, name: str, **policies: Any) -> Task[Any]:
+    """Return such a task whose functions are coroutine functions, and take their time."""
+
+    class Awaited(Task[str]):
+        async def execute(self, context: Context) -> str:
+            await asyncio.sleep(1000.0)
+            shop.done[name] = True
+            return name
+
+        async def compensate(self, context: Context) -> None:
+            await asyncio.sleep(1000.0)
+            shop.done.pop(name, None)
+
+    made = Awaited()
+    vars(made).update(policies, name=name)
+    return made
+
+
+Flow = Callable[[Shop], list[Any]]
+
+SOUND: dict[str, Flow] = {
+    "in sequence": lambda s: [task(s, "a"), task(s, "b"), task(s, "c")],
+    "retried": lambda s: [task(s, "a", retry=Retry(3)), task(s, "b", compensation_retry=Retry(2))],
+    "rerun in doubt": lambda s: [task(s, "a", in_doubt=InDoubt.RERUN, retry=Retry(2)), task(s, "b")],
+    "asked in doubt": lambda s: [task(s, "a", in_doubt=InDoubt.ASK), task(s, "b")],
+    "verified": lambda s: [verified(s, "a"), verified(s, "b", verification_retry=Retry(2))],
+    "limited": lambda s: [task(s, "a", timeout=5.0), task(s, "b", timeout=5.0, retry=Retry(2))],
+    "in parallel": lambda s: [parallel(task(s, "a"), task(s, "b", timeout=5.0)), task(s, "c")],
+    "undone together": lambda s: [parallel(task(s, "a"), task(s, "b"), compensate_together=True)],
+    "with a fallback": lambda s: [fallback(task(s, "a"), task(s, "b")), task(s, "c")],
+    "skipped": lambda s: [task(s, "a", on_error=Skip), task(s, "b")],
+    "asking": lambda s: [task(s, "a", on_error=Ask), task(s, "b")],
+    "past a pivot": lambda s: [task(s, "a"), task(s, "b", pivot=True), task(s, "c", retry=Retry(3))],
+    "awaited": lambda s: [awaited(s, "a"), parallel(awaited(s, "b", timeout=5.0), awaited(s, "c"), task(s, "d"))],
+    "waiting": lambda s: [task(s, "a"), receive("ok", timeout=60.0), timer(1e6), task(s, "b")],
+    "waiting for ever": lambda s: [task(s, "a"), receive("ok"), task(s, "b")],
+}
+
+
+def saga_of(flow: Flow, **more: Any) -> Callable[[Shop], Saga]:
+    def made(shop: Shop) -> Saga:
+        saga = Saga("sound", **more)
+        for one in flow(shop):
+            saga.add_task(one)
+        return saga
+
+    return made
+
+
+@pytest.mark.parametrize("flow", SOUND)
+@pytest.mark.parametrize("more", [{"store": "there-is-none.db"}, {"store": "there-is-none.db", "timeout": 100.0}, {}], ids=str)
+def test_what_can_be_done_twice_and_undone_twice_keeps_the_laws(flow: str, more: dict[str, Any]) -> None:
+    found = explore(saga_of(SOUND[flow], **more), {"order_id": "A1"}, world=Shop)
+    assert found.complete
+    assert found.histories[0] == 1
+    assert found.histories[2] > found.histories[1] > 0
+
+
+ALL_BUT_STALLS = frozenset(Kind) - {Kind.STALLS}
+
+
+@pytest.mark.parametrize("flow", ["in sequence", "retried", "in parallel", "verified", "waiting", "awaited"])
+def test_persons_and_second_owners_and_interrupts_and_wrong_inputs_break_no_law(flow: str) -> None:
+    found = explore(saga_of(SOUND[flow], store="x.db"), {"order_id": "A1"}, world=Shop, kinds=ALL_BUT_STALLS, faults=1)
+    assert {Kind.SECOND_OWNER, Kind.CANCELLED, Kind.PAUSED, Kind.INTERRUPTED, Kind.WRONG_INPUT} <= set(found.kinds)
+
+
+def test_what_only_the_other_system_can_prevent_is_found_where_it_is_asked_for() -> None:
+    with pytest.raises(LawBrokenError) as broken:
+        explore(saga_of(SOUND["in sequence"], store="x.db"), world=Shop, kinds=["stalls"])
+    assert broken.value.history.faults == (Fault("a", Kind.STALLS),)
+
+
+def test_each_set_of_faults_is_tried_once_and_those_with_fewest_first() -> None:
+    tried: list[tuple[int, int]] = []
+    made = saga_of(SOUND["in sequence"], store="x.db")
+    found = explore(made, world=Shop, faults=3, progress=lambda run, left: tried.append((run, left)))
+    assert found.histories == (1, 12, 90, 472)
+    assert str(found) == "575 histories of sound: 3 steps, 9 kinds of faults, up to 3 in each"
+    assert [run for run, _ in tried] == list(range(1, 576))
+    assert tried[-1] == (575, 0)
+
+
+def test_it_stops_in_time_and_says_so() -> None:
+    made = saga_of(SOUND["in sequence"], store="x.db")
+    found = explore(made, world=Shop, histories=5)
+    assert (found.count, found.complete) == (5, False)
+    assert "5 histories of sound, and there are more" in str(found)
+    assert not explore(made, world=Shop, seconds=0.0).complete
+
+
+def test_where_nobody_stores_anything_no_process_dies() -> None:
+    found = explore(saga_of(SOUND["in sequence"]), world=Shop)
+    assert found.kinds == (Kind.FAILS, Kind.ANSWER_LOST, Kind.UNDO_FAILS, Kind.UNDO_ANSWER_LOST)
+    assert "it has no store, so no process died" in str(found)
+    assert Kind.DIES_AFTER in explore(saga_of(SOUND["in sequence"]), world=Shop, durable=True).kinds
+
+
+def test_without_a_world_the_rest_is_looked_at() -> None:
+    found = explore(saga_of(SOUND["in sequence"]).__call__(Shop()), faults=1)
+    assert not found.sees_world
+    assert "no world was given" in str(found)
+
+
+def test_nothing_is_logged_and_no_observer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[object] = []
+    logger = logging.getLogger("saga")
+    made = saga_of(SOUND["in sequence"], store="x.db", observers=lambda event, info: told.append(event), logger=logger)
+    explore(made, world=Shop)
+    assert (told, caplog.records) == ([], [])
+    logger.warning("again")
+    assert len(caplog.records) == 1
+
+
+def test_orders_that_change_different_things_are_tried_once() -> None:
+    def changing(key: str) -> Flow:
+        def act(shop: Shop, name: str) -> Callable[[], None]:
+            return lambda: shop.done.update({key.format(name): shop.done.get(key.format(name), 0) + 1})
+
+        def undo(shop: Shop, name: str) -> Callable[[], None]:
+            return lambda: shop.done.clear()
+
+        return lambda s: [parallel(*(function_step(act(s, n), undo(s, n), name=n) for n in "abc"))]
+
+    apart = explore(saga_of(changing("{}")), world=Shop, kinds=["goes first", "fails"])
+    together = explore(saga_of(changing("same")), world=Shop, kinds=["goes first", "fails"])
+    assert Kind.GOES_FIRST not in apart.kinds
+    assert Kind.GOES_FIRST in together.kinds
+    assert apart.count < together.count
+
+
+# -- what is found ----------------------------------------------------------------------------------------------------
+
+
+def broken_by(flow: Flow, faults: int = 2, context: Any = None, **more: Any) -> History:
+    with pytest.raises(LawBrokenError) as error:
+        explore(saga_of(flow, store="x.db"), context, world=Shop, faults=faults, **more)
+    found = error.value.history
+    again = replay(saga_of(flow, store="x.db"), found.faults, context, world=Shop, check=False, **more)
+    assert again.broken == found.broken
+    assert again.lines == found.lines
+    return found
+
+
+def test_a_charge_that_is_made_twice_is_found() -> None:
+    def flow(shop: Shop) -> list[Any]:
+        def charge() -> None:
+            shop.done["charged"] = shop.done.get("charged", 0) + 1
+
+        return [function_step(charge, lambda: shop.done.clear(), name="charge", retry=Retry(2))]
+
+    found = broken_by(flow)
+    assert found.faults == (Fault("charge", "answer lost"),)
+    assert found.broken is not None
+    assert found.broken.law == "completed leaves the same, however it was come to"
+    assert found.broken.how == "charged: 1, then 2"
+
+
+def test_an_undo_that_needs_the_result_is_found_and_told_with_a_test_to_paste() -> None:
+    class Reserve(Task[str]):
+        def execute(self, context: Context) -> str:
+            return "R1"
+
+        def compensate(self, context: Context) -> None:
+            context.result_of(Reserve)
+
+    with pytest.raises(LawBrokenError) as broken:
+        explore(Saga("place-order").add_task(Reserve()))
+    assert str(broken.value).splitlines() == [
+        "saga 'place-order' breaks a law with 1 fault: compensate fails only where a fault makes it fail",
+        "    compensate of Reserve raised ContextKeyError: step 'Reserve' has no result: it has not succeeded (yet)",
+        "",
+        "     1  Reserve  execute     raises AnswerLostError: a fault has lost the answer  <- answer lost",
+        "     2  Reserve  compensate  raises ContextKeyError: step 'Reserve' has no result: it has not succeeded (yet)",
+        "",
+        "It ends as stuck.",
+        "",
+        "To see it again:",
+        "",
+        "    replay(place_order, [('Reserve', 'answer lost')])",
+    ]
+
+
+def test_an_invariant_is_looked_at_after_each_call_and_another_at_the_end() -> None:
+    def nothing_is_sold(shop: Shop) -> None:
+        assert "b" not in shop.done, "b is sold"
+
+    found = broken_by(SOUND["in sequence"], invariant=nothing_is_sold)
+    assert found.faults == ()
+    assert found.broken is not None
+    assert found.broken == ("the invariant nothing_is_sold holds", "after execute of b: b is sold")
+
+    def is_whole(shop: Shop, result: Any) -> bool:
+        return len(shop.done) in (0, 3)
+
+    explore(saga_of(SOUND["in sequence"]), world=Shop, at_end=is_whole, kinds=["fails", "answer lost"])
+    found = broken_by(SOUND["in sequence"], at_end=is_whole)
+    assert found.broken == ("is_whole holds at the end", "it returned False")
+
+
+def test_a_result_that_cannot_be_stored_is_found() -> None:
+    found = broken_by(lambda s: [function_step(lambda: object(), name="a")])
+    assert found.broken is not None
+    assert found.broken.law == "results survive storing"
+
+
+def test_calls_that_go_on_and_on_are_found() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    found = broken_by(lambda s: [task(s, "a", pivot=True), function_step(fail, name="b")], faults=0)
+    assert found.broken is not None
+    assert found.broken.law == "it comes to an end"
+
+
+def test_a_compensation_that_may_fail_may() -> None:
+    def refuse() -> None:
+        raise ValueError("it is at the customer's")
+
+    flow: Flow = lambda s: [function_step(lambda: None, refuse, name="ship"), task(s, "b")]  # noqa: E731
+    assert broken_by(flow).faults == (Fault("ship", "answer lost"),)
+    assert explore(saga_of(flow), world=Shop, may_fail=["ship"]).complete
+
+
+def test_what_is_found_need_not_be_raised() -> None:
+    found = explore(saga_of(lambda s: [function_step(lambda: None, lambda x: 1 / 0, name="a")]), world=Shop, check=False)
+    assert isinstance(found, Exploration)
+    assert found.broken is not None
+    assert not found.complete
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "no saga": (lambda: explore(3), "3 is no saga, and makes none"),  # type: ignore[arg-type]
+    "what makes none": (lambda: explore(lambda: 3), "returned 3, which is no saga"),  # type: ignore[arg-type, return-value]
+    "a world that is one": (lambda: explore(saga_of(SOUND["skipped"]), world=Shop()), "give what makes a new one"),  # type: ignore[arg-type]
+    "a kind there is not": (lambda: explore(saga_of(SOUND["skipped"]), world=Shop, kinds=["fail"]), "no kind of fault 'fail'"),
+    "a step there is not": (lambda: explore(saga_of(SOUND["skipped"]), world=Shop, may_fail="c"), "there is no step 'c'"),
+    "a fault of none": (lambda: replay(saga_of(SOUND["skipped"]), [("c", "fails")], world=Shop), "there is no step 'c'"),
+    "a fault that is none": (lambda: replay(saga_of(SOUND["skipped"]), [3], world=Shop), "3 is no fault"),
+    "a call before the first": (lambda: replay(saga_of(SOUND["skipped"]), ("a", "fails", 0), world=Shop), "counted from 1"),
+    "a fault that cannot strike": (
+        lambda: replay(saga_of(SOUND["skipped"]), [("a", "late")], world=Shop),
+        "never came to where these can strike",
+    ),
+    "a death without a store": (
+        lambda: replay(saga_of(SOUND["skipped"]), [("a", "dies before")], world=Shop),
+        "deaths need a store, or durable=True",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_wrong_is_refused(what: str) -> None:
+    ask, text = REFUSED[what]
+    with pytest.raises(SagaDefinitionError, match=text):
+        ask()
+
+
+def test_a_world_that_is_another_each_time_is_refused() -> None:
+    shop = Shop()
+    kept = lambda: shop  # noqa: E731
+    with pytest.raises(SagaDefinitionError, match="its world is another each time"):
+        explore(saga_of(SOUND["in sequence"]), world=kept)
