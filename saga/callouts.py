@@ -38,9 +38,9 @@ _MOST_REMEMBERED: Final = 10_000
 def told(row: StoredExecution, view: ExecutionView) -> dict[str, Any]:
     """Return what is told of a stuck execution, for JSON. ``text`` says it in a sentence. No result and no context is in it."""
     since = datetime.fromtimestamp(row.progressed, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    why = view.reason or row.reason or ""
+    why = row.reason or view.reason or ""
     return {
-        "text": one_line(f"saga {row.name} ({row.saga_id}) is stuck: {why}"),
+        "text": one_line(f"saga {row.name} ({row.saga_id}) is stuck: {why}; {view.command} says what can be done"),
         "saga_id": row.saga_id,
         "name": row.name,
         "version": row.version,
@@ -50,7 +50,10 @@ def told(row: StoredExecution, view: ExecutionView) -> dict[str, Any]:
         "reason": why,
         "since": since,
         "tags": dict(row.tags),
-        "offers": [{"action": one.action, "step": one.step, "does": one.does} for one in view.offers],
+        "offers": [
+            {"action": one.action, "step": one.step, "does": one.does, "command": one.command(row.saga_id)}
+            for one in view.offers
+        ],
     }
 
 

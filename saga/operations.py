@@ -19,7 +19,7 @@ from saga.durable.told import told_by
 from saga.errors import ActionRefusedError, StorageError, UnreadMessagesError, near
 from saga.events import Event, OperatorActed, Status
 from saga.fleet import Version, statuses
-from saga.looking import Acted, Cause, ErrorView, ExecutionView, JournalLine, Looks, Offer, StepView
+from saga.looking import Acted, Cause, Decision, ErrorView, ExecutionView, JournalLine, Looks, Offer, StepView
 from saga.machine import ACTIONS, decided_on
 from saga.names import check_said, checked_name, several
 from saga.plain import one_line
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Acted",
     "Cause",
+    "Decision",
     "ErrorView",
     "ExecutionView",
     "JournalLine",

@@ -50,6 +50,7 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "execution": "execution",
         "steps": "list of step",
         "errors": "list of error",
+        "decisions": "list of decision",
         "offers": "list of offer",
         "refused": "object",
         "waits": "text or null",
@@ -72,7 +73,9 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "result": "text or null",
         "path": "list",
         "asks": "true or false",
+        "settled": "text or null",
     },
+    "decision": {"action": "text", "step": "text or null", "who": "text", "why": "text", "at": "time"},
     "error": {
         "type": "text",
         "text": "text",

@@ -36,9 +36,12 @@ _STEPS: Final[dict[str, tuple[str, str, str, str | None]]] = {
     "compensation_failed": ("✗", "!", "undo failed", "red"),
 }
 """By a step's status: its mark, the mark where that cannot be written, what it is called, and its colour."""
-_EFFECTS: Final = {"stands": "stands", "undone": "is undone", "none": "", "unknown": "nobody knows whether it stands"}
 _UNDER_WAY: Final = ("running", "waiting", "compensating")
 """Of these, what is left can only be told later."""
+_DECISIONS: Final = 5
+"""What persons decided last, so many at most; the journal has all."""
+_REFUSED: Final = {"stuck": ("retry", "resume", "skip", "compensate"), "paused": ("resume",), "completed": ("undo",)}
+"""By status: the actions that one may think of there, and is told of why they do not fit."""
 _ENDED: Final = ("paused", "completed", "compensated", "stuck")
 
 
@@ -47,11 +50,12 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
     row = view.execution
     head = status(row.status)
     yield f"{coloured(head) if colours() else head}  {line(f'{row.name} {row.saga_id}')}"
-    reason = view.reason or row.reason
+    reason = row.reason or view.reason
     waits = view.waits if reason is None or reason not in (view.waits or "") else None  # which says it, too
     for title, text in (
         ("why", why(reason, row.cause)),
         ("waits", waits),
+        *(("decided", f"{one}, {age(now - one.at)} ago") for one in view.decisions[-_DECISIONS:]),
         ("tags", tags(row.tags)),
         ("version", row.version),
         ("created", f"{iso(row.created)}, {age(now - row.created)} ago"),
@@ -81,11 +85,14 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
                 yield from (f"    {one_line(text)}" for text in error.traceback.splitlines())
     yield ""
     yield _title("what can be done")
-    if not view.offers:
-        yield "  nothing: " + paragraph("; ".join(sorted(set(view.refused.values()))) or "it has ended", 11).lstrip()
     for offer in view.offers:
         yield one_line(f"  {offer.command(row.saga_id)}")
         yield paragraph(offer.does, 6)
+    refused = [(action, view.refused[action]) for action in _REFUSED.get(row.status, ()) if action in view.refused]
+    if not view.offers and not refused:
+        yield f"  nothing: it has ended ({one_line(row.status)})"
+    for action, reason in refused:
+        yield f"  not {action}: {paragraph(reason, 6).lstrip()}"
 
 
 def _title(text: str) -> str:
@@ -107,18 +114,17 @@ def _step(step: StepView, now: float, most: int) -> Iterator[str]:
         text = click.style(text[:3], fg=colour) + text[3:]
     yield text
     indent = " " * (4 + 2 * len(step.path) + 2)
-    for phase, error in (("", step.error), ("undo: ", step.compensation_error)):
-        if error is not None:
-            yield paragraph(f"{phase}{error}", len(indent))
+    for before, said in (("", step.error), ("undo: ", step.compensation_error), ("", step.settled)):
+        if said is not None:
+            yield paragraph(f"{before}{said}", len(indent))
     if step.result is not None:
         yield line(f"{indent}{marked('→', '->')} {step.result}")
 
 
 def _facts(step: StepView, now: float) -> Iterator[str]:
     """Yield what there is to say of a step besides its status."""
-    effect = _EFFECTS.get(step.effect, str(step.effect))
-    if effect and step.status not in _UNDER_WAY and (step.status, step.effect) != ("compensated", "undone"):
-        yield effect
+    if step.left and step.status not in _UNDER_WAY and (step.status, step.effect) != ("compensated", "undone"):
+        yield step.left
     if step.attempts > 1:
         yield f"{step.attempts} attempts"
     if step.compensation_attempts > 1:

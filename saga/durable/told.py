@@ -12,6 +12,7 @@ from saga.storage.records import StoredExecution, Told
 
 __all__ = ["told_by", "told_of"]
 
+_FAILED = (e.StepFailed, e.StepTimedOut, e.CompensationFailed, e.VerificationFailed)
 _LONGEST = 500
 """Characters of a reason; the journal has all of it."""
 
@@ -29,8 +30,7 @@ def told_of(machine: Machine, keep: float | None = None, definition: tuple[str, 
     step = _step_of(events) if failed is None else failed.name
     cause = None if error is None else _name(error)
     if status is e.Status.STUCK:
-        reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaStuck)), None)
-        step, cause = _asked_about(machine) or (step, cause)
+        step, cause, reason = _asked_about(machine, step, cause)
     elif status is e.Status.PAUSED:
         reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaPaused | e.SagaRewound)), None)
     else:
@@ -49,14 +49,21 @@ def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:
     return Told(row.step, None, row.cause)  # whoever goes on tells more
 
 
-def _asked_about(machine: Machine) -> tuple[str, str | None] | None:
-    """Return a step that a person is asked about, and the class of the error that it failed with last."""
+def _asked_about(machine: Machine, step: str | None, cause: str | None) -> tuple[str | None, str | None, str | None]:
+    """Return a step that a person is asked about, the class of the error that it failed with last, and why it is stuck.
+
+    :param step: what is told where a person is asked about none;
+    :param cause: so is this.
+    """
     state, steps = machine.log.state(), machine.plan.steps
+    reason = next((event.reason for event in reversed(machine.events) if isinstance(event, e.SagaStuck)), None)
     about = [steps[index].name for index in (*sorted(state.asking), *state.compensations_failed)]
     for event in reversed(machine.events):
-        if isinstance(event, e.StepFailed | e.CompensationFailed | e.VerificationFailed) and event.step in about:
-            return event.step, _name(event.error)
-    return (about[0], None) if about else None  # a dead process's call, which told nothing
+        if isinstance(event, _FAILED) and event.step in about:
+            of = [event.step] if len(about) > 1 else []
+            said = ": ".join([*of, *filter(None, (_name(event.error), text_of(event.error)))])
+            return event.step, _name(event.error), f"{reason} ({said})"
+    return (about[0], None, reason) if about else (step, cause, reason)  # a dead process's call, which told nothing
 
 
 def _step_of(events: Sequence[Any]) -> str | None:

@@ -12,7 +12,7 @@ and what it commands is told.
 """
 
 from saga.looking.looks import Looks
-from saga.looking.shown import Acted, ErrorView, ExecutionView, JournalLine, Offer, StepView
+from saga.looking.shown import Acted, Decision, ErrorView, ExecutionView, JournalLine, Offer, StepView
 from saga.storage.records import Cause
 
-__all__ = ["Acted", "Cause", "ErrorView", "ExecutionView", "JournalLine", "Looks", "Offer", "StepView"]
+__all__ = ["Acted", "Cause", "Decision", "ErrorView", "ExecutionView", "JournalLine", "Looks", "Offer", "StepView"]

@@ -20,7 +20,7 @@ from saga.looking.masks import masked_lines
 from saga.looking.offers import known_standing, offers_of
 from saga.looking.reading import Reading, fitting
 from saga.looking.shown import ExecutionView, JournalLine, Offer
-from saga.looking.steps import errors_of, steps_of
+from saga.looking.steps import decisions_of, errors_of, steps_of
 from saga.looking.waits import why_it_waits
 from saga.machine import ACTIONS, Standing, check, standing_of
 from saga.names import checked_name
@@ -133,6 +133,7 @@ class Looks(Fleet):
             inbox=tuple(details_of_message(message.body) for message in self.store.inbox(saga_id)),
             steps=steps_of(reading, lines),
             errors=errors_of(reading, lines),
+            decisions=decisions_of(reading),
             offers=offers,
             refused=refused,
             waits=why_it_waits(self.store, reading, definition, now),

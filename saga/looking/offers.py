@@ -11,6 +11,7 @@ from saga.errors import ActionRefusedError, OutcomeUnknownError
 from saga.events import (
     COMPENSATED,
     COMPENSATING,
+    COMPLETED,
     RUNNING,
     STUCK,
     CompensationSucceeded,
@@ -67,8 +68,9 @@ def offers_of(
             except ActionRefusedError as error:
                 refused[action] = one_line(error)
             else:
-                told = _told(reading, standing, action, step, live) if tried < _TRIED else _PLAINLY[action]
-                offers.append(Offer(action, step, one_line(told)))
+                does = one_line(_told(reading, standing, action, step, live) if tried < _TRIED else _PLAINLY[action])
+                same = next((one.action for one in offers if one.does == does and one.action != "skip"), None)
+                offers.append(Offer(action, step, does if same is None else f"as {same} does here: {does}"))
     return tuple(offers), refused
 
 
@@ -175,7 +177,7 @@ def _told(reading: Reading, standing: Standing, action: str, step: str | None, l
 
 
 _PLAINLY: Final = {
-    "retry": "tries the compensations that failed again",
+    "retry": "calls the compensations that failed again",
     "resume": "lets it go on",
     "skip": "lets it go on without the step",
     "cancel": "gives it up, and undoes what it has done",
@@ -201,7 +203,9 @@ def _of_pause(reading: Reading, standing: Standing, live: bool) -> str:
 def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]:
     state = found.machine.state
     if step is not None:
-        yield f"takes {step} to be seen to by a person" + ("" if state.cause is not None else ", and goes on without it")
+        yield f"counts {step!r} as settled by a person, and " + (
+            "calls nothing of it any more" if state.cause is not None else "goes on without it"
+        )
     if found.ending:
         yield f"lets {_and(found.ending)} end"
     follows = [*_undone(reading, found), *_executed(found), *_ends(reading, found)]
@@ -216,15 +220,19 @@ def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]
 
 
 def _undone(reading: Reading, found: _Foreseen) -> Iterator[str]:
-    failed = {reading.plan.steps[index].name for index in reading.history.state.compensations_failed}
-    runs = [
-        f"tries the compensation of {_then(run)} again" if again else f"undoes {_then(run)}"
-        for again, names in groupby(found.undone, failed.__contains__)
-        for run in [list(names)]
-    ]
+    state, steps = reading.history.state, reading.plan.steps
+    failed = {steps[index].name for index in state.compensations_failed}
+    doubtful = {steps[index].name for index in state.in_doubt | state.stragglers}
+
+    def words(name: str) -> tuple[str, str]:
+        if name in failed:
+            return "calls the compensation of", " again"
+        return ("calls the compensation of", ", whether it was done or not,") if name in doubtful else ("undoes", "")
+
+    runs = [f"{before} {_then(list(names))}{after}" for (before, after), names in groupby(found.undone, words)]
     if runs:
         maybe = "" if reading.knows_undo or failed.issuperset(found.undone) else ", as far as they have a compensation"
-        yield _then(runs) + maybe
+        yield " then ".join(run if run.endswith(",") else f"{run}," for run in runs).removesuffix(",") + maybe
 
 
 def _executed(found: _Foreseen) -> Iterator[str]:
@@ -240,6 +248,10 @@ def _executed(found: _Foreseen) -> Iterator[str]:
 
 def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:
     state = found.machine.state
+    if state.status is COMPENSATED:
+        yield "where that goes well, it is compensated" if found.undone else "it is compensated: nothing is left to undo"
+    elif state.status is COMPLETED:
+        yield "it is completed"
     if state.cause is not None and reading.knows_undo:
         kept = {reading.plan.steps[index].name for index in state.kept}
         gone = kept.union(found.undone, found.ending)
@@ -249,13 +261,12 @@ def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:
     if state.status is STUCK:
         reason = next(event.reason for event in reversed(found.machine.events) if isinstance(event, SagaStuck))
         yield f"then it is stuck: {reason}"
-    elif state.status is COMPENSATED and not found.undone:
-        yield "ends it: nothing is left to undo"
 
 
 def _and(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else shown[0]
 
 
 def _then(names: list[str]) -> str:
-    return ", then ".join(names)
+    return ", then ".join(map(repr, names))

@@ -14,13 +14,21 @@ from saga.plain import one_line
 from saga.step_status import Effect, StepStatus
 from saga.storage.records import StoredExecution
 
-__all__ = ["Acted", "ErrorView", "ExecutionView", "JournalLine", "Offer", "StepView", "moment"]
+__all__ = ["Acted", "Decision", "ErrorView", "ExecutionView", "JournalLine", "Offer", "StepView", "moment"]
 
 _TELL_WHY: Final[dict[str, tuple[str, ...]]] = {
     Status.STUCK: (SagaStuck.__name__,),
     Status.PAUSED: (SagaPaused.__name__, SagaRewound.__name__),
 }
 """By an execution's status: the kinds of the entries that say why it stands so."""
+
+
+_LEFT: Final[dict[Effect, str]] = {
+    Effect.NONE: "",
+    Effect.STANDS: "stands",
+    Effect.UNDONE: "undone",
+    Effect.UNKNOWN: "nobody knows whether it was done",
+}
 
 
 def moment(at: float, timespec: str = "seconds") -> str:
@@ -77,6 +85,7 @@ class StepView:
     :ivar result: what ``execute`` returned, as it is stored, shortened; ``None`` where that is nothing, hidden or unknown.
     :ivar path: what it stands in, from outside inward: ``"parallel 1, branch 2"``, ``"instead of charge"``.
     :ivar asks: whether a person is asked what becomes of it.
+    :ivar settled: who has seen to it, and why: ``"by ann: refunded by hand"``; ``None``: nobody has.
     """
 
     name: str
@@ -95,6 +104,38 @@ class StepView:
     result: str | None = None
     path: tuple[str, ...] = ()
     asks: bool = False
+    settled: str | None = None
+
+    @property
+    def left(self) -> str:
+        """What is left of its work, in a few words; ``""`` where it never was."""
+        if self.effect is Effect.SETTLED:
+            return "settled by a person"
+        if self.effect is Effect.UNKNOWN and self.status is StepStatus.COMPENSATION_FAILED and not self.in_doubt:
+            return "may still stand, wholly or in part"
+        return _LEFT[self.effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided about an execution. ``str()`` says it in a line.
+
+    :ivar action: the name of the action.
+    :ivar step: of which step (``skip``), or back to which (``undo``); ``None``: of none in particular.
+    :ivar who: the person.
+    :ivar why: the reason that was given.
+    :ivar at: when, in seconds since the epoch.
+    """
+
+    action: str
+    step: str | None
+    who: str
+    why: str
+    at: float
+
+    def __str__(self) -> str:
+        between = " back to " if self.action == "undo" else " "
+        return f"{self.action}{'' if self.step is None else between + repr(self.step)} by {self.who}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +176,13 @@ class Offer:
     def command(self, saga_id: str) -> str:
         """Return the line of a terminal that does it to an execution, but for the reason."""
         step = [] if self.step is None else ["--to" if self.action == "undo" else "--step", self.step]
-        if saga_id.startswith("-"):  # else it would be taken for an option, which may be one that finds others
-            return shlex.join(["saga", self.action, *step, "--why", "...", "--", saga_id])
-        return shlex.join(["saga", self.action, saga_id, *step, "--why", "..."])
+        return _line(self.action, saga_id, *step, "--why", "...")
+
+
+def _line(action: str, saga_id: str, *options: str) -> str:
+    if saga_id.startswith("-"):  # else it would be taken for an option, which may be one that finds others
+        return shlex.join(["saga", action, *options, "--", saga_id])
+    return shlex.join(["saga", action, saga_id, *options])
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +197,7 @@ class ExecutionView:
     :ivar steps: what became of each step, in the order declared; in that of their beginning, and only of those that have begun,
         where its definition is not known.
     :ivar errors: each error once, in the order they came.
+    :ivar decisions: what persons decided, in the order they did.
     :ivar offers: the actions that fit now, with what each would do; what changes least first.
     :ivar refused: why the others do not fit, by action.
     :ivar waits: why nothing happens at present, where that can be told; ``None``: something does, or it has ended.
@@ -162,6 +208,7 @@ class ExecutionView:
     inbox: tuple[dict[str, Any], ...]
     steps: tuple[StepView, ...]
     errors: tuple[ErrorView, ...]
+    decisions: tuple[Decision, ...]
     offers: tuple[Offer, ...]
     refused: Mapping[str, str]
     waits: str | None
@@ -171,6 +218,11 @@ class ExecutionView:
         """Why the execution is stuck or paused, or ``None``."""
         kinds = _TELL_WHY.get(self.execution.status, ())
         return next((line.details.get("reason") for line in reversed(self.journal) if line.kind in kinds), None)
+
+    @property
+    def command(self) -> str:
+        """The line of a terminal that shows it."""
+        return _line("show", self.execution.saga_id)
 
     def timeline(self) -> str:
         """Return the journal as text, a line for each entry."""

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from saga.events import (
     CompensationFailed,
+    Effect,
     Event,
+    OperatorActed,
     RetryScheduled,
     StepFailed,
     StepStarted,
@@ -20,14 +22,14 @@ from saga.events import (
     VerificationFailed,
 )
 from saga.looking.reading import Reading
-from saga.looking.shown import ErrorView, JournalLine, StepView
+from saga.looking.shown import Decision, ErrorView, JournalLine, StepView
 from saga.machine import PlannedStep, following
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.plain import one_line, shortened
 from saga.result import error_line
 from saga.shown_keys import HIDDEN
 
-__all__ = ["errors_of", "steps_of"]
+__all__ = ["decisions_of", "errors_of", "steps_of"]
 
 _LONGEST: Final = 200
 """Characters of a result; the journal has all of it."""
@@ -72,10 +74,16 @@ def steps_of(reading: Reading, journal: Sequence[JournalLine]) -> tuple[StepView
             times[name].take(event, reading.plan.by_name[name])
     results = {line.step: line.details["result"] for line in journal if "result" in line.details}
     paths = dict(_paths(reading))
-    return tuple(_view(reading, step, times[step.name], results.get(step.name), paths) for step in reading.plan.steps)
+    settled = {one.step: f"by {one.who}: {one.why}" for one in decisions_of(reading) if one.action == "skip"}
+    return tuple(
+        _view(reading, step, times[step.name], results.get(step.name), paths[step.name], settled.get(step.name))
+        for step in reading.plan.steps
+    )
 
 
-def _view(reading: Reading, step: PlannedStep, times: _Times, result: Any, paths: dict[str, tuple[str, ...]]) -> StepView:
+def _view(
+    reading: Reading, step: PlannedStep, times: _Times, result: Any, path: tuple[str, ...], settled: str | None
+) -> StepView:
     record, state = reading.records[step.name], reading.history.state
     waits = record.status in (StepStatus.WAITING, StepStatus.RUNNING, StepStatus.IN_DOUBT, StepStatus.COMPENSATING)
     return StepView(
@@ -93,8 +101,9 @@ def _view(reading: Reading, step: PlannedStep, times: _Times, result: Any, paths
         verified=record.verified,
         next_at=times.next_at if waits and not state.status.terminal else None,
         result=None if result in (None, HIDDEN) else shortened(one_line(_text(result)), _LONGEST),
-        path=paths[step.name],
+        path=path,
         asks=step.index in state.asking or step.index in state.compensations_failed,
+        settled=settled if record.effect is Effect.SETTLED else None,
     )
 
 
@@ -112,6 +121,15 @@ def _paths(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
     for step in reading.plan.steps:
         groups = tuple(f"parallel {group.index + 1}, branch {branch + 1}" for group, branch in step.branches)
         yield step.name, (*groups, f"instead of {instead[step.index]}") if step.index in instead else groups
+
+
+def decisions_of(reading: Reading) -> tuple[Decision, ...]:
+    """Return what persons decided."""
+    return tuple(
+        Decision(one_line(one.action), one.step and one_line(one.step), one_line(one.who), one_line(one.why), one.at)
+        for one in reading.events
+        if isinstance(one, OperatorActed)
+    )
 
 
 def errors_of(reading: Reading, journal: Sequence[JournalLine]) -> tuple[ErrorView, ...]:

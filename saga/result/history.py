@@ -138,7 +138,7 @@ class History:
                 record.status, record.compensation_error, record.effect = StepStatus.COMPENSATED, None, Effect.UNDONE
             case OperatorActed(action="skip"):  # a person has seen to it
                 record.status, record.compensation_error = StepStatus.SKIPPED, None
-                record.effect = Effect.UNKNOWN if state.cause is None else Effect.UNDONE
+                record.effect = Effect.SETTLED
             case CompensationFailed():
                 record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
 

@@ -221,12 +221,16 @@ def _line(record: StepRecord) -> str:
 
 
 def told_besides(record: StepRecord) -> list[str]:
-    """Return what a step's status does not tell: that it is in doubt, was verified, or was undone before it was skipped."""
+    """Return what a step's status does not tell: that it is in doubt, was verified, was undone before it was skipped, or was
+    skipped by a person.
+    """
     told = []
     if record.in_doubt and record.status not in (StepStatus.IN_DOUBT, StepStatus.TIMED_OUT):
         told.append("in doubt")
     if record.status is StepStatus.SKIPPED and record.effect is Effect.UNDONE:
         told.append("undone")
+    if record.effect is Effect.SETTLED:
+        told.append("settled by a person")
     if record.verified is not None:
         told.append("verified: done" if record.verified else "verified: not done")
     return told

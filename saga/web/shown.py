@@ -42,12 +42,14 @@ _STEP_WORDS: Final = {
 _EFFECTS: Final = {
     Effect.STANDS: ("succeeded", "stands"),
     Effect.UNDONE: ("compensated", "undone"),
+    Effect.SETTLED: ("skipped", "settled by a person"),
     Effect.NONE: ("pending", "nothing done"),
     Effect.UNKNOWN: ("doubtful", "nobody knows"),
 }
 _EFFECT_SIGNS: Final = {
     Effect.STANDS: MARKS[StepStatus.SUCCEEDED][1],
     Effect.UNDONE: MARKS[StepStatus.COMPENSATED][1],
+    Effect.SETTLED: MARKS[StepStatus.SKIPPED][1],
     Effect.NONE: "M-3 0H3",
     Effect.UNKNOWN: MARKS[StepStatus.IN_DOUBT][1],
 }

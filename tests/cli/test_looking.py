@@ -58,7 +58,7 @@ def test_a_list_is_a_table_that_tells_why(cli: Cli, orders: Any) -> None:
     title, *rows = [line.split() for line in said.out.splitlines()]
     assert title == ["STATUS", "ID", "SAGA", "TAGS", "STEP", "WHY", "SINCE"]
     assert [row[1:3] for row in rows] == [[str(orders[row[2]]), row[2]] for row in rows]
-    assert "compensation failed: charge (OSError)" in said.out
+    assert "compensation failed: charge (OSError: the bank is closed)" in said.out
 
 
 def test_a_page_ends_with_where_the_next_begins(cli: Cli, orders: Any) -> None:
@@ -107,7 +107,7 @@ def test_a_terminal_has_every_column_that_there_is_room_for(terminal: Callable[.
     narrow = terminal("list", "--store", "orders.db", columns=60, NO_COLOR="1").splitlines()
     assert wide[0].split() == ["STATUS", "ID", "SAGA", "TAGS", "STEP", "WHY", "SINCE"]
     assert "WHY" not in narrow[0]
-    assert "    compensation failed: charge (OSError)" in narrow
+    assert "    compensation failed: charge (OSError: the bank is close…" in narrow
     assert max(map(len, narrow)) <= 60
     assert not any("\x1b" in line for line in (*wide, *narrow))
 

@@ -38,9 +38,9 @@ def test_what_is_stuck_is_grouped_by_saga_step_and_error_with_most_first(store: 
     operations = Operations(store, "ann")
     causes = operations.causes()
     assert [one[:5] for one in causes] == [
-        ("order", "charge", "OSError", "compensation failed: charge", 3),
-        ("order", "reserve", "ValueError", "compensation failed: reserve", 2),
-        ("refund", "charge", "OSError", "compensation failed: charge", 1),
+        ("order", "charge", "OSError", "compensation failed: charge (OSError: the bank is closed)", 3),
+        ("order", "reserve", "ValueError", "compensation failed: reserve (ValueError: no stock)", 2),
+        ("refund", "charge", "OSError", "compensation failed: charge (OSError: the bank is closed)", 1),
     ]
     assert causes[0].oldest == operations.get("o1").progressed
     assert operations.causes("refund") == causes[2:]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from saga import Context, Effect, Retry, Saga, StepStatus, fallback, parallel, sequence, step, transaction
+from saga import Ask, Context, Effect, Retry, Saga, StepStatus, fallback, parallel, sequence, step, transaction
 from saga.errors import SagaExecutionException
 from saga.logging import SagaLogger
 from saga.operations import ExecutionView, Operations
@@ -49,9 +49,42 @@ def test_a_stuck_execution_is_understood_without_its_definition(store: Store) ->
     ]
     assert "raise ValueError" in str(view.errors[0].traceback)
     assert [(offer.action, offer.step) for offer in view.offers] == [("retry", None), ("skip", "charge"), ("compensate", None)]
-    assert view.offers[0].does == "tries the compensation of charge again; leaves token as it is, for want of a compensation"
+    assert view.offers[0].does == (
+        "calls the compensation of 'charge' again; where that goes well, it is compensated; leaves 'token' as it is, "
+        "for want of a compensation"
+    )
     known = Operations(store, "ann", sagas=[order()]).show("x")
     assert (known.steps, known.offers, known.refused) == (view.steps, view.offers, view.refused)
+
+
+def again(*_: Any) -> None:
+    raise LookupError("ask a person")
+
+
+#: By what a person is asked about: a saga's steps, and what becomes of the execution by the decision.
+ASKED: dict[str, tuple[Any, str]] = {
+    "its undo failed": ((step(int, undone_badly, name="a"), step(fail, name="b")), "compensated"),
+    "it failed": ((step(again, undone_badly, name="a", on_error=Ask), step(int, name="b")), "completed"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_a_person_has_seen_to_is_settled_and_no_call_is_said_to_have_undone_it(store: Store, asked: str) -> None:
+    steps, ended = ASKED[asked]
+    saga = Saga("order", store=store).add_task(steps[0]).add_task(steps[1])
+    saga.try_execute(saga_id="x")
+    operations = Operations(store, "ann", sagas=[saga])
+    assert operations.show("x").decisions == ()
+    operations.skip("x", "a", "refunded by\nhand")
+    Worker(store, [saga]).run_once()
+    view = operations.show("x")
+    assert view.execution.status == ended
+    assert (view.steps[0].effect, view.steps[0].left) == (Effect.SETTLED, "settled by a person")
+    assert (view.steps[0].settled, view.steps[1].settled) == ("by ann: refunded by\\nhand", None)
+    (decision,) = view.decisions
+    assert str(decision) == "skip 'a' by ann: refunded by\\nhand"
+    assert decision.at == next(line.at for line in view.journal if line.kind == "OperatorActed")
+    assert "settled by a person" in saga.load("x").summary()
 
 
 def test_what_a_step_stands_in_is_its_path(store: Store) -> None:
@@ -98,7 +131,10 @@ def test_a_blocks_journal_tells_what_has_a_compensation(store: Store) -> None:
         ("c", Effect.UNDONE),
     ]
     (retry,) = (offer for offer in view.offers if offer.action == "retry")
-    assert retry.does == "tries the compensation of a again; leaves b as it is, for want of a compensation"
+    assert retry.does == (
+        "calls the compensation of 'a' again; where that goes well, it is compensated; leaves 'b' as it is, for want of a "
+        "compensation"
+    )
 
 
 # -- what runs ----------------------------------------------------------------------------------------------------------
@@ -107,8 +143,8 @@ def test_a_blocks_journal_tells_what_has_a_compensation(store: Store) -> None:
 @pytest.mark.parametrize(
     ("action", "does"),
     [
-        ("cancel", "lets b end; undoes b, then a"),
-        ("pause", "lets b end, and then lets it rest until a person resumes it, or has it undone"),
+        ("cancel", "lets 'b' end; undoes 'b', then 'a'; where that goes well, it is compensated"),
+        ("pause", "lets 'b' end, and then lets it rest until a person resumes it, or has it undone"),
     ],
 )
 def test_an_action_on_what_runs_does_what_was_told_of_it(store: Store, action: str, does: str) -> None:
@@ -180,7 +216,7 @@ def test_of_a_damaged_journal_what_can_be_read_is_shown(damage: str) -> None:
             done = {step.name for step in view.steps if step.status is not StepStatus.PENDING}
             assert len(done) >= 2
             assert {offer.action for offer in view.offers} | view.refused.keys() >= {"retry", "compensate", "cancel"}
-            assert view.waits == "a person must act: compensation failed: charge"
+            assert view.waits == "a person must act: compensation failed: charge (OSError: the bank is closed)"
             assert str(view)
 
 
@@ -197,7 +233,7 @@ def test_an_execution_whose_journal_is_gone_is_shown() -> None:
     view = Operations(one.store, "ann").show("x")
     assert (view.journal, view.steps, view.errors) == ((), (), ())
     assert all(offer.does for offer in view.offers)
-    assert view.waits == "a person must act: compensation failed: charge"
+    assert view.waits == "a person must act: compensation failed: charge (OSError: the bank is closed)"
     one.store._executions["x"] = one.store._executions["x"]._replace(status="running")
     assert [offer.action for offer in Operations(one.store, "ann").show("x").offers] == ["pause", "cancel", "compensate"]
 

@@ -50,7 +50,16 @@ def test_what_could_not_be_undone_tells_what_a_person_is_asked_about(store: Stor
     order(store, refuse, broken).try_execute(saga_id="x")
     status, at, reason, cause = told(store)
     assert (status, at, cause) == ("stuck", "reserve", "OSError")
-    assert "reserve" in reason
+    assert reason == "compensation failed: reserve (OSError: not now)"
+
+
+def test_of_several_that_could_not_be_undone_the_last_error_is_told_with_its_step(store: Store) -> None:
+    def lost() -> None:
+        raise KeyError
+
+    saga = order(store, lambda: None, lost).add_task(step(lambda: None, broken, name="pack")).add_task(step(refuse))
+    saga.try_execute(saga_id="x")
+    assert told(store) == ("stuck", "reserve", "compensation failed: reserve, pack (reserve: KeyError)", "KeyError")
 
 
 ASKING = {

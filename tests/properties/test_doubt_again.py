@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Case, Status, dict[str, Effect]]] = {
     "or has seen to it": (
         case(PIVOT, Instead(leaf("a", "reset done", undo=("fail",)), leaf("b")), people=(("skip", 0),)),
         COMPLETED,
-        {"p": STANDS, "a": UNKNOWN, "b": STANDS},
+        {"p": STANDS, "a": Effect.SETTLED, "b": STANDS},
     ),
     "a step that a person says to undo, and whose verify gives what cannot be stored, is compensated once": (
         case(leaf("a", "reset done", verify=("none", "unstorable"), **ASK), people=(("compensate", 0),)),

@@ -20,6 +20,7 @@ from saga.alerts import Alerts
 from saga.callouts import command, several, told, webhook
 from saga.errors import SagaDefinitionError
 from saga.operations import ExecutionView, Operations
+from saga.plain import one_line
 from saga.storage import MemoryStore, StoredExecution
 
 EVIL = "$(touch evil) `touch evil`; touch evil\n\x1b[31m'\""
@@ -46,12 +47,16 @@ def stuck(store: MemoryStore) -> tuple[StoredExecution, ExecutionView]:
 
 def test_what_is_told_says_which_why_since_when_and_what_can_be_done(stuck):
     said = told(*stuck)
-    assert said["text"] == "saga place-order (x) is stuck: compensation failed: pay"
+    shown = one_line(EVIL)
+    assert said["text"] == (
+        f"saga place-order (x) is stuck: compensation failed: pay (ValueError: {shown}); saga show x says what can be done"
+    )
     assert (said["saga_id"], said["name"], said["version"], said["status"]) == ("x", "place-order", "1", "stuck")
     assert (said["step"], said["cause"]) == (stuck[0].step, "ValueError")
     assert said["tags"] == {"order": "A1"}
     assert said["since"].endswith("Z")
     assert said["offers"][0]["action"] == "retry"
+    assert said["offers"][0]["command"] == "saga retry x --why ..."
     assert "4242" not in json.dumps(said)
 
 

@@ -114,7 +114,7 @@ def test_buttons_are_there_for_those_who_may_press_them(shop: Shop, role: str) -
     for address in ("/execution?id=place-1", "/causes"):
         page = client.get(address).text
         assert ('name="do"' in page) is (who is not None), address
-        assert "tries the compensation of charge again" in page
+        assert "calls the compensation of &#39;charge&#39; again" in page
 
 
 def test_one_who_may_do_some_things_has_the_buttons_of_these(shop: Shop) -> None:

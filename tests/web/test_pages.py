@@ -55,7 +55,7 @@ class Elements(HTMLParser):
         ("/?tag=order", 400, ["write key=value"]),
         ("/?after=nowhere", 400, ["cursor"]),
         ("/causes", 200, ["3 place at charge after OSError", "1 pay at transfer after ConnectionError"]),
-        ("/causes", 200, ["tries the compensation of charge again"]),
+        ("/causes", 200, ["calls the compensation of 'charge' again"]),
         ("/execution?id=place-1", 200, ["undo failed", "nobody knows", "OSError: the bank is closed <b>today</b>"]),
         ("/execution?id=place-1", 200, ["saga skip place-1 --step charge --why ...", "no parcel is big enough"]),
         ("/execution?id=approve-1", 200, ["submitted", "no worker", "not reached"]),
@@ -171,7 +171,7 @@ def test_what_is_said_of_a_cause_is_of_one_that_is_stuck_for_it(
     monkeypatch.setattr(shop.store, "causes", lambda name: [Cause("place", None, None, "given up", 1, 1.0, "place-1")])
     page = Elements(client.get("/causes").text).text
     assert "given up" in page
-    assert "tries the compensation" not in page
+    assert "calls the compensation" not in page
 
 
 def test_files_are_kept_by_browsers_and_pages_are_not(client: TestClient) -> None:

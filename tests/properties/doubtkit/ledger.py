@@ -330,8 +330,8 @@ class Ledger:
             if event.action == "retry" or (event.action in ("cancel", "compensate") and not self.past_pivot):
                 one.retried_by_hand = one.retried_by_hand or one.undo_failed
                 one.undo_failed = False
-        if event.action == "skip" and books is not None:  # forward, it may be that the person did it by hand
-            books.told, books.decided = Effect.UNDONE if self.gave_up else Effect.UNKNOWN, "skip"
+        if event.action == "skip" and books is not None:  # who may have done it by hand, or undone it, or neither
+            books.told, books.decided = Effect.SETTLED, "skip"
             books.by_hand = True
             books.doubt = books.partly = books.unkept = books.undo_failed = books.half_undone = False
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from . import ACROSS, DOUBT, FRONT_DOORS, PROPERTIES, SEMANTICS, Mutant
+from . import ACROSS, DOUBT, DURABLE, FRONT_DOORS, PROPERTIES, SEMANTICS, Mutant
 
 __all__ = ["OF_DOUBT"]
 
 OF_DOUBT = [
+    Mutant(
+        "what a person has seen to counts as undone",
+        "                record.effect = Effect.SETTLED",
+        "                record.effect = Effect.UNDONE",
+        DURABLE + "shown -k seen_to",
+    ),
     # -- what settles it, and what is asked first ---------------------------------------------------------------------
     Mutant(
         "a lost answer is a failure as any other",

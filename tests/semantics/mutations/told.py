@@ -142,9 +142,15 @@ OF_WHAT_IS_TOLD = [
     # -- rows ---------------------------------------------------------------------------------------------------------
     Mutant(
         "of what asks a person the step is told that was begun last",
-        "        step, cause = _asked_about(machine) or (step, cause)\n",
-        "",
+        "            return event.step, _name(event.error),",
+        "            return step, cause,",
         DURABLE + "told -k what_asks_a_person",
+    ),
+    Mutant(
+        "a row does not tell with what error an undo failed",
+        'f"{reason} ({said})"',
+        "reason",
+        DURABLE + "told -k could_not_be_undone",
     ),
     # -- reports ------------------------------------------------------------------------------------------------------
     Mutant(
