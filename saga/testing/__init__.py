@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 __all__ = [
     "AnswerLostError",
     "Clock",
+    "DiedError",
+    "DyingStore",
+    "Events",
     "Exploration",
     "Fault",
     "History",
@@ -26,6 +29,8 @@ __all__ = [
 if TYPE_CHECKING:
     from saga.testing.calling import call
     from saga.testing.clock import Clock
+    from saga.testing.dying import DiedError, DyingStore
+    from saga.testing.events import Events
     from saga.testing.exploring import Exploration, explore, replay
     from saga.testing.faults import AnswerLostError, Fault, InjectedError, Kind
     from saga.testing.histories import History
@@ -46,6 +51,9 @@ else:  # a type checker is to find every other name missing
 _ROOM_OF = {
     "AnswerLostError": "faults",
     "Clock": "clock",
+    "DiedError": "dying",
+    "DyingStore": "dying",
+    "Events": "events",
     "Exploration": "exploring",
     "Fault": "faults",
     "History": "histories",

@@ -1,4 +1,4 @@
-"""What users' tests are written with, broken: one call alone, stand-ins, a clock that is moved."""
+"""What users' tests are written with, broken: one call alone, stand-ins, a clock that is moved, a store that dies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ TESTING = "tests/testing/test_"
 CALLING = TESTING + "calling"
 STAND_INS = TESTING + "stand_ins"
 CLOCK = TESTING + "clock"
+DYING = TESTING + "dying"
 
 OF_TESTING = [
     Mutant(
@@ -95,5 +96,23 @@ OF_TESTING = [
         "                driver._timer(beside)",
         "                pass",
         CLOCK + " -k moves_past",
+    ),
+    Mutant(
+        "what is dead gives its leases back, and others find them free too early",
+        "    def _refuse_if_closed(self) -> None:\n        if self.dead:",
+        "    def _refuse_if_closed(self) -> None:\n        if False:",
+        DYING + " -k who_is_dead",
+    ),
+    Mutant(
+        "what is lost at a death is stored",
+        "            if self._before in known:",
+        "            if False:",
+        DYING + " -k dies_at_a_write",
+    ),
+    Mutant(
+        "what is left of who died is leased by it for long",
+        "                if row.owner is not None:",
+        "                if False:",
+        DYING + " -k dies_at_a_write",
     ),
 ]
