@@ -12,6 +12,7 @@ import click
 
 from saga.cli.exits import DONE, PERSON, usage
 from saga.cli.filters import filtered
+from saga.cli.known_ids import known_ids
 from saga.cli.looking import executions
 from saga.cli.options import SECONDS, Settings, acting, common, ids, needs_definitions
 from saga.cli.records import print_record, print_records, record
@@ -150,7 +151,7 @@ def _tell(settings: Settings, action: str, acted: Iterable[Acted]) -> int:
 
 
 @click.command()
-@click.argument("saga_id", metavar="ID")
+@click.argument("saga_id", metavar="ID", shell_complete=known_ids)
 @click.argument("name", metavar="SIGNAL")
 @click.option("--value", metavar="JSON", help="What comes with it: JSON, or else the text itself.")
 @common

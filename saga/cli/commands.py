@@ -44,6 +44,8 @@ COMMANDS: Final = {
     "worker": Listed("working", "Run what was submitted, and what dead processes left."),
     "workers": Listed("fleet", "The workers that live."),
     "versions": Listed("fleet", "The versions of which something is still to be done."),
+    "hold": Listed("fleet", "Begin nothing new of a saga, or of a version of it."),
+    "let-go": Listed("fleet", "Let what is held begin again."),
     "web": Listed("page", "Show executions, causes and health in a browser."),
     "watch": Listed("watching", "Call out for each execution that becomes stuck: a command, or a webhook."),
     "doctor": Listed("doctor", "See whether the store is well, and what waits for a person."),

@@ -1,4 +1,4 @@
-"""``saga completion``: what a shell reads, so that it completes commands and options."""
+"""``saga completion``: what a shell reads, so that it completes commands, options and ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["COMMANDS"]
 @click.command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    """Print a script for a shell, which completes commands, options and statuses.
+    """Print a script for a shell, which completes commands, options, statuses, and the ids of executions.
 
     \b
     bash   eval "$(saga completion bash)"                             in ~/.bashrc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -25,6 +26,9 @@ _LATE: Final = 60.0
 _LEFT: Final = 30 * 86400.0
 _MOST: Final = 1000
 """How many executions are looked at, of those that may have something."""
+_COUNTED: Final = 10_000
+"""How many that have ended are counted, at most."""
+_ENDED: Final = ("completed", "compensated")
 _NAME: Final = "saga doctor"
 
 
@@ -131,15 +135,33 @@ def _holds(operations: Operations) -> Finding:
     ]
     if not held:
         return Finding("held", True, "nothing")
-    return Finding("held", False, "; ".join(held), "Operations.let_go lets it begin again")
+    return Finding("held", False, "; ".join(held), "saga let-go SAGA lets it begin again")
 
 
 def _leftovers(operations: Operations) -> Finding:
-    rows = operations.list(status=("completed", "compensated"), older_than=_LEFT, limit=_MOST).executions
-    if not rows:
+    rows = islice(operations.all(status=_ENDED, older_than=_LEFT, limit=_MOST), _COUNTED)
+    number = sum(1 for _ in rows)
+    if not number:
         return Finding("leftovers", True, f"nothing that ended is older than {age(_LEFT)}")
-    number = f"{len(rows)}" if len(rows) < _MOST else f"at least {_MOST}"
-    return Finding("leftovers", True, f"{number} that ended are older than {age(_LEFT)}", "saga purge --older-than 30d")
+    are = "1 that ended is" if number == 1 else f"{'at least ' if number == _COUNTED else ''}{number} that ended are"
+    told = f"{are} older than {age(_LEFT)}; the oldest was stored {age(_oldest(operations))} ago"
+    return Finding("leftovers", True, told, "saga purge --older-than 30d")
+
+
+def _oldest(operations: Operations) -> float:
+    """Return how long ago the first of what has ended was stored, to within some percent: lists begin with the last."""
+
+    def older(than: float) -> float | None:
+        rows = operations.list(status=_ENDED, older_than=than, limit=1).executions
+        return operations.store.now() - rows[0].created if rows else None
+
+    least, most = _LEFT, 2 * _LEFT
+    while (found := older(most)) is not None:
+        least, most = found, 2 * found
+    while most - least > least / 50:
+        found = older((least + most) / 2)
+        least, most = (least, (least + most) / 2) if found is None else (found, most)
+    return least
 
 
 _CHECKS: Final = (_skew, _rights, _workers, _fitting, _left, _stuck, _holds, _leftovers)

@@ -39,18 +39,22 @@ class Inputs:
     prefix: str | None
 
     def check(self) -> int | None:
-        """Read all of them, if that can be done twice, and return how many there are.
+        """Read all of them, if that can be done twice, and return how many there are; ``None``: that is not known.
 
         :raises click.UsageError: one is wrong.
         """
-        return None if self.source == "-" else sum(1 for _ in self)
+        return None if self._comes_once() else sum(1 for _ in self)
+
+    def _comes_once(self) -> bool:
+        """Whether it cannot be read twice: the standard input, or a pipe that a shell has made: ``--input <(...)``."""
+        return self.source is not None and (self.source == "-" or Path(self.source).is_fifo())
 
     def until(self, stop: threading.Event) -> Iterator[Item]:
         """Yield each id and input until it is time to stop, while nothing more comes through a pipe, too.
 
         :raises click.UsageError: one is wrong.
         """
-        return iter(self) if self.source != "-" else _until(stop, self)
+        return _until(stop, self) if self._comes_once() else iter(self)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield each id and input.

@@ -11,8 +11,9 @@ import click
 
 from saga.cli.exits import DONE, usage
 from saga.cli.filters import filtered
+from saga.cli.known_ids import known_ids
 from saga.cli.options import SECONDS, Settings, common
-from saga.cli.records import print_records, record
+from saga.cli.records import print_record, print_records, record
 from saga.cli.shown import Column, age, clear, coloured, line, on_terminal, say, status, table, tags
 from saga.plain import one_line
 
@@ -32,6 +33,9 @@ _COLUMNS: Final = (
     Column("since", right=True),
 )
 _BY: Final = ("name", "status", "version", "fingerprint", "step", "cause", "reason")
+
+
+_OF_A_HEARTBEAT: Final = ("lease_until", "updated")
 
 
 def why(reason: str | None, cause: str | None) -> str | None:
@@ -69,10 +73,13 @@ def executions(rows: Iterable[StoredExecution], now: float) -> str:
 @common
 @click.pass_obj
 def list_(settings: Settings, filters: dict[str, Any], limit: int, every: bool, after: str | None, watch: float | None) -> int:
-    """Tell of executions, newest first: where each stands, why, and for how long it has stood so."""
+    """Tell of executions, newest first: where each stands, why, and for how long it has stood so.
+
+    With --watch and --json or --jsonl: of each in a line, and again when it has changed.
+    """
     operations = settings.operations()
     if watch is not None:
-        return _watched(operations, filters, limit, watch)
+        return _watched(settings, operations, filters, limit, watch)
     if every:
         with usage():
             _print(settings, operations.all(**filters), None, operations)
@@ -100,20 +107,34 @@ def _print(settings: Settings, rows: Iterable[StoredExecution], following: str |
         click.echo(line(f"there are more: --all, or --after {following}"), err=True)
 
 
-def _watched(operations: Operations, filters: dict[str, Any], limit: int, every: float) -> int:
-    if not on_terminal():
-        raise click.UsageError("--watch needs a terminal; ask again and again without it")
+def _watched(settings: Settings, operations: Operations, filters: dict[str, Any], limit: int, every: float) -> int:
+    drawn = settings.form == "text"
+    if drawn and not on_terminal():
+        raise click.UsageError("--watch needs a terminal, or --jsonl; ask again and again without it")
+    known: dict[str, dict[str, Any]] = {}
     try:
         while True:
             with usage():
                 page = operations.list(**filters, limit=limit)
-            now = operations.store.now()
-            text = executions(page.executions, now) if page.executions else "no executions"
-            clear()
-            say(text)
+            if drawn:
+                text = executions(page.executions, operations.store.now()) if page.executions else "no executions"
+                clear()
+                say(text)
+            else:
+                known = _changed(page.executions, known)
             time.sleep(every)
     except KeyboardInterrupt:
         return DONE
+
+
+def _changed(rows: Iterable[StoredExecution], known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Print those that have changed, but for a lease that was renewed. Return how all stand now."""
+    now = {row.saga_id: record("execution", row) for row in rows}
+    for saga_id, one in now.items():
+        before = known.get(saga_id)
+        if before is None or any(before[name] != value for name, value in one.items() if name not in _OF_A_HEARTBEAT):
+            print_record(one)
+    return now
 
 
 @click.command()
@@ -166,7 +187,7 @@ def causes(settings: Settings, name: str | None) -> None:
 
 
 @click.command()
-@click.argument("saga_id", metavar="ID")
+@click.argument("saga_id", metavar="ID", shell_complete=known_ids)
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only so many, the last ones.")
 @common
 @click.pass_obj

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from saga.cli.definitions import loaded, named_sagas
 from saga.cli.exits import usage
+from saga.cli.known_ids import known_ids
 from saga.errors import StorageError, near
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def needs_definitions(settings: Settings, what: str) -> Sequence[Saga[Any]]:
     return settings.sagas
 
 
-ids = click.argument("saga_ids", metavar="[ID]...", nargs=-1)
+ids = click.argument("saga_ids", metavar="[ID]...", nargs=-1, shell_complete=known_ids)
 
 
 if TYPE_CHECKING:

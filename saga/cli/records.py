@@ -96,6 +96,9 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "sample": "text",
     },
     "acted": {"saga_id": "text", "done": "true or false", "error": "text or null"},
+    "purged": {"deleted": "number"},
+    "held": {"name": "text", "version": "text or null", "known": "true or false"},
+    "let_go": {"name": "text", "version": "text or null"},
     "result": {
         "saga_id": "text or null",
         "name": "text",

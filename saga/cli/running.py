@@ -175,7 +175,7 @@ def run(settings: Settings, reference: str, source: str | None, key: str | None,
     given = Inputs(source, key, prefix)
     total = given.check()
     here = Here(saga.definition, store)  # what is wrong with it is said before anything runs
-    told = _Told(settings, reference, total, here.stopping)
+    told = _Told(settings, reference, total, here)
     items = given.until(here.stopping)
     with stopped_by_signals(here.stop):
         if saga.plan.asynchronous:
@@ -195,9 +195,10 @@ def run(settings: Settings, reference: str, source: str | None, key: str | None,
 class _Told:
     """What is said while executions end, and in the end."""
 
-    def __init__(self, settings: Settings, reference: str, total: int | None, stopping: threading.Event) -> None:
+    def __init__(self, settings: Settings, reference: str, total: int | None, here: Here) -> None:
         self._settings, self._reference, self._total = settings, reference, total
-        self._stopping = stopping
+        self._here = here
+        self._unread: BrokenPipeError | None = None
         self._left = 0  # in the store, waiting
         self._progress = Progress(total)
         self._statuses: Counter[str] = Counter()
@@ -207,8 +208,17 @@ class _Told:
         return ", ".join(f"{number} {name}" for name, number in self._statuses.most_common()) or "none"
 
     def tell(self, one: Ended) -> None:
+        """Say how one has ended. Where nobody reads that any more, what is in hand ends all the same, and no more is begun."""
+        if self._unread is None:
+            try:
+                self._tell(one)
+            except BrokenPipeError as error:
+                self._unread = error
+                self._here.stop()
+
+    def _tell(self, one: Ended) -> None:
         self._statuses[one.status] += 1
-        left = self._stopping.is_set() and one.status in _GOES_ON
+        left = self._here.stopping.is_set() and one.status in _GOES_ON
         self._left += left
         form = self._settings.form
         if form == "json":
@@ -234,13 +244,19 @@ class _Told:
         return shlex.join(["saga", "worker", "--import", self._reference, *store])
 
     def summary(self) -> int:
+        """Say how all have ended, and return the exit code.
+
+        :raises BrokenPipeError: nobody has read what was said.
+        """
+        if self._unread is not None:
+            raise self._unread
         self._progress.clear()
         number, elapsed = self._statuses.total(), self._progress.elapsed
         if self._settings.form == "json":
             print_records("json", "results", self._records)
         elif self._settings.form == "text" and self._total != 1:
             say(f"{number} executions: {self._how()} in {elapsed:.1f} s ({number / max(elapsed, 0.001):.0f}/s)")
-        if self._stopping.is_set():
+        if self._here.stopping.is_set():
             of = "" if self._total is None else f" of {self._total}"
             click.echo(f"saga: stopped after {number - self._left}{of}; the same command goes on where ids are given", err=True)
             if self._left:

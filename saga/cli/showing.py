@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from saga.cli.exits import DONE, INTERRUPTED, ended
+from saga.cli.known_ids import known_ids
 from saga.cli.looking import executions, why
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
@@ -152,7 +153,7 @@ def _meant(operations: Operations, text: str) -> str:
 
 
 @click.command()
-@click.argument("saga_id", metavar="ID|TAG=VALUE")
+@click.argument("saga_id", metavar="ID|TAG=VALUE", shell_complete=known_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on telling until it has ended; the exit code says how.")
 @click.option("--every", type=SECONDS, default=1.0, metavar="TIME", help="With --follow: how often to look.")
 @click.option("--traceback", is_flag=True, help="Show the errors' tracebacks.")

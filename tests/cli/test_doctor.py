@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from saga import Saga, step
-from saga.cli.doctor import findings
+from saga.cli.doctor import _oldest, findings
 from saga.errors import StorageError
 from saga.operations import Operations
 from saga.storage import Entry, MemoryStore, NewExecution, NewWorker
@@ -109,9 +109,15 @@ def _old(store: Store) -> None:
         (create, "leases", True, "nobody's lease has run out unseen", None),
         (_stuck, "stuck", False, "1 wait for a person; most (1) are of s at charge (OSError)", "saga show ID"),
         (lambda store: None, "stuck", True, "none", None),
-        (_held, "held", False, "s by ann: the bank is closed", "let_go"),
+        (_held, "held", False, "s by ann: the bank is closed", "saga let-go SAGA"),
         (lambda store: None, "held", True, "nothing", None),
-        (_old, "leftovers", True, "1 that ended are older than 30 d", "saga purge --older-than 30d"),
+        (
+            _old,
+            "leftovers",
+            True,
+            "1 that ended is older than 30 d; the oldest was stored 40 d ago",
+            "saga purge --older-than 30d",
+        ),
     ],
 )
 def test_each_check_says_what_it_finds_and_what_mends_it(make: Any, check: str, ok: bool, says: str, mend: str | None) -> None:
@@ -122,6 +128,27 @@ def test_each_check_says_what_it_finds_and_what_mends_it(make: Any, check: str, 
     assert found[check].ok is ok
     assert (mend is None) is (found[check].mend is None)
     assert mend is None or mend in str(found[check].mend)
+
+
+@pytest.mark.parametrize("oldest", [31, 61, 90, 1000])
+def test_how_old_the_oldest_is_that_ended_is_known_however_many_are_younger(oldest: int) -> None:
+    store = Store()
+    for day in (oldest, *range(min(oldest, 200), 0, -7)):
+        store.ahead = 86400.0 * (oldest - day)
+        Saga("s", store=store).add_task(step(lambda: 1, name="a")).execute()
+    store.ahead = 86400.0 * oldest
+    found = _oldest(Operations(store, "ann"))
+    assert 0.97 * oldest * 86400 < found <= oldest * 86400 + 60
+
+
+def test_no_more_are_counted_than_can_be_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saga.cli.doctor._COUNTED", 3)
+    store = Store()
+    for _ in range(4):
+        _old(store)
+    store.ahead = 90 * 86400.0
+    (found,) = [one for one in findings(Operations(store, "ann")) if one.check == "leftovers"]
+    assert found.says.startswith("at least 3 that ended are older than 30 d; the oldest was stored ")
 
 
 def test_a_doctor_leaves_nothing_behind() -> None:

@@ -27,7 +27,10 @@ NEEDS = "from saga import Saga\n\nclass Mine(Saga):\n    def __init__(self, shop
         (["list", "--older-than", "long", *STORE], 2, "'long' is no length of time; write 90s, 5m, 2h, 3d or 1w"),
         (["list", "--tag", "A1", *STORE], 2, "'A1' is no tag; write key=value"),
         (["list", "--after", "nowhere", *STORE], 2, "nowhere"),
-        (["list", "--watch", *STORE], 2, "--watch needs a terminal"),
+        (["list", "--watch", *STORE], 2, "--watch needs a terminal, or --jsonl"),
+        (["let-go", "orders", *STORE], 2, "saga orders is not held; nothing is"),
+        (["hold", "orders", *STORE], 2, "--why"),
+        (["hold", "orders", "--why", " ", *STORE], 2, "give the reason"),
         (["count", "--by", "colour", *STORE], 2, "colour"),
         (["list"], 2, "no store is given; give --store orders.db"),
         (["list", "--store", "nothing.db"], 5, "there is no file 'nothing.db'"),
@@ -146,14 +149,24 @@ def test_a_fault_of_the_command_is_no_outcome_of_an_execution(cli: Cli, here: Pa
     assert (said.code, said.err) == (70, "saga: a fault of this command: RuntimeError: oh; --debug shows where\n")
 
 
-def test_a_pipe_that_closes_ends_the_command_quietly(here: Path, orders: Any) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--all"],
+        ["list", "--all", "--jsonl"],
+        ["list", "--watch", "0.01s", "--limit", "3000", "--jsonl"],
+        ["cancel", "--status", "submitted", "--why", "x", "--yes"],
+        ["cancel", "--status", "submitted", "--why", "x", "--yes", "--jsonl"],
+    ],
+)
+def test_a_pipe_that_closes_ends_the_command_quietly(here: Path, orders: Any, arguments: list[str]) -> None:
     import subprocess
     import sys
 
     import shop
 
     shop.orders.submit_many([{"order": f"A{number}"} for number in range(3000)], store="orders.db")
-    listing = [sys.executable, "-m", "saga", "list", "--all", *STORE]
+    listing = [sys.executable, "-m", "saga", *arguments, *STORE]
     with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stderr is not None

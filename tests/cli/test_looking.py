@@ -13,6 +13,7 @@ import pytest
 from saga import Saga, Status, step
 from saga.cli.commands import COMMANDS
 from saga.cli.filters import NAMES, STATUSES
+from saga.cli.looking import _changed
 from saga.operations import Operations
 
 from .conftest import Cli
@@ -168,3 +169,33 @@ def test_no_text_reaches_a_terminal_that_does_more_there_than_stand(cli: Cli, ho
     assert text
     assert not {one for one in text if one != "\n" and not one.isprintable() and unicodedata.category(one) != "Zs"}
     assert not any(line.startswith("CRITICAL") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl"])
+def test_what_is_watched_is_told_in_lines_when_it_changes(
+    cli: Cli, orders: Any, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    operations = Operations("orders.db", "ann")
+    looks = iter([lambda: None, lambda: operations.cancel("later", "x")])
+
+    def between(seconds: float) -> None:
+        do = next(looks, None)
+        if do is None:
+            raise KeyboardInterrupt
+        do()
+
+    monkeypatch.setattr("saga.cli.looking.time.sleep", between)
+    said = cli("list", "--watch", "0.01s", form, "--status", "submitted", "--status", "compensated", "--store", "orders.db")
+    assert said.code == 0
+    told = [(one["saga_id"], one["status"]) for one in map(json.loads, said.out.splitlines())]
+    assert told == [("later", "submitted"), ("undone", "compensated"), ("later", "compensated")]
+
+
+def test_a_lease_that_is_renewed_is_no_change(orders: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    row = Operations("orders.db", "ann").get("bad1")
+    known = _changed([row], {})
+    assert capsys.readouterr().out.count("\n") == 1
+    known = _changed([row._replace(lease_until=9e9, updated=9e9)], known)
+    assert not capsys.readouterr().out
+    _changed([row._replace(step="pack")], known)
+    assert '"step": "pack"' in capsys.readouterr().out

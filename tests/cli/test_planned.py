@@ -94,11 +94,41 @@ def test_workers_and_versions_are_told(cli: Cli, here: Path, orders: Any) -> Non
     assert "2 stuck, 1 submitted" in cli("versions", "--store", "orders.db").out
 
 
+@pytest.mark.parametrize("version", [[], ["--version", "1"]])
+def test_a_saga_is_held_and_let_go(cli: Cli, orders: Any, version: list[str]) -> None:
+    where = [*version, "--store", "orders.db"]
+    whose = "version 1 of saga orders" if version else "saga orders"
+    assert cli("hold", "orders", "--why", "no stock", "--who", "ann", *where)[:2] == (0, f"✓ {whose} is held\n")
+    assert cli("run", "shop:orders", "--prefix", "H", "--store", "orders.db").code == 2
+    assert "ann: no stock" in cli("versions", "--store", "orders.db").out
+    wrong = cli("let-go", "order", *where)
+    assert (wrong.code, f"; what is: {whose}" in wrong.err) == (2, True)
+    assert cli("let-go", "orders", *where)[:2] == (0, f"✓ {whose} is let go\n")
+    assert cli("run", "shop:orders", "--prefix", "H", "--store", "orders.db").code == 0
+
+
+def test_what_is_not_there_yet_is_held_and_that_is_said(cli: Cli, orders: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert cli("hold", "order", "--why", "no stock", "--store", "orders.db").code == 0
+    assert "no execution and no worker here is of saga 'order'; did you mean 'orders'?" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("typed", "completed"),
-    [("saga li", {"list"}), ("saga list --st", {"--status", "--step", "--store"}), ("saga list --status st", {"stuck"})],
+    [
+        ("saga li", {"list"}),
+        ("saga list --st", {"--status", "--step", "--store"}),
+        ("saga list --status st", {"stuck"}),
+        ("saga show --store orders.db b", {"bad1", "bad2"}),
+        ("saga retry --store orders.db bad1 u", {"undone"}),
+        ("saga journal --store orders.db ''", {"A1", "bad1", "bad2", "undone", "later"}),
+        ("saga show --store nothing.db b", set()),
+        ("saga show b", set()),
+    ],
 )
-def test_a_shell_completes_commands_options_and_statuses(here: Path, typed: str, completed: set[str]) -> None:
+def test_a_shell_completes_commands_options_statuses_and_ids(here: Path, orders: Any, typed: str, completed: set[str]) -> None:
+    import shop
+
+    shop.orders.submit(saga_id="bad;ls", store="orders.db")  # which a shell would run
     bash = shutil.which("bash")
     assert bash is not None
     (here / "saga").write_text(f'#!/bin/sh\nexec {sys.executable} -m saga "$@"\n', encoding="utf-8")

@@ -43,8 +43,8 @@ def has_its_fields(kind: str, record: dict[str, Any]) -> bool:
     return True
 
 
-#: By kind of record: a command that prints some, and what a document calls them.
-PRINTS: dict[str, tuple[list[str], str]] = {
+#: By kind of record: a command that prints some, and what a document calls them; ``None``: it is one.
+PRINTS: dict[str, tuple[list[str], str | None]] = {
     "execution": (["list"], "executions"),
     "count": (["count", "--by", "name,status,version,fingerprint,step,cause,reason"], "counts"),
     "entry": (["journal", "bad1"], "journal"),
@@ -55,6 +55,8 @@ PRINTS: dict[str, tuple[list[str], str]] = {
     "version": (["versions"], "versions"),
     "finding": (["doctor"], "findings"),
     "definition": (["check", "shop"], "definitions"),
+    "purged": (["purge", "--older-than", "0s", "--yes"], None),
+    "held": (["hold", "orders", "--why", "no stock"], None),
 }
 
 
@@ -68,8 +70,19 @@ def test_a_record_has_its_fields(cli: Cli, here: Path, orders: Any, kind: str) -
     document = json.loads(cli(*arguments, "--store", "orders.db", "--json").out)
     store.close()
     assert lines
-    for record in (*map(json.loads, lines), *document[name]):
+    for record in (*map(json.loads, lines), *([document] if name is None else document[name])):
         assert has_its_fields(kind, record)
+
+
+def test_the_records_of_what_is_done_once_have_their_fields(cli: Cli, orders: Any) -> None:
+    """A signal that nobody reads any more, and what is held no more, are refused."""
+    import shop
+
+    shop.asked.submit(saga_id="W", store="orders.db")
+    where = ["--store", "orders.db", "--jsonl"]
+    assert has_its_fields("acted", json.loads(cli("signal", "W", "approval", "--import", "shop", *where).out))
+    cli("hold", "orders", "--why", "no stock", *where)
+    assert has_its_fields("let_go", json.loads(cli("let-go", "orders", *where).out))
 
 
 def test_the_guide_has_every_field() -> None:

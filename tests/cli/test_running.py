@@ -189,6 +189,28 @@ def test_what_came_through_a_pipe_runs_while_the_next_has_yet_to_come(here: Path
             child.kill()
 
 
+def test_a_pipe_of_the_shell_s_is_read_once(here: Path) -> None:
+    program = f"{sys.executable} -m saga"
+    command = f"{program} run shop:letters --jsonl --input <(printf '{{}}\\n{{}}\\n')"
+    said = subprocess.run(["bash", "-c", command], cwd=here, capture_output=True, text=True, timeout=60, check=True)
+    assert [json.loads(line)["status"] for line in said.stdout.splitlines()] == ["completed"] * 2
+
+
+@pytest.mark.parametrize("saga", ["orders", "letters"])
+def test_where_nobody_reads_what_is_in_hand_ends_and_nothing_more_begins(here: Path, saga: str) -> None:
+    (here / "in.jsonl").write_text(lines(*({"order": f"A{n}"} for n in range(3000))), encoding="utf-8")
+    command = [sys.executable, "-m", "saga", "run", f"shop:{saga}", "--input", "in.jsonl", "--jsonl", *STORE]
+    with subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait(60)) == (b"", 141)
+    counts = {values[0]: number for values, number in Operations(str(here / "orders.db"), "x").count(["status"])}
+    assert counts.keys() == {"completed"}
+    assert counts["completed"] < 3000
+
+
 @pytest.mark.parametrize("kind", ["", "async "])
 def test_what_one_fails_by_interrupts_none_of_the_others(here: Path, kind: str) -> None:
     (here / "broken.py").write_text(

@@ -65,6 +65,24 @@ OF_THE_COMMAND_LINE = [
         ACTING + " -k one_that_is_refused",
     ),
     Mutant(
+        "what is in hand is broken off where nobody reads",
+        "                self._unread = error\n                self._here.stop()",
+        "                raise",
+        RUNNING + " -k nobody_reads",
+    ),
+    Mutant(
+        "a pipe is read before anything runs, and nothing is left of it",
+        'self.source == "-" or Path(self.source).is_fifo()',
+        'self.source == "-"',
+        RUNNING + " -k read_once",
+    ),
+    Mutant(
+        "a shell runs what an id has in it",
+        "for row in rows if shlex.quote(row.saga_id) == row.saga_id]",
+        "for row in rows]",
+        "tests/cli/test_planned -k a_shell_completes",
+    ),
+    Mutant(
         "who is told to stop begins another",
         "            if here.stopping.is_set() or failed:\n                break\n            if threads == in_hand:",
         "            if failed:\n                break\n            if threads == in_hand:",
