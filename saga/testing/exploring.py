@@ -19,6 +19,7 @@ from saga.context import Context
 from saga.definition import Definition, as_context
 from saga.errors import SagaDefinitionError
 from saga.own_log import silence
+from saga.plain import repr_of
 from saga.saga import Saga
 from saga.testing.faults import EACH, Fault, Kind, faults_of, kinds_of
 from saga.testing.histories import History
@@ -119,7 +120,7 @@ def explore(
     :raises SagaDefinitionError: something is wrong with what is given.
     """
     began = time.perf_counter()
-    setting = _setting(saga, context, world, invariant, kinds, signals, may_fail, durable)
+    setting = _setting(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable)
     laws = Laws(at_end)
     run = [0]
     struck: set[Kind] = set()
@@ -194,7 +195,7 @@ def replay(
     :raises LawBrokenError: it breaks a law.
     :raises SagaDefinitionError: something is wrong with what is given, or a fault never came to strike.
     """
-    setting = _setting(saga, context, world, invariant, EACH, signals, may_fail, durable)
+    setting = _setting(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable)
     planned = faults_of(faults, setting.make()[1].plan.names)
     with _Explorer(setting, Laws(at_end)) as explorer:
         if planned:
@@ -270,6 +271,7 @@ def _setting(
     context: Any,
     world: Callable[[], Any] | None,
     invariant: Callable[[Any], Any] | None,
+    at_end: Callable[[Any, Any], Any] | None,
     kinds: Iterable[str] | None,
     signals: Mapping[str, Any] | None,
     may_fail: Iterable[str],
@@ -300,7 +302,31 @@ def _setting(
             f"saga {definition.name!r}: step {definition.plan.transacts.name!r} is transactional, and histories have no "
             "database; explore the saga with a stand-in for that step"
         )
-    return Setting(make, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names))
+    named = {
+        "world": world,
+        "invariant": invariant,
+        "at_end": at_end,
+        "signals": signals,
+        "may_fail": names,
+        "durable": durable,
+    }
+    asked = _asked(saga, context, named)
+    return Setting(make, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names), asked)
+
+
+def _asked(saga: Any, context: Any, named: Mapping[str, Any]) -> str:
+    """Return arguments as they would be written, and ``{}`` for the faults."""
+    more = [f"{name}={_written(value)}" for name, value in named.items() if value not in (None, [], {})]
+    given = [_written(saga), "{}", *([] if context is None else [_written(context)]), *more]
+    return ", ".join(given[:1] + given[1:2] + [one.replace("{", "{{").replace("}", "}}") for one in given[2:]])
+
+
+def _written(value: Any) -> str:
+    """Return how a value is written: by its name, where it has one."""
+    if isinstance(value, Saga):
+        return "saga"
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else repr_of(value)
 
 
 def _made(saga: Any, world: Any) -> Saga[Any]:

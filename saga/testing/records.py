@@ -67,6 +67,7 @@ class Setting:
     :ivar invariant: called with the world after each call.
     :ivar signals: the values of signals, by name.
     :ivar may_fail: the names of steps whose ``compensate`` or ``verify`` may fail by themselves.
+    :ivar asked: the arguments that :func:`saga.testing.replay` gets for the same, as they are written; the faults are ``{}``.
     :ivar footprints: by step, where the world was seen to change in its calls.
     """
 
@@ -76,6 +77,7 @@ class Setting:
     invariant: Callable[[Any], Any] | None
     signals: Mapping[str, Any]
     may_fail: frozenset[str]
+    asked: str
     footprints: dict[str, set[str]] = field(default_factory=dict)
 
 

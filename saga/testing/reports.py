@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from saga.plain import shortened
@@ -23,8 +24,9 @@ def report(history: History) -> str:
     if history.broken is not None:
         parts = [f"saga {name!r} breaks a law {with_them}: {history.broken.law}"]
         parts += [f"    {line}" for line in history.broken.how.splitlines()]
-    parts += ["", *table(history), "", f"It ends as {history.status}.", "", "To see it again:", ""]
-    parts.append(f"    replay({name_of(history)}, {list(faults)!r})")
+    parts += ["", *table(history), "", f"It ends as {history.status}. To see it again:", ""]
+    test = re.sub(r"\W+", "_", " ".join((name, *(f"{fault.step} {fault.kind}" for fault in faults)))).strip("_").lower()
+    parts += [f"    def test_{test}() -> None:", f"        replay({history.setting.asked.format(list(faults))})"]
     return "\n".join(parts)
 
 
@@ -47,12 +49,6 @@ def _row(number: int, line: Line, several: bool) -> tuple[str, ...]:
     fault = f"  <- {line.fault}" if line.fault is not None else ""
     life = (f"process {line.life}",) if several else ()
     return (f"{number:>2}", *life, line.step, what, f"{shortened(line.came, _WIDEST)}{fault}")
-
-
-def name_of(history: History) -> str:
-    """Return how the saga may be called in a test."""
-    name = "".join(character if character.isalnum() else "_" for character in history.definition.name)
-    return name if name.isidentifier() else "saga"
 
 
 def _counted(count: int, what: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
-from saga.plain import repr_of
+from saga.plain import repr_of, shortened
 
 __all__ = ["UNKNOWN", "differences", "footprint", "state_of"]
 
@@ -62,5 +62,6 @@ def _differ(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]
 def _shown(value: Any) -> str:
     if value is _MISSING:
         return "nothing"
-    text = repr_of(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    if isinstance(value, Set) and value:  # in an order that is the same each time
+        return f"{{{shortened(', '.join(sorted(map(repr_of, value))), _SHOWN)}}}"
+    return shortened(repr_of(value), _SHOWN)

@@ -221,7 +221,7 @@ def test_an_undo_that_needs_the_result_is_found_and_told_with_a_test_to_paste() 
             context.result_of(Reserve)
 
     with pytest.raises(LawBrokenError) as broken:
-        explore(Saga("place-order").add_task(Reserve()))
+        explore(Saga("place-order").add_task(Reserve()), {"order_id": "A1"})
     assert str(broken.value).splitlines() == [
         "saga 'place-order' breaks a law with 1 fault: compensate fails only where a fault makes it fail",
         "    compensate of Reserve raised ContextKeyError: step 'Reserve' has no result: it has not succeeded (yet)",
@@ -229,11 +229,10 @@ def test_an_undo_that_needs_the_result_is_found_and_told_with_a_test_to_paste() 
         "     1  Reserve  execute     raises AnswerLostError: a fault has lost the answer  <- answer lost",
         "     2  Reserve  compensate  raises ContextKeyError: step 'Reserve' has no result: it has not succeeded (yet)",
         "",
-        "It ends as stuck.",
+        "It ends as stuck. To see it again:",
         "",
-        "To see it again:",
-        "",
-        "    replay(place_order, [('Reserve', 'answer lost')])",
+        "    def test_place_order_reserve_answer_lost() -> None:",
+        "        replay(saga, [('Reserve', 'answer lost')], {'order_id': 'A1'})",
     ]
 
 
