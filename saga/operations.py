@@ -143,7 +143,8 @@ class Operations(Looks):
 
         :param action: the name of one of the actions above.
         :param saga_ids: on these, and not on those that filters find.
-        :param step: on those that are at this step, or failed there; ``skip`` lets them go on without it.
+        :param step: on those that are at this step, or failed there. ``skip`` lets them go on without it: on those of which
+            a person is asked about it, be it about others, too.
         :param to: back to which step, for ``undo``.
         :param limit: on how many at most.
         :param filters: on which: as in :meth:`list`.
@@ -151,7 +152,7 @@ class Operations(Looks):
         :raises StorageError: the store cannot be asked.
         """
         said, given = self._said(action, why, step, to, limit), _given(action, saga_ids, step, filters)
-        ids = (row.saga_id for row in self.all(step=step, **filters)) if given is None else iter(given)
+        ids = (row.saga_id for row in self._rows(action, step, filters)) if given is None else iter(given)
         return (self._acted(action, saga_id, said) for saga_id in islice(ids, limit))
 
     async def aeach(
@@ -168,7 +169,7 @@ class Operations(Looks):
         """Act on many executions, as :meth:`each`; the store is asked in a thread."""
         said, given = self._said(action, why, step, to, limit), _given(action, saga_ids, step, filters)
         left = limit
-        async for saga_id in self._ameant(given, step, filters):
+        async for saga_id in _ids(given) if given is not None else _ids_of(self._arows(action, step, filters)):
             if left == 0:
                 return
             left = None if left is None else left - 1
@@ -181,14 +182,42 @@ class Operations(Looks):
             else:
                 yield Acted(saga_id, True)
 
-    async def _ameant(
-        self, given: Sequence[str] | None, step: str | None, filters: dict[str, Any]
-    ) -> AsyncGenerator[str, None]:
-        for saga_id in given or ():
-            yield saga_id
-        if given is None:
-            async for row in self.aall(step=step, **filters):
-                yield row.saga_id
+    def meant(
+        self, action: str, *, step: str | None = None, limit: int | None = None, **filters: Any
+    ) -> Iterator[StoredExecution]:
+        """Yield the executions that :meth:`each` would act on, so that somebody can look at them first.
+
+        :param step: as for :meth:`each`;
+        :param limit: so is this.
+        :raises ValueError: there is no such action.
+        """
+        self._said(action, "to look first", step, None, limit)
+        return islice(self._rows(action, step, filters), limit)
+
+    async def ameant(
+        self, action: str, *, step: str | None = None, limit: int | None = None, **filters: Any
+    ) -> AsyncGenerator[StoredExecution, None]:
+        """Yield executions, as :meth:`meant`; the store is asked in a thread."""
+        self._said(action, "to look first", step, None, limit)
+        left = limit
+        async for row in self._arows(action, step, filters):
+            if left == 0:
+                return
+            left = None if left is None else left - 1
+            yield row
+
+    def _rows(self, action: str, step: str | None, filters: dict[str, Any]) -> Iterator[StoredExecution]:
+        yield from self.all(step=step, **filters)
+        if (others := _others(action, filters)) is not None:
+            yield from (row for row in self.all(**others) if step in self._asked_about_besides(row))
+
+    async def _arows(self, action: str, step: str | None, filters: dict[str, Any]) -> AsyncGenerator[StoredExecution, None]:
+        async for row in self.aall(step=step, **filters):
+            yield row
+        if (others := _others(action, filters)) is not None:
+            async for row in self.aall(**others):
+                if step in await self._aasked_about_besides(row):
+                    yield row
 
     def _said(self, action: str, why: str, step: str | None, to: str | None, limit: int | None) -> dict[str, str]:
         """Return what an action is given besides an execution's id.
@@ -257,6 +286,26 @@ class Operations(Looks):
             self.store.append(lease, entries, status=str(status), release=status.terminal, told=told)
         except UnreadMessagesError:  # it does not end before somebody has read them
             self.store.append(lease, entries[:-1], status=str(Status.COMPENSATING), told=told)
+
+
+async def _ids(given: Iterable[str]) -> AsyncGenerator[str, None]:
+    for saga_id in given:
+        yield saga_id
+
+
+async def _ids_of(rows: AsyncGenerator[StoredExecution, None]) -> AsyncGenerator[str, None]:
+    async for row in rows:
+        yield row.saga_id
+
+
+def _others(action: str, filters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the filters of executions among which some may ask about a step that their rows do not name.
+
+    A row names one of the steps that a person is asked about.
+    """
+    status = filters.get("status")
+    asked = status is None or Status.STUCK in statuses(status)
+    return {**filters, "status": Status.STUCK} if action == "skip" and asked else None
 
 
 def _given(action: str, saga_ids: Iterable[str] | None, step: str | None, filters: Mapping[str, Any]) -> tuple[str, ...] | None:

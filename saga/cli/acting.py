@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -16,7 +16,7 @@ from saga.cli.known_ids import known_ids
 from saga.cli.looking import executions
 from saga.cli.options import SECONDS, Settings, acting, common, ids, needs_definitions
 from saga.cli.records import print_record, print_records, record
-from saga.cli.shown import age, line, marked, say
+from saga.cli.shown import age, colours, line, marked, say
 
 if TYPE_CHECKING:
     from saga.operations import Acted, Operations
@@ -30,7 +30,7 @@ _ACTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "pause": (("submitted", "running"), "Let executions rest until a person resumes them."),
     "resume": (("paused", "stuck"), "Let paused executions go on, and stuck ones that wait for a decision."),
     "retry": (("stuck",), "Try the failed compensations of stuck executions again."),
-    "skip": (("stuck",), "Let stuck executions go on without a step that a person has seen to."),
+    "skip": (("stuck",), "Count a step of stuck executions as settled by a person: it is not called any more, and they go on."),
     "undo": (("completed",), "Undo completed executions, wholly or back to a step."),
 }
 """By action: the statuses of those that it can fit, which filters look among, and what it does."""
@@ -47,9 +47,15 @@ def _action(action: str) -> click.Command:
         why: str,
         yes: bool,
         limit: int | None,
+        listed: Any,
         to: str | None = None,
     ) -> int:
         step = to if action == "undo" else filters.get("step") if action == "skip" else None
+        if listed is not None:
+            saga_ids = [*saga_ids, *_listed(listed)]
+            if not saga_ids:
+                click.echo("no executions", err=True)
+                return DONE if settings.form == "text" else _tell(settings, action, ())
         if action == "skip" and step is None:
             raise click.UsageError("skip needs the step that a person has seen to; give --step")
         if saga_ids:
@@ -69,7 +75,7 @@ def _action(action: str) -> click.Command:
         filters.setdefault("status", statuses)
         operations = settings.operations()
         with usage():
-            meant = [row.saga_id for row in _asked(operations, action, filters, limit, yes)]
+            meant = [row.saga_id for row in _asked(operations, action, step, filters, why, limit, yes)]
         if not meant and settings.form == "text":
             return DONE
         return _tell(settings, action, _each(operations, action, why, step, meant) if meant else ())
@@ -79,12 +85,19 @@ def _action(action: str) -> click.Command:
     for option in (
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Of those that the filters find, so many at most."),
         click.option("--yes", "-y", is_flag=True, help="Do not ask first."),
+        click.option(
+            "--ids",
+            "listed",
+            type=click.File(encoding="utf-8"),
+            metavar="FILE",
+            help="Those whose ids the file has, one a line, or as saga list --jsonl prints them; - is the standard input.",
+        ),
         click.option("--why", required=True, metavar="TEXT", help="The reason, for those who read the journal later."),
     ):
         command = option(command)
-    step = " Give the step with --step." if action == "skip" else ""
-    command.__doc__ = f"{what}{step}\n\n    By their ids, or all that the filters find, which is asked for first."
-    return click.command(action)(ids(filtered(common(acting(click.pass_obj(command))))))
+    command.__doc__ = f"{what}\n\n    By their ids, or all that the filters find, which is asked for first."
+    meant = {"step": "The step; filters find all of which a person is asked about it."} if action == "skip" else {}
+    return click.command(action)(ids(filtered(common(acting(click.pass_obj(command))), **meant)))
 
 
 def _to(action: str, step: str | None) -> dict[str, Any]:
@@ -101,12 +114,36 @@ def _each(operations: Operations, action: str, why: str, step: str | None, saga_
         return operations.each(action, why, saga_ids, step=None if undo else step, to=step if undo else None)
 
 
-def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: int | None, yes: bool) -> list[StoredExecution]:
+def _listed(file: TextIO) -> Iterator[str]:
+    """Yield the ids that a file has.
+
+    :raises click.UsageError: a line has none.
+    """
+    for number, text in enumerate(file, 1):
+        text = text.strip()
+        if text.startswith("{"):
+            try:
+                text = str(json.loads(text)["saga_id"])
+            except (ValueError, KeyError):
+                raise click.UsageError(f"--ids: line {number} has no saga_id in it; give an id a line") from None
+        if text:
+            yield text
+
+
+def _asked(
+    operations: Operations,
+    action: str,
+    step: str | None,
+    filters: dict[str, Any],
+    why: str,
+    limit: int | None,
+    yes: bool,
+) -> list[StoredExecution]:
     """Return the executions that the filters find, if a person says so.
 
     :raises click.UsageError: nobody can be asked.
     """
-    rows = list(islice(operations.all(**filters), limit))
+    rows = list(operations.meant(action, limit=limit, **filters))
     if not rows:
         click.echo("no executions", err=True)
         return []
@@ -114,10 +151,14 @@ def _asked(operations: Operations, action: str, filters: dict[str, Any], limit: 
         return rows
     if not sys.stdin.isatty():
         raise click.UsageError(f"{action} would be done to {len(rows)} executions; look at them with saga list, and give --yes")
-    click.echo(executions(rows[:_SHOWN], operations.store.now()), err=True)
-    more = f" (and {len(rows) - _SHOWN} more)" if len(rows) > _SHOWN else ""
-    asked = f"{action} {'this' if len(rows) == 1 else f'these {len(rows)}'}{more}?"
-    return rows if _agreed(asked) else []
+    click.echo(executions(rows[:_SHOWN], operations.store.now()), err=True, color=colours())
+    if len(rows) > _SHOWN:
+        click.echo(f"... and {len(rows) - _SHOWN} more", err=True)
+    does = next((one.does for one in operations.show(rows[0].saga_id).offers if (one.action, one.step) == (action, step)), None)
+    if does is not None:
+        click.echo(f"of {rows[0].saga_id} it {does}" if len(rows) == 1 else f"of the first, for one, it {does}", err=True)
+    what = action if step is None else f"{action} back to {step!r}" if action == "undo" else f"{action} step {step!r} of"
+    return rows if _agreed(f"{what} {'this execution' if len(rows) == 1 else f'all these {len(rows)}'}, for {why!r}?") else []
 
 
 def _agreed(asked: str) -> bool:
@@ -130,11 +171,13 @@ def _agreed(asked: str) -> bool:
 
 def _tell(settings: Settings, action: str, acted: Iterable[Acted]) -> int:
     refused = done = 0
+    last = ""
 
     def counted() -> Iterator[Acted]:
-        nonlocal refused, done
+        nonlocal refused, done, last
         for one in acted:
             done, refused = done + one.done, refused + (not one.done)
+            last = one.saga_id if one.done else last
             yield one
 
     if settings.form != "text":
@@ -146,8 +189,20 @@ def _tell(settings: Settings, action: str, acted: Iterable[Acted]) -> int:
         if done + refused > 1:
             say(f"{done} done" + (f", {refused} refused" if refused else ""))
         if done:
-            click.echo("a worker carries it out, or whoever runs the execution now", err=True)
+            click.echo(_carried_out(settings.operations(), last, done), err=True)
     return PERSON if refused else DONE
+
+
+def _carried_out(operations: Operations, saga_id: str, number: int) -> str:
+    """Return who carries it out, and how to see what comes of it."""
+    row = operations.get(saga_id)
+    if row.status in ("compensated", "paused"):
+        return f"it is {row.status}"
+    who = "a worker carries it out, or whoever runs it now"
+    if not operations.workers() and row.owner is None:
+        who = "no worker lives that carries it out: start saga worker"
+    look = "saga causes" if number > 1 else f"saga show --follow {'-- ' if saga_id[0] == '-' else ''}{shlex.quote(saga_id)}"
+    return f"{who}; {look} tells what comes of it"
 
 
 @click.command()

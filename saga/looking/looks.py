@@ -58,8 +58,10 @@ class Looks(Fleet):
         """Return a page of executions, newest first. Each row tells where it stands; no journal is read.
 
         :param status: one :class:`~saga.events.Status`, or several.
-        :param step: only those that are at this step, or that failed there.
-        :param cause: only those that were given up for an error of a class of this name.
+        :param step: only those that are at this step, or that failed there; of those that are stuck, where an undo failed last,
+            or a person is asked.
+        :param cause: only those that were given up for an error of a class of this name; of those that are stuck, with such
+            an error of what a person is asked about.
         :param tags: only those that have all of these: ``{"order": "A1"}``.
         :param older_than: only those created at least so many seconds ago.
         :param newer_than: at most.
@@ -144,6 +146,8 @@ class Looks(Fleet):
     def causes(self, name: str | None = None) -> builtins.list[Cause]:
         """Return why executions are stuck: how many of which saga, at which step, for which class of error; most first.
 
+        Each is counted once: where several undos failed, with the last. Its reason names them all.
+
         :param name: of this saga alone.
         """
         causes = self.store.causes(None if name is None else checked_name(name, "name"))
@@ -186,11 +190,9 @@ class Looks(Fleet):
         """Return the actions that fit, and why the others do not."""
         row = reading.row
         try:
-            standing = self._standing(row, reading.entries)
+            standing = self._known_standing(reading)
         except StorageError as error:  # so would each action say
             return (), dict.fromkeys(ACTIONS, one_line(error))
-        if standing.undecided is None and reading.history.state.status is standing.status:  # else the journal is damaged
-            standing = known_standing(reading)
         why_not = {}
         if standing.status is Status.COMPLETED:
             try:
@@ -198,6 +200,21 @@ class Looks(Fleet):
             except (ActionRefusedError, StorageError) as error:
                 why_not["undo"] = str(error)
         return offers_of(reading, standing, row.owner is not None and row.lease_until > now, why_not)
+
+    def _known_standing(self, reading: Reading) -> Standing:
+        standing = self._standing(reading.row, reading.entries)
+        if standing.undecided is None and reading.history.state.status is standing.status:  # else the journal is damaged
+            return known_standing(reading)
+        return standing
+
+    def _asked_about_besides(self, row: StoredExecution) -> tuple[str, ...]:
+        """Return the steps that a person is asked about, but for the one that the row names."""
+        with suppress(StorageError):  # it was purged, or cannot be read
+            reading = Reading(row, self.store.journal(row.saga_id), fitting(self._definitions, row))
+            return tuple(step for step in self._known_standing(reading).undecided or () if step != row.step)
+        return ()
+
+    _aasked_about_besides = awaited(_asked_about_besides)
 
     def _check(self, action: str, step: str | None, row: StoredExecution, journal: Sequence[Entry]) -> Standing:
         """Refuse an action that does not fit where an execution stands; return where that is."""

@@ -99,9 +99,78 @@ def test_a_step_that_is_skipped_is_the_one_filtered_by(cli: Cli, orders: Any) ->
 def test_many_are_shown_and_asked_for_first(terminal: Callable[..., str], orders: Any, answer: str, done: bool) -> None:
     seen = terminal("retry", "--status", "stuck", "--why", "open again", *STORE, answer=answer, NO_COLOR="1")
     assert "bad2" in seen
-    assert "retry these 2?" in seen
+    assert "\x1b" not in seen
+    assert (
+        "of the first, for one, it calls the compensation of 'charge' again; where that goes well, it is compensated\n" in seen
+    )
+    assert "retry all these 2, for 'open again'? [y/N]" in seen
     assert ("nothing was done" in seen) is not done
     assert bool(acted("bad1")) is done
+
+
+TWO_UNDOS = """
+from saga import Saga, step
+
+def fail():
+    raise KeyError("no stock")
+
+def refused():
+    raise OSError("the account is closed")
+
+both = Saga("both", store="orders.db").add_task(step(int, fail, name="reserve"))
+both.add_task(step(int, refused, name="charge")).add_task(step(fail, name="ship"))
+"""
+
+
+def test_a_step_is_skipped_wherever_a_person_is_asked_about_it(
+    terminal: Callable[..., str], cli: Cli, orders: Any, here: Path
+) -> None:
+    (here / "broken.py").write_text(TWO_UNDOS, encoding="utf-8")
+    cli("run", "broken:both", "--prefix", "t", *STORE)
+    skip = ["skip", "--status", "stuck", "--step", "charge", "--why", "paid by cheque", *STORE]
+    seen = terminal(*skip, answer="n\n", columns=200)
+    assert all(saga_id in seen for saga_id in ("bad1", "bad2", "t1"))
+    assert "skip step 'charge' of all these 3, for 'paid by cheque'? [y/N]" in seen
+    assert cli(*skip, "--yes").out.endswith("3 done\n")
+    (decision,) = Operations("orders.db", "x").show("t1").decisions
+    assert (decision.step, decision.why) == ("charge", "paid by cheque")
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "code", "done"),
+    [
+        ("bad1\n\n bad2 \n", "file", 0, {"bad1", "bad2"}),
+        ("bad2\n", "-", 0, {"bad2"}),
+        ('{"saga_id": "bad1", "status": "stuck"}\n', "-", 0, {"bad1"}),
+        ("A1\nbad1\n", "-", 3, {"bad1"}),
+        ('{"id": "bad1"}\n', "-", 2, set()),
+        ("", "-", 0, set()),
+    ],
+)
+def test_ids_may_be_in_a_file(
+    cli: Cli, here: Path, orders: Any, monkeypatch: pytest.MonkeyPatch, text: str, form: str, code: int, done: set[str]
+) -> None:
+    (here / "file").write_text(text, encoding="utf-8")
+    with open(here / "file", encoding="utf-8") as given:
+        monkeypatch.setattr("sys.stdin", given)
+        assert cli("retry", "--ids", form, "--why", "open again", *STORE).code == code
+    assert {saga_id for saga_id in orders if acted(saga_id)} == done
+
+
+def test_who_acts_is_told_who_carries_it_out_and_how_to_see_what_comes_of_it(cli: Cli, orders: Any) -> None:
+    from saga.storage import open_store
+    from saga.storage.records import NewWorker
+
+    assert cli("cancel", "later", "--why", "x", *STORE).err == "it is compensated\n"
+    said = cli("retry", "bad1", "--why", "open again", *STORE)
+    assert said.err == (
+        "no worker lives that carries it out: start saga worker; saga show --follow bad1 tells what comes of it\n"
+    )
+    store = open_store("orders.db")
+    store.announce(NewWorker("w", "host", 7, [("orders", "1", "f")], 3), 60.0)
+    store.close()
+    said = cli("retry", "bad2", "--why", "open again", *STORE)
+    assert said.err == ("a worker carries it out, or whoever runs it now; saga show --follow bad2 tells what comes of it\n")
 
 
 def test_nothing_is_deleted_without_a_word(terminal: Callable[..., str], orders: Any) -> None:

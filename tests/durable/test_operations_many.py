@@ -155,6 +155,31 @@ def test_a_step_is_skipped_and_gone_back_to_in_many(store: Store) -> None:
     assert acted[0]["action"] == "undo"
 
 
+def test_a_step_is_skipped_wherever_a_person_is_asked_about_it(store: Store) -> None:
+    """A row names one of the steps that a person is asked about: that whose undo failed last."""
+    saga = stuck(store, "order", fail, ["c"])
+    two = Saga("order", version="2", store=store).add_task(step(lambda: 1, refuse, name="reserve"))
+    two.add_task(step(lambda: 1, fail, name="charge")).add_task(step(refuse, name="pack"))
+    for saga_id in ("rc1", "rc2"):
+        two.try_execute(saga_id=saga_id)
+    for sagas in ([], [saga, two]):
+        operations = Operations(store, "ann", sagas=sagas)
+        meant = [one.saga_id for one in operations.meant("skip", step="charge", status="stuck")]
+        assert sorted(meant) == ["c", "rc1", "rc2"]
+        assert {one.saga_id for one in operations.meant("skip", step="charge", version="2")} == {"rc1", "rc2"}
+        assert [one.saga_id for one in operations.meant("skip", step="charge", limit=1)] == ["c"]
+        assert list(operations.meant("skip", step="charge", status="paused")) == []
+        assert [one.saga_id for one in operations.meant("retry", step="charge")] == ["c"]
+
+    async def skipped() -> list[Acted]:
+        assert [one.saga_id async for one in operations.ameant("skip", step="charge", version="2", limit=1)] == ["rc2"]
+        return [one async for one in operations.aeach("skip", "by hand", step="charge", version="2")]
+
+    assert {one.saga_id for one in asyncio.run(skipped()) if one.done} == {"rc1", "rc2"}
+    assert [one.saga_id for one in operations.each("skip", "by hand", step="charge") if one.done] == ["c"]
+    assert {operations.show(one).decisions[0].step for one in ("c", "rc1", "rc2")} == {"charge"}
+
+
 def test_an_execution_is_found_by_its_id_the_beginning_of_it_or_a_tag(store: Store) -> None:
     saga = Saga("order", store=store, tags=["order", "tenant"]).add_task(step(lambda: 1, name="a"))
     for saga_id, order, tenant in (("A1", "7", "acme"), ("A12", "8", "acme"), ("B1", "A1", "A1"), ("order=7", "9", "x")):

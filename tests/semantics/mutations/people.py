@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import DRIVERS, FRONT_DOORS, Mutant
+from . import DRIVERS, DURABLE, FRONT_DOORS, Mutant
 
 __all__ = ["OF_PEOPLE"]
 
@@ -12,6 +12,18 @@ UNDO_ON_REQUEST, CAUSE = FRONT_DOORS + "undo_on_request", DRIVERS + "cause"
 
 OF_PEOPLE = [
     # -- what they do of an execution that nobody runs ------------------------------------------------------------------
+    Mutant(
+        "a step is skipped only where the row names it",
+        'if action == "skip" and asked else None',
+        "if not asked else None",
+        DURABLE + "operations_many -k wherever_a_person",
+    ),
+    Mutant(
+        "the step that a row names is skipped twice",
+        "undecided or () if step != row.step)",
+        "undecided or ())",
+        DURABLE + "operations_many -k wherever_a_person",
+    ),
     Mutant(
         "what a person has ended is theirs until they give it back",
         "status=str(status), release=status.terminal, told=told",
