@@ -30,7 +30,7 @@ from saga.storage.records import NONE, Cause, Entry, Page, StoredExecution
 from saga.storage.rules import check_number
 from saga.turns import checked_tags
 
-__all__ = ["Looks"]
+__all__ = ["Looks", "lines_of"]
 
 
 _KEYS: Final = 20
@@ -126,7 +126,7 @@ class Looks(Fleet):
         row = self.get(saga_id)
         journal, now = self.store.journal(saga_id), self.store.now()
         definition = fitting(self._definitions, row)
-        lines = masked_lines(_lines(journal), definition)
+        lines = masked_lines(lines_of(journal), definition)
         reading = Reading(row, journal, definition)
         offers, refused = self._offers(reading, now)
         return ExecutionView(
@@ -252,7 +252,8 @@ class Looks(Fleet):
         return Standing(status_of(row), SagaCompensating.__name__ in kinds, unbegun)
 
 
-def _lines(journal: Sequence[Entry]) -> tuple[JournalLine, ...]:
+def lines_of(journal: Sequence[Entry]) -> tuple[JournalLine, ...]:
+    """Return a journal as it is shown, with nothing masked."""
     return tuple(
         JournalLine(entry.seq, entry.at, entry.kind, entry.step, details)
         for entry, details in zip(journal, details_of(journal), strict=True)

@@ -1,4 +1,7 @@
-"""What a person can do with an execution, and what each action would do there: tried on a machine that has read its journal."""
+"""What a person can do with an execution, and what each action would do there: tried on a machine that has read its journal.
+
+So is what would follow a call that runs, and what an action would do, where it is known what a call comes to.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,15 @@ from saga.events import (
     COMPLETED,
     RUNNING,
     STUCK,
+    CompensationFailed,
     CompensationSucceeded,
     Effect,
     GroupMerged,
     OperatorActed,
     SagaStuck,
+    StepFailed,
     StepSucceeded,
+    StepVerified,
     VerificationFailed,
 )
 from saga.looking.reading import Reading
@@ -28,13 +34,24 @@ from saga.machine import Finish, Machine, Merge, PlannedStep, Standing, Wait, ac
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.plain import one_line
 
-__all__ = ["ORDER", "known_standing", "offers_of"]
+__all__ = ["ORDER", "Outcome", "known_standing", "offers_of", "what_follows", "what_it_does"]
 
 ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
 """What changes least first."""
 _TRIED: Final = 20
 """Steps for which it is tried what a skip would do, which costs as much for each as to read the journal. Of more, it is told
 plainly."""
+
+Outcome = StepSucceeded | StepFailed | StepVerified | VerificationFailed | CompensationSucceeded | CompensationFailed
+"""What a call may come to."""
+_PHASES: Final = {
+    StepSucceeded: EXECUTE,
+    StepFailed: EXECUTE,
+    StepVerified: VERIFY,
+    VerificationFailed: VERIFY,
+    CompensationSucceeded: COMPENSATE,
+    CompensationFailed: COMPENSATE,
+}
 
 
 def known_standing(reading: Reading) -> Standing:
@@ -81,6 +98,7 @@ def offers_of(
 class _Foreseen:
     """What would follow, step by step, if all calls that come first end well and no verification tells anything.
 
+    :ivar known: what a call comes to instead, the first time that it is made; ``None`` where that is not known, or was made.
     :ivar ending: calls that run, and end first.
     :ivar verified: steps whose verification is asked.
     :ivar undone: steps that are compensated, in order.
@@ -89,16 +107,28 @@ class _Foreseen:
     """
 
     machine: Machine
+    known: Outcome | None = None
     ending: list[str] = field(default_factory=list)
     verified: list[str] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
     executed: dict[str, int] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
 
+    def go_on(self, at: float) -> None:
+        """Do what the machine commands, to the end of what is foreseen."""
+        machine = self.machine
+        while machine.commands:
+            _go_on(machine, self, at)
+        self.waiting = [
+            step.name for step in machine.plan.steps if step.pause is not None and step.index in machine.state.executing
+        ]
 
-def _foreseen(reading: Reading, standing: Standing, acted: OperatorActed, live: bool) -> _Foreseen:
+
+def _foreseen(
+    reading: Reading, standing: Standing, acted: OperatorActed, live: bool, known: Outcome | None = None
+) -> _Foreseen:
     machine = reading.machine()
-    found = _Foreseen(machine)
+    found = _Foreseen(machine, known)
     at = acted.at
     if live and machine.status in (RUNNING, COMPENSATING):
         under_way = _under_way(machine)
@@ -111,11 +141,7 @@ def _foreseen(reading: Reading, standing: Standing, acted: OperatorActed, live: 
             machine.record(event)
         if not machine.ended and not machine.state.unbegun:
             recover(machine, "", 1, at)
-    while machine.commands:
-        _go_on(machine, found, at)
-    found.waiting = [
-        step.name for step in reading.plan.steps if step.pause is not None and step.index in machine.state.executing
-    ]
+    found.go_on(at)
     return found
 
 
@@ -148,14 +174,52 @@ def _go_on(machine: Machine, found: _Foreseen, at: float) -> None:
             machine.wake(command, at)
         elif command.step.pause is None:
             found.executed[command.step.name] = command.attempt
-    elif command.phase == COMPENSATE:
-        found.undone.append(command.step.name)
-        machine.send(CompensationSucceeded(command.step.name, command.attempt, at, 0.0))
-    elif command.phase == VERIFY:
-        found.verified.append(command.step.name)
-        machine.send(_untold(command.step, at))
     else:
-        found.executed[command.step.name] = command.attempt
+        known, end = found.known, None
+        if known is not None and (known.step, _PHASES[type(known)]) == (command.step.name, command.phase):
+            found.known, end = None, replace(known, attempt=command.attempt, at=at)
+        if command.phase == COMPENSATE:
+            found.undone.append(command.step.name)
+            end = CompensationSucceeded(command.step.name, command.attempt, at, 0.0) if end is None else end
+        elif command.phase == VERIFY:
+            found.verified.append(command.step.name)
+            end = _untold(command.step, at) if end is None else end
+        else:
+            found.executed[command.step.name] = command.attempt
+        if end is not None:
+            machine.send(end)
+
+
+# -- where it is known what a call comes to ---------------------------------------------------------------------------
+
+
+def what_follows(reading: Reading, outcome: Outcome) -> str:
+    """Return what follows a call that the journal ends with, or one that runs then, if it comes to this, in a sentence."""
+    machine, at = reading.machine(), outcome.at
+    found = _Foreseen(machine)
+    others = [end for end in _under_way(machine) if (end.step, _PHASES[type(end)]) != (outcome.step, _PHASES[type(outcome)])]
+    state = machine.state
+    waiting = (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values())
+    machine.send(outcome)
+    for end in others:
+        found.ending.append(end.step)
+        machine.send(end)
+    for scheduled in waiting:  # nothing of what waits is commanded where a journal was read
+        if scheduled.phase != EXECUTE or scheduled in state.retries.values():
+            step = machine.plan.by_name[scheduled.step]
+            machine.commands.append(Wait(step, scheduled.attempt, scheduled.delay, scheduled.phase))
+    found.go_on(at)
+    return one_line("; ".join(_said(reading, None, found)))
+
+
+def what_it_does(reading: Reading, standing: Standing, offer: Offer, outcome: Outcome) -> str | None:
+    """Return what an action would do if the call that came to this came to it again; ``None``: it does not make that call."""
+    acted = OperatorActed(offer.action, offer.step, "", "", outcome.at)
+    try:
+        found = _foreseen(reading, standing, acted, False, outcome)
+        return one_line("; ".join(_said(reading, offer.step, found))) if found.known is None else None
+    except Exception:  # the journal is damaged
+        return None
 
 
 # -- told -------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, Final
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage.protocol import Store
 
-__all__ = ["check_path", "check_store", "open_store", "pinned", "place_of", "store_of"]
+__all__ = ["check_path", "check_store", "kinds", "open_store", "pinned", "place_of", "store_of"]
 
 _opened: dict[str, Store] = {}
 _lock = threading.Lock()
@@ -54,6 +54,11 @@ def check_store(value: object, what: str = "the store") -> None:
         raise SagaDefinitionError(f"{what} is an object of class {kind.__qualname__}, which is no store; {instead}")
     else:
         _stores.add(type(value))
+
+
+def kinds() -> list[type]:
+    """Return the classes of the stores that this process has met."""
+    return list(_stores)
 
 
 def check_path(value: object, what: str) -> None:

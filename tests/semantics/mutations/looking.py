@@ -36,8 +36,8 @@ OF_LOOKING = [
     ),
     Mutant(
         "the result of a step that a mask names is shown",
-        "if RESULT in found and (line.step in names or",
-        "if RESULT in found and (False or",
+        "hidden = step in self._names or RESULT",
+        "hidden = RESULT",
         SHOWN + " -k what_a_definition_masks",
     ),
     # -- what actions would do ----------------------------------------------------------------------------------------
