@@ -16,7 +16,7 @@ from saga.policy import ExponentialBackoff, InDoubt, Retry
 from saga.storage.protocol import Store
 from saga.task import Task
 
-__all__ = ["KEPT", "OF_EXECUTE", "read_step", "text_of_step", "write_step"]
+__all__ = ["KEPT", "OF_EXECUTE", "is_nothing", "read_step", "text_of_step", "write_step"]
 
 
 def text_of_step(found: Step, codec: Codec, store: Store, name: str) -> str:
@@ -172,3 +172,8 @@ def read_step(name: str, written: Mapping[str, Any]) -> Step:
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
     """Stands for an action that is never called again."""
+
+
+def is_nothing(function: object) -> bool:
+    """Whether a function stands for one that is never called again: its arguments were not kept."""
+    return function is _nothing

@@ -9,10 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "Again",
     "AnswerLostError",
     "Clock",
     "DiedError",
     "DyingStore",
+    "EffectRefusedError",
     "Events",
     "Exploration",
     "Fault",
@@ -20,16 +22,21 @@ __all__ = [
     "InjectedError",
     "Kind",
     "LawBrokenError",
+    "Moment",
     "call",
+    "debug",
     "explore",
     "replay",
     "with_stand_ins",
 ]
 
 if TYPE_CHECKING:
+    from saga.testing.again import Again
     from saga.testing.calling import call
     from saga.testing.clock import Clock
+    from saga.testing.debugging import Moment, debug
     from saga.testing.dying import DiedError, DyingStore
+    from saga.testing.effects import EffectRefusedError
     from saga.testing.events import Events
     from saga.testing.exploring import Exploration, explore, replay
     from saga.testing.faults import AnswerLostError, Fault, InjectedError, Kind
@@ -49,10 +56,12 @@ else:  # a type checker is to find every other name missing
 
 
 _ROOM_OF = {
+    "Again": "again",
     "AnswerLostError": "faults",
     "Clock": "clock",
     "DiedError": "dying",
     "DyingStore": "dying",
+    "EffectRefusedError": "effects",
     "Events": "events",
     "Exploration": "exploring",
     "Fault": "faults",
@@ -60,7 +69,9 @@ _ROOM_OF = {
     "InjectedError": "faults",
     "Kind": "faults",
     "LawBrokenError": "laws",
+    "Moment": "debugging",
     "call": "calling",
+    "debug": "debugging",
     "explore": "exploring",
     "replay": "exploring",
     "with_stand_ins": "stand_ins",

@@ -25,6 +25,7 @@ from pathlib import Path
 from mutations import Mutant
 from mutations.alerts import OF_ALERTS
 from mutations.cli import OF_THE_COMMAND_LINE
+from mutations.debugging import OF_DEBUGGING
 from mutations.doubt import OF_DOUBT
 from mutations.drivers import OF_DRIVERS
 from mutations.durable import OF_DURABLE
@@ -65,6 +66,7 @@ ROOMS: dict[str, list[Mutant]] = {
     "testing": OF_TESTING,
     "told": OF_WHAT_IS_TOLD,
     "looking": OF_LOOKING,
+    "debugging": OF_DEBUGGING,
     "cli": OF_THE_COMMAND_LINE,
     "web": OF_THE_PAGE,
     "alerts": OF_ALERTS,

@@ -110,12 +110,14 @@ ROOMS: Final[dict[str, set[str]]] = {
         "saga",
         "storage",
         "stored",
+        "testing",
         "web",
         "worker",
         "working",
     },
     "web": {"diagram", "errors", "events", "integrations", "names", "operations", "own_log", "plain", "saga", "storage"},
-    "testing": _INSIDE | {"clocks", "declared", "drivers", "durable", "operations", "own_log", "saga", "storage"},
+    "testing": _INSIDE
+    | {"block", "clocks", "declared", "drivers", "durable", "looking", "operations", "own_log", "saga", "storage"},
     "__main__": {"cli"},
     "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
@@ -138,7 +140,7 @@ CLOCKS: Final = {
 STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
 LIBRARIES: Final = {
-    "cli": {"click", "prometheus_client"},
+    "cli": {"click", "debugpy", "prometheus_client"},
     "integrations": {"opentelemetry", "prometheus_client", "sentry_sdk"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
     "web": {"jinja2", "markupsafe", "prometheus_client", "starlette", "uvicorn"},
