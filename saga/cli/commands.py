@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "causes": Listed("looking", "Why executions are stuck: of which saga, where, and how many."),
     "show": Listed("showing", "One execution: its steps, its errors, and what each action would do."),
     "journal": Listed("looking", "All that happened in an execution, entry by entry."),
+    "debug": Listed("debugging", "See an execution as it was before a call went wrong, and make that call again."),
     "cancel": Listed("acting", "Give executions up: what they have done is undone."),
     "compensate": Listed("acting", "Undo executions now, what is in doubt and what failed too."),
     "pause": Listed("acting", "Let executions rest until a person resumes them."),

@@ -86,6 +86,33 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "at": "time",
     },
     "offer": {"action": "text", "step": "text or null", "does": "text"},
+    "moment": {
+        "saga_id": "text",
+        "saga": "text",
+        "status": "text",
+        "seq": "number",
+        "when": "time",
+        "step": "text or null",
+        "phase": "text or null",
+        "attempt": "number or null",
+        "context": "object",
+        "results": "object",
+        "error": "text or null",
+        "followed": "list of entry",
+        "again": "again or null",
+    },
+    "again": {
+        "returned": "true or false",
+        "result": "any",
+        "error": "text or null",
+        "traceback": "text or null",
+        "changes": "object",
+        "removed": "list",
+        "refused": "list",
+        "follows": "text or null",
+        "command": "text or null",
+        "does": "text or null",
+    },
     "cause": {
         "name": "text",
         "step": "text or null",
@@ -163,8 +190,8 @@ def _value(meant: str, value: Any) -> Any:
         return time(value)
     if meant.startswith("list of "):
         return [record(meant.removeprefix("list of "), one) for one in value]
-    if meant in RECORDS:
-        return record(meant, value)
+    if meant.removesuffix(" or null") in RECORDS:
+        return record(meant.removesuffix(" or null"), value)
     if meant == "list":
         return list(value)
     return dict(value) if meant == "object" else value

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from saga.looking import ExecutionView, StepView
     from saga.operations import Operations
 
-__all__ = ["COMMANDS", "tree"]
+__all__ = ["COMMANDS", "meant", "tree"]
 
 _STEPS: Final[dict[str, tuple[str, str, str, str | None]]] = {
     "pending": ("·", ".", "not reached", None),
@@ -138,7 +138,7 @@ def _facts(step: StepView, now: float) -> Iterator[str]:
         yield f"{step.elapsed * 1000:.0f} ms" if step.elapsed < 10 else f"{step.elapsed:.0f} s"
 
 
-def _meant(operations: Operations, text: str) -> str:
+def meant(operations: Operations, text: str) -> str:
     """Return the id that is meant: one as it is, or the only one with a tag ``key=value``.
 
     :raises click.UsageError: several have it.
@@ -166,7 +166,7 @@ def show(settings: Settings, saga_id: str, follow: bool, every: float, traceback
     With --import, steps that have not begun are told of, too, and what loggers mask is hidden.
     """
     operations = settings.operations()
-    saga_id = _meant(operations, saga_id)
+    saga_id = meant(operations, saga_id)
     if follow:
         try:
             return _followed(settings, operations, saga_id, every, traceback)

@@ -21,14 +21,16 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "cli.rst"
 
 def is_meant(meant: str, value: Any) -> bool:
     """Whether a value is what a field is said to be."""
+    if meant == "any":
+        return True
     if value is None:
         return "null" in meant
     if meant.startswith("time"):
         return datetime.fromisoformat(value).tzinfo is not None and value.endswith("Z")
     if meant.startswith("list of "):
         return all(has_its_fields(meant.removeprefix("list of "), one) for one in value)
-    if meant in RECORDS:
-        return has_its_fields(meant, value)
+    if meant.removesuffix(" or null") in RECORDS:
+        return has_its_fields(meant.removesuffix(" or null"), value)
     if meant.startswith("true"):
         return isinstance(value, bool)
     kinds = {"text": str, "number": int | float, "list": list, "object": dict}
