@@ -73,7 +73,7 @@ class Clock:
                 raise ValueError(f"Clock(): start is {start!r}, which has no time zone; give one, such as tzinfo=datetime.UTC")
             self._start = start.timestamp()
         elif start is None:
-            self._start = float(math.floor(clocks.host_time()))
+            self._start = float(math.ceil(clocks.host_time()))  # a whole number, and never back
         elif isinstance(start, int | float) and not isinstance(start, bool):
             self._start = float(start)
         else:

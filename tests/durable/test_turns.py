@@ -19,6 +19,7 @@ from saga.errors import SagaDefinitionError, SagaExecutionException, SagaHeldErr
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, NewExecution, Store
+from saga.testing import Clock
 from saga.worker import Worker
 from tests.kit import Gate, background, until
 
@@ -258,8 +259,7 @@ def test_others_are_told_when_one_ends_that_they_may_wait_for(store: Store, asyn
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_what_a_dead_process_left_in_line_is_begun_by_a_recovery(asynchronous: bool) -> None:
     """It was called for, unlike what was submitted."""
-    ahead = 0.0
-    store = MemoryStore(clock=lambda: time.time() + ahead)
+    store = MemoryStore()
     room = Room()
     room.gate.open()
     saga = saga_in(room, store, asynchronous, exclusive=lambda context: "account")
@@ -269,8 +269,9 @@ def test_what_a_dead_process_left_in_line_is_begun_by_a_recovery(asynchronous: b
     create(saga.definition, kind, saga.definition.machine("left"), context, store)
     saga.submit({"who": "submitted"}, saga_id="submitted")
     assert Worker(store, [saga]).run_once() == []  # who called for it may live
-    ahead = saga.definition.lease + 1.0
-    assert [result.saga_id for result in Recovery(store, [saga]).run_once()] == ["left"]
+    with Clock() as clock:
+        clock.move(saga.definition.lease + 1.0)
+        assert [result.saga_id for result in Recovery(store, [saga]).run_once()] == ["left"]
     assert room.entered == ["left"]
     assert [result.saga_id for result in Worker(store, [saga]).run_once()] == ["submitted"]
 

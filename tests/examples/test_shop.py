@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from saga.storage import SqliteStore
+from saga.testing import call
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 MODULES = ("audit", "carrier", "databases", "make_orders", "orders", "outcomes", "shop", "tasks")
@@ -363,39 +364,35 @@ def test_an_order_whose_undo_raises_is_stuck_and_the_audit_asks_for_a_person(
 def test_calls_that_are_repeated_undone_twice_or_late_change_nothing(example: SimpleNamespace, tmp_path: Path) -> None:
     order, other = example.orders.load_orders(SHOP / "orders.jsonl")[:2]
     with example.databases.open_databases(tmp_path) as databases:
-        tasks = {
-            "ReserveStock": example.tasks.ReserveStock(databases.inventory),
-            "ChargeCard": example.tasks.ChargeCard(databases.payments),
-            "BookShipment": example.tasks.BookShipment(example.carrier.Carrier(databases.shipping)),
-        }
+        tasks = [
+            example.tasks.ReserveStock(databases.inventory),
+            example.tasks.ChargeCard(databases.payments),
+            example.tasks.BookShipment(example.carrier.Carrier(databases.shipping)),
+        ]
 
-        def call(method: str, step: str, order: Any) -> None:
-            getattr(tasks[step], method)(
-                SimpleNamespace(
-                    order=order,
-                    step=SimpleNamespace(idempotency_key=f"{order.order_id}/{step}", attempt=9),
-                    result_of=lambda _: example.tasks.Reservation(order.order_id, 10_000),
-                )
-            )
+        def make(phase: Any, task: Any, order: Any) -> None:
+            reserved = example.tasks.Reservation(order.order_id, 10_000)
+            context = example.tasks.OrderContext(order)
+            call(task, context, phase=phase, attempt=9, results={"ReserveStock": reserved}, saga_id=order.order_id)
 
         fresh = everything(tmp_path)
-        for step in tasks:
-            call("compensate", step, other)
+        for task in tasks:
+            make("compensate", task, other)
         assert everything(tmp_path) == fresh
-        for step in tasks:
-            call("execute", step, order)
+        for task in tasks:
+            make("execute", task, order)
         done = everything(tmp_path)
         assert done != fresh
-        for step in tasks:
-            call("execute", step, order)
+        for task in tasks:
+            make("execute", task, order)
         assert everything(tmp_path) == done
-        for step in reversed(tasks):
-            call("compensate", step, order)
+        for task in reversed(tasks):
+            make("compensate", task, order)
         undone = everything(tmp_path)
         assert undone != done
-        for step in tasks:
-            call("compensate", step, order)
-            call("execute", step, order)
+        for task in tasks:
+            make("compensate", task, order)
+            make("execute", task, order)
         assert everything(tmp_path) == undone
         example.audit.audit(databases, {})
 
