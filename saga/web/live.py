@@ -17,6 +17,8 @@ __all__ = ["Live", "tag_of"]
 
 EVERY: Final = 1.0
 """Seconds after which it is asked again; longer where asking takes long."""
+SHARE: Final = 50
+"""One part in so many of the time is spent on what is looked at, at most: what takes long is asked for rarely."""
 BEAT: Final = 10.0
 """Seconds after which a line is sent to whoever hears nothing, so that no proxy takes the connection to be idle."""
 LONGEST: Final = 600.0
@@ -126,7 +128,7 @@ class _Feed:
             if not self.again.is_set():  # else it is old
                 self._tell(*told)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.again.wait(), max(every, 10 * (loop.time() - began)))
+                await asyncio.wait_for(self.again.wait(), max(every, SHARE * (loop.time() - began)))
 
     def look_again(self) -> None:
         self.tag = self.shown = None  # nobody who comes now is told of what was before

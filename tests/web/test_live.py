@@ -314,3 +314,35 @@ def test_what_cannot_be_rendered_is_told_and_tried_again(error: Exception, caplo
     assert first.startswith("event: trouble\n")
     assert "data: well again" in second
     assert "could not be made" in caplog.text
+
+
+def test_what_takes_long_is_asked_for_the_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float | None] = []
+    wait_for = asyncio.wait_for
+
+    async def waits(waited: Any, timeout: float | None) -> Any:
+        if timeout != 60.0:  # it is not who listens
+            pauses.append(timeout)
+            timeout = 60.0
+        return await wait_for(waited, timeout)
+
+    async def look() -> None:
+        loop, clock = asyncio.get_running_loop(), 0.0
+        monkeypatch.setattr(loop, "time", lambda: clock, raising=False)
+
+        async def render() -> str:
+            nonlocal clock
+            clock += costs.pop(0)
+            return f"text {clock}"
+
+        costs = [0.001, 0.1, 2.0, 0.0]
+        live = Live(1.0, 60.0)
+        stream = live.stream("key", render, None)
+        for _ in range(4):
+            await anext(stream)
+            live.look_again()
+        await stream.aclose()
+
+    monkeypatch.setattr(asyncio, "wait_for", waits)
+    asyncio.run(look())
+    assert pauses[:3] == pytest.approx([1.0, 5.0, 100.0])

@@ -15,7 +15,7 @@ function age(seconds) {
 
 function tellAges() {
   for (const time of document.querySelectorAll("time")) {
-    time.title ||= `${time.textContent} UTC`;
+    time.title ||= time.textContent;
     if (!time.closest(".exact")) time.textContent = age((Date.now() - Date.parse(time.dateTime)) / 1000);
   }
 }
@@ -77,6 +77,7 @@ function listen() {
 
 async function poll() {
   stop();
+  const began = Date.now();
   try {
     const answer = await fetch(live.dataset.live, { headers: { Accept: "text/html" }, cache: "no-cache" });
     const text = await answer.text();
@@ -87,7 +88,7 @@ async function poll() {
     } else tell(answer.status === 404 ? "This is not there any more." : "The server cannot tell what is new; it is asked again.");
   } catch { tell("The server does not answer; it is asked again."); }
   failures = (failures + 1) % 15;
-  timer = setTimeout(failures ? poll : listen, 4000);
+  timer = setTimeout(failures ? poll : listen, Math.max(4000, 50 * (Date.now() - began))); // what takes long is asked for rarely
 }
 
 function stop() {
