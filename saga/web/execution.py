@@ -11,6 +11,7 @@ from starlette.datastructures import QueryParams
 from saga.events import Effect, StepStatus
 from saga.operations import ExecutionView, JournalLine, StepView
 from saga.web.asked import number
+from saga.web.decided import decided
 from saga.web.timeline import timeline
 
 __all__ = ["MOST_DRAWN", "parts_of"]
@@ -85,6 +86,7 @@ def parts_of(view: ExecutionView, query: QueryParams) -> dict[str, Any]:
         "offers": view.offers[:_OFFERS],
         "more_offers": len(view.offers[_OFFERS:]),
         "timeline": timeline(view.journal),
+        "decided": decided(view),
     }
 
 

@@ -167,7 +167,6 @@ class Page:
             "fragment": fragment,
             "tag": tag_of(fragment),
             "may": may,
-            "done": request.query_params.get("done"),
         }
         return await self._render(request, seen.template, code or seen.code, title=seen.title, **{**values, **more})
 
@@ -180,7 +179,6 @@ class Page:
             "edition": _EDITION,
             "here": request.url.path.rpartition("/")[2],
             "address": _address(request),
-            "actions": ACTIONS,
         }
         response = HTMLResponse(self._templates.get_template(template).render(common | values), code)
         csrf_of(request, response)
@@ -221,7 +219,7 @@ class Page:
                 request, seen, _code_of(error), wrong=f"{action}: {one_line(error)}", why=form.get("why", "")
             )
         self._live.look_again()
-        return _to(f"execution?{QueryParams(id=saga_id, done=action)}")
+        return _to(f"execution?{QueryParams(id=saga_id)}#decided")
 
     async def _ask(self, request: Request) -> Response:
         """Ask whether an action is to be done with many, and for the reason. Nothing is done yet."""

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from saga.diagram.sheet import ENDS, MARKS, STYLE
 from saga.events import Effect, Status, StepStatus
-from saga.operations import JournalLine
+from saga.operations import JournalLine, StepView
 from saga.plain import one_line, shortened
 
 __all__ = ["HERE", "STYLE", "VALUES", "environment"]
@@ -40,18 +40,11 @@ _STEP_WORDS: Final = {
     StepStatus.COMPENSATION_FAILED: "undo failed",
 }
 _EFFECTS: Final = {
-    Effect.STANDS: ("succeeded", "stands"),
-    Effect.UNDONE: ("compensated", "undone"),
-    Effect.SETTLED: ("skipped", "settled by a person"),
-    Effect.NONE: ("pending", "nothing done"),
-    Effect.UNKNOWN: ("doubtful", "nobody knows"),
-}
-_EFFECT_SIGNS: Final = {
-    Effect.STANDS: MARKS[StepStatus.SUCCEEDED][1],
-    Effect.UNDONE: MARKS[StepStatus.COMPENSATED][1],
-    Effect.SETTLED: MARKS[StepStatus.SKIPPED][1],
-    Effect.NONE: "M-3 0H3",
-    Effect.UNKNOWN: MARKS[StepStatus.IN_DOUBT][1],
+    Effect.STANDS: MARKS[StepStatus.SUCCEEDED],
+    Effect.UNDONE: MARKS[StepStatus.COMPENSATED],
+    Effect.SETTLED: MARKS[StepStatus.SKIPPED],
+    Effect.NONE: ("pending", "M-3 0H3"),
+    Effect.UNKNOWN: MARKS[StepStatus.IN_DOUBT],
 }
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -91,16 +84,19 @@ def exact(text: str) -> Markup:
     return Markup(escape(text).encode("ascii", "xmlcharrefreplace").decode())
 
 
-def when(at: float | None) -> Markup:
-    """Return a time, of UTC."""
+def when(at: float | None, none: str = "not yet") -> Markup:
+    """Return a time, of UTC.
+
+    :param none: what is said where there is none.
+    """
     if not at:
-        return Markup('<span class="muted">not yet</span>')
+        return Markup('<span class="muted">{}</span>').format(none)
     try:
         moment = datetime.fromtimestamp(at, UTC)
     except (ValueError, OverflowError, OSError, TypeError):  # no time that there is
         return Markup("<span>{}</span>").format(one_line(at))
     return Markup('<time datetime="{}">{}</time>').format(
-        moment.isoformat(timespec="milliseconds"), moment.strftime("%Y-%m-%d %H:%M:%S")
+        moment.isoformat(timespec="milliseconds"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")
     )
 
 
@@ -140,10 +136,10 @@ def step_status(name: StepStatus) -> Markup:
     )
 
 
-def effect(name: Effect) -> Markup:
-    """Return what is left of a step's work: mark, word, colour."""
-    kind, word = _EFFECTS[name]
-    return Markup('<span class="status of-{}">{}{}</span>').format(kind, _mark(kind, _EFFECT_SIGNS[name]), word)
+def effect(step: StepView) -> Markup:
+    """Return what is left of a step's work: mark, words, colour."""
+    kind, sign = _EFFECTS[step.effect]
+    return Markup('<span class="status of-{}">{}{}</span>').format(kind, _mark(kind, sign), step.left or "nothing done")
 
 
 def lines(text: str) -> Markup:
