@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +40,8 @@ _NAMES: Final = 200
 """Sagas that the filter proposes."""
 _IDLE: Final = 300.0
 """Seconds after which it is worth saying that nothing has happened with what goes on."""
+_LOOKED_AT: Final = 20
+"""With how many it is looked up why."""
 _GOES_ON: Final = (Status.RUNNING, Status.COMPENSATING, Status.SUBMITTED)
 
 
@@ -80,10 +82,10 @@ class Views:
                 rows, following = page.executions, page.next
         except (ValueError, SagaDefinitionError) as error:
             wanted, rows, following, wrong = asked(QueryParams()), (), None, one_line(error)
-        name = wanted.filters.get("name")
-        counts = {str(status): 0 for status in Status}
-        for (status,), number in await self._operations.acount(("status",), name=name):
-            counts[status or ""] = number
+        counts: dict[str, int | None] = dict.fromkeys(map(str, Status))
+        if {"status", "name"}.issuperset(wanted.filters):  # else it is not known how many those are
+            found = await self._operations.acount(("status",), name=wanted.filters.get("name"))
+            counts = {status: dict(found).get((status,), 0) for status in counts}
         names = [values[0] for values, _ in await self._operations.acount(("name",))][:_NAMES]
         return Seen(
             "executions.html",
@@ -160,7 +162,7 @@ class Views:
         """Workers, versions, what is held, what is oldest, with what nothing happens."""
         operations = self._operations
         causes = await operations.acauses()
-        idle = await operations.alist(status=_GOES_ON, idle_for=_IDLE, limit=20)
+        idle, more_idle = await self._idle()
         counts = {status: number for (status,), number in await operations.acount(("status",))}
         return Seen(
             "health.html",
@@ -173,12 +175,29 @@ class Views:
                 "stuck": counts.get("stuck", 0),
                 "submitted": counts.get("submitted", 0),
                 "oldest": min((cause.oldest for cause in causes), default=None),
-                "idle": idle.executions,
-                "more_idle": idle.next is not None,
+                "idle": idle,
+                "more_idle": more_idle,
                 "minutes": round(_IDLE / 60),
                 "store": type(operations.store).__name__,
             },
         )
+
+    async def _idle(self) -> tuple[list[StoredExecution], bool]:
+        """Return executions that go on, and with which nothing has happened, with why; and whether there are more.
+
+        What waits on purpose is none of them: for a time, or for a signal.
+        """
+        page = await self._operations.alist(status=_GOES_ON, idle_for=_IDLE, limit=200)
+        now = await asyncio.to_thread(self._operations.store.now)
+        rows = [row for row in page.executions if row.opens <= now and (row.owner is not None or row.due <= now)]
+        idle = []
+        for row in rows[:_LOOKED_AT]:
+            with suppress(UnknownExecutionError):  # it is gone by now
+                waits = (await self._operations.ashow(row.saga_id)).waits
+                held = row.owner is not None and row.lease_until > now
+                if waits is None or not held:  # who holds it waits for nothing else
+                    idle.append(row._replace(reason=waits or f"{row.step or 'a call'} runs, and has not ended"))
+        return idle, page.next is not None or len(rows) > _LOOKED_AT
 
     def _saga_of(self, row: StoredExecution) -> Saga[Any] | None:
         """Return the saga whose definition an execution fits."""
@@ -202,8 +221,8 @@ class Views:
             return None, one_line(error)
 
 
-def _chips(wanted: Asked, counts: dict[str, int]) -> list[tuple[str, int, str, bool]]:
-    """Return for each status: how many there are, the address that asks for it, whether it is asked for."""
+def _chips(wanted: Asked, counts: Mapping[str, int | None]) -> list[tuple[str, int | None, str, bool]]:
+    """Return for each status: how many there are, if that is known, the address that asks for it, whether it is asked for."""
     chosen = wanted.statuses
     return [
         (status, number, wanted.address(status=None if [status] == chosen else status, q=None), status in chosen)

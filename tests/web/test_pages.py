@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -15,6 +16,7 @@ from saga.errors import SagaDefinitionError, StorageError
 from saga.storage import MemoryStore, SqliteStore, Store
 from saga.storage.records import Cause, Lease
 from saga.web import app
+from saga.worker import Worker
 from tests.web.conftest import HOSTILE, Shop
 
 PAGES = ["/", "/causes", "/health", "/execution?id=place-1"]
@@ -56,7 +58,7 @@ class Elements(HTMLParser):
         ("/?after=nowhere", 400, ["cursor"]),
         ("/causes", 200, ["3 place at charge after OSError", "1 pay at transfer after ConnectionError"]),
         ("/causes", 200, ["calls the compensation of 'charge' again"]),
-        ("/execution?id=place-1", 200, ["undo failed", "nobody knows", "OSError: the bank is closed <b>today</b>"]),
+        ("/execution?id=place-1", 200, ["undo failed", "may still stand", "OSError: the bank is closed <b>today</b>"]),
         ("/execution?id=place-1", 200, ["saga skip place-1 --step charge --why ...", "no parcel is big enough"]),
         ("/execution?id=approve-1", 200, ["submitted", "no worker", "not reached"]),
         ("/execution?id=nobody", 404, ["there is no execution 'nobody'"]),
@@ -163,6 +165,59 @@ def test_a_heartbeat_is_nothing_that_happened(client: TestClient, shop: Shop) ->
     assert renewed is not None
     assert renewed.updated > row.updated
     assert [client.get(address).text for address in addresses] == before
+
+
+def test_what_waits_on_purpose_is_nothing_to_worry_about(client: TestClient, shop: Shop, monkeypatch: Any) -> None:
+    """Of what goes on, and with which nothing happens, it is told why; what waits for a time or a signal is left out."""
+    approve = shop.saga("approve")
+    later = shop.store.now() + 10_000
+    approve.submit(saga_id="later", at=later)
+    for saga_id in ("asked", "held", "dead", "slow"):
+        approve.submit(saga_id=saga_id)
+    Worker(shop.store, [approve]).run_once()
+    assert shop.store.claim("somebody", 1e6, saga_id="held")
+    assert shop.store.claim("somebody", 0.0, saga_id="dead")
+    shop.saga("ship").submit(Context(order="S9", card="1"), saga_id="due")
+    monkeypatch.setattr("saga.web.views._IDLE", -1.0)
+    page = client.get("/health").text
+    idle = Elements(page.partition('id="h-idle"')[2]).text
+    assert "due" in idle
+    assert "no worker that lives has version 1 of saga ship" in idle
+    assert "dead" in idle
+    assert not [saga_id for saga_id in ("later", "asked", "held") if saga_id in idle]
+
+
+@pytest.mark.parametrize(
+    ("asked", "counted"),
+    [
+        ("", True),
+        ("status=stuck", True),
+        ("name=place", True),
+        ("tag=order%3DP1", False),
+        ("step=charge", False),
+        ("older=1d", False),
+    ],
+)
+def test_what_is_counted_is_what_is_filtered(client: TestClient, asked: str, counted: bool) -> None:
+    chips = client.get(f"/?{asked}").text.partition('class="chips"')[2].partition("</ul>")[0]
+    assert ("<b>" in chips) is counted
+
+
+@pytest.mark.parametrize(("saga_id", "can"), [("place-1", True), ("ship-1", True), ("return-1", False)])
+def test_a_box_of_what_can_be_done_is_there_where_something_can(client: TestClient, saga_id: str, can: bool) -> None:
+    page = client.get(f"/execution?id={saga_id}").text
+    assert ('class="offers"' in page) is can
+    assert ("Nothing can be done with it" in page) is not can
+    assert "What does not fit, and why" in page
+
+
+def test_times_say_their_zone_and_tags_keep_their_order(client: TestClient, shop: Shop) -> None:
+    page = client.get("/execution?id=place-1").text
+    assert re.search(r"<time datetime=\"[^\"]+\">[\d-]+ [\d:]+ UTC</time>", page)
+    for order, saga_id in ((["b", "a", "C"], "one"), (["C", "a", "b"], "two")):
+        shop.saga("approve").submit(saga_id=saga_id, tags=dict.fromkeys(order, "1"))
+        row = client.get(f"/?q={saga_id}").text.partition("<tbody")[2]
+        assert re.findall(r"<bdi>(\w)=1</bdi>", row) == ["C", "a", "b"]
 
 
 def test_what_is_said_of_a_cause_is_of_one_that_is_stuck_for_it(

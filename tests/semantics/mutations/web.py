@@ -163,9 +163,45 @@ OF_THE_PAGE = [
         BOUNDED + " -k concern",
     ),
     Mutant(
+        "what takes long is asked for as often as anything",
+        "max(every, SHARE * (loop.time() - began))",
+        "every",
+        LIVE + " -k rarely",
+    ),
+    Mutant(
         "the store is asked on when nobody looks",
         "                feed.task.cancel()\n",
         "                pass\n",
         LIVE + " -k nobody_looks",
+    ),
+    Mutant(
+        "what waits on purpose is told with what nothing happens with",
+        "if row.opens <= now and (row.owner is not None or row.due <= now)]",
+        "]",
+        PAGES + " -k on_purpose",
+    ),
+    Mutant(
+        "what somebody holds and waits with is told, too",
+        "                if waits is None or not held:",
+        "                if True:",
+        PAGES + " -k on_purpose",
+    ),
+    Mutant(
+        "chips count what is not filtered",
+        '        if {"status", "name"}.issuperset(wanted.filters):',
+        "        if True:",
+        PAGES + " -k counted",
+    ),
+    Mutant(
+        "what came of a later decision is told of an earlier one",
+        "            found[-1] = found[-1]._replace(came=one_line(came), kind=kind)",
+        "            found[0] = found[0]._replace(came=one_line(came), kind=kind)",
+        "tests/web/test_decided",
+    ),
+    Mutant(
+        "times at which nothing ran take their room",
+        "            cut.add(after)\n",
+        "",
+        "tests/web/test_timeline",
     ),
 ]
