@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,13 +32,17 @@ from saga.working.shift import LOOK, Stop
 if TYPE_CHECKING:
     from saga.saga import Saga
 
-__all__ = ["Alerts", "OnStuck"]
+__all__ = ["Alerts", "OnGroup", "OnStuck"]
 
 OnStuck = Callable[[StoredExecution, ExecutionView], object]
 """Called with a stuck execution's row, and what there is to see of it: a plain function or a coroutine function."""
+OnGroup = Callable[[StoredExecution, ExecutionView, Sequence[StoredExecution]], object]
+"""Called with the rows of all that are stuck for the same cause, too; the row and the view are of the first."""
 
 HELD: Final = 60.0
 """Seconds for which who calls out keeps an execution from others, and after which another does where that process died."""
+_MOST_GROUPED: Final = 10_000
+"""Executions that one look groups, at most. The others are told of by the next call for their cause."""
 _MOST_FAILED: Final = 10_000
 """Executions of which it is known how often calling out has failed, at most."""
 
@@ -54,20 +58,27 @@ class Alerts:
     :param on_stuck: called with the execution's row and its :class:`~saga.operations.ExecutionView`. It may act on it.
     :param sagas: definitions, by which more is seen of executions.
     :param backoff: seconds to wait after a call that failed, or a :class:`~saga.Backoff`.
+    :param group: one call for all that are stuck for the same cause (saga, step and class of error), and at most one for a
+        cause in so many seconds. Each execution is among those of one call at least. ``on_stuck`` is called with the row and
+        the view of one of them, and the rows of all. What was told when is known to this object alone.
     :raises SagaDefinitionError: one of these is wrong.
     """
 
     def __init__(
         self,
         store: Store | str | os.PathLike[str],
-        on_stuck: OnStuck,
+        on_stuck: OnStuck | OnGroup,
         *,
         sagas: Iterable[Saga[Any]] = (),
         backoff: float | Backoff = BACKOFF,
+        group: float | None = None,
     ) -> None:
         check_store(store, "Alerts: store")
-        check_on_stuck(on_stuck, "Alerts")
-        self.on_stuck = on_stuck
+        check_on_stuck(on_stuck, "Alerts", group is not None)
+        check_timeout(group, "Alerts: group")
+        self.on_stuck: Callable[..., object] = on_stuck
+        self.group = group
+        self._told_at: dict[_Kind, float] = {}
         self._retry = Retry(1, backoff)
         self._operations = Operations(store, "alerts", sagas=sagas)
         self._failed: dict[str, int] = {}
@@ -117,6 +128,8 @@ class Alerts:
 
     def _look(self, wait_for: Callable[[Awaitable[Any]], Any], stopped: Callable[[], bool]) -> int:
         """As :meth:`look`."""
+        if self.group is not None:
+            return self._look_for_groups(wait_for, stopped, self.group)
         called, failed = 0, set[str]()
         while not stopped():
             row = self._operations.store.next_alert(HELD)
@@ -131,15 +144,45 @@ class Alerts:
                 failed.add(row.saga_id)
         return called
 
-    def _call_out(self, row: StoredExecution, wait_for: Callable[[Awaitable[Any]], Any]) -> bool:
+    def _look_for_groups(self, wait_for: Callable[[Awaitable[Any]], Any], stopped: Callable[[], bool], every: float) -> int:
+        """As :meth:`look`; what is stuck for a cause that was told a moment ago is put off."""
+        store, began, groups = self._operations.store, clock(), dict[_Kind, dict[str, StoredExecution]]()
+        self._told_at = {kind: at for kind, at in self._told_at.items() if at + every > began}
+        for _ in range(_MOST_GROUPED):
+            # What was found first is kept from others while the rest is looked for, and then told of.
+            row = store.next_alert(HELD) if not stopped() and clock() < began + HELD / 2 else None
+            if row is None:
+                break
+            kind = row.name, row.step, row.cause
+            if row.saga_id in groups.get(kind, ()):  # it is due again already
+                break
+            wait = self._told_at.get(kind, began - every) + every - clock()
+            if wait > 0:
+                store.alerted(row.saga_id, row.epoch, again=wait)
+            else:
+                groups.setdefault(kind, {})[row.saga_id] = row
+        return sum(self._call_out_for(kind, [*rows.values()], wait_for) for kind, rows in groups.items())
+
+    def _call_out_for(self, kind: _Kind, rows: Sequence[StoredExecution], wait_for: Callable[[Awaitable[Any]], Any]) -> bool:
+        now = [self._operations.store.get(row.saga_id) for row in rows]
+        stuck = [row for row, at in zip(rows, now, strict=True) if at is not None and _is_still(row, at)]
+        if not stuck or not self._call_out(stuck[0], wait_for, stuck):
+            return False
+        self._told_at[kind] = clock()
+        return True
+
+    def _call_out(
+        self, row: StoredExecution, wait_for: Callable[[Awaitable[Any]], Any], group: Sequence[StoredExecution] = ()
+    ) -> bool:
+        """Call out for an execution, or for a group that it is the first of."""
         try:
             view = self._operations.show(row.saga_id)
         except UnknownExecutionError:  # it was purged
             return False
-        if view.execution.status != Status.STUCK or view.execution.epoch != row.epoch:  # somebody has acted on it
+        if not _is_still(row, view.execution):  # somebody has acted on it
             return False
         try:
-            said: Any = self.on_stuck(row, view)
+            said: Any = self.on_stuck(row, view, tuple(group)) if group else self.on_stuck(row, view)
             answer(wait_for(said) if is_awaitable(said) else said, "on_stuck", "make it a function that does the work")
         except BaseException as error:
             stops = is_ctrl_c(error)
@@ -147,15 +190,25 @@ class Alerts:
             if len(self._failed) > _MOST_FAILED:
                 del self._failed[next(iter(self._failed))]
             delay = 0.0 if stops else seconds_to_wait(self._retry, failures)
-            self._operations.store.alerted(row.saga_id, row.epoch, again=delay)
+            for one in group or (row,):
+                self._operations.store.alerted(one.saga_id, one.epoch, again=delay)
             if stops:
                 raise
             told = "alerts: saga %s (%s) is stuck, and nobody was told: %r raised; trying again in %g s"
             LOG.error(told, row.name, row.saga_id, self.on_stuck, delay, exc_info=error)
             return False
         self._failed.pop(row.saga_id, None)
-        self._operations.store.alerted(row.saga_id, row.epoch)
+        for one in group or (row,):
+            self._operations.store.alerted(one.saga_id, one.epoch)
         return True
+
+
+_Kind = tuple[str, str | None, str | None]
+
+
+def _is_still(row: StoredExecution, at: StoredExecution) -> bool:
+    """Whether nobody has acted on an execution since."""
+    return at.status == Status.STUCK and at.epoch == row.epoch
 
 
 class Beside:
@@ -248,10 +301,11 @@ def _in_loop(loop: asyncio.AbstractEventLoop, said: Awaitable[Any]) -> _Outcome:
                 raise RuntimeError("the event loop was closed, in which on_stuck ran") from None
 
 
-def check_on_stuck(on_stuck: object, what: str) -> None:
+def check_on_stuck(on_stuck: object, what: str, grouped: bool = False) -> None:
     """Refuse what cannot be called with a stuck execution, or would not run.
 
     :raises SagaDefinitionError: the text says why.
     """
-    check_callable(on_stuck, f"{what}: on_stuck", "(execution, view)", 2)
+    given = "(execution, view, group)" if grouped else "(execution, view)"
+    check_callable(on_stuck, f"{what}: on_stuck", given, 3 if grouped else 2)
     refuse_generator(on_stuck, f"{what}: on_stuck", "make it a plain function or a coroutine function")

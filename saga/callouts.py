@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.awaitables import answer, check_callable, refuse_unrun
 from saga.errors import SagaDefinitionError
+from saga.own_log import LOG
 from saga.plain import one_line, printed_name, shortened
 from saga.policy import check_timeout
 
@@ -24,9 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["CallOut", "command", "several", "told", "webhook"]
 
-CallOut = Callable[["StoredExecution", "ExecutionView"], None]
-"""What is called with a stuck execution's row and view, and raises where nobody was told: an ``on_stuck``."""
 
+class CallOut(Protocol):
+    """What is called with a stuck execution's row and view, and raises where nobody was told: an ``on_stuck``.
+
+    It takes the rows of a group, too: see :class:`saga.alerts.Alerts`.
+    """
+
+    def __call__(self, row: StoredExecution, view: ExecutionView, group: Sequence[StoredExecution] = (), /) -> None:
+        """Tell somebody."""
+
+
+_MOST_IDS: Final = 1000
+"""Of a group, so many ids are told."""
 _MOST_SAID: Final = 500
 """Characters of what a command said that are told when it failed."""
 _MOST_NAMED: Final = 2000
@@ -35,12 +46,24 @@ _MOST_REMEMBERED: Final = 10_000
 """Executions of which some were told and others are yet to be, at most."""
 
 
-def told(row: StoredExecution, view: ExecutionView) -> dict[str, Any]:
-    """Return what is told of a stuck execution, for JSON. ``text`` says it in a sentence. No result and no context is in it."""
+def told(row: StoredExecution, view: ExecutionView, group: Sequence[StoredExecution] = ()) -> dict[str, Any]:
+    """Return what is told of a stuck execution, for JSON. ``text`` says it in a sentence. No result and no context is in it,
+    but the text of an error is.
+
+    :param group: the rows of all that are stuck for the same cause, where there may be several.
+    """
     since = datetime.fromtimestamp(row.progressed, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     why = row.reason or view.reason or ""
+    ids = [one.saga_id for one in group or (row,)]
+    text = f"saga {row.name} ({row.saga_id}) is stuck: {why}; {view.command} says what can be done"
+    if len(ids) > 1:
+        at = "" if row.step is None else f" at {row.step}"
+        text = f"{len(ids)} of saga {row.name} are stuck{at}, such as {row.saga_id}: {why}; saga causes, {view.command}"
+        text += " say what can be done"
     return {
-        "text": one_line(f"saga {row.name} ({row.saga_id}) is stuck: {why}; {view.command} says what can be done"),
+        "text": one_line(text),
+        "executions": len(ids),
+        "saga_ids": ids[:_MOST_IDS],
         "saga_id": row.saga_id,
         "name": row.name,
         "version": row.version,
@@ -57,11 +80,23 @@ def told(row: StoredExecution, view: ExecutionView) -> dict[str, Any]:
     }
 
 
+_NAMED: Final = {
+    "ID": "saga_id",
+    "NAME": "name",
+    "STEP": "step",
+    "CAUSE": "cause",
+    "TEXT": "text",
+    "EXECUTIONS": "executions",
+}
+"""Of what is told, what is in a command's environment, too."""
+
+
 def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
     """Return what runs a command for each execution, and raises where that fails.
 
-    :func:`told` is its standard input, as JSON; ``SAGA_ID``, ``SAGA_NAME``, ``SAGA_STEP``, ``SAGA_CAUSE`` and ``SAGA_TEXT`` are
-    in its environment, shortened where they are long. Nothing of an execution is put into the command itself.
+    :func:`told` is its standard input, as JSON; ``SAGA_ID``, ``SAGA_NAME``, ``SAGA_STEP``, ``SAGA_CAUSE``, ``SAGA_TEXT`` and
+    ``SAGA_EXECUTIONS`` (how many) are in its environment, shortened where they are long. Nothing of an execution is put into
+    the command itself. What it says is logged.
 
     It was told when the program itself has ended with 0: what that leaves running in the background goes on.
 
@@ -73,13 +108,12 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
     if not line or not isinstance(line, str | Sequence) or not all(isinstance(one, str) for one in line):
         raise SagaDefinitionError(f"command(): line is {line!r}; give a line for the shell, or a program and its arguments")
 
-    def run(row: StoredExecution, view: ExecutionView) -> None:
+    def run(row: StoredExecution, view: ExecutionView, group: Sequence[StoredExecution] = ()) -> None:
         import subprocess
 
-        said = told(row, view)
-        named = {"ID": "saga_id", "NAME": "name", "STEP": "step", "CAUSE": "cause", "TEXT": "text"}
+        said = told(row, view, group)
         environment = os.environ | {
-            f"SAGA_{name}": shortened(one_line(said[key] or ""), _MOST_NAMED) for name, key in named.items()
+            f"SAGA_{name}": shortened(one_line(said[key] or ""), _MOST_NAMED) for name, key in _NAMED.items()
         }
         in_shell, out = isinstance(line, str), subprocess.STDOUT
         # Files rather than pipes: of a pipe there is no end for as long as a child in the background has it.
@@ -97,10 +131,12 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
                     if isinstance(error, subprocess.TimeoutExpired):
                         raise TimeoutError(f"the command took longer than {timeout:g} s, and was killed") from None
                     raise
+            output.seek(max(0, output.seek(0, os.SEEK_END) - 4 * _MOST_SAID))  # bytes of a character, at most
+            text = one_line(output.read().decode(errors="replace").strip()[-_MOST_SAID:])
             if process.returncode != 0:
-                output.seek(max(0, output.seek(0, os.SEEK_END) - 4 * _MOST_SAID))  # bytes of a character, at most
-                text = one_line(output.read().decode(errors="replace").strip()[-_MOST_SAID:])
                 raise RuntimeError(f"the command ended with {process.returncode}: {text}")
+            if text:
+                LOG.info("alerts: the command for saga %s (%s) says: %s", row.name, row.saga_id, text)
 
     return run
 
@@ -113,13 +149,14 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def several(*calls: CallOut) -> CallOut:
+def several(*calls: Callable[..., object]) -> CallOut:
     """Return what calls out in several ways for each execution, one after the other, and raises where one of them fails.
 
     Where it is called again for that, those that went well are not: this process remembers them, of the last 10,000 executions
     of which not all went well.
 
-    :param calls: plain functions, such as :func:`command` and :func:`webhook` return.
+    :param calls: plain functions, such as :func:`command` and :func:`webhook` return: of ``(execution, view)``. Those that
+        take a group, too, are given it where there is one; the others are told of its first.
     :raises SagaDefinitionError: there is none, or one is no such function.
     """
     if not calls:
@@ -127,9 +164,10 @@ def several(*calls: CallOut) -> CallOut:
     for call in calls:
         check_callable(call, "several(): one of calls", "(execution, view)", 2)
         refuse_unrun(call, "several(): one of calls", "make it a plain function")
+    takes_group = [_takes_group(call) for call in calls]
     went_well: dict[tuple[str, int], set[int]] = {}
 
-    def tell(row: StoredExecution, view: ExecutionView) -> None:
+    def tell(row: StoredExecution, view: ExecutionView, group: Sequence[StoredExecution] = ()) -> None:
         key = row.saga_id, row.epoch  # which is another when it becomes stuck again
         done = went_well[key] = went_well.pop(key, set())
         if len(went_well) > _MOST_REMEMBERED:
@@ -138,7 +176,8 @@ def several(*calls: CallOut) -> CallOut:
         for number, call in enumerate(calls):
             if number not in done:
                 try:
-                    answer(call(row, view), "what several() calls", "make it a plain function")
+                    given = (row, view, group) if group and takes_group[number] else (row, view)
+                    answer(call(*given), "what several() calls", "make it a plain function")
                     done.add(number)
                 except Exception as error:
                     failures.append(error)
@@ -149,6 +188,13 @@ def several(*calls: CallOut) -> CallOut:
         went_well.pop(key, None)
 
     return tell
+
+
+def _takes_group(call: Callable[..., object]) -> bool:
+    with suppress(SagaDefinitionError):
+        check_callable(call, "", "", 3)
+        return True
+    return False
 
 
 def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
@@ -162,7 +208,7 @@ def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
     check_timeout(timeout, "webhook(): timeout", needed=True)
     _check_address(url)
 
-    def post(row: StoredExecution, view: ExecutionView) -> None:
+    def post(row: StoredExecution, view: ExecutionView, group: Sequence[StoredExecution] = ()) -> None:
         import urllib.error
         import urllib.request
         from http.client import HTTPException
@@ -171,7 +217,7 @@ def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
             def redirect_request(self, *args: Any) -> None:  # it would ask there, and post nothing
                 return None
 
-        asked = urllib.request.Request(url, json.dumps(told(row, view)).encode(), {"Content-Type": "application/json"})
+        asked = urllib.request.Request(url, json.dumps(told(row, view, group)).encode(), {"Content-Type": "application/json"})
         try:
             with urllib.request.build_opener(Refused).open(asked, timeout=timeout):
                 return

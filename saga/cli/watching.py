@@ -19,19 +19,37 @@ __all__ = ["COMMANDS"]
     "--exec",
     "line",
     metavar="COMMAND",
-    help="A line for the shell; JSON is its standard input, SAGA_ID and more its environment.",
+    help="A line for the shell. JSON is its standard input; SAGA_ID, SAGA_NAME, SAGA_STEP, SAGA_CAUSE, SAGA_TEXT and"
+    " SAGA_EXECUTIONS (how many) are its environment.",
 )
 @click.option("--webhook", "url", metavar="URL", help="An address that the JSON is posted to.")
 @click.option("--timeout", type=SECONDS, default=30.0, metavar="TIME", help="How long a call may take.")
 @click.option("--interval", type=SECONDS, default=5.0, metavar="TIME", help="Between looks into the store.")
+@click.option(
+    "--group",
+    type=SECONDS,
+    is_flag=False,
+    flag_value=300.0,
+    metavar="TIME",
+    help="One call for all that are stuck for the same cause, and at most one for a cause in 5 min, or in as long as is said.",
+)
 @click.option("--once", is_flag=True, help="Call out for those that nobody was told of yet, and end.")
 @common
 @click.pass_obj
-def watch(settings: Settings, /, line: str | None, url: str | None, timeout: float, interval: float, once: bool) -> int:
+def watch(
+    settings: Settings,
+    /,
+    line: str | None,
+    url: str | None,
+    timeout: float,
+    interval: float,
+    group: float | None,
+    once: bool,
+) -> int:
     """Call out once for each execution that becomes stuck, in whatever process: until SIGTERM, SIGINT or Ctrl-C.
 
-    Whoever dies meanwhile, it is called out for at least once. A call that fails is made again later; with --exec and --webhook
-    the other one is not.
+    Whoever dies meanwhile, it is called out for at least once: with --group, as one of several. A call that fails is made again
+    later; with --exec and --webhook the other one is not.
     """
     from saga.alerts import Alerts
     from saga.callouts import command, several, webhook
@@ -42,9 +60,10 @@ def watch(settings: Settings, /, line: str | None, url: str | None, timeout: flo
         raise click.UsageError("who is told? Give --exec COMMAND, --webhook URL, or both")
 
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)-8s %(message)s")
-    alerts = Alerts(settings.store(), several(*calls), sagas=settings.sagas)
+    alerts = Alerts(settings.store(), several(*calls), sagas=settings.sagas, group=group)
     if once:
-        say(f"{alerts.look()} told of")
+        told = alerts.look()
+        say(f"{told} told of" if group is None else f"{told} calls")
         return DONE
     click.echo("saga: watches for what becomes stuck; SIGTERM or Ctrl-C stops it", err=True)
     alerts.run(interval=interval)

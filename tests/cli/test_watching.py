@@ -57,6 +57,13 @@ def test_each_stuck_execution_is_told_of_once(cli: Cli, here: Path, orders: Any)
     assert sorted(one["saga_id"] for one in posted) == ["bad1", "bad2"]
 
 
+def test_all_that_are_stuck_for_a_cause_are_told_of_in_one_call(process: Callable[..., Any], here: Path, orders: Any) -> None:
+    said = process("watch", "--once", "--group", "--exec", 'echo "$SAGA_EXECUTIONS" at "$SAGA_STEP"', *STORE)
+    assert (said.returncode, said.stdout) == (0, "1 calls\n")
+    assert "says: 2 at charge" in said.stderr
+    assert process("watch", "--once", "--group", "10m", "--exec", "false", *STORE).stdout == "0 calls\n"
+
+
 def test_who_was_told_is_not_told_again_as_the_other_was_not(here: Path, orders: Any) -> None:
     with listening() as (url, posted):
         failing = "echo $SAGA_ID >> told; test $(grep -c $SAGA_ID told) -gt 1"

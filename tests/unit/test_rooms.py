@@ -87,7 +87,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "turn": {"errors"},
     "block": _INSIDE | {"clocks", "observers", "drivers", "durable", "storage", "saga", "turn"},
     "working": _INSIDE | {"beginning", "clocks", "own_log", "drivers", "durable", "logging", "storage", "block"},
-    "callouts": {"awaitables", "errors", "plain", "policy"},
+    "callouts": {"awaitables", "errors", "own_log", "plain", "policy"},
     "alerts": _INSIDE | {"clocks", "drivers", "looking", "operations", "own_log", "storage", "working"},
     "worker": _INSIDE | {"alerts", "storage", "working"},
     "recovery": _INSIDE | {"worker", "working"},

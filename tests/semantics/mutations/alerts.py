@@ -14,6 +14,24 @@ BY_MARIADB = " and mariadb"
 
 OF_ALERTS = [
     Mutant(
+        "each that is stuck for a cause is told of by a call of its own",
+        "groups.setdefault(kind, {})[row.saga_id] = row",
+        "groups[(row.saga_id, None, None)] = {row.saga_id: row}",
+        ALERTS + "_grouped -k one_call_tells",
+    ),
+    Mutant(
+        "of a group whose call failed the first alone is told of again",
+        "            for one in group or (row,):\n                self._operations",
+        "            for one in (row,):\n                self._operations",
+        ALERTS + "_grouped -k told_of_again",
+    ),
+    Mutant(
+        "a cause that was told a moment ago is told again",
+        "            if wait > 0:\n                store.alerted",
+        "            if False:\n                store.alerted",
+        ALERTS + "_grouped -k later_and_together",
+    ),
+    Mutant(
         "what is stuck is looked through for what nobody was told of",
         'f"SELECT id FROM {saga} WHERE {rules.UNTOLD} AND due <=',
         "f\"SELECT id FROM {saga} WHERE status = 'stuck' AND due <=",
@@ -93,13 +111,13 @@ OF_ALERTS = [
     ),
     Mutant(
         "who tells of what is stuck says so first",
-        "            said: Any = self.on_stuck(row, view)",
-        "            self._operations.store.alerted(row.saga_id, row.epoch)\n            said: Any = self.on_stuck(row, view)",
+        "            said: Any = self.on_stuck(row, view",
+        "            self._operations.store.alerted(row.saga_id, row.epoch)\n            said: Any = self.on_stuck(row, view",
         ALERTS + " -k one_whose_teller_was_killed",
     ),
     Mutant(
         "somebody is told of what was acted on meanwhile",
-        "        if view.execution.status != Status.STUCK or view.execution.epoch != row.epoch:",
+        "        if not _is_still(row, view.execution):",
         "        if False:",
         ALERTS + " -k acted_on_meanwhile",
     ),
