@@ -6,7 +6,7 @@ Each row says what it tells of, and has up to three texts and a number.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from saga.storage import rules
@@ -19,8 +19,9 @@ OPEN: Final = (*rules.CLAIMABLE, "paused", "stuck")
 """Statuses of what has not ended."""
 
 LOOKED_AT: Final = 100
-"""Executions of a status that are looked at, at most, for the one that was left alone for the longest time: those that have not
-got on for the longest. So it costs the same however many are due; what waits for a time or a signal is passed over in turn."""
+"""Executions of a status (of each version, where a store asks so) that are looked at, at most, for the one that was left alone
+for the longest time: it costs the same however many are due. Of what was begun they are those due for the longest, so that none
+that waits for a time or a signal is passed over. Of what was submitted they came first, whatever their priority."""
 
 TOLD: Final = rules.END_OF_TIME
 """When what is stuck is due for somebody to be told of it, once somebody was."""
@@ -35,7 +36,9 @@ def free(now: str) -> str:
     return f"status IN {rules.CLAIMABLE!r} AND lease_until <= {now} AND NOT ({called})"
 
 
-def asking(saga: str, worker: str, counted: str, left: str, now: str, latest: str) -> str:
+def asking(
+    saga: str, worker: str, counted: str, left: str, now: str, latest: str, begun: Callable[[str, str], tuple[str, str]]
+) -> str:
     """Return the statement for SQLite or PostgreSQL.
 
     :param saga: the table of executions.
@@ -44,6 +47,7 @@ def asking(saga: str, worker: str, counted: str, left: str, now: str, latest: st
     :param left: what gives name, version and fingerprint of those that are free.
     :param now: the time.
     :param latest: the function that returns the greatest of several numbers.
+    :param begun: what leads to what is due of a status: told that and the condition, it returns a number, and from where it is.
     """
     parts = [
         f"SELECT 'now', NULL, NULL, NULL, {now}",
@@ -55,12 +59,16 @@ def asking(saga: str, worker: str, counted: str, left: str, now: str, latest: st
         for column in ("created", "progressed"):
             found = f"(SELECT min({column}) FROM {saga} WHERE {_OF_INDEX} AND status = '{status}')"
             parts.append(f"SELECT '{column}', '{status}', NULL, NULL, {found}")
-    for status in rules.CLAIMABLE:
-        waiting = (
-            f"SELECT due, opens, updated FROM {saga} WHERE {_OF_INDEX} AND status = '{status}' AND {free(now)}"
-            f" AND due <= {now} AND opens <= {now} ORDER BY progressed LIMIT {LOOKED_AT}"
-        )
-        parts.append(f"SELECT 'due', '{status}', NULL, NULL, min({latest}(due, opens, updated)) FROM ({waiting}) AS waiting")
+    since, due = f"{latest}(due, opens, updated)", f"{free(now)} AND due <= {now} AND opens <= {now}"
+    submitted, *others = rules.CLAIMABLE
+    waiting = (
+        f"(SELECT due, opens, updated FROM {saga} WHERE {_OF_INDEX} AND status = '{submitted}' AND {due}"
+        f" ORDER BY progressed LIMIT {LOOKED_AT}) AS waiting"
+    )
+    parts.append(f"SELECT 'due', '{submitted}', NULL, NULL, min({since}) FROM {waiting}")
+    for status in others:
+        first, where = begun(status, f"status = '{status}' AND {due} ORDER BY due LIMIT {LOOKED_AT}")
+        parts.append(f"SELECT 'due', '{status}', NULL, NULL, {first} FROM {where}")
     return " UNION ALL ".join(parts)
 
 

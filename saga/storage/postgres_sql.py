@@ -9,7 +9,7 @@ from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, REMEMBERED, WORKER
 from saga.storage.figures import LOOKED_AT, asking, free
 from saga.storage.postgres_claims import Claiming
-from saga.storage.postgres_tables import CALLED, CLAIMABLE, NOW, names_of
+from saga.storage.postgres_tables import CALLED, CLAIMABLE, NOW, STAGE, names_of
 from saga.storage.postgres_writes import HOLDS, Writing
 
 __all__ = ["Statements"]
@@ -162,7 +162,14 @@ class Statements:
         kinds = f"(SELECT DISTINCT name, version FROM counts WHERE {CLAIMABLE}) AS kind"
         looked_at = f"LATERAL (SELECT fingerprint FROM {saga} WHERE {of_kind} LIMIT {LOOKED_AT}) AS looked_at"
         left = f"SELECT DISTINCT 'free', kind.name, kind.version, looked_at.fingerprint, 1 FROM {kinds}, {looked_at}"
-        asked = asking(saga, self._names["worker"], counted, left, NOW, "greatest")
+
+        def begun(status: str, due: str) -> tuple[str, str]:
+            of_kind = f"name = kind.name AND version = kind.version AND ({STAGE}) = 0"
+            kinds = f"(SELECT DISTINCT name, version FROM counts WHERE status = '{status}') AS kind"
+            waiting = f"LATERAL (SELECT due, opens, updated FROM {saga} WHERE {of_kind} AND {due}) AS waiting"
+            return "min(greatest(due, opens, updated))", f"{kinds}, {waiting}"
+
+        asked = asking(saga, self._names["worker"], counted, left, NOW, "greatest", begun)
         self.figures = f"WITH counts AS MATERIALIZED ({counts}) {asked}".encode()
         first = f"SELECT id FROM {saga} WHERE {rules.UNTOLD} AND due <= {NOW} AND lease_until <= {NOW} ORDER BY due, id LIMIT 1"
         self.next_alert = (

@@ -77,6 +77,7 @@ class Alerting(Connected):
                 (saga.c.opens >= saga.c.updated, saga.c.opens),
                 else_=saga.c.updated,
             )
-            waiting = sa.select(latest.label("since")).where(*due).order_by(saga.c.progressed).limit(LOOKED_AT).subquery()
+            order = saga.c.progressed if status == "submitted" else saga.c.due
+            waiting = sa.select(latest.label("since")).where(*due).order_by(order).limit(LOOKED_AT).subquery()
             parts.append(telling("due", sa.func.min(waiting.c.since), sa.literal(status, sa.String())).select_from(waiting))
         return sa.union_all(*parts)

@@ -24,7 +24,14 @@ _LEFT: Final = (
 )
 """Look at few of each kind, rather than at all that is open."""
 
-FIGURES: Final = asking("saga", "saga_worker", _COUNTED, _LEFT, "?1", "max")
+
+def _begun(status: str, due: str) -> tuple[str, str]:
+    of_kind = "name = kind.name AND version = kind.version AND fingerprint = kind.fingerprint"
+    waiting = f"SELECT max(due, opens, updated) AS since FROM saga WHERE {of_kind} AND {due}"
+    return f"min((SELECT min(since) FROM ({waiting})))", f"saga_count AS kind WHERE kind.status = '{status}'"
+
+
+FIGURES: Final = asking("saga", "saga_worker", _COUNTED, _LEFT, "?1", "max", _begun)
 
 STUCK: Final = (
     f"SELECT id FROM saga INDEXED BY saga_untold WHERE {rules.UNTOLD} AND due <= ? AND lease_until <= ?"

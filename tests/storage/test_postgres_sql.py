@@ -186,6 +186,9 @@ def test_what_is_listed_and_counted_is_found_by_an_index(store, admin, prefix):
     line = plan(admin, sql.in_line, ("k", "k", 5, 5))
     assert f"Index Scan using {prefix}_key on" in line
     assert f"Index Scan using {prefix}_in_line on" in line
+    figures = plan(admin, sql.figures, ())
+    due = scan(f"{prefix}_due_by_version", r"name = \w+\.name", r"version = \w+\.version", "CASE .* END = 0", "due <=")
+    assert len(re.findall(due, figures)) == 2, figures
     untold = plan(admin, sql.next_alert, (60.0,))
     assert re.search(scan(f"{prefix}_untold", "due <", "due <="), untold), untold
     assert "Sort" not in untold

@@ -51,6 +51,13 @@ def test_what_is_looked_for_is_found_by_an_index(store, statement, index):
     assert not any("SCAN saga" in step for step in steps)
 
 
+def test_what_waits_is_not_passed_over_for_figures(store):
+    steps = plans(store, sqlite_alerts.FIGURES, [1.0])
+    due = "SEARCH saga USING INDEX saga_due (status=? AND name=? AND version=? AND fingerprint=? AND due<?)"
+    assert len([step for step in steps if step == due]) == 2
+    assert not any("SCAN saga" in step for step in steps if "saga_count" not in step and "saga_worker" not in step)
+
+
 @pytest.mark.parametrize("kinds", [1, 3])
 def test_what_is_due_of_a_kind_is_a_range_of_an_index(store, kinds):
     steps = plans(store, sqlite_claims.due(kinds))
