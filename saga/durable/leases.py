@@ -113,6 +113,12 @@ class Keeper:
             late = [one for one in self._held.values() if now > one.renewed + one.seconds / 2]
             return {one.lease.saga_id for one in late if one.to_be_renewed(now)}
 
+    def runs_any(self) -> bool:
+        """Whether any execution is run here, and does not wait for others."""
+        now = clock()
+        with self._lock:
+            return any(not one.waits and one.to_be_renewed(now) for one in self._held.values())
+
     def look(self, saga_id: str) -> None:
         """Let the execution look into its inbox now, if it lives here."""
         with self._lock:

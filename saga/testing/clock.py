@@ -54,7 +54,7 @@ class Clock:
     A test moves it, or a task that is to be slow. And an execution that waits for a timer, another attempt or its own timeout,
     and runs nothing meanwhile, moves it there at once. Timers, pauses, timeouts, deadlines, the times of events, and what is
     due and leased in a :class:`~saga.storage.MemoryStore` or an SQLite file go by it. Leases of executions that run here are
-    renewed as time moves, as they would be meanwhile. Who waits for other threads or processes, for a result, really waits.
+    renewed as time moves, as they would be meanwhile. Who waits for what other threads and processes do really waits.
 
     Tasks' own ``time.time()`` and ``datetime.now()`` are not touched. To have these, too, give what freezegun or time-machine
     moves them with: ``with freeze_time("2026-01-14") as frozen, Clock(frozen) as clock``. The two go together then.
@@ -172,14 +172,20 @@ class Clock:
         yield patch.object(aio.AsyncExecution, "_take_arrived", self._take_arrived(aio_calls.AsyncCalls._take_arrived))
 
     def _pauses_of(self, pauses: Callable[[], Iterator[float]]) -> Callable[[], Iterator[float]]:
-        """What others do is waited for as long as it takes, and time goes on meanwhile: else their leases never ran out."""
+        """Who waits for others lets time go on, or their leases and rates would never be over.
+
+        As long as nothing runs here that could be what is waited for, or be timed out by that, nobody sleeps meanwhile.
+        """
 
         def moving() -> Iterator[float]:
             for pause in pauses():
-                yield pause
+                yield pause if self._anything_runs() else 0.0
                 self.move(pause)
 
         return moving
+
+    def _anything_runs(self) -> bool:
+        return any(one.ended is None for one in list(self._calls.values())) or any(one.runs_any() for one in keepers())
 
     # -- waiting ----------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from saga.events import StepFailed, StepStarted, StepSucceeded
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
 from saga.testing import Clock
 from saga.worker import Worker
-from tests.kit import SHORT, until, within
+from tests.kit import SHORT, background, until, within
 
 HOUR = 3600.0
 
@@ -337,12 +337,38 @@ def test_a_worker_finds_what_is_due(asynchronous):
 def test_what_another_runs_is_waited_for_until_its_lease_is_over():
     with Clock():
         store = MemoryStore()
-        saga = saga_of(step(nothing), store=store, lease=0.1)
+        saga = saga_of(step(nothing), store=store)
         saga.execute(saga_id="first")
         row = store.get("first")
         new = NewExecution("x", row.name, row.version, row.fingerprint, row.digest, "running")
-        store.create(new, store.journal("first")[:2], "who died", 0.1)
+        store.create(new, store.journal("first")[:2], "who died", 60.0)
         assert within(30, lambda: saga.try_execute(saga_id="x")).status is Status.COMPENSATED
+
+
+def test_who_waits_for_what_is_run_here_hurries_nobody():
+    def slow() -> None:
+        until(lambda: clock.now() > began)  # the other waits
+        time.sleep(5 * SHORT)
+        took.append(clock.now() - began)
+
+    took: list[float] = []
+    with Clock() as clock:
+        began = clock.now()
+        saga = saga_of(step(slow), store=MemoryStore())
+        other = background(lambda: saga.execute(saga_id="x"))
+        within(30, lambda: saga.execute(saga_id="x"))
+        assert other().ok
+        assert took[0] < 30.0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_rate_is_kept_and_nobody_sleeps(asynchronous):
+    with Clock() as clock:
+        began = clock.now()
+        saga = saga_of(step(nothing), store=MemoryStore(), rate=0.01)
+        for _ in range(3):
+            within(30, lambda: asyncio.run(saga.aexecute()) if asynchronous else saga.execute())
+        assert 200 <= clock.now() - began < 230
 
 
 def test_times_are_those_of_the_clock(store, execute):

@@ -115,4 +115,16 @@ OF_TESTING = [
         "                if False:",
         DYING + " -k dies_at_a_write",
     ),
+    Mutant(
+        "who waits for what runs here lets time rush by",
+        "yield pause if self._anything_runs() else 0.0",
+        "yield 0.0",
+        CLOCK + " -k hurries_nobody",
+    ),
+    Mutant(
+        "who waits for others under a clock sleeps",
+        "yield pause if self._anything_runs() else 0.0",
+        "yield 60.0",
+        CLOCK + " -k a_rate_is_kept",
+    ),
 ]
