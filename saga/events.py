@@ -204,12 +204,14 @@ class FallbackChosen:
 
 @fact
 class SignalReceived:
-    """A signal came from outside, with a value."""
+    """A signal came from outside, with a value. A person who sent it is named, with the reason."""
 
     name: str
     value: Any
     at: float
     carried: Mapping[str, str] | None = None
+    who: str | None = None
+    why: str | None = None
 
 
 @fact

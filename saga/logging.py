@@ -221,7 +221,7 @@ class SagaLogger:
 
     def signal_received(self, event: e.SignalReceived, info: ExecutionInfo) -> None:
         """A signal came from outside."""
-        self.write(logging.INFO, info, "signal received", signal=event.name)
+        self.write(logging.INFO, info, "signal received", signal=event.name, who=event.who, why=event.why)
 
     def message_refused(self, event: e.MessageRefused, info: ExecutionInfo) -> None:
         """Something that came from outside is not obeyed; a warning of it is logged in any case."""

@@ -15,12 +15,14 @@ from saga.durable.entries import write_entries
 from saga.durable.leases import claim, keeper_of, owner
 from saga.durable.messages import action_message
 from saga.durable.rebuild import status_of
+from saga.durable.signals import send_signal
 from saga.durable.told import told_by
 from saga.errors import ActionRefusedError, StorageError, UnreadMessagesError, near
 from saga.events import Event, OperatorActed, Status
 from saga.fleet import Version, statuses
 from saga.looking import Acted, Cause, Decision, ErrorView, ExecutionView, JournalLine, Looks, Offer, StepView
-from saga.machine import ACTIONS, decided_on
+from saga.looking.reading import fitting
+from saga.machine import ACTIONS, check_signal, decided_on
 from saga.names import check_said, checked_name, several
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
@@ -112,6 +114,29 @@ class Operations(Looks):
         self._act("undo", saga_id, None if to is None else checked_name(to, "to"), why)
 
     aundo = awaited(undo)
+
+    def signal(self, saga_id: str, name: str, why: str, value: Any = None) -> None:
+        """Send a signal to an execution: the step that receives it has ``value`` as its result, at once or when it is reached.
+
+        :raises UnknownExecutionError: there is none.
+        :raises ActionRefusedError: it does not go forward any more, or ``sagas`` lacks its definition, by which it is known
+            what it receives.
+        :raises SagaDefinitionError: no step of the saga receives it.
+        :raises EncodingError: the value cannot be stored.
+        :raises ValueError: ``why`` is empty.
+        """
+        check_said(self.who, why)
+        row = self.get(saga_id)
+        definition = fitting(self._definitions, row)
+        if definition is None:
+            raise ActionRefusedError(
+                f"which signals the execution receives is known by its definition; give Operations(..., sagas=[...]) that of "
+                f"saga {row.name!r}"
+            )
+        check_signal(self._standing(row, self.store.journal(saga_id)))
+        send_signal(definition, self.store, saga_id, checked_name(name, "name"), value, self.who, why)
+
+    asignal = awaited(signal)
 
     def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
         """Delete ended executions last written at least ``older_than`` seconds ago. Return how many.

@@ -166,21 +166,10 @@ class Stored(Declared, Generic[Ctx]):
         :raises ActionRefusedError: it is completed or compensated: nobody would read the signal.
         """
         refuse_unmade(self)
-        known = [
-            step.pause.signal for step in self.definition.plan.steps if step.pause is not None and step.pause.signal is not None
-        ]
-        if name not in known:
-            raise SagaDefinitionError(f"saga {self.name!r} receives no signal {name!r}; signals: {', '.join(known) or 'none'}")
-        from saga.drivers.stints import carried_from
-        from saga.durable.leases import keeper_of
-        from saga.durable.messages import signal_message
-        from saga.durable.rebuild import codec_of
+        from saga.durable.signals import send_signal
 
         saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
-        opened = self._opened(store)
-        carried = carried_from(self.definition.observers)
-        opened.post(saga_id, signal_message(name, value, codec_of(self.definition), opened, carried))
-        keeper_of(opened).look(saga_id)
+        send_signal(self.definition, self._opened(store), saga_id, name, value)
 
     asignal = awaited(signal)
 

@@ -209,20 +209,22 @@ def _carried_out(operations: Operations, saga_id: str, number: int) -> str:
 @click.argument("saga_id", metavar="ID", shell_complete=known_ids)
 @click.argument("name", metavar="SIGNAL")
 @click.option("--value", metavar="JSON", help="What comes with it: JSON, or else the text itself.")
+@click.option("--why", required=True, metavar="TEXT", help="The reason, for those who read the journal later.")
+@acting
 @common
 @click.pass_obj
-def signal(settings: Settings, saga_id: str, name: str, value: str | None) -> None:
+def signal(settings: Settings, saga_id: str, name: str, value: str | None, why: str) -> None:
     """Send a signal: the step that receives it has its value as its result. The saga's definition has to be known."""
     operations = settings.operations()
     row = operations.get(saga_id)
-    sagas = [saga for saga in needs_definitions(settings, "signal") if saga.name == row.name]
-    if not sagas:
+    if row.name not in [saga.name for saga in needs_definitions(settings, "signal")]:
         raise click.UsageError(f"the definition of saga {row.name!r} is not imported; give --import module")
     try:
         sent = None if value is None else json.loads(value)
     except ValueError:
         sent = value
-    sagas[0].signal(saga_id, name, sent, store=operations.store)
+    with usage():
+        operations.signal(saga_id, name, why, sent)
     if settings.form == "text":
         say(line(f"{marked('✓', '+')} signal {name} to {saga_id}"))
     else:

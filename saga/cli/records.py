@@ -85,7 +85,7 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "attempt": "number or null",
         "at": "time",
     },
-    "offer": {"action": "text", "step": "text or null", "does": "text"},
+    "offer": {"action": "text", "step": "text or null", "does": "text", "signal": "text or null"},
     "moment": {
         "saga_id": "text",
         "saga": "text",

@@ -83,7 +83,8 @@ def _verified(event: e.StepVerified, number: int, errors: Errors, codec: Codec) 
 
 
 def _signalled(event: e.SignalReceived, number: int, errors: Errors, codec: Codec) -> str:
-    return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}{_carried(event.carried)}}}'
+    said = "" if event.who is None else f',"who":{quote(event.who)},"why":{quote(event.why or "")}'
+    return f'{{"name":{quote(event.name)},"value":{codec.encode(event.value)}{_carried(event.carried)}{said}}}'
 
 
 def _first(event: e.SagaSubmitted | e.SagaStarted, number: int, errors: Errors, codec: Codec) -> str:

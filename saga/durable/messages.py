@@ -22,13 +22,26 @@ def action_message(action: str, step: str | None, who: str, why: str) -> str:
     return json.dumps({"action": action, "step": step, "who": who, "why": why})
 
 
-def signal_message(name: str, value: Any, codec: Codec, store: Store, carried: Mapping[str, str] | None = None) -> str:
+def signal_message(
+    name: str,
+    value: Any,
+    codec: Codec,
+    store: Store,
+    carried: Mapping[str, str] | None = None,
+    who: str | None = None,
+    why: str | None = None,
+) -> str:
     """Return a signal as a message's body.
 
+    :param who: the person who sends it; ``None``: a program does.
     :raises EncodingError: its value cannot be stored, or is too long for the store.
     """
     fields: dict[str, Any] = {"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")}
-    body = json.dumps(fields if carried is None else {**fields, "carried": list(carried.items())})
+    if carried is not None:
+        fields["carried"] = list(carried.items())
+    if who is not None:
+        fields |= {"who": who, "why": why}
+    body = json.dumps(fields)
     check_length(body, store, f"the value of signal {name!r}")
     return body
 
@@ -46,7 +59,8 @@ def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed |
 
 def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
     signal = "signal" in fields
-    texts = (fields["signal"],) if signal else (fields["action"], fields["who"], fields["why"], fields["step"] or "")
+    said = (fields.get("who"), fields.get("why"))
+    texts = (fields["signal"], *(text or "" for text in said)) if signal else (fields["action"], *said, fields["step"] or "")
     if not all(isinstance(text, str) for text in texts):
         raise EncodingError("its fields are no texts")
     if signal:
@@ -54,7 +68,8 @@ def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e
         if carried is not None and not are_texts(carried):
             raise EncodingError("what it carries are no pairs of texts")
         value = codec.decode(fields["value"])
-        return partial(e.SignalReceived, fields["signal"], value, carried=None if carried is None else dict(carried))
+        pairs = None if carried is None else dict(carried)
+        return partial(e.SignalReceived, fields["signal"], value, carried=pairs, who=said[0], why=said[1])
     return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])
 
 

@@ -5,7 +5,8 @@ So is what would follow a call that runs, and what an action would do, where it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
@@ -15,6 +16,7 @@ from saga.events import (
     COMPENSATED,
     COMPENSATING,
     COMPLETED,
+    PAUSED,
     RUNNING,
     STUCK,
     CompensationFailed,
@@ -23,15 +25,32 @@ from saga.events import (
     GroupMerged,
     OperatorActed,
     SagaStuck,
+    SignalReceived,
     StepFailed,
+    StepStatus,
     StepSucceeded,
     StepVerified,
     VerificationFailed,
 )
 from saga.looking.reading import Reading
 from saga.looking.shown import Offer
-from saga.machine import Finish, Machine, Merge, PlannedStep, Standing, Wait, act, check, decided_on, recover, standing_of
+from saga.machine import (
+    Finish,
+    Machine,
+    Merge,
+    PlannedStep,
+    Standing,
+    Wait,
+    act,
+    check,
+    check_signal,
+    check_undo_to,
+    decided_on,
+    recover,
+    standing_of,
+)
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.machine.waits import receive
 from saga.plain import one_line
 
 __all__ = ["ORDER", "Outcome", "known_standing", "offers_of", "what_follows", "what_it_does"]
@@ -39,8 +58,8 @@ __all__ = ["ORDER", "Outcome", "known_standing", "offers_of", "what_follows", "w
 ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
 """What changes least first."""
 _TRIED: Final = 20
-"""Steps for which it is tried what a skip would do, which costs as much for each as to read the journal. Of more, it is told
-plainly."""
+"""Steps of which it is tried what an action would do, which costs as much for each as to read the journal. Of more it is told
+plainly, and back to no more of them it is offered to undo."""
 
 Outcome = StepSucceeded | StepFailed | StepVerified | VerificationFailed | CompensationSucceeded | CompensationFailed
 """What a call may come to."""
@@ -74,8 +93,7 @@ def offers_of(
     offers: list[Offer] = []
     refused: dict[str, str] = {}
     for action in ORDER:
-        steps: Iterable[str | None] = (standing.undecided or (None,)) if action == "skip" else (None,)
-        for tried, step in enumerate(steps):
+        for tried, step in enumerate(_of_which(reading, standing, action)):
             try:
                 if action in why_not:
                     raise ActionRefusedError(why_not[action])
@@ -85,10 +103,63 @@ def offers_of(
             except ActionRefusedError as error:
                 refused[action] = one_line(error)
             else:
-                does = one_line(_told(reading, standing, action, step, live) if tried < _TRIED else _PLAINLY[action])
+                does = one_line(_told(reading, standing, action, step, live) if tried <= _TRIED else _PLAINLY[action])
                 same = next((one.action for one in offers if one.does == does and one.action != "skip"), None)
                 offers.append(Offer(action, step, does if same is None else f"as {same} does here: {does}"))
-    return tuple(offers), refused
+    return (*offers, *_signals(reading, standing, live)), refused
+
+
+def _signals(reading: Reading, standing: Standing, live: bool) -> Iterator[Offer]:
+    """Yield the signals that steps wait for, or will wait for, each once."""
+    if reading.definition is None:
+        return
+    with suppress(ActionRefusedError):
+        check_signal(standing)
+        told = set[str]()
+        for step in reading.plan.steps:
+            signal = None if step.pause is None else step.pause.signal
+            ended = reading.records[step.name].status not in (StepStatus.PENDING, StepStatus.RUNNING)
+            if signal is not None and signal not in told and not ended:
+                told.add(signal)
+                yield Offer("signal", step.name, one_line(_of_signal(reading, step, signal, live)), signal)
+
+
+def _of_signal(reading: Reading, step: PlannedStep, signal: str, live: bool) -> str:
+    """Return what a signal would do."""
+    machine = reading.machine()
+    if step.index not in machine.state.executing or machine.status is not RUNNING:
+        return f"is kept for {step.name!r}, which receives it when it is its turn"
+    found, at = _Foreseen(machine), max(event.at for event in reading.events)
+    try:
+        if not live:
+            recover(machine, "", 1, at)
+        receive(machine, SignalReceived(signal, None, at))
+        while machine.commands:
+            _go_on(machine, found, at)
+    except Exception:  # as of actions, where the journal is damaged
+        return f"lets {step.name!r} go on with it"
+    return "; ".join([f"lets {step.name!r} go on with it", *_executed(found)])
+
+
+def _of_which(reading: Reading, standing: Standing, action: str) -> Sequence[str | None]:
+    """Return the steps that an action may be of, or back to; ``None``: of none in particular."""
+    if action == "skip":
+        return standing.undecided or (None,)
+    if action == "undo" and reading.definition is not None and standing.status is COMPLETED:
+        return None, *_kept(reading)
+    return (None,)
+
+
+def _kept(reading: Reading) -> Iterator[str]:
+    """Yield the steps back to which a completed execution can be undone, the last ones first."""
+    machine, left = reading.machine(), _TRIED
+    for name in reversed(reading.plan.names):
+        with suppress(ActionRefusedError):
+            check_undo_to(machine, name)
+            yield name
+            left -= 1
+        if not left:
+            return
 
 
 # -- tried ------------------------------------------------------------------------------------------------------------
@@ -235,7 +306,8 @@ def _told(reading: Reading, standing: Standing, action: str, step: str | None, l
         return _PLAINLY[action]
     try:
         acted = OperatorActed(action, step, "", "", max(event.at for event in reading.events))
-        return "; ".join(_said(reading, step, _foreseen(reading, standing, acted, live)))
+        seen_to = step if action == "skip" else None
+        return "; ".join(_said(reading, seen_to, _foreseen(reading, standing, acted, live)))
     except Exception:  # as above: with the definition no action would fit
         return _PLAINLY[action]
 
@@ -246,6 +318,7 @@ _PLAINLY: Final = {
     "skip": "lets it go on without the step",
     "cancel": "gives it up, and undoes what it has done",
     "compensate": "undoes what it has done",
+    "undo": "undoes what it has done",
 }
 """What actions do, where it cannot be told what that is in particular."""
 
@@ -325,6 +398,8 @@ def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:
     if state.status is STUCK:
         reason = next(event.reason for event in reversed(found.machine.events) if isinstance(event, SagaStuck))
         yield f"then it is stuck: {reason}"
+    elif state.status is PAUSED:
+        yield "then it rests until a person resumes it"
 
 
 def _and(names: list[str]) -> str:

@@ -162,20 +162,27 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An action that fits where an execution stands.
+    """An action that fits where an execution stands, or a signal that can be sent.
 
     :ivar action: its name, which is that of the method of :class:`~saga.operations.Operations`.
-    :ivar step: of which step (``skip``), or back to which (``undo``); ``None``: of none in particular.
+    :ivar step: of which step (``skip``), back to which (``undo``), which receives it (``signal``); ``None``: of none in
+        particular.
     :ivar does: what it would do here, in a sentence: ``"undoes charge, then reserve"``.
+    :ivar signal: the name of the signal.
     """
 
     action: str
     step: str | None
     does: str
+    signal: str | None = None
 
     def command(self, saga_id: str) -> str:
         """Return the line of a terminal that does it to an execution, but for the reason."""
         step = [] if self.step is None else ["--to" if self.action == "undo" else "--step", self.step]
+        if self.signal is not None:
+            which, said = [saga_id, self.signal], ["--value", "...", "--why", "..."]
+            words = [*said, "--", *which] if any(one.startswith("-") for one in which) else [*which, *said]
+            return shlex.join(["saga", "signal", *words])
         return _line(self.action, saga_id, *step, "--why", "...")
 
 

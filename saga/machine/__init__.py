@@ -151,7 +151,18 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
-from saga.machine.operators import ACTIONS, Standing, act, cancellation, check, check_undo_to, choices, decided_on, standing_of
+from saga.machine.operators import (
+    ACTIONS,
+    Standing,
+    act,
+    cancellation,
+    check,
+    check_signal,
+    check_undo_to,
+    choices,
+    decided_on,
+    standing_of,
+)
 from saga.machine.plan import Group, Plan, PlannedStep, following
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
@@ -180,6 +191,7 @@ __all__ = [
     "cancellation",
     "check",
     "check_order",
+    "check_signal",
     "check_undo_to",
     "choices",
     "compile_flow",

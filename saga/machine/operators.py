@@ -43,6 +43,7 @@ __all__ = [
     "act",
     "cancellation",
     "check",
+    "check_signal",
     "check_undo_to",
     "choices",
     "decided_on",
@@ -188,6 +189,15 @@ def check(action: str, step: str | None, standing: Standing) -> None:
     refusal = ACTIONS[action](action, standing, step)
     if refusal is not None:
         raise ActionRefusedError(refusal)
+
+
+def check_signal(standing: Standing) -> None:
+    """Refuse a signal that no step will receive.
+
+    :raises ActionRefusedError: the text says why.
+    """
+    if standing.gave_up or standing.status not in (SUBMITTED, RUNNING, PAUSED, STUCK):
+        raise ActionRefusedError(f"the execution does not go forward ({standing.status}): no step receives a signal any more")
 
 
 def choices(standing: Standing) -> list[str]:

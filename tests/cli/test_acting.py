@@ -193,7 +193,9 @@ def test_a_signal_is_sent_with_its_value(cli: Cli, here: Path, orders: Any, give
 
     shop.asked.submit(saga_id="q", store="orders.db")
     assert cli("worker", "--once", "--import", "shop:asked", *STORE).code == 0
-    said = cli("signal", "q", "approval", *given, "--import", "shop", *STORE)
+    said = cli("signal", "q", "approval", *given, "--why", "on the phone", "--import", "shop", *STORE)
     assert (said.code, said.out) == (0, "✓ signal approval to q\n")
     assert cli("worker", "--once", "--import", "shop:asked", *STORE).code == 0
     assert shop.asked.load("q", store="orders.db").results["approval"] == sent
+    (line,) = [line for line in Operations("orders.db", "x").show("q").journal if line.kind == "SignalReceived"]
+    assert (line.details["why"], bool(line.details["who"])) == ("on the phone", True)

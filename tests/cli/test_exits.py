@@ -46,9 +46,10 @@ NEEDS = "from saga import Saga\n\nclass Mine(Saga):\n    def __init__(self, shop
         (["retry", "bad1", "--name", "orders", "--why", "x", *STORE], 2, "give ids, or filters, not both"),
         (["retry", "--status", "stuck", "--why", "x", *STORE], 2, "would be done to 2 executions"),
         (["skip", "bad1", "--why", "x", *STORE], 2, "give --step"),
-        (["signal", "later", "approval", *STORE], 2, "signal needs definitions; give --import module"),
+        (["signal", "later", "approval", "--why", "x", *STORE], 2, "signal needs definitions; give --import module"),
+        (["signal", "later", "approval", "--import", "shop", *STORE], 2, "--why"),
         (
-            ["signal", "later", "approval", "--import", "shop:asked", *STORE],
+            ["signal", "later", "approval", "--why", "x", "--import", "shop:asked", *STORE],
             2,
             "the definition of saga 'orders' is not imported",
         ),

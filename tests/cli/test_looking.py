@@ -155,7 +155,7 @@ def hostile(here: Path) -> str:
         ["doctor"],
         ["retry", "x", "--why", HOSTILE],
         ["cancel", HOSTILE, "--why", HOSTILE],
-        ["signal", "x", HOSTILE],
+        ["signal", "x", HOSTILE, "--why", HOSTILE],
         ["list", "--after", HOSTILE],
         ["list", HOSTILE],
         [HOSTILE],

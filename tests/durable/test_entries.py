@@ -56,6 +56,7 @@ EVENTS: list[e.Event] = [
     e.FallbackChosen(NAME, 8.0),
     e.SignalReceived(NAME, [Decimal(1), "x"], 9.0),
     e.SignalReceived("go", None, 9.0),
+    e.SignalReceived("go", None, 9.0, who='A "nn"', why="because"),
     e.GroupMerged(0, 10.0),
     e.GroupMerged(3, 10.0),
     e.SagaCompensating(NAME, ERROR, 11.0),
@@ -335,6 +336,14 @@ def test_an_action_is_read_as_it_was_posted(step: str | None) -> None:
 def test_a_signal_is_read_as_it_was_posted(value: Any) -> None:
     message = read_message(signal_message(NAME, value, CODEC, MemoryStore()), CODEC)
     assert message(7.0) == e.SignalReceived(NAME, value, 7.0)
+    said = read_message(signal_message(NAME, value, CODEC, MemoryStore(), None, 'A "nn"', "because"), CODEC)
+    assert said(7.0) == e.SignalReceived(NAME, value, 7.0, None, 'A "nn"', "because")
+
+
+@pytest.mark.parametrize("said", [{"who": 7}, {"who": "ann", "why": ["x"]}])
+def test_a_signal_of_nobody_that_can_be_told_is_refused(said: dict[str, Any]) -> None:
+    body = json.dumps(json.loads(signal_message(NAME, 1, CODEC, MemoryStore())) | said)
+    assert isinstance(read_message(body, CODEC)(7.0), e.MessageRefused)
 
 
 def test_a_signal_that_cannot_be_stored_is_refused() -> None:

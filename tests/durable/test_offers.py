@@ -10,8 +10,14 @@ from typing import Any, Final
 
 import pytest
 
-from saga import Ask, InDoubt, OutcomeUnknownError, Retry, Saga, Skip, Status, fallback, parallel, step
-from saga.errors import ActionRefusedError, SagaExecutionException
+from saga import Ask, InDoubt, OutcomeUnknownError, Retry, Saga, Skip, Status, fallback, parallel, receive, step
+from saga.errors import (
+    ActionRefusedError,
+    EncodingError,
+    SagaDefinitionError,
+    SagaExecutionException,
+    UnknownExecutionError,
+)
 from saga.operations import Offer, Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
@@ -119,7 +125,7 @@ def found(writes: list[Write]) -> MemoryStore:
 
 
 def act(operations: Operations, offer: Offer) -> None:
-    said = {} if offer.step is None else {"step": offer.step}
+    said = {} if offer.step is None else {"to" if offer.action == "undo" else "step": offer.step}
     getattr(operations, offer.action)("o-1", **said, why="so")
 
 
@@ -285,3 +291,125 @@ def test_of_what_has_a_damaged_journal_no_more_is_offered_than_can_be_done(actio
 )
 def test_what_is_offered_is_a_line_of_a_terminal_too(action: str, step: str | None, saga_id: str, line: str) -> None:
     assert Offer(action, step, "").command(saga_id) == line
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+Leave = Callable[[Saga, Operations], object]
+
+
+def waiting(**more: Any) -> Saga:
+    def refuse() -> None:
+        raise NO
+
+    return flow(step(int, refuse, name="a"), receive("go", name="wait"), step(int, name="b"), **more)
+
+
+def begun(saga: Saga, operations: Operations) -> None:
+    saga.submit(saga_id="x")
+    Worker(operations.store, [saga]).run_once()
+
+
+def paused(saga: Saga, operations: Operations) -> None:
+    begun(saga, operations)
+    operations.pause("x", "so")
+
+
+def given(saga: Saga, operations: Operations) -> None:
+    begun(saga, operations)
+    operations.signal("x", "go", "so")
+    Worker(operations.store, [saga]).run_once()
+
+
+def given_up(saga: Saga, operations: Operations) -> None:
+    begun(saga, operations)
+    operations.cancel("x", "so")
+    Worker(operations.store, [saga]).run_once()
+    assert operations.get("x").status == "stuck"
+
+
+KEPT: Final = "is kept for 'wait', which receives it when it is its turn"
+
+#: By how an execution was left: what is said of the signal, or ``None`` where it is refused.
+SIGNALS: Final[dict[str, tuple[Leave, str | None]]] = {
+    "submitted": (lambda saga, operations: saga.submit(saga_id="x"), KEPT),
+    "waiting": (begun, "lets 'wait' go on with it; executes 'b'"),
+    "paused": (paused, KEPT),
+    "given already": (given, None),
+    "given up": (given_up, None),
+}
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_a_signal_that_is_offered_does_what_was_told_of_it(how: str) -> None:
+    leave, does = SIGNALS[how]
+    store = MemoryStore()
+    saga = waiting(store=store)
+    operations = Operations(store, "ann", sagas=[saga])
+    leave(saga, operations)
+    offers = [offer for offer in operations.show("x").offers if offer.action == "signal"]
+    assert offers == ([] if does is None else [Offer("signal", "wait", does, "go")])
+    if does is None:
+        with pytest.raises(ActionRefusedError, match="no step receives a signal any more"):
+            operations.signal("x", "go", "so", 7)
+        return
+    operations.signal("x", "go", "she called", {"by": "bob"})
+    if how == "paused":
+        Worker(store, [saga]).run_once()
+        assert operations.get("x").status == "paused"
+        operations.resume("x", "so")
+    Worker(store, [saga]).run_once()
+    assert saga.load("x").results["wait"] == {"by": "bob"}
+    (came,) = [line.details for line in operations.show("x").journal if line.kind == "SignalReceived"]
+    assert (came["who"], came["why"], came["value"]) == ("ann", "she called", {"by": "bob"})
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"name": "come"}, SagaDefinitionError, "receives no signal 'come'; signals: go"),
+        ({"why": " "}, ValueError, "give the reason"),
+        ({"saga_id": "nobody"}, UnknownExecutionError, "there is no execution 'nobody'"),
+        ({"value": object()}, EncodingError, "the value of signal 'go'"),
+    ],
+)
+def test_a_signal_that_cannot_be_sent_is_refused(given: dict[str, Any], error: type[Exception], says: str) -> None:
+    store = MemoryStore()
+    saga = waiting(store=store)
+    begun(saga, operations := Operations(store, "ann", sagas=[saga]))
+    with pytest.raises(error, match=says):
+        operations.signal(**{"saga_id": "x", "name": "go", "why": "so", **given})
+    with pytest.raises(ActionRefusedError, match="give Operations"):
+        Operations(store, "ann").signal("x", "go", "so")
+    assert store.inbox("x") == []
+
+
+def test_each_signal_is_offered_once_as_long_as_a_step_is_to_receive_it() -> None:
+    store = MemoryStore()
+    steps = [receive(name, name=f"{name} {number}") for number, name in enumerate(["go", "more", "go"])]
+    saga = flow(*steps, store=store)
+    operations = Operations(store, "ann", sagas=[saga])
+    saga.submit(saga_id="x")
+    offered = []
+    for signal in ("go", "more", "go"):
+        offered.append([(offer.signal, offer.step) for offer in operations.show("x").offers if offer.signal is not None])
+        operations.signal("x", signal, "so")
+        Worker(store, [saga]).run_once()
+    assert offered == [[("go", "go 0"), ("more", "more 1")], [("more", "more 1"), ("go", "go 2")], [("go", "go 2")]]
+    assert operations.get("x").status == "completed"
+
+
+def test_a_signal_that_is_offered_is_a_line_of_a_terminal_too() -> None:
+    assert Offer("signal", "wait", "", "go on").command("A1") == "saga signal A1 'go on' --value ... --why ..."
+    assert Offer("signal", "wait", "", "--go").command("A1") == "saga signal --value ... --why ... -- A1 --go"
+
+
+def test_back_to_which_step_something_can_be_undone_is_offered_the_last_first() -> None:
+    store = MemoryStore()
+    names = [f"s{number}" for number in range(30)]
+    saga = flow(*[step(int, lambda: None, name=name) for name in names], store=store)
+    saga.execute(saga_id="x")
+    offers = [(offer.step, offer.does) for offer in Operations(store, "ann", sagas=[saga]).show("x").offers]
+    assert [name for name, _ in offers] == [None, *names[-2:-22:-1]]
+    assert offers[2] == ("s27", "undoes 's29', then 's28'; then it rests until a person resumes it")
+    assert [offer.step for offer in Operations(store, "ann").show("x").offers] == []

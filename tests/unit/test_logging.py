@@ -190,6 +190,11 @@ LINES = [
     ),
     (e.FallbackChosen("charge", 1.0), "WARNING", "fallback chosen saga=place-order id=a1 step=charge status=failed"),
     (e.SignalReceived("paid", 7, 1.0), "INFO", "signal received saga=place-order id=a1 signal=paid"),
+    (
+        e.SignalReceived("paid", 7, 1.0, None, "ann", "on the phone"),
+        "INFO",
+        'signal received saga=place-order id=a1 signal=paid who=ann why="on the phone"',
+    ),
     (e.MessageRefused("{", "no JSON", 1.0), "DEBUG", 'message refused saga=place-order id=a1 reason="no JSON"'),
 ]
 

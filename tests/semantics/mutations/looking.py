@@ -103,4 +103,35 @@ OF_LOOKING = [
         "(row.opens, row.saga_id)",
         CONTRACT + "_found -k who_has_a_key",
     ),
+    # -- signals ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a signal is offered where the undo has begun",
+        "    if standing.gave_up or standing.status not in (",
+        "    if standing.status not in (",
+        OFFERS + " -k a_signal_that_is_offered",
+    ),
+    Mutant(
+        "a signal that came is offered again",
+        "if signal is not None and signal not in told and not ended:",
+        "if signal is not None and signal not in told:",
+        OFFERS + " -k each_signal_is_offered",
+    ),
+    Mutant(
+        "nobody knows who sent a signal",
+        "    if who is not None:\n        fields |=",
+        "    if False:\n        fields |=",
+        OFFERS + " -k a_signal_that_is_offered",
+    ),
+    Mutant(
+        "who sent a signal is not in the journal",
+        '    said = "" if event.who is None else',
+        '    said = "" if True else',
+        OFFERS + " -k a_signal_that_is_offered",
+    ),
+    Mutant(
+        "it is offered to undo back to where it cannot be",
+        "            check_undo_to(machine, name)\n            yield name\n",
+        "            yield name\n",
+        OFFERS + " -k back_to_which_step",
+    ),
 ]
