@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import ImmutableMultiDict
@@ -16,7 +17,7 @@ __all__ = ["ACTIONS", "LONGEST", "Form", "act", "chosen", "form_of"]
 
 Form = ImmutableMultiDict[str, str]
 
-ACTIONS: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "undo")
+ACTIONS: Final = ("retry", "resume", "skip", "signal", "pause", "cancel", "compensate", "undo")
 LONGEST: Final = 100_000
 """Bytes of a form."""
 
@@ -39,7 +40,7 @@ async def form_of(request: Request, longest: int = LONGEST) -> Form:
 
 
 def chosen(form: Mapping[str, str]) -> tuple[str, str]:
-    """Return the action whose button was pressed, and what it is of: a step, a cause, or nothing.
+    """Return the action whose button was pressed, and what it is of: a step, a signal, a cause, or nothing.
 
     :raises HTTPException: there is no such action.
     """
@@ -49,14 +50,28 @@ def chosen(form: Mapping[str, str]) -> tuple[str, str]:
     return action, of
 
 
-async def act(operations: Operations, action: str, saga_id: str, step: str, why: str) -> None:
+async def act(operations: Operations, action: str, saga_id: str, of: str, form: Mapping[str, str]) -> None:
     """Do it, as the method of ``Operations`` does.
 
-    :raises ActionRefusedError, StorageError, ValueError: as it does.
+    :raises ActionRefusedError, StorageError, SagaDefinitionError, EncodingError, ValueError: as it does.
     """
+    why = form.get("why", "")
     if action == "skip":
-        await operations.askip(saga_id, step, why)
+        await operations.askip(saga_id, of, why)
     elif action == "undo":
-        await operations.aundo(saga_id, why, step or None)
+        await operations.aundo(saga_id, why, of or None)
+    elif action == "signal":
+        await operations.asignal(saga_id, of, why, _value(form.get(f"value-{of}", "")))
     else:
         await getattr(operations, f"a{action}")(saga_id, why)
+
+
+def _value(text: str) -> Any:
+    """Return what comes with a signal: JSON, or nothing.
+
+    :raises ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(text) if text.strip() else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'the value is no JSON ({error}); write {{"by": "ann"}}, 7, or a text as "yes"') from error

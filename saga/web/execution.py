@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from starlette.datastructures import QueryParams
 
 from saga.events import Effect, StepStatus
-from saga.operations import ExecutionView, JournalLine, StepView
+from saga.operations import ExecutionView, JournalLine, Offer, StepView
 from saga.web.asked import number
 from saga.web.decided import decided
 from saga.web.timeline import timeline
@@ -77,17 +77,24 @@ def parts_of(view: ExecutionView, query: QueryParams) -> dict[str, Any]:
     """
     errors = list(enumerate(view.errors, 1))
     shown = _part(errors[::-1], number(query, "errors"), _ERRORS)
+    offers = sorted((offer for offer in view.offers if not _is_back(offer)), key=lambda offer: offer.signal is None)
     return {
         "steps": _part(_concerning(view.steps), number(query, "steps"), _STEPS),
         "tally": _tally(view.steps),
         "errors": shown,
         "first_error": errors[:1] if shown.page == 1 < shown.pages else [],
         "journal": _entries(view.journal, number(query, "before")),
-        "offers": view.offers[:_OFFERS],
-        "more_offers": len(view.offers[_OFFERS:]),
+        "offers": offers[:_OFFERS],
+        "more_offers": len(offers[_OFFERS:]),
+        "back": [offer for offer in view.offers if _is_back(offer)],
         "timeline": timeline(view.journal),
         "decided": decided(view),
     }
+
+
+def _is_back(offer: Offer) -> bool:
+    """Return whether it undoes what came after a step."""
+    return offer.action == "undo" and offer.step is not None
 
 
 def _part(items: Sequence[T], page: int | None, size: int) -> Part[T]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from os import PathLike
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment
@@ -18,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from saga.errors import ActionRefusedError, SagaDefinitionError, StorageError, UnknownExecutionError
+from saga.errors import ActionRefusedError, EncodingError, SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.names import several
 from saga.operations import Operations
 from saga.plain import one_line
@@ -49,6 +50,7 @@ _WRONG: Final[dict[type[Exception], int]] = {
     ActionRefusedError: 409,
     StorageError: 503,
     SagaDefinitionError: 400,
+    EncodingError: 400,
     ValueError: 400,
 }
 """By what is raised: the status of the answer, the first that fits. Its text says what is wrong."""
@@ -156,12 +158,23 @@ class Page:
 
         return answer
 
-    def _fragment(self, seen: Seen, may: frozenset[str]) -> str:
-        return self._templates.get_template(f"live/{seen.template}").render(seen.values, may=may)
+    def _fragment(self, seen: Seen, may: frozenset[str], typed: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Return what may change of a page.
 
-    async def _whole(self, request: Request, seen: Seen, code: int | None = None, **more: Any) -> Response:
+        :param typed: what a visitor has typed there already.
+        """
+        return self._templates.get_template(f"live/{seen.template}").render(seen.values, may=may, typed=typed)
+
+    async def _whole(
+        self,
+        request: Request,
+        seen: Seen,
+        code: int | None = None,
+        typed: Mapping[str, str] = MappingProxyType({}),
+        **more: Any,
+    ) -> Response:
         may = await self._visitors.may(request, ACTIONS)
-        fragment = self._fragment(seen, may)
+        fragment = self._fragment(seen, may, typed)
         values = {
             **seen.values,
             "fragment": fragment,
@@ -210,14 +223,12 @@ class Page:
         form, operations, action, of = await self._checked(request)
         saga_id = form.get("id", "")
         try:
-            await act(operations, action, saga_id, of, form.get("why", ""))
+            await act(operations, action, saga_id, of, form)
         except UnknownExecutionError:
             raise
-        except (ActionRefusedError, StorageError, ValueError, SagaDefinitionError) as error:
+        except (ActionRefusedError, StorageError, ValueError, SagaDefinitionError, EncodingError) as error:
             seen = await self._views.execution(normal(QueryParams(id=saga_id), "execution"))
-            return await self._whole(
-                request, seen, _code_of(error), wrong=f"{action}: {one_line(error)}", why=form.get("why", "")
-            )
+            return await self._whole(request, seen, _code_of(error), form, wrong=f"{action}: {one_line(error)}")
         self._live.look_again()
         return _to(f"execution?{QueryParams(id=saga_id)}#decided")
 

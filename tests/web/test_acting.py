@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from saga.web import app
+from saga.worker import Worker
 from tests.web.conftest import HOSTILE, TOKEN, Shop, csrf_in
 
 ACTIONS = [
@@ -22,6 +23,8 @@ ACTIONS = [
     ("cancel", "approve-1"),
     ("compensate", "place-1"),
     ("undo", "ship-1"),
+    ("undo:charge", "ship-1"),
+    ("signal:approved", "approve-1"),
 ]
 
 
@@ -46,7 +49,8 @@ def acted(shop: Shop, saga_id: str) -> list[tuple[Any, ...]]:
     """Return what persons have done with an execution, or are to."""
     view = shop.operations.show(saga_id)
     lines = [line.details | {"step": line.step} for line in view.journal if line.kind == "OperatorActed"]
-    return [(line["action"], line["step"], line["who"], line["why"]) for line in [*lines, *view.inbox]]
+    said = [{"action": "signal", "step": one.get("signal"), **one} for one in [*lines, *view.inbox]]
+    return [(one["action"], one["step"], one["who"], one["why"]) for one in said]
 
 
 async def awaited(request: Request, action: str) -> str | None:
@@ -219,6 +223,13 @@ def test_a_form_of_nobodys_browser_does_nothing(shop: Shop) -> None:
         ({"do": "retry", "id": "place-1", "why": "a\x00b"}, 400, "give the reason"),
         ({"do": "resume", "id": "place-1", "why": "so"}, 409, "resume:"),
         ({"do": "skip:nothing", "id": "place-1", "why": "so"}, 409, "skip:"),
+        ({"do": "undo:nothing", "id": "ship-1", "why": "so"}, 409, "there is no step"),
+        ({"do": "undo:pack", "id": "ship-1", "why": "so"}, 409, "nothing came after step"),
+        ({"do": "signal:approved", "id": "approve-1", "why": " "}, 400, "give the reason"),
+        ({"do": "signal:nothing", "id": "approve-1", "why": "so"}, 400, "receives no signal"),
+        ({"do": "signal:approved", "id": "ship-1", "why": "so"}, 409, "does not go forward"),
+        ({"do": "signal:approved", "id": "approve-1", "why": "so", "value-approved": "{"}, 400, "the value is no JSON"),
+        ({"do": "signal:approved", "id": "approve-1", "why": "so", "value-approved": "[" * 20_000}, 400, "no JSON"),
         ({"do": "skip:", "id": "place-1", "why": "so"}, 400, "step is"),
         ({"do": "retry", "id": "ship-1", "why": "so"}, 409, "there is nothing to retry"),
         ({"do": "retry", "id": "nobody", "why": "so"}, 404, "there is no execution"),
@@ -231,7 +242,45 @@ def test_what_cannot_be_done_is_said_where_it_was_asked_for(shop: Shop, fields: 
     answer = send(signed_in(shop), "/act", **fields)
     assert answer.status_code == code
     assert says in answer.text
-    assert acted(shop, "place-1") == []
+    assert [acted(shop, saga_id) for saga_id in ("place-1", "ship-1", "approve-1")] == [[]] * 3
+
+
+def test_what_was_typed_stays_where_it_could_not_be_done(shop: Shop) -> None:
+    client = signed_in(shop)
+    sent = {"do": "signal:approved", "id": "approve-1", "why": 'two\n"lines" </textarea><b>', "value-approved": '{"by": '}
+    page = send(client, "/act", **sent).text
+    assert ">two\n&#34;lines&#34; &lt;/textarea&gt;&lt;b&gt;</textarea>" in page
+    assert 'value="{&#34;by&#34;: "' in page
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", None), ("  ", None), ("7", 7), ('"yes"', "yes"), ('{"by": "<b>", "n": [1, null]}', {"by": "<b>", "n": [1, None]})],
+)
+def test_a_signal_comes_with_its_value_who_sent_it_and_why(shop: Shop, text: str, value: Any) -> None:
+    client = signed_in(shop)
+    page = client.get("/execution?id=approve-1").text
+    assert 'name="value-approved"' in page
+    assert "saga signal approve-1 approved --value ... --why ..." in page
+    sent = {"do": "signal:approved", "id": "approve-1", "why": "she called", "value-approved": text, "value-other": "no"}
+    assert send(client, "/act", **sent).status_code == 303
+    Worker(shop.store, shop.sagas).run_once()
+    assert shop.saga("approve").load("approve-1").results["approved"] == value
+    (line,) = [line for line in shop.operations.show("approve-1").journal if line.kind == "SignalReceived"]
+    assert (line.details["who"], line.details["why"]) == ("ann", "she called")
+    assert 'name="value-approved"' not in client.get("/execution?id=approve-1").text
+
+
+def test_back_to_a_step_is_undone_what_was_told(shop: Shop) -> None:
+    client = signed_in(shop)
+    page = client.get("/execution?id=ship-1").text
+    assert 'value="undo:charge"' in page
+    assert 'value="undo:label"' not in page  # a branch of a group
+    assert "saga undo ship-1 --to charge --why ..." in page
+    assert "then it rests until a person resumes it" in page
+    assert send(client, "/act", do="undo:charge", id="ship-1", why="another parcel").status_code == 303
+    Recovery(shop.store, shop.sagas).run_once()
+    assert shop.operations.get("ship-1").status == "paused"
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if len(text) < 100])

@@ -18,10 +18,20 @@ from saga import Saga, step
 from saga.storage import SqliteStore
 from saga.web import app
 from saga.web.live import Live
+from saga.worker import Worker
 from tests.kit.relays import Relay
 from tests.web.conftest import HOSTILE, TOKEN, Shop, served
 
-PAGES = ["", "?status=stuck", "causes", "health", "execution?id=place-1", "execution?id=approve-1", "execution?id=nobody"]
+PAGES = [
+    "",
+    "?status=stuck",
+    "causes",
+    "health",
+    "execution?id=place-1",
+    "execution?id=approve-1",
+    "execution?id=ship-1",
+    "execution?id=nobody",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +134,40 @@ def test_ticks_stay_as_rows_come_and_go(chromium: Any, home: str, shop: Shop) ->
         pause.click()
         tab.get_by_role("heading", name="Pause these 2 executions?").wait_for()
         tab.go_back()
+
+
+def test_what_waits_for_a_signal_is_sent_one_by_keyboard_alone(chromium: Any, home: str, shop: Shop) -> None:
+    Worker(shop.store, shop.sagas).run_once()
+    with looking(chromium) as tab:
+        sign_in(tab, home)
+        tab.goto(f"{home}execution?id=approve-1")
+        tab.get_by_label("Why").focus()
+        tab.keyboard.type("she called")
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.textContent") == "signal approved"
+        tab.keyboard.press("Tab")
+        tab.keyboard.type('{"by": ann}')
+        tab.keyboard.press("Shift+Tab")
+        tab.keyboard.press("Enter")
+        tab.get_by_role("alert").get_by_text("the value is no JSON").wait_for()
+        assert tab.get_by_label("Why").input_value() == "she called"
+        tab.get_by_label("Its value").fill('{"by": "ann"}')
+        tab.get_by_role("button", name="signal approved").press("Enter")
+        tab.get_by_text("signal: it is in the journal").wait_for()
+    Worker(shop.store, shop.sagas).run_once()
+    assert shop.saga("approve").load("approve-1").results["approved"] == {"by": "ann"}
+
+
+def test_what_is_completed_is_undone_back_to_a_step(chromium: Any, home: str, shop: Shop) -> None:
+    with looking(chromium, viewport={"width": 390, "height": 800}) as tab:
+        sign_in(tab, home)
+        tab.goto(f"{home}execution?id=ship-1")
+        tab.get_by_text("Undo back to a step").click()
+        tab.get_by_label("Why").fill("another parcel")
+        tab.get_by_role("button", name="undo to charge").click()
+        tab.get_by_text("undo: it is in the journal").wait_for()
+    (acted,) = [line for line in shop.operations.show("ship-1").journal if line.kind == "OperatorActed"]
+    assert (acted.step, acted.details["who"], acted.details["why"]) == ("charge", "ann", "another parcel")
 
 
 @pytest.mark.parametrize(("cut", "beat"), [("idle", 0.5), ("idle", 60.0), ("streams", 0.5)])

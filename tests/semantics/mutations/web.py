@@ -169,6 +169,12 @@ OF_THE_PAGE = [
         LIVE + " -k rarely",
     ),
     Mutant(
+        "a signal comes without its value",
+        'await operations.asignal(saga_id, of, why, _value(form.get(f"value-{of}", "")))',
+        "await operations.asignal(saga_id, of, why)",
+        ACTING + " -k comes_with_its_value",
+    ),
+    Mutant(
         "the store is asked on when nobody looks",
         "                feed.task.cancel()\n",
         "                pass\n",
