@@ -279,7 +279,7 @@ def test_back_to_a_step_is_undone_what_was_told(shop: Shop) -> None:
     assert "saga undo ship-1 --to charge --why ..." in page
     assert "then it rests until a person resumes it" in page
     assert send(client, "/act", do="undo:charge", id="ship-1", why="another parcel").status_code == 303
-    Recovery(shop.store, shop.sagas).run_once()
+    Worker(shop.store, shop.sagas).run_once()
     assert shop.operations.get("ship-1").status == "paused"
 
 

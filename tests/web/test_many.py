@@ -61,9 +61,9 @@ ASKED = [all_of_a_cause, some_ticked]
 @pytest.mark.parametrize(
     ("action", "does"),
     [
-        ("retry", "tries the compensation of charge again"),
-        ("compensate", "tries the compensation of charge again"),
-        ("skip", "takes charge to be seen to by a person"),
+        ("retry", "calls the compensation of 'charge' again"),
+        ("compensate", "calls the compensation of 'charge' again"),
+        ("skip", "counts 'charge' as settled by a person"),
     ],
 )
 def test_many_are_mended_after_a_question_that_says_what_would_follow(shop: Shop, ask: Any, action: str, does: str) -> None:
