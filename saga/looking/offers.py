@@ -7,49 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from saga.errors import ActionRefusedError, OutcomeUnknownError
+from saga.errors import ActionRefusedError
 from saga.events import (
     COMPENSATED,
-    COMPENSATING,
     COMPLETED,
     PAUSED,
     RUNNING,
     STUCK,
-    CompensationFailed,
-    CompensationSucceeded,
     Effect,
-    GroupMerged,
     OperatorActed,
     SagaStuck,
     SignalReceived,
-    StepFailed,
     StepStatus,
-    StepSucceeded,
-    StepVerified,
-    VerificationFailed,
 )
+from saga.looking.foreseen import PHASES, Foreseen, Outcome, foreseen, under_way
 from saga.looking.reading import Reading
 from saga.looking.shown import Offer
 from saga.machine import (
-    Finish,
-    Machine,
-    Merge,
     PlannedStep,
     Standing,
     Wait,
-    act,
     check,
     check_signal,
     check_undo_to,
-    decided_on,
     recover,
     standing_of,
 )
-from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.machine.commands import EXECUTE
 from saga.machine.waits import receive
 from saga.plain import one_line
 
@@ -60,17 +48,6 @@ ORDER: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate", "und
 _TRIED: Final = 20
 """Steps of which it is tried what an action would do, which costs as much for each as to read the journal. Of more it is told
 plainly, and back to no more of them it is offered to undo."""
-
-Outcome = StepSucceeded | StepFailed | StepVerified | VerificationFailed | CompensationSucceeded | CompensationFailed
-"""What a call may come to."""
-_PHASES: Final = {
-    StepSucceeded: EXECUTE,
-    StepFailed: EXECUTE,
-    StepVerified: VERIFY,
-    VerificationFailed: VERIFY,
-    CompensationSucceeded: COMPENSATE,
-    CompensationFailed: COMPENSATE,
-}
 
 
 def known_standing(reading: Reading) -> Standing:
@@ -129,13 +106,12 @@ def _of_signal(reading: Reading, step: PlannedStep, signal: str, live: bool) -> 
     machine = reading.machine()
     if step.index not in machine.state.executing or machine.status is not RUNNING:
         return f"is kept for {step.name!r}, which receives it when it is its turn"
-    found, at = _Foreseen(machine), max(event.at for event in reading.events)
+    found, at = Foreseen(machine), max(event.at for event in reading.events)
     try:
         if not live:
             recover(machine, "", 1, at)
         receive(machine, SignalReceived(signal, None, at))
-        while machine.commands:
-            _go_on(machine, found, at)
+        found.go_on(at)
     except Exception:  # as of actions, where the journal is damaged
         return f"lets {step.name!r} go on with it"
     return "; ".join([f"lets {step.name!r} go on with it", *_executed(found)])
@@ -162,113 +138,14 @@ def _kept(reading: Reading) -> Iterator[str]:
             return
 
 
-# -- tried ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Foreseen:
-    """What would follow, step by step, if all calls that come first end well and no verification tells anything.
-
-    :ivar known: what a call comes to instead, the first time that it is made; ``None`` where that is not known, or was made.
-    :ivar ending: calls that run, and end first.
-    :ivar verified: steps whose verification is asked.
-    :ivar undone: steps that are compensated, in order.
-    :ivar executed: steps that are executed, with the number of the attempt.
-    :ivar waiting: steps that wait on.
-    """
-
-    machine: Machine
-    known: Outcome | None = None
-    ending: list[str] = field(default_factory=list)
-    verified: list[str] = field(default_factory=list)
-    undone: list[str] = field(default_factory=list)
-    executed: dict[str, int] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
-
-    def go_on(self, at: float) -> None:
-        """Do what the machine commands, to the end of what is foreseen."""
-        machine = self.machine
-        while machine.commands:
-            _go_on(machine, self, at)
-        self.waiting = [
-            step.name for step in machine.plan.steps if step.pause is not None and step.index in machine.state.executing
-        ]
-
-
-def _foreseen(
-    reading: Reading, standing: Standing, acted: OperatorActed, live: bool, known: Outcome | None = None
-) -> _Foreseen:
-    machine = reading.machine()
-    found = _Foreseen(machine, known)
-    at = acted.at
-    if live and machine.status in (RUNNING, COMPENSATING):
-        under_way = _under_way(machine)
-        act(machine, acted)
-        for end in under_way:
-            found.ending.append(end.step)
-            machine.send(end)
-    else:
-        for event in decided_on(standing, acted)[0]:
-            machine.record(event)
-        if not machine.ended and not machine.state.unbegun:
-            recover(machine, "", 1, at)
-    found.go_on(at)
-    return found
-
-
-def _under_way(machine: Machine) -> list[StepSucceeded | CompensationSucceeded | VerificationFailed]:
-    """Return how the calls that run would end."""
-    state, steps, at = machine.state, machine.plan.steps, max((event.at for event in machine.events), default=0.0)
-    executes = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
-    undone = [steps[index] for index in sorted(state.compensating - state.compensation_retries.keys())]
-    asked = [steps[index] for index in sorted(state.verifying - state.verification_retries.keys())]
-    return [
-        *(StepSucceeded(step.name, state.attempt(step.index), at, 0.0, None) for step in executes),
-        *(CompensationSucceeded(step.name, state.compensation_attempts.get(step.index, 1), at, 0.0) for step in undone),
-        *(_untold(step, at) for step in asked),
-    ]
-
-
-def _untold(step: PlannedStep, at: float) -> VerificationFailed:
-    """Return how the last attempt of a verification ends that tells nothing."""
-    return VerificationFailed(step.name, step.verification_retry.max_attempts, at, 0.0, OutcomeUnknownError())
-
-
-def _go_on(machine: Machine, found: _Foreseen, at: float) -> None:
-    command = machine.commands.pop(0)
-    if isinstance(command, Merge):
-        machine.send(GroupMerged(command.group.index, at))
-    elif isinstance(command, Finish):
-        machine.send(StepSucceeded(command.step.name, machine.state.attempt(command.step.index), at, 0.0, command.value))
-    elif isinstance(command, Wait):
-        if command.phase != EXECUTE:
-            machine.wake(command, at)
-        elif command.step.pause is None:
-            found.executed[command.step.name] = command.attempt
-    else:
-        known, end = found.known, None
-        if known is not None and (known.step, _PHASES[type(known)]) == (command.step.name, command.phase):
-            found.known, end = None, replace(known, attempt=command.attempt, at=at)
-        if command.phase == COMPENSATE:
-            found.undone.append(command.step.name)
-            end = CompensationSucceeded(command.step.name, command.attempt, at, 0.0) if end is None else end
-        elif command.phase == VERIFY:
-            found.verified.append(command.step.name)
-            end = _untold(command.step, at) if end is None else end
-        else:
-            found.executed[command.step.name] = command.attempt
-        if end is not None:
-            machine.send(end)
-
-
 # -- where it is known what a call comes to ---------------------------------------------------------------------------
 
 
 def what_follows(reading: Reading, outcome: Outcome) -> str:
     """Return what follows a call that the journal ends with, or one that runs then, if it comes to this, in a sentence."""
     machine, at = reading.machine(), outcome.at
-    found = _Foreseen(machine)
-    others = [end for end in _under_way(machine) if (end.step, _PHASES[type(end)]) != (outcome.step, _PHASES[type(outcome)])]
+    found = Foreseen(machine)
+    others = [end for end in under_way(machine) if (end.step, PHASES[type(end)]) != (outcome.step, PHASES[type(outcome)])]
     state = machine.state
     waiting = (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values())
     machine.send(outcome)
@@ -287,8 +164,8 @@ def what_it_does(reading: Reading, standing: Standing, offer: Offer, outcome: Ou
     """Return what an action would do if the call that came to this came to it again; ``None``: it does not make that call."""
     acted = OperatorActed(offer.action, offer.step, "", "", outcome.at)
     try:
-        found = _foreseen(reading, standing, acted, False, outcome)
-        return one_line("; ".join(_said(reading, offer.step, found))) if found.known is None else None
+        found = foreseen(reading, standing, acted, False, outcome)
+        return one_line("; ".join(_said(reading, _seen_to(offer.action, offer.step), found))) if found.known is None else None
     except Exception:  # the journal is damaged
         return None
 
@@ -306,10 +183,14 @@ def _told(reading: Reading, standing: Standing, action: str, step: str | None, l
         return _PLAINLY[action]
     try:
         acted = OperatorActed(action, step, "", "", max(event.at for event in reading.events))
-        seen_to = step if action == "skip" else None
-        return "; ".join(_said(reading, seen_to, _foreseen(reading, standing, acted, live)))
+        return "; ".join(_said(reading, _seen_to(action, step), foreseen(reading, standing, acted, live)))
     except Exception:  # as above: with the definition no action would fit
         return _PLAINLY[action]
+
+
+def _seen_to(action: str, step: str | None) -> str | None:
+    """Return the step that a person has seen to who does this."""
+    return step if action == "skip" else None
 
 
 _PLAINLY: Final = {
@@ -332,12 +213,12 @@ _OF_UNBEGUN: Final = {
 def _of_pause(reading: Reading, standing: Standing, live: bool) -> str:
     if standing.unbegun:
         return "keeps it from being begun until a person resumes it, or gives it up"
-    running = [event.step for event in _under_way(reading.machine())] if live else []
+    running = [event.step for event in under_way(reading.machine())] if live else []
     first = f"lets {_and(running)} end, and then " if running else ""
     return f"{first}lets it rest until a person resumes it, or has it undone"
 
 
-def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]:
+def _said(reading: Reading, step: str | None, found: Foreseen) -> Iterator[str]:
     state = found.machine.state
     if step is not None:
         yield f"counts {step!r} as settled by a person, and " + (
@@ -356,7 +237,7 @@ def _said(reading: Reading, step: str | None, found: _Foreseen) -> Iterator[str]
         yield from follows
 
 
-def _undone(reading: Reading, found: _Foreseen) -> Iterator[str]:
+def _undone(reading: Reading, found: Foreseen) -> Iterator[str]:
     state, steps = reading.history.state, reading.plan.steps
     failed = {steps[index].name for index in state.compensations_failed}
     doubtful = {steps[index].name for index in state.in_doubt | state.stragglers}
@@ -372,7 +253,7 @@ def _undone(reading: Reading, found: _Foreseen) -> Iterator[str]:
         yield " then ".join(run if run.endswith(",") else f"{run}," for run in runs).removesuffix(",") + maybe
 
 
-def _executed(found: _Foreseen) -> Iterator[str]:
+def _executed(found: Foreseen) -> Iterator[str]:
     again = [name for name, attempt in found.executed.items() if attempt > 1]
     if again:
         yield f"executes {_and(again)} again"
@@ -383,7 +264,7 @@ def _executed(found: _Foreseen) -> Iterator[str]:
         yield f"waits on in {_and(found.waiting)}"
 
 
-def _ends(reading: Reading, found: _Foreseen) -> Iterator[str]:
+def _ends(reading: Reading, found: Foreseen) -> Iterator[str]:
     state = found.machine.state
     if state.status is COMPENSATED:
         yield "where that goes well, it is compensated" if found.undone else "it is compensated: nothing is left to undo"

@@ -27,7 +27,8 @@ from saga.errors import ActionRefusedError, traceback_of
 from saga.events import COMPENSATING, RUNNING, SUBMITTED
 from saga.flow.functions import FunctionTask
 from saga.flow.wrapped import WrappedTask
-from saga.looking.offers import Outcome, known_standing, offers_of, what_follows, what_it_does
+from saga.looking.foreseen import Outcome
+from saga.looking.offers import known_standing, offers_of, what_follows, what_it_does
 from saga.looking.shown import Offer
 from saga.machine import Call
 from saga.machine.commands import EXECUTE, VERIFY
