@@ -82,7 +82,7 @@ def test_the_records_of_what_is_done_once_have_their_fields(cli: Cli, orders: An
 
     shop.asked.submit(saga_id="W", store="orders.db")
     where = ["--store", "orders.db", "--jsonl"]
-    assert has_its_fields("acted", json.loads(cli("signal", "W", "approval", "--import", "shop", *where).out))
+    assert has_its_fields("acted", json.loads(cli("signal", "W", "approval", "--why", "x", "--import", "shop", *where).out))
     cli("hold", "orders", "--why", "no stock", *where)
     assert has_its_fields("let_go", json.loads(cli("let-go", "orders", *where).out))
 

@@ -363,7 +363,7 @@ def test_a_signal_leaves_what_waits_in_the_store(cli: Cli, here: Path, saga: str
     )
     assert cli("worker", "--once", "--import", "waits", *STORE).out == "0 executions\n"
     if "asked" in saga:
-        assert cli("signal", "W1", "approval", "--import", "waits", *STORE).code == 0
+        assert cli("signal", "W1", "approval", "--why", "x", "--import", "waits", *STORE).code == 0
         assert cli("run", *arguments).out == f"✓ saga '{saga}' (W1) completed\n"
     assert not (here / "undone").exists()
 
