@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_the_sql_of_the_tables_is_printed_and_nothing_is_connected_to(
 
 def test_tables_are_made(cli: Cli, here: Path) -> None:
     assert cli("schema", "--store", "new.db").code == 0
-    tables = {name for (name,) in sqlite3.connect("new.db").execute("SELECT name FROM sqlite_master")}
+    with closing(sqlite3.connect("new.db")) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     assert "saga" in tables
     open_store("new.db").close()
 

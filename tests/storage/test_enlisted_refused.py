@@ -46,7 +46,13 @@ def in_a_file(path: Path, ended: ExitStack) -> Iterator[tuple[Any, str]]:
         ended.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT")),
         "commits each statement at once",
     )
-    yield ended.enter_context(sa.create_engine("sqlite://").connect()), "of another database .in memory."
+    yield connected_in_memory(ended), "of another database .in memory."
+
+
+def connected_in_memory(ended: ExitStack) -> Any:
+    engine = pytest.importorskip("sqlalchemy").create_engine("sqlite://")
+    ended.callback(engine.dispose)
+    return ended.enter_context(engine.connect())
 
 
 def on_postgres(url: str, ended: ExitStack) -> Iterator[tuple[Any, str]]:
@@ -97,7 +103,7 @@ def by_sqlalchemy(url: str, ended: ExitStack) -> Iterator[tuple[Any, str]]:
     yield ended.enter_context(always.connect()), "commits each statement at once"
     yield ended.enter_context(orm.Session(always)), "commits each statement at once"
     yield orm.Session(), "session that has a database for each class; give session.connection"
-    yield ended.enter_context(sa.create_engine("sqlite://").connect()), "of a database of sqlite"
+    yield connected_in_memory(ended), "of a database of sqlite"
 
 
 def on_mariadb(url: str, ended: ExitStack) -> Iterator[tuple[Any, str]]:

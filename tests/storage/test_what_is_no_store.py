@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import Mock
@@ -103,7 +104,8 @@ def test_what_is_no_store_is_refused_and_no_text_of_it_told(
     monkeypatch.chdir(tmp_path)
     make, said = WRONG[kind]
     given = make()
-    with pytest.raises(SagaDefinitionError, match=rf"store is .*{said}") as caught:
+    left = closing(given) if kind == "connection" else nullcontext()
+    with left, pytest.raises(SagaDefinitionError, match=rf"store is .*{said}") as caught:
         DOORS[door](given)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value)).replace("s3cret.db", "")
     assert "s3cret" not in str(caught.value)
