@@ -20,12 +20,13 @@ __all__ = ["KEYS", "Asked", "asked", "normal", "number", "seconds"]
 _TEXTS: Final = ("name", "version", "step", "cause")
 _AGES: Final = ("older", "newer", "idle")
 _KEPT: Final = ("q", "status", *_TEXTS, "tag", *_AGES)
-_SEVERAL: Final = ("status", "tag")
+_SEVERAL: Final = ("status", "tag", "of")
 KEYS: Final[dict[str, tuple[str, ...]]] = {
     "executions": (*_KEPT, "after"),
     "causes": (),
     "execution": ("id", "steps", "errors", "before"),
     "health": (),
+    "some": ("of",),
 }
 """By page: the keys that say what is looked at there."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

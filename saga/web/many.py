@@ -9,7 +9,9 @@ import json
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Final, NamedTuple
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 
@@ -19,10 +21,12 @@ from saga.operations import Acted, Cause, Operations
 from saga.plain import one_line
 from saga.storage import StoredExecution
 from saga.web.acting import LONGEST
-from saga.web.views import AT_ONCE, ON_MANY, key_of
+from saga.web.views import AT_ONCE, FEW, ON_MANY, key_of
 
-__all__ = ["OnMany", "Question", "act_on", "asked_about", "of_cause", "of_ids", "those_of"]
+__all__ = ["OnMany", "Question", "act_on", "asked_about", "few", "of_cause", "of_ids", "those_of"]
 
+_LONGEST_ADDRESS: Final = 3000
+"""Bytes of ids that an address has."""
 _KINDS: Final = 20
 """Of how many kinds it is told what would follow."""
 
@@ -205,3 +209,9 @@ async def _acted(operations: Operations, action: str, why: str, saga_id: str, si
     step = row.step if action == "skip" else None
     [acted] = [one async for one in operations.aeach(action, why, [saga_id], step=step)]
     return acted
+
+
+def few(saga_ids: Sequence[str]) -> Sequence[str]:
+    """Return the first of some ids: as many as an address has room for."""
+    room = [*accumulate(len(urlencode({"of": saga_id})) for saga_id in saga_ids[:FEW])]
+    return saga_ids[: sum(length <= _LONGEST_ADDRESS for length in room)]

@@ -26,7 +26,7 @@ from saga.plain import one_line
 from saga.web.acting import ACTIONS, LONGEST, Form, act, chosen, form_of
 from saga.web.asked import normal
 from saga.web.live import Live, tag_of
-from saga.web.many import Question, act_on, asked_about, of_cause, of_ids, those_of
+from saga.web.many import Question, act_on, asked_about, few, of_cause, of_ids, those_of
 from saga.web.shown import HERE, STYLE, environment
 from saga.web.views import Seen, Views
 from saga.web.visitors import LOOK, Authorize, Visitors, check_same_site, csrf_of
@@ -91,6 +91,7 @@ class Page:
                 Route("/causes", self._page("causes", self._views.causes)),
                 Route("/execution", self._page("execution", self._views.execution)),
                 Route("/health", self._page("health", self._views.health)),
+                Route("/some", self._page("some", self._views.some)),
                 Route("/metrics", self._metrics),
                 Route("/act", self._act, methods=["POST"]),
                 Route("/ask", self._ask, methods=["POST"]),
@@ -181,7 +182,7 @@ class Page:
             "tag": tag_of(fragment),
             "may": may,
         }
-        return await self._render(request, seen.template, code or seen.code, title=seen.title, **{**values, **more})
+        return await self._render(request, seen.template, code or seen.code, **{"title": seen.title, **values, **more})
 
     async def _render(self, request: Request, template: str, code: int, **values: Any) -> Response:
         who = await self._visitors.who(request, LOOK) if self._visitors.sign_in else None
@@ -253,7 +254,8 @@ class Page:
             question = (await asked_about(operations, action, some))._replace(those=those)
             return await self._asked(request, question, back, 400, wrong=one_line(error), why=why)
         self._live.look_again()
-        return await self._render(request, "acted.html", 200, title=action.capitalize(), outcome=outcome, back=back)
+        seen = await self._views.some(QueryParams([("of", saga_id) for saga_id in few(outcome.given)]))
+        return await self._whole(request, seen, title=action.capitalize(), outcome=outcome, back=back)
 
     async def _checked(self, request: Request, longest: int = LONGEST) -> tuple[Form, Operations, str, str]:
         """Return a form, what does what it says under the visitor's name, the action, and what that is of.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from saga.saga import Saga
     from saga.storage import StoredExecution
 
-__all__ = ["AT_ONCE", "ON_MANY", "Seen", "Views", "key_of"]
+__all__ = ["AT_ONCE", "FEW", "ON_MANY", "Seen", "Views", "key_of"]
 
 ON_MANY: Final = ("retry", "resume", "skip", "pause", "cancel", "compensate")
 """What can be done with many at once."""
 AT_ONCE: Final = 1000
 """With how many that can be."""
+FEW: Final = 50
+"""Of how many it is shown then what becomes of them."""
 _GROUPS: Final = 50
 """Causes that are shown: the most frequent ones."""
 _ASKED: Final = 10
@@ -157,6 +160,16 @@ class Views:
                 **parts_of(view, query),
             },
         )
+
+    async def some(self, query: QueryParams) -> Seen:
+        """Executions by their ids: what has become of those that were acted on."""
+        rows = []
+        for saga_id in query.getlist("of")[:FEW]:
+            with suppress(UnknownExecutionError, SagaDefinitionError):  # it is gone by now, or there never was one
+                rows.append(await self._operations.aget(saga_id))
+        tally = Counter(row.status for row in rows).most_common()
+        of = [("of", row.saga_id) for row in rows]
+        return Seen("some.html", "Executions", {"rows": rows, "tally": tally, "of": of, "back": None})
 
     async def health(self, query: QueryParams) -> Seen:
         """Workers, versions, what is held, what is oldest, with what nothing happens."""

@@ -14,6 +14,7 @@ from saga.errors import StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.web import app
+from saga.web.many import few
 from saga.web.views import key_of
 from tests.web.conftest import Shop, csrf_in
 from tests.web.test_acting import acted, of_it, signed_in
@@ -79,11 +80,15 @@ def test_many_are_mended_after_a_question_that_says_what_would_follow(shop: Shop
     answer = send(client, "/act-on-many", {**fields_of(asked.text), "why": "the bank is open"})
     assert answer.status_code == 200
     assert f"{action}: given to 3." in shown(answer.text)
+    (live,) = Elements(answer.text).all("div", "data-live")
+    assert "compensating 3" in shown(client.get(f"/{live}").text)  # what comes of it is not known yet
     assert [acted(shop, saga_id) for saga_id in PLACES] == [[(action, step, "ann", "the bank is open")]] * 3
     assert acted(shop, "pay-1") == []
     shop.refuses = False
     Recovery(shop.store, shop.sagas).run_once()
     assert [row.status for row in shop.operations.all(name="place")] == ["compensated"] * 3
+    assert "compensated 3" in shown(client.get(f"/{live}").text)
+    assert "compensated 3" in shown(client.get(f"/{live.removesuffix('&live=1')}").text)
 
 
 @pytest.mark.parametrize("ask", ASKED)
@@ -233,3 +238,15 @@ def test_an_id_is_given_back_as_it_is_and_shown_without_what_reorders(shop: Shop
     assert saga_id in Elements(pages[0]).all("input", "value")
     send(client, "/act-on-many", {**fields_of(pages[1]), "why": "so"})
     assert shop.operations.get(saga_id).status == "paused"
+
+
+def test_an_address_has_as_many_ids_as_it_has_room_for() -> None:
+    assert few([str(number) for number in range(200)]) == [str(number) for number in range(50)]
+    assert len(few(["é" * 200] * 50)) == 2
+    assert few([]) == []
+
+
+def test_of_executions_that_are_gone_nothing_is_shown(shop: Shop) -> None:
+    client = signed_in(shop)
+    assert "place-1" in client.get("/some?of=place-1&of=nobody&of=" + "x" * 300).text
+    assert client.get("/some").status_code == 200

@@ -64,7 +64,7 @@ def test_everything_works_under_a_prefix(shop: Shop, mount: str) -> None:
     )
     form = {"csrf": csrf_in(answer.text), "do": "retry:", "id": "place-1", "why": "so"}
     done = client.post(home + "act", data=form, headers={"origin": "http://shop"}, follow_redirects=True)
-    assert done.url == "http://shop/ops/saga/execution?id=place-1&done=retry"
+    assert done.url == "http://shop/ops/saga/execution?id=place-1#decided"
     assert done.status_code == 200
     without = client.get("/ops/saga", follow_redirects=True)
     assert without.status_code == 200
