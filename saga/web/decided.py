@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from saga.events import (
@@ -14,6 +14,7 @@ from saga.events import (
     SagaPaused,
     SagaRewound,
     SagaStuck,
+    SignalReceived,
     Status,
 )
 from saga.operations import Decision, ExecutionView, JournalLine
@@ -48,6 +49,8 @@ def decided(view: ExecutionView) -> list[Decided]:
     for line in view.journal:
         if line.kind == OperatorActed.__name__:
             found.append(Decided(_decision(line.details, line.step, line.at), "", ""))
+        elif line.kind == SignalReceived.__name__ and line.details.get("who") is not None:
+            found.append(Decided(_signal(line.details, str(line.details.get("name")), line.at), "", ""))
         elif line.kind == MessageRefused.__name__:
             found += _refused(line)
         elif line.kind in _CAME and found:
@@ -56,12 +59,20 @@ def decided(view: ExecutionView) -> list[Decided]:
             found[-1] = found[-1]._replace(came=one_line(came), kind=kind)
     if found and not found[-1].came and view.execution.status in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING):
         found[-1] = found[-1]._replace(came=f"not known yet: {view.waits or 'it is under way'}")
-    found += [Decided(_decision(one, one["step"], 0.0), "on its way to whoever runs this", "") for one in _sent(view.inbox)]
+    found += [Decided(one, "on its way to whoever runs this", "") for one in _sent(view.inbox)]
     return found[::-1]
 
 
-def _sent(inbox: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [message for message in inbox if {"action", "step", "who", "why"} <= message.keys()]
+def _sent(inbox: Sequence[Mapping[str, Any]]) -> Iterator[Decision]:
+    for message in inbox:
+        if {"action", "step", "who", "why"} <= message.keys():
+            yield _decision(message, message["step"], 0.0)
+        elif {"signal", "who", "why"} <= message.keys():
+            yield _signal(message, str(message["signal"]), 0.0)
+
+
+def _signal(details: Mapping[str, Any], name: str, at: float) -> Decision:
+    return _decision({**details, "action": "signal"}, name, at)
 
 
 def _decision(details: Mapping[str, Any], step: str | None, at: float) -> Decision:

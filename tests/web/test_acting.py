@@ -268,7 +268,11 @@ def test_a_signal_comes_with_its_value_who_sent_it_and_why(shop: Shop, text: str
     assert shop.saga("approve").load("approve-1").results["approved"] == value
     (line,) = [line for line in shop.operations.show("approve-1").journal if line.kind == "SignalReceived"]
     assert (line.details["who"], line.details["why"]) == ("ann", "she called")
-    assert 'name="value-approved"' not in client.get("/execution?id=approve-1").text
+    page = client.get("/execution?id=approve-1").text
+    assert 'name="value-approved"' not in page
+    decided = page.partition('id="decided"')[2].partition("</section>")[0]
+    assert "<bdi>she called</bdi>" in decided
+    assert "it is completed" in decided
 
 
 def test_back_to_a_step_is_undone_what_was_told(shop: Shop) -> None:
