@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 import loguru
@@ -47,6 +48,7 @@ from saga.logging import SagaLogger
 from saga.operations import Acted, Cause, Operations, StepView
 from saga.result import CompensationError
 from saga.storage import Page, StoredExecution
+from saga.testing import Clock, DyingStore, Events, call, with_stand_ins
 
 # Tasks and the context
 
@@ -410,3 +412,20 @@ assert_type(Trip().train(Context()), str)
 assert_type(Trip().seat("IC 5", window=False), tuple[str, bool])
 Trip().cancel("IC 5")
 assert Trip().execute().ok
+
+# What tests are written with
+
+
+with Clock(datetime(2026, 1, 14, tzinfo=UTC)) as moved:
+    assert_type(moved.now(), float)
+    moved.move(timedelta(hours=1))
+    told = Events()
+    dies = DyingStore(after="StepStarted Charge").left(before=9)
+    assert_type(dies, DyingStore)
+    with_fakes = with_stand_ins(Trip(logger=told), {"train": lambda: "IC 7", Trip.seat: step(reserve, args=("apple",))})
+    assert_type(with_fakes, Trip)
+    assert_type(with_fakes.execute(store=dies).ok, bool)
+    assert_type(told.of(StepSucceeded, "train")[0].step, str)
+    assert_type(told.undone, list[str])
+    paid: Receipt = call(Charge, OrderContext("A1"), attempt=2, results={Reserve: None}, phase="execute")
+    call(Trip().train, phase="compensate", results={"train": "IC 5"}, cause=ValueError("full"))
