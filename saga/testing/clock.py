@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final, Protocol, Self
@@ -98,7 +98,7 @@ class Clock:
             seconds = seconds.total_seconds()
         if not is_seconds(seconds):
             raise ValueError(f"Clock.move(): seconds is {seconds!r}; give a number of 0 or more")
-        self._move_to(self._read() + seconds)
+        self._move(lambda now: now + seconds)
 
     def __enter__(self) -> Self:
         global _active
@@ -132,18 +132,21 @@ class Clock:
             return self._at
         return max(self._at, self._began + self._other.now() - self._start)
 
-    def _move_to(self, moment: float) -> None:
-        with self._moving:
-            ahead = moment - self._read()
-            if ahead <= 0:
+    def _move(self, to: Callable[[float], float]) -> None:
+        """Move on to what is given for the present moment, on the same scale."""
+        # In a call in a transaction, others are waited for that wait for its store: it moves the time without them.
+        transacts = any(driver.transacted for driver in within.outer_executions())
+        with nullcontext() if transacts else self._moving:
+            now = self._read()
+            moment = to(now)
+            if moment <= now:
                 return
-            if not any(driver.transacted for driver in within.outer_executions()):  # its store has a transaction open
-                for keeper in keepers():
-                    keeper.renew(ahead)
+            for keeper in () if transacts else keepers():
+                keeper.renew(moment - now)
             self._at = moment
             if self._other is not None:
-                self._other.move(ahead)
-            under_way = [one for one in self._calls.values() if one.ended is None]
+                self._other.move(moment - now)
+            under_way = [one for one in list(self._calls.values()) if one.ended is None]
         for one in under_way:
             one.overtake(moment)
 
@@ -194,7 +197,7 @@ class Clock:
             if due is None or (execution._calls_run() and due > self._read()):
                 threads.take(execution._wakes, None)
                 return
-            self._move_to(due)
+            self._move(lambda now: due)
             raise queue.Empty
 
         return wait
@@ -209,7 +212,7 @@ class Clock:
                 return
             if not execution._calls_run():
                 await asyncio.sleep(0)  # others are to get on
-                self._move_to(due)
+                self._move(lambda now: due)
             elif due > self._read():
                 await execution._came.wait()
             if due <= self._read():

@@ -225,6 +225,17 @@ def test_calls_that_take_longer_than_the_saga_may_are_undone(asynchronous, store
     assert result.effects == {"a": Effect.UNDONE, "b": Effect.UNDONE, "c": Effect.NONE}
 
 
+def test_all_that_move_it_move_it():
+    def slow() -> None:
+        clock.move(9)
+
+    with Clock() as clock:
+        began = clock.now()
+        branches = (step(slow, name=str(number)) for number in range(8))
+        assert within(60, saga_of(parallel(*branches)).try_execute).status is Status.COMPLETED
+        assert clock.now() == began + 72
+
+
 def test_a_late_attempt_is_followed_by_another(store, execute):
     def slow_once(context: Context) -> str:
         if context.step.attempt == 1:
