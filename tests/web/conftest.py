@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from saga import Context, InDoubt, Saga, parallel, receive, step
 from saga.logging import SagaLogger
 from saga.operations import Operations
-from saga.storage import SqliteStore
+from saga.storage import SqliteStore, Store
 from saga.web import app
 
 CHROMIUM = "/usr/bin/chromium"
@@ -46,7 +46,7 @@ class Shop:
     :ivar refuses: whether its bank refuses refunds, as it does at first.
     """
 
-    store: SqliteStore
+    store: Store
     sagas: list[Saga[Any]]
     refuses: bool = True
 
@@ -58,7 +58,7 @@ class Shop:
         return Operations(self.store, "the test", sagas=self.sagas)
 
 
-def shop_in(store: SqliteStore) -> Shop:
+def shop_in(store: Store) -> Shop:
     """Return a shop, with nothing executed."""
     shop = Shop(store, [])
 
@@ -96,14 +96,20 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a shop with executions of every status that they come to by themselves."""
     path = tmp_path_factory.mktemp("shop") / "shop.db"
     with SqliteStore(path) as store:
-        made = shop_in(store)
-        made.saga("ship").execute(Context(order="S1", card="4242"), saga_id="ship-1")
-        for number in (1, 2, 3):
-            made.saga("place").try_execute(Context(order=f"P{number}"), saga_id=f"place-{number}")
-        made.saga("return").try_execute(Context(order="R1"), saga_id="return-1")
-        made.saga("pay").try_execute(saga_id="pay-1")
-        made.saga("approve").submit(saga_id="approve-1")
+        open_shop(store)
     return path
+
+
+def open_shop(store: Store) -> Shop:
+    """Return a shop with executions of every status that they come to by themselves."""
+    made = shop_in(store)
+    made.saga("ship").execute(Context(order="S1", card="4242"), saga_id="ship-1")
+    for number in (1, 2, 3):
+        made.saga("place").try_execute(Context(order=f"P{number}"), saga_id=f"place-{number}")
+    made.saga("return").try_execute(Context(order="R1"), saga_id="return-1")
+    made.saga("pay").try_execute(saga_id="pay-1")
+    made.saga("approve").submit(saga_id="approve-1")
+    return made
 
 
 @pytest.fixture
