@@ -46,33 +46,42 @@ class Decided(NamedTuple):
 def decided(view: ExecutionView) -> list[Decided]:
     """Return what was decided about an execution, newest first."""
     found: list[Decided] = []
+    obeyed: int | None = None  # the last one that was
     for line in view.journal:
-        if line.kind == OperatorActed.__name__:
-            found.append(Decided(_decision(line.details, line.step, line.at), "", ""))
-        elif line.kind == SignalReceived.__name__ and line.details.get("who") is not None:
-            found.append(Decided(_signal(line.details, str(line.details.get("name")), line.at), "", ""))
-        elif line.kind == MessageRefused.__name__:
+        if line.kind == MessageRefused.__name__:
             found += _refused(line)
-        elif line.kind in _CAME and found:
+        elif line.kind in _CAME and obeyed is not None:
             kind, said = _CAME[line.kind]
             came = said.format(reason=line.details.get("reason", ""), step=line.step)
-            found[-1] = found[-1]._replace(came=one_line(came), kind=kind)
-    if found and not found[-1].came and view.execution.status in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING):
-        found[-1] = found[-1]._replace(came=f"not known yet: {view.waits or 'it is under way'}")
-    found += [Decided(one, "on its way to whoever runs this", "") for one in _sent(view.inbox)]
-    return found[::-1]
+            found[obeyed] = found[obeyed]._replace(came=one_line(came), kind=kind)
+        elif decision := _of_line(line):
+            obeyed = len(found)
+            found.append(Decided(decision, "", ""))
+    goes_on = view.execution.status in (Status.SUBMITTED, Status.RUNNING, Status.COMPENSATING)
+    if goes_on and obeyed is not None and not found[obeyed].came:
+        found[obeyed] = found[obeyed]._replace(came=f"not known yet: {view.waits or 'it is under way'}")
+    return [*(Decided(one, "on its way to whoever runs this", "") for one in _sent(view.inbox)), *found[::-1]]
+
+
+def _of_line(line: JournalLine) -> Decision | None:
+    if line.kind == OperatorActed.__name__:
+        return _decision(line.details, line.step, line.at)
+    if line.kind == SignalReceived.__name__ and line.details.get("who") is not None:
+        return _signal(line.details, line.details.get("name"), line.at)
+    return None
 
 
 def _sent(inbox: Sequence[Mapping[str, Any]]) -> Iterator[Decision]:
-    for message in inbox:
-        if {"action", "step", "who", "why"} <= message.keys():
-            yield _decision(message, message["step"], 0.0)
-        elif {"signal", "who", "why"} <= message.keys():
-            yield _signal(message, str(message["signal"]), 0.0)
+    """Yield what persons have sent that is not read yet, newest first."""
+    for message in reversed(inbox):
+        if message.get("who") is not None and "action" in message:
+            yield _decision(message, message.get("step"), 0.0)
+        elif message.get("who") is not None and "signal" in message:
+            yield _signal(message, message["signal"], 0.0)
 
 
-def _signal(details: Mapping[str, Any], name: str, at: float) -> Decision:
-    return _decision({**details, "action": "signal"}, name, at)
+def _signal(details: Mapping[str, Any], name: Any, at: float) -> Decision:
+    return _decision({**details, "action": "signal"}, str(name), at)
 
 
 def _decision(details: Mapping[str, Any], step: str | None, at: float) -> Decision:

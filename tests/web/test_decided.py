@@ -12,6 +12,7 @@ from saga.operations import JournalLine
 from saga.recovery import Recovery
 from saga.web import app
 from saga.web.decided import decided
+from saga.worker import Worker
 from tests.web.conftest import Shop
 from tests.web.test_pages import Elements
 
@@ -52,6 +53,18 @@ def send(shop: Shop) -> str:
     return "approve-1"
 
 
+def signal(shop: Shop) -> str:
+    Worker(shop.store, shop.sagas).run_once()
+    shop.operations.signal("approve-1", "approved", "she called", {"secret": 7})
+    return "approve-1"
+
+
+def signal_well(shop: Shop) -> str:
+    signal(shop)
+    Worker(shop.store, shop.sagas).run_once()
+    return "approve-1"
+
+
 def twice(shop: Shop) -> str:
     refuse_again(shop)
     shop.operations.skip("place-1", "charge", "paid back by cheque")
@@ -67,6 +80,8 @@ def twice(shop: Shop) -> str:
         (undo_well, ["retry by the test: the bank is open", "→ it is compensated"]),
         (rest, ["pause by the test: not today", "→ it is paused"]),
         (send, ["pause by the test: not today on its way→ on its way to whoever runs this"]),
+        (signal, ["signal approved by the test: she called on its way→ on its way to whoever runs this"]),
+        (signal_well, ["signal approved by the test: she called", "→ it is completed"]),
         (twice, ["skip charge by the test: paid back by cheque", "→ it is compensated", "retry by", "→ it is stuck: "]),
     ],
 )
@@ -92,6 +107,7 @@ def test_of_what_nobody_decided_nothing_is_told(shop: Shop) -> None:
 def test_what_did_not_fit_any_more_when_it_came_is_told(shop: Shop, message: str, told: tuple[str, str, str] | None) -> None:
     view = shop.operations.show("place-1")
     refused = JournalLine(99, 1.0, "MessageRefused", None, {"message": message, "reason": "there is nothing to retry"})
-    found = decided(replace(view, journal=(*view.journal, refused)))
+    stuck = JournalLine(100, 2.0, "SagaStuck", None, {"reason": "again"})
+    found = decided(replace(view, journal=(*view.journal, refused, stuck)))
     assert [(one.decision.action, one.decision.who, one.decision.why) for one in found] == ([told] if told else [])
     assert [one.came for one in found] == ["it was refused: there is nothing to retry"] * len(found)
