@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from saga import Context, Saga, Status
-from saga.storage import MemoryStore
-from tests.kit import Calls, Watch, background
+from saga.errors import LeaseLostError
+from saga.storage import Lease, MemoryStore
+from tests.kit import LONG, Calls, Watch, background
 
 
 class Odd(BaseException):
@@ -114,3 +115,18 @@ def test_a_ctrl_c_that_strikes_in_one_is_raised_when_all_is_undone_and_others_he
     told = watch.told()
     assert not told or (told[0], told[-1]) == ("SagaStarted", "SagaCompensated")
     assert calls.run(saga, context).status is Status.COMPENSATED  # nobody has the context any more
+
+
+def test_a_ctrl_c_in_the_end_of_a_stint_that_is_broken_off_is_raised(calls: Calls) -> None:
+    store = MemoryStore()
+
+    def rob() -> None:
+        row = store.get("x")
+        assert row is not None
+        store.release(Lease("x", str(row.owner), row.epoch))
+        assert store.claim("thief", LONG, saga_id="x")
+
+    saga = calls.saga(calls.step("a", rob), observers=[Failing("ended", KeyboardInterrupt, times=1)], store=store)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        calls.run(saga, saga_id="x")
+    assert isinstance(raised.value.__context__, LeaseLostError)

@@ -90,6 +90,12 @@ OF_OBSERVING = [
         FAILING + " -k ctrl_c",
     ),
     Mutant(
+        "a Ctrl-C at the end of a stint that was broken off is lost",
+        "                self.interrupted(error)\n                if self.abandoned:\n                    raise\n",
+        "                self.interrupted(error)\n",
+        FAILING + " -k broken_off",
+    ),
+    Mutant(
         "a child that an observer has forked is the parent's failing observer",
         "is_ctrl_c(error) or os.getpid() != process",
         "is_ctrl_c(error)",
