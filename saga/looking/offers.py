@@ -20,6 +20,7 @@ from saga.events import (
     STUCK,
     Effect,
     OperatorActed,
+    SagaRewound,
     SagaStuck,
     SignalReceived,
     StepStatus,
@@ -280,7 +281,10 @@ def _ends(reading: Reading, found: Foreseen) -> Iterator[str]:
         reason = next(event.reason for event in reversed(found.machine.events) if isinstance(event, SagaStuck))
         yield f"then it is stuck: {reason}"
     elif state.status is PAUSED:
-        yield "then it rests until a person resumes it"
+        again = next(event.again for event in reversed(found.machine.events) if isinstance(event, SagaRewound))
+        if not found.undone:
+            yield f"undoes nothing: {_and(again)} {'have' if len(again) > 1 else 'has'} no compensation"
+        yield f"then it rests, until a person resumes it from {again[0]!r} on"
 
 
 def _and(names: list[str]) -> str:

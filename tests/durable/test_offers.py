@@ -384,6 +384,17 @@ def test_a_signal_that_cannot_be_sent_is_refused(given: dict[str, Any], error: t
     assert store.inbox("x") == []
 
 
+def test_what_has_no_compensation_is_not_undone_back_to_a_step() -> None:
+    store = MemoryStore()
+    saga = flow(step(int, lambda: None, name="a"), step(int, name="b"), step(int, name="c"), store=store)
+    saga.execute(saga_id="x")
+    offers = Operations(store, "ann", sagas=[saga]).show("x").offers
+    assert {offer.step: offer.does for offer in offers if offer.step} == {
+        "b": "undoes nothing: 'c' has no compensation; then it rests, until a person resumes it from 'c' on",
+        "a": "undoes nothing: 'b' and 'c' have no compensation; then it rests, until a person resumes it from 'b' on",
+    }
+
+
 def test_each_signal_is_offered_once_as_long_as_a_step_is_to_receive_it() -> None:
     store = MemoryStore()
     steps = [receive(name, name=f"{name} {number}") for number, name in enumerate(["go", "more", "go"])]
@@ -411,5 +422,5 @@ def test_back_to_which_step_something_can_be_undone_is_offered_the_last_first() 
     saga.execute(saga_id="x")
     offers = [(offer.step, offer.does) for offer in Operations(store, "ann", sagas=[saga]).show("x").offers]
     assert [name for name, _ in offers] == [None, *names[-2:-22:-1]]
-    assert offers[2] == ("s27", "undoes 's29', then 's28'; then it rests until a person resumes it")
+    assert offers[2] == ("s27", "undoes 's29', then 's28'; then it rests, until a person resumes it from 's28' on")
     assert [offer.step for offer in Operations(store, "ann").show("x").offers] == []

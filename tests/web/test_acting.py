@@ -281,7 +281,7 @@ def test_back_to_a_step_is_undone_what_was_told(shop: Shop) -> None:
     assert 'value="undo:charge"' in page
     assert 'value="undo:label"' not in page  # a branch of a group
     assert "saga undo ship-1 --to charge --why ..." in page
-    assert "then it rests until a person resumes it" in page
+    assert "then it rests, until a person resumes it from &#39;pack&#39; on" in page
     assert send(client, "/act", do="undo:charge", id="ship-1", why="another parcel").status_code == 303
     Worker(shop.store, shop.sagas).run_once()
     assert shop.operations.get("ship-1").status == "paused"
