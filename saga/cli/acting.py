@@ -16,7 +16,7 @@ from saga.cli.known_ids import known_ids
 from saga.cli.looking import executions
 from saga.cli.options import SECONDS, Settings, acting, common, ids, needs_definitions
 from saga.cli.records import print_record, print_records, record
-from saga.cli.shown import age, colours, line, marked, say
+from saga.cli.shown import age, colours, counted, line, marked, say
 
 if TYPE_CHECKING:
     from saga.operations import Acted, Operations
@@ -150,7 +150,7 @@ def _asked(
     if yes:
         return rows
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{action} would be done to {len(rows)} executions; look at them with saga list, and give --yes")
+        raise click.UsageError(f"{action} would be done to {counted(len(rows))}; look at them with saga list, and give --yes")
     click.echo(executions(rows[:_SHOWN], operations.store.now()), err=True, color=colours())
     if len(rows) > _SHOWN:
         click.echo(f"... and {len(rows) - _SHOWN} more", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import click
 from saga.cli.exits import DONE, PERSON
 from saga.cli.options import Settings, common
 from saga.cli.records import print_records, record
-from saga.cli.shown import age, marked, paragraph, say
+from saga.cli.shown import age, counted, marked, paragraph, say
 
 if TYPE_CHECKING:
     from saga.operations import Operations
@@ -28,6 +29,7 @@ _MOST: Final = 1000
 """How many executions are looked at, of those that may have something."""
 _COUNTED: Final = 10_000
 """How many that have ended are counted, at most."""
+_OPEN: Final = ("submitted", "running", "compensating")
 _ENDED: Final = ("completed", "compensated")
 _NAME: Final = "saga doctor"
 
@@ -74,14 +76,14 @@ def _workers(operations: Operations) -> Finding:
         hosts = len({worker.host for worker in living})
         return Finding("workers", True, f"{len(living)} on {hosts} host{'s' if hosts > 1 else ''}")
     gone = max((worker.seen for worker in operations.store.workers()), default=None)
-    waiting = sum(one.executions for one in operations.count(("status",), status=("submitted", "running", "compensating")))
-    last = "" if gone is None else f"; the last was seen {age(now - gone)} ago"
-    return Finding(
-        "workers",
-        not waiting,
-        f"none lives{last}, and {waiting} executions wait",
-        "saga worker --import MODULE" if waiting else None,
-    )
+    last = "none lives" if gone is None else f"none lives; the last was seen {age(now - gone)} ago"
+    rows = list(islice(operations.all(status=_OPEN, limit=_MOST), _COUNTED))
+    due = sum(row.lease_until <= now and (row.opens if row.status == "submitted" else row.due) <= now for row in rows)
+    if due:
+        most = "at least " if len(rows) == _COUNTED else ""
+        return Finding("workers", False, f"{last}, and {most}{counted(due)} could go on", "saga worker --import MODULE")
+    rest = f"what has not ended ({len(rows)}) waits for its time, or a signal" if rows else "nothing waits for one"
+    return Finding("workers", True, f"{last}, and {rest}")
 
 
 def _fitting(operations: Operations) -> Finding:
@@ -93,7 +95,7 @@ def _fitting(operations: Operations) -> Finding:
         return Finding("definitions", True, "every execution that has not ended has a worker that fits")
     told = ", ".join(f"{number} of {name}" for name, number in unfit.items())
     if not operations.workers():
-        return Finding("definitions", True, f"no worker lives that could fit {told}")
+        return Finding("definitions", True, f"not known while no worker lives: of {told}", "saga check MODULE says it, too")
     return Finding(
         "definitions",
         False,
@@ -112,19 +114,19 @@ def _left(operations: Operations) -> Finding:
     return Finding(
         "leases",
         False,
-        f"{len(late)} executions whose process is gone wait for a recovery, for up to {age(oldest)}: {late[0].saga_id}, ...",
+        f"{counted(len(late))}, whose process is gone, for up to {age(oldest)} by now: {late[0].saga_id}, ...",
         "saga worker --import MODULE finishes them",
     )
 
 
 def _stuck(operations: Operations) -> Finding:
-    causes = operations.count(("name", "step", "cause"), status="stuck")
-    number = sum(one.executions for one in causes)
-    if not number:
+    causes = operations.causes()
+    if not causes:
         return Finding("stuck", True, "none")
-    (name, step, cause), most = max(causes, key=lambda one: one.executions)
-    told = f"{number} wait for a person; most ({most}) are of {name} at {step or '-'} ({cause or 'no error'})"
-    return Finding("stuck", False, told, "saga list --status stuck; saga show ID says what each action would do")
+    number, first = sum(one.executions for one in causes), causes[0]
+    told = f"{counted(number)} for {counted(len(causes), 'cause')}; {first.executions} of {first.name} at {first.step or '-'}: "
+    told += first.reason or first.cause or "no error"
+    return Finding("stuck", False, told, f"saga causes; saga show {shlex.quote(first.sample)} says what can be done")
 
 
 def _holds(operations: Operations) -> Finding:
@@ -173,7 +175,7 @@ def findings(operations: Operations) -> Iterator[Finding]:
     :raises StorageError: the store cannot be reached any more.
     """
     number = sum(one.executions for one in operations.count(("status",)))
-    yield Finding("store", True, f"it answers, its tables are there, and has {number} executions")
+    yield Finding("store", True, f"it answers, its tables are there, and has {counted(number)}")
     for check in _CHECKS:
         yield check(operations)
 
@@ -191,7 +193,7 @@ def doctor(settings: Settings) -> int:
     for finding in findings(operations):
         found.append(finding)
         if settings.form == "text":
-            mark = marked("✓", "+") if finding.ok else marked("✗", "!")
+            mark = (marked("·", ".") if finding.mend else marked("✓", "+")) if finding.ok else marked("✗", "!")
             say(f"{mark} {finding.check:<12} {paragraph(settings.hidden(finding.says), 15).lstrip()}")
             if finding.mend:
                 say(f"{'':<15}{marked('→', '->')} {paragraph(finding.mend, 17).lstrip()}")

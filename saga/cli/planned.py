@@ -11,7 +11,7 @@ from saga.cli.definitions import loaded
 from saga.cli.exits import DONE, PERSON
 from saga.cli.options import Settings, common
 from saga.cli.records import print_records
-from saga.cli.shown import Column, line, marked, say, table
+from saga.cli.shown import Column, counted, line, marked, say, table
 
 if TYPE_CHECKING:
     from saga.saga import Saga
@@ -82,7 +82,7 @@ def check(settings: Settings, references: tuple[str, ...]) -> int:
         ]
         say("\n".join(f"  {text}" for text in table(columns, rows, indent=2).splitlines()))
     for name, number in (left or {}).items():
-        say(line(f"{marked('✗', '!')} {number} executions of {name} have not ended, and no definition here fits them"))
+        say(line(f"{marked('✗', '!')} no definition here fits {counted(number)} of {name} that go on"))
     return PERSON if left else DONE
 
 

@@ -16,7 +16,7 @@ from saga.cli.exits import DONE, INTERRUPTED, USAGE, usage, worst
 from saga.cli.inputs import Inputs, Item, inputs
 from saga.cli.options import TAG, Settings, common
 from saga.cli.records import print_record, print_records
-from saga.cli.shown import Progress, line, marked, say, status
+from saga.cli.shown import Progress, counted, line, marked, say, status
 from saga.errors import EncodingError, SagaError, SagaIdTakenError
 from saga.plain import one_line, text_of
 
@@ -255,7 +255,7 @@ class _Told:
         if self._settings.form == "json":
             print_records("json", "results", self._records)
         elif self._settings.form == "text" and self._total != 1:
-            say(f"{number} executions: {self._how()} in {elapsed:.1f} s ({number / max(elapsed, 0.001):.0f}/s)")
+            say(f"{counted(number)}: {self._how()} in {elapsed:.1f} s ({number / max(elapsed, 0.001):.0f}/s)")
         if self._here.stopping.is_set():
             of = "" if self._total is None else f" of {self._total}"
             click.echo(f"saga: stopped after {number - self._left}{of}; the same command goes on where ids are given", err=True)

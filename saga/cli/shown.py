@@ -25,6 +25,7 @@ __all__ = [
     "age",
     "clear",
     "colours",
+    "counted",
     "line",
     "marked",
     "on_terminal",
@@ -94,6 +95,11 @@ def age(seconds: float) -> str:
         if seconds >= least:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def counted(number: int, of: str = "execution") -> str:
+    """Return a number of things: ``1 execution``, ``2 executions``."""
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def tags(given: Any) -> str:

@@ -13,7 +13,7 @@ from saga.cli.exits import DONE, worst
 from saga.cli.options import SECONDS, Settings, common, needs_definitions
 from saga.cli.records import print_records
 from saga.cli.running import ended
-from saga.cli.shown import line, say, status
+from saga.cli.shown import counted, line, say, status
 
 if TYPE_CHECKING:
     from saga.worker import Parked
@@ -82,7 +82,7 @@ def worker(
                 say(line(f"{status(str(result.status)).partition(' ')[0]} {result.headline()}"))
             for parked in ran.parked:
                 say(line(f"{status('stuck').partition(' ')[0]} {parked.saga_id}: {parked.reason}"))
-            say(f"{len(ran) + len(ran.parked)} executions")
+            say(counted(len(ran) + len(ran.parked)))
         return max(worst(str(result.status) for result in ran), worst("stuck" for _ in ran.parked))
     names = ", ".join(part for part in (named_sagas(sagas), *map(repr, transactions)) if part)
     click.echo(line(f"saga: a worker for {names}; SIGTERM or Ctrl-C stops it"), err=True)

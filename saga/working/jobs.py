@@ -23,14 +23,14 @@ from saga.errors import (
     UnknownExecutionError,
     UnreadableJournalError,
 )
-from saga.events import SagaStuck
+from saga.events import STUCK, SagaStuck
 from saga.machine import Plan
 from saga.own_log import LOG
 from saga.policy import Backoff, ExponentialBackoff, Retry
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, Lease, StoredExecution
 from saga.working.definitions import Definitions
-from saga.working.telling import tell_of_stuck
+from saga.working.telling import say_that_it_is_stuck, tell_of_stuck
 
 __all__ = ["BACKOFF", "Job", "Jobs", "Parked", "seconds_to_wait"]
 
@@ -252,7 +252,10 @@ class Jobs:
         if raised is not None:
             LOG.error("in saga %s %r was raised; others are not kept back", job.row.saga_id, raised)
         if not execution.abandoned:
-            self.take(result_of(execution))
+            result = result_of(execution)
+            self.take(result)
+            if result.status is STUCK:
+                say_that_it_is_stuck(self.definitions.of(job.row), result)
 
     def _struck(self, job: Job, execution: Execution | AsyncExecution, error: BaseException) -> None:
         """Be done with an execution that could not be run to its end here."""

@@ -16,9 +16,23 @@ from saga.events import STUCK, SagaStuck
 from saga.logging import SagaLogger
 from saga.own_log import LOG
 from saga.plain import repr_of
+from saga.result import SagaResult
 from saga.storage.records import Entry, StoredExecution
 
-__all__ = ["tell_of_stuck"]
+__all__ = ["say_that_it_is_stuck", "tell_of_stuck"]
+
+
+def _is_logged(definition: Definition) -> bool:
+    return any(isinstance(one, SagaLogger) for one in definition.observers if listens(one))
+
+
+def say_that_it_is_stuck(definition: Definition, result: SagaResult) -> None:
+    """Say in the package's own log that an execution which ran here is stuck, where no logger of its own does.
+
+    Who configures no logging has nothing printed, and who reports failures by an observer has no second report.
+    """
+    if not _is_logged(definition):
+        LOG.info("%s", result.headline())
 
 
 def tell_of_stuck(definition: Definition, row: StoredExecution, entries: Sequence[Entry], stuck: SagaStuck) -> None:
@@ -29,8 +43,7 @@ def tell_of_stuck(definition: Definition, row: StoredExecution, entries: Sequenc
     listening = [one for one in definition.observers if listens(one)]
     info = _info(definition, row, entries, stuck) if listening else ExecutionInfo(row.name, row.saga_id, Context())
     observers = stints_of(listening, info)  # first: what reports failures is to know that it reports this one
-    logged = any(isinstance(one, SagaLogger) for one in listening)
-    level = logging.ERROR if logged else logging.CRITICAL  # which one line is enough for
+    level = logging.ERROR if _is_logged(definition) else logging.CRITICAL  # which one line is enough for
     LOG.log(level, "saga %s (%s) is stuck: %s", row.name, row.saga_id, stuck.reason)
     struck: BaseException | None = None
     for observer in observers:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from saga import Saga, step
+from saga import Saga, receive, step
 from saga.cli.doctor import _oldest, findings
 from saga.errors import StorageError
 from saga.operations import Operations
 from saga.storage import Entry, MemoryStore, NewExecution, NewWorker
+from saga.worker import Worker
 
 from .conftest import Cli
 
@@ -84,6 +85,13 @@ def _submitted(store: Store) -> None:
     Saga("s", store=store).add_task(step(print)).submit()
 
 
+def _later(store: Store) -> None:
+    saga = Saga("s", store=store).add_task(receive("word")).add_task(step(print))
+    saga.submit(at=store.now() + 3600.0)
+    saga.submit(saga_id="asks")
+    Worker(store, [saga]).run_once()
+
+
 def _old(store: Store) -> None:
     Saga("s", store=store).add_task(step(lambda: 1, name="a")).execute()
     store.ahead = 40 * 86400.0
@@ -98,16 +106,23 @@ def _old(store: Store) -> None:
         (_ahead, "clock", False, "this host's is 2 h ahead of the store's", "NTP"),
         (lambda store: None, "rights", True, "rows can be written", None),
         (_read_only, "rights", False, "nothing can be written: permission denied", "saga schema --sql --role"),
-        (lambda store: None, "workers", True, "none lives, and 0 executions wait", None),
+        (lambda store: None, "workers", True, "none lives, and nothing waits for one", None),
         (announce, "workers", True, "1 on 1 host", None),
-        (_submitted, "workers", False, "none lives, and 1 executions wait", "saga worker"),
+        (_submitted, "workers", False, "none lives, and 1 execution could go on", "saga worker"),
+        (_later, "workers", True, "none lives, and what has not ended (2) waits for its time, or a signal", None),
         (_unfit, "definitions", False, "no worker's fits 1 of s 1", "compatible_with"),
-        (create, "definitions", True, "no worker lives that could fit 1 of s 1", None),
-        (_several, "definitions", True, "no worker lives that could fit 3 of s 1", None),
+        (create, "definitions", True, "not known while no worker lives: of 1 of s 1", "saga check"),
+        (_several, "definitions", True, "not known while no worker lives: of 3 of s 1", "saga check"),
         (lambda store: None, "definitions", True, "every execution that has not ended has a worker that fits", None),
-        (_died, "leases", False, "1 executions whose process is gone wait for a recovery, for up to 5 min: x", "saga worker"),
+        (_died, "leases", False, "1 execution, whose process is gone, for up to 5 min by now: x", "saga worker"),
         (create, "leases", True, "nobody's lease has run out unseen", None),
-        (_stuck, "stuck", False, "1 wait for a person; most (1) are of s at charge (OSError)", "saga show ID"),
+        (
+            _stuck,
+            "stuck",
+            False,
+            "1 execution for 1 cause; 1 of s at charge: compensation failed: charge (OSError)",
+            "saga causes; saga show",
+        ),
         (lambda store: None, "stuck", True, "none", None),
         (_held, "held", False, "s by ann: the bank is closed", "saga let-go SAGA"),
         (lambda store: None, "held", True, "nothing", None),

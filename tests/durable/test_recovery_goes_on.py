@@ -18,9 +18,11 @@ import pytest
 from saga import Context, InDoubt, Saga, Status, step
 from saga.durable.codec import Codec
 from saga.errors import StorageError
+from saga.logging import SagaLogger
 from saga.policy import Backoff, ExponentialBackoff
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, Store
+from saga.worker import Worker
 from tests.kit import PATIENCE, Watched, until, within
 from tests.kit.recoveries import left_behind, simple, three_left
 
@@ -266,6 +268,27 @@ def test_a_store_that_cannot_be_read_is_waited_out_too(store: Store, monkeypatch
             until(lambda: (row := store.get("x")) is not None and row.due <= store.now())
     (result,) = recovery.run_once()
     assert result.ok
+
+
+@pytest.mark.parametrize("logged", [False, True], ids=["without a logger", "with one"])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_is_stuck_is_said_once(store: Store, caplog: pytest.LogCaptureFixture, logged: bool, colour: str) -> None:
+    def fail() -> None:
+        raise OSError("the bank is closed")
+
+    async def afail() -> None:
+        fail()
+
+    caplog.set_level("INFO")
+    undo = fail if colour == "sync" else afail
+    saga = Saga("order", logger=SagaLogger() if logged else None)
+    saga.add_task(step(lambda: 1, undo, name="charge")).add_task(step(undo, name="pack"))
+    saga.submit(saga_id="x", store=store)
+    (result,) = Worker(store, [saga]).run_once()
+    assert result.status is Status.STUCK
+    said = [(one.levelname, one.getMessage()) for one in caplog.records if "stuck" in one.getMessage()]
+    assert [level for level, _ in said] == (["CRITICAL"] if logged else ["INFO"])
+    assert "the compensation of step 'charge' failed (1 attempt): OSError: the bank is closed" in said[0][1]
 
 
 # -- what it keeps ----------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ OF_WHAT_IS_TOLD = [
     ),
     Mutant(
         "what a worker leaves to a person is critical twice",
-        "level = logging.ERROR if logged else logging.CRITICAL",
+        "level = logging.ERROR if _is_logged(definition) else logging.CRITICAL",
         "level = logging.CRITICAL",
         LOGGED + " -k leaves_to_a_person",
     ),
@@ -151,6 +151,12 @@ OF_WHAT_IS_TOLD = [
         'f"{reason} ({said})"',
         "reason",
         DURABLE + "told -k could_not_be_undone",
+    ),
+    Mutant(
+        "a worker says nothing of what is stuck where no logger does",
+        "    if not _is_logged(definition):\n        LOG.info",
+        "    if False:\n        LOG.info",
+        DURABLE + "recovery_goes_on -k stuck_is_said_once",
     ),
     # -- reports ------------------------------------------------------------------------------------------------------
     Mutant(
