@@ -28,7 +28,7 @@ __all__ = ["OnMany", "Question", "act_on", "asked_about", "few", "of_cause", "of
 _LONGEST_ADDRESS: Final = 3000
 """Bytes of ids that an address has."""
 _KINDS: Final = 20
-"""Of how many kinds it is told what would follow."""
+"""Of how many kinds it is told what would follow: the most frequent ones."""
 
 
 class Some(NamedTuple):
@@ -48,7 +48,7 @@ class Kind(NamedTuple):
     :ivar sample: one of them.
     :ivar number: how many there are.
     :ivar does: what would follow with the sample, in a sentence; ``None``: the action does not fit.
-    :ivar refused: why it does not; ``None``: it does, or that is not told of so many kinds.
+    :ivar refused: why it does not; ``None``: it does.
     """
 
     sample: StoredExecution
@@ -60,12 +60,14 @@ class Kind(NamedTuple):
 class Question(NamedTuple):
     """What is asked before anything is done.
 
+    :ivar others: how many executions are of other kinds, which are too many to be told.
     :ivar those: which executions, for the form that says yes.
     :ivar left: how many more there are that nothing is done with.
     """
 
     action: str
     kinds: Sequence[Kind]
+    others: int
     rows: Sequence[StoredExecution]
     those: str
     left: int
@@ -131,14 +133,14 @@ async def asked_about(operations: Operations, action: str, some: Some) -> Questi
     if action not in ON_MANY:
         raise HTTPException(400, f"{action} is done with one execution at a time, so nothing was done.")
     alike: dict[tuple[str | None, ...], list[StoredExecution]] = {}
-    for row in some.rows:
-        alike.setdefault((row.name, row.status, row.step, row.cause), []).append(row)
-    kinds: list[Kind] = []
-    for rows in sorted(alike.values(), key=len, reverse=True):
-        told = await _would_do(operations, action, rows[0]) if len(kinds) < _KINDS else (None, None)
-        kinds.append(Kind(rows[0], len(rows), *told))
+    for row in some.rows:  # a reason says which steps failed, and then what was raised there, which is different everywhere
+        reason = (row.reason or "").partition(" (")[0] if row.status == Status.STUCK else None
+        alike.setdefault((row.name, row.status, row.step, row.cause, reason), []).append(row)
+    every = sorted(alike.values(), key=len, reverse=True)
+    kinds = [Kind(rows[0], len(rows), *await _would_do(operations, action, rows[0])) for rows in every[:_KINDS]]
+    others = sum(map(len, every[_KINDS:]))
     those = json.dumps([(row.saga_id, _since(row)) for row in some.rows], separators=(",", ":"))
-    return Question(action, kinds, some.rows, those, some.left)
+    return Question(action, kinds, others, some.rows, those, some.left)
 
 
 async def _would_do(operations: Operations, action: str, row: StoredExecution) -> tuple[str | None, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from html import unescape
 from typing import Any
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
+from saga import Saga, step
 from saga.errors import StorageError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -74,7 +76,7 @@ def test_many_are_mended_after_a_question_that_says_what_would_follow(shop: Shop
     text = shown(asked.text)
     step = "charge" if action == "skip" else None
     assert f"{action.capitalize()} these 3 executions?" in text
-    assert f"3 stuck place at charge after OSError {action} {step or ''}".strip() in text
+    assert "3 stuck place at charge after OSError compensation failed: charge (OSError: the bank is closed" in text
     assert does in unescape(text)
     assert [acted(shop, saga_id) for saga_id in PLACES] == [[]] * 3  # nothing is done yet
     answer = send(client, "/act-on-many", {**fields_of(asked.text), "why": "the bank is open"})
@@ -250,3 +252,31 @@ def test_of_executions_that_are_gone_nothing_is_shown(shop: Shop) -> None:
     client = signed_in(shop)
     assert "place-1" in client.get("/some?of=place-1&of=nobody&of=" + "x" * 300).text
     assert client.get("/some").status_code == 200
+
+
+def test_of_those_that_failed_at_more_than_one_step_it_is_told_apart(shop: Shop) -> None:
+    broken: list[str] = []
+
+    def refuse(name: str) -> None:
+        if name in broken:
+            raise ValueError("on strike")
+
+    saga = Saga("both", store=shop.store)
+    for name in ("reserve", "charge", "pack"):
+        saga.add_task(step(partial(refuse, "" if name != "pack" else name), partial(refuse, name), name=name))
+    for saga_id, fails in (("one", ["pack", "reserve"]), ("two", ["pack", "charge", "reserve"])):
+        broken[:] = fails
+        saga.try_execute(saga_id=saga_id)
+    client = TestClient(app(shop.store, sagas=[saga], authorize=lambda *_: "ann"), base_url="http://shop")
+    text = unescape(shown(send(client, "/ask", {"do": "skip", "id": ["one", "two"]}).text))
+    assert "1 stuck both at reserve after ValueError compensation failed: reserve (" in text
+    assert "1 stuck both at reserve after ValueError compensation failed: reserve, charge (" in text
+    assert "then it is stuck: compensation failed: charge" in text
+
+
+def test_no_more_kinds_are_told_than_a_person_reads(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saga.web.many._KINDS", 1)
+    text = shown(send(signed_in(shop), "/ask", {"do": "retry", "id": [*PLACES, "pay-1", "ship-1"]}).text)
+    assert "3 stuck place" in text
+    assert "stuck pay" not in text
+    assert "2 more, which stand in other ways" in text

@@ -105,7 +105,7 @@ function tellTicked() {
   const number = boxes.filter((one) => one.checked).length;
   all.checked = number > 0 && number === boxes.length;
   all.indeterminate = number > 0 && !all.checked;
-  document.querySelector(".ticked span").textContent = `With the ${number} ticked:`;
+  document.querySelector(".ticked span").textContent = number ? `With the ${number} ticked:` : "Nothing is ticked:";
   for (const button of document.querySelectorAll(".ticked button")) button.disabled = !number;
 }
 

@@ -210,4 +210,10 @@ OF_THE_PAGE = [
         "",
         "tests/web/test_timeline",
     ),
+    Mutant(
+        "what failed at several steps is told as what failed at one",
+        'reason = (row.reason or "").partition(" (")[0] if row.status == Status.STUCK else None',
+        "reason = None",
+        MANY + " -k told_apart",
+    ),
 ]
