@@ -36,8 +36,9 @@ PAGES = [
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes are looked for often."""
+    """Changes are looked for often, on a machine that has much else to do, too."""
     monkeypatch.setattr("saga.web.page.Live", partial(Live, 0.05, 0.5))
+    monkeypatch.setattr("saga.web.live.SHARE", 1)
 
 
 @contextmanager

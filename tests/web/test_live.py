@@ -24,8 +24,9 @@ QUICK = 0.02
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes are looked for often."""
+    """Changes are looked for often, on a machine that has much else to do, too."""
     monkeypatch.setattr("saga.web.page.Live", partial(Live, QUICK, 0.05))
+    monkeypatch.setattr("saga.web.live.SHARE", 1)
 
 
 def events(address: str, **headers: str) -> Iterator[dict[str, str]]:
@@ -317,6 +318,7 @@ def test_what_cannot_be_rendered_is_told_and_tried_again(error: Exception, caplo
 
 
 def test_what_takes_long_is_asked_for_the_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # what makes the other tests quick
     pauses: list[float | None] = []
     wait_for = asyncio.wait_for
 
