@@ -25,6 +25,7 @@ _TRY: Final = (
     ("saga list", "where each order stands"),
     ("saga list --status stuck", "those that a person has to see to"),
     ("saga show A3", "what happened there, and what each action would do"),
+    ("saga debug A3", "step through the refund that failed, to no effect"),
     ("rm bank-is-closed carrier-is-down", "mend what was wrong"),
     ("saga retry --status stuck --why 'the bank is open again'", "try the failed refunds again"),
     ("saga worker --once", "which carries that out"),

@@ -45,6 +45,14 @@ def _is_the_users(frame: FrameType) -> bool:
     return not standard and not any(fnmatch(name, pattern) for pattern in _NOT_THE_USERS)
 
 
+class _Stepping(pdb.Pdb):
+    """A debugger that does not stop for exceptions elsewhere: pdb skips lines of modules, but not these."""
+
+    def user_exception(self, frame: FrameType, exc_info: Any) -> None:
+        if _is_the_users(frame):
+            super().user_exception(frame, exc_info)
+
+
 @contextmanager
 def stepping(name: str | None = None) -> Iterator[pdb.Pdb]:
     """Stop at the first line of the user's own that this thread comes to, and go on as whoever is at the terminal says.
@@ -53,17 +61,16 @@ def stepping(name: str | None = None) -> Iterator[pdb.Pdb]:
 
     :param name: at the first line of a function of this name, not before.
     """
-    debugger = pdb.Pdb(skip=_NOT_THE_USERS)
+    debugger = _Stepping(skip=_NOT_THE_USERS)
 
     def begin(frame: FrameType, event: str, arg: Any) -> Any:
         if name not in (None, frame.f_code.co_name) or not _is_the_users(frame):
             return None
-        debugger.set_trace(frame)
-        debugger.botframe = frame  # its callers are nobody's business
-        caller = frame.f_back
-        while caller is not None:
-            caller.f_trace = None
-            caller = caller.f_back
+        # As debugger.set_trace(), which traces all callers, too: nobody wants to stop there, or read about them.
+        debugger.reset()
+        debugger.botframe = frame
+        debugger.set_step()
+        sys.settrace(debugger.trace_dispatch)
         return debugger.trace_dispatch
 
     before = sys.gettrace()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
 import socket
 import sqlite3
@@ -50,7 +51,7 @@ def of_a_call(work: Callable[[], Any], store: MemoryStore | None = None) -> Mome
     async def aexecute() -> Any:
         return await execute() if failed else execute()
 
-    action: Any = aexecute if asyncio.iscoroutinefunction(work) else execute
+    action: Any = aexecute if inspect.iscoroutinefunction(work) else execute
     saga = Saga("s").add_task(step(action, name="a"))
     store = MemoryStore() if store is None else store
     saga.try_execute(saga_id="x", store=store)

@@ -97,6 +97,11 @@ OF_DEBUGGING = [
         PAST + " -k wherever_it_died",
     ),
     # -- where it stops -----------------------------------------------------------------------------------------------
-    Mutant("callers are stepped into", "            caller.f_trace = None\n", "", STEPPING + " -k steps_to_the_end"),
+    Mutant(
+        "callers are stepped into",
+        "        debugger.reset()\n        debugger.botframe = frame\n",
+        "        debugger.set_trace(frame)\n",
+        STEPPING + " -k steps_to_the_end",
+    ),
     Mutant("a resolver is stepped into", "if name not in (None, frame.f_code.co_name) or", "if", STEPPING + " -k first_line"),
 ]
