@@ -283,7 +283,8 @@ def test_nothing_is_asked_when_nobody_looks_any_more() -> None:
             while "text" not in await anext(stream):
                 pass
         await streams[0].aclose()
-        assert "text" in await anext(streams[1])
+        while "text" not in await anext(streams[1]):  # a heartbeat may come first
+            pass
         await streams[1].aclose()
         await asyncio.sleep(0)
         before = asked
