@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from saga.events import Event, FallbackChosen, SagaCompensating, SagaRewound, Status, StepSkipped, StepStarted
+from saga.events import (
+    CompensationStarted,
+    Event,
+    FallbackChosen,
+    SagaCompensating,
+    SagaCompleted,
+    SagaRewound,
+    Status,
+    StepSkipped,
+    StepStarted,
+)
 from saga.plain import one_line
 from saga.testing.faults import PERSISTENT, Kind
-from saga.testing.records import said_by
+from saga.testing.records import Broken, said_by
 from saga.testing.worlds import UNKNOWN, differences
 
 if TYPE_CHECKING:
@@ -50,9 +60,9 @@ class Laws:
 
     def _check(self, history: History) -> None:
         status = history.status
-        forward = _gone_forward(history.events)
-        if forward is not None:
-            history.breaks("nothing goes forward when the undo has begun", f"step {forward} was begun")
+        wrong = _out_of_order(history.events)
+        if wrong is not None:
+            history.breaks(*wrong)
         unstorable = history.unstorable()
         if unstorable is not None:
             history.breaks("results survive storing", f"step {unstorable.step}: {one_line(unstorable.error)}")
@@ -91,16 +101,20 @@ class Laws:
             history.breaks(law, f"it returned {one_line(said)}")
 
 
-def _gone_forward(events: Sequence[Event]) -> str | None:
-    """Return a step that was begun when the undo had begun."""
-    undoes = False
+def _out_of_order(events: Sequence[Event]) -> Broken | None:
+    """Return the law that an execution's events break, if they do: which way it goes is decided for good."""
+    undoes = completed = False
     for event in events:
         if isinstance(event, SagaCompensating):
             undoes = True
         elif isinstance(event, SagaRewound):
-            undoes = False
+            undoes = completed = False
+        elif isinstance(event, SagaCompleted):
+            completed = True
         elif undoes and isinstance(event, StepStarted):
-            return event.step
+            return Broken("nothing goes forward when the undo has begun", f"step {event.step} was begun")
+        elif completed and isinstance(event, CompensationStarted):
+            return Broken("what is completed is not undone", f"the compensation of step {event.step} was begun")
     return None
 
 
