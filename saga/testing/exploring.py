@@ -119,6 +119,7 @@ def explore(
     :raises LawBrokenError: a history breaks a law; its text tells the shortest one, and has a test to paste.
     :raises SagaDefinitionError: something is wrong with what is given.
     """
+    __tracebackhide__ = True
     began = time.perf_counter()
     setting = _setting(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable)
     laws = Laws(at_end)
@@ -195,6 +196,7 @@ def replay(
     :raises LawBrokenError: it breaks a law.
     :raises SagaDefinitionError: something is wrong with what is given, or a fault never came to strike.
     """
+    __tracebackhide__ = True
     setting = _setting(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable)
     planned = faults_of(faults, setting.make()[1].plan.names)
     with _Explorer(setting, Laws(at_end)) as explorer:

@@ -142,6 +142,7 @@ STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 LIBRARIES: Final = {
     "cli": {"click", "debugpy", "prometheus_client"},
     "integrations": {"opentelemetry", "prometheus_client", "sentry_sdk"},
+    "testing": {"pytest"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
     "web": {"jinja2", "markupsafe", "prometheus_client", "starlette", "uvicorn"},
 }

@@ -1,0 +1,122 @@
+"""The plugin for pytest, in runs of its own."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SHOP = """
+from saga import Saga, Task
+
+class Shop:
+    def __init__(self):
+        self.taken = set()
+    def state(self):
+        return set(self.taken)
+
+class Take(Task[None]):
+    def __init__(self, shop):
+        self.shop = shop
+    def execute(self, context):
+        self.shop.taken.add(context.step.idempotency_key)
+    def compensate(self, context):
+        self.shop.taken.discard(context.step.idempotency_key)
+
+def order(shop):
+    return Saga("order", store="orders.db").add_task(Take(shop))
+"""
+TEST = """
+import pytest
+from shop import Shop, order
+
+def test_two_faults(explore):
+    assert explore(order, world=Shop).histories == (1, 4, 14)
+
+@pytest.mark.saga(faults=1)
+def test_one_fault(explore):
+    assert explore(order, world=Shop).histories == (1, 4)
+
+def test_both(explore):
+    explore(order, world=Shop, faults=1)
+    explore(order, world=Shop, faults=0)
+"""
+WRONG = SHOP.replace("discard(", "remove(")
+
+PLUGIN = ("-p", "no:saga", "-p", "saga.testing.plugin")
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makepyfile(shop=SHOP, test_shop=TEST)
+    pytester.makeini("[pytest]\naddopts = --strict-markers\npythonpath = .\n")
+    return pytester
+
+
+def said(result: pytest.RunResult) -> str:
+    (line,) = [line for line in result.outlines if line.startswith("saga: ")]
+    return line
+
+
+def test_it_is_there_where_the_package_is_installed() -> None:
+    (found,) = entry_points(group="pytest11", name="saga")
+    assert found.value == "saga.testing.plugin"
+
+
+def test_it_says_what_was_explored_and_explores_nothing_twice(project: pytest.Pytester) -> None:
+    first = project.runpytest_subprocess(*PLUGIN)
+    first.assert_outcomes(passed=3)
+    assert said(first) == "saga: 4 explored in 30 histories, 0 unchanged since they were"
+    assert said(project.runpytest_subprocess(*PLUGIN)) == "saga: 0 explored in 0 histories, 4 unchanged since they were"
+    again = project.runpytest_subprocess(*PLUGIN, "--saga-explore-all")
+    assert said(again) == "saga: 4 explored in 30 histories, 0 unchanged since they were"
+
+
+def test_what_has_changed_anywhere_in_what_it_uses_is_explored_again(project: pytest.Pytester) -> None:
+    project.makepyfile(words='NAME = "order"\n', shop=SHOP.replace('Saga("order"', "Saga(NAME") + "from words import NAME\n")
+    project.makepyfile(beside="NAME = 1\n")
+    project.runpytest_subprocess(*PLUGIN)
+    project.makepyfile(beside="NAME = 2\n")
+    assert "4 unchanged" in said(project.runpytest_subprocess(*PLUGIN))
+    project.makepyfile(words='NAME = "order 2"\n')
+    assert "0 unchanged" in said(project.runpytest_subprocess(*PLUGIN))
+
+
+def test_a_failure_shows_the_shortest_history_and_none_of_this_packages_lines(project: pytest.Pytester) -> None:
+    project.makepyfile(shop=WRONG)
+    result = project.runpytest_subprocess(*PLUGIN, "-k", "two_faults")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            ">       assert explore(order, world=Shop).histories == (1, 4, 14)",
+            "E       saga.testing.laws.LawBrokenError: saga 'order' breaks a law with 1 fault: compensate fails only*",
+            "E * 1  process 1  Take  execute     the process dies  <- dies before",
+            "E * replay(order, [[]('Take', 'dies before')[]], world=Shop)",
+        ]
+    )
+    assert "exploring.py" not in result.stdout.str()
+    assert not any(line.startswith("saga: ") for line in result.outlines)
+    project.runpytest_subprocess(*PLUGIN, "-k", "two_faults").assert_outcomes(failed=1)
+
+
+def test_the_time_decides_how_deep_it_goes(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_shop="""
+        from shop import Shop, order
+
+        def test_deep(explore):
+            found = explore(order, world=Shop, histories=200)
+            assert found.faults == 9 and len(found.histories) > 3
+        """
+    )
+    project.runpytest_subprocess(*PLUGIN, "--saga-explore=5min").assert_outcomes(passed=1)
+    refused = project.runpytest_subprocess(*PLUGIN, "--saga-explore=long")
+    refused.stderr.fnmatch_lines(["*--saga-explore=long is no length of time; write one such as 30s, 5min or 1h*"])
+
+
+def test_processes_of_xdist_are_counted_together(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess(*PLUGIN, "-p", "xdist", "-n", "2")
+    result.assert_outcomes(passed=3)
+    assert said(result) == "saga: 4 explored in 30 histories, 0 unchanged since they were"
