@@ -100,7 +100,8 @@ def explore(
     The tasks are the real ones, so what they act on is to be a stand-in, or a database of its own that ``world`` resets.
     Executions are stored in memory alone, nothing is waited for, and the saga's loggers and observers are told nothing.
 
-    :param saga: the saga; or a function that makes one for a world, new for each history.
+    :param saga: the saga; or a function that makes one for a world, new for each history, and with a ``world`` once more
+        for a process that takes one up, where its tasks keep something: that dies with their process.
     :param context: its input, copied for each history; or a function that makes one.
     :param world: makes what the saga acts on, new for each history, or resets it and returns it. Where it has a ``state()``,
         or is a mapping, a sequence, a set or a dataclass, its states are compared.
@@ -285,10 +286,12 @@ def _setting(
             "returns it"
         )
 
+    def define(world: Any) -> Definition:
+        return replace(_made(saga, world).definition, **_ALONE)
+
     def make() -> tuple[Any, Definition, Context]:
         made = None if world is None else world()
-        found = _made(saga, made)
-        definition = replace(found.definition, **_ALONE)
+        definition = define(made)
         given = context() if callable(context) and not isinstance(context, Context) else copy.deepcopy(context)
         return made, definition, as_context({} if given is None else given, definition.name)
 
@@ -313,7 +316,7 @@ def _setting(
         "durable": durable,
     }
     asked = _asked(saga, context, named)
-    return Setting(make, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names), asked)
+    return Setting(make, define, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names), asked)
 
 
 def _asked(saga: Any, context: Any, named: Mapping[str, Any]) -> str:

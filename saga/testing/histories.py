@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from saga.context import Context
-from saga.definition import inputs
+from saga.definition import Definition, inputs
 from saga.durable.journal import Journal
 from saga.durable.leases import claim, owner
 from saga.durable.messages import action_message
@@ -42,7 +42,7 @@ from saga.testing.faults import (
 from saga.testing.records import ID, Broken, Line, Point, Setting, said_by
 from saga.testing.signals import Signals
 from saga.testing.simulated import Process, VirtualLoop, kinds_here
-from saga.testing.worlds import UNKNOWN, footprint, state_of
+from saga.testing.worlds import UNKNOWN, footprint, keeps_the_same, kept, state_of
 
 if TYPE_CHECKING:
     from saga.drivers.beside import CallBeside
@@ -79,6 +79,7 @@ class History:
         self._loop = loop
         self._last: Process
         self.world, self.definition, self._context = setting.make()
+        self._kept = [kept(step.inner_task) for step in self.definition.plan.steps]
         self.before = state_of(self.world)
         self.after: Any = self.before
         self._parallel = bool(self.definition.plan.groups)
@@ -227,6 +228,10 @@ class History:
         """Let others take the process that runs to be dead, and finish what it has in its hands."""
         self._live(self._take_up())
 
+    def goes_first(self, step: str) -> None:
+        """Take that of several calls at the same time, this one ends first."""
+        self.lines.append(Line(self.lives, step, "", came="ends first", fault=Kind.GOES_FIRST))
+
     def death(self, step: str, fault: Kind) -> Died:
         """Return the death of a process between two calls."""
         self.lines.append(Line(self.lives, step, "", came="the process dies", fault=fault))
@@ -239,6 +244,8 @@ class History:
         process = self._begin()
         if process is not None:
             self._live(process)
+            if self._last.awaits:
+                self.loop.let_end()
         self.after = state_of(self.world)
 
     def _begin(self) -> Process | None:
@@ -282,6 +289,8 @@ class History:
                 return
             finally:
                 let_go(process.context, process.context.__binding__)
+            if process.dead and process.awaits:
+                self.loop.cut_off()
             if process is not self._last or not self._goes_on(process):
                 return
             process = self._take_up()
@@ -311,14 +320,24 @@ class History:
         self.time += self.definition.lease + 1.0
         self.lives += 1
         (row,) = claim(self._store, self.definition.lease, saga_id=ID)
-        rebuilt = rebuild(self.definition, row, self._store.journal(ID))
-        journal = journal_of(self.definition, row, self._store, rebuilt)
-        process = Process(self, self.definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
+        definition = self._definition_of_another()
+        rebuilt = rebuild(definition, row, self._store.journal(ID))
+        journal = journal_of(definition, row, self._store, rebuilt)
+        process = Process(self, definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
         process.recovers = True
         recover(rebuilt.machine, owner(), row.epoch, self.time)
         if self._store.inbox(ID):
             process.notify()
         return process
+
+    def _definition_of_another(self) -> Definition:
+        """Return what another process runs the execution by: what task objects came to keep meanwhile, its own do not."""
+        steps = self.definition.plan.steps
+        if self.world is None or all(
+            keeps_the_same(step.inner_task, before) for step, before in zip(steps, self._kept, strict=True)
+        ):
+            return self.definition
+        return self.setting.define(self.world)
 
     # -- what it came to ----------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class Setting:
     """What all histories of an exploration have in common.
 
     :ivar make: returns a world, the definition of a saga that acts on it, and a context, all new.
+    :ivar define: returns a definition of that saga, as another process has it: its tasks are others.
     :ivar has_store: whether a process's death is outlived.
     :ivar kinds: what can go wrong.
     :ivar invariant: called with the world after each call.
@@ -72,6 +73,7 @@ class Setting:
     """
 
     make: Callable[[], tuple[Any, Definition, Context]]
+    define: Callable[[Any], Definition]
     has_store: bool
     kinds: frozenset[Kind]
     invariant: Callable[[Any], Any] | None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 _WIDEST = 100
+_FIRST, _LAST = 12, 3  # lines that are shown of a history that goes on and on
+_MOST = 40
 
 
 def report(history: History) -> str:
@@ -31,9 +33,12 @@ def report(history: History) -> str:
 
 
 def table(history: History) -> list[str]:
-    """Return the lines of a history as a table."""
-    several = history.lives > 1
-    rows = [_row(number, line, several) for number, line in enumerate(history.lines, 1)]
+    """Return the lines of a history as a table; of many, the first and the last."""
+    several, lines = history.lives > 1, list(enumerate(history.lines, 1))
+    left_out = len(lines) - _FIRST - _LAST if len(lines) > _MOST else 0
+    if left_out:
+        del lines[_FIRST:-_LAST]
+    rows = [_row(number, line, several) for number, line in lines]
     if not rows:
         return ["    nothing was called"]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
@@ -41,6 +46,8 @@ def table(history: History) -> list[str]:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         found.append(("    " + "  ".join((*cells, row[-1]))).rstrip())
+    if left_out:
+        found.insert(_FIRST, f"    ... and {left_out} more")
     return found
 
 

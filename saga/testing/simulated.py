@@ -184,6 +184,7 @@ class Process(Execution):
         for other in others:
             if self.history.at(other.call.step.name, ORDER, self.history.orders(first, other)) is not None:
                 first = other
+                self.history.goes_first(first.call.step.name)
                 break
         self._pending.remove(first)
         return first
@@ -255,6 +256,9 @@ class _Cancelled:
         """Nothing runs meanwhile."""
 
 
+_SOON = 600.0
+
+
 class _Selector:
     """Selects at once, and lets the loop's time pass instead of waiting."""
 
@@ -289,3 +293,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.passed
+
+    def let_end(self) -> None:
+        """Let what was begun and is awaited by nobody come to its end, if it does soon."""
+        if asyncio.all_tasks(self):
+            self._wait(_SOON)
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """End what was begun and is awaited by nobody: its process is gone."""
+        left = asyncio.all_tasks(self)
+        for task in left:
+            task.cancel()
+        if left:
+            self._wait(None)
+
+    def _wait(self, seconds: float | None) -> None:
+        done, _ = self.run_until_complete(asyncio.wait(asyncio.all_tasks(self), timeout=seconds))
+        for task in done:
+            task.cancelled() or task.exception()  # which nobody asks for

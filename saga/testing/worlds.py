@@ -1,4 +1,4 @@
-"""Worlds: what sagas act on, seen before and after."""
+"""Worlds: what sagas act on, seen before and after; and what task objects keep, which is no part of one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from saga.plain import repr_of, shortened
 
-__all__ = ["UNKNOWN", "differences", "footprint", "state_of"]
+__all__ = ["UNKNOWN", "differences", "footprint", "keeps_the_same", "kept", "state_of"]
 
 UNKNOWN: Final[Any] = object()
 """The state of a world that cannot tell it."""
 
 _MISSING: Final[Any] = object()
 _SHOWN: Final = 60
+_CONTAINERS: Final = frozenset({dict, list, set})
 
 
 def state_of(world: Any) -> Any:
@@ -29,6 +30,20 @@ def state_of(world: Any) -> Any:
     if isinstance(world, Mapping | Sequence | Set) or (is_dataclass(world) and not isinstance(world, type)):
         return copy.deepcopy(world)
     return UNKNOWN
+
+
+def kept(task: object) -> dict[str, Any]:
+    """Return what a task object keeps between calls, which a process takes with it when it dies; containers are copied."""
+    held = getattr(task, "__dict__", {})
+    return {name: (value, value.copy() if type(value) in _CONTAINERS else None) for name, value in held.items()}
+
+
+def keeps_the_same(task: object, before: Mapping[str, Any]) -> bool:
+    """Whether a task object keeps what it kept before."""
+    held = getattr(task, "__dict__", {})
+    if held.keys() != before.keys():
+        return False
+    return all(held[name] is value and (copied is None or copied == value) for name, (value, copied) in before.items())
 
 
 def differences(before: Any, after: Any) -> list[str]:
