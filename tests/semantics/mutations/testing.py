@@ -11,8 +11,33 @@ CALLING = TESTING + "calling"
 STAND_INS = TESTING + "stand_ins"
 CLOCK = TESTING + "clock"
 DYING = TESTING + "dying"
+MISTAKES = TESTING + "mistakes"
 
 OF_TESTING = [
+    Mutant(
+        "what a task object keeps outlives its process in a history",
+        "        return self.setting.define(self.world)",
+        "        return self.definition",
+        MISTAKES + " -k a_task_object_keeps",
+    ),
+    Mutant(
+        "what a task object keeps in a list is not seen",
+        "value.copy() if type(value) in _CONTAINERS else None",
+        "None",
+        MISTAKES + " -k a_task_object_keeps",
+    ),
+    Mutant(
+        "what nobody awaits outlives its process in a history",
+        "                self.loop.cut_off()",
+        "                pass",
+        MISTAKES + " -k what_nobody_awaits",
+    ),
+    Mutant(
+        "what nobody awaits is not there in the end",
+        "                self.loop.let_end()",
+        "                pass",
+        MISTAKES + " -k what_nobody_awaits",
+    ),
     Mutant(
         "the result of a call's own step is taken for that of the step before",
         "        if name != self.info.name:\n            self.previous",
