@@ -266,6 +266,17 @@ def test_names_stay_whole_on_a_phone(chromium: Any, home: str, shop: Shop) -> No
             assert box["height"] < 2 * line, name
 
 
+def test_an_edge_behind_which_there_is_more_is_seen_as_one(chromium: Any, home: str) -> None:
+    with looking(chromium, viewport={"width": 320, "height": 800}) as tab:
+        tab.goto(f"{home}execution?id=place-1")
+        picture = tab.locator("#picture")
+        faded = "one => getComputedStyle(one).maskImage !== 'none'"
+        assert picture.evaluate(faded)
+        picture.evaluate("one => { one.scrollLeft = one.scrollWidth; }")
+        tab.locator("#picture:not(.more)").wait_for()
+        assert not picture.evaluate(faded)
+
+
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_nothing_is_wider_than_the_screen(chromium: Any, home: str, width: int) -> None:
     with looking(chromium, viewport={"width": width, "height": 800}) as tab:

@@ -118,8 +118,14 @@ function tickAll(place) {
   tellTicked();
 }
 
+function tellMore() {
+  for (const one of document.querySelectorAll(".scroll")) one.classList.toggle("more", one.scrollLeft + one.clientWidth < one.scrollWidth - 1);
+}
+
 function ready() {
   tellAges();
+  tellMore();
+  for (const one of document.querySelectorAll(".scroll")) one.onscroll = tellMore;
   for (const place of document.querySelectorAll("th.tick")) tickAll(place);
   for (const code of document.querySelectorAll(".line code")) {
     const button = document.createElement("button");
@@ -160,6 +166,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 ready();
+addEventListener("resize", tellMore);
 setInterval(tellAges, 5000);
 if (live) {
   listen();
