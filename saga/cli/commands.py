@@ -58,6 +58,14 @@ COMMANDS: Final = {
 }
 
 
+_INSTEAD: Final = {
+    "find": "saga list TEXT finds executions, saga show TEXT tells of the only one",
+    "search": "saga list TEXT finds executions, saga show TEXT tells of the only one",
+    "status": "saga show ID tells of one execution, saga count of all",
+}
+"""What does what a name that is no command's says."""
+
+
 class Root(click.Group):
     """The commands, in the order in which they are told of."""
 
@@ -77,7 +85,8 @@ class Root(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            raise click.UsageError(f"there is no command {name!r}{near(name, COMMANDS)}", ctx)
+            hint = f": {_INSTEAD[name]}" if name in _INSTEAD else near(name, COMMANDS)
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -14,8 +14,7 @@ from saga.cli.filters import filtered
 from saga.cli.known_ids import known_ids
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
-from saga.cli.shown import Column, age, clear, coloured, line, on_terminal, say, status, table, tags
-from saga.plain import one_line
+from saga.cli.shown import Column, age, clear, coloured, entry, line, on_terminal, say, status, table, tags
 
 if TYPE_CHECKING:
     from saga.operations import Operations
@@ -43,7 +42,7 @@ def why(reason: str | None, cause: str | None) -> str | None:
     return reason if cause is None or cause in (reason or "") else f"{reason or 'failed'} ({cause})"
 
 
-def executions(rows: Iterable[StoredExecution], now: float) -> str:
+def executions(rows: Iterable[StoredExecution], now: float, titles: bool = True) -> str:
     """Return a table of executions."""
     return table(
         _COLUMNS,
@@ -59,10 +58,12 @@ def executions(rows: Iterable[StoredExecution], now: float) -> str:
             )
             for row in rows
         ],
+        titles=titles,
     )
 
 
 @click.command("list")
+@click.argument("text", metavar="[TEXT]", required=False, shell_complete=known_ids)
 @filtered
 @click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="How many at most.")
 @click.option("--all", "every", is_flag=True, help="All there are, however many.")
@@ -72,12 +73,27 @@ def executions(rows: Iterable[StoredExecution], now: float) -> str:
 )
 @common
 @click.pass_obj
-def list_(settings: Settings, filters: dict[str, Any], limit: int, every: bool, after: str | None, watch: float | None) -> int:
-    """Tell of executions, newest first: where each stands, why, and for how long it has stood so.
+def list_(
+    settings: Settings,
+    text: str | None,
+    filters: dict[str, Any],
+    limit: int,
+    every: bool,
+    after: str | None,
+    watch: float | None,
+) -> int:
+    """Tell of executions, newest first: where each stands, why, and for how long it has stood so. A TEXT finds those with that
+    id, whose ids begin so, or that have such a tag.
 
     With --watch and --json or --jsonl: of each in a line, and again when it has changed.
     """
     operations = settings.operations()
+    if text is not None:
+        if filters or every or after or watch is not None:
+            raise click.UsageError("give a text that finds executions, or filters, not both; saga show ID tells of one")
+        with usage():
+            _print(settings, operations.find(text, limit), None, operations)
+        return DONE
     if watch is not None:
         return _watched(settings, operations, filters, limit, watch)
     if every:
@@ -98,8 +114,7 @@ def _print(settings: Settings, rows: Iterable[StoredExecution], following: str |
     now, found = operations.store.now(), iter(rows)
     first = True
     while some := list(islice(found, 1000)):
-        text = executions(some, now)
-        say(text if first else text.partition("\n")[2])
+        say(executions(some, now, titles=first))
         first = False
     if first:
         say("no executions")
@@ -196,10 +211,10 @@ def journal(settings: Settings, saga_id: str, last: int | None) -> None:
     entries = settings.operations().show(saga_id).journal
     entries = entries[-last:] if last is not None else entries
     if settings.form != "text":
-        print_records(settings.form, "journal", (record("entry", entry) for entry in entries))
+        print_records(settings.form, "journal", (record("entry", one) for one in entries))
         return
-    for entry in entries:
-        say(one_line(entry))
+    for one in entries:
+        say(entry(one, 6))
 
 
 COMMANDS: Final = {"list": list_, "count": count, "causes": causes, "journal": journal}

@@ -74,8 +74,16 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "path": "list",
         "asks": "true or false",
         "settled": "text or null",
+        "waits_for": "text or null",
     },
-    "decision": {"action": "text", "step": "text or null", "who": "text", "why": "text", "at": "time"},
+    "decision": {
+        "action": "text",
+        "step": "text or null",
+        "who": "text",
+        "why": "text",
+        "at": "time",
+        "signal": "text or null",
+    },
     "error": {
         "type": "text",
         "text": "text",

@@ -28,7 +28,9 @@ def schema(settings: Settings, sql: bool, prefix: str | None, schema: str | None
     """
     from saga.storage import open_store, schema_sql
 
-    store = settings.store(make=True)
+    store = settings.store(make=True, needed=not sql)
+    if store is None:
+        raise click.UsageError("of which dialect? Give --store sqlite, postgresql, mysql or mariadb, or the URL of a store")
     if not sql:
         if prefix or schema or role:
             raise click.UsageError("--prefix, --schema and --role are for --sql; give it, too")

@@ -83,7 +83,7 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
             said = f"{f'{where}: ' if where else ''}{error.type}: {error.text}"
             yield f"  {iso(error.at)}  {paragraph(said, 28).lstrip()}"
             if traceback and error.traceback:
-                yield from (f"    {one_line(text)}" for text in error.traceback.splitlines())
+                yield from _trace(error.traceback)
     yield ""
     yield _title("what can be done")
     for offer in view.offers:
@@ -96,13 +96,21 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
         yield f"  not {action}: {paragraph(reason, 6).lstrip()}"
 
 
+def _trace(traceback: str) -> Iterator[str]:
+    """Yield a traceback's lines. Those that only point at a place in the line above are cut where the terminal ends."""
+    for text in traceback.splitlines():
+        yield line(f"    {text}") if not text.strip(" ^~") else f"    {one_line(text)}"
+
+
 def _title(text: str) -> str:
     return click.style(text.upper(), bold=True) if colours() else text.upper()
 
 
 def _step(step: StepView, now: float, most: int) -> Iterator[str]:
     mark, plain, word, colour = _STEPS.get(step.status, ("?", "?", str(step.status), None))
-    if step.status == "running" and step.next_at is not None:
+    if step.status == "running" and step.waits_for is not None:
+        word = f"waits for {step.waits_for}"
+    elif step.status == "running" and step.next_at is not None:
         word = "waits"
     if step.asks:
         word += ", a person is asked"
@@ -139,21 +147,21 @@ def _facts(step: StepView, now: float) -> Iterator[str]:
 
 
 def meant(operations: Operations, text: str) -> str:
-    """Return the id that is meant: one as it is, or the only one with a tag ``key=value``.
+    """Return the id that is meant: one as it is, or that of the only one that is found by a tag or the beginning of its id.
 
     :raises click.UsageError: several have it.
     """
-    found = operations.find(text) if "=" in text else []
-    if any(row.saga_id == text for row in found) or not found:
+    found = operations.find(text)
+    if not found or found[0].saga_id == text:
         return text
     if len(found) > 1:
         click.echo(executions(found, operations.store.now()), err=True)
-        raise click.UsageError(f"{len(found)} executions have the tag {text}; give the id of one")
+        raise click.UsageError(f"{text} may be one of {len(found)} executions; give the id of one")
     return found[0].saga_id
 
 
 @click.command()
-@click.argument("saga_id", metavar="ID|TAG=VALUE", shell_complete=known_ids)
+@click.argument("saga_id", metavar="ID|TEXT", shell_complete=known_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on telling until it has ended; the exit code says how.")
 @click.option("--every", type=SECONDS, default=1.0, metavar="TIME", help="With --follow: how often to look.")
 @click.option("--traceback", is_flag=True, help="Show the errors' tracebacks.")
@@ -161,7 +169,8 @@ def meant(operations: Operations, text: str) -> str:
 @click.pass_obj
 def show(settings: Settings, saga_id: str, follow: bool, every: float, traceback: bool) -> int:
     """Tell of an execution: a tree of its steps, with what stands, what is undone and what nobody knows; its errors; what each
-    action would do here, and the command for it.
+    action would do here, and the command for it. A text that is no id finds the only one whose id begins so, or that has such a
+    tag.
 
     With --import, steps that have not begun are told of, too, and what loggers mask is hidden.
     """

@@ -26,6 +26,7 @@ __all__ = [
     "clear",
     "colours",
     "counted",
+    "entry",
     "line",
     "marked",
     "on_terminal",
@@ -174,6 +175,19 @@ class Progress:
             click.echo("\r\x1b[K", nl=False, err=True, color=True)
 
 
+def entry(value: object, indent: int) -> str:
+    """Return a value on one line; in a terminal, what has no room there goes on below, between words.
+
+    :param indent: the cell where it does.
+    """
+    text = one_line(value)
+    if not on_terminal():
+        return text
+    room = max(shutil.get_terminal_size().columns, indent + 20)
+    after = textwrap.wrap(text, room, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True)
+    return "\n".join(line.rstrip() for line in after) or text
+
+
 def paragraph(value: object, indent: int = 0) -> str:
     """Return all of a value: in a terminal, broken between words into lines that begin in the same cell.
 
@@ -210,10 +224,11 @@ _BESIDE: Final = 60
 """The cells that a column which may go below needs to stay beside the others."""
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], indent: int = 0) -> str:
+def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], indent: int = 0, titles: bool = True) -> str:
     """Return a table as text, as wide as the terminal; without one, as wide as it is.
 
     :param indent: cells of the terminal that are taken already.
+    :param titles: whether the columns' titles come first.
     """
     texts = [[one_line("" if value is None else value) for value in row] for row in rows]
     # A column that has nothing in it says nothing.
@@ -226,8 +241,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], indent: i
         below = _below(columns, widths, room)
         _narrow(columns, widths, below, room)
     beside = [index for index in range(len(columns)) if index not in below]
-    titles = _row(columns, widths, beside, [column.title.upper() for column in columns], plain=True)
-    lines = [click.style(titles, bold=True)]
+    heads = [column.title.upper() for column in columns]
+    first = [_row(columns, widths, beside, heads, plain=True), *(f"    {heads[index]}" for index in below)]
+    lines = [click.style(text, bold=True) for text in first] if titles else []
     for row in texts:
         lines.append(_row(columns, widths, beside, row))
         lines += [f"    {_cut(row[index], (room or 0) - 4)}" for index in below if row[index]]

@@ -23,6 +23,7 @@ _TELL_WHY: Final[dict[str, tuple[str, ...]]] = {
 """By an execution's status: the kinds of the entries that say why it stands so."""
 
 
+_EXACT: Final = 1e15
 _LEFT: Final[dict[Effect, str]] = {
     Effect.NONE: "",
     Effect.STANDS: "stands",
@@ -61,6 +62,8 @@ class JournalLine:
 def _short(key: str, value: Any) -> str:
     if key == "error" and isinstance(value, dict) and {"type", "text"} <= value.keys() and isinstance(value["type"], str):
         return one_line(f"{value['type'].rpartition(':')[2]}: {value['text']}")
+    if isinstance(value, float) and abs(value) < _EXACT:  # to the microsecond, and not as 4e-06
+        return f"{value:.6f}".rstrip("0").removesuffix(".")
     text = one_line(value if isinstance(value, str) else json.dumps(value, default=repr))
     return text if len(text) <= 80 or key in ("reason", "why") else text[:77] + "..."
 
@@ -86,6 +89,8 @@ class StepView:
     :ivar path: what it stands in, from outside inward: ``"parallel 1, branch 2"``, ``"instead of charge"``.
     :ivar asks: whether a person is asked what becomes of it.
     :ivar settled: who has seen to it, and why: ``"by ann: refunded by hand"``; ``None``: nobody has.
+    :ivar waits_for: what it waits for, which is no call: ``"signal 'approval'"``, ``"its time"``; ``None``: nothing, or that is
+        not known without its definition.
     """
 
     name: str
@@ -105,6 +110,7 @@ class StepView:
     path: tuple[str, ...] = ()
     asks: bool = False
     settled: str | None = None
+    waits_for: str | None = None
 
     @property
     def left(self) -> str:
@@ -120,11 +126,12 @@ class StepView:
 class Decision:
     """What a person decided about an execution. ``str()`` says it in a line.
 
-    :ivar action: the name of the action.
+    :ivar action: the name of the action; ``"signal"`` for one that was sent with a reason.
     :ivar step: of which step (``skip``), or back to which (``undo``); ``None``: of none in particular.
     :ivar who: the person.
     :ivar why: the reason that was given.
     :ivar at: when, in seconds since the epoch.
+    :ivar signal: the name of the signal.
     """
 
     action: str
@@ -132,10 +139,12 @@ class Decision:
     who: str
     why: str
     at: float
+    signal: str | None = None
 
     def __str__(self) -> str:
+        of = self.signal if self.step is None else self.step
         between = " back to " if self.action == "undo" else " "
-        return f"{self.action}{'' if self.step is None else between + repr(self.step)} by {self.who}: {self.why}"
+        return f"{self.action}{'' if of is None else between + repr(of)} by {self.who}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)

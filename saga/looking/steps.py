@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from saga.events import (
     Event,
     OperatorActed,
     RetryScheduled,
+    SignalReceived,
     StepFailed,
     StepStarted,
     StepStatus,
@@ -104,7 +105,14 @@ def _view(
         path=path,
         asks=step.index in state.asking or step.index in state.compensations_failed,
         settled=settled if record.effect is Effect.SETTLED else None,
+        waits_for=_waits_for(step) if step.index in state.executing else None,
     )
+
+
+def _waits_for(step: PlannedStep) -> str | None:
+    if step.pause is None:
+        return None
+    return "its time" if step.pause.signal is None else one_line(f"signal {step.pause.signal!r}")
 
 
 def _text(result: Any) -> str:
@@ -125,11 +133,16 @@ def _paths(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def decisions_of(reading: Reading) -> tuple[Decision, ...]:
     """Return what persons decided."""
-    return tuple(
-        Decision(one_line(one.action), one.step and one_line(one.step), one_line(one.who), one_line(one.why), one.at)
-        for one in reading.events
-        if isinstance(one, OperatorActed)
-    )
+    return tuple(_decisions(reading.events))
+
+
+def _decisions(events: Iterable[Event]) -> Iterator[Decision]:
+    for one in events:
+        if isinstance(one, OperatorActed):
+            step = None if one.step is None else one_line(one.step)
+            yield Decision(one_line(one.action), step, one_line(one.who), one_line(one.why), one.at)
+        elif isinstance(one, SignalReceived) and one.who is not None:
+            yield Decision("signal", None, one_line(one.who), one_line(one.why or ""), one.at, one_line(one.name))
 
 
 def errors_of(reading: Reading, journal: Sequence[JournalLine]) -> tuple[ErrorView, ...]:

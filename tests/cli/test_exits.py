@@ -21,6 +21,8 @@ NEEDS = "from saga import Saga\n\nclass Mine(Saga):\n    def __init__(self, shop
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (["find", "A1"], 2, "there is no command 'find': saga list TEXT finds executions"),
+        (["schema", "--sql"], 2, "of which dialect? Give --store sqlite"),
         (["lst"], 2, "there is no command 'lst'; did you mean 'list'?"),
         (["list", "--sotre", "x"], 2, "--store"),
         (["list", "--status", "stock", *STORE], 2, "stuck"),

@@ -108,6 +108,7 @@ def test_a_terminal_has_every_column_that_there_is_room_for(terminal: Callable[.
     narrow = terminal("list", "--store", "orders.db", columns=60, NO_COLOR="1").splitlines()
     assert wide[0].split() == ["STATUS", "ID", "SAGA", "TAGS", "STEP", "WHY", "SINCE"]
     assert "WHY" not in narrow[0]
+    assert narrow[1] == "    WHY"
     assert "    compensation failed: charge (OSError: the bank is close…" in narrow
     assert max(map(len, narrow)) <= 60
     assert not any("\x1b" in line for line in (*wide, *narrow))
@@ -199,3 +200,25 @@ def test_a_lease_that_is_renewed_is_no_change(orders: Any, capsys: pytest.Captur
     assert not capsys.readouterr().out
     _changed([row._replace(step="pack")], known)
     assert '"step": "pack"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"), [("bad1", ["bad1"]), ("bad", ["bad1", "bad2"]), ("order=bad3", ["undone"]), ("A9", ["later"]), ("no", [])]
+)
+def test_executions_are_found_by_what_somebody_types(cli: Cli, orders: Any, text: str, ids: list[str]) -> None:
+    said = cli("list", text, "--jsonl", "--store", "orders.db")
+    assert [json.loads(line)["saga_id"] for line in said.out.splitlines()] == ids
+    assert cli("list", text, "--limit", "1", "--json", "--store", "orders.db").code == 0
+
+
+def test_a_text_that_finds_and_filters_are_not_both(cli: Cli, orders: Any) -> None:
+    said = cli("list", "bad1", "--status", "stuck", "--store", "orders.db")
+    assert (said.code, "saga show ID tells of one" in said.err) == (2, True)
+
+
+def test_a_journal_is_broken_between_words_in_a_terminal(terminal: Callable[..., str], orders: Any) -> None:
+    lines = terminal("journal", "bad1", "--store", "orders.db", columns=80).splitlines()
+    plain = Operations("orders.db", "x").show("bad1").timeline()
+    assert all(len(line) <= 80 for line in lines)
+    assert " ".join(lines).split() == plain.split()
+    assert "e-0" not in plain

@@ -74,7 +74,28 @@ def test_it_is_found_by_a_tag_that_one_has(cli: Cli, orders: Any) -> None:
     shop.orders.submit({"order": "A1"}, saga_id="another", store="orders.db")
     said = cli("show", "order=A1", *STORE)
     assert said.code == 2
-    assert "2 executions have the tag order=A1" in said.err
+    assert "order=A1 may be one of 2 executions; give the id of one" in said.err
+
+
+def test_it_is_found_by_the_beginning_of_its_id(cli: Cli, orders: Any) -> None:
+    assert "orders later" in cli("show", "lat", *STORE).out
+    said = cli("show", "bad", *STORE)
+    assert said.code == 2
+    assert "bad may be one of 2 executions" in said.err
+    assert cli("show", "worse", *STORE).code == 4
+
+
+def test_a_step_says_what_it_waits_for(cli: Cli, here: Path) -> None:
+    import shop
+
+    shop.asked.submit(saga_id="q", store="orders.db")
+    cli("worker", "--once", "--import", "shop:asked", *STORE)
+    shown = cli("show", "q", "--import", "shop", *STORE).out
+    assert "▸ approval  waits for signal 'approval'\n" in shown
+    assert "saga signal q approval --value ... --why ..." in shown
+    cli("signal", "q", "approval", "--why", "it is fine", "--who", "ann", "--import", "shop", *STORE)
+    cli("worker", "--once", "--import", "shop:asked", *STORE)
+    assert "  decided  signal 'approval' by ann: it is fine, 0 s ago\n" in cli("show", "q", *STORE).out
 
 
 def test_a_record_has_all_that_is_shown(cli: Cli, orders: Any) -> None:
