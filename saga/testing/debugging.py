@@ -15,11 +15,13 @@ from saga.definition import definitions_of
 from saga.errors import ActionRefusedError, SagaDefinitionError
 from saga.events import COMPENSATED, COMPLETED, PAUSED, STUCK
 from saga.looking.shown import JournalLine
+from saga.machine.commands import EXECUTE, VERIFY
 from saga.names import checked_name
 from saga.plain import one_line, shortened
 from saga.result import error_line
 from saga.saga import Saga
 from saga.storage.protocol import StoreLike
+from saga.task import Done
 from saga.testing.again import Again, Calling
 from saga.testing.past import Past, PastCall, past_of
 
@@ -209,12 +211,20 @@ class Moment:
         return {step: masks.of_result(step, json.loads(encode(value))) for step, value in self.results.items()}
 
     def shown_again(self, made: Again) -> tuple[Any, dict[str, Any]]:
-        """Return what a call that was made again returned and changed, as they would be stored, without what is masked."""
+        """Return what a call that was made again returned and changed, as they would be stored, without what is masked.
+
+        What ``verify`` returned is a dict with ``done``, and the ``result`` where it was.
+        """
         masks = self._past.masks
+
+        def shown(value: Any) -> Any:
+            return masks.of_result(self.step, json.loads(self._past.codec.encode(value)))
+
         result = None
-        if made.returned and made.result is not None and self.phase != "compensate":
-            value = getattr(made.result, "result", None) if self.phase == "verify" else made.result
-            result = masks.of_result(self.step, json.loads(self._past.codec.encode(value)))
+        if made.returned and self.phase == VERIFY:
+            result = {"done": True, "result": shown(made.result.result)} if isinstance(made.result, Done) else {"done": False}
+        elif made.returned and made.result is not None and self.phase == EXECUTE:
+            result = shown(made.result)
         return result, masks.of(made.changes)
 
     def others(self) -> list[tuple[int, str]]:
@@ -241,7 +251,7 @@ class Moment:
         if made.error is None:
             yield "it returned" if result is None else f"it returned {_shown(result)}"
         else:
-            yield f"it raised {made.said}"
+            yield f"it {'failed:' if made.traceback is None else 'raised'} {made.said}"  # what it returned may be wrong
             yield from map(one_line, (made.traceback or "").splitlines())
         yield from _values("it changed the context", {**changes, **dict.fromkeys(made.removed, "(removed)")})
         if made.refused:

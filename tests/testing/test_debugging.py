@@ -18,6 +18,7 @@ from saga import (
     Context,
     Done,
     InDoubt,
+    NotDone,
     OutcomeUnknownError,
     Retry,
     Saga,
@@ -373,6 +374,25 @@ def test_what_waited_beside_a_call_goes_on_in_what_follows() -> None:
     Worker(store, [saga]).run_once()
     (seq,) = [entry.seq for entry in store.journal("x") if (entry.kind, entry.step) == ("StepStarted", "c")]
     assert debug("x", saga, at=seq).call().follows == "executes 'a' again"
+
+
+def test_what_a_verification_says_is_told() -> None:
+    answers: list[Any] = [None, Done({"id": 1}), NotDone, None]
+    store = MemoryStore()
+    doubtful = step(World().act(error=OutcomeUnknownError), verify=lambda: answers.pop(0), name="a")
+    saga = Saga("s", store=store).add_task(doubtful)
+    saga.try_execute(saga_id="x")
+    moment = debug("x", saga, at=4)
+    assert moment.phase == "verify"
+    told = [moment.told(moment.call()).splitlines()[:2] for _ in range(3)]
+    assert told == [
+        ['it returned {"done": true, "result": {"id": 1}}', "what would have followed then: it is completed"],
+        ['it returned {"done": false}', "what would have followed then: it is compensated: nothing is left to undo"],
+        [
+            "it failed: OutcomeUnknownError: verify of step 'a' does not know",
+            "what would have followed then: it is compensated: nothing is left to undo",
+        ],
+    ]
 
 
 def test_what_is_said_to_follow_does() -> None:
