@@ -113,6 +113,13 @@ def test_it_steps_to_the_end_and_shows_no_line_but_the_users(
     assert (again.result, again.left) == (2, False)
 
 
+def test_callers_are_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    for saga in (Saga("s").add_task(step(adds)), Saga("s").add_task(step(awaits))):
+        _, seen = stepped(monkeypatch, saga, "w", "up", "c")
+        assert re.findall(r"(\w+\.py)\(\d+\)", seen) == ["test_stepping.py"] * 2
+        assert "Oldest frame" in seen
+
+
 def test_who_leaves_it_is_told_nothing_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     for saga in (Saga("s").add_task(step(adds)), Saga("s").add_task(step(awaits))):
         again, _ = stepped(monkeypatch, saga, "n", "q")

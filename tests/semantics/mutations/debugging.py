@@ -97,11 +97,6 @@ OF_DEBUGGING = [
         PAST + " -k wherever_it_died",
     ),
     # -- where it stops -----------------------------------------------------------------------------------------------
-    Mutant(
-        "callers are stepped into",
-        "        debugger.reset()\n        debugger.botframe = frame\n",
-        "        debugger.set_trace(frame)\n",
-        STEPPING + " -k steps_to_the_end",
-    ),
+    Mutant("callers are read about", "        debugger.botframe = frame\n", "", STEPPING + " -k callers_are_nobodys"),
     Mutant("a resolver is stepped into", "if name not in (None, frame.f_code.co_name) or", "if", STEPPING + " -k first_line"),
 ]
