@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from saga import Context, Done, Saga, Task, saga_step, step, transaction
 from saga.errors import ActionRefusedError, SagaDefinitionError, SagaExecutionException
 from saga.storage import MemoryStore
 from saga.testing import Again, EffectRefusedError, Moment, debug
-from tests.kit import left_at
 
 
 def test_a_call_changes_nothing_and_tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,26 +261,31 @@ def test_a_transactional_call_is_rolled_back(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM stock").fetchone() == (0,)
 
 
-def test_a_transactional_coroutine_is_rolled_back() -> None:
-    log: list[str] = []
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["plain", "a coroutine"])
+def test_on_a_server_it_is_rolled_back_too(asynchronous: bool, postgres_url: str) -> None:
+    import psycopg
 
-    class Lent:
-        connection: Any = None
+    def take(context: Context) -> None:
+        context.step.connection.execute("INSERT INTO taken VALUES (1)")
 
-        async def begin(self) -> None:
-            log.append("begin")
-            self.connection = SimpleNamespace(execute=log.append)
+    async def atake(context: Context) -> Any:
+        await context.step.connection.execute("INSERT INTO taken VALUES (1)")
+        return (await (await context.step.connection.execute("SELECT count(*) FROM taken")).fetchone())[0]
 
-        async def end(self) -> None:
-            log.append("end")
+    def fails() -> None:
+        raise ValueError("no")
 
-    async def take(context: Context) -> str:
-        context.step.connection.execute("insert")
-        return "taken"
-
-    before = Saga("s").add_task(step(_never, name="take"))  # it needs a database to be begun
-    store: Any = left_at(before, "take")
-    store.transaction_in_loop = Lent
-    saga = Saga("s", version="2", compatible_with=["1"]).add_task(step(take, transactional=True))
-    assert debug("o-1", saga, store=store).call(allow_effects=True).result == "taken"
-    assert log == ["begin", "insert", "end"]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS taken (n int)")
+        connection.execute("TRUNCATE taken")
+        saga = Saga("s", store=postgres_url).add_task(step(atake if asynchronous else take, name="a", transactional=True))
+        saga_id = f"debugged {asynchronous}"
+        saga.add_task(step(fails)).try_execute(saga_id=saga_id)
+        moment = debug(saga_id, saga, at=2)
+        with pytest.raises(EffectRefusedError, match="step 'a' is transactional"):
+            moment.call()
+        stored = "SELECT * FROM saga JOIN saga_journal ON saga.id = saga_journal.saga_id ORDER BY saga_id, seq"
+        rows = connection.execute(stored).fetchall()
+        assert moment.call(allow_effects=True).result == (2 if asynchronous else None)
+        assert connection.execute("SELECT count(*) FROM taken").fetchone() == (1,)
+        assert connection.execute(stored).fetchall() == rows
