@@ -33,6 +33,8 @@ from saga.turns import checked_tags
 __all__ = ["Looks", "lines_of"]
 
 
+_NOT_DONE: Final = tuple(status for status in Status if status is not Status.COMPLETED)
+"""What has completed is at no step, and was given up for nothing; as most are, they need not be looked through for that."""
 _KEYS: Final = 20
 """Keys of tags among which a value is looked for, at most."""
 
@@ -72,6 +74,8 @@ class Looks(Fleet):
         for what, age in (("older_than", older_than), ("newer_than", newer_than), ("idle_for", idle_for)):
             if age is not None:
                 check_number(what, age)
+        if status is None and (step is not None or cause is not None):
+            status = _NOT_DONE
         now = self.store.now()
         return self.store.list(
             status=None if status is None else statuses(status),

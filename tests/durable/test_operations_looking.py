@@ -44,6 +44,20 @@ def test_executions_are_listed_newest_first_page_by_page(many: Store) -> None:
     assert [row.saga_id for row in operations.all(limit=3)] == everything
 
 
+def test_what_completed_is_not_looked_through_for_a_step_or_a_cause(many: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations, asked, listed = Operations(many, "ann"), list[Any](), many.list
+
+    def spy(**filters: Any) -> Any:
+        asked.append(filters["status"])
+        return listed(**filters)
+
+    monkeypatch.setattr(many, "list", spy)
+    for filters in ({"step": "a"}, {"cause": "ValueError"}, {"step": "a", "cause": "ValueError"}):
+        assert [row.saga_id for row in operations.all(**filters)] == ["two2", "two1", "two0"]
+    assert all(set(status) == set(Status) - {Status.COMPLETED} for status in asked)
+    assert operations.list(step="a", status="completed").executions == ()
+
+
 def test_listings_are_filtered(many: Store) -> None:
     operations = Operations(many, "ann")
 

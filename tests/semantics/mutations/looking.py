@@ -11,6 +11,12 @@ SHOWN, WAITS, MANY, OFFERS = DURABLE + "shown", DURABLE + "waits", DURABLE + "op
 OF_LOOKING = [
     # -- what became of steps -----------------------------------------------------------------------------------------
     Mutant(
+        "what completed is looked through for a step",
+        "            status = _NOT_DONE\n",
+        "            pass\n",
+        DURABLE + "operations_looking -k not_looked_through",
+    ),
+    Mutant(
         "one damaged entry hides all of a journal",
         "        except Exception:  # whatever is wrong with it\n            continue\n",
         "        except ImportError:  # whatever is wrong with it\n            continue\n",
