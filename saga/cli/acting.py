@@ -16,7 +16,7 @@ from saga.cli.known_ids import known_ids
 from saga.cli.looking import executions
 from saga.cli.options import SECONDS, Settings, acting, common, ids, needs_definitions
 from saga.cli.records import print_record, print_records, record
-from saga.cli.shown import age, colours, counted, line, marked, say
+from saga.cli.shown import age, colours, counted, entry, line, marked, say
 
 if TYPE_CHECKING:
     from saga.operations import Acted, Operations
@@ -156,7 +156,7 @@ def _asked(
         click.echo(f"... and {len(rows) - _SHOWN} more", err=True)
     does = next((one.does for one in operations.show(rows[0].saga_id).offers if (one.action, one.step) == (action, step)), None)
     if does is not None:
-        click.echo(f"of {rows[0].saga_id} it {does}" if len(rows) == 1 else f"of the first, for one, it {does}", err=True)
+        click.echo(entry(f"of {rows[0].saga_id}{'' if len(rows) == 1 else ', for one,'} it {does}", 4), err=True)
     what = action if step is None else f"{action} back to {step!r}" if action == "undo" else f"{action} step {step!r} of"
     return rows if _agreed(f"{what} {'this execution' if len(rows) == 1 else f'all these {len(rows)}'}, for {why!r}?") else []
 

@@ -195,9 +195,10 @@ def causes(settings: Settings, name: str | None) -> None:
         Column("step"),
         Column("cause"),
         Column("oldest", right=True),
-        Column("such as", below=True),
+        Column("such as"),
+        Column("why", below=True),
     )
-    rows = [(one.executions, one.name, one.step, one.cause, age(now - one.oldest), one.reason) for one in found]
+    rows = [(one.executions, one.name, one.step, one.cause, age(now - one.oldest), one.sample, one.reason) for one in found]
     say(table(columns, rows) if rows else "nothing is stuck")
 
 

@@ -14,7 +14,7 @@ from saga.cli.looking import executions, why
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
 from saga.cli.records import time as iso
-from saga.cli.shown import age, clear, coloured, colours, line, marked, on_terminal, paragraph, say, status, tags
+from saga.cli.shown import age, clear, coloured, colours, entry, line, marked, on_terminal, paragraph, say, status, tags
 from saga.plain import one_line
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
     if not view.offers and not refused:
         yield f"  nothing: it has ended ({one_line(row.status)})"
     for action, reason in refused:
-        yield f"  not {action}: {paragraph(reason, 6).lstrip()}"
+        yield entry(f"  not {action}: {reason}", 6)
 
 
 def _trace(traceback: str) -> Iterator[str]:
@@ -206,13 +206,13 @@ def _followed(settings: Settings, operations: Operations, saga_id: str, every: f
             lines: list[Any] = list(tree(view, operations.store.now(), traceback))
             clear()
             say("\n".join(lines))
-        for entry in () if drawn else view.journal:
-            if entry.seq > told:
-                told = entry.seq
+        for one in () if drawn else view.journal:
+            if one.seq > told:
+                told = one.seq
                 if settings.form == "text":
-                    say(one_line(entry))
+                    say(entry(one, 6))
                 else:
-                    print_record(record("entry", entry))
+                    print_record(record("entry", one))
         if view.execution.status in _ENDED:
             return ended(view.execution.status)
         time.sleep(every)

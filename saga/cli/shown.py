@@ -246,8 +246,14 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], indent: i
     lines = [click.style(text, bold=True) for text in first] if titles else []
     for row in texts:
         lines.append(_row(columns, widths, beside, row))
-        lines += [f"    {_cut(row[index], (room or 0) - 4)}" for index in below if row[index]]
+        lines += [text for index in below if row[index] for text in _lines(row[index], room or 0)]
     return "\n".join(lines)
+
+
+def _lines(text: str, room: int) -> list[str]:
+    """Return a text below a row: two lines at most."""
+    found = textwrap.wrap(text, max(room - 4, 20), max_lines=2, placeholder=marked("…", "~"), break_on_hyphens=False)
+    return [f"    {line}" for line in found]
 
 
 def _row(

@@ -100,9 +100,7 @@ def test_many_are_shown_and_asked_for_first(terminal: Callable[..., str], orders
     seen = terminal("retry", "--status", "stuck", "--why", "open again", *STORE, answer=answer, NO_COLOR="1")
     assert "bad2" in seen
     assert "\x1b" not in seen
-    assert (
-        "of the first, for one, it calls the compensation of 'charge' again; where that goes well, it is compensated\n" in seen
-    )
+    assert "of bad2, for one, it calls the compensation of 'charge' again; where that goes" in seen
     assert "retry all these 2, for 'open again'? [y/N]" in seen
     assert ("nothing was done" in seen) is not done
     assert bool(acted("bad1")) is done

@@ -108,7 +108,7 @@ def test_a_record_has_all_that_is_shown(cli: Cli, orders: Any) -> None:
 
 def test_stuck_ones_are_grouped_by_their_cause(cli: Cli, orders: Any) -> None:
     title, row = cli("causes", *STORE).out.splitlines()
-    assert title.split() == ["STUCK", "SAGA", "STEP", "CAUSE", "OLDEST", "SUCH", "AS"]
+    assert title.split() == ["STUCK", "SAGA", "STEP", "CAUSE", "OLDEST", "SUCH", "AS", "WHY"]
     assert row.split()[:4] == ["2", "orders", "charge", "OSError"]
     assert cli("causes", "--name", "letters", *STORE).out == "nothing is stuck\n"
 
