@@ -193,7 +193,7 @@ def those_of(those: str) -> Sequence[tuple[str, float | None]]:
         read = [(saga_id, since) for saga_id, since in json.loads(those)]
     except (ValueError, TypeError, RecursionError):
         read = []
-    fit = [isinstance(saga_id, str) and isinstance(since, float | None) for saga_id, since in read]
+    fit = [isinstance(saga_id, str) and isinstance(since, int | float | None) for saga_id, since in read]
     if not read or len(read) > AT_ONCE or not all(fit):
         raise HTTPException(400, "This form does not say which executions are meant, so nothing was done.")
     return read

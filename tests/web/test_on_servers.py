@@ -18,6 +18,8 @@ from saga.worker import Worker
 from tests.storage.servers import mariadb, postgres
 from tests.web.conftest import Shop, open_shop
 from tests.web.test_acting import acted, send
+from tests.web.test_many import fields_of
+from tests.web.test_many import send as send_many
 from tests.web.test_pages import Elements
 
 SERVERS: dict[str, Callable[[], AbstractContextManager[str]]] = {"postgresql": postgres, "mariadb": mariadb}
@@ -80,6 +82,16 @@ def test_it_acts_and_what_came_of_it_is_shown(there: Shop) -> None:
     assert there.operations.get("place-1").status == "compensated"
     assert why in unescape(client.get("/execution?id=place-1").text)
     assert "it is completed" in client.get("/execution?id=approve-1").text
+
+
+def test_many_are_acted_on_once_and_not_again_by_the_same_answer(there: Shop) -> None:
+    client = TestClient(app(there.store, sagas=there.sagas, authorize=lambda *_: "ann"), base_url="http://shop")
+    asked = send_many(client, "/ask", {"do": "retry", "id": ["place-2", "place-3"]}, "/")
+    yes = {**fields_of(asked.text), "why": "the bank is open"}
+    assert "given to 2." in send_many(client, "/act-on-many", yes, "/").text
+    Worker(there.store, there.sagas).run_once()
+    assert there.operations.get("place-2").status == "stuck"  # the bank refuses again
+    assert "given to 0, refused by 2." in send_many(client, "/act-on-many", yes, "/").text
 
 
 def test_all_pages_of_the_list_have_everything_once(there: Shop) -> None:
