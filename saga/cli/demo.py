@@ -23,7 +23,7 @@ import = shop
 _ORDERS: Final = 36
 _TRY: Final = (
     ("saga list", "where each order stands"),
-    ("saga list --status stuck", "those that a person has to see to"),
+    ("saga causes", "why some are stuck: a person has to see to these"),
     ("saga show A3", "what happened there, and what each action would do"),
     ("saga debug A3", "step through the refund that failed, to no effect"),
     ("rm bank-is-closed carrier-is-down", "mend what was wrong"),

@@ -63,7 +63,10 @@ def worker(
     metrics_host: str,
     **options: Any,
 ) -> int:
-    """Run executions until SIGTERM, SIGINT or Ctrl-C; what is in hand then is finished first."""
+    """Run executions until SIGTERM, SIGINT or Ctrl-C; what is in hand then is finished first.
+
+    Each that is stuck is said. What else happens in executions is logged where their sagas have a logger.
+    """
     from saga.worker import Worker
 
     sagas = settings.sagas if transactions else needs_definitions(settings, "worker")

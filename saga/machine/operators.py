@@ -146,8 +146,10 @@ def _skip(action: str, standing: Standing, step: str | None) -> str | None:
     if standing.status is not STUCK:
         return f"the execution is not stuck ({standing.status}): there is nothing to skip"
     left = standing.undecided
+    if left == ():
+        return "no step waits for a decision of a person: there is nothing to skip"
     if left is not None and step not in left:
-        return f"step {step!r} waits for no decision of a person; those that do: {', '.join(left) or 'none'}"
+        return f"step {step!r} waits for no decision of a person; those that do: {', '.join(left)}"
     return None
 
 
