@@ -301,13 +301,13 @@ class History:
             return False
         if process.dead or process.abandoned:
             return True
-        if not process.parked:
-            return False
         row = self._store.get(ID)
         assert row is not None
         if row.status == Status.PAUSED:
             Operations(self._store, "a person").resume(ID, "it was paused by a fault")
             return True
+        if not process.parked:
+            return False
         if not self.signals.send(process):
             if row.due - self.time > _YEAR / 2:
                 return False

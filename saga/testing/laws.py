@@ -73,7 +73,7 @@ class Laws:
         elif status is Status.STUCK:
             if not (history.result.failed_step or history.result.in_doubt or named(history)):
                 history.breaks("what is stuck names a step", "no step is named")
-        elif not any(fault.kind in _KEEPS_OPEN for fault in history.faults) and status is not Status.PAUSED:
+        elif not any(fault.kind in _KEEPS_OPEN for fault in history.faults):
             how = "its calls go on and on" if history.endless else "nothing more happens"
             history.breaks("it comes to an end", f"it is {status}, and {how}")
 

@@ -121,6 +121,11 @@ def test_persons_and_second_owners_and_interrupts_and_wrong_inputs_break_no_law(
     assert {Kind.SECOND_OWNER, Kind.CANCELLED, Kind.PAUSED, Kind.INTERRUPTED, Kind.WRONG_INPUT} <= set(found.kinds)
 
 
+def test_what_a_person_pauses_a_person_resumes() -> None:
+    paused = replay(saga_of(SOUND["in sequence"], store="x.db"), [("b", "paused")], world=Shop)
+    assert (paused.status, paused.lives, list(paused.world.done)) == ("completed", 2, ["a", "b", "c"])
+
+
 def test_what_only_the_other_system_can_prevent_is_found_where_it_is_asked_for() -> None:
     with pytest.raises(LawBrokenError) as broken:
         explore(saga_of(SOUND["in sequence"], store="x.db"), world=Shop, kinds=["stalls"])

@@ -15,6 +15,12 @@ MISTAKES = TESTING + "mistakes"
 
 OF_TESTING = [
     Mutant(
+        "what a person paused in a history stays so",
+        '            Operations(self._store, "a person").resume(ID, "it was paused by a fault")\n            return True',
+        "            return False",
+        TESTING + "explore -k what_a_person_pauses",
+    ),
+    Mutant(
         "what a task object keeps outlives its process in a history",
         "        return self.setting.define(self.world)",
         "        return self.definition",
