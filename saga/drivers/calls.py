@@ -18,7 +18,7 @@ from saga.awaitables import FINISHED, answer, is_awaitable, unrun
 from saga.clocks import clock as now
 from saga.clocks import perf_counter
 from saga.context import Context, set_binding
-from saga.drivers.observing import is_ctrl_c, is_not_its_own
+from saga.drivers.observing import has_struck, is_not_its_own
 from saga.errors import SagaDefinitionError, traceback_of
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.log import Note
@@ -266,7 +266,7 @@ def arounds_of(observers: Iterable[Any]) -> list[Callable[..., Any]]:
             if callable(around):
                 found.append(around)
         except BaseException as error:
-            if is_ctrl_c(error):
+            if has_struck(error):
                 raise
             LOG.exception("observer %s cannot be asked what is around a call; the saga goes on without", repr_of(one))
     return found
@@ -278,6 +278,6 @@ def listens(observer: Callable[..., Any]) -> bool:
         listening = getattr(observer, "listening", None)
         return not callable(listening) or bool(answer(listening(), "listening()"))
     except BaseException as error:
-        if is_ctrl_c(error):
+        if has_struck(error):
             raise
         return True  # it is reported when it raises on an event

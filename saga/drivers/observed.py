@@ -12,7 +12,7 @@ from saga.definition import ExecutionInfo, Observer
 from saga.drivers import forks
 from saga.drivers.calls import Surroundings, arounds_of, listens
 from saga.drivers.journal import Journal
-from saga.drivers.observing import events_of, is_ctrl_c
+from saga.drivers.observing import events_of, has_struck
 from saga.drivers.stints import carried_from, stints_of
 from saga.drivers.timers import Timers
 from saga.own_log import LOG
@@ -73,7 +73,7 @@ class Observed(Timers):
                 except BaseException as error:
                     if forks.is_of_parent(self):
                         raise
-                    if is_ctrl_c(error):
+                    if has_struck(error):
                         struck = error
                     elif id(observer) not in self._reported:
                         self._reported.add(id(observer))

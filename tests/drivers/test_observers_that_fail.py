@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -115,6 +117,25 @@ def test_a_ctrl_c_that_strikes_in_one_is_raised_when_all_is_undone_and_others_he
     told = watch.told()
     assert not told or (told[0], told[-1]) == ("SagaStarted", "SagaCompensated")
     assert calls.run(saga, context).status is Status.COMPENSATED  # nobody has the context any more
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_the_handler_of_a_signal_raises_in_one_ends_the_program(calls: Calls, method: str) -> None:
+    def end(*said: object) -> None:
+        sys.exit(7)
+
+    def strike() -> BaseException:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("the handler has raised")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        saga = calls.saga(calls.step("a"), observers=[Failing(method, strike, times=1)], store=MemoryStore())
+        with pytest.raises(SystemExit) as raised:
+            calls.execute(saga)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert raised.value.code == 7
 
 
 def test_a_ctrl_c_in_the_end_of_a_stint_that_is_broken_off_is_raised(calls: Calls) -> None:

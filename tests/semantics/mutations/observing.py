@@ -61,7 +61,7 @@ OF_OBSERVING = [
     # -- observers that fail ------------------------------------------------------------------------------------------
     Mutant(
         "an observer's exit is the saga's",
-        "                    if is_ctrl_c(error):\n                        struck = error\n",
+        "                    if has_struck(error):\n                        struck = error\n",
         "                    if not isinstance(error, Exception):\n                        struck = error\n",
         FAILING + " -k logged_once",
     ),
@@ -84,9 +84,15 @@ OF_OBSERVING = [
         FAILING + " -k ctrl_c",
     ),
     Mutant(
+        "what a signal's handler raises in an observer is taken for its failure",
+        "is_ctrl_c(error) or (not is_exception(error) and _is_of_a_handler(error))",
+        "is_ctrl_c(error)",
+        FAILING + " -k handler",
+    ),
+    Mutant(
         "a Ctrl-C in one observer keeps an event from the others",
-        "                    if is_ctrl_c(error):\n                        struck = error\n",
-        "                    if is_ctrl_c(error):\n                        raise\n",
+        "                    if has_struck(error):\n                        struck = error\n",
+        "                    if has_struck(error):\n                        raise\n",
         FAILING + " -k ctrl_c",
     ),
     Mutant(
@@ -97,8 +103,8 @@ OF_OBSERVING = [
     ),
     Mutant(
         "a child that an observer has forked is the parent's failing observer",
-        "is_ctrl_c(error) or os.getpid() != process",
-        "is_ctrl_c(error)",
+        "has_struck(error) or os.getpid() != process",
+        "has_struck(error)",
         DRIVERS + "forks -k goes_on_with_nothing",
     ),
     # -- spans --------------------------------------------------------------------------------------------------------
