@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from saga.diagram.mermaid import flowchart, sequence_diagram
@@ -25,11 +26,12 @@ class Diagram:
 
     :param definition: what to draw.
     :param result: how an execution of it went, where that is to be drawn.
+    :param caption: lines that are said besides of the whole.
     :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
     """
 
-    def __init__(self, definition: Definition, result: SagaResult | None = None) -> None:
-        self._picture: Picture = picture_of(definition, result)
+    def __init__(self, definition: Definition, result: SagaResult | None = None, caption: Iterable[str] = ()) -> None:
+        self._picture: Picture = picture_of(definition, result, caption)
 
     def svg(self) -> str:
         """Return an SVG document as text. It follows the reader's light or dark mode and needs no fonts, ids or scripts."""

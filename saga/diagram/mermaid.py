@@ -151,7 +151,8 @@ def sequence_diagram(picture: Picture) -> str:
     lines = ["sequenceDiagram", f"    participant saga as {escaped(picture.definition.name)}"]
     lines += [f"    participant s{step.index} as {escaped(step.name)}" for step in picture.plan.steps if step.pause is None]
     body = _planned(picture) if picture.result is None else _happened(picture)
-    return "\n".join([*lines, *(f"    {line}" for line in body)])
+    said = (f"Note over saga: {escaped(line)}" for line in picture.caption)
+    return "\n".join([*lines, *(f"    {line}" for line in (*body, *said))])
 
 
 def _planned(picture: Picture) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,9 +74,10 @@ class Picture:
     plan: Plan
     root: Chain
     result: SagaResult | None
+    caption: tuple[str, ...]
 
 
-def picture_of(definition: Definition, result: SagaResult | None) -> Picture:
+def picture_of(definition: Definition, result: SagaResult | None, caption: Iterable[str]) -> Picture:
     """Return what a diagram of the saga, or of an execution of it, shows.
 
     :raises SagaDefinitionError: the result is not one of it as it is now.
@@ -126,7 +127,7 @@ def picture_of(definition: Definition, result: SagaResult | None) -> Picture:
     assert plan.flow is not None
     root = shape(plan.flow, "")
     assert isinstance(root, Chain)
-    return Picture(definition, plan, root, result)
+    return Picture(definition, plan, root, result, tuple(caption))
 
 
 def boxes(node: Node) -> Iterator[Box]:
@@ -233,13 +234,13 @@ def summary(picture: Picture) -> list[str]:
         parts = [f"{count} step{'' if count == 1 else 's'}", f"version {definition.version}"]
         if definition.timeout is not None:
             parts.append(f"timeout {duration(definition.timeout)}")
-        return [" · ".join(parts)]
+        return [" · ".join(parts), *picture.caption]
     lines = [f"{result.status} · {duration(result.elapsed)} · {result.saga_id}"]
     if result.reason:
         lines.append(f"a person must act: {result.reason}")
     if result.error is not None:
         lines.append(error_line(result.error))
-    return lines
+    return [*lines, *picture.caption]
 
 
 def _ordinal(number: int) -> str:

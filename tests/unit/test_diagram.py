@@ -474,3 +474,13 @@ def test_durations_are_told_as_a_person_would(seconds: float, text: str) -> None
 def test_a_diagram_is_made_by_its_class_too() -> None:
     result: SagaResult = Saga("s").add_task(works("a")).execute()
     assert isinstance(Diagram(Saga("s").add_task(works("a")), result), Diagram)
+
+
+@pytest.mark.parametrize("form", ["svg", "mermaid", "sequence"])
+@pytest.mark.parametrize("executed", [False, True])
+def test_a_diagram_says_what_it_is_given_to_say(form: str, executed: bool) -> None:
+    saga = Saga("s").add_task(works("a"))
+    diagram = Diagram(saga.definition, saga.execute() if executed else None, ["Friday", "the <13th>"])
+    text = getattr(diagram, form)()
+    assert text.index("Friday") < text.index("13th")
+    assert "<13th>" not in text
