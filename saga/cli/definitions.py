@@ -16,7 +16,7 @@ from saga.plain import text_of
 if TYPE_CHECKING:
     from saga.saga import Saga
 
-__all__ = ["loaded", "named_sagas"]
+__all__ = ["imported", "loaded", "named_sagas", "raised"]
 
 
 def loaded(reference: str) -> list[Saga[Any]]:
@@ -25,14 +25,7 @@ def loaded(reference: str) -> list[Saga[Any]]:
     :raises click.UsageError: there is no such module or name, or no saga; or importing it raised.
     """
     module, _, name = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            raise click.UsageError(f"there is no module {module!r} here or on Python's path") from error
-        raise _raised(module, error) from error
-    except (Exception, SystemExit) as error:  # a script that ends the process when it is imported
-        raise _raised(module, error) from error
+    found = _module(module)
     if name:
         for part in name.split("."):
             if not hasattr(found, part):
@@ -48,6 +41,34 @@ def loaded(reference: str) -> list[Saga[Any]]:
     if not sagas:
         raise click.UsageError(f"{reference} has no saga; give the module or the name of a Saga, or of a class of one")
     return sagas
+
+
+def imported(reference: str, option: str) -> Any:
+    """Return what ``module:name`` is.
+
+    :param option: for which that was given.
+    :raises click.UsageError: there is no such module or name; or importing it raised.
+    """
+    module, _, name = reference.partition(":")
+    if not name:
+        raise click.UsageError(f"{option} is {reference!r}; give it as module:name")
+    found = _module(module)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise click.UsageError(f"{option}: {module} has no {name!r}{near(name, vars(found))}")
+        found = getattr(found, part)
+    return found
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise click.UsageError(f"there is no module {name!r} here or on Python's path") from error
+        raise raised(f"importing {name!r}", error) from error
+    except (Exception, SystemExit) as error:  # a script that ends the process when it is imported
+        raise raised(f"importing {name!r}", error) from error
 
 
 def _sagas_of(value: Any, *, deep: bool = True, defined_in: str | None = None) -> list[Saga[Any]]:
@@ -74,7 +95,8 @@ def named_sagas(sagas: Iterable[Saga[Any]]) -> str:
     return ", ".join(sorted(repr(saga.name) for saga in sagas))
 
 
-def _raised(module: str, error: BaseException) -> click.UsageError:
+def raised(doing: str, error: BaseException) -> click.UsageError:
+    """Return what says that doing something raised, and where: in code that is not ours."""
     ours = str(Path(__file__).parents[1])
     theirs = [
         (code.co_filename, number)
@@ -82,4 +104,4 @@ def _raised(module: str, error: BaseException) -> click.UsageError:
         if not code.co_filename.startswith((ours, "<")) and "importlib" not in code.co_filename
     ]
     where = f" ({theirs[-1][0]}, line {theirs[-1][1]})" if theirs else ""
-    return click.UsageError(f"importing {module!r} raised {type(error).__name__}: {text_of(error)}{where}")
+    return click.UsageError(f"{doing} raised {type(error).__name__}: {text_of(error)}{where}")

@@ -9,6 +9,8 @@ import click
 
 from saga.cli.definitions import loaded
 from saga.cli.exits import DONE, PERSON
+from saga.cli.exploring import explored, exploring
+from saga.cli.files import write
 from saga.cli.options import Settings, common
 from saga.cli.records import print_records
 from saga.cli.shown import Column, counted, line, marked, say, table
@@ -34,15 +36,25 @@ def left_by(sagas: list[Saga[Any]], settings: Settings) -> dict[str, int] | None
 
 @click.command()
 @click.argument("references", metavar="[MODULE[:SAGA]]...", nargs=-1)
+@exploring
 @common
 @click.pass_obj
-def check(settings: Settings, references: tuple[str, ...]) -> int:
+def check(settings: Settings, /, references: tuple[str, ...], explore: bool, **how: Any) -> int:
     """Compile definitions and tell of their steps and policies.
 
     With a store: how many executions there have not ended that they do not fit, which is exit code 3. Good before a deploy.
+
+    --explore executes them, with the tasks that they have, once for each combination of faults, and stores nothing. What breaks
+    a law is exit code 1, and told with the shortest history that does, and a test to paste. SAGA may be a function then that
+    makes one for a world.
     """
     from saga.diagram.shape import policies
 
+    if explore:
+        return explored(settings, references, **how)
+    for name, value in how.items():
+        if value not in (None, ()):
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --explore; give it, too")
     if references:
         settings.sagas  # noqa: B018 - from then on modules are found here
     sagas = [saga for reference in references for saga in loaded(reference)] or settings.sagas
@@ -101,11 +113,7 @@ def diagram(settings: Settings, reference: str, saga_id: str | None, form: str, 
     if output is None:
         click.echo(text)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"{output} cannot be written: {error.strerror}") from error
-    click.echo(line(f"saga: wrote {output}"), err=True)
+    write(output, text)
 
 
 COMMANDS: Final = {"check": check, "diagram": diagram}

@@ -172,6 +172,37 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "asynchronous": "true or false",
         "left": "number or null",
     },
+    "exploration": {
+        "saga": "text",
+        "steps": "number",
+        "faults": "number",
+        "kinds": "list",
+        "histories": "list",
+        "count": "number",
+        "complete": "true or false",
+        "has_store": "true or false",
+        "sees_world": "true or false",
+        "failure": "text or null",
+        "seconds": "number",
+        "broken": "history or null",
+    },
+    "history": {
+        "law": "text",
+        "how": "text",
+        "status": "text",
+        "faults": "list of fault",
+        "lines": "list of line",
+        "test": "text",
+    },
+    "fault": {"step": "text", "kind": "text", "call": "number"},
+    "line": {
+        "life": "number",
+        "step": "text",
+        "what": "text",
+        "attempt": "number",
+        "came": "text",
+        "fault": "text or null",
+    },
 }
 """By kind of record: its fields, and what each is in JSON. Fields are added; none is taken away or becomes another."""
 

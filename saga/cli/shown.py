@@ -156,8 +156,12 @@ class Progress:
         """Seconds since it began."""
         return time.monotonic() - self._began
 
-    def show(self, ended: int, how: str) -> None:
-        """Draw it again, where it is time to."""
+    def show(self, ended: int, how: str, total: int | None = None) -> None:
+        """Draw it again, where it is time to.
+
+        :param total: how many are known to be there by now, if that has changed.
+        """
+        self._total = total if total is not None else self._total
         if self._shown and time.monotonic() - self._last >= self._EVERY:
             self._last = time.monotonic()
             rate = ended / max(self.elapsed, 0.001)

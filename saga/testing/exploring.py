@@ -18,6 +18,7 @@ from typing import Any, Final
 from saga.context import Context
 from saga.definition import Definition, as_context
 from saga.errors import SagaDefinitionError
+from saga.events import Status
 from saga.own_log import silence
 from saga.plain import repr_of
 from saga.saga import Saga
@@ -25,7 +26,7 @@ from saga.testing.faults import EACH, Fault, Kind, faults_of, kinds_of
 from saga.testing.histories import History
 from saga.testing.laws import LawBrokenError, Laws
 from saga.testing.records import Setting
-from saga.testing.reports import report
+from saga.testing.reports import counted, end_of, report
 from saga.testing.simulated import VirtualLoop
 from saga.testing.worlds import UNKNOWN, differences
 
@@ -46,6 +47,7 @@ class Exploration:
     :ivar complete: whether these were all; else time or number was over.
     :ivar has_store: whether deaths were tried, which only an execution with a store outlives.
     :ivar sees_world: whether the world could be compared.
+    :ivar failure: how it ended, and why, though nothing went wrong; ``None``: it completed.
     :ivar seconds: how long it took.
     :ivar broken: the first history that broke a law, where :func:`explore` was told not to raise it.
     """
@@ -58,6 +60,7 @@ class Exploration:
     complete: bool
     has_store: bool
     sees_world: bool
+    failure: str | None
     seconds: float
     broken: History | None = None
 
@@ -68,9 +71,9 @@ class Exploration:
 
     def __str__(self) -> str:
         some = "" if self.complete else ", and there are more"
-        text = f"{self.count} histories of {self.saga}{some}: {self.steps} steps, {len(self.kinds)} kinds of faults, "
-        text += f"up to {self.faults} in each"
-        notes = []
+        text = f"{self.count} histor{'y' if self.count == 1 else 'ies'} of {self.saga}{some}: {counted(self.steps, 'step')}, "
+        text += f"{counted(len(self.kinds), 'kind')} of faults, up to {self.faults} in each"
+        notes = [] if self.failure is None else [f"though nothing goes wrong, it ends as {self.failure}"]
         if not self.has_store:
             notes.append("it has no store, so no process died")
         if not self.sees_world:
@@ -169,6 +172,7 @@ def explore(
         complete=complete and broken is None,
         has_store=setting.has_store,
         sees_world=seen.before is not UNKNOWN,
+        failure=None if seen.status is Status.COMPLETED else end_of(seen),
         seconds=time.perf_counter() - began,
         broken=broken,
     )

@@ -40,11 +40,13 @@ from saga.testing.faults import (
     Kind,
 )
 from saga.testing.records import ID, Broken, Line, Point, Setting, said_by
+from saga.testing.reports import drawn
 from saga.testing.signals import Signals
 from saga.testing.simulated import Process, VirtualLoop, kinds_here
 from saga.testing.worlds import UNKNOWN, footprint, keeps_the_same, kept, state_of
 
 if TYPE_CHECKING:
+    from saga.diagram import Diagram
     from saga.drivers.beside import CallBeside
 
 __all__ = ["History"]
@@ -361,6 +363,10 @@ class History:
         """What a program would have got."""
         machine = self._last.machine
         return SagaResult(machine.plan, machine.log, self._last.context)
+
+    def diagram(self) -> Diagram:
+        """Draw how it went, with its faults, and the law that it breaks."""
+        return drawn(self)
 
     def unstorable(self) -> StepFailed | None:
         """Return a step that failed because its result cannot be stored, if one did."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from saga.diagram import Diagram
 from saga.plain import shortened
+from saga.result import error_line
 
 if TYPE_CHECKING:
     from saga.testing.histories import History
     from saga.testing.records import Line
 
-__all__ = ["report"]
+__all__ = ["as_test", "counted", "drawn", "end_of", "report", "told"]
 
 _WIDEST = 100
 _FIRST, _LAST = 12, 3  # lines that are shown of a history that goes on and on
@@ -19,17 +22,54 @@ _MOST = 40
 
 
 def report(history: History) -> str:
-    """Return a history as text."""
+    """Return a history as text, with a test to paste."""
+    test = [f"    {line}" if line else "" for line in as_test(history)]
+    return "\n".join((*told(history), "", *test))
+
+
+def told(history: History) -> list[str]:
+    """Return what a history was, in lines."""
     name, faults = history.definition.name, history.faults
-    with_them = f"with {_counted(len(faults), 'fault')}" if faults else "though nothing goes wrong"
+    with_them = f"with {counted(len(faults), 'fault')}" if faults else "though nothing goes wrong"
     parts = [f"saga {name!r} breaks a law {with_them}:"]
     if history.broken is not None:
         parts = [f"saga {name!r} breaks a law {with_them}: {history.broken.law}"]
         parts += [f"    {line}" for line in history.broken.how.splitlines()]
-    parts += ["", *table(history), "", f"It ends as {history.status}. To see it again:", ""]
-    test = re.sub(r"\W+", "_", " ".join((name, *(f"{fault.step} {fault.kind}" for fault in faults)))).strip("_").lower()
-    parts += [f"    def test_{test}() -> None:", f"        replay({history.setting.asked.format(list(faults))})"]
-    return "\n".join(parts)
+    return [*parts, "", *table(history), "", f"It ends as {history.status}. To see it again:"]
+
+
+def drawn(history: History) -> Diagram:
+    """Return a picture of how a history went, what was put into it, and which law it breaks."""
+    faults = ", ".join(f"{fault.step} {fault.kind}" for fault in history.faults) or "nothing went wrong"
+    broken = [] if history.broken is None else [f"breaks a law: {history.broken.law}", *history.broken.how.splitlines()]
+    return Diagram(history.definition, history.result, [faults, *broken])
+
+
+def end_of(history: History) -> str:
+    """Return how a history ended, and why."""
+    result = history.result
+    where = f" at step {result.failed_step!r}" if result.failed_step is not None else ""
+    return f"{history.status}{where}" + (f": {error_line(result.error)}" if result.error is not None else "")
+
+
+def as_test(history: History, names: Iterable[str] = ()) -> list[str]:
+    """Return the lines of a test that replays a history.
+
+    :param names: what it imports, each as ``module:name``; nothing where none are given: it stands where these are.
+    """
+    words = (history.definition.name, *(f"{fault.step} {fault.kind}" for fault in history.faults))
+    test = re.sub(r"\W+", "_", " ".join(words)).strip("_").lower()
+    asked = history.setting.asked.format(list(history.faults))
+    return [*_imports(names), f"def test_{test}() -> None:", f"    replay({asked})"]
+
+
+def _imports(names: Iterable[str]) -> list[str]:
+    """Return the lines that import names, and those between them and a test."""
+    of: dict[str, set[str]] = {}
+    for module, _, name in (one.partition(":") for one in names):
+        of.setdefault(module, set()).add(name.partition(".")[0])
+    lines = [f"from {module} import {', '.join(sorted(found))}" for module, found in sorted(of.items())]
+    return ["from saga.testing import replay", *lines, "", ""] if lines else []
 
 
 def table(history: History) -> list[str]:
@@ -58,5 +98,6 @@ def _row(number: int, line: Line, several: bool) -> tuple[str, ...]:
     return (f"{number:>2}", *life, line.step, what, f"{shortened(line.came, _WIDEST)}{fault}")
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """Return a number of things: ``1 fault``, ``2 faults``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

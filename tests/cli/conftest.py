@@ -65,7 +65,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # to which commands add
     yield tmp_path
-    for name in ("shop", "broken", "needs", "waits"):
+    for name in ("shop", "broken", "needs", "waits", "stock"):
         sys.modules.pop(name, None)
 
 

@@ -57,6 +57,7 @@ PRINTS: dict[str, tuple[list[str], str | None]] = {
     "version": (["versions"], "versions"),
     "finding": (["doctor"], "findings"),
     "definition": (["check", "shop"], "definitions"),
+    "exploration": (["check", "shop", "--explore"], "explorations"),
     "purged": (["purge", "--older-than", "0s", "--yes"], None),
     "held": (["hold", "orders", "--why", "no stock"], None),
 }

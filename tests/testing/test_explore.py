@@ -289,6 +289,25 @@ def test_what_is_found_need_not_be_raised() -> None:
     assert not found.complete
 
 
+def test_a_saga_that_fails_by_itself_is_said_to() -> None:
+    def refuse() -> None:
+        raise ValueError("no address")
+
+    found = explore(saga_of(lambda s: [task(s, "a"), function_step(refuse, name="b")]), world=Shop, faults=1)
+    assert found.failure == "compensated at step 'b': ValueError: no address"
+    assert f"; though nothing goes wrong, it ends as {found.failure}" in str(found)
+    assert explore(saga_of(SOUND["in sequence"]), world=Shop, faults=1).failure is None
+
+
+@pytest.mark.parametrize("faults", [[], [("a", "dies after"), ("a", "undo fails")]])
+def test_a_history_is_drawn_with_what_went_wrong(faults: list[Any]) -> None:
+    history = replay(saga_of(SOUND["in sequence"], store="x.db"), faults, world=Shop, at_end=lambda w, r: r.ok, check=False)
+    drawn = history.diagram()
+    for text in (drawn.svg(), drawn.mermaid(), drawn.sequence()):
+        assert ("a dies after, a undo fails" if faults else "nothing went wrong") in text
+        assert ("breaks a law" in text) is bool(faults)
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {

@@ -122,6 +122,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "block",
         "clocks",
         "declared",
+        "diagram",
         "drivers",
         "durable",
         "looking",

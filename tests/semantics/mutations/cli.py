@@ -112,4 +112,22 @@ OF_THE_COMMAND_LINE = [
         "        pass\n",
         LOOKING + " -k every_column",
     ),
+    Mutant(
+        "a Ctrl-C strikes a task while sagas are explored",
+        "with stopped_by_signals(stop.set):\n            found = explore(",
+        "if True:\n            found = explore(",
+        "tests/cli/test_exploring -k interrupt",
+    ),
+    Mutant(
+        "a test to paste calls a saga by no name",
+        'yield f"{module}:{known}", _named(saga, known)',
+        'yield f"{module}:{known}", saga',
+        "tests/cli/test_exploring -k with_a_test",
+    ),
+    Mutant(
+        "what explores never fails",
+        "return UNDONE if any(one.found.broken is not None for one in done) else DONE",
+        "return DONE",
+        "tests/cli/test_exploring -k with_a_test",
+    ),
 ]
