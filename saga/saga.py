@@ -27,6 +27,7 @@ from saga.streaming import arecords_of, records_of
 
 if TYPE_CHECKING:
     from saga.diagram import Diagram
+    from saga.diagram.shape import Certified
     from saga.drivers.aio import AsyncExecution
     from saga.durable.codec import Codec
     from saga.observers import Loggers
@@ -334,16 +335,17 @@ class Saga(Stored[Ctx], Generic[Ctx]):
 
         return await aundone_here(self.definition, saga_id, lambda: self._opened(store), who, why, to)
 
-    def diagram(self, result: SagaResult | None = None) -> Diagram:
+    def diagram(self, result: SagaResult | None = None, *, certificates: Certified | None = None) -> Diagram:
         """Return a picture of the saga, or of how an execution of it went: as SVG, and as text for Mermaid.
 
         :param result: of an execution of this saga.
+        :param certificates: the :class:`~saga.testing.Certificates` of its tasks, for it to say which are certified.
         :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
         """
         refuse_unmade(self)
         from saga.diagram import Diagram
 
-        return Diagram(self.definition, result)
+        return Diagram(self.definition, result, certificates=certificates)
 
     def _repr_svg_(self) -> str | None:
         # What Jupyter shows. A saga that is wrong, or not finished yet, is shown as text.

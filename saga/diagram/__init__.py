@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from saga.diagram.mermaid import flowchart, sequence_diagram
-from saga.diagram.shape import Picture, picture_of
+from saga.diagram.shape import Certified, Picture, picture_of
 from saga.diagram.svg import draw
 
 if TYPE_CHECKING:
@@ -27,11 +27,18 @@ class Diagram:
     :param definition: what to draw.
     :param result: how an execution of it went, where that is to be drawn.
     :param caption: lines that are said besides of the whole.
+    :param certificates: the :class:`~saga.testing.Certificates` of its tasks, where it is to say which are certified.
     :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
     """
 
-    def __init__(self, definition: Definition, result: SagaResult | None = None, caption: Iterable[str] = ()) -> None:
-        self._picture: Picture = picture_of(definition, result, caption)
+    def __init__(
+        self,
+        definition: Definition,
+        result: SagaResult | None = None,
+        caption: Iterable[str] = (),
+        certificates: Certified | None = None,
+    ) -> None:
+        self._picture: Picture = picture_of(definition, result, caption, certificates)
 
     def svg(self) -> str:
         """Return an SVG document as text. It follows the reader's light or dark mode and needs no fonts, ids or scripts."""

@@ -132,6 +132,7 @@ class _Flowchart:
         else:
             outcome = [escaped(line) for line in shape.outcome(box)]
             lines += [f"{_MARKS[box.record.status].replace('?', '#63;').replace('!', '#33;')} {outcome[0]}", *outcome[1:]]
+        lines += [f"{line[0]} {escaped(line[2:])}" for line in shape.marked_certificate(box)]
         opening, closing = ("([", "])") if step.pause is not None else ("[[", "]]") if step.pivot else ("[", "]")
         self.add(f'{name}{opening}"{"<br/>".join(lines)}"{closing}')
         self.connect(before, name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from saga.errors import SagaDefinitionError
 from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus
@@ -16,7 +16,7 @@ from saga.result import SagaResult, StepRecord, error_line, told_besides
 if TYPE_CHECKING:
     from saga.definition import Definition
 
-__all__ = ["Box", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
+__all__ = ["Box", "Certified", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Box:
     :ivar undoable: whether it is undone when a later step fails: it has a compensation, and no pivot precedes that.
     :ivar undone: its place among those undone, from 1.
     :ivar fell_back: whether its fallback was chosen.
+    :ivar certificate: how its task's certificate stands, where that is drawn.
     """
 
     step: PlannedStep
@@ -36,6 +37,7 @@ class Box:
     record: StepRecord | None = None
     undone: int | None = None
     fell_back: bool = False
+    certificate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,16 @@ class Picture:
     caption: tuple[str, ...]
 
 
-def picture_of(definition: Definition, result: SagaResult | None, caption: Iterable[str]) -> Picture:
+class Certified(Protocol):
+    """Knows how the certificates of a saga's tasks stand: :class:`saga.testing.Certificates`."""
+
+    def standing(self, definition: Definition) -> Mapping[str, str]:
+        """Return that by the steps' names, in words."""
+
+
+def picture_of(
+    definition: Definition, result: SagaResult | None, caption: Iterable[str], certificates: Certified | None
+) -> Picture:
     """Return what a diagram of the saga, or of an execution of it, shows.
 
     :raises SagaDefinitionError: the result is not one of it as it is now.
@@ -107,12 +118,14 @@ def picture_of(definition: Definition, result: SagaResult | None, caption: Itera
                 undone.pop(event.step, None)
                 fell_back.discard(event.step)
 
+    standing = {} if certificates is None else certificates.standing(definition)
+
     def shape(flow: Flow, prefix: str) -> Node:
         if isinstance(flow, Step | Pause):
             name = prefix + flow.name
             step = plan.by_name[name]
             undoable = step.compensates and (plan.pivot is None or step.index < plan.pivot.index)
-            return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back)
+            return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back, standing.get(name))
         if isinstance(flow, Parallel):
             return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.compensate_together)
         if isinstance(flow, Fallback):
@@ -145,6 +158,13 @@ def boxes(node: Node) -> Iterator[Box]:
 def reached(node: Node) -> bool:
     """Whether an execution came to any step of ``node``, or none is drawn."""
     return any(box.record is None or box.record.status is not StepStatus.PENDING for box in boxes(node))
+
+
+def marked_certificate(box: Box) -> list[str]:
+    """Return how a step's certificate stands, with a sign."""
+    if box.certificate is None:
+        return []
+    return [f"{'✓' if box.certificate == 'certified' else '✗'} {box.certificate}"]
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------

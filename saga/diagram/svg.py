@@ -61,6 +61,7 @@ class _Card(_Part):
         self.details = [shortened(one_line(line), _DETAILS) for line in details]
         if box.record is not None and box.step.pivot:
             self.details.append("pivot: nothing is undone after it")
+        self.details += shape.marked_certificate(box)
         self.undoable = box.record is None and box.undoable
         name = max(text_width(line, NAME, True) for line in self.names) + (24 if self.undoable else 0)
         detail = max((text_width(line, SMALL) for line in self.details), default=0.0)

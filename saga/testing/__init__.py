@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 __all__ = [
     "Again",
     "AnswerLostError",
+    "Certificate",
+    "Certificates",
     "Clock",
     "DiedError",
     "DyingStore",
@@ -24,6 +26,7 @@ __all__ = [
     "LawBrokenError",
     "Moment",
     "call",
+    "certify",
     "debug",
     "explore",
     "replay",
@@ -33,6 +36,8 @@ __all__ = [
 if TYPE_CHECKING:
     from saga.testing.again import Again
     from saga.testing.calling import call
+    from saga.testing.certificates import Certificate, Certificates
+    from saga.testing.certifying import certify
     from saga.testing.clock import Clock
     from saga.testing.debugging import Moment, debug
     from saga.testing.dying import DiedError, DyingStore
@@ -58,6 +63,8 @@ else:  # a type checker is to find every other name missing
 _ROOM_OF = {
     "Again": "again",
     "AnswerLostError": "faults",
+    "Certificate": "certificates",
+    "Certificates": "certificates",
     "Clock": "clock",
     "DiedError": "dying",
     "DyingStore": "dying",
@@ -71,6 +78,7 @@ _ROOM_OF = {
     "LawBrokenError": "laws",
     "Moment": "debugging",
     "call": "calling",
+    "certify": "certifying",
     "debug": "debugging",
     "explore": "exploring",
     "replay": "exploring",

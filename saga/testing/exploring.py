@@ -7,7 +7,6 @@ come before it, so each set of faults is tried once.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import time
@@ -19,7 +18,6 @@ from saga.context import Context
 from saga.definition import Definition, as_context
 from saga.errors import SagaDefinitionError
 from saga.events import Status
-from saga.own_log import silence
 from saga.plain import repr_of
 from saga.saga import Saga
 from saga.testing.faults import EACH, Fault, Kind, faults_of, kinds_of
@@ -27,10 +25,10 @@ from saga.testing.histories import History
 from saga.testing.laws import LawBrokenError, Laws
 from saga.testing.records import Setting
 from saga.testing.reports import counted, end_of, report
-from saga.testing.simulated import VirtualLoop
+from saga.testing.simulated import VirtualLoop, quietly
 from saga.testing.worlds import UNKNOWN, differences
 
-__all__ = ["Exploration", "explore", "replay"]
+__all__ = ["Exploration", "explore", "replay", "setting_of"]
 
 Progress = Callable[[int, int], None]
 
@@ -125,14 +123,15 @@ def explore(
     """
     __tracebackhide__ = True
     began = time.perf_counter()
-    setting = _setting(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable)
+    setting = setting_of(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable)
     laws = Laws(at_end)
     run = [0]
     struck: set[Kind] = set()
     broken: History | None = None
     complete = True
     first: History | None = None
-    with _Explorer(setting, laws) as explorer:
+    with quietly() as loop:
+        explorer = _Explorer(setting, laws, loop)
         level: list[tuple[Fault, ...]] = [()]
         while level and broken is None and complete:
             following: list[tuple[Fault, ...]] = []
@@ -202,9 +201,10 @@ def replay(
     :raises SagaDefinitionError: something is wrong with what is given, or a fault never came to strike.
     """
     __tracebackhide__ = True
-    setting = _setting(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable)
+    setting = setting_of(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable)
     planned = faults_of(faults, setting.make()[1].plan.names)
-    with _Explorer(setting, Laws(at_end)) as explorer:
+    with quietly() as loop:
+        explorer = _Explorer(setting, Laws(at_end), loop)
         if planned:
             explorer.run(())  # what completed leaves without a fault
         history = explorer.run(planned)
@@ -220,34 +220,18 @@ def replay(
 
 
 class _Explorer:
-    """Runs histories, quietly, one after the other."""
+    """Runs histories, one after the other."""
 
-    def __init__(self, setting: Setting, laws: Laws) -> None:
+    def __init__(self, setting: Setting, laws: Laws, loop: Callable[[], VirtualLoop]) -> None:
         self._setting = setting
         self._laws = laws
-        self._loop: VirtualLoop | None = None
-
-    def __enter__(self) -> _Explorer:
-        self._quiet = silence()
-        self._quiet.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._quiet.__exit__(None, None, None)
-        if self._loop is not None:
-            asyncio.set_event_loop(None)
-            self._loop.close()
+        self._loop = loop
 
     def run(self, faults: tuple[Fault, ...]) -> History:
-        history = History(self._setting, faults, self._in_loop)
+        history = History(self._setting, faults, self._loop)
         history.run()
         self._laws.check(history)
         return history
-
-    def _in_loop(self) -> VirtualLoop:
-        if self._loop is None:
-            self._loop = VirtualLoop()
-        return self._loop
 
 
 def _followers(history: History) -> Iterator[tuple[Fault, ...]]:
@@ -273,7 +257,7 @@ def _check_same(one: History, other: History) -> None:
             )
 
 
-def _setting(
+def setting_of(
     saga: Any,
     context: Any,
     world: Callable[[], Any] | None,
@@ -284,6 +268,10 @@ def _setting(
     may_fail: Iterable[str],
     durable: bool | None,
 ) -> Setting:
+    """Return what histories have in common.
+
+    :raises SagaDefinitionError: something is wrong with what is given.
+    """
     if world is not None and not callable(world):
         raise SagaDefinitionError(
             f"world is {world!r}; give what makes a new one for each history: a class, or a function that resets it and "

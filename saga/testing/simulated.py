@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from selectors import BaseSelector
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,12 +21,13 @@ from saga.drivers.interrupts import cuts_short
 from saga.drivers.threads import Execution
 from saga.machine import Call
 from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.own_log import silence
 from saga.testing.faults import ORDER, STORED, AnswerLostError, Died, InjectedError, Kind, kinds_at
 
 if TYPE_CHECKING:
     from saga.testing.histories import History
 
-__all__ = ["Process", "VirtualLoop"]
+__all__ = ["Process", "VirtualLoop", "quietly"]
 
 _FAILS = frozenset({Kind.FAILS, Kind.FAILS_FOR_GOOD, Kind.UNDO_FAILS, Kind.UNDO_FAILS_FOR_GOOD})
 _DIES_BEFORE = frozenset({Kind.DIES_BEFORE, Kind.DIES_BEFORE_UNDO})
@@ -312,3 +315,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         done, _ = self.run_until_complete(asyncio.wait(asyncio.all_tasks(self), timeout=seconds))
         for task in done:
             task.cancelled() or task.exception()  # which nobody asks for
+
+
+@contextmanager
+def quietly() -> Iterator[Callable[[], VirtualLoop]]:
+    """Log nothing meanwhile. What is yielded returns the event loop, which is made when it is first asked for."""
+    made: list[VirtualLoop] = []
+
+    def loop() -> VirtualLoop:
+        if not made:
+            made.append(VirtualLoop())
+        return made[0]
+
+    with silence():
+        try:
+            yield loop
+        finally:
+            for one in made:
+                asyncio.set_event_loop(None)
+                one.close()

@@ -31,6 +31,7 @@ from saga import (
     timer,
     transaction,
 )
+from saga.definition import Definition
 from saga.diagram import Diagram
 from saga.diagram.mermaid import escaped
 from saga.diagram.shape import duration
@@ -165,6 +166,28 @@ def test_every_text_of_a_step_is_within_its_card_and_cards_do_not_overlap(make: 
             assert bottom < y + height, text
     for one, other in itertools.combinations(cards, 2):
         assert one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+
+
+class Standing:
+    """Stands for certificates."""
+
+    def standing(self, definition: Definition) -> dict[str, str]:
+        return {"ReserveStock": "certified", "PackParcel": "not certified", "payment/capture": "certificate stale"}
+
+
+@pytest.mark.parametrize("result", [False, True], ids=["the saga", "an execution"])
+def test_how_certificates_stand_is_told_with_a_sign(result: bool) -> None:
+    saga = everything() if not result else failing()
+    diagram = saga.diagram(saga.try_execute() if result else None, certificates=Standing())
+    for group in elements(diagram.svg(), "g", **{"class": "step"}):
+        texts = [one.text or "" for one in group.iter(SVG + "text")]
+        told = [text for text in texts if "certif" in text]
+        expected = {"ReserveStock": ["✓ certified"], "PackParcel": ["✗ not certified"], "capture": ["✗ certificate stale"]}
+        assert told == expected.get(group.attrib["data-step"].rpartition("/")[2], [])
+    assert '"ReserveStock<br/>' in diagram.mermaid()
+    assert '<br/>✓ certified"]' in diagram.mermaid()
+    assert "<br/>✗ not certified" in diagram.mermaid()
+    assert "certif" not in saga.diagram().svg()
 
 
 def test_policies_are_told_in_words() -> None:

@@ -12,6 +12,7 @@ STAND_INS = TESTING + "stand_ins"
 CLOCK = TESTING + "clock"
 DYING = TESTING + "dying"
 MISTAKES = TESTING + "mistakes"
+CERTIFICATES = TESTING + "certificates"
 
 OF_TESTING = [
     Mutant(
@@ -157,5 +158,53 @@ OF_TESTING = [
         "yield pause if self._anything_runs() else 0.0",
         "yield 60.0",
         CLOCK + " -k a_rate_is_kept",
+    ),
+    Mutant(
+        "a certificate says that undo restores the world where the undo alone is looked at",
+        "    before = calls.state()\n    calls.compensate(calls.execute())",
+        "    view = calls.execute()\n    before = calls.state()\n    calls.compensate(view)",
+        CERTIFICATES + " -k a_task_is_measured",
+    ),
+    Mutant(
+        "the second undo is given what the first has left in the context",
+        "own, binding = fork(view, None), self._view.__binding__",
+        "own, binding = view, self._view.__binding__",
+        CERTIFICATES + " -k a_task_is_measured",
+    ),
+    Mutant(
+        "what is run again in doubt is not executed twice",
+        "step.retry.max_attempts != 1 or step.in_doubt is InDoubt.RERUN",
+        "step.retry.max_attempts != 1",
+        CERTIFICATES + " -k a_task_is_measured",
+    ),
+    Mutant(
+        "a verification is believed that says that something was done before it was",
+        "if said is not None and not isinstance(said, NotDone):",
+        "if False:",
+        CERTIFICATES + " -k a_task_is_measured",
+    ),
+    Mutant(
+        "the tasks of a fallback have no place in which they are measured",
+        "                    left.append(failing | {name})",
+        "                    pass",
+        CERTIFICATES + " -k comes_to_it",
+    ),
+    Mutant(
+        "a certificate outlives a change of the undo's function",
+        "adapted = (task.action, task.compensation, task.verification)",
+        "adapted = (task.action, None, task.verification)",
+        CERTIFICATES + " -k has_changed",
+    ),
+    Mutant(
+        "a certificate outlives a change of a policy",
+        "(*sources, *policies(step))",
+        "sources",
+        CERTIFICATES + " -k has_changed",
+    ),
+    Mutant(
+        "a certificate of what is no step any more is kept for ever",
+        "[*(one for one in self if one.saga not in sagas), *other]",
+        "[*self, *other]",
+        CERTIFICATES + " -k is_read_again",
     ),
 ]

@@ -1,0 +1,279 @@
+"""Certifying: each task of a saga is called in its place, and what it does to the world is measured.
+
+Its place is where the saga comes to it when nothing fails, or, within a fallback, when what that stands in for has failed. For
+each measurement the saga is run until there, in a world of its own, and goes no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from saga.context import Context
+from saga.drivers.views import adopt, fork
+from saga.errors import SagaDefinitionError
+from saga.machine import Call
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
+from saga.machine.plan import PlannedStep
+from saga.plain import names_of, one_line, repr_of
+from saga.policy import InDoubt
+from saga.saga import Saga
+from saga.task import Done, NotDone
+from saga.testing.certificates import DOES_NOT_APPLY, HOLDS, Certificates, certificate_of, tasks_of
+from saga.testing.exploring import setting_of
+from saga.testing.faults import Died, InjectedError, Kind
+from saga.testing.histories import History
+from saga.testing.records import Setting
+from saga.testing.simulated import Process, VirtualLoop, quietly
+from saga.testing.worlds import UNKNOWN, differences, state_of
+
+__all__ = ["certify"]
+
+
+def certify(
+    saga: Saga[Any] | Callable[..., Saga[Any]],
+    context: Any = None,
+    *,
+    world: Callable[[], Any],
+    signals: Mapping[str, Any] | None = None,
+    durable: bool | None = None,
+) -> Certificates:
+    """Measure each task of a saga: call it in its place, and look at what it does to the world.
+
+    * Undo restores the world.
+    * Undo twice does no harm: the second time changes nothing, and raises nothing.
+    * Undo alone does no harm: nor does it where nothing was executed.
+    * Execute twice, under the same idempotency key, leaves the same as once: of a task that is retried, or run again in doubt.
+    * Verify tells the truth: never that what was not done is done, nor the reverse.
+
+    The parameters are as :func:`explore`'s; the world's state has to be seen.
+
+    :raises SagaDefinitionError: something is wrong with what is given, or a step is never come to.
+    """
+    __tracebackhide__ = True
+    setting = setting_of(saga, context, world, None, None, (), signals, (), durable)
+    made, definition, _ = setting.make()
+    if state_of(made) is UNKNOWN:
+        raise SagaDefinitionError(
+            f"the state of {repr_of(made)} cannot be seen; give a world that has a state(), or is a mapping, a sequence, a set "
+            "or a dataclass"
+        )
+    with quietly() as loop:
+        ways = _ways_to(setting, loop)
+        found = []
+        for step in tasks_of(definition):
+            measured = {
+                what: _Place(setting, loop, ways[step.name], step.name, measure).found() if applies(step) else DOES_NOT_APPLY
+                for what, (applies, measure) in _MEASUREMENTS.items()
+            }
+            found.append(certificate_of(definition, step, measured))
+    return Certificates(found)
+
+
+def _ways_to(setting: Setting, loop: Callable[[], VirtualLoop]) -> dict[str, frozenset[str]]:
+    """Return, by name, which steps have to fail for the saga to come to a step.
+
+    :raises SagaDefinitionError: it never does.
+    """
+    ways: dict[str, frozenset[str]] = {}
+    left = [frozenset[str]()]
+    said = "nothing was called"
+    while left:
+        failing = left.pop(0)
+        place = _Place(setting, loop, failing)
+        place.run()
+        plan = place.definition.plan
+        for name in place.come_to:
+            if name not in ways:
+                ways[name] = failing
+                if plan.by_name[name].fallback:
+                    left.append(failing | {name})
+        if place.lines and not failing:
+            last = next((line for line in place.lines if line.came.startswith("raises")), place.lines[-1])
+            said = f"{last.what} of {last.step} {last.came}"
+    unknown = [step.name for step in tasks_of(place.definition) if step.name not in ways]
+    if unknown:
+        raise SagaDefinitionError(
+            f"saga {place.definition.name!r} never comes to step {unknown[0]!r}, so it cannot be measured there: {said}"
+        )
+    return ways
+
+
+class _Place(History):
+    """A run of a saga until it comes to a step, where that is measured.
+
+    :param failing: the names of steps that fail, so that their fallbacks are come to.
+    :param step: the step's name; without one, it is run to its end.
+    :ivar come_to: the names of the steps that were come to, and did not fail.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        loop: Callable[[], VirtualLoop],
+        failing: frozenset[str],
+        step: str | None = None,
+        measure: Callable[[_Calls], str] | None = None,
+    ) -> None:
+        super().__init__(setting, (), loop)
+        self.come_to: dict[str, None] = {}
+        self._failing = failing
+        self._step = step
+        self._measure = measure
+        self._came: str | BaseException | None = None
+
+    def found(self) -> str:
+        """Return what was measured."""
+        self.run()
+        if isinstance(self._came, BaseException):  # Ctrl-C
+            raise self._came
+        assert self._came is not None, "the saga comes there, as it did before"
+        return self._came
+
+    def make(self, process: Process, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
+        """Make a call; where it is the one that is to be measured, do that instead, and end."""
+        name = call.step.name
+        if name in self._failing:
+            return _without_effect(call)
+        if call.phase is EXECUTE:
+            self.come_to[name] = None
+            if name == self._step:
+                self._take_measure(process, call.step, view)
+                raise Died
+        return super().make(process, call, method, view, fault)
+
+    def _take_measure(self, process: Process, step: PlannedStep, view: Context) -> None:
+        assert self._measure is not None
+        self.endless = True  # nobody goes on with it
+        try:
+            self._came = self._measure(_Calls(self, process, step, view))
+        except _Raised as raised:
+            self._came = str(raised)
+        except BaseException as error:
+            self._came = error
+
+
+def _without_effect(call: Call) -> Any:
+    """Stand for a call of a step that fails as its fallback is for, and has done nothing."""
+    if call.phase is EXECUTE:
+        kind = call.step.fallback_on[0]
+        raise InjectedError if issubclass(InjectedError, kind) else kind.__new__(kind)
+    return NotDone() if call.phase is VERIFY else None
+
+
+class _Raised(Exception):
+    """A call raised."""
+
+
+class _Calls:
+    """Makes calls of a step in its place, each with the context as it is there, or as it was stored afterwards."""
+
+    def __init__(self, history: History, process: Process, step: PlannedStep, view: Context) -> None:
+        self._history = history
+        self._process = process
+        self._step = step
+        self._view = view
+
+    def state(self) -> Any:
+        """Return the world's state."""
+        return state_of(self._history.world)
+
+    def changed_since(self, before: Any) -> str:
+        """Return how the world has changed, if it has."""
+        return "; ".join(differences(before, self.state())) or HOLDS
+
+    def execute(self, attempt: int = 1) -> Context:
+        """Execute it, and return the context with what it changed, and with its result."""
+        view, value = self._make(EXECUTE, self._view, attempt)
+        if type(value) is type(view):
+            adopt(view, value)
+            value = None
+        view.__binding__.take_result(self._step.name, value)
+        return view
+
+    def compensate(self, view: Context | None = None, attempt: int = 1) -> None:
+        self._make(COMPENSATE, self._view if view is None else view, attempt)
+
+    def verify(self) -> Any:
+        return self._make(VERIFY, self._view, 1)[1]
+
+    def _make(self, phase: str, view: Context, attempt: int) -> tuple[Context, Any]:
+        own, binding = fork(view, None), self._view.__binding__
+        own.__binding__.call = Call(self._step, attempt, phase)
+        own.__binding__.limit(binding.deadline, binding.cancelled)
+        own.__binding__.run = cast(Any, lambda: _GIVEN_UP)
+        try:
+            return own, self._process.complete(getattr(self._step.task, phase)(own))
+        except Exception as error:
+            raise _Raised(f"{phase} raised {names_of(type(error))[1]}: {one_line(error)}") from error
+
+
+class _GivenUp:
+    """Knows what is undone for."""
+
+    def cause_of(self, call: Call) -> BaseException:
+        return InjectedError("a later step failed")
+
+
+_GIVEN_UP: Final = _GivenUp()
+
+
+# -- what is measured -------------------------------------------------------------------------------------------------
+
+
+def _undo_restores(calls: _Calls) -> str:
+    before = calls.state()
+    calls.compensate(calls.execute())
+    return calls.changed_since(before)
+
+
+def _undo_twice(calls: _Calls) -> str:
+    view = calls.execute()
+    calls.compensate(view)
+    once = calls.state()
+    calls.compensate(view, 2)
+    return calls.changed_since(once)
+
+
+def _undo_alone(calls: _Calls) -> str:
+    before = calls.state()
+    calls.compensate()
+    return calls.changed_since(before)
+
+
+def _execute_twice(calls: _Calls) -> str:
+    calls.execute()
+    once = calls.state()
+    calls.execute(2)
+    return calls.changed_since(once)
+
+
+def _verify_is_true(calls: _Calls) -> str:
+    said = calls.verify()
+    if said is not None and not isinstance(said, NotDone):
+        return f"it said {one_line(repr_of(said))} before"
+    calls.execute()
+    said = calls.verify()
+    return HOLDS if said is None or isinstance(said, Done) else f"it said {one_line(repr_of(said))} afterwards"
+
+
+def _is_undone(step: PlannedStep) -> bool:
+    return step.compensates
+
+
+def _is_repeated(step: PlannedStep) -> bool:
+    return step.retry.max_attempts != 1 or step.in_doubt is InDoubt.RERUN
+
+
+def _is_verified(step: PlannedStep) -> bool:
+    return step.verifies
+
+
+_MEASUREMENTS: Final[dict[str, tuple[Callable[[PlannedStep], bool], Callable[[_Calls], str]]]] = {
+    "undo restores the world": (_is_undone, _undo_restores),
+    "undo twice does no harm": (_is_undone, _undo_twice),
+    "undo alone does no harm": (_is_undone, _undo_alone),
+    "execute twice leaves the same as once": (_is_repeated, _execute_twice),
+    "verify tells the truth": (_is_verified, _verify_is_true),
+}
+"""What is measured: of which steps, and how."""
