@@ -219,6 +219,7 @@ class Process(Execution):
             kinds.append(Kind.DIES_BEFORE_STORING)
         if not machine.ended and not (machine.commands and type(machine.commands[0]) is Call):
             kinds.append(Kind.DIES_AFTER_STORING)
+        kinds = [kind for kind in kinds if kind in self.history.setting.kinds]
         fault = self.history.at(self.step() or "", STORED, tuple(kinds)) if kinds else None
         if fault is Kind.DIES_BEFORE_STORING:
             raise self.history.death(self.step() or "", fault)

@@ -150,6 +150,12 @@ def test_it_stops_in_time_and_says_so() -> None:
     assert not explore(made, world=Shop, seconds=0.0).complete
 
 
+@pytest.mark.parametrize("kind", ["fails", "dies after", "dies before storing"])
+@pytest.mark.parametrize("flow", ["past a pivot", "in parallel", "waiting for ever"])
+def test_what_is_not_asked_for_does_not_strike(flow: str, kind: str) -> None:
+    assert set(explore(saga_of(SOUND[flow], store="x.db"), world=Shop, kinds=[kind]).kinds) <= {kind}
+
+
 def test_where_nobody_stores_anything_no_process_dies() -> None:
     found = explore(saga_of(SOUND["in sequence"]), world=Shop)
     assert found.kinds == (Kind.FAILS, Kind.ANSWER_LOST, Kind.UNDO_FAILS, Kind.UNDO_ANSWER_LOST)
