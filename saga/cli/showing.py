@@ -74,7 +74,7 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
         for depth in range(same, len(step.path)):
             yield line(f"  {'  ' * depth}{step.path[depth]}")
         path = step.path
-        yield from _step(step, now, min(most, 40))
+        yield from _step(step, now, min(most, 40), row.owner is not None and row.lease_until > now)
     if view.errors:
         yield ""
         yield _title("errors")
@@ -106,12 +106,15 @@ def _title(text: str) -> str:
     return click.style(text.upper(), bold=True) if colours() else text.upper()
 
 
-def _step(step: StepView, now: float, most: int) -> Iterator[str]:
+def _step(step: StepView, now: float, most: int, held: bool) -> Iterator[str]:
+    """Yield the lines of a step. :param held: whether somebody runs the execution, or may, as far as the store knows."""
     mark, plain, word, colour = _STEPS.get(step.status, ("?", "?", str(step.status), None))
     if step.status == "running" and step.waits_for is not None:
         word = f"waits for {step.waits_for}"
     elif step.status == "running" and step.next_at is not None:
         word = "waits"
+    elif step.status == "running" and not held:  # what it waits for, its definition knows; or its process died
+        word = "begun, and nobody runs it now"
     if step.asks:
         word += ", a person is asked"
     elif step.in_doubt and step.status != "in_doubt":

@@ -90,6 +90,7 @@ def test_a_step_says_what_it_waits_for(cli: Cli, here: Path) -> None:
 
     shop.asked.submit(saga_id="q", store="orders.db")
     cli("worker", "--once", "--import", "shop:asked", *STORE)
+    assert "▸ approval  begun, and nobody runs it now\n" in cli("show", "q", *STORE).out
     shown = cli("show", "q", "--import", "shop", *STORE).out
     assert "▸ approval  waits for signal 'approval'\n" in shown
     assert "saga signal q approval --value ... --why ..." in shown
