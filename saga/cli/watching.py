@@ -9,7 +9,7 @@ import click
 
 from saga.cli.exits import DONE
 from saga.cli.options import SECONDS, Settings, common
-from saga.cli.shown import say
+from saga.cli.shown import counted, say
 
 __all__ = ["COMMANDS"]
 
@@ -63,7 +63,7 @@ def watch(
     alerts = Alerts(settings.store(), several(*calls), sagas=settings.sagas, group=group)
     if once:
         told = alerts.look()
-        say(f"{told} told of" if group is None else f"{told} calls")
+        say(f"{told} told of" if group is None else counted(told, "call"))
         return DONE
     click.echo("saga: watches for what becomes stuck; SIGTERM or Ctrl-C stops it", err=True)
     alerts.run(interval=interval)

@@ -59,7 +59,7 @@ def test_each_stuck_execution_is_told_of_once(cli: Cli, here: Path, orders: Any)
 
 def test_all_that_are_stuck_for_a_cause_are_told_of_in_one_call(process: Callable[..., Any], here: Path, orders: Any) -> None:
     said = process("watch", "--once", "--group", "--exec", 'echo "$SAGA_EXECUTIONS" at "$SAGA_STEP"', *STORE)
-    assert (said.returncode, said.stdout) == (0, "1 calls\n")
+    assert (said.returncode, said.stdout) == (0, "1 call\n")
     assert "says: 2 at charge" in said.stderr
     assert process("watch", "--once", "--group", "10m", "--exec", "false", *STORE).stdout == "0 calls\n"
 
