@@ -6,8 +6,10 @@ pytest loads it wherever this package is installed, so it imports nothing before
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
@@ -21,6 +23,9 @@ _TOLD: Final = "saga explored"
 _DEEPEST: Final = 9
 """How many faults a history has at most, where only the time limits them."""
 
+_LONGEST: Final = 150
+"""How much of a test's name a file has."""
+
 _UNITS: Final = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -33,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="TIME",
         help="explore each saga for so long (30s, 5min), with more and more faults; up to two, where not given",
     )
+    group.addoption("--saga-diagrams", metavar="DIR", help="draw each history that fails a test there, as SVG")
     group.addoption("--saga-explore-all", action="store_true", help="explore what has not changed since it was explored, too")
 
 
@@ -44,9 +50,12 @@ def _seconds(text: str) -> float:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and begin what is asked for."""
     config.addinivalue_line("markers", "saga(**options): what the fixture `explore` is given besides, such as faults=3")
     config.pluginmanager.register(_Summary(), "saga summary")
+    folder = config.getoption("--saga-diagrams")
+    if folder is not None:
+        config.pluginmanager.register(_Diagrams(config.invocation_params.dir / folder), "saga diagrams")
 
 
 @pytest.fixture(name="explore")
@@ -101,3 +110,29 @@ class _Summary:
         if self._explored or self._known:
             some = f"{self._explored} explored in {self._histories:,} histories"
             terminalreporter.write_line(f"saga: {some}, {self._known} unchanged since they were")
+
+
+class _Diagrams:
+    """Draws the histories that fail tests, whichever way these came to them.
+
+    :param folder: where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        laws = sys.modules.get("saga.testing.laws")
+        if report.failed and call.excinfo is not None and laws is not None:
+            error = call.excinfo.value
+            if isinstance(error, laws.LawBrokenError):
+                name = re.sub(r"[^\w.-]+", "_", item.nodeid).strip("_")[-_LONGEST:]
+                path = self._folder / f"{name}.svg"
+                self._folder.mkdir(parents=True, exist_ok=True)
+                path.write_text(error.history.diagram().svg(), encoding="utf-8")
+                report.sections.append(("how it went is drawn", str(path)))
+        return report

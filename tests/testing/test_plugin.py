@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from importlib.metadata import entry_points
 
 import pytest
@@ -120,3 +121,29 @@ def test_processes_of_xdist_are_counted_together(project: pytest.Pytester) -> No
     result = project.runpytest_subprocess(*PLUGIN, "-p", "xdist", "-n", "2")
     result.assert_outcomes(passed=3)
     assert said(result) == "saga: 4 explored in 30 histories, 0 unchanged since they were"
+
+
+@pytest.mark.parametrize("processes", [(), ("-p", "xdist", "-n", "2")])
+def test_each_history_that_fails_a_test_is_drawn_where_that_is_asked_for(
+    project: pytest.Pytester, processes: tuple[str, ...]
+) -> None:
+    replayed = """
+        import pytest
+        from saga.testing import replay
+
+        @pytest.mark.parametrize("kind", ["dies before", "dies after"])
+        def test_again(kind):
+            replay(order, [("Take", kind)], world=Shop)
+    """
+    project.makepyfile(shop=WRONG, test_shop=TEST + textwrap.dedent(replayed) + "\ndef test_else():\n    assert not order\n")
+    result = project.runpytest_subprocess(*PLUGIN, *processes, "--saga-diagrams=drawn/here")
+    result.assert_outcomes(failed=5, passed=1)
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in (project.path / "drawn" / "here").iterdir()}
+    assert sorted(drawn) == [
+        "test_shop.py_test_again_dies_before.svg",
+        "test_shop.py_test_both.svg",
+        "test_shop.py_test_one_fault.svg",
+        "test_shop.py_test_two_faults.svg",
+    ]
+    assert all("Take dies before" in text and "breaks a law" in text for text in drawn.values())
+    result.stdout.fnmatch_lines(["*how it went is drawn*", f"{project.path / 'drawn' / 'here' / 'test_shop.py_test_both.svg'}"])

@@ -213,4 +213,16 @@ OF_TESTING = [
         "[*self, *other]",
         CERTIFICATES + " -k is_read_again",
     ),
+    Mutant(
+        "pytest draws what was explored by its fixture in no process but its own",
+        "if isinstance(error, laws.LawBrokenError):",
+        'if isinstance(error, laws.LawBrokenError) and not hasattr(item.config, "workerinput"):',
+        TESTING + "plugin -k drawn",
+    ),
+    Mutant(
+        "a picture of a history does not say which law it breaks",
+        "[faults, *broken]",
+        "[faults]",
+        TESTING + "explore -k is_drawn",
+    ),
 ]
