@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "watch": Listed("watching", "Call out for each execution that becomes stuck: a command, or a webhook."),
     "doctor": Listed("doctor", "See whether the store is well, and what waits for a person."),
     "check": Listed("planned", "See whether definitions are right, and fit what is stored."),
+    "certify": Listed("certifying", "Measure what the tasks of a saga do, and keep that in a file."),
     "diagram": Listed("planned", "Draw a saga, or how an execution of it went."),
     "schema": Listed("schema", "Make a store's tables, or print the SQL that does."),
     "demo": Listed("demo", "Make a shop to play with: some orders are stuck, and some wait."),

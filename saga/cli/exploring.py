@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from saga.cli.definitions import imported, loaded, raised
+from saga.cli.definitions import raised
 from saga.cli.exits import DONE, INTERRUPTED, UNDONE
 from saga.cli.files import write
+from saga.cli.given import context_of, function_of, is_json, makers, value_of
 from saga.cli.options import SECONDS, TAG, Settings
 from saga.cli.records import RECORDS, print_records, record
 from saga.cli.shown import Progress, marked, paragraph, say
@@ -91,25 +89,25 @@ def explored(
 
     :param references: each ``module``, or ``module:name`` of a saga or of a function that makes one; none: those imported.
     """
-    sagas = list(_sagas(settings, references))
+    sagas = list(makers(settings, references))
     if not sagas:
         raise click.UsageError("explore what? Give module or module:saga")
     if diagram is not None and len(sagas) > 1:
         raise click.UsageError("--diagram draws one saga; give it as module:saga")
     stored = settings.store_given is not None or "store" in settings.file
     options = {
-        "context": _context(context),
-        "world": _given("--world", world),
-        "invariant": _given("--invariant", invariant),
-        "at_end": _given("--at-end", at_end),
-        "signals": {name: _value(text) for name, text in signal},
+        "context": context_of(context),
+        "world": function_of("--world", world),
+        "invariant": function_of("--invariant", invariant),
+        "at_end": function_of("--at-end", at_end),
+        "signals": {name: value_of(text) for name, text in signal},
         "faults": 2 if faults is None else faults,
         "seconds": seconds,
         "kinds": kind or None,
         "may_fail": may_fail,
         "durable": durable if durable is not None or not stored else True,
     }
-    besides = [name for name in (context, world, invariant, at_end) if name is not None and not _is_json(name)]
+    besides = [name for name in (context, world, invariant, at_end) if name is not None and not is_json(name)]
     done: list[_Explored] = []
     for reference, saga in sagas:
         found = _explore(reference, saga, options)
@@ -123,90 +121,6 @@ def explored(
     if settings.form != "text":
         print_records(settings.form, "explorations", map(_record, done))
     return UNDONE if any(one.found.broken is not None for one in done) else DONE
-
-
-# -- what is given ----------------------------------------------------------------------------------------------------
-
-
-def _sagas(settings: Settings, references: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield what is to be explored: sagas, and functions that make them; by ``module:name``, as far as that is known."""
-    settings.sagas  # noqa: B018 - from then on modules are found here
-    for reference in references:
-        module, _, name = reference.partition(":")
-        thing = imported(reference, "what to explore") if name else None
-        if callable(thing):
-            yield reference, _named(thing, reference)
-            continue
-        for saga in loaded(reference):
-            known = name if saga is thing else _name_in(module, saga)
-            yield f"{module}:{known}", _named(saga, known)
-    if not references:
-        yield from (("", saga) for saga in settings.sagas)
-
-
-def _name_in(module: str, saga: Any) -> str:
-    """Return the name that a module has for a saga, or for its class."""
-    known = vars(sys.modules[module]).items()
-    return next((name for one in (saga, type(saga)) for name, value in known if value is one), "saga")
-
-
-def _named(thing: Any, reference: str) -> Any:
-    """Return what is, or makes, a thing, under the name that this was given by: a test to paste is written with it."""
-    name = reference.rpartition(":")[2]
-    if getattr(thing, "__name__", None) == name:
-        return thing
-
-    def made(*given: Any) -> Any:
-        return thing(*given) if callable(thing) else thing
-
-    made.__name__ = name
-    vars(made)["__signature__"] = inspect.signature(thing) if _is_function(thing) else inspect.Signature()
-    return made
-
-
-def _is_function(thing: Any) -> bool:
-    return callable(thing) and not isinstance(thing, type)
-
-
-def _given(option: str, reference: str | None) -> Any:
-    """Return the function that is given for an option.
-
-    :raises click.UsageError: there is none.
-    """
-    if reference is None:
-        return None
-    thing = imported(reference, option)
-    if not callable(thing):
-        raise click.UsageError(f"{option}: {reference} is {one_line(thing)}; give a function, or a class")
-    return _named(thing, reference)
-
-
-def _is_json(text: str) -> bool:
-    return text.lstrip().startswith("{")
-
-
-def _context(text: str | None) -> Any:
-    """Return the input that is given, or what makes it.
-
-    :raises click.UsageError: it is none.
-    """
-    if text is None:
-        return None
-    if not _is_json(text):
-        thing = imported(text, "--context")
-        return _named(thing, text) if callable(thing) else thing
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--context is no JSON: {error}") from error
-
-
-def _value(text: str) -> Any:
-    """Return what comes with a signal: JSON, or else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 # -- what is done -----------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ __all__ = ["SECONDS", "TAG", "Settings", "acting", "common", "ids", "needs_defin
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KEYS: Final = ("store", "import", "who")
+_KEYS: Final = ("store", "import", "who", "certificates")
 """What ``[saga]`` in a file may say."""
 
 
@@ -134,6 +134,11 @@ class Settings:
             return f"{getpass.getuser()}@{socket.gethostname()}"
         except (KeyError, OSError):  # a user without a name
             return f"user {os.getuid() if hasattr(os, 'getuid') else '?'}@{socket.gethostname()}"
+
+    def certificates(self, given: Path | None) -> Path | None:
+        """Return the path of the file of certificates, where one is given."""
+        said = self.file.get("certificates") if given is None else None
+        return given if said is None else self.file["from"] / str(said)
 
     def hidden(self, text: str) -> str:
         """Return a text without the password of the store's URL, and without any in a URL."""

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from saga.cli.certifying import certified_in, read
 from saga.cli.definitions import loaded
-from saga.cli.exits import DONE, PERSON
+from saga.cli.exits import DONE, PERSON, UNDONE
 from saga.cli.exploring import explored, exploring
 from saga.cli.files import write
 from saga.cli.options import Settings, common
 from saga.cli.records import print_records
-from saga.cli.shown import Column, counted, line, marked, say, table
+from saga.cli.shown import Column, counted, line, marked, paragraph, say, table
 
 if TYPE_CHECKING:
     from saga.saga import Saga
+    from saga.testing import Certificates
 
 __all__ = ["COMMANDS"]
 
@@ -36,20 +38,30 @@ def left_by(sagas: list[Saga[Any]], settings: Settings) -> dict[str, int] | None
 
 @click.command()
 @click.argument("references", metavar="[MODULE[:SAGA]]...", nargs=-1)
+@certified_in
+@click.option("--strict", is_flag=True, help="With --certificates: what is not certified is exit code 1.")
 @exploring
 @common
 @click.pass_obj
-def check(settings: Settings, /, references: tuple[str, ...], explore: bool, **how: Any) -> int:
+def check(
+    settings: Settings,
+    /,
+    references: tuple[str, ...],
+    certificates: Path | None,
+    strict: bool,
+    explore: bool,
+    **how: Any,
+) -> int:
     """Compile definitions and tell of their steps and policies.
 
     With a store: how many executions there have not ended that they do not fit, which is exit code 3. Good before a deploy.
+
+    With --certificates: which tasks have none, or one that is stale or has failed.
 
     --explore executes them, with the tasks that they have, once for each combination of faults, and stores nothing. What breaks
     a law is exit code 1, and told with the shortest history that does, and a test to paste. SAGA may be a function then that
     makes one for a world.
     """
-    from saga.diagram.shape import policies
-
     if explore:
         return explored(settings, references, **how)
     for name, value in how.items():
@@ -64,6 +76,12 @@ def check(settings: Settings, /, references: tuple[str, ...], explore: bool, **h
     for saga in sagas:
         saga.definition  # noqa: B018 - what is wrong with it is raised
     left = left_by(sagas, settings)
+    known = read(settings, certificates)
+    if strict and known is None:
+        raise click.UsageError("--strict is for certificates; give --certificates FILE, too")
+    standing = [None if known is None else known.standing(saga.definition) for saga in sagas]
+    unsound = any(set(steps.values()) - {"certified"} for steps in standing if steps is not None)
+    code = PERSON if left else UNDONE if strict and unsound else DONE
     if settings.form != "text":
         print_records(
             settings.form,
@@ -76,26 +94,43 @@ def check(settings: Settings, /, references: tuple[str, ...], explore: bool, **h
                     "steps": list(saga.plan.names),
                     "asynchronous": saga.plan.asynchronous,
                     "left": None if left is None else left.get(saga.name, 0),
+                    "certificates": steps,
                 }
-                for saga in sagas
+                for saga, steps in zip(sagas, standing, strict=True)
             ),
         )
-        return PERSON if left else DONE
+        return code
     for saga in sagas:
-        say(line(f"{marked('✓', '+')} {saga.name} {saga.definition.version} ({saga.plan.fingerprint})"))
-        columns = (Column("step"), Column("undo"), Column("policies", below=True))
-        rows = [
-            (
-                step.name,
-                "yes" if step.compensates else "no",
-                "; ".join(policies(step)),
-            )
-            for step in saga.plan.steps
-        ]
-        say("\n".join(f"  {text}" for text in table(columns, rows, indent=2).splitlines()))
+        _tell(saga, known)
     for name, number in (left or {}).items():
         say(line(f"{marked('✗', '!')} no definition here fits {counted(number)} of {name} that go on"))
-    return PERSON if left else DONE
+    return code
+
+
+def _tell(saga: Saga[Any], known: Certificates | None) -> None:
+    """Print a definition's steps, and which of its tasks are not certified."""
+    from saga.diagram.shape import policies
+
+    standing = {} if known is None else known.standing(saga.definition)
+    say(line(f"{marked('✓', '+')} {saga.name} {saga.definition.version} ({saga.plan.fingerprint})"))
+    columns = (Column("step"), Column("undo"), Column("certificate"), Column("policies", below=True))
+    rows = [
+        (
+            step.name,
+            "yes" if step.compensates else "no",
+            standing.get(step.name),
+            "; ".join(policies(step)),
+        )
+        for step in saga.plan.steps
+    ]
+    say("\n".join(f"  {text}" for text in table(columns, rows, indent=2).splitlines()))
+    for one in known or ():
+        if one.saga == saga.name and standing.get(one.step) == "certificate failed":
+            for what, came in one.wrong.items():
+                say(paragraph(f"{marked('✗', '!')} {one.step}: {what}: {came}", 2))
+    left = sum(how != "certified" for how in standing.values())
+    if left:
+        say(line(f"{marked('✗', '!')} {left} of {counted(len(standing), 'task')} not certified; saga certify measures them"))
 
 
 @click.command()
@@ -103,13 +138,16 @@ def check(settings: Settings, /, references: tuple[str, ...], explore: bool, **h
 @click.option("--id", "saga_id", metavar="ID", help="Draw how this execution went.")
 @click.option("--format", "form", type=click.Choice(("svg", "mermaid", "sequence")), default="mermaid", help="What to draw.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where to write it.")
+@certified_in
 @common
 @click.pass_obj
-def diagram(settings: Settings, reference: str, saga_id: str | None, form: str, output: Path | None) -> None:
+def diagram(
+    settings: Settings, reference: str, saga_id: str | None, form: str, output: Path | None, certificates: Path | None
+) -> None:
     """Draw a saga as SVG, as a flowchart for Mermaid, or as a sequence diagram."""
     saga = settings.saga(reference)
     result = None if saga_id is None else saga.load(saga_id, store=settings.store())
-    text = str(getattr(saga.diagram(result), form)())
+    text = str(getattr(saga.diagram(result, certificates=read(settings, certificates)), form)())
     if output is None:
         click.echo(text)
         return

@@ -171,7 +171,9 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "steps": "list",
         "asynchronous": "true or false",
         "left": "number or null",
+        "certificates": "object or null",
     },
+    "certificate": {"saga": "text", "step": "text", "task": "text", "digest": "text", "measured": "object"},
     "exploration": {
         "saga": "text",
         "steps": "number",
@@ -233,7 +235,7 @@ def _value(meant: str, value: Any) -> Any:
         return record(meant.removesuffix(" or null"), value)
     if meant == "list":
         return list(value)
-    return dict(value) if meant == "object" else value
+    return dict(value) if meant.startswith("object") else value
 
 
 def print_record(one: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def test_an_option_goes_before_the_environment_and_that_before_a_file(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[saga]\nstroe = x\n", "[saga] has 'stroe'; did you mean 'store'?; it takes store, import, who"),
+        ("[saga]\nstroe = x\n", "[saga] has 'stroe'; did you mean 'store'?; it takes store, import, who, certificates"),
         ("[saga\n", "setup.cfg cannot be read"),
     ],
 )

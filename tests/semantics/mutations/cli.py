@@ -130,4 +130,22 @@ OF_THE_COMMAND_LINE = [
         "return DONE",
         "tests/cli/test_exploring -k with_a_test",
     ),
+    Mutant(
+        "a strict check lets through what is not certified",
+        'unsound = any(set(steps.values()) - {"certified"}',
+        'unsound = any(set(steps.values()) - {"certified", "not certified", "certificate stale", "certificate failed"}',
+        "tests/cli/test_certifying -k not_certified_is_told",
+    ),
+    Mutant(
+        "certifying one saga forgets the others",
+        "known.merge(found).save(path)",
+        "found.save(path)",
+        "tests/cli/test_certifying -k tasks_are_certified",
+    ),
+    Mutant(
+        "a file does not say where certificates are",
+        'said = self.file.get("certificates") if given is None else None',
+        "said = None",
+        "tests/cli/test_certifying -k not_certified_is_told",
+    ),
 ]
