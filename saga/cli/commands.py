@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "web": Listed("page", "Show executions, causes and health in a browser."),
     "watch": Listed("watching", "Call out for each execution that becomes stuck: a command, or a webhook."),
     "doctor": Listed("doctor", "See whether the store is well, and what waits for a person."),
-    "check": Listed("planned", "See whether definitions are right, and fit what is stored."),
+    "check": Listed("planned", "See whether definitions are right, fit what is stored, outlive each failure."),
     "certify": Listed("certifying", "Measure what the tasks of a saga do, and keep that in a file."),
     "diagram": Listed("planned", "Draw a saga, or how an execution of it went."),
     "schema": Listed("schema", "Make a store's tables, or print the SQL that does."),
