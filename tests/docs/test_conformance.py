@@ -23,6 +23,7 @@ def test_this_library_conforms(scenario: dict[str, Any]) -> None:
     assert PROGRAM["ran"]("saga-tasks", scenario) == "conforms"
 
 
+@pytest.mark.filterwarnings("ignore:'typing.ByteString':DeprecationWarning")  # python-cqrs asks for it; Python 3.15 says so
 @pytest.mark.parametrize("library", ["simple-saga", "python-cqrs", "spakky-saga"])
 def test_the_page_says_of_others_what_they_do(library: str) -> None:
     if not PROGRAM["installed"](library):
