@@ -7,7 +7,7 @@ each measurement the saga is run until there, in a world of its own, and goes no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 from saga.context import Context
 from saga.drivers.views import adopt, fork
@@ -28,6 +28,8 @@ from saga.testing.simulated import Process, VirtualLoop, quietly
 from saga.testing.worlds import UNKNOWN, differences, state_of
 
 __all__ = ["certify"]
+
+_MOST_SHOWN: Final = 5
 
 
 def certify(
@@ -120,37 +122,56 @@ class _Place(History):
         self._failing = failing
         self._step = step
         self._measure = measure
-        self._came: str | BaseException | None = None
+        self._found: str | None = None
+        self._struck: BaseException | None = None
 
     def found(self) -> str:
         """Return what was measured."""
         self.run()
-        if isinstance(self._came, BaseException):  # Ctrl-C
-            raise self._came
-        assert self._came is not None, "the saga comes there, as it did before"
-        return self._came
+        assert self._found is not None, "the saga comes there, as it did before"
+        return self._found
+
+    def run(self) -> None:
+        """Run it.
+
+        :raises BaseException: what struck it that no task is to raise: a Ctrl-C.
+        """
+        super().run()
+        if self._struck is not None:
+            raise self._struck
 
     def make(self, process: Process, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
         """Make a call; where it is the one that is to be measured, do that instead, and end."""
         name = call.step.name
         if name in self._failing:
             return _without_effect(call)
-        if call.phase is EXECUTE:
-            self.come_to[name] = None
-            if name == self._step:
-                self._take_measure(process, call.step, view)
-                raise Died
-        return super().make(process, call, method, view, fault)
-
-    def _take_measure(self, process: Process, step: PlannedStep, view: Context) -> None:
-        assert self._measure is not None
-        self.endless = True  # nobody goes on with it
         try:
-            self._came = self._measure(_Calls(self, process, step, view))
-        except _Raised as raised:
-            self._came = str(raised)
+            if call.phase is EXECUTE:
+                self.come_to[name] = None
+                if name == self._step:
+                    self._found = self._measured(_Calls(self, process, call.step, view))
+                    self._end()
+            return super().make(process, call, method, view, fault)
+        except (Exception, Died):
+            raise
         except BaseException as error:
-            self._came = error
+            self._struck = error
+            self._end()
+
+    def _measured(self, calls: _Calls) -> str:
+        assert self._measure is not None
+        try:
+            return self._measure(calls)
+        except _Raised as raised:
+            return str(raised)
+        except Exception as error:  # the world raised
+            self._struck = error
+            self._end()
+
+    def _end(self) -> NoReturn:
+        """End it here: nobody goes on with it."""
+        self.endless = True
+        raise Died
 
 
 def _without_effect(call: Call) -> Any:
@@ -180,7 +201,9 @@ class _Calls:
 
     def changed_since(self, before: Any) -> str:
         """Return how the world has changed, if it has."""
-        return "; ".join(differences(before, self.state())) or HOLDS
+        lines = differences(before, self.state())
+        more = [f"and {len(lines) - _MOST_SHOWN} more"] if len(lines) > _MOST_SHOWN else []
+        return "; ".join((*lines[:_MOST_SHOWN], *more)) or HOLDS
 
     def execute(self, attempt: int = 1) -> Context:
         """Execute it, and return the context with what it changed, and with its result."""

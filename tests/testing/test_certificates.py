@@ -215,6 +215,19 @@ def test_the_methods_of_a_saga_are_measured() -> None:
     assert found.measured[ALONE] == "compensate raised KeyError: 'paid'"
 
 
+def test_of_many_differences_the_first_are_told() -> None:
+    def flow(shop: Shop) -> Any:
+        return function_step(lambda: shop.taken.update(dict.fromkeys("abcdefg", 1)), lambda: None, name="all")
+
+    assert measured(flow)["all"][RESTORES] == "; ".join([*(f"{key}: nothing, then 1" for key in "abcde"), "and 2 more"])
+
+
+def test_tasks_that_a_resolver_makes_are_measured() -> None:
+    (found,) = certify(lambda shop: Saga("s", resolver=lambda kind: kind(shop)).add_task(Take), world=Shop)
+    assert found.task == f"{__name__}.Take"
+    assert found.measured == SOUND
+
+
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(SagaDefinitionError, match=r"the state of <object object at \w+> cannot be seen; give a world that has"):
         certify(Saga("s").add_task(Take(Shop())), world=object)
@@ -228,6 +241,32 @@ def test_what_cannot_be_measured_is_said() -> None:
 
     with pytest.raises(SagaDefinitionError, match=r"never comes to step 'b', .*: execute of a raises ValueError: no stock"):
         certify(broken, world=Shop)
+
+
+@pytest.mark.parametrize("where", ["a", "b"])
+def test_a_ctrl_c_is_no_outcome_of_a_call(where: str) -> None:
+    class Stopped(Take):
+        def execute(self, context: Context) -> int:
+            if self.name == where:
+                raise KeyboardInterrupt
+            return super().execute(context)
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(lambda shop: sequence(Stopped(shop, "a"), Stopped(shop, "b")), store="there-is-none.db")
+
+
+def test_what_a_world_raises_is_raised() -> None:
+    class Unseen(Shop):
+        raised = False
+
+        def state(self) -> dict[str, int]:
+            if self.taken and not self.raised:
+                self.raised = True
+                raise OSError("the database is gone")
+            return {}
+
+    with pytest.raises(OSError, match="the database is gone"):
+        certify(lambda shop: Saga("s").add_task(Take(shop)), world=Unseen)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------
@@ -292,6 +331,13 @@ def test_a_certificate_is_stale_when_what_it_was_measured_of_has_changed(written
     assert standing == {
         step: "certificate stale" if step in stale else "certified" for step in ("Own", "act", "called", "prints")
     }
+
+
+def test_what_has_no_source_cannot_be_certified() -> None:
+    program: dict[str, Any] = {"__name__": "typed"}
+    exec(MODULE, program)
+    with pytest.raises(SagaDefinitionError, match=r"saga 's': the source of typed\.Own cannot be read"):
+        certify(program["saga"], world=dict)
 
 
 def test_what_does_not_hold_and_what_was_not_measured_is_told() -> None:

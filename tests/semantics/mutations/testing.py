@@ -225,4 +225,10 @@ OF_TESTING = [
         "[faults]",
         TESTING + "explore -k is_drawn",
     ),
+    Mutant(
+        "a Ctrl-C while tasks are measured is an outcome of the call that it struck",
+        "        except BaseException as error:\n            self._struck = error\n            self._end()",
+        "        except BaseException as error:\n            raise",
+        CERTIFICATES + " -k ctrl_c",
+    ),
 ]
