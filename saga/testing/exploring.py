@@ -26,6 +26,7 @@ from saga.testing.laws import LawBrokenError, Laws
 from saga.testing.records import Setting
 from saga.testing.reports import counted, end_of, report
 from saga.testing.simulated import VirtualLoop, quietly
+from saga.testing.stand_ins import StandIn
 from saga.testing.worlds import UNKNOWN, differences
 
 __all__ = ["Exploration", "explore", "replay", "setting_of"]
@@ -289,15 +290,17 @@ def setting_of(
 
     _, definition, _ = make()
     store = _made(saga, None if world is None else world()).store
-    needs_one = definition.plan.receives or definition.plan.asks is not None
+    plan = definition.plan
+    needs_one = plan.receives or plan.asks is not None or plan.transacts is not None
     has_store = durable if durable is not None else store is not None or needs_one
     names = [may_fail] if isinstance(may_fail, str) else list(may_fail)
     for name in names:
-        definition.plan.step(name)
-    if definition.plan.transacts is not None:
+        plan.step(name)
+    transacts = next((step for step in plan.steps if step.transactional and not isinstance(step.task, StandIn)), None)
+    if transacts is not None:
         raise SagaDefinitionError(
-            f"saga {definition.name!r}: step {definition.plan.transacts.name!r} is transactional, and histories have no "
-            "database; explore the saga with a stand-in for that step"
+            f"saga {definition.name!r}: step {transacts.name!r} is transactional, and histories have no database; explore "
+            "saga.testing.with_stand_ins(the saga, ...), with one for that step"
         )
     named = {
         "world": world,

@@ -227,6 +227,21 @@ _OF_EXECUTE: Final = (Kind.FAILS, Kind.ANSWER_LOST, Kind.DIES_BEFORE, Kind.DIES_
 _OF_OTHERS: Final = (Kind.INTERRUPTED, Kind.SECOND_OWNER, Kind.STALLS, Kind.CANCELLED, Kind.PAUSED)
 _OF_COMPENSATE: Final = (Kind.UNDO_FAILS, Kind.UNDO_ANSWER_LOST, Kind.DIES_BEFORE_UNDO, Kind.DIES_AFTER_UNDO)
 
+_ROLLED_BACK: Final = frozenset(
+    {
+        Kind.ANSWER_LOST,
+        Kind.DIES_AFTER,
+        Kind.LATE,
+        Kind.HANGS,
+        Kind.INTERRUPTED,
+        Kind.UNDO_ANSWER_LOST,
+        Kind.DIES_AFTER_UNDO,
+        Kind.SECOND_OWNER,
+        Kind.STALLS,
+    }
+)
+"""What leaves no doubt of a transactional call: what it did is rolled back, as if the process had died before it."""
+
 
 def kinds_at(step: PlannedStep, phase: str, limited: bool, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
     """Return what can go wrong at a call.
@@ -246,4 +261,6 @@ def kinds_at(step: PlannedStep, phase: str, limited: bool, kinds: frozenset[Kind
             found.insert(1, Kind.UNDO_FAILS_FOR_GOOD)
     else:
         found = [Kind.VERIFY_FAILS, Kind.DIES_IN_VERIFY]
+    if step.transactional and phase is not VERIFY:
+        kinds -= _ROLLED_BACK
     return tuple(kind for kind in found if kind in kinds)

@@ -54,6 +54,12 @@ __all__ = ["History"]
 _MOST_LINES: Final = 1000
 
 
+class _Memory(MemoryStore):
+    """Where transactional steps have stand-ins, which need no database."""
+
+    transacts = transacts_async = True
+
+
 class History:
     """One run of a saga.
 
@@ -85,7 +91,7 @@ class History:
         self.before = state_of(self.world)
         self.after: Any = self.before
         self._parallel = bool(self.definition.plan.groups)
-        self._store = MemoryStore(clock=self.now) if setting.has_store else None
+        self._store = _Memory(clock=self.now) if setting.has_store else None
         self.signals = Signals(self, self._store)
 
     def __repr__(self) -> str:

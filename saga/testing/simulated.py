@@ -208,6 +208,12 @@ class Process(Execution):
         self._timer(due)
         heapq.heappop(self._timers)
 
+    def _transact(self, call: Call) -> None:
+        """Make a stand-in's call: no fault strikes between what it did and the commit of that (:func:`kinds_at`)."""
+        view = self._make_ready(call)
+        made = make(call, view, self.surroundings)
+        self._take(made, view)
+
     # -- the journal --------------------------------------------------------------------------------------------------
 
     def _publish(self) -> bool:

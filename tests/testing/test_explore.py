@@ -12,7 +12,7 @@ import pytest
 from saga import Ask, Context, Done, InDoubt, NotDone, Retry, Saga, Skip, Task, fallback, parallel, receive, timer
 from saga import step as function_step
 from saga.errors import SagaDefinitionError
-from saga.testing import Exploration, Fault, History, Kind, LawBrokenError, explore, replay
+from saga.testing import Exploration, Fault, History, Kind, LawBrokenError, explore, replay, with_stand_ins
 
 
 class Shop:
@@ -130,6 +130,34 @@ def test_what_only_the_other_system_can_prevent_is_found_where_it_is_asked_for()
     with pytest.raises(LawBrokenError) as broken:
         explore(saga_of(SOUND["in sequence"], store="x.db"), world=Shop, kinds=["stalls"])
     assert broken.value.history.faults == (Fault("a", Kind.STALLS),)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_stand_in_of_a_transactional_step_is_executed_once_and_undone_once(asynchronous: bool) -> None:
+    def take(shop: Shop, number: int) -> Any:
+        def taken() -> None:
+            shop.done["taken"] += number
+
+        async def ataken() -> None:
+            taken()
+
+        return ataken if asynchronous else taken
+
+    def transacting(shop: Shop) -> Saga[Any]:
+        needs_database = function_step(lambda context: context.step.connection, lambda: None, name="take", transactional=True)
+        saga = Saga("s", store="shop.db").add_task(task(shop, "a")).add_task(needs_database).add_task(task(shop, "b"))
+        return with_stand_ins(saga, {"take": function_step(take(shop, 1), take(shop, -1))})
+
+    def stocked() -> Shop:
+        shop = Shop()
+        shop.done["taken"] = 0
+        return shop
+
+    everything = set(Kind) - {Kind.WRONG_INPUT, Kind.STALLS}  # the last of which only what the others act on can prevent
+    assert explore(transacting, world=stocked, kinds=everything).has_store
+    assert replay(transacting, [("take", "dies before"), ("b", "fails")], world=stocked).after == {"taken": 0}
+    with pytest.raises(SagaDefinitionError, match="never came to where these can strike"):
+        replay(transacting, [("take", "answer lost")], world=stocked)
 
 
 def test_each_set_of_faults_is_tried_once_and_those_with_fewest_first() -> None:
@@ -328,6 +356,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a fault that cannot strike": (
         lambda: replay(saga_of(SOUND["skipped"]), [("a", "late")], world=Shop),
         "never came to where these can strike",
+    ),
+    "a transactional step": (
+        lambda: explore(Saga("s", store="shop.db").add_task(function_step(int, name="take", transactional=True))),
+        "step 'take' is transactional, and histories have no database; explore saga.testing.with_stand_ins",
     ),
     "a death without a store": (
         lambda: replay(saga_of(SOUND["skipped"]), [("a", "dies before")], world=Shop),

@@ -28,6 +28,12 @@ OF_TESTING = [
         TESTING + "explore -k what_a_person_pauses",
     ),
     Mutant(
+        "a stand-in of a transactional step is left in doubt",
+        "        kinds -= _ROLLED_BACK",
+        "        pass",
+        TESTING + "explore -k transactional",
+    ),
+    Mutant(
         "what a task object keeps outlives its process in a history",
         "        return self.setting.define(self.world)",
         "        return self.definition",
