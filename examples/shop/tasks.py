@@ -2,9 +2,11 @@
 
 A process can die in the middle of any of these calls, and an answer can be lost on its way back. The bank and the carrier can
 then be asked what came of the call: that is ``verify``, under ``context.step.idempotency_key``, which is the same for every
-attempt of a step, in this process or the next. Where nobody can tell, ``in_doubt = RERUN`` says that the call may be made
-again, because the services deduplicate by that key: repeating ``execute`` finds the work already done; ``compensate`` is
-content to find nothing to undo.
+attempt of a step, in this process or the next. That they know nothing of it does not mean that it was not made: it may still
+be on its way there, from a process that was taken to be dead and was only slow. So ``verify`` never says ``NotDone()`` here.
+Where nobody can tell, ``in_doubt = RERUN`` says that the call may be made again, because the services deduplicate by that key:
+repeating ``execute`` finds the work already done; ``compensate`` is content to find nothing to undo, and what comes late
+does nothing any more.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from carrier import Carrier
 from databases import Database, Databases, is_first_call, is_to_undo, was_done
 from orders import Order, OrderRejected
 
-from saga import Context, Done, ExponentialBackoff, InDoubt, NotDone, Retry, Saga, Task
+from saga import Context, Done, ExponentialBackoff, InDoubt, Retry, Saga, Task
 from saga.logging import SagaLogger
 from saga.storage import Store
 
@@ -127,11 +129,11 @@ class ChargeCard(Task[Receipt]):
                 self._enter(db, order, "charge", amount)
         return Receipt(order.card, amount)
 
-    def verify(self, context: OrderContext) -> Done[Receipt] | NotDone:
+    def verify(self, context: OrderContext) -> Done[Receipt] | None:
         with self.payments.transaction() as db:
             done = was_done(db, context.step.idempotency_key)
         receipt = Receipt(context.order.card, context.result_of(ReserveStock).total_cents)
-        return Done(receipt) if done else NotDone()
+        return Done(receipt) if done else None
 
     def compensate(self, context: OrderContext) -> None:
         order, amount = context.order, context.result_of(ReserveStock).total_cents
@@ -165,9 +167,9 @@ class BookShipment(Task[Shipment]):
     def execute(self, context: OrderContext) -> Shipment:
         return Shipment(self.carrier.book(context.order, context.step.idempotency_key, context.step.attempt))
 
-    def verify(self, context: OrderContext) -> Done[Shipment] | NotDone:
+    def verify(self, context: OrderContext) -> Done[Shipment] | None:
         number = self.carrier.find(context.order, context.step.idempotency_key)
-        return NotDone() if number is None else Done(Shipment(number))
+        return None if number is None else Done(Shipment(number))
 
     def compensate(self, context: OrderContext) -> None:
         self.carrier.cancel(context.order, context.step.idempotency_key)

@@ -1,0 +1,196 @@
+"""The sagas of the examples are explored: what people copy keeps the laws in every history with up to two faults."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pytest
+
+from saga import Saga, step
+from saga.storage import MemoryStore
+from saga.testing import Kind, explore, with_stand_ins
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+PERSONS: Final = {Kind.CANCELLED, Kind.PAUSED, Kind.INTERRUPTED, Kind.WRONG_INPUT}
+MANY: Final = [kind for kind in Kind if kind not in PERSONS | {Kind.SECOND_OWNER}]
+"""What is usual, and processes that stall: services that know a call by its key refuse what comes late."""
+
+
+class Importing:
+    """Imports an example's modules afresh, as running it by path does; they are gone with the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, folder: str, *names: str) -> Any:
+        self._monkeypatch.syspath_prepend(str(EXAMPLES / folder))
+        with_parts = {name: None for whole in names for name in (whole.partition(".")[0], whole)}
+        for name in with_parts:
+            self._monkeypatch.delitem(sys.modules, name, raising=False)
+        modules = [importlib.import_module(name) for name in names]
+        return (
+            modules[0]
+            if len(modules) == 1
+            else SimpleNamespace(**{module.__name__.rpartition(".")[2]: module for module in modules})
+        )
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Importing]:
+    known = dict(sys.modules)
+    yield Importing(monkeypatch)
+    for name in [name for name, module in sys.modules.items() if str(EXAMPLES) in str(getattr(module, "__file__", ""))]:
+        if name not in known:
+            del sys.modules[name]
+
+
+# -- the shop ---------------------------------------------------------------------------------------------------------
+
+
+def shops(shop: Any) -> Any:
+    """Return what makes a world of the example shop: its own databases, in memory."""
+
+    class Shop:
+        def __init__(self) -> None:
+            schemas = (shop.databases.INVENTORY, shop.databases.PAYMENTS, shop.databases.SHIPPING)
+            memory = Path(":memory:")
+            self.databases = shop.databases.Databases(*(shop.databases.Database(memory, schema) for schema in schemas))
+            with self.databases.inventory.transaction() as db:
+                db.executemany("INSERT INTO stock VALUES (?, ?, ?, ?)", [(*one, one[2]) for one in shop.databases.CATALOGUE])
+            with self.databases.payments.transaction() as db:
+                db.executemany("INSERT INTO cards (card, limit_cents) VALUES (?, ?)", shop.databases.CARDS)
+
+        def state(self) -> dict[str, Any]:
+            read, of = shop.audit._rows, self.databases
+            return {
+                "stock": read(of.inventory, "SELECT sku, on_hand FROM stock"),
+                "reservations": read(of.inventory, "SELECT * FROM reservations"),
+                "cards": read(of.payments, "SELECT card, balance_cents FROM cards"),
+                "shipments": read(of.shipping, "SELECT order_id FROM shipments WHERE state = 'booked'"),
+            }
+
+    return Shop
+
+
+WEATHER: Final = {"fair": (0, 2), "of one unanswered call": (1, 2), "of two": (2, 1), "in which nobody answers": (1000, 1)}
+"""How many calls the carrier leaves unanswered, and how many faults there are besides."""
+
+
+@pytest.mark.parametrize("weather", WEATHER)
+def test_an_order_of_the_shop_is_placed_wholly_or_not_at_all_in_weather(weather: str, example: Importing) -> None:
+    shop = example("shop", "databases", "orders", "carrier", "tasks", "outcomes", "audit")
+    unanswered, faults = WEATHER[weather]
+    orders = shop.orders.load_orders(EXAMPLES / "shop" / "orders.jsonl")
+    order = next(one for one in orders if shop.carrier.unanswered_calls(one.order_id) == unanswered)
+
+    def audited(world: Any, result: Any) -> None:
+        if result.status in ("completed", "compensated"):
+            outcome = shop.outcomes.Outcome(order, str(result.status), None, result.effects)
+            try:
+                shop.audit.audit(world.databases, {order.order_id: outcome})
+            except shop.audit.AuditError as error:
+                raise AssertionError(str(error)) from error
+
+    explore(
+        lambda world: shop.tasks.place_order(world.databases, MemoryStore()),
+        shop.tasks.OrderContext(order),
+        world=shops(shop),
+        at_end=audited,
+        kinds=MANY,
+        may_fail=["BookShipment"],  # what the carrier does not say
+        faults=faults,
+    )
+
+
+# -- the order service ------------------------------------------------------------------------------------------------
+
+
+def services(orders: Any) -> Any:
+    """Return what makes a world of the order service: its bank, asked through its own client; its post; and its shelves."""
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+
+    now: list[Any] = []  # the world in which the bank is asked
+    bank = orders.bank.Bank("http://bank", 5)
+    bank._client = httpx.Client(transport=httpx.MockTransport(lambda request: now[0].answer(request)), base_url="http://bank")
+
+    @dataclass
+    class Service:
+        remaining: int = 3
+        sold: bool = False
+        points: int = 0
+        mails: dict[str, str] = field(default_factory=dict)
+
+        def __post_init__(self) -> None:
+            self.ledger = orders.bank_fake.Ledger(":memory:")
+            self.bank = bank
+            now[:] = [self]
+
+        def answer(self, request: Any) -> Any:
+            key = request.headers.get("Idempotency-Key", "")
+            if request.method == "GET":
+                status, body = self.ledger.find(unquote(request.url.path.removeprefix("/charges/")))
+            else:
+                asked = self.ledger.charge if request.url.path == "/charges" else self.ledger.refund
+                status, body = asked(key, **json.loads(request.content))
+            return httpx.Response(status, json=body)
+
+        def send(self, key: str, to: str, subject: str) -> None:
+            self.mails[key] = subject  # a mail program shows what has one Message-ID once
+
+        def state(self) -> dict[str, Any]:
+            (cents,) = self.ledger._do("SELECT COALESCE(SUM(cents), 0) FROM ledger")[0]
+            told = {about for subject in self.mails.values() for about in ("confirmed", "cancelled") if about in subject}
+            # Who is told of nothing, and who is told that it is cancelled, does not wait for it.
+            return {
+                "remaining": self.remaining,
+                "sold": self.sold,
+                "points": self.points,
+                "cents": cents,
+                "waits": told == {"confirmed"},
+            }
+
+    return Service
+
+
+def in_world(orders: Any, saga: Saga[Any], world: Any) -> Saga[Any]:
+    """Return the service's saga in a world: what works in its database has stand-ins."""
+
+    def give(context: Any) -> None:
+        world.points = context.result_of(orders.tasks.ReserveStock) // 100
+
+    def take(context: Any) -> int:
+        if world.remaining < context.quantity:
+            raise orders.tasks.OutOfStock("there are none left")
+        world.remaining -= context.quantity
+        return 950 * int(context.quantity)
+
+    def give_back(context: Any) -> None:
+        world.remaining += context.quantity
+
+    stand_ins = {
+        orders.tasks.ReserveStock: step(take, give_back),
+        orders.tasks.ChargeCard: orders.tasks.ChargeCard(world.bank),
+        orders.tasks.ConfirmSale: step(lambda: setattr(world, "sold", True), lambda: setattr(world, "sold", False)),
+        orders.tasks.TellCustomer: orders.tasks.TellCustomer(world),
+        orders.tasks.GivePoints: step(give, lambda: setattr(world, "points", 0)),
+    }
+    return with_stand_ins(saga, stand_ins)
+
+
+@pytest.mark.parametrize(("card", "quantity"), [("4000", 2), ("4000", 4), ("declined", 2)])
+def test_an_order_of_the_service_is_placed_wholly_or_not_at_all(card: str, quantity: int, example: Importing) -> None:
+    for library in ("httpx", "psycopg"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    orders = example("", "orders.bank", "orders.sagas", "orders.tasks")
+    orders.bank_fake = example("", "orders.fakes.bank")
+    saga = orders.sagas.place_order("2")
+    order = orders.tasks.Order("A1", "ann@example.org", "mug", quantity, card)
+    explore(lambda world: in_world(orders, saga, world), order, world=services(orders), kinds=MANY)
