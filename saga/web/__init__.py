@@ -10,6 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saga.diagram.shape import Certified
     from saga.saga import Saga
     from saga.storage import Store
     from saga.web.page import Page
@@ -25,6 +26,7 @@ def app(
     token: str | None = None,
     authorize: Authorize | None = None,
     private: bool = False,
+    certificates: Certified | None = None,
 ) -> Page:
     """Return the page as an ASGI application, to be served as it is or mounted under any prefix: all its links are relative.
 
@@ -39,6 +41,7 @@ def app(
     :param authorize: called, or awaited, as ``authorize(request, action)`` with a Starlette ``Request`` and the name of an
         action, such as ``"retry"``: returns who acts, or ``None`` where they may not. It must not block the event loop.
     :param private: nobody can look either, but with the token, or where ``authorize(request, "look")`` says who it is.
+    :param certificates: the :class:`saga.testing.Certificates` of their tasks, as they are now, which the diagrams then mark.
     :raises SagaDefinitionError: a parameter is wrong.
     :raises StorageError: the store cannot be opened.
     :raises ModuleNotFoundError: Starlette or Jinja2 is not installed.
@@ -47,7 +50,7 @@ def app(
         from saga.web.page import Page
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    return Page(store, sagas, token, authorize, private)
+    return Page(store, sagas, token, authorize, private, certificates)
 
 
 def serve(page: Page, *, host: str = "127.0.0.1", port: int = 8765) -> None:

@@ -34,6 +34,7 @@ from saga.web.visitors import LOOK, Authorize, Visitors, check_same_site, csrf_o
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from saga.diagram.shape import Certified
     from saga.saga import Saga
     from saga.storage import Store
 
@@ -77,11 +78,12 @@ class Page:
         token: str | None,
         authorize: Authorize | None,
         private: bool,
+        certificates: Certified | None,
     ) -> None:
         self._visitors = Visitors(token, authorize, private)
         self._sagas = several(sagas, "the page's sagas")
         self._operations = Operations(store, who="the page", sagas=self._sagas)
-        self._views = Views(self._operations, self._sagas)
+        self._views = Views(self._operations, self._sagas, certificates)
         self._live = Live()
         self._registry: CollectorRegistry | None = None
         self._templates: Environment = environment()

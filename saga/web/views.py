@@ -22,6 +22,8 @@ from saga.web.execution import MOST_DRAWN, parts_of
 from saga.web.shown import STYLE
 
 if TYPE_CHECKING:
+    from saga.definition import Definition
+    from saga.diagram.shape import Certified
     from saga.saga import Saga
     from saga.storage import StoredExecution
 
@@ -61,15 +63,28 @@ class Seen:
     code: int = 200
 
 
+class _Standing:
+    """How the certificates of a saga's tasks stand, asked once: sources are read for it."""
+
+    def __init__(self, standing: Mapping[str, str]) -> None:
+        self._standing = standing
+
+    def standing(self, definition: Definition) -> Mapping[str, str]:
+        return self._standing
+
+
 class Views:
     """
     :param operations: what is asked.
     :param sagas: the definitions that are known.
     """
 
-    def __init__(self, operations: Operations, sagas: Sequence[Saga[Any]]) -> None:
+    def __init__(self, operations: Operations, sagas: Sequence[Saga[Any]], certificates: Certified | None) -> None:
         self._operations = operations
         self._sagas = sagas
+        self._certified = {}
+        if certificates is not None:
+            self._certified = {id(saga): _Standing(certificates.standing(saga.definition)) for saga in sagas}
         self._samples: dict[tuple[Any, ...], tuple[str, list[Offer]]] = {}
 
     async def executions(self, query: QueryParams) -> Seen:
@@ -229,7 +244,8 @@ class Views:
             return None, f"its saga has {len(saga.definition.plan.steps)} steps, too many to be drawn here"
         try:
             result = saga.load(saga_id, store=self._operations.store)
-            return saga.diagram(result).svg().replace(f"<style>{STYLE}</style>", ""), None
+            svg = saga.diagram(result, certificates=self._certified.get(id(saga))).svg()
+            return svg.replace(f"<style>{STYLE}</style>", ""), None
         except Exception as error:  # a user's codec may raise anything
             return None, one_line(error)
 

@@ -70,6 +70,7 @@ def test_the_page_is_served_to_this_machine_until_a_signal(here: Path, number: i
         (["--token", "short"], "no str of at least 16 characters"),
         (["--private"], "nobody could look at it"),
         (["--port", "0"], "--port"),
+        (["--certificates", "none.json"], "none.json cannot be read"),
         (["--port", "TAKEN"], "is the port taken?"),
     ],
 )

@@ -15,6 +15,7 @@ from saga import Context, Saga, step
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage import MemoryStore, SqliteStore, Store
 from saga.storage.records import Cause, Lease
+from saga.testing import Certificates
 from saga.web import app
 from saga.worker import Worker
 from tests.web.conftest import HOSTILE, Shop
@@ -296,6 +297,11 @@ def test_a_known_saga_is_drawn_with_what_happened(shop: Shop) -> None:
     assert 'class="saga-diagram"' not in unknown
     assert "no definition that it fits is known here" in unknown
     assert 'class="timeline"' in unknown
+
+
+def test_a_drawing_says_which_tasks_are_certified(shop: Shop) -> None:
+    drawn = TestClient(app(shop.store, sagas=shop.sagas, certificates=Certificates())).get("/execution?id=place-1").text
+    assert "✗ not certified" in drawn.partition('data-step="charge"')[2].partition("</g></g>")[0]
 
 
 @pytest.mark.parametrize("address", ["/", "/causes", "/health", "/execution?id=x", "/?live=1"])
