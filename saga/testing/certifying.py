@@ -48,6 +48,8 @@ def certify(
     * Execute twice, under the same idempotency key, leaves the same as once: of a task that is retried, or run again in doubt.
     * Verify tells the truth: never that what was not done is done, nor the reverse.
 
+    Of a stand-in of a transactional step, the first alone: what such a step does twice, or half, is rolled back.
+
     The parameters are as :func:`explore`'s; the world's state has to be seen.
 
     :raises SagaDefinitionError: something is wrong with what is given, or a step is never come to.
@@ -284,8 +286,12 @@ def _is_undone(step: PlannedStep) -> bool:
     return step.compensates
 
 
+def _is_undone_in_doubt(step: PlannedStep) -> bool:
+    return step.compensates and not step.transactional
+
+
 def _is_repeated(step: PlannedStep) -> bool:
-    return step.retry.max_attempts != 1 or step.in_doubt is InDoubt.RERUN
+    return not step.transactional and (step.retry.max_attempts != 1 or step.in_doubt is InDoubt.RERUN)
 
 
 def _is_verified(step: PlannedStep) -> bool:
@@ -294,8 +300,8 @@ def _is_verified(step: PlannedStep) -> bool:
 
 _MEASUREMENTS: Final[dict[str, tuple[Callable[[PlannedStep], bool], Callable[[_Calls], str]]]] = {
     "undo restores the world": (_is_undone, _undo_restores),
-    "undo twice does no harm": (_is_undone, _undo_twice),
-    "undo alone does no harm": (_is_undone, _undo_alone),
+    "undo twice does no harm": (_is_undone_in_doubt, _undo_twice),
+    "undo alone does no harm": (_is_undone_in_doubt, _undo_alone),
     "execute twice leaves the same as once": (_is_repeated, _execute_twice),
     "verify tells the truth": (_is_verified, _verify_is_true),
 }

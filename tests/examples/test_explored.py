@@ -1,4 +1,4 @@
-"""The sagas of the examples are explored: what people copy keeps the laws in every history with up to two faults."""
+"""The examples' sagas are explored and certified: what people copy keeps the laws, with up to two faults, and is sound."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from saga import Saga, step
 from saga.storage import MemoryStore
-from saga.testing import Kind, explore, with_stand_ins
+from saga.testing import Kind, certify, explore, with_stand_ins
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 PERSONS: Final = {Kind.CANCELLED, Kind.PAUSED, Kind.INTERRUPTED, Kind.WRONG_INPUT}
@@ -110,6 +110,16 @@ def test_an_order_of_the_shop_is_placed_wholly_or_not_at_all_in_weather(weather:
     )
 
 
+def test_the_tasks_of_the_shop_are_sound(example: Importing) -> None:
+    shop = example("shop", "databases", "orders", "tasks", "audit")
+    order, *_ = shop.orders.load_orders(EXAMPLES / "shop" / "orders.jsonl")
+    found = certify(
+        lambda world: shop.tasks.place_order(world.databases, MemoryStore()), shop.tasks.OrderContext(order), world=shops(shop)
+    )
+    assert len(found) == 3
+    assert not found.wrong
+
+
 # -- the order service ------------------------------------------------------------------------------------------------
 
 
@@ -185,12 +195,25 @@ def in_world(orders: Any, saga: Saga[Any], world: Any) -> Saga[Any]:
     return with_stand_ins(saga, stand_ins)
 
 
-@pytest.mark.parametrize(("card", "quantity"), [("4000", 2), ("4000", 4), ("declined", 2)])
-def test_an_order_of_the_service_is_placed_wholly_or_not_at_all(card: str, quantity: int, example: Importing) -> None:
+def order_service(example: Importing) -> tuple[Any, Saga[Any]]:
     for library in ("httpx", "psycopg"):
         pytest.importorskip(library, reason=f"{library} is not installed")
     orders = example("", "orders.bank", "orders.sagas", "orders.tasks")
     orders.bank_fake = example("", "orders.fakes.bank")
     saga = orders.sagas.place_order("2")
+    return orders, saga
+
+
+@pytest.mark.parametrize(("card", "quantity"), [("4000", 2), ("4000", 4), ("declined", 2)])
+def test_an_order_of_the_service_is_placed_wholly_or_not_at_all(card: str, quantity: int, example: Importing) -> None:
+    orders, saga = order_service(example)
     order = orders.tasks.Order("A1", "ann@example.org", "mug", quantity, card)
     explore(lambda world: in_world(orders, saga, world), order, world=services(orders), kinds=MANY)
+
+
+def test_the_tasks_of_the_service_are_sound(example: Importing) -> None:
+    orders, saga = order_service(example)
+    order = orders.tasks.Order("A1", "ann@example.org", "mug", 2, "4000")
+    found = certify(lambda world: in_world(orders, saga, world), order, world=services(orders))
+    assert len(found) == 5
+    assert not found.wrong

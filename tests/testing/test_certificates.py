@@ -13,7 +13,7 @@ import pytest
 from saga import Context, Done, InDoubt, NotDone, Retry, Saga, Task, fallback, parallel, receive, saga_step, sequence
 from saga import step as function_step
 from saga.errors import SagaDefinitionError
-from saga.testing import Certificate, Certificates, certify
+from saga.testing import Certificate, Certificates, certify, with_stand_ins
 
 RESTORES, TWICE, ALONE = "undo restores the world", "undo twice does no harm", "undo alone does no harm"
 AGAIN, TRUTH = "execute twice leaves the same as once", "verify tells the truth"
@@ -213,6 +213,32 @@ def test_the_methods_of_a_saga_are_measured() -> None:
     assert found.task.endswith("Pays.pay")
     assert found.measured[RESTORES] == "paid: nothing, then 0"
     assert found.measured[ALONE] == "compensate raised KeyError: 'paid'"
+
+
+class Counted(Take):
+    """Is undone once where it was executed once, which its transaction sees to."""
+
+    transactional = True
+
+    def execute(self, context: Context) -> int:
+        self.shop.taken["all"] = self.shop.taken.get("all", 0) + 1
+        return 1
+
+    def compensate(self, context: Context) -> None:
+        self.shop.taken["all"] -= 1
+        if not self.shop.taken["all"]:
+            del self.shop.taken["all"]
+
+    verify = Task.verify
+
+
+def test_what_a_transaction_rolls_back_is_not_measured() -> None:
+    def in_world(shop: Shop) -> Saga:
+        one = Counted(shop)
+        return with_stand_ins(Saga("s").add_task(one), {Counted: function_step(one.execute, one.compensate)})
+
+    (found,) = certify(in_world, world=Shop)
+    assert found.measured == {RESTORES: HOLDS, TWICE: NOTHING, ALONE: NOTHING, AGAIN: NOTHING, TRUTH: NOTHING}
 
 
 def test_of_many_differences_the_first_are_told() -> None:

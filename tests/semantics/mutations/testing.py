@@ -185,7 +185,7 @@ OF_TESTING = [
     ),
     Mutant(
         "what is run again in doubt is not executed twice",
-        "step.retry.max_attempts != 1 or step.in_doubt is InDoubt.RERUN",
+        "(step.retry.max_attempts != 1 or step.in_doubt is InDoubt.RERUN)",
         "step.retry.max_attempts != 1",
         CERTIFICATES + " -k a_task_is_measured",
     ),
@@ -236,5 +236,11 @@ OF_TESTING = [
         "        except BaseException as error:\n            self._struck = error\n            self._end()",
         "        except BaseException as error:\n            raise",
         CERTIFICATES + " -k ctrl_c",
+    ),
+    Mutant(
+        "what a transaction undoes once is measured twice",
+        "    return step.compensates and not step.transactional",
+        "    return step.compensates",
+        CERTIFICATES + " -k rolls_back",
     ),
 ]
