@@ -38,7 +38,8 @@ class ShipOrder(Task[None]):
         Order.objects.filter(number=context.number).update(state="shipped")
 
     def compensate(self, context: Context) -> None:
-        Order.objects.filter(number=context.number).update(state="called back")
+        # What was never shipped is not called back, as a process may have died before it came to that.
+        Order.objects.filter(number=context.number, state="shipped").update(state="called back")
 
 
 # Opened here, and not by the first view: in its transaction, an SQLite file would be locked.
