@@ -26,15 +26,16 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._connection() as db:
-            db.execute("CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, what TEXT NOT NULL)")
+            db.execute("CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, what TEXT)")
 
     def do(self, key: str, what: str) -> None:
         with self._connection() as db:
             db.execute("INSERT OR IGNORE INTO effects VALUES (?, ?)", (key, what))
 
     def undo(self, key: str) -> None:
+        """Undo what was done under a key. Where it was not done yet, it will not be: what comes late does nothing any more."""
         with self._connection() as db:
-            db.execute("DELETE FROM effects WHERE key = ?", (key,))  # of nothing, where it never happened
+            db.execute("INSERT INTO effects VALUES (?, NULL) ON CONFLICT DO UPDATE SET what = NULL", (key,))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 from urllib.parse import unquote
 
 import pytest
 
-from saga import Saga, step
+from saga import Saga, cli, step
 from saga.storage import MemoryStore
 from saga.testing import Kind, certify, explore, with_stand_ins
 
@@ -170,7 +172,7 @@ def services(orders: Any) -> Any:
     return Service
 
 
-def in_world(orders: Any, saga: Saga[Any], world: Any) -> Saga[Any]:
+def in_world(orders: Any, placed: Saga[Any], world: Any) -> Saga[Any]:
     """Return the service's saga in a world: what works in its database has stand-ins."""
 
     def give(context: Any) -> None:
@@ -192,7 +194,7 @@ def in_world(orders: Any, saga: Saga[Any], world: Any) -> Saga[Any]:
         orders.tasks.TellCustomer: orders.tasks.TellCustomer(world),
         orders.tasks.GivePoints: step(give, lambda: setattr(world, "points", 0)),
     }
-    return with_stand_ins(saga, stand_ins)
+    return with_stand_ins(placed, stand_ins)
 
 
 def order_service(example: Importing) -> tuple[Any, Saga[Any]]:
@@ -200,20 +202,98 @@ def order_service(example: Importing) -> tuple[Any, Saga[Any]]:
         pytest.importorskip(library, reason=f"{library} is not installed")
     orders = example("", "orders.bank", "orders.sagas", "orders.tasks")
     orders.bank_fake = example("", "orders.fakes.bank")
-    saga = orders.sagas.place_order("2")
-    return orders, saga
+    return orders, orders.sagas.place_order("2")
 
 
 @pytest.mark.parametrize(("card", "quantity"), [("4000", 2), ("4000", 4), ("declined", 2)])
 def test_an_order_of_the_service_is_placed_wholly_or_not_at_all(card: str, quantity: int, example: Importing) -> None:
-    orders, saga = order_service(example)
+    orders, placed = order_service(example)
     order = orders.tasks.Order("A1", "ann@example.org", "mug", quantity, card)
-    explore(lambda world: in_world(orders, saga, world), order, world=services(orders), kinds=MANY)
+    explore(lambda world: in_world(orders, placed, world), order, world=services(orders), kinds=MANY)
 
 
 def test_the_tasks_of_the_service_are_sound(example: Importing) -> None:
-    orders, saga = order_service(example)
+    orders, placed = order_service(example)
     order = orders.tasks.Order("A1", "ann@example.org", "mug", 2, "4000")
-    found = certify(lambda world: in_world(orders, saga, world), order, world=services(orders))
+    found = certify(lambda world: in_world(orders, placed, world), order, world=services(orders))
     assert len(found) == 5
     assert not found.wrong
+
+
+# -- the web service that streams -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("card", ["4000", "declined"])
+def test_an_order_of_the_web_service_that_streams_is_placed_wholly_or_not_at_all(card: str, example: Importing) -> None:
+    orders = example("fastapi_sse", "orders")
+
+    class Ledger(orders.Ledger):  # type: ignore[misc, name-defined]
+        """The service's, in memory."""
+
+        def __init__(self) -> None:
+            self.database = sqlite3.connect(":memory:")
+            super().__init__(Path(":memory:"))
+
+        @contextmanager
+        def _connection(self) -> Iterator[sqlite3.Connection]:
+            with self.database as db:
+                yield db
+
+        def state(self) -> dict[str, str]:
+            return dict(self.database.execute("SELECT key, what FROM effects WHERE what IS NOT NULL"))
+
+    def place_order(world: Ledger) -> Saga[Any]:
+        return orders.place_order(world, MemoryStore(), 30.0, 0.0)  # type: ignore[no-any-return]
+
+    explore(place_order, {"order_id": "A1", "sku": "tea", "card": card}, world=Ledger, kinds=MANY)
+
+
+# -- the recipes, the page and the demonstration ----------------------------------------------------------------------
+
+Books = dict[str, str]
+
+
+def entering(books: Books) -> Any:
+    """Return a stand-in that enters the order under its step's key, and strikes it out."""
+
+    class Entering:
+        def execute(self, context: Any) -> str:
+            return books.setdefault(context.step.idempotency_key, context.step.name)
+
+        def compensate(self, context: Any) -> None:
+            books.pop(context.step.idempotency_key, None)
+
+    return Entering()
+
+
+def demonstration(name: str) -> Any:
+    """Return a saga of ``saga demo``'s shop."""
+    code = (Path(cli.__file__).with_name("shop.py.txt")).read_text(encoding="utf-8")
+    shop = ModuleType("shop")
+    shop.__file__ = __file__
+    exec(compile(code, "shop.py", "exec"), vars(shop))
+    return getattr(shop, name)
+
+
+EFFECTS: Final[dict[str, tuple[str, str, str, tuple[str, ...]]]] = {
+    "the recipes": ("recipes", "orders", "place_order", ("ReserveStock", "ChargeCard")),
+    "FastAPI": ("recipes", "fastapi_app", "orders", ("ChargeCard",)),
+    "Celery": ("recipes", "celery_app", "ship_order", ("ShipOrder",)),
+    "the page": ("page", "orders", "place_order", ("reserve", "charge")),
+    "an order of the demonstration": ("", "", "place_order", ("reserve", "charge", "label")),
+    "one that is approved": ("", "", "approved", ("charge",)),
+    "one that waits": ("", "", "later", ("reserve", "charge")),
+}
+"""By example: its folder, its module, its saga, and the steps that act on something."""
+
+
+@pytest.mark.parametrize("which", EFFECTS)
+def test_a_saga_with_effects_of_its_own_is_as_sound_as_the_calls_that_it_makes(which: str, example: Importing) -> None:
+    folder, module, name, steps = EFFECTS[which]
+    for library in ("fastapi", "celery"):
+        if library in module:
+            pytest.importorskip(library, reason=f"{library} is not installed")
+    made = getattr(example(folder, module), name) if module else demonstration(name)
+    order = {"order": "A1"} if which not in ("the recipes", "FastAPI", "Celery") else {"order_id": "A1", "card": "4000"}
+    explore(made, order, durable=True)  # as they are, they act on nothing
+    explore(lambda books: with_stand_ins(made, {step: entering(books) for step in steps}), order, world=dict, durable=True)

@@ -92,7 +92,7 @@ class Server:
     def effects(self) -> list[tuple[str, str]]:
         db = sqlite3.connect(self.data / "ledger.db")
         try:
-            return db.execute("SELECT key, what FROM effects ORDER BY rowid").fetchall()
+            return db.execute("SELECT key, what FROM effects WHERE what IS NOT NULL ORDER BY rowid").fetchall()
         finally:
             db.close()
 

@@ -291,3 +291,33 @@ def test_a_worker_is_ready_and_lives_while_it_says_so_and_is_not_killed_for_a_st
         until(lambda: probed(shop) == [True, True])
         assert probed(shop, SAGA_STORE="/nowhere/orders.db") == [False, True]
     assert probed(shop) == [False, False]
+
+
+def test_what_was_never_shipped_is_not_called_back(tmp_path: Path) -> None:
+    pytest.importorskip("django", reason="django is not installed")
+    code = """
+import json
+import django
+django.setup()
+from django.core.management import call_command
+from saga.testing import explore, replay
+from shop.models import Order
+from shop.sagas import place_order
+call_command("migrate", run_syncdb=True, verbosity=0)
+
+class World:
+    def __init__(self):
+        Order.objects.all().delete()
+        Order.objects.create(number="A1", item="mug")
+    def state(self):
+        return {"shipped": Order.objects.filter(state="shipped").exists()}
+
+given = {"number": "A1", "item": "mug"}
+histories = explore(place_order, given, world=World).count
+late = [("ShipOrder", "dies before"), ("ShipOrder", "fails", 2)]
+replay(place_order, late, given, world=World)
+print(json.dumps([histories, Order.objects.get().state]))
+"""
+    histories, state = Shop(tmp_path).python(code)
+    assert histories > 1
+    assert state == "placed"
