@@ -34,9 +34,6 @@ class Importing:
 
     def __call__(self, folder: str, *names: str) -> Any:
         self._monkeypatch.syspath_prepend(str(EXAMPLES / folder))
-        with_parts = {name: None for whole in names for name in (whole.partition(".")[0], whole)}
-        for name in with_parts:
-            self._monkeypatch.delitem(sys.modules, name, raising=False)
         modules = [importlib.import_module(name) for name in names]
         return (
             modules[0]
@@ -47,10 +44,14 @@ class Importing:
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Importing]:
-    known = dict(sys.modules)
+    _forget()
     yield Importing(monkeypatch)
-    for name in [name for name, module in sys.modules.items() if str(EXAMPLES) in str(getattr(module, "__file__", ""))]:
-        if name not in known:
+    _forget()
+
+
+def _forget() -> None:
+    for name, module in list(sys.modules.items()):
+        if str(EXAMPLES) in str(getattr(module, "__file__", "")):
             del sys.modules[name]
 
 
