@@ -63,6 +63,13 @@ def test_a_live_lease_is_respected_by_a_claim_of_its_id(store, stored):
     assert store.get("x").owner == "a"
 
 
+def test_a_live_lease_is_respected_though_a_message_makes_it_due(store, stored):
+    stored.create(store, "x", name="order", lease=60.0)
+    store.post("x", "{}")
+    assert store.claim("b", 30.0) == []
+    assert store.claim("b", 30.0, wanted=[Wanted("order")]) == []
+
+
 @pytest.mark.parametrize("wanted", [None, [Wanted("order")], [Wanted("order", limit=9)]], ids=["all", "one", "limited"])
 def test_what_its_owner_says_that_it_runs_is_left_as_it_is(store, stored, wanted):
     for saga_id in ("mine", "other"):
