@@ -20,10 +20,10 @@ from saga.policy import InDoubt
 from saga.saga import Saga
 from saga.task import Done, NotDone
 from saga.testing.certificates import DOES_NOT_APPLY, HOLDS, Certificates, certificate_of, tasks_of
-from saga.testing.exploring import setting_of
 from saga.testing.faults import Died, InjectedError, Kind
 from saga.testing.histories import History
 from saga.testing.records import Setting
+from saga.testing.settings import setting_of
 from saga.testing.simulated import Process, VirtualLoop, quietly
 from saga.testing.worlds import UNKNOWN, differences, state_of
 

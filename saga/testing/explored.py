@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from importlib.util import resolve_name
+from functools import partial
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -80,11 +82,27 @@ def _digest(place: Place, saga: Any, context: Any, options: Mapping[str, Any]) -
 
 
 def _written(value: Any) -> str:
-    """Return a text that is the same for the same: a name, where it has one."""
+    """Return a text that is the same for the same: a name, where it has one, and what a function has taken from around it."""
     if isinstance(value, Saga):
         return f"{value.name} {value.plan.fingerprint}"
+    if isinstance(value, partial):
+        return repr([_written(one) for one in (value.func, *value.args, *value.keywords.items())])
     named = getattr(value, "__qualname__", None)
-    return named if isinstance(named, str) else repr_of(value)
+    if not isinstance(named, str):
+        return repr_of(value)
+    return repr([named, *(_written(cell) for cell in _around(value))])
+
+
+def _around(function: Any) -> Iterator[Any]:
+    """Yield what a function has of what is around it, and its defaults."""
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            one = cell.cell_contents
+        except ValueError:  # it is not set yet
+            continue
+        if one is not function:
+            yield one.__qualname__ if inspect.isfunction(one) else one
+    yield from getattr(function, "__defaults__", None) or ()
 
 
 def _modules_of(values: Iterable[Any]) -> Iterator[ModuleType]:
@@ -99,16 +117,30 @@ def _modules_of(values: Iterable[Any]) -> Iterator[ModuleType]:
 
 def _files(root: Path, modules: Iterable[ModuleType]) -> dict[Path, str]:
     """Return, by path, the texts of the project's files among these modules' and those of what they import anywhere."""
-    left, found = list(modules), dict[Path, str]()
+    left = [(module.__name__, getattr(module, "__file__", None)) for module in modules]
+    seen, found = set[str](), dict[Path, str]()
     while left:
-        module = left.pop()
-        path = Path(getattr(module, "__file__", None) or "")
+        name, place = left.pop()
+        path = Path(place or "")
         own = path.suffix == ".py" and path.is_relative_to(root) and not any(part in _OTHERS for part in path.parts)
         if own and path not in found:
             found[path] = path.read_text(encoding="utf-8")
-            names = _imported(found[path], module.__package__ or "")
-            left += [sys.modules[name] for name in names if name in sys.modules]
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            names = set(_imported(found[path], package)) - seen
+            seen |= names
+            left += [(one, _place_of(one)) for one in names]
     return found
+
+
+def _place_of(name: str) -> str | None:
+    """Return the file of a module, which may not be imported yet."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None)
+    try:
+        spec = find_spec(name)
+    except Exception:  # it is no module, but something in one; or what it is in cannot be imported here
+        return None
+    return None if spec is None else spec.origin
 
 
 def _imported(text: str, package: str) -> Iterator[str]:

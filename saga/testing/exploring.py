@@ -7,26 +7,21 @@ come before it, so each set of faults is tried once.
 
 from __future__ import annotations
 
-import copy
-import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
-from saga.context import Context
-from saga.definition import Definition, as_context
 from saga.errors import SagaDefinitionError
 from saga.events import Status
-from saga.plain import repr_of
 from saga.saga import Saga
-from saga.testing.faults import EACH, Fault, Kind, faults_of, kinds_of
+from saga.testing.faults import EACH, Fault, Kind, faults_of
 from saga.testing.histories import History
 from saga.testing.laws import LawBrokenError, Laws
 from saga.testing.records import Setting
 from saga.testing.reports import counted, end_of, report
+from saga.testing.settings import check_bounds, setting_of
 from saga.testing.simulated import VirtualLoop, quietly
-from saga.testing.stand_ins import StandIn
 from saga.testing.worlds import UNKNOWN, differences
 
 __all__ = ["Exploration", "explore", "replay", "setting_of"]
@@ -124,7 +119,8 @@ def explore(
     """
     __tracebackhide__ = True
     began = time.perf_counter()
-    setting = setting_of(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable)
+    check_bounds(faults, seconds, histories, progress)
+    setting = setting_of(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable, check)
     laws = Laws(at_end)
     run = [0]
     struck: set[Kind] = set()
@@ -202,7 +198,7 @@ def replay(
     :raises SagaDefinitionError: something is wrong with what is given, or a fault never came to strike.
     """
     __tracebackhide__ = True
-    setting = setting_of(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable)
+    setting = setting_of(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable, check)
     planned = faults_of(faults, setting.make()[1].plan.names)
     with quietly() as loop:
         explorer = _Explorer(setting, Laws(at_end), loop)
@@ -231,6 +227,8 @@ class _Explorer:
     def run(self, faults: tuple[Fault, ...]) -> History:
         history = History(self._setting, faults, self._loop)
         history.run()
+        if history.wrong is not None:
+            raise history.wrong
         self._laws.check(history)
         return history
 
@@ -256,102 +254,3 @@ def _check_same(one: History, other: History) -> None:
                 f"saga {one.definition.name!r}: its world is another each time, though nothing failed: {lines[0]}; leave out "
                 "of its state what is random or a time, and begin each history with a new world"
             )
-
-
-def setting_of(
-    saga: Any,
-    context: Any,
-    world: Callable[[], Any] | None,
-    invariant: Callable[[Any], Any] | None,
-    at_end: Callable[[Any, Any], Any] | None,
-    kinds: Iterable[str] | None,
-    signals: Mapping[str, Any] | None,
-    may_fail: Iterable[str],
-    durable: bool | None,
-) -> Setting:
-    """Return what histories have in common.
-
-    :raises SagaDefinitionError: something is wrong with what is given.
-    """
-    if world is not None and not callable(world):
-        raise SagaDefinitionError(
-            f"world is {world!r}; give what makes a new one for each history: a class, or a function that resets it and "
-            "returns it"
-        )
-
-    def define(world: Any) -> Definition:
-        return replace(_made(saga, world).definition, **_ALONE)
-
-    def make() -> tuple[Any, Definition, Context]:
-        made = None if world is None else world()
-        definition = define(made)
-        given = context() if callable(context) and not isinstance(context, Context) else copy.deepcopy(context)
-        return made, definition, as_context({} if given is None else given, definition.name)
-
-    _, definition, _ = make()
-    store = _made(saga, None if world is None else world()).store
-    plan = definition.plan
-    needs_one = plan.receives or plan.asks is not None or plan.transacts is not None
-    has_store = durable if durable is not None else store is not None or needs_one
-    names = [may_fail] if isinstance(may_fail, str) else list(may_fail)
-    for name in names:
-        plan.step(name)
-    transacts = next((step for step in plan.steps if step.transactional and not isinstance(step.task, StandIn)), None)
-    if transacts is not None:
-        raise SagaDefinitionError(
-            f"saga {definition.name!r}: step {transacts.name!r} is transactional, and histories have no database; explore "
-            "saga.testing.with_stand_ins(the saga, ...), with one for that step"
-        )
-    named = {
-        "world": world,
-        "invariant": invariant,
-        "at_end": at_end,
-        "signals": signals,
-        "may_fail": names,
-        "durable": durable,
-    }
-    asked = _asked(saga, context, named)
-    return Setting(make, define, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names), asked)
-
-
-def _asked(saga: Any, context: Any, named: Mapping[str, Any]) -> str:
-    """Return arguments as they would be written, and ``{}`` for the faults."""
-    more = [f"{name}={_written(value)}" for name, value in named.items() if value not in (None, [], {})]
-    given = [_written(saga), "{}", *([] if context is None else [_written(context)]), *more]
-    return ", ".join(given[:1] + given[1:2] + [one.replace("{", "{{").replace("}", "}}") for one in given[2:]])
-
-
-def _written(value: Any) -> str:
-    """Return how a value is written: by its name, where it has one."""
-    if isinstance(value, Saga):
-        return "saga"
-    name = getattr(value, "__name__", None)
-    return name if isinstance(name, str) else repr_of(value)
-
-
-def _made(saga: Any, world: Any) -> Saga[Any]:
-    """Return a saga for a world."""
-    if isinstance(saga, Saga):
-        return saga
-    if not callable(saga):
-        raise SagaDefinitionError(f"{saga!r} is no saga, and makes none; give a Saga, or a function that returns one")
-    found = saga(world) if not isinstance(saga, type) and _takes_one(saga) else saga()
-    if not isinstance(found, Saga):
-        raise SagaDefinitionError(f"{saga!r} returned {found!r}, which is no saga")
-    return found
-
-
-def _takes_one(function: Callable[..., Any]) -> bool:
-    return any(parameter.kind not in _KEYWORDS for parameter in inspect.signature(function).parameters.values())
-
-
-_KEYWORDS: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-_ALONE: Final[dict[str, Any]] = {
-    "observers": (),
-    "limit": None,
-    "rate": None,
-    "exclusive": None,
-    "tags": None,
-    "on_compensation_failure": None,
-}
-"""What of a definition is not so in histories: nobody is told of them, and they wait for no turn."""

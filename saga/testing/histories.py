@@ -39,10 +39,10 @@ from saga.testing.faults import (
     InjectedError,
     Kind,
 )
-from saga.testing.records import ID, Broken, Line, Point, Setting, said_by
+from saga.testing.records import ID, Broken, Line, Point, Setting, objection
 from saga.testing.reports import drawn
 from saga.testing.signals import Signals
-from saga.testing.simulated import Process, VirtualLoop, kinds_here
+from saga.testing.simulated import NeverEndsError, Process, VirtualLoop, kinds_here
 from saga.testing.worlds import UNKNOWN, footprint, keeps_the_same, kept, state_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class History:
         self.faults = tuple(faults)
         self.lines: list[Line] = []
         self.broken: Broken | None = None
+        self.wrong: BaseException | None = None  # what was raised that is of no call: an invariant's own fault, a Ctrl-C
         self.points: list[Point] = []
         self.open_from = 0  # the first point after the last fault
         self.time = time.time()
@@ -173,6 +174,9 @@ class History:
         except Died:
             line.came = "the process dies"
             raise
+        except NeverEndsError:
+            line.came = "never returns"
+            raise
         except BaseException as error:
             line.came = f"raises {names_of(type(error))[1]}: {one_line(error)}"
             raise
@@ -181,17 +185,33 @@ class History:
 
     def made(self, process: Process, call: Call, method: Any, view: Context) -> Any:
         """Make the call itself, and look at the world afterwards."""
-        seen = state_of(self.world) if self._parallel else UNKNOWN
+        seen = self._seen() if self._parallel else UNKNOWN
         try:
             return process.complete(method(view))
         except Exception as error:
             self._failed(call, error)
             raise
+        except KeyboardInterrupt as error:  # whoever explores wants to stop
+            self.wrong = error
+            raise
         finally:
             if seen is not UNKNOWN:
-                changed = footprint(seen, state_of(self.world))
+                changed = footprint(seen, self._seen())
                 self.setting.footprints.setdefault(call.step.name, set()).update(changed)
             self._check_invariant(f"after {call.phase} of {call.step.name}")
+
+    def _seen(self) -> Any:
+        try:
+            return state_of(self.world)
+        except Exception as error:  # its own fault, and no call's
+            self.wrong = self.wrong or error
+            return UNKNOWN
+
+    def never_ends(self, call: Call) -> Died:
+        """Take that a call waits for what never comes, and that nothing limits its time. Return what ends its process."""
+        self.breaks("it comes to an end", f"{call.phase} of {call.step.name} waits for what never comes")
+        self.endless = True
+        return Died()
 
     def _failed(self, call: Call, error: Exception) -> None:
         """Take that a call has failed by itself."""
@@ -206,8 +226,7 @@ class History:
         if call.phase is COMPENSATE and any(late.call.step is step for late in process.late):
             self.breaks("nothing is undone while it still runs", f"compensate of {step.name} was called")
         binding = view.__binding__
-        round_ = (binding.rounds or {}).get(step.name, 1)
-        key = (binding.saga, binding.saga_id, str(round_))
+        key = (binding.saga, binding.saga_id, str((binding.rounds or {}).get(step.name, 1)))
         known = self._keys.setdefault(step.name, key)
         if known != key:
             self.breaks("each attempt has the same idempotency key", f"step {step.name} had {known}, then {key}")
@@ -215,14 +234,13 @@ class History:
     def _check_invariant(self, when: str) -> None:
         if self.setting.invariant is None or self.broken is not None:
             return
-        law = f"the invariant {getattr(self.setting.invariant, '__name__', 'given')} holds"
         try:
-            said = self.setting.invariant(self.world)
-        except AssertionError as error:
-            self.breaks(law, f"{when}: {said_by(error)}")
+            wrong = objection(self.setting.invariant, self.world)
+        except Exception as error:  # its own fault, and no call's
+            self.wrong = self.wrong or error
             return
-        if said is not None and said is not True:
-            self.breaks(law, f"{when}: it returned {one_line(said)}")
+        if wrong is not None:
+            self.breaks(f"the invariant {getattr(self.setting.invariant, '__name__', 'given')} holds", f"{when}: {wrong}")
 
     # -- what comes from outside --------------------------------------------------------------------------------------
 

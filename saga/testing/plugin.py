@@ -70,11 +70,13 @@ def explore_fixture(request: pytest.FixtureRequest) -> Callable[..., Exploration
     config, node = request.config, request.node
     marked: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers("saga"))):
+        if marker.args:
+            raise pytest.UsageError(f"{node.nodeid}: the marker saga takes options by name, such as saga(faults=3)")
         marked |= marker.kwargs
     seconds = config.getoption("--saga-explore")
     if seconds is not None:
         marked = {"faults": _DEEPEST, **marked, "seconds": seconds}
-    cache = None if config.getoption("--saga-explore-all") else config.cache
+    cache = None if config.getoption("--saga-explore-all") else getattr(config, "cache", None)  # -p no:cacheprovider
     conftests = [one for one in config.pluginmanager.get_plugins() if getattr(one, "__file__", "").endswith("conftest.py")]
     times = count(1)
 

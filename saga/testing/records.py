@@ -11,7 +11,7 @@ from saga.definition import Definition
 from saga.plain import one_line, text_of
 from saga.testing.faults import Kind
 
-__all__ = ["ID", "Broken", "Line", "Point", "Setting", "said_by"]
+__all__ = ["ID", "Broken", "Line", "Point", "Setting", "objection"]
 
 ID: Final = "explored"
 """The id that an execution has in every history."""
@@ -83,6 +83,13 @@ class Setting:
     footprints: dict[str, set[str]] = field(default_factory=dict)
 
 
-def said_by(error: AssertionError) -> str:
-    """Return what an assertion says: its first line, as pytest adds others."""
-    return one_line(text_of(error).partition("\n")[0]) or "its assertion fails"
+def objection(function: Callable[..., Any], *given: Any) -> str | None:
+    """Return what an invariant finds wrong, if anything.
+
+    :raises Exception: it fails itself.
+    """
+    try:
+        said = function(*given)
+    except AssertionError as error:  # pytest adds lines to the first
+        return one_line(text_of(error).partition("\n")[0]) or "its assertion fails"
+    return None if said is None or said is True else f"it returned {one_line(said)}"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from selectors import BaseSelector
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from saga.awaitables import is_awaitable
 from saga.context import Context
@@ -27,7 +28,12 @@ from saga.testing.faults import ORDER, STORED, AnswerLostError, Died, InjectedEr
 if TYPE_CHECKING:
     from saga.testing.histories import History
 
-__all__ = ["Process", "VirtualLoop", "quietly"]
+T = TypeVar("T")
+
+_PATIENCE: Final = 5.0
+"""Real seconds that an event loop waits for what threads or sockets may bring about."""
+
+__all__ = ["NeverEndsError", "Process", "VirtualLoop", "quietly"]
 
 _FAILS = frozenset({Kind.FAILS, Kind.FAILS_FOR_GOOD, Kind.UNDO_FAILS, Kind.UNDO_FAILS_FOR_GOOD})
 _DIES_BEFORE = frozenset({Kind.DIES_BEFORE, Kind.DIES_BEFORE_UNDO})
@@ -56,6 +62,7 @@ class Process(Execution):
         self._pending: list[CallBeside] = []  # they run, and may end in any order
         self.late: list[CallBeside] = []
         self._hung: list[CallBeside] = []
+        self._cut: list[CallBeside] = []  # those that wait for what never comes
         self._decided: dict[int, Kind | None] = {}  # what strikes a call that has been chosen, by its step's index
         self._called = False  # since something was stored last
 
@@ -122,10 +129,12 @@ class Process(Execution):
 
     def complete(self, value: Any) -> Any:
         """Return what a value comes to: an awaitable is awaited, in an event loop whose time is its own."""
-        return self.history.loop.run_until_complete(awaited(value)) if self.awaits and is_awaitable(value) else value
+        return self.history.loop.run(awaited(value)) if self.awaits and is_awaitable(value) else value
 
     def _take(self, made: Made, view: Context) -> None:
         call, returned, value, elapsed = _cleared(made)
+        if type(value) is NeverEndsError:
+            raise self.history.never_ends(call)
         self._called = True
         if returned:
             self.returned(call, view, value, elapsed, self.now())
@@ -193,7 +202,16 @@ class Process(Execution):
         return first
 
     def _end(self, beside: CallBeside) -> bool:
-        made = _cleared(make(beside.call, beside.view, self.surroundings))
+        if beside in self._cut:
+            made: Made = (beside.call, False, asyncio.CancelledError(), 0.0)
+        else:
+            made = _cleared(make(beside.call, beside.view, self.surroundings))
+        if type(made[2]) is NeverEndsError:
+            if beside.view.__binding__.deadline is None:
+                raise self.history.never_ends(beside.call)
+            self._cut.append(beside)
+            self.late.append(beside)  # until its time is over
+            return False
         if beside.overdue is not None:  # it was cancelled when its time was over, and its answer is lost
             made = (made[0], False, asyncio.CancelledError(), made[3])
         self._arrive(beside, made)
@@ -269,6 +287,10 @@ class _Cancelled:
 _SOON = 600.0
 
 
+class NeverEndsError(BaseException):
+    """A coroutine waits for what nobody brings about."""
+
+
 class _Selector:
     """Selects at once, and lets the loop's time pass instead of waiting."""
 
@@ -277,8 +299,14 @@ class _Selector:
         self._selector = selector
 
     def select(self, timeout: float | None = None) -> Any:
-        if timeout is None or self._loop.has_threads:
+        if self._loop.has_threads:
             return self._selector.select(timeout)
+        if timeout is None:
+            others = threading.active_count() > 1 or len(self._selector.get_map()) > 1  # one is the loop's own
+            events = self._selector.select(_PATIENCE if others else 0)
+            if not events:
+                raise NeverEndsError
+            return events
         events = self._selector.select(0)
         if not events:
             self._loop.passed += timeout
@@ -303,6 +331,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.passed
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to its end.
+
+        :raises NeverEndsError: it waits for what nobody brings about. It is cancelled.
+        """
+        task = self.create_task(work)
+        try:
+            return self.run_until_complete(task)
+        except NeverEndsError:
+            task.cancel()
+            self.run_until_complete(asyncio.wait([task], timeout=_SOON))
+            raise
 
     def let_end(self) -> None:
         """Let what was begun and is awaited by nobody come to its end, if it does soon."""
