@@ -22,9 +22,10 @@ from saga.task import Done, NotDone
 from saga.testing.certificates import DOES_NOT_APPLY, HOLDS, Certificates, certificate_of, tasks_of
 from saga.testing.faults import Died, InjectedError, Kind
 from saga.testing.histories import History
+from saga.testing.loops import VirtualLoop, quietly
 from saga.testing.records import Setting
 from saga.testing.settings import setting_of
-from saga.testing.simulated import Process, VirtualLoop, quietly
+from saga.testing.simulated import Process
 from saga.testing.worlds import UNKNOWN, differences, state_of
 
 __all__ = ["certify"]

@@ -18,10 +18,10 @@ from saga.saga import Saga
 from saga.testing.faults import EACH, Fault, Kind, faults_of
 from saga.testing.histories import History
 from saga.testing.laws import LawBrokenError, Laws
+from saga.testing.loops import VirtualLoop, quietly
 from saga.testing.records import Setting
 from saga.testing.reports import counted, end_of, report
 from saga.testing.settings import check_bounds, setting_of
-from saga.testing.simulated import VirtualLoop, quietly
 from saga.testing.worlds import UNKNOWN, differences
 
 __all__ = ["Exploration", "explore", "replay", "setting_of"]
@@ -119,7 +119,7 @@ def explore(
     """
     __tracebackhide__ = True
     began = time.perf_counter()
-    check_bounds(faults, seconds, histories, progress)
+    check_bounds(faults, kinds, seconds, histories, progress)
     setting = setting_of(saga, context, world, invariant, at_end, kinds, signals, may_fail, durable, check)
     laws = Laws(at_end)
     run = [0]

@@ -30,19 +30,12 @@ from saga.plain import names_of, one_line
 from saga.result import SagaResult
 from saga.storage.memory import MemoryStore
 from saga.storage.records import Lease
-from saga.testing.faults import (
-    INPUT,
-    PERSISTENT,
-    AnswerLostError,
-    Died,
-    Fault,
-    InjectedError,
-    Kind,
-)
+from saga.testing.faults import INPUT, PERSISTENT, AnswerLostError, Died, Fault, InjectedError, Kind
+from saga.testing.loops import NeverEndsError, VirtualLoop, is_ctrl_c
 from saga.testing.records import ID, Broken, Line, Point, Setting, objection
 from saga.testing.reports import drawn
 from saga.testing.signals import Signals
-from saga.testing.simulated import NeverEndsError, Process, VirtualLoop, kinds_here
+from saga.testing.simulated import Process, kinds_here
 from saga.testing.worlds import UNKNOWN, footprint, keeps_the_same, kept, state_of
 
 if TYPE_CHECKING:
@@ -191,8 +184,8 @@ class History:
         except Exception as error:
             self._failed(call, error)
             raise
-        except KeyboardInterrupt as error:  # whoever explores wants to stop
-            self.wrong = error
+        except KeyboardInterrupt as error:
+            self.wrong = error if is_ctrl_c() else self.wrong
             raise
         finally:
             if seen is not UNKNOWN:
@@ -203,7 +196,7 @@ class History:
     def _seen(self) -> Any:
         try:
             return state_of(self.world)
-        except Exception as error:  # its own fault, and no call's
+        except Exception as error:  # no call's
             self.wrong = self.wrong or error
             return UNKNOWN
 
@@ -227,8 +220,7 @@ class History:
             self.breaks("nothing is undone while it still runs", f"compensate of {step.name} was called")
         binding = view.__binding__
         key = (binding.saga, binding.saga_id, str((binding.rounds or {}).get(step.name, 1)))
-        known = self._keys.setdefault(step.name, key)
-        if known != key:
+        if (known := self._keys.setdefault(step.name, key)) != key:
             self.breaks("each attempt has the same idempotency key", f"step {step.name} had {known}, then {key}")
 
     def _check_invariant(self, when: str) -> None:
@@ -236,9 +228,8 @@ class History:
             return
         try:
             wrong = objection(self.setting.invariant, self.world)
-        except Exception as error:  # its own fault, and no call's
-            self.wrong = self.wrong or error
-            return
+        except Exception as error:
+            wrong, self.wrong = None, self.wrong or error
         if wrong is not None:
             self.breaks(f"the invariant {getattr(self.setting.invariant, '__name__', 'given')} holds", f"{when}: {wrong}")
 
@@ -251,7 +242,7 @@ class History:
         process.notify()
 
     def others_go_on(self) -> None:
-        """Let others take the process that runs to be dead, and finish what it has in its hands."""
+        """Let others take the process that runs to be dead, and finish its work."""
         self._live(self._take_up())
 
     def goes_first(self, step: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,13 +23,15 @@ from saga.testing.worlds import UNKNOWN, state_of
 __all__ = ["check_bounds", "setting_of"]
 
 
-def check_bounds(faults: Any, seconds: Any, histories: Any, progress: Any) -> None:
+def check_bounds(faults: Any, kinds: Any, seconds: Any, histories: Any, progress: Any) -> None:
     """Refuse what does not bound an exploration.
 
     :raises SagaDefinitionError: one is wrong.
     """
     if type(faults) is not int or faults < 0:
         raise SagaDefinitionError(f"faults is {faults!r}; give how many a history has at most: a whole number of 0 or more")
+    if isinstance(kinds, Sized) and not kinds:
+        raise SagaDefinitionError("kinds is empty; name those that are to be tried, or leave it out")
     if histories is not None and (type(histories) is not int or histories < 1):
         raise SagaDefinitionError(f"histories is {histories!r}; give how many are run at most: a whole number of 1 or more")
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)

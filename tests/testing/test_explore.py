@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -342,9 +344,131 @@ def test_a_history_is_drawn_with_what_went_wrong(faults: list[Any]) -> None:
         assert ("breaks a law" in text) is bool(faults)
 
 
+# -- what is no history's ----------------------------------------------------------------------------------------------
+
+
+def wrong_invariant(shop: Shop) -> None:
+    raise LookupError("a fault of the invariant's own")
+
+
+@pytest.mark.parametrize("name", ["invariant", "at_end"])
+def test_an_invariant_that_fails_itself_is_raised(name: str) -> None:
+    failing: Any = {"invariant": wrong_invariant, "at_end": lambda shop, result: wrong_invariant(shop)}
+    with pytest.raises(LookupError, match="of the invariant's own"):
+        explore(saga_of(SOUND["in sequence"]), world=Shop, **{name: failing[name]})
+
+
+def test_a_world_that_cannot_tell_its_state_is_raised_and_no_failure_of_a_task() -> None:
+    class Broken(Shop):
+        def state(self) -> dict[str, Any]:
+            if self.done:
+                raise LookupError("no state")
+            return {}
+
+    with pytest.raises(LookupError, match="no state"):
+        explore(saga_of(SOUND["in parallel"]), world=Broken)
+
+
+@pytest.mark.parametrize("flow", ["in sequence", "in parallel", "awaited"])
+def test_a_ctrl_c_while_a_task_runs_ends_the_exploration(flow: str) -> None:
+    struck: list[int] = []
+
+    def strike(shop: Shop) -> None:
+        if not struck:
+            struck.append(1)
+            signal.raise_signal(signal.SIGINT)
+
+    flows: Flow = lambda s: [*SOUND[flow](s), function_step(lambda: strike(s), name="last")]  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        explore(saga_of(flows, store="x.db"), world=Shop)
+
+
+def test_an_async_saga_is_not_explored_within_an_event_loop() -> None:
+    async def main() -> None:
+        with pytest.raises(SagaDefinitionError, match="an event loop runs here"):
+            explore(saga_of(SOUND["awaited"]), world=Shop)
+        found = await asyncio.to_thread(explore, saga_of(SOUND["awaited"]), world=Shop, faults=1)
+        assert found.complete
+        assert explore(saga_of(SOUND["in sequence"]), world=Shop).complete
+
+    asyncio.run(main())
+
+
+def waiting_for_ever(shop: Shop, **policies: Any) -> Task[Any]:
+    class Waits(Task[None]):
+        async def execute(self, context: Context) -> None:
+            shop.done["begun"] = True
+            await asyncio.Event().wait()
+
+        async def compensate(self, context: Context) -> None:
+            shop.done.pop("begun", None)
+
+    made = Waits()
+    vars(made).update(policies, name="waits")
+    return made
+
+
+def test_what_waits_for_what_never_comes_is_found() -> None:
+    for flow in (lambda s: [waiting_for_ever(s)], lambda s: [parallel(waiting_for_ever(s), awaited(s, "b"))]):
+        found = broken_by(flow)
+        assert found.broken == ("it comes to an end", "execute of waits waits for what never comes")
+
+
+def test_what_waits_for_what_never_comes_is_cut_off_at_its_timeout() -> None:
+    history = replay(saga_of(lambda s: [waiting_for_ever(s, timeout=5.0)], store="x.db"), world=Shop)
+    assert str(history.status) == "compensated"
+    assert "5 s" in str(history.result.error)
+
+
+def test_who_need_not_be_undone_and_is_skipped_may_have_been_done_or_not() -> None:
+    def flow(shop: Shop) -> list[Any]:
+        mail = function_step(lambda: shop.done.update(mail=True), name="mail", on_error=Skip)
+        return [task(shop, "a"), mail]
+
+    assert explore(saga_of(flow, store="x.db"), world=Shop, kinds=["fails", "answer lost"]).complete
+
+
+def test_another_input_may_end_otherwise() -> None:
+    def flow(shop: Shop) -> list[Any]:
+        def take(context: Context) -> None:
+            shop.done["coupon"] = context.get("coupon", "none")
+
+        return [function_step(take, lambda: shop.done.clear(), name="take")]
+
+    assert explore(saga_of(flow), {"coupon": "C1"}, world=Shop, kinds=["wrong input"]).complete
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
+ANY: Any = SOUND["skipped"]
+
+
+def bounded_by(**wrong: Any) -> Callable[[], object]:
+    return lambda: explore(saga_of(ANY), world=Shop, **wrong)
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "faults before none": (bounded_by(faults=-1), "faults is -1; give how many"),
+    "faults that are no number": (bounded_by(faults="2"), "faults is '2'"),
+    "no history": (bounded_by(histories=0), "histories is 0"),
+    "less than no time": (bounded_by(seconds=-1), "seconds is -1"),
+    "no number of seconds": (bounded_by(seconds="5"), "seconds is '5'"),
+    "no progress": (bounded_by(progress=5), "progress is 5; give a function"),
+    "no invariant": (bounded_by(invariant=5), "invariant is 5; give a function of the world"),
+    "no law at the end": (bounded_by(at_end=5), "at_end is 5"),
+    "perhaps durable": (bounded_by(durable="yes"), "durable is 'yes'; give True or False"),
+    "perhaps checked": (bounded_by(check="no"), "check is 'no'"),
+    "no kinds": (bounded_by(kinds=[]), "kinds is empty"),
+    "signals that are no mapping": (bounded_by(signals=["ok"]), "signals is"),
+    "a signal that nobody receives": (
+        lambda: explore(saga_of(SOUND["waiting"]), world=Shop, signals={"okay": 1}),
+        "receives no signal 'okay'; did you mean 'ok'",
+    ),
+    "a world that cannot be seen": (lambda: explore(saga_of(ANY), world=object), "whose states cannot be compared"),
+    "a context that cannot be copied": (
+        lambda: explore(saga_of(ANY), {"lock": threading.Lock()}, world=Shop),
+        "the context cannot be copied for each history: .*; give a function that makes one",
+    ),
     "no saga": (lambda: explore(3), "3 is no saga, and makes none"),  # type: ignore[arg-type]
     "what makes none": (lambda: explore(lambda: 3), "returned 3, which is no saga"),  # type: ignore[arg-type, return-value]
     "a world that is one": (lambda: explore(saga_of(SOUND["skipped"]), world=Shop()), "give what makes a new one"),  # type: ignore[arg-type]

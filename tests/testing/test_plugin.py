@@ -85,6 +85,50 @@ def test_what_has_changed_anywhere_in_what_it_uses_is_explored_again(project: py
     assert "0 unchanged" in said(project.runpytest_subprocess(*PLUGIN))
 
 
+@pytest.mark.parametrize("importing", ["from words import NAME", "import words; NAME = words.NAME"])
+def test_so_is_what_is_imported_when_it_is_called(project: pytest.Pytester, importing: str) -> None:
+    shop = SHOP.replace('    return Saga("order"', f"    {importing}\n    return Saga(NAME")
+    project.makepyfile(words='NAME = "order"\n', shop=shop)
+    project.runpytest_subprocess(*PLUGIN)
+    assert "4 unchanged" in said(project.runpytest_subprocess(*PLUGIN))
+    project.makepyfile(words='NAME = "order 2"\n')
+    assert "0 unchanged" in said(project.runpytest_subprocess(*PLUGIN))
+
+
+def test_so_is_what_is_given_with_something_else_around_it(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.makepyfile(
+        test_shop="""
+        import os
+        from functools import partial
+        from shop import Shop, order
+
+        def named(name):
+            return lambda shop: order(shop) if name else None
+
+        def test_closure(explore):
+            explore(named(os.environ["NAME"]), world=Shop, faults=0)
+
+        def test_partial(explore):
+            explore(partial(lambda name, shop: order(shop), os.environ["NAME"]), world=Shop, faults=0)
+        """
+    )
+    for name, unchanged in (("a", 0), ("a", 2), ("b", 0)):
+        monkeypatch.setenv("NAME", name)
+        assert f"{unchanged} unchanged" in said(project.runpytest_subprocess(*PLUGIN))
+
+
+def test_without_a_cache_all_is_explored(project: pytest.Pytester) -> None:
+    for _ in range(2):
+        assert "0 unchanged" in said(project.runpytest_subprocess(*PLUGIN, "-p", "no:cacheprovider"))
+
+
+def test_a_marker_without_names_is_refused(project: pytest.Pytester) -> None:
+    project.makepyfile(test_shop=TEST.replace("saga(faults=1)", "saga(1)"))
+    result = project.runpytest_subprocess(*PLUGIN, "-k", "one_fault")
+    result.assert_outcomes(errors=1)
+    assert "the marker saga takes options by name, such as saga(faults=3)" in result.stdout.str()
+
+
 def test_a_failure_shows_the_shortest_history_and_none_of_this_packages_lines(project: pytest.Pytester) -> None:
     project.makepyfile(shop=WRONG)
     result = project.runpytest_subprocess(*PLUGIN, "-k", "two_faults")
