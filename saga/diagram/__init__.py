@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from saga.diagram.mermaid import flowchart, sequence_diagram
 from saga.diagram.shape import Certified, Picture, picture_of
 from saga.diagram.svg import draw
+from saga.errors import SagaDefinitionError
+from saga.names import several
 
 if TYPE_CHECKING:
     from saga.definition import Definition
@@ -28,7 +30,7 @@ class Diagram:
     :param result: how an execution of it went, where that is to be drawn.
     :param caption: lines that are said besides of the whole.
     :param certificates: the :class:`~saga.testing.Certificates` of its tasks, where it is to say which are certified.
-    :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
+    :raises SagaDefinitionError: the saga or a parameter is wrong, or the result is not one of this saga as it is now.
     """
 
     def __init__(
@@ -38,7 +40,13 @@ class Diagram:
         caption: Iterable[str] = (),
         certificates: Certified | None = None,
     ) -> None:
-        self._picture: Picture = picture_of(definition, result, caption, certificates)
+        lines = several(caption, "Diagram: caption")
+        for line in lines:
+            if not isinstance(line, str):
+                raise SagaDefinitionError(f"Diagram: caption has {line!r}, which is no text; give lines")
+        if certificates is not None and not callable(getattr(certificates, "standing", None)):
+            raise SagaDefinitionError(f"Diagram: certificates is {certificates!r}; give saga.testing.Certificates")
+        self._picture: Picture = picture_of(definition, result, lines, certificates)
 
     def svg(self) -> str:
         """Return an SVG document as text. It follows the reader's light or dark mode and needs no fonts, ids or scripts."""

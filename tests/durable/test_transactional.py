@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from saga import Context, OutcomeUnknownError, Retry, Saga, Status, step, transaction
-from saga.drivers import timers
-from saga.drivers.base import clock
+from saga.drivers.base import Driver, clock
 from saga.durable.transaction import StepTransaction
 from saga.errors import LeaseLostError, SagaDefinitionError, SagaExecutionException, SagaTimeoutError, StorageError
 from saga.events import CompensationStarted, StepStarted, StepSucceeded
@@ -62,7 +61,7 @@ def test_the_sagas_timeout_strikes_when_it_has_ended(
     store: Store, ledger: Ledger, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = [0.0]
-    monkeypatch.setattr(timers, "clock", lambda: clock() + late[0])
+    monkeypatch.setattr(Driver, "clock", staticmethod(lambda: clock() + late[0]))
 
     def dawdle(context: Context) -> str:
         late[0] = 7200.0

@@ -39,17 +39,17 @@ ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
         Retry Retry.allows Retry.delay Submission Task Task.compensate Task.execute Task.verify Transaction.aparallel
         Transaction.astep Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
-    "made by the engine, and given to users": """Acted Cause Count Effect ErrorView ExecutionInfo ExecutionInfo.step
-        ExecutionView ExecutionView.timeline Figures Handle Hold InDoubt JournalLine Offer OnError Parked Ran Ran.take
-        SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus StepView
-        StoredWorker Transaction Version""",
+    "made by the engine, and given to users": """Acted Cause Count Decision Effect ErrorView ExecutionInfo ExecutionInfo.step
+        ExecutionView ExecutionView.timeline Figures Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked Ran
+        Ran.take SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus
+        StepView StoredWorker Transaction Version""",
     "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
         StoredExecution Told Wanted""",
     "without parameters": """Diagram.mermaid Diagram.sequence Diagram.svg Handle.astatus Handle.status Operations.aholds
         Operations.aversions Operations.aworkers Operations.holds Operations.versions Operations.workers Recovery.arun_once
         Recovery.run_once Recovery.stop Worker.arun_once Worker.run_once Worker.stop""",
     "takes values, keys and steps of any kind": "masked ClosedContext ClosedContext.result_of Context Context.result_of",
-    "hands its filters on": "Operations.aall Operations.aeach Operations.all",
+    "hands its filters on": "Operations.aall Operations.aeach Operations.all Operations.ameant Operations.meant",
 }
 
 
@@ -187,6 +187,16 @@ def undoing(by: str) -> Call:
     return Call(call, {"saga_id": "x", "why": "so"}, takes, {"to": ["to is", "step"], **THERE})
 
 
+def signalling() -> Call:
+    """Return how an operator sends a signal to an execution that waits for it."""
+    kept = store()
+    saga = Saga("s", store=kept).add_task(receive("ok"))
+    saga.submit(saga_id="x")
+    right = {"saga_id": "x", "name": "ok", "why": "so"}
+    takes = {"saga_id": A_NAME, "why": A_NAME, "value": A_VALUE}
+    return Call(Operations(kept, "ann", sagas=[saga]).signal, right, takes, {"name": ["name is", "signal"], **THERE})
+
+
 def fail() -> None:
     raise ValueError
 
@@ -282,7 +292,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     ),
     "Saga.undo": lambda: undoing("undo"),
     "Saga.aundo": lambda: undoing("aundo"),
-    "Saga.diagram": lambda: Call(made().diagram, {}, {"result": ["None"]}),
+    "Saga.diagram": lambda: Call(made().diagram, {}, {"result": ["None"], "certificates": ["None"]}),
     "transaction": lambda: Call(block, {}, OF_A_BLOCK),
     "Recovery": lambda: Call(
         Recovery,
@@ -339,6 +349,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.retry": lambda: acting("retry"),
     "Operations.skip": lambda: acting("skip"),
     "Operations.undo": lambda: undoing("operations"),
+    "Operations.signal": lambda: signalling(),
     "Operations.count": lambda: Call(
         Operations(store(), "ann").count, {}, {"by": NAMES, "status": ["None", *NAMES], "name": AN_ID}
     ),
@@ -360,7 +371,9 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
         schema_sql, {"database": "postgresql"}, {"prefix": ["'x'"], "schema": ["None", "'x'"], "role": ["None", "'x'"]}
     ),
     "SagaLogger": lambda: Call(SagaLogger, {}, {"logger": A_NAME, "show": NAMES, "mask": NAMES}),
-    "Diagram": lambda: Call(Diagram, {"definition": made()}, {"result": ["None"]}),
+    "Diagram": lambda: Call(
+        Diagram, {"definition": made()}, {"result": ["None"], "caption": ["[]", "{}"], "certificates": ["None"]}
+    ),
 }
 DOORS: Final = {"Saga": Saga, "Operations": Operations, "Handle": Handle}
 CALLS |= {
