@@ -19,6 +19,7 @@ from saga.storage.postgres_pool import Connection, Pool, may_pass, parameters_of
 from saga.storage.postgres_sql import Statements
 from saga.storage.postgres_step import PostgresTransaction, StepConnection
 from saga.storage.postgres_step_in_loop import Places, PostgresInLoop
+from saga.storage.postgres_tables import migrations
 from saga.storage.protocol import Store
 from saga.storage.records import Append
 from saga.storage.retrying import Patience
@@ -40,6 +41,7 @@ class Served(Store):
     :raises ValueError: a number is none that can be.
     """
 
+    schema_version = len(migrations(None, "saga"))
     transacts = transacts_async = True
 
     def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float) -> None:

@@ -54,11 +54,14 @@ class Store(Protocol):
 
     :ivar longest_text: how many bytes a payload or a message may have, its quotation marks and backslashes counted twice. What
         is longer is a ``StorageError`` at once, as it is refused for good; what a step returned is looked at before.
+    :ivar schema_version: of its tables, as this release has them; ``None`` where it has none. Those of an earlier release were
+        led forward when it was opened, and those of a later one refused.
     :ivar transacts: whether it has a database that a transactional step can work in: see :meth:`transaction`.
     :ivar transacts_async: whether that may be of coroutine functions: see :meth:`transaction_in_loop`.
     """
 
     longest_text: int = sys.maxsize
+    schema_version: int | None = None
     transacts: bool = False
     transacts_async: bool = False
 

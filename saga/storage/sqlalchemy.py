@@ -34,6 +34,7 @@ from saga.storage.sqlalchemy_reads import Reads
 from saga.storage.sqlalchemy_sql import batches
 from saga.storage.sqlalchemy_step import SQLAlchemyTransaction
 from saga.storage.sqlalchemy_submitting import Submitting
+from saga.storage.sqlalchemy_tables import latest
 from saga.storage.sqlalchemy_workers import Workers
 from saga.storage.transactions import LentInLoop
 from saga.storage.watching import ring
@@ -52,6 +53,7 @@ class SQLAlchemyStore(Reads, Workers, Alerting, Submitting):
         release.
     """
 
+    schema_version = latest()
     transacts = True
 
     def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float = 10.0, **options: Any) -> None:

@@ -43,6 +43,7 @@ from saga.storage.sqlite_enlisted import Executes, enlisted
 from saga.storage.sqlite_file import SqliteFile, Synchronous
 from saga.storage.sqlite_step import SqliteTransaction
 from saga.storage.sqlite_submit import store_many
+from saga.storage.sqlite_tables import MIGRATIONS
 from saga.storage.sqlite_watch import LogWatch
 from saga.storage.watching import ring
 
@@ -64,6 +65,7 @@ class SqliteStore(Alerting):
     :raises StorageError: the file cannot be opened, is not a database, or was written by a later release.
     """
 
+    schema_version = len(MIGRATIONS)
     transacts = True
 
     def __init__(

@@ -207,6 +207,7 @@ class Views:
                 "more_idle": more_idle,
                 "minutes": round(_IDLE / 60),
                 "store": type(operations.store).__name__,
+                "tables": operations.store.schema_version,
             },
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saga.storage import Append, Lease, Place, Told
+from saga.storage import Append, Lease, MemoryStore, Place, Told
 from tests.kit import until
 from tests.storage.contract import ids
 
@@ -25,6 +25,11 @@ def test_a_row_tells_where_an_execution_stands(store, stored):
     row = store.get("x")
     assert (row.step, row.reason, row.cause) == ("charge", None, None)
     assert row.keep_until == pytest.approx(store.now() + 3600.0, abs=5)
+
+
+def test_it_says_of_which_version_its_tables_are(store):
+    version = store.schema_version
+    assert version is None if isinstance(store, MemoryStore) else version >= 1
 
 
 def test_appends_together_tell_it_too(store, stored):

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,10 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageError, match=r"the SQL for mysql needs sqlalchemy: pip install 'saga-tasks\[sqlalchemy\]'"):
         schema_sql("mysql")
     assert "GRANT" in schema_sql("postgresql")
+
+
+def test_a_store_says_the_version_that_its_file_has(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "a.db") as store:
+        store.now()
+        with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+            assert connection.execute("SELECT max(version) FROM saga_schema").fetchone() == (store.schema_version,)

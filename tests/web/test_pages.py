@@ -64,7 +64,11 @@ class Elements(HTMLParser):
         ("/execution?id=approve-1", 200, ["submitted", "no worker", "not reached"]),
         ("/execution?id=nobody", 404, ["there is no execution 'nobody'"]),
         ("/execution", 400, ["saga_id is ''"]),
-        ("/health", 200, ["No worker lives", "place", "Waiting to begin1", "SqliteStore"]),
+        (
+            "/health",
+            200,
+            ["No worker lives", "place", "Waiting to begin1", "SqliteStore", f"Tablesversion {SqliteStore.schema_version}"],
+        ),
         ("/metrics", 200, ['saga_store_executions{saga="place",status="stuck"} 3.0', "saga_store_up 1.0"]),
         ("/enter", 404, ["Nobody signs in here."]),
         ("/elsewhere", 404, ["Not Found"]),
