@@ -28,8 +28,11 @@ def may_park(driver: Driver) -> float | None:
 
 
 def gives_up(driver: Driver) -> bool:
-    """Give up what waits for long and has no journal to be left in. Return whether there is something to do, then."""
-    if _waits_for(driver) is None:
+    """Give up what waits for long and has no journal to be left in. Return whether there is something to do, then.
+
+    What has one may have been told to leave just now: it is parked when it looks next.
+    """
+    if driver.journal is not None or _waits_for(driver) is None:
         return False
     try:
         act(driver.machine, OperatorActed("cancel", None, "the program", "it was told to stop", driver.now()))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from saga import Retry, Saga, SagaResult, Status, parallel, receive, timer
-from saga.drivers import parting
+from saga.drivers import aio, parting, threads
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
 from saga.working.here import Here
@@ -113,6 +113,28 @@ def test_what_waits_is_left_in_the_store_and_another_goes_on(
         (result,) = Recovery(store, [program.saga]).run_once()
         assert (result.status, program.calls.log) == (Status.COMPLETED, ["a", "b"])
     check_journal(store.journal("x"))
+
+
+@both
+@pytest.mark.parametrize("build", [asked, later])
+def test_it_is_left_though_it_is_told_right_after_it_has_looked_whether_it_is(
+    build: Callable[[Program], Saga], in_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(in_loop, build)
+    looks: list[object] = []
+
+    def look(driver: Any) -> float | None:
+        found = parting.may_park(driver)
+        if found is None:
+            looks.append(driver)
+            program.here.stop()
+        return found
+
+    for module in (aio, threads):
+        monkeypatch.setattr(module, "may_park", look)
+    result = background(program.execute)()
+    assert looks
+    assert (result.status, program.calls.log) == (Status.RUNNING, ["a"])
 
 
 @both
