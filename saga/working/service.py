@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -14,11 +15,16 @@ from typing import Final
 __all__ = ["notify", "stopped_by_signals"]
 
 _SIGNALS: Final = ("SIGTERM", "SIGINT")
+_AT_ONCE: Final = 0.1
+"""Seconds that a handler waits for what it has called. That takes longer only where it needs what the main thread holds."""
 
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
     """Have ``stop`` called at the first SIGTERM or SIGINT. A second SIGINT is a ``KeyboardInterrupt``.
+
+    It is called in a thread of its own: the signal may strike while the main thread has the lock that it needs, as in the
+    middle of an event's ``wait``, and a handler that waits for that one waits for ever.
 
     Only the main thread gets signals: elsewhere nothing is done.
     """
@@ -33,7 +39,21 @@ def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
         if number == signal.SIGINT and interrupted:
             raise KeyboardInterrupt
         interrupted = interrupted or number == signal.SIGINT
-        stop()
+        ended = allocate_lock()
+        ended.acquire()
+
+        def work() -> None:
+            try:
+                stop()
+            finally:
+                ended.release()
+
+        try:
+            start_new_thread(work, ())  # threading's own thread has locks, too
+        except RuntimeError:  # none is to be had
+            stop()
+        else:
+            ended.acquire(timeout=_AT_ONCE)
 
     before = {number: signal.signal(number, handle) for number in numbers}
     try:

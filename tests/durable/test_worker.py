@@ -27,6 +27,7 @@ from saga.working.crew import Crew
 from saga.working.definitions import Definitions
 from saga.working.jobs import Jobs
 from saga.working.saying import say_begins
+from saga.working.service import stopped_by_signals
 from tests.kit import SHORT, Gate, Watched, auntil, background, until
 
 
@@ -691,3 +692,17 @@ def test_of_many_sagas_it_names_some(caplog: pytest.LogCaptureFixture) -> None:
     (line,) = told(caplog)
     assert "'s19' (version 1), and 5 more from <MemoryStore>" in line
     assert "'s20'" not in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_strikes_where_a_lock_is_held_does_not_wait_for_it(number: int) -> None:
+    lock, took = threading.Lock(), list[bool]()
+
+    def stop() -> None:  # as an event is set, in whose wait() the signal has struck
+        took.append(lock.acquire(timeout=10.0))
+
+    with stopped_by_signals(stop):
+        with lock:
+            signal.raise_signal(number)
+        until(lambda: took)
+    assert took == [True]

@@ -33,7 +33,7 @@ ADDRESSES = [
     "/?q=place",
     "/?q=S1",
     "/?older=90d",
-    "/?idle=5m",
+    "/?idle=5h",
     "/?status=lost",
     "/causes",
     "/health",

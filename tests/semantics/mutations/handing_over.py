@@ -13,6 +13,18 @@ ROWS = "tests/unit/machine/test_table"
 
 OF_HANDING_OVER = [
     Mutant(
+        "a signal's handler waits for a lock that the thread which it struck has",
+        "            start_new_thread(work, ())  # threading's own thread has locks, too\n",
+        "            work()\n",
+        DURABLE + "worker -k where_a_lock_is_held",
+    ),
+    Mutant(
+        "what has a store and is told to leave right after it has looked is undone",
+        "driver.journal is not None or _waits_for(driver) is None",
+        "_waits_for(driver) is None",
+        LEAVING + " -k right_after",
+    ),
+    Mutant(
         "who is told to stop waits on for what could be left",
         "if driver.recovers or driver.leaving else None",
         "if driver.recovers else None",
