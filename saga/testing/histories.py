@@ -31,7 +31,7 @@ from saga.result import SagaResult
 from saga.storage.memory import MemoryStore
 from saga.storage.records import Lease
 from saga.testing.faults import INPUT, PERSISTENT, AnswerLostError, Died, Fault, InjectedError, Kind
-from saga.testing.loops import NeverEndsError, VirtualLoop, is_ctrl_c
+from saga.testing.loops import NeverEndsError, VirtualLoop, was_interrupted
 from saga.testing.records import ID, Broken, Line, Point, Setting, objection
 from saga.testing.reports import drawn
 from saga.testing.signals import Signals
@@ -185,7 +185,7 @@ class History:
             self._failed(call, error)
             raise
         except KeyboardInterrupt as error:
-            self.wrong = error if is_ctrl_c() else self.wrong
+            self.wrong = error if was_interrupted() else self.wrong
             raise
         finally:
             if seen is not UNKNOWN:

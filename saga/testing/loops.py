@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from saga.own_log import silence
 
-__all__ = ["NeverEndsError", "VirtualLoop", "is_ctrl_c", "quietly"]
+__all__ = ["NeverEndsError", "VirtualLoop", "quietly", "was_interrupted"]
 
 T = TypeVar("T")
 
@@ -144,6 +144,6 @@ def _ctrl_c() -> Iterator[None]:
         _STRUCK.reset(before)
 
 
-def is_ctrl_c() -> bool:
+def was_interrupted() -> bool:
     """Whether a Ctrl-C has struck since histories are run here."""
     return bool(_STRUCK.get())

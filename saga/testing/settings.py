@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import replace
 from typing import Any, Final
@@ -14,6 +13,7 @@ from saga.context import Context
 from saga.definition import Definition, as_context
 from saga.errors import SagaDefinitionError, near
 from saga.plain import one_line, repr_of
+from saga.policy import is_seconds
 from saga.saga import Saga
 from saga.testing.faults import kinds_of
 from saga.testing.records import Setting
@@ -34,8 +34,7 @@ def check_bounds(faults: Any, kinds: Any, seconds: Any, histories: Any, progress
         raise SagaDefinitionError("kinds is empty; name those that are to be tried, or leave it out")
     if histories is not None and (type(histories) is not int or histories < 1):
         raise SagaDefinitionError(f"histories is {histories!r}; give how many are run at most: a whole number of 1 or more")
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and math.isfinite(seconds) and seconds >= 0):
+    if seconds is not None and not is_seconds(seconds):
         raise SagaDefinitionError(f"seconds is {seconds!r}; give a number of 0 or more")
     if progress is not None and not callable(progress):
         raise SagaDefinitionError(f"progress is {progress!r}; give a function of (histories run, histories known to be left)")
@@ -87,7 +86,7 @@ def setting_of(
             f"the world is {repr_of(first)}, whose states cannot be compared; give its class a method state() that returns "
             "a snapshot, or make it a dataclass; where nothing is to be compared, let world return None"
         )
-    store = _made(saga, None if world is None else world()).store
+    store = _made(saga, first).store
     plan = definition.plan
     if plan.asynchronous and asyncio._get_running_loop() is not None:
         raise SagaDefinitionError(
