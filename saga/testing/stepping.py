@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pdb
+import signal
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -74,8 +76,13 @@ def stepping(name: str | None = None) -> Iterator[pdb.Pdb]:
         return debugger.trace_dispatch
 
     before = sys.gettrace()
+    # Its "continue" takes Ctrl-C for itself, and would keep it: a program that goes on could not be stopped any more.
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main else None
     sys.settrace(begin)
     try:
         yield debugger
     finally:
         sys.settrace(before)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)

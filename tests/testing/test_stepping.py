@@ -6,6 +6,7 @@ import asyncio
 import functools
 import io
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,9 +86,9 @@ def stepped(monkeypatch: pytest.MonkeyPatch, saga: Saga[Any], *lines: str) -> tu
     seen = io.StringIO()
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     monkeypatch.setattr(sys, "stdout", seen)
-    before = sys.gettrace()
+    before = sys.gettrace(), signal.getsignal(signal.SIGINT)
     again = debug("x", saga, store=store).call(pdb=True)
-    assert sys.gettrace() is before
+    assert (sys.gettrace(), signal.getsignal(signal.SIGINT)) == before, "a Ctrl-C later belongs to the program again"
     return again, seen.getvalue()
 
 
