@@ -53,7 +53,7 @@ class Binding:
     :ivar user: who runs the execution, as long as it is not over.
     :ivar within: the binding that it took the place of, where
         that one's execution is not over either: see :mod:`saga.in_use`.
-    :ivar run: of a compensation, what knows what it undoes for.
+    :ivar run: of a compensation, or another attempt, what knows what came before it.
     :ivar rounds: by step: how often the saga has come to it, where what followed another step was undone on request.
     :ivar copies: of a fork, what in it is a copy of what; ``None`` where it was read from texts.
     """
@@ -102,8 +102,8 @@ class Binding:
         if self.call is None:
             raise RuntimeError("context.step is there only while a task runs in a saga")
         info = self._info(self.call.step.name, self.call.attempt)
-        if self.call.phase == "compensate" and self.run is not None and (run := self.run()) is not None:
-            info.cause = run.cause_of(self.call)
+        if self.run is not None and (run := self.run()) is not None:
+            run.inform(self.call, info)
         info._connection = self.connection
         return info
 
@@ -288,7 +288,7 @@ class Context(_Slots, MutableMapping[str, Any]):
 
     @property
     def step(self) -> StepInfo:
-        """The running call: saga and its id, step name, attempt, idempotency key, deadline, cancelled, cause."""
+        """The running call: saga and its id, step name, attempt, idempotency key, deadline, what came before it."""
         return self.__binding__.step_info()
 
     @overload

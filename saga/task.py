@@ -111,12 +111,29 @@ class StepInfo:
         interrupt), or what a person did: a :class:`~saga.events.OperatorActed` with ``action`` (``cancel``, ``compensate``,
         ``undo``), ``who`` and ``why``. Where the saga goes on without the step, it is the step's own exception. ``None`` in
         other calls. After a crash, an exception that cannot be made again is a :class:`~saga.errors.RecordedError`.
+    :ivar failed_step: the name of the step that raised the ``cause``; ``None`` where no step did, and in other calls.
+    :ivar previous_error: what the attempt before this one has ended with, in any call; ``None`` at the first. Where its
+        process died in it, it is a :class:`~saga.errors.CrashError`.
     """
 
-    __slots__ = ("_cancelled", "_connection", "attempt", "cause", "deadline", "name", "round", "saga", "saga_id")
+    __slots__ = (
+        "_cancelled",
+        "_connection",
+        "attempt",
+        "cause",
+        "deadline",
+        "failed_step",
+        "name",
+        "previous_error",
+        "round",
+        "saga",
+        "saga_id",
+    )
 
     round: int
     cause: BaseException | OperatorActed | None
+    failed_step: str | None
+    previous_error: BaseException | None
 
     def __init__(
         self,
@@ -134,7 +151,7 @@ class StepInfo:
         self.deadline = deadline
         self._cancelled = cancelled
         self.round = 1
-        self.cause = None
+        self.cause = self.failed_step = self.previous_error = None
         self._connection: Any = None
 
     @property

@@ -177,7 +177,7 @@ class Driver(Observed):
 
     def _make_ready(self, call: Call) -> Context:
         """Make ready a call that the loop itself makes, and return its view."""
-        view = self.context if self.plain and call.phase is EXECUTE else self.view_for(call)
+        view = self.context if self.plain and call.phase is EXECUTE and call.attempt == 1 else self.view_for(call)
         binding = view.__binding__
         binding.call = None  # what is made ready has not begun: make() says when it does
         self.inline = binding

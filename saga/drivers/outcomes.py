@@ -39,10 +39,10 @@ from saga.events import (
     VerificationFailed,
 )
 from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
+from saga.machine.background import cause_of, error_before, failed_step
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
-from saga.machine.undo import cause_of
 from saga.own_log import LOG
-from saga.task import Done, NotDone
+from saga.task import Done, NotDone, StepInfo
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
 
@@ -115,17 +115,19 @@ class Outcomes:
         if self.plain:
             view = self.context
         elif call.phase is EXECUTE:
-            return self.views.for_execute(call.step)
+            view = self.views.for_execute(call.step)
         else:
             view = self.views.for_compensate(call.step)
             view.__binding__.limit(None, None)  # that of its execute is over
-        if call.phase is COMPENSATE:
+        if call.attempt > 1 or call.phase is COMPENSATE:
             view.__binding__.run = weakref.ref(self)  # no more: it knows the errors, and their tracebacks the context
         return view
 
-    def cause_of(self, call: Call) -> BaseException | OperatorActed:
-        """Return what a compensation undoes for."""
-        return cause_of(self.machine, call.step)
+    def inform(self, call: Call, info: StepInfo) -> None:
+        """Tell a call what came before it."""
+        if call.phase is COMPENSATE:
+            info.cause, info.failed_step = cause_of(self.machine, call.step), failed_step(self.machine, call.step)
+        info.previous_error = error_before(self.machine, call)
 
     def view_beside(self, call: Call) -> Context:
         """Return the view that a call works on while others may work on it too."""

@@ -140,6 +140,7 @@ file                what it has
 ``waits``           steps that wait for a time or a signal
 ``timeout``         what ends when an execution takes longer than it may
 ``undo``            which step is compensated next; why a person must act
+``background``      what a call may know of what came before it
 ``resume``          going on from a journal
 ``operators``       what a person may do, and what follows
 ``contradictions``  what cannot follow from what a journal says before it

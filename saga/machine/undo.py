@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from saga.events import COMPENSATING, OperatorActed
 from saga.machine.commands import Call
@@ -11,13 +11,9 @@ from saga.machine.plan import PlannedStep
 from saga.machine.state import State
 from saga.policy import InDoubt
 
-if TYPE_CHECKING:
-    from saga.machine.decide import Machine
-
 __all__ = [
     "DOUBTFUL",
     "LEFT",
-    "cause_of",
     "compensations_after",
     "named_in",
     "next_to_compensate",
@@ -62,17 +58,6 @@ def compensations_after(state: State) -> Iterator[Call | None] | None:
     calls: list[Call | None] = [steps[index].first_compensation for index in reversed(state.to_compensate)]
     calls.append(None)
     return iter(calls)
-
-
-def cause_of(machine: Machine, step: PlannedStep) -> BaseException | OperatorActed:
-    """Return what a step's compensation undoes for: what a person did, or else what the saga gave up for.
-
-    Where the saga goes on without the step, it is what the step itself failed with.
-    """
-    state = machine.state
-    if state.cause is None:
-        return machine.log.last_failure(step.name).error
-    return state.cancelled or state.cause
 
 
 def paused_by(action: OperatorActed) -> str:

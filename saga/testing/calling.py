@@ -37,6 +37,8 @@ def call(
     attempt: int = 1,
     results: Mapping[Any, Any] | None = None,
     cause: BaseException | OperatorActed | None = None,
+    failed_step: str | None = None,
+    previous_error: BaseException | None = None,
     deadline: float | None = None,
     cancelled: bool | threading.Event = False,
     idempotency_key: str | None = None,
@@ -55,6 +57,8 @@ def call(
     :param results: what other steps returned, by their class, function or name: ``context.result_of`` has them, and a function
         the last of them, as of the step before. A compensation finds its own step's result here too.
     :param cause: what a compensation undoes for: ``context.step.cause``.
+    :param failed_step: the step that raised it: ``context.step.failed_step``.
+    :param previous_error: what the attempt before has ended with: ``context.step.previous_error``.
     :param deadline: seconds since the epoch when it is timed out; where not given, as the task's ``timeout`` says.
     :param cancelled: whether nobody waits for it any more; a :class:`threading.Event` can say so while it runs.
     :param idempotency_key: ``context.step.idempotency_key``; what it is in a saga where not given: ``saga/saga_id/step``.
@@ -69,8 +73,11 @@ def call(
         )
     if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
         raise SagaDefinitionError(f"{_WHERE}: attempt is {attempt!r}; give a whole number of 1 or more")
-    if cause is not None and phase != "compensate":
-        raise SagaDefinitionError(f"{_WHERE}: only a compensation has a cause; leave it out, or give phase='compensate'")
+    for what, given in (("cause", cause), ("failed_step", failed_step)):
+        if given is not None and phase != "compensate":
+            raise SagaDefinitionError(f"{_WHERE}: only a compensation has a {what}; leave it out, or give phase='compensate'")
+    if previous_error is not None and attempt == 1:
+        raise SagaDefinitionError(f"{_WHERE}: the first attempt has no previous_error; leave it out, or give attempt=2")
     found = _step_of(task)
     made = _made(found)
     if phase != "execute" and not (compensates if phase == "compensate" else verifies)(made):
@@ -82,7 +89,8 @@ def call(
     if cancelled is True:
         flag.set()
     info = _Info(saga, saga_id, found.name, attempt, deadline, flag)
-    info.cause, info.key, info._connection = cause, idempotency_key, connection
+    info.cause, info.failed_step, info.previous_error = cause, failed_step, previous_error
+    info.key, info._connection = idempotency_key, connection
     binding = _Alone(info)
     for key, value in (results or {}).items():
         binding.give(found.name if key is task or key is found.task else None, key, value)

@@ -11,14 +11,14 @@ from typing import Any, Final, NoReturn, cast
 
 from saga.context import Context
 from saga.drivers.views import adopt, fork
-from saga.errors import SagaDefinitionError
+from saga.errors import CrashError, SagaDefinitionError
 from saga.machine import Call
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.plan import PlannedStep
 from saga.plain import names_of, one_line, repr_of
 from saga.policy import InDoubt
 from saga.saga import Saga
-from saga.task import Done, NotDone
+from saga.task import Done, NotDone, StepInfo
 from saga.testing.certificates import DOES_NOT_APPLY, HOLDS, Certificates, certificate_of, tasks_of
 from saga.testing.faults import Died, InjectedError, Kind
 from saga.testing.histories import History
@@ -235,10 +235,13 @@ class _Calls:
 
 
 class _GivenUp:
-    """Knows what is undone for."""
+    """Knows what is undone for, and that what is made again was cut off before."""
 
-    def cause_of(self, call: Call) -> BaseException:
-        return InjectedError("a later step failed")
+    def inform(self, call: Call, info: StepInfo) -> None:
+        if call.phase == COMPENSATE:
+            info.cause = InjectedError("a later step failed")
+        if call.attempt > 1:
+            info.previous_error = CrashError("the process died")
 
 
 _GIVEN_UP: Final = _GivenUp()

@@ -1,4 +1,8 @@
-"""What a compensation undoes for: ``context.step.cause``, live, in either driver, and after a crash."""
+"""What a call knows of what came before it, live, in either driver, and after a crash.
+
+What a compensation undoes for, ``context.step.cause`` and ``failed_step``, and what the attempt before any call has ended with,
+``previous_error``.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Retry, Saga, Skip, Status, fallback, parallel
-from saga.errors import MergeConflictError, SagaTimeoutError
+from saga import Context, Done, InDoubt, Retry, Saga, Skip, Status, fallback, parallel, step
+from saga.errors import CrashError, MergeConflictError, OutcomeUnknownError, SagaTimeoutError
 from saga.events import OperatorActed
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -25,10 +29,11 @@ class Seen:
 
     def __init__(self) -> None:
         self.causes: dict[str, Any] = {}
+        self.steps: dict[str, str | None] = {}
 
     def __call__(self, name: str) -> Callable[[Context], None]:
         def note(context: Context) -> None:
-            self.causes[name] = context.step.cause
+            self.causes[name], self.steps[name] = context.step.cause, context.step.failed_step
 
         return note
 
@@ -49,17 +54,22 @@ def disagree(key: str) -> Callable[[Context], None]:
     return lambda context: context.update(both=key)
 
 
-#: What is executed after ``a``, the options of the saga, and what the undo of ``a`` is told.
-GIVES_UP: dict[str, tuple[Callable[[Kit], Any], dict[str, Any], tuple[Any, ...]]] = {
-    "a step that failed": (lambda kit: kit.task("b", NO), {}, (ValueError, "no stock")),
+#: What is executed after ``a``, the step that failed, and what the undo of ``a`` is told.
+GIVES_UP: dict[str, tuple[Callable[[Kit], Any], str | None, tuple[Any, ...]]] = {
+    "a step that failed": (lambda kit: kit.task("b", NO), "b", (ValueError, "no stock")),
     "its last attempt": (
         lambda kit: kit.task("b", (lambda context: context.update(n=1), NO), retry=Retry(2)),
-        {},
+        "b",
+        (ValueError, "no stock"),
+    ),
+    "a step of a saga in it": (
+        lambda kit: Saga("inner").add_task(kit.task("b", NO)),
+        "inner/b",
         (ValueError, "no stock"),
     ),
     "branches that do not agree": (
         lambda kit: parallel(kit.task("b", disagree("b")), kit.task("c", disagree("c"))),
-        {},
+        None,
         (
             MergeConflictError,
             "branches 'b' and 'c' changed context key 'both' to different values (str and str); give each branch a key of its "
@@ -72,12 +82,13 @@ GIVES_UP: dict[str, tuple[Callable[[Kit], Any], dict[str, Any], tuple[Any, ...]]
 @pytest.mark.parametrize("why", GIVES_UP)
 @pytest.mark.parametrize("stored", [False, True])
 def test_it_is_what_the_saga_gave_up_for(kit: Kit, seen: Seen, why: str, stored: bool) -> None:
-    build, options, cause = GIVES_UP[why]
-    saga = saga_of(kit.task("z", seen("z"), seen("-z")), kit.task("a", seen("a"), seen("-a")), build(kit), **options)
+    build, failed, cause = GIVES_UP[why]
+    saga = saga_of(kit.task("z", seen("z"), seen("-z")), kit.task("a", seen("a"), seen("-a")), build(kit))
     result = kit.run(saga, **({"store": MemoryStore()} if stored else {}))
     assert result.status is Status.COMPENSATED
     assert (seen.causes["z"], seen.causes["a"]) == (None, None)
     assert told(seen.causes["-a"]) == told(seen.causes["-z"]) == cause
+    assert seen.steps == {"z": None, "a": None, "-a": failed, "-z": failed}
     if not stored:
         assert seen.causes["-a"] is result.error
 
@@ -86,6 +97,7 @@ def test_it_is_the_timeout(kit: Kit, seen: Seen) -> None:
     flow = kit.task("a", None, seen("-a")), kit.task("b", lambda context: seen.causes.update(b=within_time(context)))
     kit.run_to_end(saga_of(*flow, timeout=SHORT))
     assert type(seen.causes["-a"]) is SagaTimeoutError
+    assert seen.steps["-a"] is None
 
 
 def within_time(context: Context) -> None:
@@ -109,6 +121,7 @@ def test_where_the_saga_goes_on_it_is_what_the_step_failed_with(kit: Kit, seen: 
     result = kit.run(saga_of(kit.task("a"), b if way == "skipped" else fallback(b, kit.task("c"))))
     assert result.ok
     assert seen.causes == {"-b": NO}
+    assert seen.steps == {"-b": "b"}
 
 
 def stuck(kit: Kit, seen: Seen, store: Any) -> Saga:
@@ -130,6 +143,7 @@ def test_it_is_what_a_person_did(kit: Kit, seen: Seen, action: str) -> None:
     getattr(Operations(store, "ann", sagas=[saga]), action)("o-1", "she said so")
     within(PATIENCE, lambda: Recovery(store, [saga]).run_once())
     assert told(seen.causes["-a"]) == (action, None, "ann", "she said so")
+    assert seen.steps == {"-a": None}
 
 
 def test_who_tries_again_is_not_why_it_is_undone(kit: Kit, seen: Seen) -> None:
@@ -162,5 +176,98 @@ def test_it_is_the_same_after_a_crash(kit: Kit, seen: Seen, error: BaseException
         seen.causes.clear()
         within(PATIENCE, lambda store=store: Recovery(store, [saga]).run_once())  # type: ignore[misc]
         assert "no stock" in str(seen.causes["-z"]) or "3" in str(seen.causes["-z"])
+        assert seen.steps["-z"] == "b"
         if isinstance(error, Exception):
             assert told(seen.causes["-z"]) == live
+
+
+# -- the attempt before -----------------------------------------------------------------------------------------------
+
+
+class Attempts:
+    """Notes of each attempt what the one before has ended with, and fails as often as it is told."""
+
+    def __init__(self, fails: int, end: Any = None) -> None:
+        self.fails, self.end = fails, end
+        self.seen: list[tuple[int, Any]] = []
+
+    def __call__(self, context: Context) -> Any:
+        before = context.step.previous_error
+        self.seen.append((context.step.attempt, None if before is None else told(before)))
+        if context.step.attempt <= self.fails:
+            raise OSError(f"attempt {context.step.attempt}")
+        return self.end
+
+    @property
+    def expected(self) -> list[tuple[int, Any]]:
+        """What is seen where no process dies."""
+        return [(1, None), *[(n + 1, (OSError, f"attempt {n}")) for n in range(1, self.fails + 1)]]
+
+
+def attempted(phase: str, attempts: Attempts, **more: Any) -> Saga:
+    """Return a saga in which attempts of one call of step ``a`` are made, and which is undone."""
+    calls: dict[str, Any] = {"execute": lambda context: None, "verify": None, "compensate": lambda context: None}
+    policies: dict[str, Any] = {"execute": "retry", "verify": "verification_retry", "compensate": "compensation_retry"}
+    if phase == "verify":
+
+        def lost(context: Context) -> None:
+            raise OutcomeUnknownError("no answer")
+
+        calls["execute"] = lost
+    calls[phase] = attempts
+    a = step(calls["execute"], calls["compensate"], name="a", verify=calls["verify"], **{policies[phase]: Retry(9), **more})
+    return saga_of(a, step(fail, name="b"))
+
+
+def fail(context: Context) -> None:
+    raise NO
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("fails", [0, 1, 2])
+@pytest.mark.parametrize("phase", ["execute", "verify", "compensate"])
+def test_an_attempt_knows_the_error_of_the_one_before(kit: Kit, phase: str, fails: int, stored: bool) -> None:
+    attempts = Attempts(fails, Done() if phase == "verify" else None)
+    result = kit.run(attempted(phase, attempts), **({"store": MemoryStore()} if stored else {}))
+    assert result.status is Status.COMPENSATED
+    assert attempts.seen == attempts.expected
+
+
+def test_so_does_one_with_a_view_of_its_own(kit: Kit) -> None:
+    attempts = Attempts(2)
+    assert kit.run(attempted("execute", attempts, timeout=PATIENCE)).status is Status.COMPENSATED
+    assert attempts.seen == attempts.expected
+
+
+@pytest.mark.parametrize("phase", ["execute", "verify", "compensate"])
+def test_after_a_crash_it_is_what_the_journal_says_or_that_the_process_died(kit: Kit, phase: str) -> None:
+    more = {"in_doubt": InDoubt.RERUN} if phase == "execute" else {}
+    attempts = Attempts(2, Done() if phase == "verify" else None)
+    saga = attempted(phase, attempts, **more)
+    watched = Watched(MemoryStore())
+    kit.run(saga, store=watched, saga_id="o-1")
+    lost = 0
+    for after in range(1, len(watched.writes)):
+        store = MemoryStore()
+        expired(store, watched.writes[:after])
+        attempts.seen.clear()
+        within(PATIENCE, lambda store=store: Recovery(store, [saga]).run_once())  # type: ignore[misc]
+        for attempt, before in attempts.seen:
+            if before is not None and before[0] is CrashError:
+                assert attempt > 1
+                lost += 1
+            else:
+                assert (attempt, before) in attempts.expected
+    assert lost
+
+
+def test_what_is_done_anew_on_request_has_no_error_before_it(kit: Kit) -> None:
+    store, attempts = MemoryStore(), Attempts(1)
+    saga = saga_of(kit.task("z"), step(attempts, lambda context: None, name="a", retry=Retry(2)))
+    assert kit.run(saga, store=store, saga_id="o-1").ok
+    operations = Operations(store, "ann", sagas=[saga])
+    operations.undo("o-1", "another size", to="z")
+    within(PATIENCE, lambda: Recovery(store, [saga]).run_once())
+    operations.resume("o-1", "now")
+    within(PATIENCE, lambda: Recovery(store, [saga]).run_once())
+    assert attempts.seen == [*attempts.expected, (3, None)]

@@ -41,7 +41,8 @@ class Charge(Task[Any]):
         return Done(context.step.idempotency_key) if context.step.attempt == 2 else NotDone()
 
     def compensate(self, context: Context) -> Any:
-        return context.result_of(Charge), context.step.cause, context.step.compensation_key
+        known = context.step
+        return context.result_of(Charge), known.cause, known.failed_step, known.previous_error, known.compensation_key
 
 
 class Ship(Task[str]):
@@ -94,13 +95,18 @@ CALLS: dict[str, tuple[Any, dict[str, Any], Any]] = {
     ),
     "its compensation": (
         Charge,
-        {"phase": "compensate", "results": {Charge: "C1"}, "cause": LOST},
-        ("C1", LOST, f"{KEY}#compensate"),
+        {"phase": "compensate", "results": {Charge: "C1"}, "cause": LOST, "failed_step": "ship"},
+        ("C1", LOST, "ship", None, f"{KEY}#compensate"),
+    ),
+    "another attempt of its compensation": (
+        Charge,
+        {"phase": "compensate", "results": {Charge: "C1"}, "attempt": 2, "previous_error": LOST},
+        ("C1", None, None, LOST, f"{KEY}#compensate"),
     ),
     "its compensation with a key": (
         Charge,
         {"phase": "compensate", "results": {"charge card": "C1"}, "idempotency_key": "K"},
-        ("C1", None, "K#compensate"),
+        ("C1", None, None, None, "K#compensate"),
     ),
     "a function": (pay, {"results": {Reserve: "R1"}}, "R1 pay"),
     "a step": (paying, {"results": {"a": 1, "b": 2}}, "2 pay it"),
@@ -198,6 +204,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "an attempt": (Charge, {"attempt": 0}, r"attempt is 0; give a whole number of 1 or more"),
     "no attempt": (Charge, {"attempt": True}, r"attempt is True; give a whole number"),
     "a cause of an execute": (Charge, {"cause": LOST}, "only a compensation has a cause"),
+    "a failed step of an execute": (Charge, {"failed_step": "b"}, "only a compensation has a failed_step"),
+    "an error before the first attempt": (Charge, {"previous_error": LOST}, "the first attempt has no previous_error"),
     "no undo": (Ship, {"phase": "compensate"}, "step 'Ship' has no compensate, so a saga never calls it"),
     "no verify": (Reserve, {"phase": "verify"}, "step 'Reserve' has no verify"),
     "no undo of a function": (pay, {"phase": "compensate"}, "step 'pay' has no compensate"),

@@ -95,6 +95,8 @@ class Charge(Task[Receipt]):
     def compensate(self, context: OrderContext) -> None:
         receipt = context.result_of(Charge)
         assert_type(context.step.cause, BaseException | OperatorActed | None)
+        assert_type(context.step.failed_step, str | None)
+        assert_type(context.step.previous_error, BaseException | None)
         assert_type(context.step.round, int)
         assert_type(receipt, Receipt)
         assert_type(receipt.cents, int)

@@ -191,6 +191,30 @@ OF_PEOPLE = [
         CAUSE + " -k what_a_person_did",
     ),
     Mutant(
+        "what a person did is a failure of the step that had failed",
+        "    return state.failed.name if state.failed is not None and state.cancelled is None else None\n",
+        "    return state.failed.name if state.failed is not None else step.name\n",
+        CAUSE + " -k person",
+    ),
+    Mutant(
+        "an attempt after a crash takes an older attempt's error for the one before",
+        "            if begun:\n                return CrashError(",
+        "            if False:\n                return CrashError(",
+        CAUSE + " -k after_a_crash",
+    ),
+    Mutant(
+        "what is done anew on request is told of an error of the time before",
+        "        if begun and isinstance(event, well):\n            return None\n",
+        "",
+        CAUSE + " -k anew",
+    ),
+    Mutant(
+        "another attempt with a view of its own is told of no error before it",
+        "        if call.attempt > 1 or call.phase is COMPENSATE:\n",
+        "        if call.phase is COMPENSATE:\n",
+        CAUSE + " -k view_of_its_own",
+    ),
+    Mutant(
         "who tries again is why it is undone",
         "        if state.cause is None:\n            state.cancelled = event\n",
         "        state.cancelled = event\n",
