@@ -50,7 +50,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from saga.block import Transaction, transaction
+    from saga.block import Transaction
+    from saga.blocks import transaction
     from saga.context import ClosedContext, Context
     from saga.definition import ExecutionInfo, Observer
     from saga.errors import OutcomeUnknownError
@@ -79,7 +80,8 @@ else:  # a type checker is to find every other name missing
 
 
 _ROOMS = {
-    "block": ("Transaction", "transaction"),
+    "block": ("Transaction",),
+    "blocks": ("transaction",),
     "context": ("ClosedContext", "Context"),
     "definition": ("ExecutionInfo", "Observer"),
     "errors": ("OutcomeUnknownError",),

@@ -1,4 +1,4 @@
-"""``with transaction(...)``: a saga written as a block. Steps are executed as the block comes to them.
+"""A saga written as a block: its steps are executed as the block comes to them. It is made in :mod:`saga.blocks`.
 
 The block's steps are a plan that grows, on the same machine and drivers as every other saga. With a store, each step's
 journal entry says how its compensation is found again, so that a recovery can undo what a dead process's block had done; it
@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from saga.clocks import host_time
 from saga.context import Binding, Context
-from saga.definition import Definition, Observer, inputs
+from saga.definition import Definition, inputs
 from saga.drivers.base import Driver
 from saga.drivers.results import result_of
 from saga.drivers.threads import Execution
 from saga.errors import (
     SagaDefinitionError,
     SagaExecutionException,
-    SagaIdTakenError,
     StorageError,
     add_note,
     is_exception,
@@ -33,32 +32,17 @@ from saga.flow import FlowLike, Policies, Step, as_flow, parallel, step
 from saga.flow.build import default_name
 from saga.in_use import INSIDE, claim, enter, let_go, running_task
 from saga.machine import OpenPlan
-from saga.observers import Loggers, observers_of
-from saga.policy import UnknownOn, checked_unknown_on
 from saga.result import SagaResult, failure_of, ok
 from saga.task import Task
 from saga.turn import Turn
 
 if TYPE_CHECKING:
-    from saga.durable.codec import Codec
     from saga.storage import Store
 
-__all__ = ["Transaction", "block_definition", "transaction"]
+__all__ = ["Transaction"]
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Driver)
-
-
-def block_definition(name: str, *, unknown_on: UnknownOn | None = None, **parts: Any) -> Definition:
-    """Return what the blocks of one name are run by, and what a recovery undoes them by.
-
-    :raises SagaDefinitionError: something is wrong.
-    """
-    definition = Definition(
-        name=name, version="block", plan=OpenPlan(name, checked_unknown_on(unknown_on, f"transaction {name!r}")), **parts
-    )
-    definition.check()
-    return definition
 
 
 class Transaction:
@@ -66,8 +50,11 @@ class Transaction:
 
     :ivar context: what functions with a parameter named ``context`` get.
     :ivar saga_id: the execution's id.
+    :ivar run: which run under the id that was given, from 1: see ``again`` of :func:`transaction`.
     :ivar result: how the block ended; ``None`` while it runs.
     """
+
+    run = 1
 
     def __init__(
         self,
@@ -75,8 +62,10 @@ class Transaction:
         context: Context | Mapping[str, Any] | None,
         saga_id: str | None,
         store: Store | str | os.PathLike[str] | None,
+        again: bool = False,
     ) -> None:
         self._definition = definition
+        self._again = again
         self.context, self.saga_id, self._store, self._binding = inputs(definition, context, saga_id, store)
         self.result: SagaResult | None = None
         self._machine = definition.machine(self.saga_id)
@@ -90,6 +79,10 @@ class Transaction:
     # -- the block ----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        if self._again:
+            from saga.durable.runs import after_earlier
+
+            self._number(after_earlier(*self._runs()))
         self._claim(threading.get_ident())
         execution: Any = None
         try:
@@ -127,6 +120,10 @@ class Transaction:
         from saga.drivers.aio import AsyncExecution
         from saga.drivers.to_the_end import in_thread
 
+        if self._again:
+            from saga.durable.runs import aafter_earlier
+
+            self._number(await aafter_earlier(*self._runs()))
         self._claim(running_task())
         struck: list[BaseException] = []
         try:
@@ -175,7 +172,7 @@ class Transaction:
     def step(
         self,
         action: Callable[..., T],
-        compensate: Callable[..., Any] | None = None,
+        compensate: Callable[..., Any] | str | None = None,
         *,
         verify: Callable[..., Any] | None = None,
         name: str | None = None,
@@ -187,6 +184,8 @@ class Transaction:
     ) -> T: ...
     def step(self, action: Any, compensate: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Execute a step now and return its result. Parameters as :func:`saga.step`'s.
+
+        ``compensate`` may be a function's name, too: ``"module:function"``, or one of the module of ``action``.
 
         :raises SagaExecutionException: it failed for good; everything before it is undone already.
         :raises SagaDefinitionError: it is wrong; nothing was called, and the block can go on.
@@ -201,7 +200,7 @@ class Transaction:
     def astep(
         self,
         action: Callable[..., Awaitable[T]],
-        compensate: Callable[..., Any] | None = None,
+        compensate: Callable[..., Any] | str | None = None,
         *,
         verify: Callable[..., Any] | None = None,
         name: str | None = None,
@@ -215,7 +214,7 @@ class Transaction:
     def astep(
         self,
         action: Callable[..., T],
-        compensate: Callable[..., Any] | None = None,
+        compensate: Callable[..., Any] | str | None = None,
         *,
         verify: Callable[..., Any] | None = None,
         name: str | None = None,
@@ -243,13 +242,36 @@ class Transaction:
     def _made(self, action: Any, compensate: Any, name: str | None, options: dict[str, Any]) -> Step:
         if name is None:
             name = self._plan.free_name(default_name(action))
+        if isinstance(compensate, str):
+            from saga.durable.importable import called
+
+            where = f"transaction {self._definition.name!r}: step {name!r}: compensate"
+            compensate = called(compensate, action, where)
         return step(action, compensate, name=name, **options)
+
+    def _check_entered_once(self) -> None:
+        if self._machine.started:
+            name = self._definition.name
+            raise SagaDefinitionError(f"transaction {name!r}: a block is entered once; call transaction() again")
+
+    def _runs(self) -> tuple[Definition, str, Store]:
+        """Return what its earlier runs are known by."""
+        from saga.storage.opened import store_of
+
+        self._check_entered_once()
+        assert self._store is not None
+        return self._definition, self.saga_id, store_of(self._store)
+
+    def _number(self, run: int) -> None:
+        """Be this run of those under its id."""
+        from saga.durable.runs import id_of_run
+
+        self.run = run
+        self.saga_id = self._binding.saga_id = self._machine.saga_id = id_of_run(self.saga_id, run)
 
     def _claim(self, user: object) -> None:
         """Claim the context, for what runs the block."""
-        name = self._definition.name
-        if self._machine.started:
-            raise SagaDefinitionError(f"transaction {name!r}: a block is entered once; call transaction() again")
+        self._check_entered_once()
         claim(self.context, self._binding, user)
         self._outside = enter(self._binding)
 
@@ -268,13 +290,12 @@ class Transaction:
         from saga.storage.opened import store_of
         from saga.storage.records import StoredExecution
 
-        created = create(definition, driver, machine, self.context, store_of(self._store))
+        store = store_of(self._store)
+        created = create(definition, driver, machine, self.context, store)
         if isinstance(created, StoredExecution):
-            raise SagaIdTakenError(
-                f"saga_id {self.saga_id!r} belongs to an earlier block, which is {created.status}; a block cannot be joined, "
-                "so give another id",
-                self.saga_id,
-            )
+            from saga.durable.runs import taken
+
+            raise taken(created, self.saga_id, created.lease_until > store.now())
         return created
 
     def _extend(self, flow: FlowLike, allow_async: bool) -> None:
@@ -361,37 +382,3 @@ class Transaction:
                 raise failure_of(result) from error
             add_note(error, result.summary())
         self._failure = None  # its traceback knows this block
-
-
-def transaction(
-    name: str = "transaction",
-    context: Context | Mapping[str, Any] | None = None,
-    *,
-    saga_id: str | None = None,
-    logger: Loggers | None = None,
-    observers: Iterable[Observer] = (),
-    store: Store | str | os.PathLike[str] | None = None,
-    codec: Codec | None = None,
-    unknown_on: UnknownOn | None = None,
-    lease: float = 30.0,
-) -> Transaction:
-    """Return a block whose steps are undone, last first, when an exception leaves it.
-
-    ``with transaction("place-order") as tx:`` and then ``order = tx.step(create_order, cancel_order, args=("A1",))``; or
-    ``async with`` and ``await tx.astep(...)``. An exception in the block, between steps too, undoes the steps and is raised
-    again, with the summary as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`. A step that runs
-    beside another, or that nobody has awaited when the block ends, is an error, and the block is undone.
-
-    :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
-        them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
-        anything else is refused before it is called.
-    :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
-    """
-    observers = observers_of(name, logger, observers)
-    definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease)
-    if store is not None:
-        from saga.storage.opened import check_store, pinned
-
-        check_store(store, f"transaction {name!r}: store")
-        store = pinned(store)
-    return Transaction(definition, context, saga_id, store)

@@ -16,7 +16,7 @@ from saga.policy import ExponentialBackoff, InDoubt, Retry
 from saga.storage.protocol import Store
 from saga.task import Task
 
-__all__ = ["KEPT", "OF_EXECUTE", "is_nothing", "read_step", "text_of_step", "write_step"]
+__all__ = ["KEPT", "OF_EXECUTE", "called", "is_nothing", "read_step", "text_of_step", "write_step"]
 
 
 def text_of_step(found: Step, codec: Codec, store: Store, name: str) -> str:
@@ -82,6 +82,21 @@ def _name_of(value: Any, where: str) -> str:
             "level of a module"
         )
     return name
+
+
+def called(name: str, beside: Any, where: str) -> Any:
+    """Return the function of a name: ``module:function``, or one of the module of the function ``beside``.
+
+    :raises SagaDefinitionError: there is none.
+    """
+    full = name if ":" in name else f"{getattr(beside, '__module__', None)}:{name}"
+    try:
+        found = _find(full)
+    except LookupError as error:
+        raise SagaDefinitionError(f"{where} is {name!r}: {error}; give 'module:function', or the function itself") from None
+    if not callable(found):
+        raise SagaDefinitionError(f"{where} is {name!r}, which is {found!r}; give the name of a function")
+    return found
 
 
 def _find(name: str) -> Any:

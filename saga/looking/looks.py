@@ -233,7 +233,7 @@ class Looks(Fleet):
         """Return the definition of an execution, or the one that says what does not fit."""
         known = [one for one in self._definitions if one.name == row.name]
         if not known and row.version == "block":  # whose journal says what its steps are
-            from saga.block import block_definition
+            from saga.blocks import block_definition
 
             return block_definition(row.name)
         if not known:

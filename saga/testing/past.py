@@ -171,7 +171,7 @@ def past_of(saga_id: str, definitions: Sequence[Definition], store: StoreLike) -
 def _definition(definitions: Sequence[Definition], row: StoredExecution) -> Definition:
     same = [one for one in definitions if one.name == row.name]
     if not same and row.version == "block":  # whose journal says what its steps are
-        from saga.block import block_definition
+        from saga.blocks import block_definition
 
         return block_definition(row.name)
     if not same:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from saga.block import block_definition
+from saga.blocks import block_definition
 from saga.definition import Definition, check_codec, definitions_of
 from saga.durable.submit import wanted_of
 from saga.errors import SagaDefinitionError

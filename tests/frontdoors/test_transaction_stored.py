@@ -7,6 +7,7 @@ import functools
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,34 @@ def test_an_instance_without_attributes_is_its_class(folder: Path) -> None:
 def test_an_input_that_cannot_be_stored_is_refused_before_the_block() -> None:
     with pytest.raises(Exception, match=r"context\.x"), transaction("s", {"x": threading.Lock()}, store=MemoryStore()):
         raise AssertionError
+
+
+# -- compensations by name --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["unbook", f"{__name__}:unbook"])
+@pytest.mark.parametrize("store", [MemoryStore, lambda: None])
+def test_a_compensation_is_found_by_its_name(store: Callable[[], Any], name: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match="no"), transaction("s", store=store()) as tx:
+        tx.step(book, name, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
+        fail()
+    assert booked(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nowhere", "compensate is 'nowhere': .* is not found"),
+        ("no_such_module:unbook", "is not found"),
+        ("os:path.join", "not of the form"),
+        ("PATIENCE", "which is 30.0; give the name of a function"),
+        ("", "not of the form"),
+    ],
+)
+def test_a_name_of_nothing_is_refused_before_the_call(name: str, why: str, folder: Path) -> None:
+    with transaction("s", store=MemoryStore()) as tx, pytest.raises(SagaDefinitionError, match=why):
+        tx.step(book, name, args=(str(folder), "a"))
+    assert booked(folder) == set()
 
 
 # -- ids --------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from mutations.machine import OF_MACHINE
 from mutations.observing import OF_OBSERVING
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
+from mutations.runs import OF_RUNS
 from mutations.sqlite import OF_SQLITE
 from mutations.storage import OF_STORAGE
 from mutations.testing import OF_TESTING
@@ -63,6 +64,7 @@ ROOMS: dict[str, list[Mutant]] = {
     "in_line": OF_THE_LINE,
     "enlisted": OF_ENLISTED,
     "facade": OF_FACADE,
+    "runs": OF_RUNS,
     "testing": OF_TESTING,
     "told": OF_WHAT_IS_TOLD,
     "looking": OF_LOOKING,

@@ -85,14 +85,15 @@ ROOMS: Final[dict[str, set[str]]] = {
     "handle": _INSIDE | {"awaited", "clocks", "durable", "operations"},
     "saga": _INSIDE | {"awaited", "beginning", "streaming", "declared", "drivers", "durable", "storage", "diagram", "stored"},
     "turn": {"errors"},
-    "block": _INSIDE | {"clocks", "observers", "drivers", "durable", "storage", "saga", "turn"},
-    "working": _INSIDE | {"beginning", "clocks", "own_log", "drivers", "durable", "logging", "storage", "block"},
+    "block": _INSIDE | {"clocks", "drivers", "durable", "storage", "turn"},
+    "blocks": _INSIDE | {"block", "durable", "observers", "storage"},
+    "working": _INSIDE | {"beginning", "clocks", "own_log", "drivers", "durable", "logging", "storage", "blocks"},
     "callouts": {"awaitables", "errors", "own_log", "plain", "policy"},
     "alerts": _INSIDE | {"clocks", "drivers", "looking", "operations", "own_log", "storage", "working"},
     "worker": _INSIDE | {"alerts", "storage", "working"},
     "recovery": _INSIDE | {"worker", "working"},
     "fleet": _INSIDE | {"awaited", "own_log", "storage"},
-    "looking": _INSIDE | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "block", "turns"},
+    "looking": _INSIDE | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "blocks", "turns"},
     "operations": _INSIDE | {"awaited", "clocks", "durable", "fleet", "looking", "storage"},
     # outer rooms: nothing inside imports them
     "cli": {
@@ -120,6 +121,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     | {
         "__version__",
         "block",
+        "blocks",
         "clocks",
         "declared",
         "diagram",
@@ -132,7 +134,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "storage",
     },
     "__main__": {"cli"},
-    "__init__": _INSIDE | {"saga", "stored", "block", "turns"},
+    "__init__": _INSIDE | {"saga", "stored", "block", "blocks", "turns"},
     "integrations": {"definition", "errors", "events", "own_log", "plain", "storage"},
 }
 #: Rooms where nothing runs: no thread, no loop, no log, no operating system.

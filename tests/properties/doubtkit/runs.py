@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from saga import Effect, SagaResult, Status, transaction
-from saga.block import block_definition
+from saga.blocks import block_definition
 from saga.context import Context
 from saga.durable.rebuild import load
 from saga.errors import SagaExecutionException, StorageError

@@ -98,5 +98,11 @@ OF_DEBUGGING = [
     ),
     # -- where it stops -----------------------------------------------------------------------------------------------
     Mutant("callers are read about", "        debugger.botframe = frame\n", "", STEPPING + " -k callers_are_nobodys"),
+    Mutant(
+        "a Ctrl-C after a call belongs to pdb",
+        "        if handler is not None:\n",
+        "        if False:\n",
+        STEPPING + " -k first_line",
+    ),
     Mutant("a resolver is stepped into", "if name not in (None, frame.f_code.co_name) or", "if", STEPPING + " -k first_line"),
 ]

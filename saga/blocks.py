@@ -1,0 +1,88 @@
+"""Makes blocks, ``with transaction(...)``, and what a recovery undoes them by. Nothing is executed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from saga.block import Transaction
+from saga.context import Context
+from saga.definition import Definition, Observer
+from saga.errors import SagaDefinitionError
+from saga.machine import OpenPlan
+from saga.observers import Loggers, observers_of
+from saga.policy import UnknownOn, checked_unknown_on
+
+if TYPE_CHECKING:
+    from saga.durable.codec import Codec
+    from saga.storage import Store
+
+__all__ = ["block_definition", "transaction"]
+
+
+def block_definition(name: str, *, unknown_on: UnknownOn | None = None, **parts: Any) -> Definition:
+    """Return what the blocks of one name are run by, and what a recovery undoes them by.
+
+    :raises SagaDefinitionError: something is wrong.
+    """
+    definition = Definition(
+        name=name, version="block", plan=OpenPlan(name, checked_unknown_on(unknown_on, f"transaction {name!r}")), **parts
+    )
+    definition.check()
+    return definition
+
+
+def transaction(
+    name: str = "transaction",
+    context: Context | Mapping[str, Any] | None = None,
+    *,
+    saga_id: str | None = None,
+    logger: Loggers | None = None,
+    observers: Iterable[Observer] = (),
+    store: Store | str | os.PathLike[str] | None = None,
+    codec: Codec | None = None,
+    unknown_on: UnknownOn | None = None,
+    lease: float = 30.0,
+    again: bool = False,
+) -> Transaction:
+    """Return a block whose steps are undone, last first, when an exception leaves it.
+
+    ``with transaction("place-order") as tx:`` and then ``order = tx.step(create_order, cancel_order, args=("A1",))``; or
+    ``async with`` and ``await tx.astep(...)``. An exception in the block, between steps too, undoes the steps and is raised
+    again, with the summary as a note; a step that fails raises :class:`~saga.errors.SagaExecutionException`. A step that runs
+    beside another, or that nobody has awaited when the block ends, is an error, and the block is undone.
+
+    :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
+        them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
+        anything else is refused before it is called.
+    :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
+    :param again: whether it is run once more under the same ``saga_id`` where an earlier run of it was undone. A run that is
+        not over is waited for first, and undone where its process is gone. ``tx.run`` counts the runs, and a later one's own id
+        is ``saga_id`` with its number: ``A1~2``. It needs a ``saga_id`` and a ``store``.
+    :raises SagaDefinitionError: a parameter is wrong.
+    :raises SagaIdTakenError: when the block is entered: ``saga_id`` belongs to an earlier one; with ``again``, to one that is
+        completed, or that a person has to act on first.
+    """
+    if not isinstance(again, bool):
+        raise SagaDefinitionError(f"transaction {name!r}: again is {again!r}; give a bool")
+    tags = None
+    if again:
+        if saga_id is None or store is None:
+            raise SagaDefinitionError(f"transaction {name!r}: again needs a saga_id and a store, which know the earlier runs")
+        tags = partial(_run_of, saga_id)
+    observers = observers_of(name, logger, observers)
+    definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease, tags=tags)
+    if store is not None:
+        from saga.storage.opened import check_store, pinned
+
+        check_store(store, f"transaction {name!r}: store")
+        store = pinned(store)
+    return Transaction(definition, context, saga_id, store, again)
+
+
+def _run_of(saga_id: str, context: Context) -> dict[str, str]:
+    from saga.durable.runs import RUN_OF
+
+    return {RUN_OF: saga_id}
