@@ -293,9 +293,13 @@ def test_an_input_that_cannot_be_stored_is_refused_before_the_block() -> None:
 @pytest.mark.parametrize("name", ["unbook", f"{__name__}:unbook"])
 @pytest.mark.parametrize("store", [MemoryStore, lambda: None])
 def test_a_compensation_is_found_by_its_name(store: Callable[[], Any], name: str, folder: Path) -> None:
-    with pytest.raises(ValueError, match="no"), transaction("s", store=store()) as tx:
-        tx.step(book, name, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
-        fail()
+    def work() -> None:
+        with transaction("s", store=store()) as tx:
+            tx.step(book, name, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
+            fail()
+
+    with pytest.raises(ValueError, match="no"):
+        work()
     assert booked(folder) == set()
 
 
