@@ -15,12 +15,13 @@ from saga.cli.known_ids import known_ids
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
 from saga.cli.shown import Column, age, clear, coloured, entry, line, on_terminal, say, status, table, tags
+from saga.looking.waits import why
 
 if TYPE_CHECKING:
     from saga.operations import Operations
     from saga.storage.records import StoredExecution
 
-__all__ = ["COMMANDS", "executions", "why"]
+__all__ = ["COMMANDS", "executions", "in_a_line"]
 
 _COLUMNS: Final = (
     Column("status", style=coloured),
@@ -37,7 +38,7 @@ _BY: Final = ("name", "status", "version", "fingerprint", "step", "cause", "reas
 _OF_A_HEARTBEAT: Final = ("lease_until", "updated")
 
 
-def why(reason: str | None, cause: str | None) -> str | None:
+def in_a_line(reason: str | None, cause: str | None) -> str | None:
     """Return why an execution stands so, with the class of the error where the reason does not name it."""
     return reason if cause is None or cause in (reason or "") else f"{reason or 'failed'} ({cause})"
 
@@ -53,7 +54,7 @@ def executions(rows: Iterable[StoredExecution], now: float, titles: bool = True)
                 row.name,
                 tags(row.tags),
                 row.step,
-                why(row.reason, row.cause),
+                in_a_line(why(row, now), row.cause),
                 age(now - (row.progressed or row.updated)),
             )
             for row in rows

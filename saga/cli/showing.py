@@ -10,7 +10,7 @@ import click
 
 from saga.cli.exits import DONE, INTERRUPTED, ended
 from saga.cli.known_ids import known_ids
-from saga.cli.looking import executions, why
+from saga.cli.looking import executions, in_a_line
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
 from saga.cli.records import time as iso
@@ -54,7 +54,7 @@ def tree(view: ExecutionView, now: float, traceback: bool = False) -> Iterator[s
     reason = row.reason or view.reason
     waits = view.waits if reason is None or reason not in (view.waits or "") else None  # which says it, too
     for title, text in (
-        ("why", why(reason, row.cause)),
+        ("why", in_a_line(reason, row.cause)),
         ("waits", waits),
         *(("decided", f"{one}, {age(now - one.at)} ago") for one in view.decisions[-_DECISIONS:]),
         ("tags", tags(row.tags)),

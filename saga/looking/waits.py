@@ -15,10 +15,16 @@ from saga.storage.pages import each_of
 from saga.storage.protocol import Store
 from saga.storage.records import ANY, StoredExecution
 
-__all__ = ["why_it_waits"]
+__all__ = ["why", "why_it_waits"]
 
 _LOOKED_AT: Final = 100
 """Executions of one key: one of the first keeps the others back, unless all of them are held."""
+
+
+def why(row: StoredExecution, now: float) -> str | None:
+    """Return why an execution stands so, as far as its row tells, but for the class of the error."""
+    left = row.status in (RUNNING, COMPENSATING) and row.owner is not None and row.lease_until <= now
+    return "its process is gone" if left and row.reason is None else row.reason
 
 
 def why_it_waits(store: Store, reading: Reading, definition: Definition | None, now: float) -> str | None:

@@ -15,6 +15,7 @@ from starlette.datastructures import QueryParams
 
 from saga.errors import SagaDefinitionError, UnknownExecutionError
 from saga.events import Status
+from saga.looking.waits import why
 from saga.operations import Cause, Offer, Operations
 from saga.plain import one_line
 from saga.web.asked import Asked, asked
@@ -98,6 +99,8 @@ class Views:
             else:
                 page = await self._operations.alist(**wanted.filters, limit=50, after=wanted.after)
                 rows, following = page.executions, page.next
+            now = await asyncio.to_thread(self._operations.store.now)
+            rows = [row._replace(reason=why(row, now)) for row in rows]
         except (ValueError, SagaDefinitionError) as error:
             wanted, rows, following, wrong = asked(QueryParams()), (), None, one_line(error)
         counts: dict[str, int | None] = dict.fromkeys(map(str, Status))

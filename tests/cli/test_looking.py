@@ -15,6 +15,9 @@ from saga.cli.commands import COMMANDS
 from saga.cli.filters import NAMES, STATUSES
 from saga.cli.looking import _changed
 from saga.operations import Operations
+from saga.storage import SqliteStore
+from saga.storage.records import Entry, NewExecution
+from tests.kit import until
 
 from .conftest import Cli
 
@@ -222,3 +225,15 @@ def test_a_journal_is_broken_between_words_in_a_terminal(terminal: Callable[...,
     assert all(len(line) <= 80 for line in lines)
     assert " ".join(lines).split() == plain.split()
     assert "e-0" not in plain
+
+
+@pytest.mark.parametrize("status", ["running", "compensating"])
+def test_what_a_dead_process_left_is_told_in_the_list(cli: Cli, orders: Any, status: str) -> None:
+    """As its status it has what its journal ends with, but nobody is to take it that somebody runs it."""
+    begun = [Entry(1, "SagaStarted", None, "{}", 1.0)]
+    with SqliteStore("orders.db") as store:
+        for saga_id, lease in (("left", 0.001), ("held", 60.0)):
+            store.create(NewExecution(saga_id, "orders", "1", "f", "d", status), begun, "a worker", lease)
+        until(lambda: (row := store.get("left")) is not None and row.lease_until < store.now())
+    assert "its process is gone" in cli("list", "left", "--store", "orders.db").out
+    assert "gone" not in cli("list", "held", "--store", "orders.db").out

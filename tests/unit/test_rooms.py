@@ -116,7 +116,19 @@ ROOMS: Final[dict[str, set[str]]] = {
         "worker",
         "working",
     },
-    "web": {"diagram", "errors", "events", "integrations", "names", "operations", "own_log", "plain", "saga", "storage"},
+    "web": {
+        "diagram",
+        "errors",
+        "events",
+        "integrations",
+        "looking",
+        "names",
+        "operations",
+        "own_log",
+        "plain",
+        "saga",
+        "storage",
+    },
     "testing": _INSIDE
     | {
         "__version__",

@@ -14,10 +14,11 @@ from starlette.testclient import TestClient
 from saga import Context, Saga, step
 from saga.errors import SagaDefinitionError, StorageError
 from saga.storage import MemoryStore, SqliteStore, Store
-from saga.storage.records import Cause, Lease
+from saga.storage.records import Cause, Entry, Lease, NewExecution
 from saga.testing import Certificates
 from saga.web import app
 from saga.worker import Worker
+from tests.kit import until
 from tests.web.conftest import HOSTILE, Shop
 
 PAGES = ["/", "/causes", "/health", "/execution?id=place-1"]
@@ -339,3 +340,12 @@ def test_looking_is_by_get_alone(client: TestClient, method: str, address: str) 
 def test_what_is_wrong_is_refused_when_the_page_is_made(given: dict[str, object], says: str) -> None:
     with pytest.raises(SagaDefinitionError, match=says):
         app(MemoryStore(), **given)  # type: ignore[arg-type]
+
+
+def test_what_a_dead_process_left_is_told_in_the_list(client: TestClient, shop: Shop) -> None:
+    for saga_id, lease in (("left", 0.001), ("held", 60.0)):
+        new = NewExecution(saga_id, "place", "1", "f", "d", "running")
+        shop.store.create(new, [Entry(1, "SagaStarted", None, "{}", 1.0)], "a worker", lease)
+    until(lambda: (row := shop.store.get("left")) is not None and row.lease_until < shop.store.now())
+    assert "its process is gone" in client.get("/?q=left").text
+    assert "gone" not in client.get("/?q=held").text
