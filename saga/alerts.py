@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaitables import answer, check_callable, discard, is_awaitable, refuse_generator
 from saga.clocks import clock
-from saga.drivers.observing import is_ctrl_c
+from saga.drivers.observing import has_struck
 from saga.errors import StorageError, UnknownExecutionError
 from saga.events import Status
 from saga.looking import ExecutionView
@@ -185,7 +185,7 @@ class Alerts:
             said: Any = self.on_stuck(row, view, tuple(group)) if group else self.on_stuck(row, view)
             answer(wait_for(said) if is_awaitable(said) else said, "on_stuck", "make it a function that does the work")
         except BaseException as error:
-            stops = is_ctrl_c(error)
+            stops = has_struck(error)
             failures = self._failed[row.saga_id] = self._failed.pop(row.saga_id, 0) + 1
             if len(self._failed) > _MOST_FAILED:
                 del self._failed[next(iter(self._failed))]

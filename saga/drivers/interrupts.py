@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from saga.drivers.observing import is_ctrl_c
+from saga.drivers.observing import has_struck
 from saga.drivers.outcomes import struck_here
 from saga.errors import StorageError, is_exception
 from saga.events import RUNNING, CompensationFailed, RetryScheduled, SagaStarted, StepFailed, VerificationFailed
@@ -92,7 +92,7 @@ def _stops(driver: Driver, error: BaseException) -> bool:
     """Whether a recovery can see to what the error cut off. One that runs it already takes a task's own as a failure."""
     if driver.journal is None or is_exception(error):
         return False
-    return not driver.recovers or is_ctrl_c(error)
+    return not driver.recovers or has_struck(error)
 
 
 def cut_short(driver: Driver, call: Call, error: BaseException) -> None:

@@ -17,17 +17,17 @@ from saga.events import Event
 if TYPE_CHECKING:
     from saga.drivers.observed import Observed
 
-__all__ = ["events_of", "has_struck", "is_ctrl_c", "is_not_its_own"]
+__all__ = ["events_of", "has_struck", "is_not_its_own"]
 
 
-def is_ctrl_c(error: BaseException) -> bool:
+def _is_ctrl_c(error: BaseException) -> bool:
     """Whether it is what a person's Ctrl-C raises, and nothing that a task or an observer says of itself."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def has_struck(error: BaseException) -> bool:
     """Whether it came from outside while an observer ran: a Ctrl-C, or what a signal's handler raises to end the program."""
-    return is_ctrl_c(error) or (not is_exception(error) and _is_of_a_handler(error))
+    return _is_ctrl_c(error) or (not is_exception(error) and _is_of_a_handler(error))
 
 
 def _is_of_a_handler(error: BaseException) -> bool:

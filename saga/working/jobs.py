@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from saga.drivers.aio import AsyncExecution
-from saga.drivers.observing import is_ctrl_c
+from saga.drivers.observing import has_struck
 from saga.drivers.results import raised_or, result_of
 from saga.drivers.threads import Execution
 from saga.durable.entries import made_progress, write_entries
@@ -247,7 +247,7 @@ class Jobs:
     def _end(self, job: Job, execution: Execution | AsyncExecution) -> None:
         """Take the result of an execution that has run."""
         raised = execution.interrupt
-        if raised is not None and is_ctrl_c(raised):
+        if raised is not None and has_struck(raised):
             raised_or(execution)
         if raised is not None:
             LOG.error("in saga %s %r was raised; others are not kept back", job.row.saga_id, raised)
@@ -268,12 +268,12 @@ class Jobs:
         else:
             delay = self._after_fault(job.row)
             LOG.error("saga %s stopped here: %s; trying again in %g s", saga_id, error, delay)
-        if execution.interrupt is not None and is_ctrl_c(execution.interrupt):
+        if execution.interrupt is not None and has_struck(execution.interrupt):
             raise execution.interrupt from error
 
     def _fail(self, job: Job, error: BaseException) -> None:
         """Leave an execution for later, or to a person where it was tried often."""
-        if is_ctrl_c(error):
+        if has_struck(error):
             raise error
         row = job.row
         if row.recoveries >= self.max_attempts:
@@ -301,7 +301,7 @@ def seconds_to_wait(retry: Retry, attempt: int) -> float:
     try:
         return retry.delay(attempt, 0.5)
     except BaseException as error:
-        if is_ctrl_c(error):
+        if has_struck(error):
             raise
         LOG.error("worker: the backoff %r raised", retry.backoff, exc_info=error)
         return BACKOFF.delay(attempt, 0.5)

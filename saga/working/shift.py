@@ -8,7 +8,7 @@ import socket
 from typing import Final, Protocol
 
 from saga.clocks import clock
-from saga.drivers.observing import is_ctrl_c
+from saga.drivers.observing import has_struck
 from saga.durable.leases import claim, owner
 from saga.errors import StorageError
 from saga.own_log import LOG
@@ -105,7 +105,7 @@ class Shift:
                 if woken or self._more or clock() >= self._look_at:
                     claimed = self._claim()
             except BaseException as error:
-                if self._once or is_ctrl_c(error):
+                if self._once or has_struck(error):
                     raise
                 LOG.error(
                     "worker: %s; trying again in %g s", error, self._interval, exc_info=not isinstance(error, StorageError)

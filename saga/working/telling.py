@@ -9,7 +9,7 @@ from saga.awaitables import answer
 from saga.context import Context
 from saga.definition import Definition, ExecutionInfo
 from saga.drivers.calls import listens
-from saga.drivers.observing import is_ctrl_c
+from saga.drivers.observing import has_struck
 from saga.drivers.stints import end_stints, stints_of
 from saga.durable.rebuild import rebuild
 from saga.events import STUCK, SagaStuck
@@ -52,7 +52,7 @@ def tell_of_stuck(definition: Definition, row: StoredExecution, entries: Sequenc
             if left is not None:
                 answer(left, "it", "give a plain function")
         except BaseException as error:
-            if is_ctrl_c(error):  # the others are told first
+            if has_struck(error):  # the others are told first
                 struck = error
                 continue
             LOG.exception("observer %s raised on the end of saga %s", repr_of(observer), row.saga_id)
@@ -68,7 +68,7 @@ def _info(definition: Definition, row: StoredExecution, entries: Sequence[Entry]
         machine = rebuilt.machine
         machine.record(stuck)
     except BaseException as error:  # what stands in a journal makes users' objects
-        if is_ctrl_c(error):
+        if has_struck(error):
             raise
         return ExecutionInfo(row.name, row.saga_id, Context())
     events = tuple(machine.events)

@@ -85,8 +85,8 @@ OF_OBSERVING = [
     ),
     Mutant(
         "what a signal's handler raises in an observer is taken for its failure",
-        "is_ctrl_c(error) or (not is_exception(error) and _is_of_a_handler(error))",
-        "is_ctrl_c(error)",
+        "_is_ctrl_c(error) or (not is_exception(error) and _is_of_a_handler(error))",
+        "_is_ctrl_c(error)",
         FAILING + " -k handler",
     ),
     Mutant(

@@ -21,14 +21,26 @@ OF_RECOVERY = [
     ),
     Mutant(
         "what a task raises ends a recovery",
-        "        if raised is not None and is_ctrl_c(raised):\n",
+        "        if raised is not None and has_struck(raised):\n",
         "        if raised is not None:\n",
         UNDO + " -k exits_in_a_recovery",
     ),
     Mutant(
+        "a program that is told to end goes on, where that strikes a task",
+        "        if raised is not None and has_struck(raised):\n",
+        "        if isinstance(raised, KeyboardInterrupt):\n",
+        DURABLE + "told_to_end -k ends_a_worker",
+    ),
+    Mutant(
+        "... where it strikes who calls out",
+        "            stops = has_struck(error)\n",
+        "            stops = isinstance(error, KeyboardInterrupt)\n",
+        DURABLE + "told_to_end -k calls_out",
+    ),
+    Mutant(
         "whatever a store raises ends a recovery",
-        "            except BaseException as error:\n                if self._once or is_ctrl_c(error):\n",
-        "            except StorageError as error:\n                if self._once or is_ctrl_c(error):\n",
+        "            except BaseException as error:\n                if self._once or has_struck(error):\n",
+        "            except StorageError as error:\n                if self._once or has_struck(error):\n",
         GOES_ON + " -k what_a_store_raises",
     ),
     Mutant(
@@ -153,7 +165,7 @@ OF_RECOVERY = [
     ),
     Mutant(
         "what exits in a recovered undo is tried for ever",
-        "return not driver.recovers or is_ctrl_c(error)",
+        "return not driver.recovers or has_struck(error)",
         "return True",
         UNDO + " -k exits_in_a_recovery",
     ),
