@@ -55,12 +55,12 @@ def transaction(
     beside another, or that nobody has awaited when the block ends, is an error, and the block is undone.
 
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
-        them. So each has to be a task class, or functions, at the top level of a module, with arguments that can be stored;
-        anything else is refused before it is called.
+        them, with functions of the modules that its ``Codec(modules=...)`` names. So each has to be a task class, or functions,
+        at the top level of a module, with arguments that can be stored; anything else is refused before it is called.
     :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
     :param again: whether it is run once more under the same ``saga_id`` where an earlier run of it was undone. A run that is
         not over is waited for first, and undone where its process is gone. ``tx.run`` counts the runs, and a later one's own id
-        is ``saga_id`` with its number: ``A1~2``. It needs a ``saga_id`` and a ``store``.
+        is ``saga_id`` with its number: ``A1~2``. It needs a ``saga_id``, a ``store`` and a ``codec`` with ``modules``.
     :raises SagaDefinitionError: a parameter is wrong.
     :raises SagaIdTakenError: when the block is entered: ``saga_id`` belongs to an earlier one; with ``again``, to one that is
         completed, or that a person has to act on first.
@@ -71,6 +71,11 @@ def transaction(
     if again:
         if saga_id is None or store is None:
             raise SagaDefinitionError(f"transaction {name!r}: again needs a saga_id and a store, which know the earlier runs")
+        if codec is None or codec.names.modules is None:
+            raise SagaDefinitionError(
+                f"transaction {name!r}: what again undoes is undone by functions of modules that you name, and you name none; "
+                "give codec=Codec(modules=['shop.orders'])"
+            )
         tags = partial(_run_of, saga_id)
     observers = observers_of(name, logger, observers)
     definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease, tags=tags)

@@ -114,7 +114,7 @@ def _class_of(type_name: str) -> type[Exception] | None:
     module, _, path = type_name.partition(":")
     found: object = sys.modules.get(module)
     for name in path.split("."):
-        found = getattr(found, name, None)
+        found = getattr(found, "__dict__", {}).get(name)  # not getattr, which a module may answer to with an import
     return found if isinstance(found, type) and issubclass(found, Exception) else None
 
 

@@ -67,7 +67,7 @@ class Worker:
     :param sagas: the definitions to run executions by; several versions of one saga may be among them. Where one has a store of
         its own that is plainly another, a warning is logged.
     :param transactions: the names of blocks to undo: see :func:`saga.transaction`.
-    :param codec: theirs.
+    :param codec: theirs; its ``modules`` name those whose functions undo them.
     :param workers: synchronous executions that are run at the same time, each in a thread.
     :param concurrency: asynchronous executions that are run at the same time, in one event loop.
     :param max_attempts: claims of one execution, without a step's outcome between them, before a person must act. Those that

@@ -28,11 +28,21 @@ __all__ = ["COMMANDS"]
 @click.option(
     "--debugpy", "port", type=click.IntRange(1, 65535), metavar="PORT", help="Wait for a debugger at this port of this host."
 )
+@click.option(
+    "--module", "modules", multiple=True, metavar="MODULE", help="Where a block's functions are, besides what is imported."
+)
 @click.option("--allow-effects", is_flag=True, help="Let it use sockets, start programs, write files and stores.")
 @common
 @click.pass_obj
 def debug(
-    settings: Settings, saga_id: str, at: int | None, look: bool, pdb: bool | None, port: int | None, allow_effects: bool
+    settings: Settings,
+    saga_id: str,
+    at: int | None,
+    look: bool,
+    pdb: bool | None,
+    port: int | None,
+    allow_effects: bool,
+    modules: tuple[str, ...],
 ) -> int:
     """See an execution as it was before a call went wrong, and make that call again, with the code as it is now.
 
@@ -45,7 +55,7 @@ def debug(
     if "=" in saga_id:
         saga_id = meant(settings.operations(), saga_id)
     with usage():
-        moment = debugged(saga_id, settings.sagas, store=store, at=at)
+        moment = debugged(saga_id, settings.sagas, store=store, at=at, codec=settings.codec(*modules))
     text = settings.form == "text"
     if text:
         for known in str(moment).splitlines():

@@ -20,6 +20,7 @@ from saga.cli.known_ids import known_ids
 from saga.errors import StorageError, near
 
 if TYPE_CHECKING:
+    from saga.durable.codec import Codec
     from saga.operations import Operations
     from saga.saga import Saga
 
@@ -64,9 +65,20 @@ class Settings:
 
         :raises click.UsageError: they cannot be.
         """
-        names = self.imports or _several(self.file.get("import", ()))
         _see_modules_in(self.file.get("from"))
-        return [*self.found, *(saga for name in names for saga in loaded(name))]
+        return [*self.found, *(saga for name in self.references for saga in loaded(name))]
+
+    @property
+    def references(self) -> Sequence[str]:
+        """The names of the definitions that are imported, each of a module, or ``module:name``."""
+        return self.imports or _several(self.file.get("import", ()))
+
+    def codec(self, *modules: str) -> Codec | None:
+        """Return what finds the functions of blocks: in some modules, and those that are imported; ``None``: no modules."""
+        from saga.durable.codec import Codec
+
+        named = [*modules, *(reference.partition(":")[0] for reference in self.references)]
+        return Codec(modules=named) if named else None
 
     def saga(self, reference: str) -> Saga[Any]:
         """Return the definition ``module:name``, or the one that an imported module calls so.

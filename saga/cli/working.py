@@ -41,6 +41,9 @@ __all__ = ["COMMANDS"]
 @click.option(
     "--transaction", "transactions", multiple=True, metavar="NAME", help="The name of a block, to undo those that died."
 )
+@click.option(
+    "--module", "modules", multiple=True, metavar="MODULE", help="Where the functions of blocks are, besides what is imported."
+)
 @click.option("--once", is_flag=True, help="Run what is there to be run now, tell of it, and end.")
 @click.option(
     "--log-level",
@@ -57,6 +60,7 @@ def worker(
     /,
     interval: float,
     transactions: tuple[str, ...],
+    modules: tuple[str, ...],
     once: bool,
     log_level: str,
     metrics_port: int | None,
@@ -72,7 +76,10 @@ def worker(
     sagas = settings.sagas if transactions else needs_definitions(settings, "worker")
     store = settings.store(make=True)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-8s %(message)s")
-    made = Worker(store, sagas, transactions=transactions, **options)
+    codec = settings.codec(*modules) if transactions else None
+    if transactions and codec is None:
+        raise click.UsageError("--transaction needs --module MODULE, where the functions are that undo the block")
+    made = Worker(store, sagas, transactions=transactions, codec=codec, **options)
     if metrics_port is not None:
         _serve_metrics(store, metrics_host, metrics_port)
     if once:

@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import new_class
 from typing import Any, Final, NamedTuple
 
 from saga.durable.codec import Codec
+from saga.durable.codec.names import NotNamedError
 from saga.durable.lengths import check_length
 from saga.errors import EncodingError, SagaDefinitionError
 from saga.flow import FunctionTask, Step, step
+from saga.flow.tasks import CALLS
 from saga.policy import ExponentialBackoff, InDoubt, Retry
 from saga.storage.protocol import Store
 from saga.task import Task
@@ -44,11 +47,11 @@ def write_step(found: Step, codec: Codec) -> str:
     if isinstance(task, FunctionTask):
         compensation = task.compensation
         written["action"] = _name_of(task.action.function, where)
-        written["undo"] = None if compensation is None else _name_of(compensation.function, where)
+        written["undo"] = None if compensation is None else _called(compensation.function, where, codec)
         arguments = (compensation.args, dict(compensation.kwargs)) if compensation is not None else ((), {})
         text = _encoded(arguments, "compensation", where, codec)
         if task.verification is not None:
-            written["verify"] = _name_of(task.verification.function, where)
+            written["verify"] = _called(task.verification.function, where, codec)
             asked = _encoded((task.verification.args, dict(task.verification.kwargs)), "verification", where, codec)
             text += f',"asked_with":{asked}'
     else:
@@ -57,7 +60,7 @@ def write_step(found: Step, codec: Codec) -> str:
                 f"{where}: {task!r} has attributes ({', '.join(vars(task))}), which are not stored; give the class, and what "
                 "differs in the context or as arguments of functions"
             )
-        written["class"] = _name_of(task if isinstance(task, type) else type(task), where)
+        written["class"] = _called(task if isinstance(task, type) else type(task), where, codec)
         text = "null"
     return f'{json.dumps(written, separators=(",", ":"))[:-1]},"arguments":{text}}}'
 
@@ -69,14 +72,21 @@ def _encoded(arguments: Any, role: str, where: str, codec: Codec) -> str:
         raise SagaDefinitionError(f"{where}: {error}") from error
 
 
+def _called(value: Any, where: str, codec: Codec) -> str:
+    """Return the name of a function or a task class that a recovery calls."""
+    name = _name_of(value, where)
+    if codec.names.modules is not None:  # else a recovery has another codec
+        try:
+            codec.names.check_called(value.__module__)
+        except NotNamedError as error:
+            raise SagaDefinitionError(f"{where}: a recovery would not call {value!r}: {error}") from error
+    return name
+
+
 def _name_of(value: Any, where: str) -> str:
     module, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     name = f"{module}:{path}"
-    try:
-        found = _find(name)
-    except LookupError:
-        found = None
-    if found is not value:
+    if value is None or _imported(name) is not value:
         raise SagaDefinitionError(
             f"{where}: a recovery could not find {value!r} again; give a function or a task class that is defined at the top "
             "level of a module"
@@ -89,25 +99,33 @@ def called(name: str, beside: Any, where: str) -> Any:
 
     :raises SagaDefinitionError: there is none.
     """
-    full = name if ":" in name else f"{getattr(beside, '__module__', None)}:{name}"
+    module, _, path = name.rpartition(":")
+    if not module:
+        module = str(getattr(beside, "__module__", None))
     try:
-        found = _find(full)
-    except LookupError as error:
-        raise SagaDefinitionError(f"{where} is {name!r}: {error}; give 'module:function', or the function itself") from None
+        if not path.isidentifier():
+            raise ValueError("it is not of the form 'module:name'")
+        found = getattr(sys.modules.get(module) or import_module(module), path)
+    except (ImportError, AttributeError, ValueError) as error:
+        why = f"it is not found: {error}" if not isinstance(error, ValueError) else error
+        raise SagaDefinitionError(f"{where} is {name!r}: {why}; give 'module:function', or the function itself") from None
     if not callable(found):
         raise SagaDefinitionError(f"{where} is {name!r}, which is {found!r}; give the name of a function")
     return found
 
 
-def _find(name: str) -> Any:
+def _imported(name: str) -> Any:
+    """Return what is called "module:name" in what the program has imported, or ``None``."""
     module, _, path = name.partition(":")
-    if not path.isidentifier():
-        raise LookupError(f"{name!r} is not of the form 'module:name'")
-    try:
-        found = sys.modules.get(module) or import_module(module)
-        return getattr(found, path)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"{name!r} is not found: {error}") from error
+    return getattr(sys.modules.get(module), "__dict__", {}).get(path)
+
+
+def _kind(name: str) -> Any:
+    """Return the class of errors that is called "module:name": nobody can have raised one that is not imported."""
+    found = _imported(name)
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        raise LookupError(f"there is no class of errors {name!r} in what is imported")
+    return found
 
 
 def _write_retry(retry: Retry | None, where: str) -> dict[str, Any] | None:
@@ -128,7 +146,7 @@ def _read_retry(written: Mapping[str, Any] | None) -> Retry | None:
     if written is None:
         return None
     backoff = written["backoff"]
-    kinds = tuple(_find(kind) for kind in written["retry_on"])
+    kinds = tuple(_kind(kind) for kind in written["retry_on"])
     return Retry(written["max_attempts"], ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff, kinds)
 
 
@@ -164,22 +182,42 @@ def _read_policies(written: Mapping[str, Any]) -> dict[str, Any]:
     return {name: KEPT[name].read(value) for name, value in written.items()}
 
 
-def read_step(name: str, written: Mapping[str, Any]) -> Step:
-    """Return a step that is undone as the one that was written.
+def _to_look_at(name: str) -> Any:
+    """Return what stands for a function or a task class that is not to be called: it says so where it is."""
 
-    :raises EncodingError: what it names is gone.
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        module = name.partition(":")[0]
+        raise EncodingError(f"{name!r} is called by those alone who name its module: Codec(modules=[{module!r}])")
+
+    found = _imported(name)
+    if not isinstance(found, type) or not issubclass(found, Task):
+        return refuse
+    calls: dict[str, Any] = {call: refuse for call in CALLS if getattr(found, call) is not getattr(Task, call)}
+    return new_class(found.__name__, (found,), exec_body=lambda made: made.update(calls, __init__=lambda task: None))
+
+
+def read_step(name: str, written: Mapping[str, Any], codec: Codec) -> Step:
+    """Return a step that is undone as the one that was written, or, where the codec has no modules, to be looked at alone.
+
+    :raises EncodingError: what it names is gone, or in none of the codec's modules.
     """
+    find = _to_look_at if codec.names.modules is None else codec.names.callable_of
     try:
         policies: Any = _read_policies(written["policies"])
         if "class" in written:
-            return step(_find(written["class"]), name=name, **policies)
+            task = find(written["class"])
+            if not isinstance(task, type):
+                raise LookupError(f"{written['class']!r} is no task class that is imported here")
+            return step(task, name=name, **policies)
         args, kwargs = written["arguments"]
-        compensation = _find(written["undo"]) if written["undo"] is not None else None
+        compensation = find(written["undo"]) if written["undo"] is not None else None
         beside: dict[str, Any] = {"compensate_args": args, "compensate_kwargs": kwargs}
         if "verify" in written:
-            beside["verify"] = _find(written["verify"])
+            beside["verify"] = find(written["verify"])
             beside["args"], beside["kwargs"] = written["asked_with"]
         made = step(_nothing, compensation, name=name, **beside, **policies)
+    except NotNamedError as error:
+        raise EncodingError(f"step {name!r} cannot be undone: {error}") from error
     except LookupError as error:
         raise EncodingError(f"step {name!r} cannot be undone: {error}; put it back") from error
     return made

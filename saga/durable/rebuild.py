@@ -104,7 +104,7 @@ def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Ent
     for entry, one in zip(entries, recorded, strict=True):
         try:
             if isinstance(plan, OpenPlan) and isinstance(one.event, e.StepStarted) and "task" in one.more:
-                plan.extend(read_step(one.event.step, one.more["task"]))
+                plan.extend(read_step(one.event.step, one.more["task"], codec))
             if entry.seq > 1:
                 # A flow of another shape may have led to what this one could not.
                 looked_at = same or isinstance(one.event, _FIRST)

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from saga.awaitables import discard
 from saga.context import Context
-from saga.definition import definitions_of
+from saga.definition import check_codec, definitions_of
+from saga.durable.codec import Codec
 from saga.errors import ActionRefusedError, SagaDefinitionError
 from saga.events import COMPENSATED, COMPLETED, PAUSED, STUCK
 from saga.looking.shown import JournalLine
@@ -39,6 +40,7 @@ def debug(
     *,
     store: StoreLike | None = None,
     at: int | None = None,
+    codec: Codec | None = None,
 ) -> Moment:
     """Return a stored execution as it was right before the call that went wrong: one that failed, or that is in doubt.
 
@@ -48,6 +50,7 @@ def debug(
     :param store: where it is; the saga's own store where not given.
     :param at: an entry of the journal, to see it as it was then. The entry of a call, or of what came of it: right before
         that call.
+    :param codec: a block's; its ``modules`` name those whose functions may be called again.
     :raises UnknownExecutionError: there is no such execution, or it was purged.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible with this one.
     :raises SagaDefinitionError: none of the definitions is its saga's, or there is no store.
@@ -57,11 +60,12 @@ def debug(
     """
     sagas = () if saga is None else (saga,) if isinstance(saga, Saga | type) else tuple(saga)
     definitions = definitions_of(sagas, "debug(): saga")
+    check_codec(codec, "debug(): codec")
     if store is None:
         store = next((one.store for one in sagas if one.store is not None), None)
     if store is None:
         raise SagaDefinitionError("debug() needs a store: give store=..., or a saga that has one")
-    return Moment(past_of(checked_name(saga_id, "saga_id"), definitions, store), store, at)
+    return Moment(past_of(checked_name(saga_id, "saga_id"), definitions, store, codec), store, at)
 
 
 class Moment:

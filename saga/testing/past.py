@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from saga.definition import Definition
+from saga.durable.codec import Codec
 from saga.durable.entries import details_of, read_entries
 from saga.durable.rebuild import Rebuilt, codec_of, entries_of, rebuild
 from saga.errors import SagaDefinitionError, StorageError, UnknownExecutionError
@@ -152,9 +153,10 @@ def _calls(entries: Sequence[Entry], definition: Definition) -> Iterator[PastCal
 # -- from the store ---------------------------------------------------------------------------------------------------
 
 
-def past_of(saga_id: str, definitions: Sequence[Definition], store: StoreLike) -> Past:
+def past_of(saga_id: str, definitions: Sequence[Definition], store: StoreLike, codec: Codec | None = None) -> Past:
     """Read an execution. The store is not needed after that.
 
+    :param codec: of a block's values and functions.
     :raises UnknownExecutionError: there is none.
     :raises SagaDefinitionError: none of the definitions is its saga's.
     :raises StorageError: the store cannot be read.
@@ -165,15 +167,15 @@ def past_of(saga_id: str, definitions: Sequence[Definition], store: StoreLike) -
             raise UnknownExecutionError(f"there is no execution {saga_id!r} here; of what was purged, nothing is left")
         entries, now = entries_of(one, saga_id), one.now()
         longest = getattr(one, "longest_text", Store.longest_text)
-    return Past(row, entries, _definition(definitions, row), now, longest)
+    return Past(row, entries, _definition(definitions, row, codec), now, longest)
 
 
-def _definition(definitions: Sequence[Definition], row: StoredExecution) -> Definition:
+def _definition(definitions: Sequence[Definition], row: StoredExecution, codec: Codec | None) -> Definition:
     same = [one for one in definitions if one.name == row.name]
     if not same and row.version == "block":  # whose journal says what its steps are
         from saga.blocks import block_definition
 
-        return block_definition(row.name)
+        return block_definition(row.name, codec=codec)
     if not same:
         raise SagaDefinitionError(
             f"the definition of saga {row.name!r} is not known here; give debug(..., saga) that saga, or `saga debug --import` "

@@ -47,6 +47,11 @@ class Definitions:
     def __init__(self, sagas: Iterable[Saga[Any]], transactions: Iterable[str], codec: Codec | None, what: str) -> None:
         names = [checked_name(name, f"{what}: one of transactions") for name in several(transactions, f"{what}: transactions")]
         check_codec(codec, f"{what}: codec")
+        if names and (codec is None or codec.names.modules is None):
+            raise SagaDefinitionError(
+                f"{what}: transactions are undone by functions of modules that you name, and you name none; give "
+                "codec=Codec(modules=['shop.orders'])"
+            )
         self.by_name: dict[str, list[Definition]] = {}
         blocks = [block_definition(name, codec=codec) for name in names]
         for definition in (*definitions_of(sagas, f"{what}: sagas"), *blocks):

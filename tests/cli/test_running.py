@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -373,4 +373,26 @@ def test_without_a_store_what_waits_is_undone(here: Path, saga: str) -> None:
     out, err = stopped(here, signal.SIGTERM, f"waits:{saga}", "--jsonl")
     assert json.loads(out)["status"] == "compensated"
     assert err == "saga: stopped after 1 of 1; the same command goes on where ids are given\n"
+    assert (here / "undone").exists()
+
+
+BLOCKS: Final = """
+from pathlib import Path
+from saga import transaction
+def book(): pass
+def unbook(): Path("undone").touch()
+def work():
+    with transaction("trip", saga_id="t-1", store="orders.db", lease=0.05) as trip:
+        trip.step(book, unbook)
+        __import__("os")._exit(7)
+"""
+
+
+def test_a_block_is_undone_with_functions_of_modules_that_are_named(cli: Cli, here: Path) -> None:
+    (here / "blocks.py").write_text(BLOCKS, encoding="utf-8")
+    assert subprocess.run([sys.executable, "-c", "import blocks; blocks.work()"]).returncode == 7
+    said = cli("worker", "--once", "--transaction", "trip", *STORE)
+    assert said.code == 2
+    assert "--transaction needs --module MODULE" in said.out + said.err
+    until(lambda: "1 execution\n" in cli("worker", "--once", "--transaction", "trip", "--module", "blocks", *STORE).out)
     assert (here / "undone").exists()

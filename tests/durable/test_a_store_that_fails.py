@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from saga import Context, Saga, Task, parallel, step, transaction
+from saga.durable.codec import Codec
 from saga.errors import StorageError
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
@@ -179,4 +180,4 @@ def finish(name: str, world: World, store: Failing) -> None:
     saga = world.saga("fails" in name or name == "recovered", "async" in name)
     for _ in range(5):
         store.later += 1000
-        Recovery(store, [saga], transactions=["t"]).run_once()  # type: ignore[arg-type]
+        Recovery(store, [saga], transactions=["t"], codec=Codec(modules=[__name__])).run_once()  # type: ignore[arg-type]

@@ -450,7 +450,7 @@ def test_in_a_block(store: Store, in_loop: bool, fails: str) -> None:
     if fails != "between steps":
         assert "not wholly undone yet" in caught.value.__notes__[0]
     is_left(store)
-    (result,) = Recovery(store, transactions=["block"]).run_once()
+    (result,) = Recovery(store, transactions=["block"], codec=Codec(modules=[__name__])).run_once()
     assert result.status is Status.COMPENSATED
     assert LOG == ["a", "b", "-b", "-b", "-a"]
 

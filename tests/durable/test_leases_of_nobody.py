@@ -12,6 +12,7 @@ import pytest
 
 from saga import InDoubt, Saga, Status, receive, step, transaction
 from saga.durable import leases
+from saga.durable.codec import Codec
 from saga.durable.leases import keeper_of
 from saga.errors import StorageError
 from saga.recovery import Recovery
@@ -137,7 +138,7 @@ def test_what_nobody_runs_any_more_is_given_back(gone: Callable[[MemoryStore], A
     if row is not None and not Status(row.status).terminal:
         asynchronous = gone in (a_closed_event_loop, a_coroutine_that_is_closed)
         saga = amade() if asynchronous else made()
-        within(PATIENCE, Recovery(store, [saga], transactions=["block"]).run_once)
+        within(PATIENCE, Recovery(store, [saga], transactions=["block"], codec=Codec(modules=[__name__])).run_once)
         row = store.get("x")
     assert row is None or row.status in ("completed", "compensated")
     assert bool(DONE) == (row is not None and row.status == "completed")

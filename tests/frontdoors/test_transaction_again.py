@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from saga import Context, Transaction, transaction
+from saga.durable.codec import Codec
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.operations import Operations
 from saga.storage import MemoryStore, SqliteStore, Store
 from tests.kit import background, in_a_child, until
 
 KEYS: list[str] = []
+CODEC = Codec(modules=[__name__])
 
 
 def book(context: Context, folder: str, name: str) -> str:
@@ -48,7 +50,7 @@ def fail() -> None:
 
 def trip(store: Store, folder: Path, before: Callable[[int], object] = lambda number: None) -> Transaction:
     """Book two things; ``before`` is called before each, and at the end."""
-    with transaction("trip", saga_id="t-1", store=store, lease=0.3, again=True) as tx:
+    with transaction("trip", saga_id="t-1", store=store, lease=0.3, again=True, codec=CODEC) as tx:
         for number, name in enumerate(("seat", "room")):
             before(number)
             tx.step(book, unbook, name=name, args=(str(folder), name), compensate_args=(str(folder),))
@@ -57,7 +59,7 @@ def trip(store: Store, folder: Path, before: Callable[[int], object] = lambda nu
 
 
 async def atrip(store: Store, folder: Path, before: Callable[[int], object] = lambda number: None) -> Transaction:
-    async with transaction("trip", saga_id="t-1", store=store, lease=0.3, again=True) as tx:
+    async with transaction("trip", saga_id="t-1", store=store, lease=0.3, again=True, codec=CODEC) as tx:
         for number, name in enumerate(("seat", "room")):
             before(number)
             await tx.astep(abook, aunbook, name=name, args=(str(folder), name), compensate_args=(str(folder),))
@@ -200,7 +202,7 @@ def test_the_input_may_be_another(folder: Path) -> None:
     store = MemoryStore()
     with pytest.raises(ValueError, match="no"):
         trip(store, folder, lambda number: fail())
-    with transaction("trip", {"class": 2}, saga_id="t-1", store=store, again=True) as tx:
+    with transaction("trip", {"class": 2}, saga_id="t-1", store=store, again=True, codec=CODEC) as tx:
         pass
     assert (tx.run, store.get("t-1~2") is not None) == (2, True)
 
@@ -217,6 +219,12 @@ def test_the_id_of_something_else_is_refused(folder: Path) -> None:
 def test_it_needs_an_id_and_a_store(given: dict[str, Any]) -> None:
     with pytest.raises(SagaDefinitionError, match="again needs a saga_id and a store"):
         transaction("trip", again=True, **given)
+
+
+@pytest.mark.parametrize("codec", [None, Codec()])
+def test_it_needs_the_modules_of_what_undoes_it(codec: Codec | None) -> None:
+    with pytest.raises(SagaDefinitionError, match="and you name none; give codec=Codec"):
+        transaction("trip", saga_id="x", store=MemoryStore(), codec=codec, again=True)
 
 
 def test_it_is_entered_once(folder: Path) -> None:

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 from saga import Context, InDoubt, Retry, Status, Task, Transaction, step, transaction
+from saga.durable.codec import Codec
 from saga.durable.leases import keeper_of
-from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.errors import ActionRefusedError, SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
+from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
+from saga.testing import debug
 from tests.kit import LONG, PATIENCE, SHORT, HeldStore, auntil, found_after, in_a_child, until_renewed, within
 
 # -- what is booked is a file -----------------------------------------------------------------------------------------
@@ -108,7 +111,7 @@ class Trip:
             row = store.get("t-1")
             assert row is not None
             threading.Event().wait(max(0.0, row.lease_until - store.now()) + 0.01)
-            return Recovery(store, transactions=["trip"]).run_once()
+            return Recovery(store, transactions=["trip"], codec=Codec(modules=[__name__])).run_once()
 
 
 @pytest.fixture
@@ -132,7 +135,7 @@ def test_a_block_that_ended_well_is_left_alone(tmp_path: Path, folder: Path) -> 
     with SqliteStore(tmp_path / "saga.db") as store:
         with transaction("trip", store=store) as tx:
             assert tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a")) == "a is booked"
-        assert Recovery(store, transactions=["trip"]).run_once() == []
+        assert Recovery(store, transactions=["trip"], codec=Codec(modules=[__name__])).run_once() == []
     assert booked(folder) == {"a"}
 
 
@@ -163,7 +166,7 @@ def test_the_undo_of_a_dead_process_gets_results_and_context(tmp_path: Path, fol
     assert booked(folder) == {"a", "by class"}
     with SqliteStore(tmp_path / "s.db") as store:
         threading.Event().wait(0.35)
-        (result,) = Recovery(store, transactions=["trip"]).run_once()
+        (result,) = Recovery(store, transactions=["trip"], codec=Codec(modules=[__name__])).run_once()
     assert result.status is Status.COMPENSATED
     assert booked(folder) == set()
     assert (folder / "undone with a is booked").exists()
@@ -181,7 +184,7 @@ def test_a_block_that_fails_is_undone_at_once_and_leaves_nothing_to_recover(tmp_
         row = store.get("t-1")
         assert row is not None
         assert (row.status, row.owner) == ("compensated", None)
-        assert Recovery(store, transactions=["trip"]).run_once() == []
+        assert Recovery(store, transactions=["trip"], codec=Codec(modules=[__name__])).run_once() == []
     assert booked(folder) == set()
 
 
@@ -378,7 +381,7 @@ def test_a_block_that_runs_is_kept_from_recovery_by_its_lease(folder: Path) -> N
     with transaction("s", saga_id="t-1", store=store, lease=LONG) as tx:
         tx.step(book, unbook, args=(str(folder), "a"), compensate_args=(str(folder), "a"))
         until_renewed(store, "t-1")
-        assert Recovery(store, transactions=["s"]).run_once() == []
+        assert Recovery(store, transactions=["s"], codec=Codec(modules=[__name__])).run_once() == []
     assert tx.result is not None
     assert tx.result.ok
     assert booked(folder) == {"a"}
@@ -403,7 +406,7 @@ def test_a_recovery_of_names_nobody_knows_leaves_blocks_alone(trip: Trip, folder
     trip.die(1, "between")
     with SqliteStore(trip.path) as store:
         threading.Event().wait(0.35)
-        assert Recovery(store, transactions=["another"]).run_once() == []
+        assert Recovery(store, transactions=["another"], codec=Codec(modules=[__name__])).run_once() == []
     assert booked(folder) == {"booking 0"}
     assert len(trip.recover()) == 1
 
@@ -427,7 +430,7 @@ def test_recovery_of_an_async_block_awaits_its_compensations(tmp_path: Path) -> 
     assert in_a_child(lambda: asyncio.run(block())) == 7
     time.sleep(0.25)
     with SqliteStore(store_path) as store:
-        (result,) = Recovery(store, transactions=["t"]).run_once()
+        (result,) = Recovery(store, transactions=["t"], codec=Codec(modules=[__name__])).run_once()
     assert result.status is Status.COMPENSATED
     assert not (tmp_path / "booked").exists()
 
@@ -483,7 +486,7 @@ def dead_block(**policies: Any) -> MemoryStore:
 def test_a_dead_blocks_compensation_is_retried_as_its_step_said() -> None:
     undos.clear()
     store = dead_block(compensation_retry=Retry(3))
-    (result,) = Recovery(store, transactions=["t"]).run_once()
+    (result,) = Recovery(store, transactions=["t"], codec=Codec(modules=[__name__])).run_once()
     assert undos == ["refund", "refund"]
     assert result.status is Status.COMPENSATED
 
@@ -496,7 +499,9 @@ def block_that_died_in_its_step(**policies: Any) -> MemoryStore:
 
 def test_a_dead_blocks_step_in_doubt_is_asked_about_where_it_said_so() -> None:
     undos.clear()
-    (result,) = Recovery(block_that_died_in_its_step(in_doubt=InDoubt.ASK), transactions=["t"]).run_once()
+    (result,) = Recovery(
+        block_that_died_in_its_step(in_doubt=InDoubt.ASK), transactions=["t"], codec=Codec(modules=[__name__])
+    ).run_once()
     assert result.status is Status.STUCK
     assert undos == []
 
@@ -505,7 +510,7 @@ def test_a_dead_blocks_step_in_doubt_is_undone_though_it_may_be_executed_again()
     """What would have followed it died with the process."""
     undos.clear()
     found = block_that_died_in_its_step(in_doubt=InDoubt.RERUN, compensation_retry=Retry(2))
-    (result,) = Recovery(found, transactions=["t"]).run_once()
+    (result,) = Recovery(found, transactions=["t"], codec=Codec(modules=[__name__])).run_once()
     assert result.status is Status.COMPENSATED
     assert undos == ["refund", "refund"]
     assert [entry.kind for entry in found.journal("t-1")].count("StepStarted") == 1
@@ -514,7 +519,7 @@ def test_a_dead_blocks_step_in_doubt_is_undone_though_it_may_be_executed_again()
 def test_what_a_dead_block_did_past_its_pivot_is_not_undone() -> None:
     undos.clear()
     store = dead_block(pivot=True)
-    within(PATIENCE, Recovery(store, transactions=["t"]).run_once)
+    within(PATIENCE, Recovery(store, transactions=["t"], codec=Codec(modules=[__name__])).run_once)
     row = store.get("t-1")
     assert row is not None
     assert row.status == "stuck"
@@ -532,8 +537,68 @@ def test_nor_of_one_that_an_exception_left() -> None:
 
     with pytest.raises(KeyError):
         block()
-    within(PATIENCE, Recovery(store, transactions=["t"]).run_once)
+    within(PATIENCE, Recovery(store, transactions=["t"], codec=Codec(modules=[__name__])).run_once)
     row = store.get("t-1")
     assert row is not None
     assert row.status == "stuck"
+    assert undos == []
+
+
+# -- whose functions are called ---------------------------------------------------------------------------------------
+
+
+class Refunded(Task[None]):
+    pivot = True
+
+    def __init__(self) -> None:
+        undos.append("made")
+
+    def execute(self, context: Context) -> None: ...
+
+    def compensate(self, context: Context) -> None:
+        undos.append("class")
+
+
+@pytest.mark.parametrize("codec", [None, Codec()])
+def test_who_undoes_blocks_names_the_modules_of_their_functions(codec: Codec | None) -> None:
+    with pytest.raises(SagaDefinitionError, match="and you name none; give codec=Codec"):
+        Recovery(MemoryStore(), transactions=["t"], codec=codec)
+
+
+def test_a_function_of_a_module_that_nobody_named_is_not_called(caplog: pytest.LogCaptureFixture) -> None:
+    undos.clear()
+    store = dead_block()
+    assert Recovery(store, transactions=["t"], codec=Codec(modules=["json", "saga"])).run_once() == []
+    assert undos == []
+    assert (
+        f"step 'charge' cannot be undone: {__name__!r} is none of the codec's modules; name it: Codec(modules=[" in caplog.text
+    )
+    assert store.get("t-1").status == "running"  # type: ignore[union-attr]
+
+
+def test_a_block_that_its_own_codec_would_not_undo_is_refused_before_a_call() -> None:
+    with transaction("s", store=MemoryStore(), codec=Codec(modules=["json"])) as tx:
+        for refused in ((held, held), (BookInContext,)):
+            with pytest.raises(SagaDefinitionError, match=r"a recovery would not call .*: .* none of the codec's modules"):
+                tx.step(*refused, **({"args": (threading.Lock(),)} if len(refused) > 1 else {}))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", ["functions", "a class"])
+def test_looking_at_a_block_calls_nothing_of_it(kind: str) -> None:
+    """A person asks for its undo, and looks at what it called, where nobody has named its modules."""
+    undos.clear()
+    store = MemoryStore()
+    with transaction("t", saga_id="t-1", store=store) as tx:
+        tx.step(Refunded) if kind == "a class" else tx.step(charge, refund, name="charge")
+    undos.clear()
+    if kind == "a class":
+        for codec, told in ((None, "is called by those alone who name its module"), (Codec(modules=[__name__]), "None")):
+            assert told in str(debug("t-1", store=store, codec=codec).call().error)
+        undos.clear()
+    operations = Operations(store, "ann")
+    if kind == "a class":
+        with pytest.raises(ActionRefusedError, match="pivot"):
+            operations.undo("t-1", "no need")
+    else:
+        operations.undo("t-1", "no need")
     assert undos == []

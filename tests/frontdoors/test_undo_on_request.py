@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from saga import Context, Effect, Retry, Saga, Skip, Status, fallback, parallel, receive, sequence, step, transaction
+from saga.durable.codec import Codec
 from saga.errors import (
     ActionRefusedError,
     DefinitionChangedError,
@@ -226,7 +227,7 @@ def test_a_block_is_undone_by_its_name(store: Store) -> None:
     refused = partial(operations.undo, "o-1", WHY, "reserve")
     left_alone(store, refused, ActionRefusedError, "a block cannot go forward again; undo all of it")
     operations.undo("o-1", WHY)
-    (result,) = within(PATIENCE, lambda: Recovery(store, transactions=["rent"]).run_once())
+    (result,) = within(PATIENCE, lambda: Recovery(store, transactions=["rent"], codec=Codec(modules=[__name__])).run_once())
     assert result.status is Status.COMPENSATED
     ((what, cause),) = GIVEN_BACK
     assert (what, cause.action, cause.who) == ("a room", "undo", "ann")

@@ -16,6 +16,7 @@ import pytest
 
 import saga as package
 from saga import Saga, Status, step, transaction
+from saga.durable.codec import Codec
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
 from tests.kit import PATIENCE, until_nothing_is_held, within
@@ -83,7 +84,7 @@ def test_wherever_interrupts_strike_the_execution_ends(way: Callable[[MemoryStor
             gc.collect()
         until_nothing_is_held(store)
         now[0] += 60.0
-        within(PATIENCE, Recovery(store, [saga], transactions=["block"]).run_once)
+        within(PATIENCE, Recovery(store, [saga], transactions=["block"], codec=Codec(modules=[__name__])).run_once)
         row = store.get("x")
         assert row is None or row.status in (Status.COMPLETED, Status.COMPENSATED), (position, places)
         assert bool(DONE) == (row is not None and row.status == Status.COMPLETED), (position, places)

@@ -35,6 +35,8 @@ VALUES: Final[dict[str, Any]] = {
     "transactional": True,
 }
 
+CODEC: Final = Codec(modules=[__name__])
+
 every = pytest.mark.parametrize("policy", POLICIES)
 
 
@@ -111,7 +113,7 @@ def test_a_stored_block_keeps_it_or_its_undo_does_not_ask_for_it(policy: str) ->
 
 def back(found: Step) -> Step:
     """Return a step as a recovery finds it again."""
-    return read_step(found.name, Codec().decode(write_step(found, Codec())))
+    return read_step(found.name, CODEC.decode(write_step(found, CODEC)), CODEC)
 
 
 def test_all_policies_of_an_undo_come_back() -> None:
@@ -127,14 +129,14 @@ def test_that_a_step_has_less_than_its_task_comes_back() -> None:
 
 def test_a_policy_that_cannot_be_stored_is_refused_by_name() -> None:
     with pytest.raises(SagaDefinitionError, match="step 'charge' in a transaction with a store: color, tone is not stored"):
-        write_step(Step(step(charge).task, "charge", {"tone": 1, "color": 2, "pivot": True}), Codec())
+        write_step(Step(step(charge).task, "charge", {"tone": 1, "color": 2, "pivot": True}), CODEC)
 
 
 def test_a_stored_policy_that_is_not_known_is_refused_by_name() -> None:
-    written = Codec().decode(write_step(step(charge, refund), Codec()))
+    written = CODEC.decode(write_step(step(charge, refund), CODEC))
     written["policies"]["color"] = 1
     with pytest.raises(EncodingError, match="step 'charge' cannot be undone: this version knows no color"):
-        read_step("charge", written)
+        read_step("charge", written, CODEC)
 
 
 @every

@@ -102,6 +102,7 @@ ROOMS: Final[dict[str, set[str]]] = {
         "callouts",
         "definition",
         "diagram",
+        "durable",
         "errors",
         "integrations",
         "looking",

@@ -4,9 +4,8 @@ Plain JSON values stay plain, so that a person can read a journal. Everything el
 ``{"$decimal": "1.10"}``; a dict that could be taken for one is written as ``{"$dict": [[key, value], ...]}``. A type is
 dispatched on exactly: a subclass of a built-in type would come back as its base, so it is refused.
 
-Dataclasses, enums and named tuples are found again by import of "module:qualname", and only such classes are used: a text
-can name no other callable. It can make an importable module be imported, so a journal is to be trusted as far as its
-database is. No storage, engine or pickle is known here.
+Dataclasses, enums and named tuples are found again as "module:qualname", and only such classes are used: a text can name no
+other callable, and has no module imported that the user has not named. No storage, engine or pickle is known here.
 """
 
 from saga.durable.codec.codec import Codec

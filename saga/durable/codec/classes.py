@@ -1,8 +1,7 @@
-"""Classes that a text names: how one is found again, what it is stored as, and how its values are rebuilt."""
+"""Classes that are found by name: what one is stored as, and how its values are rebuilt."""
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -11,7 +10,6 @@ from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from importlib import import_module
 from inspect import getattr_static
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
@@ -21,11 +19,9 @@ from saga.context import Context
 from saga.durable.codec.refusals import REGISTER, refuse
 from saga.durable.codec.scalars import quote
 from saga.errors import EncodingError
-from saga.plain import text_of
 
 __all__ = [
     "KINDS",
-    "find_class",
     "kind_of",
     "other_attributes",
     "read_dataclass",
@@ -73,26 +69,6 @@ def kind_of(cls: type) -> str:
 
 def _names(slots: str | Iterable[str]) -> Iterable[str]:
     return (slots,) if isinstance(slots, str) else slots
-
-
-def find_class(name: str) -> type:
-    """Return the class called "module:qualname".
-
-    :raises LookupError: there is none; nothing but the module's import has run.
-    """
-    module, _, path = name.partition(":")
-    if not all(part.isidentifier() for part in path.split(".")):  # before the import, which runs the module
-        raise LookupError('it is not of the form "module:qualname"')
-    try:
-        found: Any = sys.modules.get(module) or import_module(module)
-    except (Exception, SystemExit) as error:  # a script that was not meant to be imported may well exit
-        raise LookupError(f"importing {module!r} raised {type(error).__name__}: {text_of(error)}") from error
-    for part in path.split("."):
-        # Through __dict__, not getattr: neither a module's __getattr__ nor a descriptor is called for a text.
-        found = getattr(found, "__dict__", {}).get(part)
-        if not isinstance(found, type):
-            raise LookupError(f"{module!r} has no class {path!r}")
-    return found  # type: ignore[no-any-return]
 
 
 def write_member(value: Enum) -> str:

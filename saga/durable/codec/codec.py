@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from json import JSONDecoder
+from types import ModuleType
 from typing import Any, NoReturn, Self, TypeVar
 
 from saga.context import Context
-from saga.durable.codec.classes import KINDS, find_class, kind_of, read_dataclass, read_enum, read_named_tuple
+from saga.durable.codec.classes import KINDS, kind_of, read_dataclass, read_enum, read_named_tuple
+from saga.durable.codec.names import Names, NotNamedError
 from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE, REGISTER, RefusedError, TooLargeError, brief
 from saga.durable.codec.scalars import SCALAR_READERS, Reader
 from saga.durable.codec.writers import Writers
@@ -36,15 +38,20 @@ class Codec:
 
     :param max_size: how many characters the text of a value may have; a larger one is refused. What is larger belongs in a file
         or a bucket, and its key in the context: it is written anew when it changes, and read by each recovery.
-    :raises SagaDefinitionError: ``max_size`` is no number of characters.
+    :param modules: where classes are looked for that a stored text names, and the functions of blocks: modules, or their
+        names; a package stands for all that it holds. They are imported when they are needed, and no other module is for a
+        text. Where none are given, classes are found in what the program has imported, and functions nowhere.
+    :raises SagaDefinitionError: ``max_size`` is no number of characters, or one of ``modules`` is none.
+    :ivar names: finds what texts name.
     """
 
-    def __init__(self, *, max_size: int = MAX_SIZE) -> None:
+    def __init__(self, *, max_size: int = MAX_SIZE, modules: Iterable[str | ModuleType] | None = None) -> None:
         if not isinstance(max_size, int) or max_size < 1:
             raise SagaDefinitionError(f"Codec: max_size is {max_size!r}; give a number of characters, such as {MAX_SIZE:_}")
         self._max_size = max_size
+        self.names = Names(modules)
         self._aliases: dict[str, type] = {}
-        self._writers = Writers(self._aliases, max_size)
+        self._writers = Writers(self._aliases, self.names, max_size)
         self._readers: dict[str, Reader] = SCALAR_READERS | {
             "$tuple": tuple,
             "$set": set,
@@ -57,7 +64,7 @@ class Codec:
             "$namedtuple": lambda found: read_named_tuple(self._class("$namedtuple", found[0]), *found),
             "$object": lambda found: self._read_registered(*found),
         }
-        self._names: dict[type, str] = {}
+        self._registered: dict[type, str] = {}
         self._decoders: dict[str, tuple[type, Callable[[Any], Any]]] = {}
         self._decoder = JSONDecoder(object_hook=self._read_object, parse_constant=_refuse_constant)
         self._plain_decoder = JSONDecoder(parse_constant=_refuse_constant)  # for texts without a tag: most of them
@@ -77,10 +84,12 @@ class Codec:
         name = stored_name(cls) if name is None else name
         if cls in self._writers.built_in:
             raise SagaDefinitionError(f"Codec.register: {printed_name(cls)} is stored without being registered")
-        if cls in self._names:
-            raise SagaDefinitionError(f"Codec.register: {printed_name(cls)} is registered already, as {self._names[cls]!r}")
+        if cls in self._registered:
+            raise SagaDefinitionError(
+                f"Codec.register: {printed_name(cls)} is registered already, as {self._registered[cls]!r}"
+            )
         self._check_name("register", name)
-        self._names[cls] = name
+        self._registered[cls] = name
         self._decoders[name] = (cls, decode)
         self._writers[cls] = self._writers.registered(name, encode)
         return self
@@ -95,11 +104,11 @@ class Codec:
         if not isinstance(cls, type):
             raise SagaDefinitionError(f"Codec.alias: give a class, not {cls!r}")
         kind = kind_of(cls)
-        if cls not in self._names and not kind.startswith("$") and not issubclass(cls, Context):
+        if cls not in self._registered and not kind.startswith("$") and not issubclass(cls, Context):
             raise SagaDefinitionError(f"Codec.alias: {printed_name(cls)} is {kind.partition('; ')[0]}; {REGISTER} first")
         self._check_name("alias", name)
         self._aliases[name] = cls
-        for known in [known for known in self._writers if stored_name(known) == name and known not in self._names]:
+        for known in [known for known in self._writers if stored_name(known) == name and known not in self._registered]:
             del self._writers[known]  # a class that still bears the old name would come back as ``cls``
         return self
 
@@ -175,7 +184,9 @@ class Codec:
 
     def _named(self, name: str) -> type:
         try:
-            return self._aliases.get(name) or find_class(name)
+            return self._aliases.get(name) or self.names.class_of(name)
+        except NotNamedError as error:
+            raise EncodingError(f"the class {name!r} of a stored value is not looked for: {error}") from error
         except LookupError as error:
             raise EncodingError(
                 f"the class {name!r} of a stored value is not found: {error}; put it back, or say where it went: "
@@ -194,7 +205,7 @@ class Codec:
         return cls
 
     def _read_registered(self, name: str, held: Any) -> Any:
-        known = self._names.get(self._aliases.get(name, type(None)), name)
+        known = self._registered.get(self._aliases.get(name, type(None)), name)
         if known not in self._decoders:
             raise EncodingError(
                 f"no class is registered as {name!r}; call Codec.register(TheClass, encode, decode, name={name!r}) first"

@@ -11,7 +11,8 @@ from dataclasses import fields
 from datetime import date, datetime, time, timezone
 from typing import Any, Final
 
-from saga.durable.codec.classes import find_class, kind_of, other_attributes, write_member
+from saga.durable.codec.classes import kind_of, other_attributes, write_member
+from saga.durable.codec.names import Names, NotNamedError
 from saga.durable.codec.refusals import (
     MAX_DEPTH,
     REGISTER,
@@ -41,10 +42,11 @@ class Writers(dict[type, Writer]):
     end, and nothing else would end that.
 
     :param aliases: the classes that names stand for, other than those found under them.
+    :param names: finds the others.
     :param max_size: how many characters a text may have.
     """
 
-    def __init__(self, aliases: Mapping[str, type], max_size: int) -> None:
+    def __init__(self, aliases: Mapping[str, type], names: Names, max_size: int) -> None:
         super().__init__(SCALAR_WRITERS)
         self.max_size = max_size
         self.update(
@@ -61,6 +63,7 @@ class Writers(dict[type, Writer]):
         )
         self.built_in = frozenset(self)
         self._aliases = aliases
+        self._found = names
 
     def __missing__(self, cls: type) -> Writer:
         real = _STOOD_IN_FOR.get(f"{cls.__module__}.{cls.__name__}")
@@ -168,7 +171,9 @@ class Writers(dict[type, Writer]):
         if "<locals>" in name:
             refuse(cls, "it is defined in a function, where nothing finds it again", f"move it to module level or {REGISTER}")
         try:
-            found: object = self._aliases.get(name) or find_class(name)
+            found: object = self._aliases.get(name) or self._found.class_of(name)
+        except NotNamedError as error:
+            refuse(cls, "which would not be found again", f"{error}, or {REGISTER}")
         except LookupError as error:
             found = error
         if found is not cls:

@@ -12,6 +12,7 @@ from typing import Any
 from saga import Effect, SagaResult, Status, transaction
 from saga.blocks import block_definition
 from saga.context import Context
+from saga.durable.codec import Codec
 from saga.durable.rebuild import load
 from saga.errors import SagaExecutionException, StorageError
 from saga.recovery import Recovery
@@ -163,7 +164,12 @@ class Run:
     def recover(self) -> SagaResult | None:
         """Let a recovery take it up. Return its result, where it is given one."""
         if self.block:
-            recovery = Recovery(DISK, transactions=[self.name], max_attempts=MOST_PROCESSES * 2)
+            recovery = Recovery(
+                DISK,
+                transactions=[self.name],
+                codec=Codec(modules=["tests.properties.doubtkit"]),
+                max_attempts=MOST_PROCESSES * 2,
+            )
         else:
             saga = saga_of(self.case, self.name, self.store, [])
             self.world.sagas = [saga] if self.case.knows else []

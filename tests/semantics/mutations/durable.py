@@ -7,6 +7,7 @@ from . import ACROSS, CLOCKS, DOUBT, DRIVERS, DURABLE, IN_SQLITE, JOURNAL, LEASE
 __all__ = ["OF_DURABLE"]
 
 NOBODY = "tests/durable/test_leases_of_nobody"
+MODULES = "tests/unit/codec/test_modules"
 
 OF_DURABLE = [
     Mutant(
@@ -14,6 +15,49 @@ OF_DURABLE = [
         "            taken |= others\n        return _all_of(handles, taken)\n\n    async",
         "            taken |= others\n            _all_of(handles, taken)\n        return handles\n\n    async",
         DURABLE + "submit -k of_many_all_are_stored",
+    ),
+    # -- modules that a text names ------------------------------------------------------------------------------------
+    Mutant(
+        "a text has any module imported",
+        "        if not self._is_named(module):\n            raise NotNamedError(\n",
+        "        if False:\n            raise NotNamedError(\n",
+        MODULES + " -k a_class_is_found_in_modules_that_are_named",
+    ),
+    Mutant(
+        "a class is found in any module that is imported, whatever is named",
+        "if self.modules is not None and not self._is_named(module) and",
+        "if False and",
+        MODULES + " -k a_value_that_would_not_be_found_again",
+    ),
+    Mutant(
+        "a text has any function called",
+        "        self.check_called(module)\n        found",
+        "        found",
+        MODULES + " -k a_text_can_have_no_function_called",
+    ),
+    Mutant(
+        "a text has a function called that a module has from another",
+        'self.check_called(str(getattr(found, "__module__", None)))',
+        "pass",
+        MODULES + " -k a_text_can_have_no_function_called",
+    ),
+    Mutant(
+        "what begins as a package's name does is in it",
+        'f"{module}.".startswith(f"{one}.")',
+        "module.startswith(one)",
+        MODULES + " -k a_class_is_found_in_modules_that_are_named",
+    ),
+    Mutant(
+        "who looks at a block has its functions called",
+        "find = _to_look_at if codec.names.modules is None else codec.names.callable_of",
+        "find = _imported if codec.names.modules is None else codec.names.callable_of",
+        "tests/frontdoors/test_transaction_stored -k looking_at_a_block",
+    ),
+    Mutant(
+        "blocks are undone by whoever names no modules",
+        "if names and (codec is None or codec.names.modules is None):",
+        "if False:",
+        "tests/frontdoors/test_transaction_stored -k who_undoes_blocks_names",
     ),
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(

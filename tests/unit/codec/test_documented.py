@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from saga.durable.codec import MAX_SIZE, Codec
+from saga.durable.codec.names import Names
 from saga.durable.codec.writers import Writers
 from saga.errors import EncodingError
 from tests.unit.codec.conftest import Color, Frozen, Point, back
@@ -67,8 +68,10 @@ def test_the_docstring_and_this_table_list_the_same() -> None:
 
 def test_every_type_with_a_writer_is_documented() -> None:
     with_values = {type(value) for values in DOCUMENTED.values() for value in values}
-    of_other_systems = {kind for kind in Writers({}, MAX_SIZE).built_in if kind.__name__ in ("PosixPath", "WindowsPath")}
-    forgotten = {kind.__name__ for kind in Writers({}, MAX_SIZE).built_in - with_values - of_other_systems}
+    of_other_systems = {
+        kind for kind in Writers({}, Names(None), MAX_SIZE).built_in if kind.__name__ in ("PosixPath", "WindowsPath")
+    }
+    forgotten = {kind.__name__ for kind in Writers({}, Names(None), MAX_SIZE).built_in - with_values - of_other_systems}
     assert not forgotten, f"the docstring of Codec, and DOCUMENTED here, have no {forgotten}"
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import reprlib
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -59,11 +58,11 @@ def told_of_a_long_int() -> str:
         ('{"$dataclass":["HERE:OnSlots",{"a":1}]}', "was stored as a dataclass and is none"),
         ('{"$namedtuple":["HERE:Plain",{}]}', "was stored as a named tuple and is none"),
         ('{"$dataclass":["HERE:Nothing",{}]}', "has no class 'Nothing'; put it back, or say where it went: Codec.alias("),
-        ('{"$dataclass":["no_such_module_here:X",{}]}', "importing 'no_such_module_here' raised ModuleNotFoundError"),
+        ('{"$dataclass":["no_such_module_here:X",{}]}', "is not looked for: 'no_such_module_here' is not imported"),
         ('{"$dataclass":["setup",{}]}', 'it is not of the form "module:qualname"'),
         ('{"$dataclass":["setup:",{}]}', 'it is not of the form "module:qualname"'),
-        ('{"$dataclass":[":X",{}]}', "importing '' raised ValueError"),
-        ('{"$dataclass":[".x:Y",{}]}', "importing '.x' raised TypeError"),
+        ('{"$dataclass":[":X",{}]}', "is not looked for: '' is not imported"),
+        ('{"$dataclass":[".x:Y",{}]}', "is not looked for: '.x' is not imported"),
         ('{"$dataclass":[1,{}]}', "TypeError: a class is named by text"),
         ('{"$dataclass":[]}', "cannot rebuild $dataclass"),
         ('{"$dataclass":["HERE:Plain",{"q":1,"p":2}]}', "has no field 'p', 'q', which a stored value has"),
@@ -109,12 +108,11 @@ odd_json = st.recursive(
 @example({"$enum": [f"{HERE}:Perm", [1.5]]})
 def test_any_json_is_read_or_refused_and_nothing_else(tree: Any) -> None:
     codec = Codec().register(Money, lambda money: money.cents, lambda stored: Money(stored))
-    # A made-up name may be that of a file that happens to lie on the path: nothing is imported here.
-    with mock.patch("saga.durable.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
+    with contextlib.suppress(EncodingError):
         codec.decode(json.dumps(tree))
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
-    with mock.patch("saga.durable.codec.classes.import_module", side_effect=ImportError), contextlib.suppress(EncodingError):
+    with contextlib.suppress(EncodingError):
         Codec().decode(text)
