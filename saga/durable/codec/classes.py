@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -22,6 +22,7 @@ from saga.errors import EncodingError
 
 __all__ = [
     "KINDS",
+    "base_of",
     "kind_of",
     "other_attributes",
     "read_dataclass",
@@ -36,6 +37,11 @@ _BASES = (
     *(int, float, complex, str, bytes, bytearray, datetime, date, time, timedelta, UUID, Decimal, Fraction),
     *(PosixPath, WindowsPath, PurePosixPath, PureWindowsPath, OrderedDict, dict, list, tuple, set, frozenset, deque),
 )
+
+
+def base_of(cls: type, bases: Container[type]) -> type | None:
+    """Return the nearest base of a class that is one of some; the class itself is one of its bases."""
+    return next((base for base in cls.__mro__ if base in bases), None)
 
 
 @lru_cache(1000)

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, NoReturn, Self, TypeVar
 
 from saga.context import Context
-from saga.durable.codec.classes import KINDS, kind_of, read_dataclass, read_enum, read_named_tuple
+from saga.durable.codec.classes import KINDS, base_of, kind_of, read_dataclass, read_enum, read_named_tuple
 from saga.durable.codec.names import Names, NotNamedError
 from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE, REGISTER, RefusedError, TooLargeError, brief
 from saga.durable.codec.scalars import SCALAR_READERS, Reader
@@ -28,7 +28,8 @@ class Codec:
 
     Stored as they are: ``None``, bool, int, float, complex, str, bytes, bytearray, datetime, date, time, timedelta, timezone,
     ZoneInfo, UUID, Decimal, Fraction, pathlib's paths, list, tuple, set, frozenset, dict, OrderedDict, deque, and members
-    of enums, dataclasses and named tuples that are defined at a module's or class's level. Others are registered.
+    of enums, dataclasses and named tuples that are defined at a module's or class's level. Others are registered: a class by
+    itself (:meth:`register`), or with all that derive from it (:meth:`register_base`).
 
     A dataclass is rebuilt without ``__init__``: a field the text lacks takes its default, a field that only the text has is
     an error. Attributes beside the fields are kept, values of a ``cached_property`` are not.
@@ -51,7 +52,9 @@ class Codec:
         self._max_size = max_size
         self.names = Names(modules)
         self._aliases: dict[str, type] = {}
-        self._writers = Writers(self._aliases, self.names, max_size)
+        self._bases: dict[type, Callable[[Any], Any]] = {}
+        self._based: dict[type, Callable[[type, Any], Any]] = {}
+        self._writers = Writers(self._aliases, self._bases, self.names, max_size)
         self._readers: dict[str, Reader] = SCALAR_READERS | {
             "$tuple": tuple,
             "$set": set,
@@ -63,6 +66,7 @@ class Codec:
             "$enum": lambda found: read_enum(self._class("$enum", found[0]), *found),
             "$namedtuple": lambda found: read_named_tuple(self._class("$namedtuple", found[0]), *found),
             "$object": lambda found: self._read_registered(*found),
+            "$based": lambda found: self._read_based(*found),
         }
         self._registered: dict[type, str] = {}
         self._decoders: dict[str, tuple[type, Callable[[Any], Any]]] = {}
@@ -94,6 +98,31 @@ class Codec:
         self._writers[cls] = self._writers.registered(name, encode)
         return self
 
+    def register_base(self, base: type[T], encode: Callable[[T], Any], decode: Callable[[type[T], Any], T]) -> Self:
+        """Store values of ``base`` and of all its subclasses as ``encode(value)``. Return the codec.
+
+        They are found again by their names, as dataclasses are, and as nothing but subclasses of ``base``. A class that is
+        registered itself is stored its own way, and one with several such bases that of the nearest.
+
+        :param encode: returns something this codec can encode; values in it are stored their own way.
+        :param decode: rebuilds the value, given its class and that.
+        :raises SagaDefinitionError: the class is stored already, or registered so.
+        """
+        if not isinstance(base, type) or not callable(encode) or not callable(decode):
+            raise SagaDefinitionError(
+                f"Codec.register_base: give a class and two functions, not {base!r}, {encode!r}, {decode!r}"
+            )
+        if base in self._writers.built_in or base is object:
+            raise SagaDefinitionError(f"Codec.register_base: {printed_name(base)} is stored already; give a base of your own")
+        if base in self._bases:
+            raise SagaDefinitionError(f"Codec.register_base: {printed_name(base)} is registered already")
+        self._bases[base] = encode
+        self._based[base] = decode
+        for known in self._writers.keys() - self._writers.built_in - self._registered.keys():
+            if base in known.__mro__:
+                del self._writers[known]  # it was stored another way
+        return self
+
     def alias(self, name: str, cls: type) -> Self:
         """Read what was stored under ``name`` ("module:qualname", or a registered name) as ``cls``. Return the codec.
 
@@ -104,7 +133,8 @@ class Codec:
         if not isinstance(cls, type):
             raise SagaDefinitionError(f"Codec.alias: give a class, not {cls!r}")
         kind = kind_of(cls)
-        if cls not in self._registered and not kind.startswith("$") and not issubclass(cls, Context):
+        stored = cls in self._registered or kind.startswith("$") or base_of(cls, self._bases) is not None
+        if not stored and not issubclass(cls, Context):
             raise SagaDefinitionError(f"Codec.alias: {printed_name(cls)} is {kind.partition('; ')[0]}; {REGISTER} first")
         self._check_name("alias", name)
         self._aliases[name] = cls
@@ -203,6 +233,22 @@ class Codec:
                 f"right class: Codec.alias({name!r}, TheClass)"
             )
         return cls
+
+    def _read_based(self, name: str, held: Any) -> Any:
+        cls = self._named(name)
+        base = base_of(cls, self._based)
+        if base is None:
+            raise EncodingError(
+                f"{name!r} was stored by a rule for a class that it derives from, and there is none; call "
+                "Codec.register_base(TheBase, encode, decode) first"
+            )
+        value = self._based[base](cls, held)
+        if type(value) is not cls:
+            raise TypeError(
+                f"the decode function registered for {printed_name(base)} returned {printed_name(type(value))}, not "
+                f"{printed_name(cls)}"
+            )
+        return value
 
     def _read_registered(self, name: str, held: Any) -> Any:
         known = self._registered.get(self._aliases.get(name, type(None)), name)

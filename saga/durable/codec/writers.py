@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import date, datetime, time, timezone
 from typing import Any, Final
 
-from saga.durable.codec.classes import kind_of, other_attributes, write_member
+from saga.durable.codec.classes import base_of, kind_of, other_attributes, write_member
 from saga.durable.codec.names import Names, NotNamedError
 from saga.durable.codec.refusals import (
     MAX_DEPTH,
@@ -42,11 +42,14 @@ class Writers(dict[type, Writer]):
     end, and nothing else would end that.
 
     :param aliases: the classes that names stand for, other than those found under them.
+    :param bases: the encode function of each class whose subclasses are stored in one way.
     :param names: finds the others.
     :param max_size: how many characters a text may have.
     """
 
-    def __init__(self, aliases: Mapping[str, type], names: Names, max_size: int) -> None:
+    def __init__(
+        self, aliases: Mapping[str, type], bases: Mapping[type, Callable[[Any], Any]], names: Names, max_size: int
+    ) -> None:
         super().__init__(SCALAR_WRITERS)
         self.max_size = max_size
         self.update(
@@ -63,6 +66,7 @@ class Writers(dict[type, Writer]):
         )
         self.built_in = frozenset(self)
         self._aliases = aliases
+        self._bases = bases
         self._found = names
 
     def __missing__(self, cls: type) -> Writer:
@@ -163,7 +167,8 @@ class Writers(dict[type, Writer]):
         return f'{{"${tag}":["{value.replace(tzinfo=None).isoformat()}",{written},{value.fold}]}}'
 
     def _made_for(self, cls: type) -> Writer:
-        kind = kind_of(cls)
+        base = base_of(cls, self._bases)
+        kind = kind_of(cls) if base is None else "$based"
         if not kind.startswith("$"):
             refuse(cls, *kind.split("; ", 1))
         name = stored_name(cls)
@@ -180,6 +185,8 @@ class Writers(dict[type, Writer]):
             problem = str(found) if isinstance(found, LookupError) else "another object has that name"
             refuse(cls, f"it is not found as {name!r}: {problem}", f"give it its own name at module level or {REGISTER}")
         head = f'{{"{kind}":[{quote(name)},'
+        if base is not None:
+            return self._encoded(head, self._bases[base])
         if kind == "$enum":
             return lambda value, depth: f"{head}{write_member(value)}]}}"
         if kind == "$namedtuple":
@@ -224,8 +231,9 @@ class Writers(dict[type, Writer]):
 
     def registered(self, name: str, encode: Callable[[Any], Any]) -> Writer:
         """Return the writer of a class that is registered as ``name``."""
-        head = f'{{"$object":[{quote(name)},'
+        return self._encoded(f'{{"$object":[{quote(name)},', encode)
 
+    def _encoded(self, head: str, encode: Callable[[Any], Any]) -> Writer:
         def write(value: Any, depth: int) -> str:
             if depth > MAX_DEPTH:
                 refuse_depth()

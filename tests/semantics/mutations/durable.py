@@ -8,6 +8,7 @@ __all__ = ["OF_DURABLE"]
 
 NOBODY = "tests/durable/test_leases_of_nobody"
 MODULES = "tests/unit/codec/test_modules"
+REGISTERED = "tests/unit/codec/test_registered"
 
 OF_DURABLE = [
     Mutant(
@@ -58,6 +59,24 @@ OF_DURABLE = [
         "if names and (codec is None or codec.names.modules is None):",
         "if False:",
         "tests/frontdoors/test_transaction_stored -k who_undoes_blocks_names",
+    ),
+    Mutant(
+        "a base's rule is that of the farthest",
+        "for base in cls.__mro__ if base in bases",
+        "for base in cls.__mro__[::-1] if base in bases",
+        REGISTERED + " -k the_nearest_base",
+    ),
+    Mutant(
+        "what is met before its base is registered is stored as before",
+        "            if base in known.__mro__:\n",
+        "            if False:\n",
+        REGISTERED + " -k a_rule_for_a_base_is_one_for_all",
+    ),
+    Mutant(
+        "a base's rule builds anything",
+        "        value = self._based[base](cls, held)\n        if type(value) is not cls:",
+        "        value = self._based[base](cls, held)\n        if False:",
+        REGISTERED + " -k what_a_rule_for_a_base_builds",
     ),
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(

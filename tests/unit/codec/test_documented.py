@@ -69,9 +69,9 @@ def test_the_docstring_and_this_table_list_the_same() -> None:
 def test_every_type_with_a_writer_is_documented() -> None:
     with_values = {type(value) for values in DOCUMENTED.values() for value in values}
     of_other_systems = {
-        kind for kind in Writers({}, Names(None), MAX_SIZE).built_in if kind.__name__ in ("PosixPath", "WindowsPath")
+        kind for kind in Writers({}, {}, Names(None), MAX_SIZE).built_in if kind.__name__ in ("PosixPath", "WindowsPath")
     }
-    forgotten = {kind.__name__ for kind in Writers({}, Names(None), MAX_SIZE).built_in - with_values - of_other_systems}
+    forgotten = {kind.__name__ for kind in Writers({}, {}, Names(None), MAX_SIZE).built_in - with_values - of_other_systems}
     assert not forgotten, f"the docstring of Codec, and DOCUMENTED here, have no {forgotten}"
 
 
