@@ -1,0 +1,62 @@
+"""What the tests of other engines show of theirs, shown of this one: each test says which engine's word it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saga import Context, Saga, Status, receive, step
+from saga.operations import Operations
+from saga.storage import MemoryStore
+from saga.worker import Worker
+
+
+def test_an_execution_goes_on_anew_from_a_step() -> None:
+    """DBOS: ``fork_workflow(id, start_step)`` keeps what came before the step, and executes from there on with mended code."""
+    called: list[str] = []
+    store = MemoryStore()
+
+    def order(price: int) -> Saga[Any]:
+        def reserve() -> str:
+            called.append("reserve")
+            return "R1"
+
+        def charge(context: Context) -> int:
+            called.append(f"charge {price} for {context.result_of('reserve')}")
+            return price
+
+        def refund(charged: int) -> None:
+            called.append(f"refund {charged}")
+
+        return (
+            Saga("order", store=store)
+            .add_task(step(reserve))
+            .add_task(step(charge, refund))
+            .add_task(step(lambda: None, name="tell"))
+        )
+
+    order(42).execute(saga_id="A1")
+    mended = order(24)
+    operations = Operations(store, "ann", sagas=[mended])
+    operations.undo("A1", "the price was wrong", to="reserve")
+    Worker(store, [mended]).run_once()
+    operations.resume("A1", "it is mended")
+    Worker(store, [mended]).run_once()
+    assert called == ["reserve", "charge 42 for R1", "refund 42", "charge 24 for R1"]
+    assert mended.load("A1").results == {"reserve": "R1", "charge": 24, "tell": None}
+
+
+def test_what_is_terminated_is_rolled_back() -> None:
+    """Cloudflare Workflows: ``terminate({rollback: true})`` of one that waits undoes its steps, the last one first."""
+    undone: list[str] = []
+    store = MemoryStore()
+    saga: Saga[Any] = Saga("order", store=store)
+    for name in ("reserve", "charge"):
+        saga.add_task(step(lambda: None, undone.append, name=name, compensate_args=(name,)))
+    saga.add_task(receive("approved")).add_task(step(lambda: None, name="pack"))
+    saga.submit(saga_id="A1")
+    worker = Worker(store, [saga])
+    worker.run_once()
+    assert undone == []
+    Operations(store, "ann").cancel("A1", "the customer has changed her mind")
+    worker.run_once()
+    assert (undone, saga.load("A1").status) == (["charge", "reserve"], Status.COMPENSATED)
