@@ -19,6 +19,7 @@ __all__ = [
     "CompensationFailed",
     "CompensationStarted",
     "CompensationSucceeded",
+    "CompensationTimedOut",
     "Effect",
     "Event",
     "FallbackChosen",
@@ -267,6 +268,17 @@ class CompensationFailed:
 
 
 @fact
+class CompensationTimedOut:
+    """``compensate`` took longer than it may, cannot be killed and still runs. Another event tells how it has ended."""
+
+    step: str
+    attempt: int
+    at: float
+    elapsed: float
+    error: BaseException
+
+
+@fact
 class SagaCompleted:
     """Every step ended well."""
 
@@ -365,6 +377,7 @@ Event = (
     | CompensationStarted
     | CompensationSucceeded
     | CompensationFailed
+    | CompensationTimedOut
     | SagaCompleted
     | SagaCompensated
     | SagaRewound

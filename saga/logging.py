@@ -52,6 +52,7 @@ class SagaLogger:
     ``compensation_succeeded``    INFO      ``compensate`` returned
     ``compensation_failed``       ERROR     ``compensate`` raised for the last time, with its traceback; a WARNING, without,
                                             where another attempt follows
+    ``compensation_timed_out``    WARNING   an attempt of ``compensate`` took longer than it may, and still runs
     ``saga_completed``            INFO      every step ended well
     ``saga_compensated``          WARNING   the saga failed and is wholly undone
     ``saga_rewound``              WARNING   what came after a step is undone, as a person said; it is paused there
@@ -302,6 +303,10 @@ class SagaLogger:
             level, error = logging.WARNING, None
         self._outcome(level, info, "compensation failed", event, status, error=event.error, exc_info=error)
 
+    def compensation_timed_out(self, event: e.CompensationTimedOut, info: ExecutionInfo) -> None:
+        """An attempt of ``compensate`` took longer than it may, and still runs."""
+        self._outcome(logging.WARNING, info, "compensation timed out", event, "compensating", error=event.error)
+
     def _outcome(
         self,
         level: int,
@@ -330,6 +335,7 @@ _METHODS: Final = {
     e.CompensationStarted: "compensation_started",
     e.CompensationSucceeded: "compensation_succeeded",
     e.CompensationFailed: "compensation_failed",
+    e.CompensationTimedOut: "compensation_timed_out",
     e.SagaCompleted: "saga_completed",
     e.SagaCompensated: "saga_compensated",
     e.SagaRewound: "saga_rewound",

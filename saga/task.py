@@ -53,6 +53,9 @@ class Task(Composing, Generic[T_co]):
     :ivar on_error: what follows when ``execute`` failed for good: ``Compensate``, ``Skip``, ``Ask``, or
         ``Retry(..., then=...)``; what the saga says where ``None``.
     :ivar compensation_retry: when and how often ``compensate`` is attempted again.
+    :ivar compensation_timeout: the seconds an attempt of ``compensate`` may take; any where ``None``. A coroutine function is
+        cancelled then, and the attempt has failed with a :class:`~saga.errors.StepTimeoutError`. Another cannot be killed: what
+        else there is to undo is undone meanwhile, and how it ends in the end counts.
     :ivar compensate_on_failure: whether the step is compensated too when its own ``execute`` raised.
     :ivar pivot: whether the saga cannot be undone once this step has succeeded: from then on steps are retried until they
         succeed.
@@ -71,6 +74,7 @@ class Task(Composing, Generic[T_co]):
     timeout: float | None = None
     on_error: OnError | Retry | None = None
     compensation_retry: Retry | None = None
+    compensation_timeout: float | None = None
     compensate_on_failure: bool = False
     pivot: bool = False
     transactional: bool = False

@@ -265,6 +265,8 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
             yield f"{name}-->>saga: undone in {escaped(duration(event.elapsed))}"
         case e.CompensationFailed():
             yield f"{name}--xsaga: {escaped(error_line(event.error))}"
+        case e.CompensationTimedOut():
+            yield f"Note over {name}: the undo timed out, and still runs"
         case e.OperatorActed():
             yield f"Note over {name}: {escaped(f'{event.who}: {event.action} ({event.why})')}"
 

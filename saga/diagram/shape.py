@@ -191,6 +191,8 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append("undone if it fails itself, too")
     if step.compensation_retry.max_attempts > 1:
         phrases.append(f"undo: up to {step.compensation_retry.max_attempts} attempts")
+    if step.compensation_timeout is not None:
+        phrases.append(f"undo: timeout {duration(step.compensation_timeout)}")
     if step.in_doubt is not InDoubt.COMPENSATE:
         phrases.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
     if "unknown_on" in vars(step):

@@ -22,6 +22,7 @@ from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
 from saga.drivers.observed import Observed
 from saga.drivers.stints import end_stints
+from saga.drivers.timers import own_limit
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
 from saga.errors import StorageError, is_exception
@@ -171,7 +172,7 @@ class Driver(Observed):
 
     def _alone(self, call: Call) -> bool:
         """Whether the call may run in this thread: nothing limits its time, and nothing else goes on meanwhile."""
-        if call.phase is not COMPENSATE and self.views.limits(call.step):
+        if call.step.compensation_timeout is not None if call.phase is COMPENSATE else self.views.limits(call.step):
             return False
         return self.machine.state.calls_under_way() == 1
 
@@ -223,9 +224,10 @@ class Driver(Observed):
         limits: list[float] = []
         if not self.plain and call.phase is EXECUTE and self.views.limits(step):
             limits.extend(due for due, _, what in self._timers if what is None)
-            if step.timeout is not None:
-                limits.append(self.clock() + step.timeout)
-                self._at(limits[-1], beside)
+        limit = own_limit(call)
+        if limit is not None:
+            limits.append(self.clock() + limit)
+            self._at(limits[-1], beside)
         view.__binding__.limit(min(limits) + self._epoch if limits else None, beside.cancelled)
         self.beside[step.index] = beside
         return beside
@@ -276,6 +278,8 @@ class Driver(Observed):
         at = self.now()
         if returned:
             self.returned(call, beside.view, value, elapsed, at)
+        elif beside.overdue is not None and call.phase is COMPENSATE:
+            self.raised(call, beside.view, beside.overdue, elapsed, at)
         elif beside.overdue is not None and call.step.index in self.machine.state.executing:
             self.cut_off(call, beside.view, beside.overdue, elapsed, at)
         elif call.phase is EXECUTE or not cuts_short(self, call, value):

@@ -115,8 +115,9 @@ def call_off(driver: Driver) -> None:
     for index, call in list(driver.beside.items()):
         if _prevented(call):
             del driver.beside[index]
-        elif call.call.phase is EXECUTE:
-            call.cancelled.set()
+        else:
+            if call.call.phase is EXECUTE:
+                call.cancelled.set()
             deadline = call.view.__binding__.deadline
             if call.task is not None and deadline is not None:
                 call.task.get_loop().call_later(max(0.0, deadline - driver.now()), call.task.cancel)
@@ -139,7 +140,8 @@ def _calls_of(state: State, phase: str) -> tuple[set[int], Mapping[int, RetrySch
     """Return the verifications, or the compensations, that are under way, those of them that wait, and their attempts."""
     if phase is VERIFY:
         return state.verifying, state.verification_retries, state.verification_attempts
-    return state.compensating, state.compensation_retries, state.compensation_attempts
+    under_way = state.compensating | state.compensation_stragglers
+    return under_way, state.compensation_retries, state.compensation_attempts
 
 
 def _prevented(beside: CallBeside) -> bool:

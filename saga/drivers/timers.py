@@ -9,13 +9,20 @@ from typing import Final
 from saga.drivers.beside import CallBeside
 from saga.drivers.outcomes import Outcomes
 from saga.errors import StepTimeoutError
-from saga.events import StepTimedOut
+from saga.events import CompensationTimedOut, StepTimedOut
 from saga.machine import Call, Wait, time_out
-from saga.machine.commands import EXECUTE
+from saga.machine.commands import COMPENSATE, EXECUTE
 
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["Timers"]
+__all__ = ["Timers", "own_limit"]
+
+
+def own_limit(call: Call) -> float | None:
+    """Return the seconds that a call may take by its step's policies; ``None``: any."""
+    if call.phase is EXECUTE:
+        return call.step.timeout
+    return call.step.compensation_timeout if call.phase is COMPENSATE else None
 
 
 class Timers(Outcomes):
@@ -81,18 +88,27 @@ class Timers(Outcomes):
                     self._overdue(beside, error)
         elif isinstance(due, Wait):
             machine.wake(due, at)
-        elif self.beside.get(due.call.step.index) is due and due.call.step.index in executing:
-            step = due.call.step
-            assert step.timeout is not None
-            late = StepTimeoutError(f"step {step.name!r} took longer than its timeout of {step.timeout:g} s")
-            self._overdue(due, late)
-            if due.task is None:  # what can be cancelled has timed out when it has ended
-                machine.send(StepTimedOut(step.name, due.call.attempt, at, step.timeout, late))
+        elif self.beside.get(due.call.step.index) is due:
+            self._own_time_is_up(due, at)
+
+    def _own_time_is_up(self, beside: CallBeside, at: float) -> None:
+        """A call has a limit of its own, which is reached: it has timed out, unless its outcome has been told."""
+        call, step, state = beside.call, beside.call.step, self.machine.state
+        undoes, limit = call.phase is COMPENSATE, own_limit(call)
+        if limit is None or step.index not in (state.compensating if undoes else state.executing):
+            return
+        what = f"the compensation of step {step.name!r}" if undoes else f"step {step.name!r}"
+        late = StepTimeoutError(f"{what} took longer than its timeout of {limit:g} s")
+        self._overdue(beside, late)
+        if beside.task is None:  # what can be cancelled has timed out when it has ended
+            event = CompensationTimedOut if undoes else StepTimedOut
+            self.machine.send(event(step.name, call.attempt, at, limit, late))
 
     def _overdue(self, beside: CallBeside, error: Exception) -> None:
         """Let a call know that its time is up: ``error`` says why."""
         beside.cancelled.set()
-        self.views.keep(beside.call.step, beside.view)
+        if beside.call.phase is EXECUTE:
+            self.views.keep(beside.call.step, beside.view)
         if beside.task is not None and beside.overdue is None:  # once: it may be cleaning up
             beside.overdue = error
             beside.task.cancel()

@@ -158,6 +158,7 @@ class _Kept(NamedTuple):
 #: The policies that an undo goes by: how each is written as JSON, for what place in an error's text, and read back.
 KEPT: Final = {
     "compensation_retry": _Kept(_write_retry, _read_retry),
+    "compensation_timeout": _Kept(),
     "verification_retry": _Kept(_write_retry, _read_retry),
     "compensate_on_failure": _Kept(),
     "in_doubt": _Kept(lambda value, where: value.value, InDoubt),

@@ -143,6 +143,7 @@ def step(
         * ``timeout``: the seconds an attempt of it may take;
         * ``on_error``: what follows when it failed for good: ``Compensate``, ``Skip``, ``Ask``, or ``Retry(..., then=...)``;
         * ``compensation_retry``: when and how often ``compensate`` is attempted again;
+        * ``compensation_timeout``: the seconds an attempt of it may take;
         * ``compensate_on_failure``: whether the step is compensated too when its own ``action`` raised;
         * ``in_doubt``: what to do when nobody knows whether it took effect, an :class:`InDoubt`;
         * ``unknown_on``: the errors after which nobody knows that;

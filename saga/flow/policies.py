@@ -21,6 +21,7 @@ class Policies(TypedDict, total=False):
     timeout: float | None
     on_error: OnError | Retry | None
     compensation_retry: Retry | None
+    compensation_timeout: float | None
     compensate_on_failure: bool
     in_doubt: InDoubt
     pivot: bool
@@ -37,6 +38,7 @@ _RETRIES: Final = ("retry", "compensation_retry", "verification_retry")
 MEANT: Final = {
     **dict.fromkeys(("retries", "max_retries", "max_attempts", "attempts", "retry_policy", "retry_count", "tries"), "retry"),
     **dict.fromkeys(("deadline", "time_limit", "timeout_seconds", "timeout_s", "max_time"), "timeout"),
+    **dict.fromkeys(("undo_timeout", "compensate_timeout", "rollback_timeout"), "compensation_timeout"),
     **dict.fromkeys(("on_failure", "error_policy"), "on_error"),
     **dict.fromkeys(("compensation", "compensator", "undo", "rollback", "roll_back", "revert"), "compensate"),
     "verification": "verify",
@@ -103,5 +105,6 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     for policy in ("compensate_on_failure", "pivot", "transactional"):
         if not isinstance(policies.get(policy, False), bool):
             raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give a bool")
-    check_timeout(policies.get("timeout"), "timeout")
+    for policy in ("timeout", "compensation_timeout"):
+        check_timeout(policies.get(policy), policy)
     return policies

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 from saga import events as e
 from saga.errors import SagaDefinitionError, exc_info_of
 from saga.integrations.failures import failed_for, type_of
-from saga.integrations.outcomes import OUTCOMES
+from saga.integrations.outcomes import OUTCOMES, still_runs
 from saga.plain import repr_of, text_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Stint:
         outcome: Any = event
         phase, how = said
         call = self._calls.get((outcome.step, phase, outcome.attempt))
-        if isinstance(event, e.StepTimedOut) and event.running:
+        if still_runs(event):
             if call is not None:
                 call.span.add_event("saga.timed_out")
             return

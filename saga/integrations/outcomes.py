@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from saga import events as e
 
-__all__ = ["OUTCOMES", "Outcome"]
+__all__ = ["OUTCOMES", "Outcome", "still_runs"]
 
 Outcome = tuple[str, Callable[[Any], str]]
 
@@ -19,5 +19,11 @@ OUTCOMES: Final[dict[type, Outcome]] = {
     e.VerificationFailed: ("verify", lambda event: "unknown"),
     e.CompensationSucceeded: ("compensate", lambda event: "done"),
     e.CompensationFailed: ("compensate", lambda event: "unknown"),
+    e.CompensationTimedOut: ("compensate", lambda event: "unknown"),
 }
 """For each kind of event that tells how a call ended: which call, and what says its outcome: done, not done or unknown."""
+
+
+def still_runs(event: Any) -> bool:
+    """Whether a call has outlived its timeout and still runs: another event tells how it has ended."""
+    return isinstance(event, e.CompensationTimedOut) or (isinstance(event, e.StepTimedOut) and event.running)

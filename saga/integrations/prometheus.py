@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 from saga import events as e
 from saga.definition import ExecutionInfo
 from saga.errors import CrashError
-from saga.integrations.outcomes import OUTCOMES
+from saga.integrations.outcomes import OUTCOMES, still_runs
 from saga.own_log import LOG
 from saga.plain import one_line
 from saga.storage.claims import is_had
@@ -127,7 +127,7 @@ class Metrics:
         outcome = outcome_of(event)
         if phase == "execute" and outcome == "unknown":
             self._in_doubt.labels(saga, step).inc()
-        if isinstance(event, e.StepTimedOut) and event.running:
+        if still_runs(event):
             return
         self._calls.labels(saga, step, phase, outcome).inc()
         if not isinstance(getattr(event, "error", None), CrashError):

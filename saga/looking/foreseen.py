@@ -94,7 +94,8 @@ def under_way(machine: Machine) -> list[StepSucceeded | CompensationSucceeded | 
     """Return how the calls that run would end."""
     state, steps, at = machine.state, machine.plan.steps, max((event.at for event in machine.events), default=0.0)
     executes = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
-    undone = [steps[index] for index in sorted(state.compensating - state.compensation_retries.keys())]
+    undoes = state.compensating - state.compensation_retries.keys() | state.compensation_stragglers
+    undone = [steps[index] for index in sorted(undoes)]
     asked = [steps[index] for index in sorted(state.verifying - state.verification_retries.keys())]
     return [
         *(StepSucceeded(step.name, state.attempt(step.index), at, 0.0, None) for step in executes),

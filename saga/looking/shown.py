@@ -75,7 +75,8 @@ class StepView:
     :ivar name: the step's name.
     :ivar status: see :class:`~saga.events.StepStatus`.
     :ivar effect: see :class:`~saga.events.Effect`.
-    :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that.
+    :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that; or its compensation has
+        outlived its timeout and still runs.
     :ivar attempts: calls of ``execute``.
     :ivar compensation_attempts: calls of ``compensate``.
     :ivar began: when its first attempt began.

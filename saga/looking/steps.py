@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from saga.events import (
     CompensationFailed,
+    CompensationTimedOut,
     Effect,
     Event,
     OperatorActed,
@@ -38,6 +39,7 @@ _PHASES: Final = {
     StepFailed.__name__: EXECUTE,
     StepTimedOut.__name__: EXECUTE,
     CompensationFailed.__name__: COMPENSATE,
+    CompensationTimedOut.__name__: COMPENSATE,
     VerificationFailed.__name__: VERIFY,
 }
 """By the kind of an entry that has an error: which call raised it."""

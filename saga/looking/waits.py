@@ -124,7 +124,8 @@ def _what_it_waits_for(reading: Reading) -> str | None:
     state, steps = reading.history.state, reading.plan.steps
     calls = [index for index in state.executing if steps[index].pause is None]
     asked = state.verifying - state.verification_retries.keys()
-    if calls or state.stragglers or asked or state.compensating - state.compensation_retries.keys():
+    late = state.stragglers or state.compensation_stragglers
+    if calls or late or asked or state.compensating - state.compensation_retries.keys():
         return None
     waiting: list[tuple[float, str]] = []
     for scheduled in (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values()):

@@ -78,6 +78,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``retries``: an execute that failed and is to be attempted again.
 * ``compensating``: a compensation that runs, or is in compensation_retries too.
 * ``compensation_retries``: one that failed and is to be attempted again.
+* ``compensation_stragglers``: a compensation that outlived its timeout and still runs.
 * ``in_doubt``: an execute has an unknown outcome that nothing has settled: no later attempt, verification, compensation or
   person.
 * ``to_verify``: in doubt; its verify is to be asked before anything else is decided of it.

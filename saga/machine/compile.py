@@ -201,7 +201,7 @@ class _Compiler:
             wrong = (
                 "it stands in a parallel group, where others would wait for its transaction; put it before or after the group"
             )
-        elif step.timeout is not None:
+        elif step.timeout is not None or step.compensation_timeout is not None:
             wrong = (
                 "it has a timeout, and nobody cuts off a transaction here; have the database end a statement that takes long"
             )

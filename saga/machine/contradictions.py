@@ -18,6 +18,7 @@ from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    CompensationTimedOut,
     Event,
     FallbackChosen,
     GroupMerged,
@@ -130,16 +131,17 @@ def _compensates(state: State, begun: set[str], event: CompensationStarted) -> s
         # That a block's step was to be skipped past the pivot, and undone before, is not stored with it.
         allowed = index in state.to_compensate or (state.plan.open and state.past_pivot and event.step in begun)
         return None if allowed else f"step {event.step!r} was not to be compensated"
-    if index not in state.to_compensate and index not in state.compensating:
+    if index not in state.to_compensate and index not in state.compensating | state.compensation_stragglers:
         return f"step {event.step!r} was not to be compensated"
     if event.attempt != state.compensation_attempts.get(index, 1) + 1:
         return f"attempt {event.attempt} of compensating step {event.step!r} was not the next"
     return None
 
 
-def _compensated(state: State, begun: set[str], event: CompensationSucceeded | CompensationFailed) -> str | None:
+def _compensated(state: State, begun: set[str], event: Any) -> str | None:
     index = state.plan.by_name[event.step].index
-    if index not in state.compensating or event.attempt != state.compensation_attempts.get(index, 1):
+    runs = state.compensating if isinstance(event, CompensationTimedOut) else state.compensating | state.compensation_stragglers
+    if index not in runs or event.attempt != state.compensation_attempts.get(index, 1):
         return f"attempt {event.attempt} of compensating step {event.step!r} was not under way"
     return None
 
@@ -160,12 +162,12 @@ def _completed(state: State, begun: set[str], event: SagaCompleted) -> str | Non
 
 
 def _undone(state: State, begun: set[str], event: SagaCompensated) -> str | None:
-    left = state.executing or state.compensating or state.to_compensate
+    left = state.executing or state.compensating or state.compensation_stragglers or state.to_compensate
     return None if state.status is COMPENSATING and not left and state.undone_to is None else "the execution was not undone"
 
 
 def _rewound(state: State, begun: set[str], event: SagaRewound) -> str | None:
-    left = state.executing or state.compensating or state.to_compensate
+    left = state.executing or state.compensating or state.compensation_stragglers or state.to_compensate
     wanted = state.plan.by_name[event.step].index == state.undone_to and begun.issuperset(event.again)
     return None if state.status is COMPENSATING and wanted and not left else f"it was not undone back to step {event.step!r}"
 
@@ -202,6 +204,7 @@ _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
     CompensationStarted: _compensates,
     CompensationSucceeded: _compensated,
     CompensationFailed: _compensated,
+    CompensationTimedOut: _compensated,
     SagaCompensating: _gives_up,
     SagaPaused: _paused,
     SagaCompleted: _completed,

@@ -12,6 +12,7 @@ from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    CompensationTimedOut,
     Event,
     GroupMerged,
     SagaCompensated,
@@ -201,19 +202,21 @@ class Machine:
     def halted(self) -> bool:
         """Whether the execution was stopped past its pivot, and no call runs any more."""
         state = self.state
-        if self.halt is None or state.status.terminal or state.compensating or state.verifying or state.stragglers:
+        undone = state.compensating or state.compensation_stragglers
+        if self.halt is None or state.status.terminal or undone or state.verifying or state.stragglers:
             return False
         return all(self.plan.steps[index].pause is not None for index in state.executing)  # which wait on elsewhere
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing goes on but executes that outlived their timeout and that nobody waits for."""
+        """Whether nothing goes on but calls that outlived their timeout and that nobody waits for."""
         state = self.state
         if state.executing or state.verifying or state.compensating or self.commands:
             return False
+        late = state.stragglers | state.compensation_stragglers
         if state.status is RUNNING and not (state.past_end or self.closed):
-            return self.plan.open and not (state.retries or state.falling_back or state.stragglers - state.skipped)
-        return bool(state.stragglers)
+            return self.plan.open and not (state.retries or state.falling_back or late - state.skipped)
+        return bool(late)
 
     @property
     def stranded(self) -> bool:
@@ -330,7 +333,8 @@ class Machine:
         if state.status is COMPENSATING:
             if state.compensating and not self.plan.compensate_together:
                 return
-            if state.to_compensate and not (state.compensations_failed and self.stop_on_compensation_failure):
+            bad = state.compensations_failed or state.compensation_stragglers
+            if state.to_compensate and not (bad and self.stop_on_compensation_failure):
                 if not self.plan.compensate_together:
                     self.compensate(self.plan.steps[state.to_compensate[-1]], at)
                     return
@@ -342,10 +346,11 @@ class Machine:
             return
         elif not (state.past_end or self.closed):
             undecided = state.asking or state.falling_back & state.compensations_failed.keys()
-            if undecided and not (state.retries or state.stragglers or self.commands or state.to_skip):
+            late = state.stragglers or state.compensation_stragglers
+            if undecided and not (state.retries or late or self.commands or state.to_skip):
                 self.record(SagaStuck(reason_to_ask(state), at))
             return
-        if state.stragglers:
+        if state.stragglers or state.compensation_stragglers:
             return
         if state.compensations_failed or state.asking:
             self.record(SagaStuck(reason_to_ask(state), at))
@@ -375,4 +380,5 @@ DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {
     GroupMerged: Machine._group_merged,
     CompensationSucceeded: failures.compensation_succeeded,
     CompensationFailed: failures.compensation_failed,
+    CompensationTimedOut: failures.compensation_timed_out,
 }

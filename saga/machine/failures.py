@@ -10,6 +10,7 @@ from saga.events import (
     RUNNING,
     CompensationFailed,
     CompensationSucceeded,
+    CompensationTimedOut,
     FallbackChosen,
     PersonAsked,
     RetryScheduled,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compensation_failed",
     "compensation_succeeded",
+    "compensation_timed_out",
     "decide",
     "ended_late",
     "ends_the_way_forward",
@@ -239,7 +241,8 @@ def _skip(machine: Machine, step: PlannedStep, at: float) -> None:
 def fall_back(machine: Machine, step: PlannedStep, at: float) -> None:
     """Start the step's fallback, once it has ended and nothing of it is left."""
     state, index = machine.state, step.index
-    if index in state.stragglers or index in state.compensating or index in state.verifying:
+    under_way = state.stragglers | state.compensating | state.compensation_stragglers | state.verifying
+    if index in under_way:
         return
     # What may be left of it is not to be mixed with its fallback's doing.
     failed = state.compensations_failed.get(index)
@@ -277,6 +280,10 @@ def compensation_succeeded(machine: Machine, event: CompensationSucceeded) -> No
             _skip(machine, step, event.at)
             return
     machine.progress(event.at)
+
+
+def compensation_timed_out(machine: Machine, event: CompensationTimedOut) -> None:
+    machine.progress(event.at)  # what can be undone without it is; it is attempted again when it has ended, if that is not well
 
 
 def compensation_failed(machine: Machine, event: CompensationFailed) -> None:

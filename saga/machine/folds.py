@@ -14,6 +14,7 @@ from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    CompensationTimedOut,
     Event,
     FallbackChosen,
     GroupMerged,
@@ -277,17 +278,26 @@ def _compensation_started(state: State, event: CompensationStarted) -> None:
     if event.attempt > 1:
         state.compensation_attempts[index] = event.attempt
         state.compensation_retries.pop(index, None)
+        state.compensation_stragglers.discard(index)  # whose process died
+
+
+def _compensation_timed_out(state: State, event: CompensationTimedOut) -> None:
+    index = state.plan.by_name[event.step].index
+    state.compensating.discard(index)
+    state.compensation_stragglers.add(index)
 
 
 def _compensation_succeeded(state: State, event: CompensationSucceeded) -> None:
     index = state.plan.by_name[event.step].index
     state.compensating.discard(index)
+    state.compensation_stragglers.discard(index)
     state.in_doubt.discard(index)
 
 
 def _compensation_failed(state: State, event: CompensationFailed) -> None:
     index = state.plan.by_name[event.step].index
     state.compensating.discard(index)
+    state.compensation_stragglers.discard(index)
     state.compensation_attempts[index] = event.attempt
     state.compensations_failed[index] = event.error
 
@@ -318,6 +328,7 @@ FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     CompensationStarted: _compensation_started,
     CompensationSucceeded: _compensation_succeeded,
     CompensationFailed: _compensation_failed,
+    CompensationTimedOut: _compensation_timed_out,
     SagaCompleted: change_status,
     SagaCompensated: change_status,
     SagaRewound: saga_rewound,

@@ -85,7 +85,8 @@ def standing_of(state: State) -> Standing:
     def names(indexes: set[int]) -> tuple[str, ...]:
         return tuple(state.plan.steps[index].name for index in sorted(indexes))
 
-    idle = not (state.executing or state.verifying or state.to_compensate or state.compensating)
+    undone = state.to_compensate or state.compensating or state.compensation_stragglers
+    idle = not (state.executing or state.verifying or undone)
     asking, failed = state.asking, set(state.compensations_failed)
     gave_up = state.cause is not None
     return Standing(
@@ -268,7 +269,7 @@ def obey(machine: Machine, at: float) -> None:
         for index in sorted(state.to_rerun - state.verifying):
             if not machine.plan.open:  # nothing of a dead block is executed again
                 machine.execute_again(steps[index], state.attempt(index) + 1, at)
-        for index in sorted(state.to_skip - state.compensating):
+        for index in sorted(state.to_skip - state.compensating - state.compensation_stragglers):
             machine.record(StepSkipped(steps[index].name, at))
             machine.advance(steps[index].then, at)
     machine.deciding = False

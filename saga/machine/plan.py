@@ -39,6 +39,7 @@ class PlannedStep:
     :ivar compensation_retry: of ``compensate``.
     :ivar verification_retry: of ``verify``.
     :ivar timeout: seconds, of an ``execute``.
+    :ivar compensation_timeout: ... of a ``compensate``.
     :ivar on_error: what follows when it has failed for good.
     :ivar in_doubt: ... when its outcome is unknown.
     :ivar unknown_on: says of an error of ``execute`` whether it leaves the outcome unknown.
@@ -58,6 +59,7 @@ class PlannedStep:
     timeout: float | None = None
     on_error: OnError = OnError.COMPENSATE
     compensation_retry: Retry = ONCE
+    compensation_timeout: float | None = None
     verification_retry: Retry = ONCE
     compensate_on_failure: bool = False
     in_doubt: InDoubt = InDoubt.COMPENSATE
@@ -173,7 +175,7 @@ class Plan:
         for step in steps:
             if step.pivot:
                 self.pivot = step
-            if step.pivot or step.timeout or step.pause or step.fallback:
+            if step.pivot or step.timeout or step.compensation_timeout or step.pause or step.fallback:
                 self.plain = False
             if step.pause is not None and step.pause.signal is not None:
                 self.receives = True

@@ -49,7 +49,7 @@ def recover(machine: Machine, owner: str, epoch: int, at: float, carried: Mappin
     waits_on = [steps[index] for index in sorted(state.executing) if steps[index].pause is not None]
     lost = [steps[index] for index in sorted(state.executing | state.stragglers) if steps[index].pause is None]
     asked = sorted(state.verifying - state.verification_retries.keys())
-    undone = sorted(state.compensating - state.compensation_retries.keys())
+    undone = sorted(state.compensating - state.compensation_retries.keys() | state.compensation_stragglers)
     waiting = (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values())
     operators.obey_cancel(machine, at)
     _decide_doubt(machine, [step for step in lost if not step.transactional], at)
@@ -142,7 +142,7 @@ def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> Non
 
 def _cut_short(state: State) -> set[int]:
     """Return the steps in doubt of which nothing is decided: an interrupt stopped the saga past its pivot before that."""
-    under_way = state.executing | state.retries.keys() | state.verifying | state.compensating
+    under_way = state.executing | state.retries.keys() | state.verifying | state.compensating | state.compensation_stragglers
     decided = state.to_verify | state.asking | state.skipped | state.to_skip
     return state.in_doubt - under_way - decided
 

@@ -48,6 +48,7 @@ class State:
         "compensating",
         "compensation_attempts",
         "compensation_retries",
+        "compensation_stragglers",
         "compensations_failed",
         "executing",
         "exhausted",
@@ -97,6 +98,8 @@ class State:
         self.compensating: set[int] = set()  #: a compensation that runs, or is in compensation_retries too
         self.compensation_retries: dict[int, RetryScheduled] = {}  #: one that failed and is to be attempted again
 
+        self.compensation_stragglers: set[int] = set()  #: a compensation that outlived its timeout and still runs
+
         #: An execute has an unknown outcome that nothing has settled: no later attempt, verification, compensation or person.
         self.in_doubt: set[int] = set()
         self.to_verify: set[int] = set()  #: in doubt; its verify is to be asked before anything else is decided of it
@@ -133,7 +136,7 @@ class State:
     def calls_under_way(self) -> int:
         """Return how many calls run or are to be attempted again."""
         executes = len(self.executing) + len(self.retries) + len(self.stragglers)
-        return executes + len(self.compensating) + len(self.verifying)
+        return executes + len(self.compensating) + len(self.compensation_stragglers) + len(self.verifying)
 
     def goes_on_without(self, step: PlannedStep) -> bool:
         """Whether what comes of the step is for its own compensation alone."""

@@ -10,6 +10,7 @@ from saga.events import (
     CompensationFailed,
     CompensationStarted,
     CompensationSucceeded,
+    CompensationTimedOut,
     Effect,
     Event,
     OperatorActed,
@@ -47,7 +48,8 @@ class StepRecord:
     :ivar name: the step's name.
     :ivar status: see :class:`~saga.events.StepStatus`.
     :ivar effect: see :class:`~saga.events.Effect`.
-    :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that.
+    :ivar in_doubt: whether nobody knows what came of one of its executes, and nothing has settled that; or its compensation has
+        outlived its timeout and still runs.
     :ivar verified: what ``verify`` said last: that it was done, or that it was not; ``None`` where it was not asked, or did not
         know. :ivar verification_error: why it told nothing.
     :ivar attempts: calls of ``execute``.
@@ -141,6 +143,8 @@ class History:
                 record.effect = Effect.SETTLED
             case CompensationFailed():
                 record.status, record.compensation_error = StepStatus.COMPENSATION_FAILED, event.error
+            case CompensationTimedOut():
+                record.compensation_error = event.error
 
     def records(self) -> dict[str, StepRecord]:
         """Return what became of each step, by name. No event is taken after this."""
@@ -154,7 +158,7 @@ class History:
             if step.pause is not None:  # a wait leaves nothing
                 record.effect = Effect.NONE
                 continue
-            record.in_doubt = step.index in state.in_doubt or step.index in state.stragglers
+            record.in_doubt = step.index in state.in_doubt | state.stragglers | state.compensation_stragglers
             if record.in_doubt or step.index in state.executing:
                 record.effect = Effect.UNKNOWN
         return records

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from saga.errors import RecordedError, SagaExecutionException
 from saga.events import (
     CompensationFailed,
+    CompensationTimedOut,
     Effect,
     SagaCompleted,
     SagaRewound,
@@ -269,6 +270,8 @@ def _failures(result: SagaResult) -> Iterator[tuple[str, BaseException]]:
             yield f"verification of step {event.step!r} failed", event.error
         elif isinstance(event, CompensationFailed):
             yield f"compensation of step {event.step!r} failed", event.error
+        elif isinstance(event, CompensationTimedOut):
+            yield f"compensation of step {event.step!r} timed out", event.error
 
 
 def _story(error: BaseException, told: dict[int, BaseException]) -> list[str]:

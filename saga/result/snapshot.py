@@ -137,8 +137,8 @@ class SagaResult(Generic[Ctx_co]):
     @property
     def in_doubt(self) -> tuple[str, ...]:
         """The steps whose effect may or may not have happened, and nothing has settled that: no later attempt, no
-        verification, no compensation, no person. Among them those that still run after their timeout, and those that have
-        no compensation: nothing will settle these.
+        verification, no compensation, no person. Among them those of which a call still runs after its timeout, and those
+        that have no compensation: nothing will settle these.
         """
         return tuple(record.name for record in self.history if record.in_doubt)
 

@@ -21,6 +21,7 @@ from saga.clocks import host_time
 from saga.context import Context
 from saga.drivers.calls import Made, make, make_async, make_rest
 from saga.drivers.outcomes import Outcomes
+from saga.drivers.timers import own_limit
 from saga.durable.importable import is_nothing
 from saga.durable.values import encode_changes, encode_result
 from saga.errors import ActionRefusedError, traceback_of
@@ -187,7 +188,8 @@ class Calling:
     def _around(self) -> Iterator[None]:
         """Refuse effects, and step, while the call is made."""
         step, timeout = self._step, self._past.definition.timeout
-        limits = [one for one in (step.timeout, timeout) if one is not None] if self._what.phase == EXECUTE else []
+        whole = timeout if self._what.phase == EXECUTE else None
+        limits = [one for one in (own_limit(self._call), whole) if one is not None]
         self.view.__binding__.limit(host_time() + min(limits) if limits else None, threading.Event())
         with ExitStack() as stack:
             if self._refusing is not None:

@@ -59,7 +59,8 @@ def call(
     :param cause: what a compensation undoes for: ``context.step.cause``.
     :param failed_step: the step that raised it: ``context.step.failed_step``.
     :param previous_error: what the attempt before has ended with: ``context.step.previous_error``.
-    :param deadline: seconds since the epoch when it is timed out; where not given, as the task's ``timeout`` says.
+    :param deadline: seconds since the epoch when it is timed out; where not given, as the task's ``timeout`` says, or its
+        ``compensation_timeout``.
     :param cancelled: whether nobody waits for it any more; a :class:`threading.Event` can say so while it runs.
     :param idempotency_key: ``context.step.idempotency_key``; what it is in a saga where not given: ``saga/saga_id/step``.
     :param connection: that of a transactional step: ``context.step.connection``.
@@ -82,8 +83,9 @@ def call(
     made = _made(found)
     if phase != "execute" and not (compensates if phase == "compensate" else verifies)(made):
         raise SagaDefinitionError(f"{_WHERE}: step {found.name!r} has no {phase}, so a saga never calls it; write one")
-    if deadline is None and phase == "execute":
-        timeout = policies_of(made, {key: value for key, value in found.policies.items() if key != "breaker"}).get("timeout")
+    if deadline is None and phase != "verify":
+        policies = policies_of(made, {key: value for key, value in found.policies.items() if key != "breaker"})
+        timeout = policies.get("timeout" if phase == "execute" else "compensation_timeout")
         deadline = None if timeout is None else host_time() + timeout
     flag = cancelled if isinstance(cancelled, threading.Event) else threading.Event()
     if cancelled is True:

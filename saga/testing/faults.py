@@ -53,6 +53,10 @@ class Kind(StrEnum):
     """... and so does each attempt that follows."""
     UNDO_ANSWER_LOST = "undo answer lost"
     """``compensate`` takes effect, and then raises :class:`AnswerLostError`."""
+    UNDO_LATE = "undo late"
+    """``compensate`` takes effect when its step's ``compensation_timeout`` is over."""
+    UNDO_HANGS = "undo hangs"
+    """``compensate`` does nothing and never returns: its process is killed in the end."""
     DIES_BEFORE_UNDO = "dies before undo"
     """The process dies just before ``compensate`` is called."""
     DIES_AFTER_UNDO = "dies after undo"
@@ -102,6 +106,8 @@ PLACE_OF: Final = {
     Kind.UNDO_FAILS: COMPENSATE,
     Kind.UNDO_FAILS_FOR_GOOD: COMPENSATE,
     Kind.UNDO_ANSWER_LOST: COMPENSATE,
+    Kind.UNDO_LATE: COMPENSATE,
+    Kind.UNDO_HANGS: COMPENSATE,
     Kind.DIES_BEFORE_UNDO: COMPENSATE,
     Kind.DIES_AFTER_UNDO: COMPENSATE,
     Kind.VERIFY_FAILS: VERIFY,
@@ -125,6 +131,7 @@ DEATHS: Final = frozenset(
         Kind.DIES_BEFORE,
         Kind.DIES_AFTER,
         Kind.HANGS,
+        Kind.UNDO_HANGS,
         Kind.DIES_BEFORE_UNDO,
         Kind.DIES_AFTER_UNDO,
         Kind.DIES_IN_VERIFY,
@@ -259,6 +266,8 @@ def kinds_at(step: PlannedStep, phase: str, limited: bool, kinds: frozenset[Kind
         found = [*_OF_COMPENSATE]
         if step.compensation_retry.max_attempts != 1:
             found.insert(1, Kind.UNDO_FAILS_FOR_GOOD)
+        if limited:
+            found += [Kind.UNDO_LATE, Kind.UNDO_HANGS]
     else:
         found = [Kind.VERIFY_FAILS, Kind.DIES_IN_VERIFY]
     if step.transactional and phase is not VERIFY:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LawBrokenError", "Laws"]
 
-_KEEPS_OPEN: Final = {Kind.HANGS, Kind.NO_SIGNAL, *PERSISTENT}
+_KEEPS_OPEN: Final = {Kind.HANGS, Kind.UNDO_HANGS, Kind.NO_SIGNAL, *PERSISTENT}
 """What may leave an execution waiting."""
 
 

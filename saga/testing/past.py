@@ -34,10 +34,11 @@ _OUTCOMES: Final = {
     "StepTimedOut": EXECUTE,
     "CompensationSucceeded": COMPENSATE,
     "CompensationFailed": COMPENSATE,
+    "CompensationTimedOut": COMPENSATE,
     "StepVerified": VERIFY,
     "VerificationFailed": VERIFY,
 }
-_FAILED: Final = ("StepFailed", "StepTimedOut", "CompensationFailed", "VerificationFailed")
+_FAILED: Final = ("StepFailed", "StepTimedOut", "CompensationFailed", "CompensationTimedOut", "VerificationFailed")
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from saga.drivers.calls import Made, awaited, make
 from saga.drivers.interrupts import cuts_short
 from saga.drivers.threads import Execution
 from saga.machine import Call
-from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.machine.commands import EXECUTE
 from saga.testing.faults import ORDER, STORED, AnswerLostError, Died, InjectedError, Kind, kinds_at
 from saga.testing.loops import NeverEndsError
 
@@ -30,6 +30,7 @@ __all__ = ["Process"]
 _FAILS = frozenset({Kind.FAILS, Kind.FAILS_FOR_GOOD, Kind.UNDO_FAILS, Kind.UNDO_FAILS_FOR_GOOD})
 _DIES_BEFORE = frozenset({Kind.DIES_BEFORE, Kind.DIES_BEFORE_UNDO})
 _DIES_AFTER = frozenset({Kind.DIES_AFTER, Kind.DIES_AFTER_UNDO, Kind.DIES_IN_VERIFY})
+_LATE, _HANGS = frozenset({Kind.LATE, Kind.UNDO_LATE}), frozenset({Kind.HANGS, Kind.UNDO_HANGS})
 _LOSES = frozenset({Kind.ANSWER_LOST, Kind.UNDO_ANSWER_LOST})
 
 
@@ -162,8 +163,8 @@ class Process(Execution):
         if self._pending:
             beside = self._chosen()
             fault = self._decided[beside.call.step.index] = self.history.at_call(self, beside.call, beside.view)
-            if fault is Kind.LATE or fault is Kind.HANGS:
-                (self.late if fault is Kind.LATE else self._hung).append(beside)
+            if fault in _LATE or fault in _HANGS:
+                (self.late if fault in _LATE else self._hung).append(beside)
                 return False
             return self._end(beside)
         for beside in self.late:
@@ -259,14 +260,9 @@ def _cleared(made: Made) -> Made:
     return made
 
 
-def limited(view: Context, phase: str) -> bool:
-    """Whether a call's time is limited."""
-    return phase is not COMPENSATE and view.__binding__.deadline is not None
-
-
 def kinds_here(call: Call, view: Context, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
     """Return what can strike a call."""
-    return kinds_at(call.step, call.phase, limited(view, call.phase), kinds)
+    return kinds_at(call.step, call.phase, view.__binding__.deadline is not None, kinds)
 
 
 class _Cancelled:

@@ -24,6 +24,7 @@ _END: Final = {
     "VerificationFailed": ("verify", "doubtful"),
     "CompensationSucceeded": ("compensate", "compensated"),
     "CompensationFailed": ("compensate", "stuck"),
+    "CompensationTimedOut": ("compensate", "doubtful"),
 }
 _CUTS: Final = 3
 """Times at which nothing ran that are cut out, at most: the longest ones."""

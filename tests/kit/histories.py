@@ -16,6 +16,7 @@ from saga.errors import MergeConflictError, OutcomeUnknownError, StepTimeoutErro
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
+    CompensationTimedOut,
     GroupMerged,
     StepFailed,
     StepSucceeded,
@@ -119,19 +120,27 @@ class Drive:
             self.pool.remove(what)
             self.machine.wake(what, self.at)
         elif what.phase == "compensate":
-            self.pool.remove(what)
-            ways = st.sampled_from(["ok", "ok", "error", "interrupt"])
-            way = self.data.draw(ways, label=f"-{what.step.name}")
-            call = (what.step.name, what.attempt, self.at, 0.0)
-            if way == "ok":
-                self.machine.send(CompensationSucceeded(*call))
-            else:
-                self.machine.send(CompensationFailed(*call, OSError() if way == "error" else KeyboardInterrupt()))
+            self.compensate(what)
         elif what.phase == "verify":
             self.pool.remove(what)
             self.verify(what)
         else:
             self.execute(what)
+
+    def compensate(self, call: Call) -> None:
+        index, at = call.step.index, (call.step.name, call.attempt, self.at, 0.0)
+        ways = ["ok", "ok", "error", "interrupt"] + ([] if index in self.late else ["late"])
+        way = self.data.draw(st.sampled_from(ways), label=f"-{call.step.name}")
+        if way == "late":  # as an execute
+            self.late.add(index)
+            self.machine.send(CompensationTimedOut(*at, StepTimeoutError()))
+            return
+        self.pool.remove(call)
+        self.late.discard(index)
+        if way == "ok":
+            self.machine.send(CompensationSucceeded(*at))
+        else:
+            self.machine.send(CompensationFailed(*at, OSError() if way == "error" else KeyboardInterrupt()))
 
     def verify(self, call: Call) -> None:
         at = (call.step.name, call.attempt, self.at, 0.0)

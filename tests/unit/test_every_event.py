@@ -41,6 +41,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.CompensationStarted("a", 2, 1.0),
     e.CompensationSucceeded("a", 2, 1.0, 0.5),
     e.CompensationFailed("a", 2, 1.0, 0.5, ERROR),
+    e.CompensationTimedOut("a", 2, 1.0, 0.5, ERROR),
     e.SagaCompleted(1.0),
     e.SagaCompensated(1.0),
     e.SagaRewound("a", ["a"], "undone back to step 'a'", 1.0),

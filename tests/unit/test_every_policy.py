@@ -27,6 +27,7 @@ VALUES: Final[dict[str, Any]] = {
     "timeout": 2.5,
     "on_error": Skip,
     "compensation_retry": Retry(4, ExponentialBackoff(0.1, 3.0, 9.0, True), (ValueError, OSError)),
+    "compensation_timeout": 7.5,
     "compensate_on_failure": True,
     "in_doubt": InDoubt.ASK,
     "unknown_on": (OSError,),

@@ -6,7 +6,8 @@ verification; a number at the end is the attempt, where it is not the first.
 - ``a starts``: the intent to call it; ``a returns``; ``a raises`` a ``ValueError``.
 - ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a unanswered``: its answer was lost, and ``a lost``: its
   process died, which do so too; ``a unkept``: what it returned cannot be stored.
-- ``a late``: it outlived its timeout and still runs; ``a cut``: it was cut off then, which leaves it in doubt.
+- ``a late``: it outlived its timeout and still runs, and so has ``-a late``; ``a cut``: it was cut off then, which leaves it
+  in doubt.
 - ``?a done`` and ``?a undone``: what its verification said of ``a``; ``?a raises``: it told nothing; ``?a silent``: it does not
   know.
 - ``a waits 2 in 5``: its second attempt is due in 5 seconds.
@@ -170,6 +171,7 @@ def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
             "starts": lambda: e.CompensationStarted(*call),
             "returns": lambda: e.CompensationSucceeded(*call, 0.0),
             "raises": lambda: e.CompensationFailed(*call, 0.0, ValueError(name)),
+            "late": lambda: e.CompensationTimedOut(*call, 0.0, StepTimeoutError(name)),
             "stops": lambda: e.CompensationFailed(*call, 0.0, KeyboardInterrupt(name)),
         }[verb]()
     return {
@@ -238,6 +240,7 @@ def _verb(event: Any) -> str:
         e.VerificationStarted: "starts",
         e.StepSucceeded: "returns",
         e.CompensationSucceeded: "returns",
+        e.CompensationTimedOut: "late",
         e.StepSkipped: "skipped",
         e.FallbackChosen: "replaced",
         e.PersonAsked: "asks",

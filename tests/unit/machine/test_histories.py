@@ -120,7 +120,10 @@ class Life(Drive):
         phases = {
             "execute": (executing, state.retries.keys() if self.machine.halt is None else set()),
             "verify": (state.verifying - state.verification_retries.keys(), state.verification_retries.keys()),
-            "compensate": (state.compensating - state.compensation_retries.keys(), state.compensation_retries.keys()),
+            "compensate": (
+                state.compensating - state.compensation_retries.keys() | state.compensation_stragglers,
+                state.compensation_retries.keys(),
+            ),
         }
         assert made == sorted((index, phase) for phase, (running, _) in phases.items() for index in running)
         assert waiting >= {(index, phase) for phase, (_, scheduled) in phases.items() for index in scheduled}
@@ -229,8 +232,8 @@ class Books:
         return self.last(e.StepStarted, e.StepSucceeded, e.StepFailed, e.StepTimedOut, e.RetryScheduled)
 
     def of_compensations(self) -> dict[int, Any]:
-        kinds = (e.CompensationStarted, e.CompensationSucceeded, e.CompensationFailed, e.RetryScheduled)
-        return self.last(*kinds, phase="compensate")
+        ends = (e.CompensationSucceeded, e.CompensationFailed, e.CompensationTimedOut)
+        return self.last(e.CompensationStarted, *ends, e.RetryScheduled, phase="compensate")
 
     def of_verifications(self) -> dict[int, Any]:
         kinds = (e.VerificationStarted, e.StepVerified, e.VerificationFailed, e.RetryScheduled)
@@ -291,11 +294,13 @@ def check(state: State, books: Books) -> None:
     assert state.retries.keys() == (set() if gave_up else scheduled)
     assert state.compensating == {i for i, one in undos.items() if isinstance(one, (e.CompensationStarted, e.RetryScheduled))}
     assert state.compensation_retries.keys() == {i for i, one in undos.items() if isinstance(one, e.RetryScheduled)}
+    assert state.compensation_stragglers == {i for i, one in undos.items() if isinstance(one, e.CompensationTimedOut)}
     assert state.verifying == {
         i for i, one in verifications.items() if isinstance(one, (e.VerificationStarted, e.RetryScheduled))
     }
     assert state.verification_retries.keys() == {i for i, one in verifications.items() if isinstance(one, e.RetryScheduled)}
     under_way = [*state.executing, *state.stragglers, *state.retries, *state.compensating, *state.verifying]
+    under_way += state.compensation_stragglers
     assert len(under_way) == len(set(under_way)), "a step is in one of these at the most"
 
     # What is in doubt.
@@ -322,6 +327,7 @@ def check(state: State, books: Books) -> None:
     assert len(state.to_compensate) == len(set(state.to_compensate))
     assert all(steps[index].compensates for index in state.to_compensate)
     assert not set(state.to_compensate) & (state.compensating | state.executing | state.stragglers)
+    assert not set(state.to_compensate) & state.compensation_stragglers
     if not any(isinstance(event, e.OperatorActed) for event in books.events):
         assert not set(state.to_compensate) & undos.keys(), "its compensation has not begun"
         assert state.to_compensate == sorted(state.to_compensate, key=books.places().__getitem__), "in order of completion"

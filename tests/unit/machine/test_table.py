@@ -1,8 +1,7 @@
 """What the machine decides, case by case: a row is what happened so far, a fact, and what follows.
 
-The rows are in ``forward``, ``back``, ``others``, ``doubt``, ``asked`` and ``undone`` beside this. Each is tried twice: on a
-machine that has folded what happened so far, as a journal is read, and on one to which it has happened, which has to have
-decided the same by itself.
+The rows are in the modules beside this that are no tests. Each is tried twice: on a machine that has folded what happened so
+far, as a journal is read, and on one to which it has happened, which has to have decided the same by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from tests.unit.machine.back import BACK, STOPPED
 from tests.unit.machine.doubt import DOUBT
 from tests.unit.machine.forward import FORWARD
 from tests.unit.machine.held import HELD, PAUSE_REFUSED
+from tests.unit.machine.late_undo import LATE_UNDO
+from tests.unit.machine.late_undo import STOPPED as STOPPED_LATE
 from tests.unit.machine.notation import NOW, STOP, clauses, commanded, folded, happen, lived, plan_of, told
 from tests.unit.machine.others import OTHERS, REASONS
 from tests.unit.machine.others import REFUSED as REFUSED_OTHERWISE
@@ -24,8 +25,8 @@ from tests.unit.machine.undone import REFUSED as REFUSED_UNDO
 from tests.unit.machine.undone import UNDONE
 
 ROWS = [
-    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE)),
-    *((*row, STOP) for row in STOPPED),
+    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE, *LATE_UNDO)),
+    *((*row, STOP) for row in (*STOPPED, *STOPPED_LATE)),
 ]
 
 
