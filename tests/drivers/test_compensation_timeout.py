@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +13,7 @@ from saga.errors import SagaDefinitionError, StepTimeoutError
 from saga.events import CompensationFailed, CompensationSucceeded, CompensationTimedOut
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import LONG, PATIENCE, SHORT, Gate, Kit, Watch, Watched, check_journal, expired, saga_of, until, within
+from tests.kit import LONG, PATIENCE, SHORT, Gate, Kit, Watch, Watched, check_journal, expired, on, saga_of, until, within
 
 stored = pytest.mark.parametrize("store", [None, MemoryStore], ids=["alone", "stored"])
 NO = ValueError("no stock")
@@ -118,12 +116,12 @@ def test_the_handler_of_failed_compensations_hears_of_the_end_alone(plain_kit: K
 @pytest.mark.parametrize("way", ["skipped", "replaced"])
 def test_what_follows_a_step_waits_for_its_undo(plain_kit: Kit, store: Any, way: str) -> None:
     slow, kit = Slow(), plain_kit
-    threading.Thread(target=lambda: (slow.gate.reached.wait(PATIENCE), time.sleep(5 * SHORT), slow.gate.open())).start()
     more: dict[str, Any] = {"on_error": Skip} if way == "skipped" else {}
     b = kit.task("b", NO, slow, compensate_on_failure=True, compensation_timeout=SHORT, **more)
     seen: list[int] = []
     c = kit.task("c", lambda context: seen.append(slow.running))
-    options = {} if store is None else {"store": store()}
+    options: dict[str, Any] = {"logger": on(CompensationTimedOut, slow.gate.open)}
+    options |= {} if store is None else {"store": store()}
     result = kit.run(saga_of(kit.task("a"), *([b, c] if way == "skipped" else [fallback(b, c)]), **options))
     assert (result.status, kit.log, seen) == (Status.COMPLETED, ["a", "b", "-b", "c"], [0])
 

@@ -83,6 +83,16 @@ SOUND: dict[str, Flow] = {
     "asked in doubt": lambda s: [task(s, "a", in_doubt=InDoubt.ASK), task(s, "b")],
     "verified": lambda s: [verified(s, "a"), verified(s, "b", verification_retry=Retry(2))],
     "limited": lambda s: [task(s, "a", timeout=5.0), task(s, "b", timeout=5.0, retry=Retry(2))],
+    "undo limited": lambda s: [
+        task(s, "a", compensation_timeout=5.0),
+        task(s, "b", compensation_timeout=5.0, compensation_retry=Retry(2)),
+        task(s, "c", compensation_timeout=5.0, compensate_on_failure=True, on_error=Skip),
+        task(s, "d"),
+    ],
+    "undo limited and awaited": lambda s: [
+        awaited(s, "a", compensation_timeout=5.0, compensation_retry=Retry(2)),
+        task(s, "b"),
+    ],
     "in parallel": lambda s: [parallel(task(s, "a"), task(s, "b", timeout=5.0)), task(s, "c")],
     "undone together": lambda s: [parallel(task(s, "a"), task(s, "b"), compensate_together=True)],
     "with a fallback": lambda s: [fallback(task(s, "a"), task(s, "b")), task(s, "c")],
@@ -121,6 +131,23 @@ ALL_BUT_STALLS = frozenset(Kind) - {Kind.STALLS}
 def test_persons_and_second_owners_and_interrupts_and_wrong_inputs_break_no_law(flow: str) -> None:
     found = explore(saga_of(SOUND[flow], store="x.db"), {"order_id": "A1"}, world=Shop, kinds=ALL_BUT_STALLS, faults=1)
     assert {Kind.SECOND_OWNER, Kind.CANCELLED, Kind.PAUSED, Kind.INTERRUPTED, Kind.WRONG_INPUT} <= set(found.kinds)
+
+
+@pytest.mark.parametrize(
+    ("flow", "faults", "status", "log"),
+    [
+        ("undo limited", [("b", "undo late"), ("d", "fails")], "compensated", ["a", "b", "c", "d", "-c", "-a", "-b"]),
+        ("undo limited", [("b", "undo hangs"), ("d", "fails")], "compensated", ["a", "b", "c", "d", "-c", "-a", "-b"]),
+        ("undo limited", [("c", "fails"), ("c", "undo late")], "completed", ["a", "b", "c", "-c", "d"]),
+        ("undo limited and awaited", [("a", "undo late"), ("b", "fails")], "compensated", ["a", "b", "-a", "-a"]),
+    ],
+)
+def test_an_undo_that_is_late_or_hangs_keeps_nothing_else_from_being_undone(
+    flow: str, faults: list[tuple[str, str]], status: str, log: list[str]
+) -> None:
+    history = replay(saga_of(SOUND[flow], store="x.db"), faults, world=Shop)
+    made = [f"-{line.step}" if line.what == "compensate" else line.step for line in history.lines if line.what]
+    assert (history.status, history.broken, made) == (status, None, log)
 
 
 def test_what_a_person_pauses_a_person_resumes() -> None:

@@ -80,6 +80,7 @@ FLOWS: dict[str, Flow] = {
     "asked": lambda s: [Asked(s, "a", retry=Retry(2)), Asked(s, "b")],
     "a person's": lambda s: [Build(s, "a"), Build(s, "b", in_doubt=InDoubt.ASK), Build(s, "c")],
     "limited": lambda s: [Build(s, "a"), Build(s, "b", timeout=5.0, retry=Retry(2))],
+    "undo limited": lambda s: [Build(s, "a", compensation_timeout=5.0, compensation_retry=Retry(2)), Build(s, "b")],
     "skipped": lambda s: [Build(s, "a"), Build(s, "b", on_error=Skip)],
     "with a fallback": lambda s: [Build(s, "a"), fallback(Build(s, "c"), Build(s, "b"))],
     "in parallel": lambda s: [parallel(Build(s, "a"), Build(s, "b", timeout=5.0)), Build(s, "c")],
@@ -194,6 +195,20 @@ NOTICED = [
         "nothing is undone while it still runs",
     ),
     Noticed(4, "terminal with a straggler open", "limited", [("b", "answer lost"), ("b", "late", 2)], UNDONE),
+    Noticed(
+        4,
+        "terminal with a compensation that still runs",
+        "undo limited",
+        [("a", "answer lost"), ("a", "undo late")],
+        UNDONE,
+    ),
+    Noticed(
+        4,
+        "attempt a compensation again while it still runs",
+        "undo limited",
+        [("a", "answer lost"), ("a", "undo late")],
+        "nothing is undone while it still runs",
+    ),
     Noticed(6, "undo while siblings run", "in sequence", [("a", "cancelled")], UNDONE, ["cancelled"]),
     Noticed(7, "call before its intent is stored", "in sequence", [("b", "dies after")], UNDONE),
     Noticed(

@@ -93,7 +93,7 @@ OF_ALERTS = [
     ),
     Mutant(
         "a call that outlived its timeout is counted twice",
-        "        if isinstance(event, e.StepTimedOut) and event.running:\n            return\n        self._calls",
+        "        if still_runs(event):\n            return\n        self._calls",
         "        self._calls",
         METRICS + " -k outlives_its_timeout",
     ),

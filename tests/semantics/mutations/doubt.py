@@ -46,8 +46,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "an undo settles nothing",
-        "    state.compensating.discard(index)\n    state.in_doubt.discard(index)",
-        "    state.compensating.discard(index)",
+        "    state.compensation_stragglers.discard(index)\n    state.in_doubt.discard(index)",
+        "    state.compensation_stragglers.discard(index)",
         SEMANTICS + "doubt -k what_is_in_doubt_is_undone",
     ),
     Mutant(
@@ -283,8 +283,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "a waiting compensation is made at once after a crash",
-        "sorted(state.compensating - state.compensation_retries.keys())",
-        "sorted(state.compensating)",
+        "sorted(state.compensating - state.compensation_retries.keys() | ",
+        "sorted(state.compensating | ",
         DOUBT + " -k a_compensation_waits_for_what_is_left",
         file="saga/machine/resume.py",
     ),

@@ -32,6 +32,24 @@ OF_DRIVERS = [
         DRIVERS + "around -k swallows",
     ),
     Mutant(
+        "a compensation that was cut off has failed with its cancellation",
+        "        elif beside.overdue is not None and call.phase is COMPENSATE:\n",
+        "        elif False:\n",
+        DRIVERS + "compensation_timeout -k that_attempt_has_failed",
+    ),
+    Mutant(
+        "a compensation whose time is limited keeps the loop from all else",
+        "        if call.step.compensation_timeout is not None if call.phase is COMPENSATE else ",
+        "        if False if call.phase is COMPENSATE else ",
+        DRIVERS + "compensation_timeout -k the_rest_is_undone_meanwhile",
+    ),
+    Mutant(
+        "nobody hears how a late compensation ended",
+        "    under_way = state.compensating | state.compensation_stragglers\n    return",
+        "    under_way = state.compensating\n    return",
+        DRIVERS + "compensation_timeout -k the_rest_is_undone_meanwhile",
+    ),
+    Mutant(
         "an `around` that raises prevents the call",
         "                    raise\n                self._report(around)\n",
         "                    raise\n                raise\n",

@@ -6,7 +6,7 @@ from . import DOUBT, DRIVERS, DURABLE, PROPERTIES, SEMANTICS, Mutant
 
 __all__ = ["OF_MACHINE"]
 
-SUBMITTED = DURABLE + "submitted"
+SUBMITTED, LATE_UNDO = DURABLE + "submitted", DRIVERS + "compensation_timeout"
 TRANSITIONS = (
     ("RUNNING", "SagaSubmitted", "SUBMITTED", SUBMITTED),
     ("SUBMITTED", "SagaStarted", "RUNNING", SUBMITTED),
@@ -119,8 +119,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "stop at the first failing compensation",
-        "not (state.compensations_failed and self.stop_on_compensation_failure)",
-        "not state.compensations_failed",
+        "not (bad and self.stop_on_compensation_failure)",
+        "not bad",
         SEMANTICS + "reverse_order",
     ),
     Mutant(
@@ -143,9 +143,45 @@ OF_MACHINE = [
     ),
     Mutant(
         "terminal with a straggler open",
-        "        if state.stragglers:\n            return\n",
-        "",
+        "        if state.stragglers or state.compensation_stragglers:\n            return\n",
+        "        if state.compensation_stragglers:\n            return\n",
         SEMANTICS + "stragglers",
+    ),
+    Mutant(
+        "terminal with a compensation that still runs",
+        "        if state.stragglers or state.compensation_stragglers:\n            return\n",
+        "        if state.stragglers:\n            return\n",
+        LATE_UNDO + " -k the_rest_is_undone_meanwhile",
+    ),
+    Mutant(
+        "attempt a compensation again while it still runs",
+        "    machine.progress(event.at)  # what can be undone without it is",
+        "    compensation_failed(machine, event)  # what can be undone without it is",
+        LATE_UNDO + " -k no_other_begins_before",
+    ),
+    Mutant(
+        "nothing is undone while a compensation outlives its timeout",
+        "            if state.compensating and not self.plan.compensate_together:\n",
+        "            if state.compensation_stragglers or (state.compensating and not self.plan.compensate_together):\n",
+        LATE_UNDO + " -k the_rest_is_undone_meanwhile",
+    ),
+    Mutant(
+        "a saga that stops at a failed undo goes on beside one that is late",
+        "            bad = state.compensations_failed or state.compensation_stragglers\n",
+        "            bad = state.compensations_failed\n",
+        LATE_UNDO + " -k stops_at_a_failure",
+    ),
+    Mutant(
+        "a fallback begins beside an undo that is late",
+        "    under_way = state.stragglers | state.compensating | state.compensation_stragglers | state.verifying\n",
+        "    under_way = state.stragglers | state.compensating | state.verifying\n",
+        "tests/unit/machine/test_table -k what_follows",
+    ),
+    Mutant(
+        "a late undo is forgotten with its process",
+        "state.compensation_retries.keys() | state.compensation_stragglers)\n    waiting",
+        "state.compensation_retries.keys())\n    waiting",
+        LATE_UNDO + " -k wherever_its_process_died",
     ),
     Mutant(
         "retry beside a straggler",
