@@ -89,7 +89,7 @@ SOUND: dict[str, Flow] = {
         task(s, "c", compensation_timeout=5.0, compensate_on_failure=True, on_error=Skip),
         task(s, "d"),
     ],
-    "undo limited and awaited": lambda s: [
+    "undo awaited": lambda s: [
         awaited(s, "a", compensation_timeout=5.0, compensation_retry=Retry(2)),
         task(s, "b"),
     ],
@@ -139,7 +139,7 @@ def test_persons_and_second_owners_and_interrupts_and_wrong_inputs_break_no_law(
         ("undo limited", [("b", "undo late"), ("d", "fails")], "compensated", ["a", "b", "c", "d", "-c", "-a", "-b"]),
         ("undo limited", [("b", "undo hangs"), ("d", "fails")], "compensated", ["a", "b", "c", "d", "-c", "-a", "-b"]),
         ("undo limited", [("c", "fails"), ("c", "undo late")], "completed", ["a", "b", "c", "-c", "d"]),
-        ("undo limited and awaited", [("a", "undo late"), ("b", "fails")], "compensated", ["a", "b", "-a", "-a"]),
+        ("undo awaited", [("a", "undo late"), ("b", "fails")], "compensated", ["a", "b", "-a", "-a"]),
     ],
 )
 def test_an_undo_that_is_late_or_hangs_keeps_nothing_else_from_being_undone(
