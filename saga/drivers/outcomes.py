@@ -132,6 +132,8 @@ class Outcomes:
     def view_beside(self, call: Call) -> Context:
         """Return the view that a call works on while others may work on it too."""
         view = self.view_for(call)
+        if call.phase is COMPENSATE and call.step.compensation_timeout is not None:
+            return self.views.apart(call.step, view)
         return view if call.phase is EXECUTE else share(view)
 
     def interrupted(self, error: BaseException) -> None:
@@ -153,7 +155,10 @@ class Outcomes:
             if taken is not None:
                 machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, *taken))
         elif call.phase is COMPENSATE:
-            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, self._changes(view)))
+            changes = self._changes(view)
+            if step.compensation_timeout is not None:
+                self.views.take_changes(step, view)
+            machine.send(CompensationSucceeded(step.name, call.attempt, at, elapsed, changes))
         else:
             self._verified(call, view, value, elapsed, at)
 
@@ -249,6 +254,8 @@ class Outcomes:
         if call.phase is VERIFY:
             machine.send(VerificationFailed(step.name, call.attempt, at, elapsed, error, changes))
             return
+        if step.compensation_timeout is not None:
+            self.views.take_changes(step, view)
         machine.send(CompensationFailed(step.name, call.attempt, at, elapsed, error, changes))
         handler = self.definition.on_compensation_failure
         if handler is not None and step.index in machine.state.compensations_failed:

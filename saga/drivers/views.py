@@ -3,7 +3,8 @@
 A *scope* is a view of the context that calls share: 0 is the execution's own, each branch of a parallel group has another,
 forked when its first step needs it and merged when the group's branches have ended. A call whose time is limited works on a
 fork of its scope's view: it may outlive its limit, and must not touch what others see then. So does one that has a fallback,
-which must not see what it changed before it failed.
+which must not see what it changed before it failed. Of a compensation's fork, what it changed is taken over, and no more: the
+view may have been changed by others meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from saga.context import Binding, Context, set_binding
 from saga.errors import EncodingError, MergeConflictError
 from saga.machine.plan import Group, Plan, PlannedStep, following
 
-__all__ = ["Views", "adopt", "bind", "fork", "merge", "share", "take_back"]
+__all__ = ["Views", "adopt", "bind", "fork", "merge", "share", "take_back", "take_changes"]
 
 C = TypeVar("C", bound=Context)
 Read = Callable[[str], Any]
@@ -43,6 +44,7 @@ class Views:
         self._scopes: dict[int, Context] = {0: context}
         self._merged: set[int] = set()
         self._kept: dict[int, Context] = {}  # of executes that did not end well: their compensation sees what they did
+        self._apart: dict[int, tuple[Context, dict[str, Any]]] = {}  # of limited compensations: what they were forked from
 
     def limits(self, step: PlannedStep) -> bool:
         """Return whether the time of the step's execute is limited."""
@@ -61,6 +63,19 @@ class Views:
         """Return the view for the step's compensate."""
         kept = self._kept.get(step.index)
         return kept if kept is not None else self.of(step)
+
+    def apart(self, step: PlannedStep, view: Context) -> Context:
+        """Return a fork of a compensation's view, whose time is limited."""
+        twin = fork(view, self._read)
+        recorded = twin.__binding__.recorded
+        self._apart[step.index] = view, dict(view.__dict__ if recorded is None else recorded)
+        return twin
+
+    def take_changes(self, step: PlannedStep, twin: Context) -> None:
+        """Take over what a compensation whose time is limited has changed, where it has ended."""
+        if step.index in self._apart:
+            view, before = self._apart.pop(step.index)
+            take_changes(view, twin, before)
 
     def keep(self, step: PlannedStep, view: Context) -> None:
         """Keep the view of an execute that did not end well (yet) for its compensation."""
@@ -180,6 +195,32 @@ def take_back(view: Context, twin: Context) -> None:
     if own.recorded is not None:
         own.recorded = twin.__binding__.recorded
     own.previous = _take_results(own, twin, original)
+
+
+def take_changes(view: Context, twin: Context, before: dict[str, Any]) -> None:
+    """Take over what changed in a fork, though its view may have been changed, too.
+
+    :param before: by key, the values of the view when it was forked; or their texts with values, where there are such.
+    """
+    own, theirs = view.__binding__.recorded, twin.__binding__.recorded
+    if own is not None and theirs is not None:
+        changed = [key for key in {**before, **theirs} if before.get(key, _NONE)[1] != theirs.get(key, _NONE)[1]]
+        for key in changed:
+            if key in theirs:
+                view.__dict__[key], own[key] = twin.__dict__[key], theirs[key]
+            else:
+                view.__dict__.pop(key, None)
+                own.pop(key, None)
+        return
+    original, copies = _Originals(twin), twin.__binding__.copies or {}
+    original.give_back(before.values())
+    for key in {**before, **twin.__dict__}:
+        was = before.get(key, _MISSING)
+        now = twin.__dict__.get(key, _MISSING)
+        if now is _MISSING:
+            view.__dict__.pop(key, None)
+        elif now is not (copies[id(was)][1] if id(was) in copies else was):
+            view.__dict__[key] = original.of(now)
 
 
 def merge(view: Context, branches: Iterable[tuple[str, Context]]) -> tuple[Any, ...]:

@@ -241,8 +241,7 @@ def _skip(machine: Machine, step: PlannedStep, at: float) -> None:
 def fall_back(machine: Machine, step: PlannedStep, at: float) -> None:
     """Start the step's fallback, once it has ended and nothing of it is left."""
     state, index = machine.state, step.index
-    under_way = state.stragglers | state.compensating | state.compensation_stragglers | state.verifying
-    if index in under_way:
+    if index in state.stragglers or index in state.compensating or index in state.verifying:
         return
     # What may be left of it is not to be mixed with its fallback's doing.
     failed = state.compensations_failed.get(index)

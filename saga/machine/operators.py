@@ -269,7 +269,7 @@ def obey(machine: Machine, at: float) -> None:
         for index in sorted(state.to_rerun - state.verifying):
             if not machine.plan.open:  # nothing of a dead block is executed again
                 machine.execute_again(steps[index], state.attempt(index) + 1, at)
-        for index in sorted(state.to_skip - state.compensating - state.compensation_stragglers):
+        for index in sorted(state.to_skip - state.compensating):
             machine.record(StepSkipped(steps[index].name, at))
             machine.advance(steps[index].then, at)
     machine.deciding = False

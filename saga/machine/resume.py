@@ -142,7 +142,7 @@ def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> Non
 
 def _cut_short(state: State) -> set[int]:
     """Return the steps in doubt of which nothing is decided: an interrupt stopped the saga past its pivot before that."""
-    under_way = state.executing | state.retries.keys() | state.verifying | state.compensating | state.compensation_stragglers
+    under_way = state.executing | state.retries.keys() | state.verifying | state.compensating
     decided = state.to_verify | state.asking | state.skipped | state.to_skip
     return state.in_doubt - under_way - decided
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -167,6 +168,62 @@ def test_a_transactional_step_has_none() -> None:
     saga = saga_of(Kit(False, False).task("a", transactional=True, compensation_timeout=1.0))
     with pytest.raises(SagaDefinitionError, match="transactional step 'a': it has a timeout"):
         saga.execute()
+
+
+# -- what it has changed in the context -------------------------------------------------------------------------------
+
+
+@stored
+def test_what_it_changes_is_seen_when_it_has_ended_and_takes_nothing_from_what_others_changed(
+    plain_kit: Kit, store: Any
+) -> None:
+    kit, gate, changed = plain_kit, Gate(), threading.Event()
+
+    def slow(context: Context) -> None:
+        context["late"], context["both"] = 1, "slow"
+        context.items_.append("slow")
+        del context["gone"]
+        changed.set()
+        gate.hold()
+
+    def other(context: Context) -> None:
+        assert changed.wait(PATIENCE)
+        seen.append({**context, "items_": [*context.items_]})
+        context["other"], context["both"] = 2, "other"
+
+    seen: list[dict[str, Any]] = []
+    saga = saga_of(
+        kit.task("a", None, other),
+        kit.task("b", None, slow, compensation_timeout=SHORT),
+        kit.task("c", (lambda context: context.update(items_=[], both="", gone=1), NO)),
+        **({} if store is None else {"store": store()}),
+    )
+    results: list[SagaResult] = []
+    last = kit.run_to_end(saga, lambda first: (results.append(first), gate.open()))
+    assert seen == [{"items_": [], "both": "", "gone": 1}]
+    assert results[0].status is Status.COMPENSATING
+    assert dict(last.context) == {"items_": ["slow"], "both": "slow", "late": 1, "other": 2}
+    if store is not None:
+        assert dict(saga.load(last.saga_id).context) == dict(last.context)
+
+
+@stored
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_one_that_is_in_time_changes_the_others_see(kit: Kit, store: Any, fails: bool) -> None:
+    def undo(context: Context) -> None:
+        context.items_.append("b")
+        context["new"] = 1
+        if fails:
+            raise OSError
+
+    seen: list[dict[str, Any]] = []
+    saga = saga_of(
+        kit.task("a", None, lambda context: seen.append(dict(context))),
+        kit.task("b", None, undo, compensation_timeout=PATIENCE),
+        kit.task("c", (lambda context: context.update(items_=[]), NO)),
+    )
+    kit.run(saga, **({} if store is None else {"store": store()}))
+    assert seen == [{"items_": ["b"], "new": 1}]
 
 
 # -- what can be cancelled --------------------------------------------------------------------------------------------

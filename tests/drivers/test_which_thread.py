@@ -98,6 +98,7 @@ def flows(where: Where) -> tuple[Any, ...]:
     return (
         where.step("plain"),
         where.step("limited", timeout=60),
+        where.step("undo limited", compensation_timeout=60),
         parallel(where.step("a"), where.step("b")),
         parallel(sequence(where.step("c")), where.step("d"), compensate_together=True),
     )
@@ -105,8 +106,9 @@ def flows(where: Where) -> tuple[Any, ...]:
 
 def test_of_a_plain_saga(where: Where) -> None:
     assert where.saga(*flows(where)).try_execute().status == "compensated"
-    elsewhere = {"limited", "a", "b", "c", "d", "-c", "-d"}  # limited in time, or beside others
+    elsewhere = {"limited", "-undo limited", "a", "b", "c", "d", "-c", "-d"}  # limited in time, or beside others
     names = {*"abcd", "plain", "limited", "-a", "-b", "-c", "-d", "-plain", "-limited", "verify", "observer"}
+    names |= {"undo limited", "-undo limited"}
     assert where.calls == {name: OTHER if name in elsewhere else CALLER for name in names}
 
 

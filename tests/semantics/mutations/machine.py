@@ -172,12 +172,6 @@ OF_MACHINE = [
         LATE_UNDO + " -k stops_at_a_failure",
     ),
     Mutant(
-        "a fallback begins beside an undo that is late",
-        "    under_way = state.stragglers | state.compensating | state.compensation_stragglers | state.verifying\n",
-        "    under_way = state.stragglers | state.compensating | state.verifying\n",
-        "tests/unit/machine/test_table -k what_follows",
-    ),
-    Mutant(
         "a late undo is forgotten with its process",
         "state.compensation_retries.keys() | state.compensation_stragglers)\n    waiting",
         "state.compensation_retries.keys())\n    waiting",

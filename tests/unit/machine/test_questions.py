@@ -10,7 +10,7 @@ from saga import NotDone, Retry, Skip, fallback
 from saga.errors import SagaTimeoutError
 from saga.machine import Machine, time_out
 from saga.machine.undo import compensations_after
-from tests.unit.machine.notation import ASK, PAST, A, B, Block, C, P, R, T, X, clauses, do, folded, happen, plan_of
+from tests.unit.machine.notation import ASK, PAST, A, B, Block, C, P, R, T, X, clauses, do, folded, happen, own, plan_of
 
 V = do("a", verify=NotDone)
 
@@ -44,6 +44,8 @@ LATE = "p starts, p returns, a starts, a late, a skipped, b starts, a returns, -
         ((P, R & A), "p starts, p returns, r starts, a starts", "give up, a returns", True),
         ((P, A | Skip, B), LATE, "b stops", False),
         ((P, A | Skip, B), f"{LATE}, -a returns", "b stops", True),
+        ((P, A | Skip, B), f"{LATE}, -a late", "b stops", False),
+        ((P, A | Skip, B), f"{LATE}, -a late, -a returns", "b stops", True),
         ((P, A), "p starts, p returns, a starts", "give up, a returns, stop", False),
         ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "give up", False),
         ((P, V), "p starts, p returns, a starts, a unanswered, ?a starts", "give up, ?a silent", True),
@@ -65,6 +67,10 @@ def test_an_execution_is_halted_past_its_pivot_when_no_call_runs(flow: Any, so_f
         ((A | Skip, B), "a starts, a late, a skipped, b starts", False),
         ((A | Skip, B), "a starts, a late, a skipped, b starts, b returns", True),
         ((A | Skip, B), "a starts, a late, a skipped, b starts, b returns, a returns, -a starts", False),
+        ((A | Skip, B), "a starts, a late, a skipped, b starts, b returns, a returns, -a starts, -a late", True),
+        ((A, B), "a starts, a returns, b starts, b raises, gives up on b, -a starts", False),
+        ((A, B), "a starts, a returns, b starts, b raises, gives up on b, -a starts, -a late", True),
+        ((own(on_error=Skip), B), "a starts, a raises, -a starts, -a late", False),  # which waits until it is undone
         (A, "a starts, a returns, completed", False),
         ((V | Skip, B), "a starts, a late, a skipped, b starts, b returns, a unanswered, ?a starts", False),
         (Block(A), "a starts", False),
@@ -77,6 +83,8 @@ def test_an_execution_is_halted_past_its_pivot_when_no_call_runs(flow: Any, so_f
         (Block(A | Skip), "a starts, a late, a skipped", True),
         (Block(A | Skip), "a starts, a late, a skipped, a returns, -a starts", False),
         (Block(fallback(A, B)), "a starts, a late, a replaced", False),
+        (Block(own(on_error=Skip)), "a starts, a raises, -a starts, -a late", False),
+        (Block(A | Skip), "a starts, a late, a skipped, a returns, -a starts, -a late", True),
     ],
 )
 def test_an_execution_is_at_rest_where_only_stragglers_are_left_that_nobody_waits_for(
@@ -102,6 +110,7 @@ def test_an_execution_is_not_at_rest_with_something_to_do() -> None:
         (A & (B | Retry(2)), "a starts, b starts, b raises, b waits 2", 2),
         ((A, B), "a starts, a returns, b starts, b late, gives up on b, -a starts", 2),
         ((A, B), "a starts, a returns, b starts, b raises, gives up on b, -a starts", 1),
+        ((A, B), "a starts, a returns, b starts, b raises, gives up on b, -a starts, -a late", 1),
         ((A | Skip, B), "a starts, a late, a skipped, a returns, -a starts, b starts", 2),
         (V & B, "a starts, b starts, a unanswered, ?a starts", 2),
         (V & B, "a starts, b starts, a unanswered, ?a starts, ?a silent, ?a waits 2", 2),
