@@ -127,6 +127,12 @@ LINES = [
         "error=OSError('gone')",
     ),
     (
+        e.CompensationTimedOut("charge", 1, 1.0, 0.001, OSError("gone")),
+        "WARNING",
+        "compensation timed out saga=place-order id=a1 step=charge attempt=1 status=compensating elapsed_ms=1.000 "
+        "error=OSError('gone')",
+    ),
+    (
         e.SagaCompleted(1.0),
         "INFO",
         'saga completed saga=place-order id=a1 status=completed context.order_id="A 1" context.card=***',
