@@ -202,13 +202,6 @@ NOTICED = [
         [("a", "answer lost"), ("a", "undo late")],
         UNDONE,
     ),
-    Noticed(
-        4,
-        "attempt a compensation again while it still runs",
-        "undo limited",
-        [("a", "answer lost"), ("a", "undo late")],
-        "nothing is undone while it still runs",
-    ),
     Noticed(6, "undo while siblings run", "in sequence", [("a", "cancelled")], UNDONE, ["cancelled"]),
     Noticed(7, "call before its intent is stored", "in sequence", [("b", "dies after")], UNDONE),
     Noticed(

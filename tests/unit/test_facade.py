@@ -88,7 +88,15 @@ def test_the_fingerprint_tells_definitions_apart() -> None:
 
 
 def test_retries_and_timeouts_may_change_under_a_running_execution() -> None:
-    assert len({Saga("s").add_task(step(fail, **p)).plan.fingerprint for p in ({}, {"timeout": 1.0}, {"retry": Retry(2)})}) == 1
+    assert (
+        len(
+            {
+                Saga("s").add_task(step(fail, **p)).plan.fingerprint
+                for p in ({}, {"timeout": 1.0}, {"compensation_timeout": 1.0}, {"retry": Retry(2)})
+            }
+        )
+        == 1
+    )
 
 
 # -- streams ------------------------------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ RIGHT: Final[dict[str, set[str]]] = {
     "compensation_retry": RETRIES,
     "verification_retry": RETRIES,
     "timeout": SECONDS,
+    "compensation_timeout": SECONDS,
     "on_error": {"None", "Skip", "Compensate", "Retry"},
     "compensate_on_failure": BOOLS,
     "pivot": BOOLS,
