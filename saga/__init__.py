@@ -27,6 +27,7 @@ __all__ = [
     "Observer",
     "OnError",
     "OutcomeUnknownError",
+    "Received",
     "Retry",
     "Saga",
     "SagaResult",
@@ -42,6 +43,7 @@ __all__ = [
     "masked",
     "parallel",
     "receive",
+    "receive_first",
     "saga_step",
     "sequence",
     "step",
@@ -56,9 +58,10 @@ if TYPE_CHECKING:
     from saga.definition import ExecutionInfo, Observer
     from saga.errors import OutcomeUnknownError
     from saga.events import Effect, Status, StepStatus
-    from saga.flow import Flow, fallback, parallel, receive, saga_step, sequence, step, timer
+    from saga.flow import Flow, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
     from saga.lost_answers import LOST_ANSWERS
     from saga.policy import Ask, Backoff, Compensate, ExponentialBackoff, InDoubt, OnError, Retry, Skip
+    from saga.received import Received
     from saga.result import SagaResult, StepRecord
     from saga.saga import Saga
     from saga.stored import Submission
@@ -86,9 +89,10 @@ _ROOMS = {
     "definition": ("ExecutionInfo", "Observer"),
     "errors": ("OutcomeUnknownError",),
     "events": ("Effect", "Status", "StepStatus"),
-    "flow": ("Flow", "fallback", "parallel", "receive", "saga_step", "sequence", "step", "timer"),
+    "flow": ("Flow", "fallback", "parallel", "receive", "receive_first", "saga_step", "sequence", "step", "timer"),
     "lost_answers": ("LOST_ANSWERS",),
     "policy": ("Ask", "Backoff", "Compensate", "ExponentialBackoff", "InDoubt", "OnError", "Retry", "Skip"),
+    "received": ("Received",),
     "result": ("SagaResult", "StepRecord"),
     "saga": ("Saga",),
     "stored": ("Submission",),

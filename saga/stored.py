@@ -158,12 +158,13 @@ class Stored(Declared, Generic[Ctx]):
         """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
 
         An execution that runs gets it within two seconds; one that nobody runs, with the next recovery. It may come before
-        the step that asks for it.
+        the step that asks for it, and one that comes twice is received once where one step asks for it.
 
         :raises SagaDefinitionError: no step of the saga receives it, or there is no store.
         :raises EncodingError: the value cannot be stored.
-        :raises UnknownExecutionError: there is no such execution.
-        :raises ActionRefusedError: it is completed or compensated: nobody would read the signal.
+        :raises UnknownExecutionError: there is no such execution of this saga.
+        :raises ActionRefusedError: no step would receive it: the execution has ended or is being undone, or the value is not
+            what ``receive(accept=)`` says. Nothing is stored.
         """
         refuse_unmade(self)
         from saga.durable.signals import send_signal
@@ -171,7 +172,44 @@ class Stored(Declared, Generic[Ctx]):
         saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
         send_signal(self.definition, self._opened(store), saga_id, name, value)
 
+    def signal_or_start(
+        self,
+        saga_id: str,
+        name: str,
+        value: Any = None,
+        context: ContextLike = None,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        store: StoreLike | None = None,
+    ) -> Handle[Ctx]:
+        """Send a signal to an execution; where there is none, submit one that has the signal already.
+
+        It is one transaction: of many that call this at the same time, one starts the execution, and all their signals reach
+        it. What is there already goes on with the input that it has, whatever ``context`` says.
+
+        :param saga_id: the execution's id.
+        :param name: the signal's name; ``value``: its value.
+        :param context: the input of an execution that is started: as of :meth:`submit`.
+        :param tags: so are these, and ``priority``.
+        :return: its handle, whose ``new`` says whether it was started here.
+        :raises SagaDefinitionError: as of :meth:`signal` and :meth:`submit`.
+        :raises EncodingError: the value, or the input, cannot be stored.
+        :raises SagaIdTakenError: the id belongs to another saga.
+        :raises ActionRefusedError: as of :meth:`signal`; an execution that has ended is not started again.
+        """
+        refuse_unmade(self)
+        from saga.durable.submit import signalled_or_started
+        from saga.handle import Handle
+
+        saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
+        submission = Submission(context, saga_id, None, tags, priority)
+        opened = self._opened(store)
+        new = signalled_or_started(self.definition, opened, submission, name, value)
+        return Handle(self.definition, opened, saga_id, new)
+
     asignal = awaited(signal)
+    asignal_or_start = awaited(signal_or_start)
 
     def _submit(
         self, some: list[Submission], store: StoreLike | None, connection: Any

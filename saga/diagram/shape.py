@@ -205,11 +205,15 @@ def policies(step: PlannedStep) -> list[str]:
 
 def waits(pause: Pause) -> str:
     """Return what a step waits for."""
-    if pause.signal is None:
+    if pause.until is not None:
+        return f"waits until {pause.until.isoformat(' ')}"
+    if pause.asks:
+        return "waits as the step before says"
+    if not pause.signals:
         assert pause.seconds is not None
         return f"waits {duration(pause.seconds)}"
     limit = "" if pause.seconds is None else f", at most {duration(pause.seconds)}"
-    return f"waits for signal {pause.signal!r}{limit}"
+    return f"waits for {pause.awaited}{limit}"
 
 
 _WORDS = {

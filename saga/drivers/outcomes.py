@@ -38,6 +38,7 @@ from saga.events import (
     StepVerified,
     VerificationFailed,
 )
+from saga.flow import refusal
 from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
 from saga.machine.background import cause_of, error_before, failed_step
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
@@ -291,8 +292,11 @@ class Outcomes:
         for message in messages:
             event = message(at)
             if isinstance(event, SignalReceived):
-                waits.receive(self.machine, event)
-                continue
+                refused = refusal(self.machine.plan.accepts, event.name, event.value)
+                if refused is None:
+                    waits.receive(self.machine, event)
+                    continue
+                event = MessageRefused(f"signal {event.name!r}{_sender(event)}", refused, at)
             if isinstance(event, OperatorActed):
                 try:
                     act(self.machine, event)
@@ -306,6 +310,10 @@ class Outcomes:
 
     def _changes(self, view: Context) -> str:
         return self.values.take_changes(view) if self.values is not None else ""
+
+
+def _sender(signal: SignalReceived) -> str:
+    return "" if signal.who is None else f" by {signal.who}: {signal.why}"
 
 
 def _kind_of(value: Any) -> str:

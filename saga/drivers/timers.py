@@ -70,7 +70,7 @@ class Timers(Outcomes):
     def _timer_due(self) -> Wait | CallBeside | None:
         """Return what the first timer is for. Where a signal may have come in time, the inbox is to be read before."""
         due = self._timers[0][2]
-        if isinstance(due, Wait) and due.step.pause is not None and due.step.pause.signal is not None:
+        if isinstance(due, Wait) and due.step.pause is not None and due.step.pause.signals:
             self.mail = True
         return due
 

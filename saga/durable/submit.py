@@ -13,9 +13,11 @@ from saga.context import Context
 from saga.definition import Definition, as_context, check_transacts
 from saga.drivers.stints import carried_from
 from saga.durable.entries import write_entries
+from saga.durable.messages import signal_message
 from saga.durable.rebuild import codec_of
+from saga.durable.signals import check_sent, send_signal
 from saga.durable.values import input_text
-from saga.errors import SagaDefinitionError, SagaIdTakenError
+from saga.errors import SagaDefinitionError, SagaIdTakenError, UnknownExecutionError
 from saga.names import checked_name
 from saga.plain import repr_of
 from saga.storage.protocol import Store
@@ -25,7 +27,7 @@ from saga.turns import key_of, tags_of
 if TYPE_CHECKING:
     from saga.stored import Submission
 
-__all__ = ["check_same", "new_execution", "prepared", "sorted_out", "taken_of_several", "wanted_of"]
+__all__ = ["check_same", "new_execution", "prepared", "signalled_or_started", "sorted_out", "taken_of_several", "wanted_of"]
 
 _SHOWN: Final = 20
 """Ids that an error's text names at most; the error has them all."""
@@ -40,6 +42,31 @@ def prepared(
     :raises SagaDefinitionError: something else is wrong with one.
     """
     return [_stored_as(definition, one, store) for one in submissions]
+
+
+def signalled_or_started(definition: Definition, store: Store, submission: Submission, name: str, value: Any) -> bool:
+    """Store an execution that has received a signal, or, where its id is known, send it the signal. Return whether it is new.
+
+    :raises SagaIdTakenError: the id belongs to another saga.
+    """
+    value = check_sent(definition, name, value)
+    new, entries = _stored_as(definition, submission, store)
+    codec = codec_of(definition)
+    signal_message(name, value, codec, store)  # what is too long, or cannot be stored, is refused as it is sent
+    received = e.SignalReceived(name, value, host_time(), carried_from(definition.observers))
+    both = [*entries, *write_entries([received], len(entries), {}, codec)]
+    (existing,) = store.submit([(new, both)])
+    if existing is not None:
+        if existing.name != definition.name:
+            raise SagaIdTakenError(_difference(existing, new) or "", new.saga_id)
+        try:
+            send_signal(definition, store, new.saga_id, name, value)
+            return False
+        except UnknownExecutionError:  # it was purged just now
+            (existing,) = store.submit([(new, both)])
+            if existing is not None:
+                raise
+    return True
 
 
 def sorted_out(

@@ -3,15 +3,18 @@
 Compiling a flow is :mod:`saga.machine.compile`'s work.
 """
 
-from saga.flow.build import FlowLike, as_flow, fallback, parallel, receive, sequence, step, timer
+from saga.flow.accepting import Accept, refusal
+from saga.flow.build import FlowLike, as_flow, fallback, parallel, sequence, step
 from saga.flow.functions import FunctionTask
 from saga.flow.methods import MethodStep, bind, saga_step
 from saga.flow.nodes import Fallback, Flow, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.policies import POLICIES, Policies
+from saga.flow.waiting import receive, receive_first, timer
 from saga.flow.wrapped import Breaker
 
 __all__ = [
     "POLICIES",
+    "Accept",
     "Breaker",
     "Fallback",
     "Flow",
@@ -29,6 +32,8 @@ __all__ = [
     "fallback",
     "parallel",
     "receive",
+    "receive_first",
+    "refusal",
     "saga_step",
     "sequence",
     "step",

@@ -15,11 +15,10 @@ from saga.flow.methods import MethodStep
 from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.flow.policies import Policies, check_policies
 from saga.flow.wrapped import Breaker
-from saga.names import checked_name
-from saga.policy import InDoubt, OnError, Retry, check_timeout
+from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "receive", "sequence", "step", "timer"]
+__all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "sequence", "step"]
 
 
 class _Composable(Protocol):
@@ -85,28 +84,6 @@ def fallback(
         refuse_unrun(breaker.calling, f"fallback(): calling() of breaker {breaker!r}", "let it return a context manager")
         first = _changed(first, policies={**first.policies, "breaker": breaker})
     return Fallback(first, as_flow(alternative, "fallback(): alternative"), kinds)
-
-
-def timer(seconds: float, *, name: str | None = None) -> Pause:
-    """Return a step that lets ``seconds`` pass. With a store it goes on across restarts."""
-    check_timeout(seconds, "timer(): seconds", needed=True)
-    return Pause(_pause_name(name, "timer()", f"timer {seconds:g} s"), float(seconds))
-
-
-def receive(signal: str, *, name: str | None = None, timeout: float | None = None, on_error: OnError | None = None) -> Pause:
-    """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`. It needs a store.
-
-    :param signal: its name.
-    :param timeout: seconds to wait.
-    :param on_error: what follows when it does not come in time; what the saga says where ``None``.
-    """
-    signal = checked_name(signal, "receive(): signal")
-    check_policies("receive()", {"timeout": timeout, "on_error": on_error})
-    return Pause(_pause_name(name, "receive()", signal), timeout, signal, {"on_error": on_error})
-
-
-def _pause_name(given: str | None, where: str, otherwise: str) -> str:
-    return otherwise if given is None else checked_name(given, f"{where}: name")
 
 
 def step(

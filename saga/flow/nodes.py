@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from saga.composing import Flow
+from saga.flow.accepting import Accept
 from saga.flow.functions import FunctionTask
 from saga.flow.tasks import check_task
 from saga.names import checked_name
 from saga.policy import OnError, UnknownOn
+from saga.received import Received
 from saga.task import Task
 
 __all__ = ["Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
@@ -73,12 +76,31 @@ class Fallback(Flow):
 
 @dataclass(frozen=True, slots=True)
 class Pause(Flow):
-    """A step that waits: ``seconds`` long, or for a signal and at most ``seconds`` long."""
+    """A step that waits: for a time, or for the first of its signals.
+
+    :ivar seconds: how long, at the most where it waits for signals; ``None``: until one comes, or as is said otherwise.
+    :ivar signals: the names of those that it receives.
+    :ivar accepts: by a signal's name, what its value must be.
+    :ivar until: when the time is over that it waits for.
+    :ivar asks: whether the step before it tells how long, or until when.
+    """
 
     name: str
     seconds: float | None
-    signal: str | None = None
+    signals: tuple[str, ...] = ()
     policies: Mapping[str, Any] = field(default_factory=dict)
+    accepts: Mapping[str, Accept] = field(default_factory=dict)
+    until: datetime | None = None
+    asks: bool = False
+
+    @property
+    def awaited(self) -> str:
+        """The signals in words: ``signal 'paid' or 'cancelled'``."""
+        return f"signal {' or '.join(map(repr, self.signals))}"
+
+    def result_of(self, signal: str, value: Any) -> Any:
+        """Return the step's result where it received this."""
+        return value if len(self.signals) == 1 else Received(signal, value)
 
 
 class PauseTask(Task[Any]):

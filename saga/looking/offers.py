@@ -95,11 +95,11 @@ def _signals(reading: Reading, standing: Standing, live: bool) -> Iterator[Offer
         check_signal(standing)
         told = set[str]()
         for step in reading.plan.steps:
-            signal = None if step.pause is None else step.pause.signal
             ended = reading.records[step.name].status not in (StepStatus.PENDING, StepStatus.RUNNING)
-            if signal is not None and signal not in told and not ended:
-                told.add(signal)
-                yield Offer("signal", step.name, one_line(_of_signal(reading, step, signal, live)), signal)
+            for signal in () if step.pause is None or ended else step.pause.signals:
+                if signal not in told:
+                    told.add(signal)
+                    yield Offer("signal", step.name, one_line(_of_signal(reading, step, signal, live)), signal)
 
 
 def _of_signal(reading: Reading, step: PlannedStep, signal: str, live: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from saga.events import (
 )
 from saga.looking.reading import Reading
 from saga.looking.shown import Decision, ErrorView, JournalLine, StepView
+from saga.looking.waits import over_at
 from saga.machine import PlannedStep, following
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.plain import one_line, shortened
@@ -51,12 +52,12 @@ class _Times:
     ended: float | None = None
     next_at: float | None = None
 
-    def take(self, event: Event, step: PlannedStep) -> None:
+    def take(self, event: Event, step: PlannedStep, results: Mapping[str, Any]) -> None:
         match event:
             case StepStarted():
                 self.began, self.ended, self.next_at = event.at if self.began is None else self.began, None, None
-                if step.pause is not None and step.pause.seconds is not None:
-                    self.next_at = event.at + step.pause.seconds
+                if step.pause is not None:
+                    self.next_at = over_at(step, event.at, results)
             case StepSucceeded() | StepFailed() | StepTimedOut(running=False) | StepVerified(done=True):
                 self.ended, self.next_at = event.at, None
             case RetryScheduled():
@@ -71,10 +72,13 @@ def steps_of(reading: Reading, journal: Sequence[JournalLine]) -> tuple[StepView
     :param journal: as it is shown, so that what is hidden there is hidden here.
     """
     times = {name: _Times() for name in reading.plan.names}
+    returned: dict[str, Any] = {}
     for event in reading.events:
         name = getattr(event, "step", None)
         if name is not None:
-            times[name].take(event, reading.plan.by_name[name])
+            times[name].take(event, reading.plan.by_name[name], returned)
+        if isinstance(event, StepSucceeded):
+            returned[event.step] = event.result
     results = {line.step: line.details["result"] for line in journal if "result" in line.details}
     paths = dict(_paths(reading))
     settled = {one.step: f"by {one.who}: {one.why}" for one in decisions_of(reading) if one.action == "skip"}
@@ -114,7 +118,7 @@ def _view(
 def _waits_for(step: PlannedStep) -> str | None:
     if step.pause is None:
         return None
-    return "its time" if step.pause.signal is None else one_line(f"signal {step.pause.signal!r}")
+    return one_line(step.pause.awaited) if step.pause.signals else "its time"
 
 
 def _text(result: Any) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from saga.definition import Definition
-from saga.events import COMPENSATING, PAUSED, RUNNING, STUCK, SUBMITTED, RetryScheduled, StepStarted
+from saga.events import COMPENSATING, PAUSED, RUNNING, STUCK, SUBMITTED, RetryScheduled, StepStarted, StepSucceeded
 from saga.looking.reading import Reading
 from saga.looking.shown import moment
+from saga.machine import PlannedStep
+from saga.machine.waits import ends_at
 from saga.plain import one_line
 from saga.storage.claims import holds_back, is_had
 from saga.storage.pages import each_of
 from saga.storage.protocol import Store
 from saga.storage.records import ANY, StoredExecution
 
-__all__ = ["why", "why_it_waits"]
+__all__ = ["over_at", "why", "why_it_waits"]
 
 _LOOKED_AT: Final = 100
 """Executions of one key: one of the first keeps the others back, unless all of them are held."""
@@ -131,15 +133,28 @@ def _what_it_waits_for(reading: Reading) -> str | None:
     for scheduled in (*state.retries.values(), *state.verification_retries.values(), *state.compensation_retries.values()):
         waiting.append((scheduled.at + scheduled.delay, _next_attempt(scheduled)))
     begun = {event.step: event.at for event in reading.events if isinstance(event, StepStarted)}
+    results = {event.step: event.result for event in reading.events if isinstance(event, StepSucceeded)}
     for index in state.executing:
         step, pause = steps[index], steps[index].pause
-        if pause is not None and pause.seconds is not None:
-            until = begun[step.name] + pause.seconds
-            what = f"signal {pause.signal!r}, at most until" if pause.signal is not None else "its time:"
+        until = None if pause is None else over_at(step, begun[step.name], results)
+        if pause is not None and until is not None:
+            what = f"{pause.awaited}, at most until" if pause.signals else "its time:"
             waiting.append((until, f"step {one_line(step.name)} waits for {what} {moment(until)}"))
         elif pause is not None:
-            waiting.append((float("inf"), f"step {one_line(step.name)} waits for signal {pause.signal!r}"))
+            what = pause.awaited if pause.signals else "its time"
+            waiting.append((float("inf"), f"step {one_line(step.name)} waits for {what}"))
     return min(waiting)[1] if waiting else None
+
+
+def over_at(step: PlannedStep, since: float, results: Mapping[str, Any]) -> float | None:
+    """Return when the time of a step is over that waits since then; ``None``: it has none, or that cannot be read.
+
+    :param results: of the steps before it, as they are stored.
+    """
+    try:
+        return ends_at(step, since, None if step.told_by is None else results.get(step.told_by.name))
+    except (TypeError, ValueError):
+        return None
 
 
 def _next_attempt(scheduled: RetryScheduled) -> str:

@@ -102,7 +102,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``verification_attempts``: of verifies: that of the last one.
 * ``branches_ended``: by group: how many of its branches ended well.
 * ``merged``: groups whose branches' views are merged.
-* ``signals``: by name: the values that came and that no step has taken.
+* ``signals``: names and values: those that came and no step has taken, in their order.
 
 Commands
 --------

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from saga.awaitables import is_generator_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow import Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow import Accept, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.functions import function_name
 from saga.flow.policies import policies_of
 from saga.flow.tasks import check_task
@@ -43,6 +43,7 @@ def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Pla
     plan.entry = part.entry
     plan._shape = part.shape
     plan.characterize(plan.steps)
+    plan.accepts = _accepts_of(plan, saga)
     return plan
 
 
@@ -79,7 +80,7 @@ class OpenPlan(Plan):
             for step in added:
                 if step.asynchronous and not allow_async:
                     raise SagaDefinitionError(f"step {step.name!r} has async functions, which need an `async with` block")
-                if step.pause is not None and step.pause.signal is not None:
+                if step.pause is not None and step.pause.signals:
                     raise SagaDefinitionError(f"step {step.name!r} receives a signal, which only a saga with a store can")
                 if step.transactional and not transacts:
                     raise SagaDefinitionError(f"step {step.name!r} is transactional, which needs {WITH_A_DATABASE}")
@@ -152,7 +153,7 @@ class _Compiler:
                 "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
-            on_error = self.on_error if pause is None or pause.signal is not None else None  # a timer cannot fail
+            on_error = self.on_error if pause is None or pause.signals else None  # a timer cannot fail
             task, policies = _policies_of(flow, self.resolver, self.unknown_on, on_error)
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
@@ -163,6 +164,8 @@ class _Compiler:
         step = PlannedStep(len(plan.steps), name, task, scope, policies)
         if pause is not None:
             step.pause = pause
+            if pause.asks:
+                step.told_by = plan.steps[-1]
         if self.inside:
             step.branches = self.inside
         if step.pivot:
@@ -174,7 +177,7 @@ class _Compiler:
         if plan.open:
             return _Part((step,), (step,), "")
         # What the fold of a journal depends on; retries and timeouts may change under a running execution.
-        rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, pause and pause.signal)
+        rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, _waited_for(pause))
         return _Part((step,), (step,), f"{name!r}{rules}")
 
     def _check_first(self, name: str, task: FunctionTask) -> None:
@@ -263,6 +266,29 @@ class _Compiler:
         entry = tuple(step for part in parts for step in part.entry)
         together = "+" if flow.compensate_together else ""
         return _Part(entry, (group,), f"[{together}{'&'.join(part.shape for part in parts)}]")
+
+
+def _waited_for(pause: Pause | None) -> str | tuple[str, ...] | None:
+    """Return what the fold of a wait depends on."""
+    if pause is None or not pause.signals:
+        return None
+    return pause.signals if len(pause.signals) > 1 else pause.signals[0]
+
+
+def _accepts_of(plan: Plan, saga: str) -> dict[str, Accept]:
+    """Return what is said of signals' values, by their names.
+
+    :raises SagaDefinitionError: two steps say otherwise of one.
+    """
+    accepts: dict[str, Accept] = {}
+    for step in plan.steps if plan.receives else ():
+        for signal, accept in step.pause.accepts.items() if step.pause is not None else ():
+            if accepts.setdefault(signal, accept) != accept:
+                raise SagaDefinitionError(
+                    f"saga {saga!r}: step {step.name!r}: signal {signal!r} is received by several steps, with another accept "
+                    f"each: {accepts[signal]!r} and {accept!r}; give them one, as it is one signal"
+                )
+    return accepts
 
 
 def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:

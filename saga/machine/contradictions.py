@@ -73,10 +73,10 @@ def _under_way(state: State, begun: set[str], event: Any) -> str | None:
             return f"step {event.step!r} was not under way"
     elif event.attempt != state.attempt(index) and step.pause is None:
         return f"attempt {event.attempt} of step {event.step!r} was not under way"
-    signal = step.pause.signal if step.pause is not None else None
-    if isinstance(event, StepSucceeded) and signal is not None and not state.signals.get(signal):
-        return f"signal {signal!r} had not come"
-    return None
+    pause = step.pause
+    if not isinstance(event, StepSucceeded) or pause is None or not pause.signals:
+        return None
+    return None if any(name in pause.signals for name, _ in state.signals) else f"{pause.awaited} had not come"
 
 
 def _started(state: State, begun: set[str], event: StepStarted) -> str | None:

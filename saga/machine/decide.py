@@ -239,7 +239,7 @@ class Machine:
             if step.pause is None:
                 self.commands.append(step.first)
             else:
-                waits.begin(self, step, step.pause.seconds)
+                waits.begin(self, step, at, at)
 
     def execute_again(self, step: PlannedStep, attempt: int, at: float) -> None:
         """Make another attempt of a step's execute."""
@@ -247,7 +247,7 @@ class Machine:
         if step.pause is None:
             self.commands.append(Call(step, attempt))
         else:
-            waits.begin(self, step, step.pause.seconds)
+            waits.begin(self, step, at, at)
 
     def follow(self, steps: tuple[PlannedStep, ...], at: float) -> None:
         """Begin what follows something; what was undone on request is attempted again."""

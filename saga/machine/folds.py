@@ -45,7 +45,7 @@ from saga.events import (
 from saga.machine.commands import COMPENSATE, VERIFY
 from saga.machine.decided import change_status, operator_acted, saga_rewound, withdraw
 from saga.machine.plan import Group, PlannedStep
-from saga.machine.state import State
+from saga.machine.state import State, first_of
 from saga.policy import InDoubt
 
 __all__ = ["FOLDS", "fold"]
@@ -89,8 +89,8 @@ def _step_succeeded(state: State, event: StepSucceeded) -> None:
     step = state.plan.by_name[event.step]
     state.executing.discard(step.index)
     state.stragglers.discard(step.index)
-    if step.pause is not None and step.pause.signal is not None:
-        del state.signals[step.pause.signal][0]
+    if step.pause is not None and step.pause.signals:
+        del state.signals[first_of(state.signals, step.pause.signals)]
     _done(state, step)
 
 
@@ -228,7 +228,7 @@ def _fallback_chosen(state: State, event: FallbackChosen) -> None:
 
 
 def _signal_received(state: State, event: SignalReceived) -> None:
-    state.signals.setdefault(event.name, []).append(event.value)
+    state.signals.append((event.name, event.value))
 
 
 def _group_merged(state: State, event: GroupMerged) -> None:

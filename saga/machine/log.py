@@ -181,6 +181,13 @@ class Log:
                 return event.at
         raise LookupError(name)
 
+    def result_of(self, name: str) -> Any:
+        """Return what the step returned last."""
+        for event in reversed(self.events):
+            if isinstance(event, StepSucceeded) and event.step == name:
+                return event.result
+        raise LookupError(name)
+
     def last_failure(self, name: str) -> StepFailed | StepTimedOut:
         """Return how the step's last attempt that did not end well has ended."""
         for event in reversed(self.events):

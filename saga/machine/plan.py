@@ -8,13 +8,14 @@ start next, or the parallel group it is a branch's end of, or nothing (the flow'
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
-from saga.flow import Flow, Pause
+from saga.flow import Accept, Flow, Pause
 from saga.flow.wrapped import WrappedTask
 from saga.lost_answers import LOST_ANSWERS
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
@@ -47,6 +48,7 @@ class PlannedStep:
     :ivar compensates: whether there is anything to call to undo it.
     :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
+    :ivar told_by: the step whose result says how long it waits, or until when.
     :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``.
     :ivar fallback: what starts instead when it has failed.
     :ivar fallback_on: ... with one of these.
@@ -73,6 +75,7 @@ class PlannedStep:
     async_verify: bool = False
     asynchronous: bool = False  # whether any of the three is
     pause: Pause | None = None
+    told_by: PlannedStep | None = None
     then: tuple[PlannedStep, ...] | Group | None = None
     fallback: tuple[PlannedStep, ...] = ()
     fallback_on: tuple[type[Exception], ...] = ()
@@ -143,6 +146,7 @@ class Plan:
     :ivar asynchronous: whether any task is a coroutine function.
     :ivar pivot: the step after which nothing is undone.
     :ivar receives: whether a step waits for a signal.
+    :ivar accepts: by a signal's name, what its value must be.
     :ivar asks: the first step that asks a person when it fails.
     :ivar transacts: the first step that is transactional.
     :ivar transacts_async: the first of them that has a coroutine function.
@@ -156,6 +160,7 @@ class Plan:
     pivot: PlannedStep | None = None
     plain = True
     receives = False
+    accepts: Mapping[str, Accept] = MappingProxyType({})
     asks: PlannedStep | None = None
     transacts: PlannedStep | None = None
     transacts_async: PlannedStep | None = None
@@ -177,7 +182,7 @@ class Plan:
                 self.pivot = step
             if step.pivot or step.timeout or step.compensation_timeout or step.pause or step.fallback:
                 self.plain = False
-            if step.pause is not None and step.pause.signal is not None:
+            if step.pause is not None and step.pause.signals:
                 self.receives = True
             if step.on_error is OnError.ASK and self.asks is None:
                 self.asks = step
@@ -204,6 +209,12 @@ class Plan:
     def for_execution(self) -> Plan:
         """Return the plan that a new execution is run by."""
         return self
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of the signals that its steps receive."""
+        pauses = (step.pause for step in self.steps if step.pause is not None)
+        return tuple(dict.fromkeys(name for pause in pauses for name in pause.signals))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Any, Final, NamedTuple
 
 from saga.events import (
@@ -29,7 +30,7 @@ from saga.events import (
 )
 from saga.machine.plan import Plan, PlannedStep
 
-__all__ = ["TRANSITIONS", "State", "Transition", "status_after"]
+__all__ = ["TRANSITIONS", "State", "Transition", "first_of", "status_after"]
 
 
 class State:
@@ -127,7 +128,7 @@ class State:
         self.verification_attempts: dict[int, int] = {}  #: of verifies: that of the last one
         self.branches_ended: dict[int, int] = {}  #: by group: how many of its branches ended well
         self.merged: set[int] = set()  #: groups whose branches' views are merged
-        self.signals: dict[str, list[Any]] = {}  #: by name: the values that came and that no step has taken
+        self.signals: list[tuple[str, Any]] = []  #: names and values: those that came and no step has taken, in their order
 
     def attempt(self, index: int) -> int:
         """Return the number of the step's last attempt."""
@@ -145,6 +146,17 @@ class State:
     def gave_up_on(self, step: PlannedStep) -> bool:
         """Whether the step outlived its timeout and nobody waits for it any more."""
         return step.index in self.stragglers and (step.index in self.skipped or self.status is not RUNNING)
+
+
+def first_of(signals: Sequence[tuple[str, Any]], names: Container[str]) -> int:
+    """Return the place of the signal that a step takes which receives these.
+
+    :raises LookupError: none has come.
+    """
+    for place, (name, _) in enumerate(signals):
+        if name in names:
+            return place
+    raise LookupError(names)
 
 
 class Transition(NamedTuple):

@@ -1,38 +1,56 @@
-"""Steps that wait: for a time, or for a signal and a time at the most. Nobody calls them."""
+"""Steps that wait: for a time, or for signals and a time at the most. Nobody calls them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from saga.errors import StepTimeoutError
 from saga.events import SignalReceived, StepTimedOut
 from saga.machine.commands import Finish, Wait
 from saga.machine.plan import PlannedStep
+from saga.machine.state import first_of
 
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
 
-__all__ = ["begin", "end", "go_on", "left_of", "receive"]
+__all__ = ["begin", "end", "ends_at", "go_on", "left_of", "receive"]
 
 
-def begin(machine: Machine, step: PlannedStep, seconds: float | None) -> None:
-    """Let a step wait for its signal, which may have come already, and ``seconds`` at the most."""
-    assert step.pause is not None
-    signal = step.pause.signal
-    if signal is not None:
-        values = machine.state.signals.get(signal, [])[len(_given(machine, signal)) :]
-        if values:
-            machine.commands.append(Finish(step, values[0]))
-            return
+def begin(machine: Machine, step: PlannedStep, since: float, now: float) -> None:
+    """Let a step wait, since then, for its signals, of which one may have come already, or for its time at the most."""
+    pause = step.pause
+    assert pause is not None
+    if _give(machine, step):
+        return
+    told = None if step.told_by is None else machine.log.result_of(step.told_by.name)
+    seconds = pause.seconds if told is None or isinstance(told, str) else told
     if seconds is not None:
-        machine.commands.append(Wait(step, 1, seconds))
+        machine.commands.append(Wait(step, 1, left_of(seconds, since, now)))
+    elif (moment := ends_at(step, since, told)) is not None:
+        machine.commands.append(Wait(step, 1, max(0.0, moment - now)))
+
+
+def ends_at(step: PlannedStep, since: float, told: Any) -> float | None:
+    """Return when the time of a step is over that waits since then; ``None``: it has none.
+
+    :param told: what the step returned that tells how long, or until when; ``None`` where that is not known.
+    """
+    pause = step.pause
+    assert pause is not None
+    if pause.until is not None:
+        return pause.until.timestamp()
+    if isinstance(told, str):
+        return datetime.fromisoformat(told).timestamp()
+    seconds = pause.seconds if told is None else told
+    return None if seconds is None else since + seconds
 
 
 def go_on(machine: Machine, step: PlannedStep, at: float) -> None:
     """Let a step that waits wait for as long as is left."""
     if step.pause is not None:
-        seconds = step.pause.seconds
-        begin(machine, step, None if seconds is None else left_of(seconds, machine.log.started_at(step.name), at))
+        begin(machine, step, machine.log.started_at(step.name), at)
 
 
 def left_of(seconds: float, since: float, now: float) -> float:
@@ -45,12 +63,10 @@ def end(machine: Machine, step: PlannedStep, at: float) -> None:
     pause = step.pause
     if step.index not in machine.state.executing or pause is None:
         return
-    if pause.signal is not None and step.index in _given(machine, pause.signal):  # its signal has just come
-        return
-    if pause.signal is None:
+    if not pause.signals:
         machine.commands.append(Finish(step, None))
-    else:
-        error = StepTimeoutError(f"step {step.name!r}: signal {pause.signal!r} did not come within {pause.seconds:g} s")
+    elif not _is_given(machine, step):  # else its signal has just come
+        error = StepTimeoutError(f"step {step.name!r}: {pause.awaited} did not come within {pause.seconds:g} s")
         attempt, elapsed = machine.state.attempt(step.index), at - machine.log.started_at(step.name)
         machine.send(StepTimedOut(step.name, attempt, at, elapsed, error, running=False))
 
@@ -58,15 +74,35 @@ def end(machine: Machine, step: PlannedStep, at: float) -> None:
 def receive(machine: Machine, signal: SignalReceived) -> None:
     """Take a signal from outside: a step that waits for it goes on, or the next that asks for it has it at once."""
     machine.record(signal)
-    given = _given(machine, signal.name)
     for index in sorted(machine.state.executing):
         step = machine.plan.steps[index]
-        if step.pause is not None and step.pause.signal == signal.name and index not in given:
-            machine.commands.append(Finish(step, machine.state.signals[signal.name][len(given)]))
+        if step.pause is not None and not _is_given(machine, step) and _give(machine, step):
             return
 
 
-def _given(machine: Machine, signal: str) -> set[int]:
-    """Return the steps that a signal of this name was given to and that have not ended yet."""
-    finished = [command.step for command in machine.commands if isinstance(command, Finish)]
-    return {step.index for step in finished if step.pause is not None and step.pause.signal == signal}
+def _give(machine: Machine, step: PlannedStep) -> bool:
+    """Give a step the first signal that it receives of those that no step was given, where there is one."""
+    pause = step.pause
+    assert pause is not None
+    for name, value in _left(machine) if pause.signals else ():
+        if name in pause.signals:
+            machine.commands.append(Finish(step, pause.result_of(name, value)))
+            return True
+    return False
+
+
+def _is_given(machine: Machine, step: PlannedStep) -> bool:
+    """Whether a step was given a signal, and has not ended yet."""
+    return any(isinstance(command, Finish) and command.step is step for command in machine.commands)
+
+
+def _left(machine: Machine) -> Iterator[tuple[str, Any]]:
+    """Yield the signals that came and no step was given, in the order in which they came.
+
+    A step is given the first of its signals, and ends in its turn: what each has taken when it has ended is told by that.
+    """
+    left = list(machine.state.signals)
+    for command in machine.commands:
+        if isinstance(command, Finish) and command.step.pause is not None and command.step.pause.signals:
+            del left[first_of(left, command.step.pause.signals)]
+    yield from left

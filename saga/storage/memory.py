@@ -247,14 +247,15 @@ class MemoryStore(AskedInMemory, Store):
                 )
         ring(self)
 
-    def post(self, saga_id: str, body: str) -> None:
+    def post(self, saga_id: str, body: str, *, status: Collection[str] | None = None) -> None:
+        takes = rules.reading(status)
         rules.check_texts([body], self.longest_text)
         with self._lock:
             row = self.get(saga_id)
             if row is None:
                 raise rules.unknown_execution(saga_id)
-            if row.status in rules.ENDED:
-                raise rules.ended(saga_id, row.status)
+            if row.status not in takes:
+                raise rules.not_taken(saga_id, row.status)
             self._posted += 1
             self._inboxes[saga_id][self._posted] = Message(self._posted, saga_id, body)
             if row.status != "stuck":  # which is left alone, and due for somebody to be told of it

@@ -268,18 +268,19 @@ class PostgresStore(Alerting, Submitting):
         if not rows or rows[0][0]:  # else nobody is to take it yet
             self.tell()
 
-    def post(self, saga_id: str, body: str) -> None:
+    def post(self, saga_id: str, body: str, *, status: Collection[str] | None = None) -> None:
+        takes = rules.reading(status)
         if not rules.is_id(saga_id):
             raise rules.unknown_execution(saga_id)
         rules.check_texts([body], self.longest_text)
         token = uuid.uuid4().hex
 
         def work(connection: Connection, again: bool) -> None:
-            if connection.execute(self._sql.post, (saga_id, body, token), prepare=True).rowcount:
+            if connection.execute(self._sql.post, (saga_id, takes, body, token), prepare=True).rowcount:
                 return
             if not (again and connection.execute(self._sql.posted, (token,)).fetchone()):
                 row = connection.execute(self._sql.get, (saga_id,)).fetchone()
-                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, row_of(row).status)
+                raise rules.unknown_execution(saga_id) if row is None else rules.not_taken(saga_id, row_of(row).status)
 
         self._run(work)
         self.tell()

@@ -92,7 +92,7 @@ class Statements:
         # The row is locked before the message gets its number: an execution's messages are numbered as they are committed.
         self.post = (
             f"WITH woken AS (UPDATE {saga} SET due = CASE status WHEN 'stuck' THEN due ELSE least(due, {NOW}) END WHERE id = %s"
-            " AND status NOT IN ('completed', 'compensated') RETURNING id)"
+            " AND status = ANY(%s::text[]) RETURNING id)"
             f" INSERT INTO {inbox} (saga_id, body, token) SELECT id, %s, %s FROM woken ON CONFLICT (token) DO NOTHING"
         ).encode()
         #: Whether the message with this token is there.

@@ -251,11 +251,12 @@ class Store(Protocol):
         :param step: where it is; as before where not given.
         """
 
-    def post(self, saga_id: str, body: str) -> None:
+    def post(self, saga_id: str, body: str, *, status: Collection[str] | None = None) -> None:
         """Put a message into an execution's inbox and make it due now.
 
+        :param status: where it has one of these statuses; whatever it is where not given.
         :raises UnknownExecutionError: there is no such execution.
-        :raises ActionRefusedError: it is completed or compensated.
+        :raises ActionRefusedError: it has another status, or is completed or compensated.
         """
 
     def inbox(self, saga_id: str) -> list[Message]:

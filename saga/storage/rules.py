@@ -37,6 +37,8 @@ __all__ = [
     "is_id",
     "latest_created",
     "lease_lost",
+    "not_taken",
+    "reading",
     "statuses_of",
     "too_new",
     "unknown_execution",
@@ -311,9 +313,19 @@ def check_not_held(new: NewExecution, holds: Iterable[Hold]) -> None:
             )
 
 
-def ended(saga_id: str, status: str) -> ActionRefusedError:
-    """The error of a message to an execution that nobody goes on with."""
-    return ActionRefusedError(f"execution {saga_id!r} has ended ({status}): nobody reads a message to it any more")
+def reading(status: Collection[str] | None) -> list[str]:
+    """Return the statuses in which an execution takes a message that is meant for these.
+
+    :raises ValueError: there is no such status.
+    """
+    return [one for one in statuses_of(status) if one not in ENDED]
+
+
+def not_taken(saga_id: str, status: str) -> ActionRefusedError:
+    """The error of a message to an execution that does not take it any more."""
+    if status in ENDED:
+        return ActionRefusedError(f"execution {saga_id!r} has ended ({status}): nobody reads a message to it any more")
+    return ActionRefusedError(f"execution {saga_id!r} is {status} by now: it does not take this message")
 
 
 def unread(saga_id: str) -> UnreadMessagesError:

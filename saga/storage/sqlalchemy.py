@@ -241,7 +241,8 @@ class SQLAlchemyStore(Reads, Workers, Alerting, Submitting):
         self._run(work)
         ring(self)
 
-    def post(self, saga_id: str, body: str) -> None:
+    def post(self, saga_id: str, body: str, *, status: Collection[str] | None = None) -> None:
+        takes = rules.reading(status)
         if not rules.is_id(saga_id):
             raise rules.unknown_execution(saga_id)
         rules.check_texts([body], self.longest_text)
@@ -252,10 +253,10 @@ class SQLAlchemyStore(Reads, Workers, Alerting, Submitting):
             if again and connection.execute(sa.select(inbox.c.id).where(inbox.c.token == token)).first():
                 return
             # The row is locked before the message gets its number: messages are numbered as they are committed.
-            if connection.execute(self._sql.make_due(saga_id)).rowcount != 1:
+            if connection.execute(self._sql.make_due(saga_id, takes)).rowcount != 1:
                 column = self._tables.saga.c
-                status = connection.execute(sa.select(column.status).where(column.id == saga_id)).scalar_one_or_none()
-                raise rules.unknown_execution(saga_id) if status is None else rules.ended(saga_id, status)
+                found = connection.execute(sa.select(column.status).where(column.id == saga_id)).scalar_one_or_none()
+                raise rules.unknown_execution(saga_id) if found is None else rules.not_taken(saga_id, found)
             connection.execute(inbox.insert().values(saga_id=saga_id, body=body, token=token))
 
         self._run(work)

@@ -146,11 +146,11 @@ class Statements:
         columns = [hold.c[name] for name in Hold._fields]
         return sa.select(*columns).where(hold.c.name == new.name, hold.c.version.in_((ANY, new.version)))
 
-    def make_due(self, saga_id: str) -> sa.Update:
-        """Let recovery look at an execution now, unless it has ended. What is stuck it leaves alone."""
+    def make_due(self, saga_id: str, status: Sequence[str]) -> sa.Update:
+        """Let recovery look at an execution now, where it has one of these statuses. What is stuck it leaves alone."""
         saga, now = self._tables.saga, self.now()
         due = sa.case((sa.and_(saga.c.due > now, saga.c.status != "stuck"), now), else_=saga.c.due)
-        return saga.update().where(saga.c.id == saga_id, saga.c.status.not_in(rules.ENDED)).values(due=due)
+        return saga.update().where(saga.c.id == saga_id, saga.c.status.in_(status)).values(due=due)
 
     def listing(self, which: Listed) -> sa.Select[Any]:
         """Read a page and one row more.

@@ -268,15 +268,16 @@ class SqliteStore(Alerting):
         self._write(apply, single=True)
         ring(self)
 
-    def post(self, saga_id: str, body: str) -> None:
+    def post(self, saga_id: str, body: str, *, status: Collection[str] | None = None) -> None:
+        takes = rules.reading(status)
         if not rules.is_id(saga_id):
             raise rules.unknown_execution(saga_id)
         rules.check_texts([body], self.longest_text)
 
         def apply(connection: sqlite3.Connection) -> None:
-            if connection.execute(sql.MAKE_DUE, (self._clock(), saga_id)).rowcount != 1:
+            if connection.execute(sql.make_due(len(takes)), (self._clock(), saga_id, *takes)).rowcount != 1:
                 row = connection.execute(sql.GET, (saga_id,)).fetchone()
-                raise rules.unknown_execution(saga_id) if row is None else rules.ended(saga_id, row_of(row).status)
+                raise rules.unknown_execution(saga_id) if row is None else rules.not_taken(saga_id, row_of(row).status)
             connection.execute(sql.POST, (saga_id, body))
 
         self._write(apply)

@@ -14,7 +14,7 @@ from saga.storage import rules
 from saga.storage.claims import WORTH
 from saga.storage.columns import EXECUTION, WORKER
 from saga.storage.records import Entry, Lease
-from saga.storage.sqlite_tables import CALLED, NOT_ENDED
+from saga.storage.sqlite_tables import CALLED
 
 __all__ = [
     "ADD_ENTRY",
@@ -30,7 +30,6 @@ __all__ = [
     "INBOX",
     "LAST_NUMBER",
     "LET_GO",
-    "MAKE_DUE",
     "MOST_ROWS",
     "POST",
     "PURGE",
@@ -49,6 +48,7 @@ __all__ = [
     "insert_entries",
     "inserting",
     "journals",
+    "make_due",
     "rows",
     "rows_of",
     "with_mail",
@@ -112,9 +112,6 @@ RENEW = "UPDATE saga SET lease_until = ?1, due = ?2, updated = ?3" + _BEATS
 
 RENEW_AND_TELL = "UPDATE saga SET lease_until = ?1, due = ?2, updated = ?3, step = ?7, progressed = ?8" + _BEATS
 """Make a lease last longer, and let the row tell where the execution is."""
-
-MAKE_DUE = f"UPDATE saga SET due = CASE status WHEN 'stuck' THEN due ELSE min(due, ?) END WHERE id = ? AND {NOT_ENDED}"
-"""Let workers look at an execution no later than then, unless it has ended. What is stuck they leave alone."""
 
 POST = "INSERT INTO saga_inbox (saga_id, body) VALUES (?, ?)"
 """Put a message into an execution's inbox."""
@@ -186,6 +183,15 @@ def journals(executions: int) -> str:
 
 
 @lru_cache(MOST_ROWS)
+def make_due(statuses: int) -> str:
+    """Return what lets workers look at an execution no later than then, where it has one of so many statuses.
+
+    What is stuck they leave alone.
+    """
+    due = "CASE status WHEN 'stuck' THEN due ELSE min(due, ?) END"
+    return f"UPDATE saga SET due = {due} WHERE id = ? AND status IN ({', '.join('?' * statuses)})"
+
+
 def with_mail(executions: int) -> str:
     """Return the statement that finds out which of so many executions have messages."""
     return f"SELECT DISTINCT saga_id FROM saga_inbox WHERE saga_id IN ({', '.join('?' * executions)})"

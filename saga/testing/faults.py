@@ -83,6 +83,8 @@ class Kind(StrEnum):
     """The signal comes when the step's time is over."""
     NO_SIGNAL = "no signal"
     """The signal never comes."""
+    OTHER_SIGNAL = "other signal"
+    """Not this signal comes, but the next of those that the step waits for: no fault, but another way."""
 
     SECOND_OWNER = "second owner"
     """``execute`` takes effect, and then others take this process to be dead and go on, while it goes on too."""
@@ -98,6 +100,7 @@ class Kind(StrEnum):
 
 START: Final = "start"
 SIGNAL: Final = "signal"
+WHICH: Final = "which signal"
 STORED: Final = "stored"
 ORDER: Final = "order"
 INPUT: Final = "input"
@@ -119,6 +122,7 @@ PLACE_OF: Final = {
     Kind.SIGNAL_TWICE: SIGNAL,
     Kind.SIGNAL_LATE: SIGNAL,
     Kind.NO_SIGNAL: SIGNAL,
+    Kind.OTHER_SIGNAL: WHICH,
     Kind.WRONG_INPUT: INPUT,
 }
 """Where a kind strikes, if not in an ``execute``."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from saga.context import Context
 from saga.definition import Definition, as_context
 from saga.errors import SagaDefinitionError, near
+from saga.flow import refusal
 from saga.plain import one_line, repr_of
 from saga.policy import is_seconds
 from saga.saga import Saga
@@ -93,13 +94,17 @@ def setting_of(
             f"saga {definition.name!r} has async tasks and an event loop runs here: explore it in a plain function, or with "
             "await asyncio.to_thread(explore, ...)"
         )
-    received = {step.pause.signal for step in plan.steps if step.pause is not None and step.pause.signal is not None}
+    received = plan.signals
     for name in signals or ():
         if name not in received:
             known = ", ".join(sorted(received)) or "none"
             raise SagaDefinitionError(
                 f"saga {definition.name!r} receives no signal {name!r}{near(str(name), received)}; signals: {known}"
             )
+    for name in received:
+        refused = refusal(plan.accepts, name, (signals or {}).get(name))
+        if refused is not None:
+            raise SagaDefinitionError(f"saga {definition.name!r}: {refused}; give signals={{{name!r}: a value that fits}}")
     needs_one = plan.receives or plan.asks is not None or plan.transacts is not None
     has_store = durable if durable is not None else store is not None or needs_one
     names = [may_fail] if isinstance(may_fail, str) else list(may_fail)

@@ -8,7 +8,7 @@ from saga.durable.messages import signal_message
 from saga.durable.rebuild import codec_of
 from saga.machine import PlannedStep
 from saga.storage.memory import MemoryStore
-from saga.testing.faults import SIGNAL, START, Kind
+from saga.testing.faults import SIGNAL, START, WHICH, Kind
 from saga.testing.records import ID, Line
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ class Signals:
         self._store = store
         self._dealt_with: set[str] = set()  # names of steps whose signal has come, or is not to come
         self._late: set[str] = set()
+        self._which_comes: dict[str, str] = {}  # by step: the signal that comes, or would
 
     def send_early(self, process: Process) -> None:
         """Send those that faults let come before anything happens."""
         for step in process.machine.plan.steps:
-            if step.pause is not None and step.pause.signal is not None:
+            if step.pause is not None and step.pause.signals:
                 kinds = (Kind.SIGNAL_EARLY,) if Kind.SIGNAL_EARLY in self._history.setting.kinds else ()
                 fault = self._history.at(step.name, START, kinds)
                 if fault is not None:
@@ -45,7 +46,7 @@ class Signals:
         """Send the signals that the execution waits for. Return whether one was sent."""
         machine, sent = process.machine, False
         for step in [machine.plan.steps[index] for index in sorted(machine.state.executing)]:
-            if step.pause is None or step.pause.signal is None or step.name in self._dealt_with:
+            if step.pause is None or not step.pause.signals or step.name in self._dealt_with:
                 continue
             self._dealt_with.add(step.name)
             fault = self._history.at(step.name, SIGNAL, self._kinds(step.pause.seconds is not None))
@@ -69,16 +70,26 @@ class Signals:
         wanted = self._history.setting.kinds
         return tuple(kind for kind in kinds if kind in wanted and (limited or kind is not Kind.SIGNAL_LATE))
 
+    def _which(self, step: PlannedStep) -> str:
+        """Return which of the signals that a step waits for comes: the first, unless faults have it otherwise."""
+        if step.name not in self._which_comes:
+            assert step.pause is not None
+            names = list(step.pause.signals)
+            kinds = (Kind.OTHER_SIGNAL,) if Kind.OTHER_SIGNAL in self._history.setting.kinds else ()
+            while len(names) > 1 and self._history.at(step.name, WHICH, kinds) is not None:
+                del names[0]
+            self._which_comes[step.name] = names[0]
+        return self._which_comes[step.name]
+
     def _send(self, process: Process, step: PlannedStep, fault: Kind | None) -> None:
         assert self._store is not None
-        assert step.pause is not None
-        assert step.pause.signal is not None
-        value = self._history.setting.signals.get(step.pause.signal)
+        name = self._which(step)
+        value = self._history.setting.signals.get(name)
         codec = codec_of(self._history.definition)
-        self._store.post(ID, signal_message(step.pause.signal, value, codec, self._store))
+        self._store.post(ID, signal_message(name, value, codec, self._store))
         self._write_down(step, "comes", fault)
         process.notify()
 
     def _write_down(self, step: PlannedStep, came: str, fault: Kind | None) -> None:
-        assert step.pause is not None
-        self._history.lines.append(Line(self._history.lives, step.name, f"signal {step.pause.signal}", came=came, fault=fault))
+        name = self._which(step)
+        self._history.lines.append(Line(self._history.lives, step.name, f"signal {name}", came=came, fault=fault))

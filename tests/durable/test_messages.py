@@ -192,7 +192,7 @@ def test_a_signal_to_what_has_ended_or_never_was_is_refused(store: Store) -> Non
     assert store.inbox("x") == []
 
 
-def test_a_signal_to_what_is_stuck_waits_until_somebody_has_decided(store: Store) -> None:
+def test_a_signal_to_what_is_stuck_in_its_undo_is_refused_and_one_that_came_before_is_answered(store: Store) -> None:
     closed = [True]
 
     def refund() -> None:
@@ -203,7 +203,10 @@ def test_a_signal_to_what_is_stuck_waits_until_somebody_has_decided(store: Store
         return Saga("s", store=store).add_task(step(lambda: None, refund, name="a")).add_task(receive("ok", timeout=0.01))
 
     assert build().try_execute(saga_id="x").status is Status.STUCK
-    build().signal("x", "ok", 7)
+    for send in (build().signal, lambda *said: Operations(store, "ann", sagas=[build()]).signal(*said, "she said so")):
+        with pytest.raises(ActionRefusedError, match=r"does not go forward \(stuck\): no step receives a signal any more"):
+            send("x", "ok")
+    signals(store)
     assert Operations(store, "ann").show("x").inbox == ({"signal": "ok", "value": "7"},)
     closed.clear()
     Operations(store, "ann").retry("x", why="the bank is open")

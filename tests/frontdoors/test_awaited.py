@@ -29,6 +29,7 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "submit": {"saga_id": "z"},
     "submit_many": {"submissions": [{}, {}]},
     "Stored.signal": {"saga_id": "y", "name": "paid", "value": 7},
+    "signal_or_start": {"saga_id": "z", "name": "paid", "value": 7},
     "signal": {"saga_id": "y", "name": "paid", "why": "refused, as its definition is not known", "value": 7},
     "list": {"status": "stuck"},
     "get": {"saga_id": "x"},

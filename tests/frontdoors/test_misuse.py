@@ -37,8 +37,9 @@ MODULES: Final = [
 
 ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
-        Retry Retry.allows Retry.delay Submission Task Task.compensate Task.execute Task.verify Transaction.aparallel
-        Transaction.astep Transaction.parallel Transaction.step fallback parallel receive saga_step sequence step timer""",
+        Retry Retry.allows Retry.delay Received Submission Task Task.compensate Task.execute Task.verify Transaction.aparallel
+        Transaction.astep Transaction.parallel Transaction.step fallback parallel receive receive_first saga_step sequence step
+        timer""",
     "made by the engine, and given to users": """Acted Cause Count Decision Effect ErrorView ExecutionInfo ExecutionInfo.step
         ExecutionView ExecutionView.timeline Figures Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked Ran
         Ran.take SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus
@@ -270,6 +271,19 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
         {"saga_id": "x", "name": "paid"},
         {"saga_id": A_NAME, "store": ["None"], "value": A_VALUE},
         {"name": ["signal"], **THERE},
+    ),
+    "Saga.signal_or_start": lambda: Call(
+        Saga("s", store=stored()).add_task(receive("paid")).signal_or_start,
+        {"saga_id": "x", "name": "paid"},
+        {
+            "saga_id": A_NAME,
+            "store": A_STORE,
+            "value": A_VALUE,
+            "context": A_CONTEXT,
+            "tags": ["None", "{}"],
+            "priority": ["0"],
+        },
+        {"name": ["signal"]},
     ),
     "Saga.submit": lambda: Call(
         made(store=store()).submit,

@@ -30,6 +30,30 @@ def test_a_message_to_nobody_is_an_error(store):
         assert store.inbox(saga_id) == []
 
 
+def test_a_message_is_taken_where_the_execution_has_a_status_that_it_is_meant_for(store, stored):
+    lease = stored.create(store, "x")
+    for number, (status, taken) in enumerate(
+        [(["running", "paused"], True), (["submitted", "paused"], False), ([], False), (["running", "completed"], True)]
+    ):
+        if taken:
+            store.post("x", f"{number}", status=status)
+        else:
+            with pytest.raises(ActionRefusedError, match=r"'x' is running by now"):
+                store.post("x", f"{number}", status=status)
+    assert [message.body for message in store.inbox("x")] == ["0", "3"]
+    store.append(lease, [], taken=[message.id for message in store.inbox("x")])
+    store.append(lease, stored.entries(2), status="compensating")
+    with pytest.raises(ActionRefusedError, match=r"'x' is compensating by now"):
+        store.post("x", "late", status=["running"])
+    with pytest.raises(UnknownExecutionError):
+        store.post("nobody", "{}", status=["running"])
+    with pytest.raises(ValueError, match="no status"):
+        store.post("x", "{}", status=["asleep"])
+    store.append(lease, stored.entries(3), status="completed", release=True)
+    with pytest.raises(ActionRefusedError, match="has ended"):  # whatever it is meant for
+        store.post("x", "{}", status=["completed"])
+
+
 def test_a_message_makes_an_execution_due_now(store, stored):
     store.release(stored.create(store, "x"), delay=60.0)
     assert store.claim("b", 60.0) == []

@@ -11,7 +11,22 @@ from typing import Any
 
 import pytest
 
-from saga import Ask, Context, Done, InDoubt, NotDone, Retry, Saga, Skip, Task, fallback, parallel, receive, timer
+from saga import (
+    Ask,
+    Context,
+    Done,
+    InDoubt,
+    NotDone,
+    Retry,
+    Saga,
+    Skip,
+    Task,
+    fallback,
+    parallel,
+    receive,
+    receive_first,
+    timer,
+)
 from saga import step as function_step
 from saga.errors import SagaDefinitionError
 from saga.testing import Exploration, Fault, History, Kind, LawBrokenError, explore, replay, with_stand_ins
@@ -101,6 +116,11 @@ SOUND: dict[str, Flow] = {
     "past a pivot": lambda s: [task(s, "a"), task(s, "b", pivot=True), task(s, "c", retry=Retry(3))],
     "awaited": lambda s: [awaited(s, "a"), parallel(awaited(s, "b", timeout=5.0), awaited(s, "c"), task(s, "d"))],
     "waiting": lambda s: [task(s, "a"), receive("ok", timeout=60.0), timer(1e6), task(s, "b")],
+    "waiting for several": lambda s: [
+        receive_first("no", "ok", timeout=60.0),
+        timer(lambda context: 1e6, name="t"),
+        task(s, "b"),
+    ],
     "waiting for ever": lambda s: [task(s, "a"), receive("ok"), task(s, "b")],
 }
 
@@ -345,6 +365,15 @@ def test_a_compensation_that_may_fail_may() -> None:
     assert explore(saga_of(flow), world=Shop, may_fail=["ship"]).complete
 
 
+def test_of_several_signals_that_a_step_waits_for_each_is_tried() -> None:
+    came: list[Any] = []
+    flow: Flow = lambda s: [receive_first("ok", "late", "gone", name="w"), function_step(came.append, name="b")]  # noqa: E731
+    assert explore(saga_of(flow), world=Shop, signals={"gone": "sold out"}, kinds=["other signal"]).histories == (1, 1, 1)
+    assert list(dict.fromkeys(came)) == [("ok", None), ("late", None), ("gone", "sold out")]
+    found = replay(saga_of(flow), [("w", "other signal")], world=Shop)
+    assert [line.what for line in found.lines if line.step == "w"] == ["signal late"]
+
+
 def test_what_is_found_need_not_be_raised() -> None:
     found = explore(saga_of(lambda s: [function_step(lambda: None, lambda x: 1 / 0, name="a")]), world=Shop, check=False)
     assert isinstance(found, Exploration)
@@ -490,6 +519,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a signal that nobody receives": (
         lambda: explore(saga_of(SOUND["waiting"]), world=Shop, signals={"okay": 1}),
         "receives no signal 'okay'; did you mean 'ok'",
+    ),
+    "a signal's value that does not fit": (
+        lambda: explore(saga_of(lambda s: [receive("ok", accept=int)]), world=Shop),
+        "signal 'ok' comes with int, not with NoneType; give signals={'ok': a value that fits}",
     ),
     "a world that cannot be seen": (lambda: explore(saga_of(ANY), world=object), "whose states cannot be compared"),
     "a context that cannot be copied": (

@@ -35,6 +35,7 @@ _INSIDE: Final = {
     "definition",
     "lost_answers",
     "names",
+    "received",
 }
 
 #: For each room of ``saga/`` (a module, or a package with all that is in it) the other rooms that it may import, whether at the
@@ -45,6 +46,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "clocks": set(),
     "composing": set(),
     "names": {"errors"},
+    "received": set(),
     "facts": set(),
     "step_status": set(),
     "status": set(),
@@ -57,7 +59,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "context": {"content", "errors", "task"},
     "in_use": {"context", "errors"},
     # what decides: no driver, journal, store or clock
-    "flow": {"awaitables", "composing", "context", "errors", "names", "policy", "task"},
+    "flow": {"awaitables", "composing", "context", "errors", "names", "policy", "received", "task"},
     "machine": {"awaitables", "errors", "events", "flow", "lost_answers", "names", "plain", "policy", "task"},
     # what is told
     "plain": set(),

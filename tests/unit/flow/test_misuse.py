@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -31,7 +31,7 @@ from saga import (
 )
 from saga.block import Transaction
 from saga.errors import SagaDefinitionError
-from saga.flow import POLICIES, receive
+from saga.flow import POLICIES, receive, receive_first
 
 called: list[str] = []
 
@@ -85,6 +85,8 @@ VALUES: Final[dict[str, Any]] = {
     "{'x': 1}": {"x": 1},
     "a generator": generated,
     "timedelta": timedelta(seconds=5),
+    "a datetime": datetime(2100, 1, 2, tzinfo=UTC),
+    "a datetime of no time zone": datetime(2100, 1, 2),
     "object": object(),
     "object's class": object,
     "a function": work,
@@ -122,6 +124,10 @@ TASKS = {"a task", "a task class"}
 FLOWS = TASKS | {"a flow", "a saga", "a list of tasks"}
 RETRIES = {"None", "Retry"}
 ERRORS = {"ValueError", "(ValueError,)"}
+CLASSES = {"object's class", "a task class", "a saga's class", "Retry's class", "a backoff's class"} | {
+    "ValueError",
+    "KeyboardInterrupt",
+}
 BARE = {"KeyboardInterrupt", "ValueError"}  # classes can be called, too
 RIGHT: Final[dict[str, set[str]]] = {
     "retry": RETRIES,
@@ -137,7 +143,10 @@ RIGHT: Final[dict[str, set[str]]] = {
     "unknown_on": {"None", "()", "ValueError", "(ValueError,)", "a function of the context"},
     "name": NAMES | {"None"},
     "signal": NAMES,
-    "seconds": NUMBERS,
+    "wait": NUMBERS | {"timedelta", "a datetime", "a function of the context"},
+    "accept": CLASSES | {"None", "a function of the context"},
+    "receive_first accept": {"None", "{}"},
+    "signals": NAMES,
     "args": {"()", "[]"},
     "kwargs": {"None", "{}"},
     "compensate_args": {"()", "[]"},
@@ -193,8 +202,9 @@ BUILDERS: Final[dict[str, tuple[Callable[..., Any], dict[str, Any], Any]]] = {
     "sequence": (lambda flows: sequence(flows), {}, sequence),
     "parallel": (lambda flows=Charge, **kwargs: parallel(flows, Charge, **kwargs), {}, parallel),
     "fallback": (fallback, {"primary": Charge, "alternative": Charge}, fallback),
-    "timer": (timer, {"seconds": 1}, timer),
+    "timer": (timer, {"wait": 1}, timer),
     "receive": (receive, {"signal": "x"}, receive),
+    "receive_first": (lambda signals="z", **kwargs: receive_first(signals, "y", **kwargs), {}, receive_first),
     "Retry": (Retry, {}, Retry),
     "ExponentialBackoff": (ExponentialBackoff, {}, ExponentialBackoff),
     "add_task": (compiled, {}, Saga.add_task),

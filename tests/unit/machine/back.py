@@ -7,7 +7,7 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 from __future__ import annotations
 
 from saga import Retry, Skip, fallback, parallel, receive, sequence
-from tests.unit.machine.notation import PAST, A, B, C, D, L, P, R, S, T, Wrong, X, do, own, together
+from tests.unit.machine.notation import PAST, A, B, C, D, F, L, P, R, S, T, Wrong, X, do, own, together
 
 # fmt: off
 COMPENSATION = [
@@ -184,6 +184,14 @@ WAITS = [
         "finish s with 1, finish r with 2"),
     ("one signal that came early is for one of two steps",
         (A, S & R), "a starts, signal go 1", "a returns", "s starts, r starts", "finish s with 1"),
+    ("a step that waits for several signals has the first that comes",
+        (F, A), "f starts", "signal stay 1, signal go 2", "", "finish f with Received(name='stay', value='1')"),
+    ("a step that asks for several has the first of those that came early",
+        (A, F), "a starts, signal no 1, signal stay 2, signal go 3", "a returns", "f starts",
+        "finish f with Received(name='stay', value='2')"),
+    ("what the first of several was given is no other step's",
+        F & R, "f starts, r starts", "signal go 1, signal stay 2, signal go 3", "",
+        "finish f with Received(name='go', value='1'), finish r with 3"),
     ("a step waits for its signal for so long", (L, A), "", "begin", "begins, l starts", "wait 60 for l"),
     ("a signal that does not come in time fails the step",
         (A, L), "a starts, a returns, l starts", "l due", "l cut, gives up on l, -a starts", "call -a"),

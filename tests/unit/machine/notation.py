@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from saga import InDoubt, Saga, parallel, receive, step, timer
+from saga import InDoubt, Saga, parallel, receive, receive_first, step, timer
 from saga import events as e
 from saga.errors import CrashError, OutcomeUnknownError, SagaError, StepTimeoutError
 from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, time_out, waits
@@ -91,6 +91,7 @@ X = do("x", undo=False)
 P = do("p", pivot=True)
 T = timer(60.0, name="t")
 R, S, L = receive("go", name="r"), receive("go", name="s"), receive("go", name="l", timeout=60.0)
+F = receive_first("go", "stay", name="f")
 ASK, RERUN = InDoubt.ASK, InDoubt.RERUN
 STOP: Final = {"stop_on_compensation_failure": True}
 

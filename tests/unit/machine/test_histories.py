@@ -356,10 +356,10 @@ def check(state: State, books: Books) -> None:
         assert state.branches_ended.get(group.index, 0) <= len(group.scopes)
     assert all(state.branches_ended[index] == len(plan.groups[index].scopes) for index in state.merged)
     taken = sum(
-        step.pause is not None and step.pause.signal == "go" for step in map(steps.__getitem__, books.indexes(e.StepSucceeded))
+        step.pause is not None and "go" in step.pause.signals for step in map(steps.__getitem__, books.indexes(e.StepSucceeded))
     )
-    came = [event.value for event in books.events if isinstance(event, e.SignalReceived)]
-    assert state.signals.get("go", []) == came[taken:]
+    came = [(event.name, event.value) for event in books.events if isinstance(event, e.SignalReceived)]
+    assert state.signals == came[taken:]
 
 
 ENDS = (e.StepSucceeded, e.StepFailed, e.StepTimedOut, e.StepVerified, e.VerificationFailed)

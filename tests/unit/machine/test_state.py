@@ -11,7 +11,7 @@ from saga import events as e
 from saga.machine import Plan, State, status_after
 from saga.machine.folds import FOLDS, fold
 from saga.machine.state import TRANSITIONS
-from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, L, P, R, X, clauses, do, event_of, own, plan_of
+from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, F, L, P, R, X, clauses, do, event_of, own, plan_of
 
 # -- each fold ----------------------------------------------------------------------------------------------------------
 
@@ -63,7 +63,9 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (A, "a starts", "a returns", {"executing": "", "to_compensate": "a", "past_end": True}),
     ((A, B), "a starts, a late", "a returns", {"stragglers": "", "to_compensate": "a"}),
     ((P, A), "p starts", "p returns", {"executing": "", "to_compensate": "p", "past_pivot": True}),
-    ((R, A), "r starts, signal go 1, signal go 2", "r returns", {"executing": "", "signals": {"go": ["2"]}}),
+    ((R, A), "r starts, signal go 1, signal go 2", "r returns", {"executing": "", "signals": [("go", "2")]}),
+    ((F, A), "f starts, signal go 1, signal stay 2, signal go 3", "f returns",
+        {"executing": "", "signals": [("stay", "2"), ("go", "3")]}),
     (A & B, "a starts, b starts", "a returns", {"executing": "b", "to_compensate": "a", "branches_ended": {0: 1}}),
     ((A | Skip) & B, "a starts, b starts, a late, a skipped", "a returns", {"stragglers": "", "to_compensate": "a"}),
     (A & B, "a starts, b starts, a raises, gives up on a", "b returns", {"executing": "", "to_compensate": "b"}),
@@ -134,7 +136,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (fallback(A, B), "a starts, a raises", "a replaced", {"skipped": "a", "falling_back": "a"}),
     ((P, fallback(A, B)), "p starts, p returns, a starts, a raises", "a replaced",
         {"skipped": "a", "falling_back": "a"}),
-    ((R, A), "r starts", "signal go 1", {"signals": {"go": ["1"]}}),
+    ((R, A), "r starts", "signal go 1", {"signals": [("go", "1")]}),
     ((A & B, C), "a starts, b starts, a returns, b returns", "merged", {"merged": [0]}),
     (A & B, "a starts, b starts, a returns, b returns", "merged", {"merged": [0], "past_end": True}),
     (A & B, "a starts, b starts, a returns, b returns, gives up", "merged", {"merged": [0]}),
@@ -243,7 +245,7 @@ def known(state: State) -> dict[str, Any]:
         if field in ("to_compensate", "kept"):
             return " ".join(steps[index].name for index in value)
         if field in ("signals", "branches_ended"):
-            return {key: list(values) if field == "signals" else values for key, values in value.items()}
+            return value.copy()
         if isinstance(value, dict):
             return {steps[index].name: named(one, "") for index, one in value.items()}
         if isinstance(value, e.RetryScheduled):
