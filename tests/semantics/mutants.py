@@ -45,6 +45,7 @@ from mutations.storage import OF_STORAGE
 from mutations.testing import OF_TESTING
 from mutations.told import OF_WHAT_IS_TOLD
 from mutations.transactional import OF_TRANSACTIONS
+from mutations.waiting import OF_WAITING
 from mutations.web import OF_THE_PAGE
 
 HOME = Path(__file__).resolve().parents[2]
@@ -70,6 +71,7 @@ ROOMS: dict[str, list[Mutant]] = {
     "looking": OF_LOOKING,
     "debugging": OF_DEBUGGING,
     "cli": OF_THE_COMMAND_LINE,
+    "waiting": OF_WAITING,
     "web": OF_THE_PAGE,
     "alerts": OF_ALERTS,
 }

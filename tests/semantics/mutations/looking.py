@@ -118,8 +118,8 @@ OF_LOOKING = [
     ),
     Mutant(
         "a signal that came is offered again",
-        "if signal is not None and signal not in told and not ended:",
-        "if signal is not None and signal not in told:",
+        "for signal in () if step.pause is None or ended else step.pause.signals:",
+        "for signal in () if step.pause is None else step.pause.signals:",
         OFFERS + " -k each_signal_is_offered",
     ),
     Mutant(

@@ -345,8 +345,8 @@ OF_RECOVERY = [
     ),
     Mutant(
         "memory: what has ended gets messages",
-        "            if row.status in rules.ENDED:\n                raise rules.ended",
-        "            if False:\n                raise rules.ended",
+        "            if row.status not in takes:\n",
+        "            if row.status == status:\n",
         CONTRACT + "_inbox -k to_what_has_ended" + IN_MEMORY,
     ),
     Mutant(
