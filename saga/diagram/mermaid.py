@@ -115,7 +115,7 @@ class _Flowchart:
 
     def lanes(self, lanes: Lanes, before: list[tuple[str, str]]) -> list[tuple[str, str]]:
         number = next(self.numbers)
-        self.add(f'fork{number}{{{{"{"in parallel, undone together" if lanes.compensate_together else "in parallel"}"}}}}')
+        self.add(f'fork{number}{{{{"{lanes.caption}"}}}}')
         self.connect(before, f"fork{number}")
         exits = [leaving for child in lanes.children for leaving in self.node(child, [(f"fork{number}", "-->")])]
         self.add(f'join{number}{{{{"all done"}}}}')

@@ -54,6 +54,13 @@ class Lanes:
 
     children: tuple[Node, ...]
     compensate_together: bool
+    limit: int | None = None
+
+    @property
+    def caption(self) -> str:
+        """What is said of all of them."""
+        limited = "" if self.limit is None else f", at most {self.limit} at a time"
+        return f"in parallel{limited}{', undone together' if self.compensate_together else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ def picture_of(
             undoable = step.compensates and (plan.pivot is None or step.index < plan.pivot.index)
             return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back, standing.get(name))
         if isinstance(flow, Parallel):
-            return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.compensate_together)
+            return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.compensate_together, flow.limit)
         if isinstance(flow, Fallback):
             primary = shape(flow.primary, prefix)
             assert isinstance(primary, Box)

@@ -152,7 +152,7 @@ class _Bars(_Part):
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = [_part(child) for child in lanes.children]
         self.reached = any(lane.reached for lane in self.lanes)
-        self.caption = "in parallel, undone together" if lanes.compensate_together else "in parallel"
+        self.caption = lanes.caption
         needed = sum(lane.width for lane in self.lanes) + _LANE_GAP * (len(self.lanes) - 1)
         self.width = max(needed, 2 * text_width(self.caption, SMALL) + 28)
         self.gap = _LANE_GAP + (self.width - needed) / (len(self.lanes) - 1)

@@ -95,6 +95,8 @@ class AsyncExecution(AsyncCalls):
             raise
         finally:
             within.leave(stored_outside)
+            if self.pool is not None:
+                self.pool.end()
             if self._observers:
                 self.end_stint()
             if outside is not None:
@@ -118,6 +120,8 @@ class AsyncExecution(AsyncCalls):
             return False
         finally:
             within.leave(stored_outside)
+            if self.pool is not None:
+                self.pool.end()
             if self._observers:
                 self.end_stint()
             if outside is not None:
@@ -135,8 +139,12 @@ class AsyncExecution(AsyncCalls):
             self._cancels = cancelling()
 
     async def _finish(self) -> None:
-        while await self._guarded_turn():
-            pass
+        try:
+            while await self._guarded_turn():
+                pass
+        finally:
+            if self.pool is not None:
+                self.pool.end()
 
     async def _guarded_turn(self, one: bool = False) -> bool:
         while True:

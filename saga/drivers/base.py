@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from saga.clocks import clock, host_time
@@ -22,6 +23,7 @@ from saga.drivers.interrupts import cuts_short, is_taken, put_straight
 from saga.drivers.journal import Journal
 from saga.drivers.observed import Observed
 from saga.drivers.stints import end_stints
+from saga.drivers.thread_pool import ThreadPool
 from saga.drivers.timers import own_limit
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
@@ -56,6 +58,7 @@ class Driver(Observed):
     :ivar parked: it goes on elsewhere: it waits there, was handed back, or is stopped past its pivot.
     :ivar transacted: a transactional call that is under way.
     :ivar inline: the binding of the view that the call works on which the loop itself makes.
+    :ivar pool: the threads that make calls beside the loop.
     """
 
     # What most executions never have is kept here until they do.
@@ -70,6 +73,7 @@ class Driver(Observed):
     abandoned = False  # nothing goes on here any more: it is left to a recovery, where it has a journal
     inline: Binding | None = None
     transacted: Transacted | None = None
+    pool: ThreadPool | None = None
     clock = staticmethod(clock)  # of its timers
     stint_over = False  # and observers know
     begun = False  # whoever made it has come to run it
@@ -233,23 +237,27 @@ class Driver(Observed):
         return beside
 
     def _start_thread(self, beside: CallBeside) -> None:
-        """Make a call in a thread of its own, which is no daemon: what it does may still have to be undone.
+        """Make a call in a thread that no other call has meanwhile.
 
         :raises RuntimeError: no thread is to be had. A call that settles something is made here, then.
         """
-        name = f"saga step {beside.call.step.name}"
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(self._work, beside), name=name)
+        if self.pool is None:
+            self.pool = ThreadPool()
+        context = contextvars.copy_context()
         try:
-            thread.start()
+            self.pool.begin(f"saga step {beside.call.step.name}", lambda free: context.run(self._work, beside, free))
         except RuntimeError:
             if beside.call.phase is EXECUTE:
                 raise
-            self._work(beside)
+            self._work(beside, bool)
 
-    def _work(self, beside: CallBeside) -> None:
+    def _work(self, beside: CallBeside, free: Callable[[], object]) -> None:
         INSIDE.set((*INSIDE.get(), self._binding))
         if beside.turn.acquire(blocking=False):  # else an interrupt struck before this thread got its turn
-            self._arrive(beside, make(beside.call, beside.view, self.surroundings))
+            outcome = make(beside.call, beside.view, self.surroundings)
+            free()
+            self._arrive(beside, outcome)
+            del outcome  # an error's traceback knows this frame
             self._wake()
             if self.abandoned and self.journal is not None and not self._calls_run():
                 self.journal.give_back()

@@ -85,6 +85,8 @@ class Execution(Driver):
             self._advance(wait, struck)
         finally:
             within.leave(outside)
+            if self.pool is not None:
+                self.pool.end()
             if self._observers:
                 self.end_stint()
 
@@ -139,6 +141,8 @@ class Execution(Driver):
             self.leave(error)
         finally:
             within.leave(outside)
+            if self.pool is not None:
+                self.pool.end()
             if self._observers:
                 self.end_stint()
         return False
@@ -179,6 +183,8 @@ class Execution(Driver):
             struck = error
         finally:
             within.leave(outside)
+            if self.pool is not None:
+                self.pool.end()
             if self._observers:
                 self.end_stint()
         self.run(struck)

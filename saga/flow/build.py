@@ -35,18 +35,22 @@ def sequence(*flows: FlowLike) -> Sequence:
     return Sequence(tuple(as_flow(flow, "sequence()") for flow in flows))
 
 
-def parallel(*flows: FlowLike, compensate_together: bool = False) -> Parallel:
-    """Return the flows at the same time, each in a thread of its own and with its own view of the context.
+def parallel(*flows: FlowLike, compensate_together: bool = False, limit: int | None = None) -> Parallel:
+    """Return the flows at the same time, each call in a thread of its own and each branch with its own view of the context.
 
     :param compensate_together: undo the branches at the same time too, each in reverse order.
-    :raises SagaDefinitionError: one is no flow, or all are given as one list.
+    :param limit: how many branches are under way at a time. They begin in the order declared, the next when one has ended; one
+        that waits for another attempt, or for a person, has not. When a branch fails, those that have not begun never begin.
+    :raises SagaDefinitionError: one is no flow, all are given as one list, or a parameter is wrong.
     """
     if len(flows) == 1 and isinstance(flows[0], list | tuple):
         kind = type(flows[0]).__name__
         raise SagaDefinitionError(f"parallel(): one {kind} is a sequence; give the branches themselves, as parallel(*branches)")
     if not isinstance(compensate_together, bool):
         raise SagaDefinitionError(f"parallel(): compensate_together is {compensate_together!r}; give a bool")
-    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), compensate_together)
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise SagaDefinitionError(f"parallel(): limit is {limit!r}; give an int of at least 1, or None for no limit")
+    return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), compensate_together, limit)
 
 
 def fallback(

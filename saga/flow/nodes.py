@@ -58,10 +58,12 @@ class Parallel(Flow):
     """Flows at the same time, each with its own view of the context.
 
     ``compensate_together``: whether the branches are undone at the same time too; otherwise one step after the other.
+    ``limit``: how many branches are under way at a time; ``None``: all.
     """
 
     children: tuple[Flow, ...]
     compensate_together: bool = False
+    limit: int | None = None
     by_operator: bool = False  # made by &, so that another & adds to it
 
 

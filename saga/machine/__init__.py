@@ -100,6 +100,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``attempts``: of executes; where there is none, it is the first.
 * ``compensation_attempts``: of compensations that failed or were attempted again.
 * ``verification_attempts``: of verifies: that of the last one.
+* ``branches_begun``: by group: how many of its branches have begun, in the order declared.
 * ``branches_ended``: by group: how many of its branches ended well.
 * ``merged``: groups whose branches' views are merged.
 * ``signals``: names and values: those that came and no step has taken, in their order.

@@ -249,7 +249,7 @@ class _Compiler:
             )
         plan = self.plan
         parts, scopes = [], []
-        group = Group(len(plan.groups), scope, (), (), flow.compensate_together)
+        group = Group(len(plan.groups), scope, (), (), flow.compensate_together, flow.limit)
         plan.groups.append(group)
         outside, follows = self.inside, self.follows
         for number, child in enumerate(flow.children):
@@ -261,9 +261,12 @@ class _Compiler:
         self.inside = outside
         group.scopes = tuple(scopes)
         group.names = tuple(part.entry[0].name for part in parts)
+        group.entries = tuple(part.entry for part in parts)
         for part in parts:
             _link(part.exits, group)
-        entry = tuple(step for part in parts for step in part.entry)
+        begun = len(parts) if flow.limit is None else flow.limit
+        entry, held_up = (tuple(itertools.chain(*some)) for some in (group.entries[:begun], group.entries[begun:]))
+        entry[0].held_up += held_up
         together = "+" if flow.compensate_together else ""
         return _Part(entry, (group,), f"[{together}{'&'.join(part.shape for part in parts)}]")
 

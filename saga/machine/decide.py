@@ -272,8 +272,16 @@ class Machine:
             assert isinstance(then, Group)
             if self.state.branches_ended.get(then.index) == len(then.scopes):
                 self.merge(then)
-            else:
+            elif not self.begin_branches(then, at):
                 self.progress(at)  # it may be that nothing is left but branches a person must decide about
+
+    def begin_branches(self, group: Group, at: float) -> bool:
+        """Begin as many of the branches of a group that have not begun as its limit allows. Return whether one has."""
+        begun, ended = (counts.get(group.index, 0) for counts in (self.state.branches_begun, self.state.branches_ended))
+        most = len(group.entries) if group.limit is None else ended + group.limit
+        for entry in group.entries[begun:most]:
+            self.follow(entry, at)
+        return begun < min(most, len(group.entries))
 
     def merge(self, group: Group) -> None:
         """Merge the branches of a group, which have all ended; once, however many of them ended while it was held."""

@@ -113,6 +113,7 @@ def saga_rewound(state: State, event: SagaRewound) -> None:
             decided.discard(step.index)
         state.compensation_attempts.pop(step.index, None)
         for group, _ in step.branches:
+            state.branches_begun.pop(group.index, None)
             state.branches_ended.pop(group.index, None)
             state.merged.discard(group.index)
     for name in event.again:

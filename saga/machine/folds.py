@@ -77,6 +77,9 @@ def _step_started(state: State, event: StepStarted) -> None:
     state.executing.add(index)
     if step.instead_of is not None:
         state.falling_back.discard(step.instead_of.index)
+    if step.branches:
+        begun = state.branches_begun
+        begun.update((group.index, max(branch + 1, begun.get(group.index, 0))) for group, branch in step.branches)
     if event.attempt > 1:
         state.attempts[index] = event.attempt
         state.stragglers.discard(index)

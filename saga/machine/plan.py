@@ -54,6 +54,7 @@ class PlannedStep:
     :ivar fallback_on: ... with one of these.
     :ivar instead_of: the step whose fallback begins with this one.
     :ivar branches: the groups it is in, and which branch of each.
+    :ivar held_up: where it is the first of a group's: those that begin when there is room.
     """
 
     # What most steps leave as it is, is kept here.
@@ -81,6 +82,7 @@ class PlannedStep:
     fallback_on: tuple[type[Exception], ...] = ()
     instead_of: PlannedStep | None = None
     branches: tuple[tuple[Group, int], ...] = ()
+    held_up: tuple[PlannedStep, ...] = ()
 
     def __init__(self, index: int, name: str, task: Task[Any], scope: int, policies: dict[str, Any]) -> None:
         self.__dict__.update(policies)
@@ -124,13 +126,19 @@ class PlannedStep:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A parallel group: the scope it stands in, those of its branches in declared order, and what follows it."""
+    """A parallel group: the scope it stands in, those of its branches in declared order, and what follows it.
+
+    :ivar entries: for each branch, the steps to start first.
+    :ivar limit: how many branches are under way at a time.
+    """
 
     index: int
     scope: int
     scopes: tuple[int, ...]
     names: tuple[str, ...]
     compensate_together: bool = False
+    limit: int | None = None
+    entries: tuple[tuple[PlannedStep, ...], ...] = ()
     then: tuple[PlannedStep, ...] | Group | None = None
 
 
@@ -271,4 +279,4 @@ def following(then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedS
             if step.index not in seen:
                 seen.add(step.index)
                 yield step
-                left += (step.then, step.fallback)
+                left += (step.then, step.fallback, step.held_up)

@@ -128,6 +128,8 @@ def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> Non
             machine.merge(group)
     for step in waits_on:
         waits.go_on(machine, step, at)
+    for number in sorted(state.branches_begun.keys() - state.merged):
+        machine.begin_branches(plan.groups[number], at)
     if state.past_pivot:
         machine.start_steps(_owed(machine), at)
         for index in sorted(_cut_short(state)):

@@ -43,6 +43,7 @@ class State:
         "again",
         "asking",
         "attempts",
+        "branches_begun",
         "branches_ended",
         "cancelled",
         "cause",
@@ -126,6 +127,7 @@ class State:
         self.attempts: dict[int, int] = {}  #: of executes; where there is none, it is the first
         self.compensation_attempts: dict[int, int] = {}  #: of compensations that failed or were attempted again
         self.verification_attempts: dict[int, int] = {}  #: of verifies: that of the last one
+        self.branches_begun: dict[int, int] = {}  #: by group: how many of its branches have begun, in the order declared
         self.branches_ended: dict[int, int] = {}  #: by group: how many of its branches ended well
         self.merged: set[int] = set()  #: groups whose branches' views are merged
         self.signals: list[tuple[str, Any]] = []  #: names and values: those that came and no step has taken, in their order

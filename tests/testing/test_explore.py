@@ -109,6 +109,7 @@ SOUND: dict[str, Flow] = {
         task(s, "b"),
     ],
     "in parallel": lambda s: [parallel(task(s, "a"), task(s, "b", timeout=5.0)), task(s, "c")],
+    "few at a time": lambda s: [parallel(task(s, "a"), task(s, "b"), task(s, "c"), limit=1), task(s, "d")],
     "undone together": lambda s: [parallel(task(s, "a"), task(s, "b"), compensate_together=True)],
     "with a fallback": lambda s: [fallback(task(s, "a"), task(s, "b")), task(s, "c")],
     "skipped": lambda s: [task(s, "a", on_error=Skip), task(s, "b")],

@@ -211,6 +211,13 @@ def test_policies_are_told_in_words() -> None:
         assert words in text
 
 
+@pytest.mark.parametrize("drawn", ["mermaid", "svg"])
+def test_how_many_branches_are_under_way_at_a_time_is_told(drawn: str) -> None:
+    diagram = Saga("s").add_task(parallel(works("A"), works("B"), limit=8, compensate_together=True)).diagram()
+    text = diagram.mermaid() if drawn == "mermaid" else diagram.svg()
+    assert "in parallel, at most 8 at a time, undone together" in text
+
+
 def test_what_is_undone_when_a_later_step_fails_has_a_mark() -> None:
     svg = everything().diagram().svg()
     marked = [g.attrib["data-step"] for g in elements(svg, "g", **{"class": "step"}) if 'class="undo"' in as_text(g)]

@@ -31,6 +31,14 @@ class Together:
 
 
 @dataclass(frozen=True)
+class Few:
+    """A parallel group, so many branches of which are under way at a time."""
+
+    limit: int
+    branches: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Pausing:
     """A wait for some seconds, or for a signal."""
 
@@ -120,11 +128,12 @@ class Scenario:
             after |= then
         if isinstance(flow, tuple):
             return sequence(*built), after
-        return parallel(*built, compensate_together=isinstance(flow, Together)), after
+        limit = flow.limit if isinstance(flow, Few) else None
+        return parallel(*built, compensate_together=isinstance(flow, Together), limit=limit), after
 
 
 def _parts(flow: Any) -> tuple[Any, ...]:
-    if isinstance(flow, Together):
+    if isinstance(flow, Together | Few):
         return flow.branches
     if isinstance(flow, Instead):
         return flow.primary, flow.alternative
@@ -258,6 +267,7 @@ def _more() -> list[Scenario]:
     pivot = Doing(policies={"pivot": True})
     flow, fork = ("a", "b", "c"), ("a", ["b", "c"], "d")
     apart = ("a", Together((("b", "e"), "c")), "d")
+    few = ("a", Few(1, (("b", "c"), "d", "e")), "f")
     leaves = Doing(fails=ALWAYS, fails_after=True, policies={"compensate_on_failure": True})
     return [
         Scenario("fallback", instead, {"b": FAILS}),
@@ -279,6 +289,11 @@ def _more() -> list[Scenario]:
         Scenario("signal", ("a", Pausing(signal="go"), "c"), {"a": Doing(signals="go")}),
         Scenario("signal-then-fails", ("a", Pausing(signal="go"), "c"), {"a": Doing(signals="go"), "c": FAILS}, "compensated"),
         Scenario("apart-then-fails", apart, {"d": FAILS}, "compensated"),
+        Scenario("few-at-a-time", few),
+        Scenario("few-then-fails", few, {"f": FAILS}, "compensated"),
+        Scenario("few-one-fails", few, {"d": FAILS}, "compensated"),
+        Scenario("few-rerun", ("a", Few(2, ("b", "c", "d", "e")), "f"), in_doubt="rerun"),
+        Scenario("few-past-the-pivot", few, {"a": pivot}),
         Scenario("async", flow, asynchronous=True),
         Scenario("async-fails", flow, {"c": FAILS}, "compensated", asynchronous=True),
         Scenario("async-fork-fails", fork, {"d": FAILS}, "compensated", asynchronous=True),

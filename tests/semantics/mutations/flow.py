@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from . import DURABLE, START_ONCE, Mutant
+from . import DURABLE, FRONT_DOORS, START_ONCE, Mutant
 
 __all__ = ["OF_FLOW"]
 
 NAMES, SIGNATURES = "tests/unit/test_names", "tests/unit/flow/test_signatures"
 TASKS, MISUSE = "tests/unit/flow/test_tasks", "tests/unit/flow/test_misuse"
 
+LIMITED, TABLE = FRONT_DOORS + "limited_parallel", "tests/unit/machine/test_table"
+
 OF_FLOW = [
+    # -- groups with a limit ------------------------------------------------------------------------------------------
+    Mutant(
+        "all branches begin at once, whatever the limit",
+        "begun = len(parts) if flow.limit is None else flow.limit",
+        "begun = len(parts)",
+        LIMITED,
+    ),
+    Mutant(
+        "what waits for room follows nothing",
+        "left += (step.then, step.fallback, step.held_up)",
+        "left += (step.then, step.fallback)",
+        "tests/unit/machine/test_plan -k begin_later",
+    ),
+    Mutant(
+        "only one branch begins, however much room there is",
+        "for entry in group.entries[begun:most]:",
+        "for entry in group.entries[begun:most][:1]:",
+        TABLE,
+    ),
+    Mutant(
+        "who takes an execution up begins none of the branches for which there is room",
+        "    for number in sorted(state.branches_begun.keys() - state.merged):\n"
+        "        machine.begin_branches(plan.groups[number], at)\n",
+        "",
+        TABLE,
+    ),
+    Mutant(
+        "branches that are undone on request have begun when they are executed again",
+        "            state.branches_begun.pop(group.index, None)\n",
+        "",
+        "tests/unit/machine/test_state",
+    ),
+    Mutant("a thread that has ended its call is not used again", "            free()\n", "", LIMITED),
     # -- names --------------------------------------------------------------------------------------------------------
     Mutant(
         "a name holds what cannot be stored or written on one line",

@@ -159,6 +159,7 @@ RIGHT: Final[dict[str, set[str]]] = {
     "flows": FLOWS | {"()", "[]"},
     "task": FLOWS | {"()", "[]"},
     "compensate_together": BOOLS,
+    "limit": {"None", "1", "3", "huge"},
     "primary": TASKS | {"a flow"},
     "alternative": FLOWS | {"()", "[]"},
     "on": ERRORS,

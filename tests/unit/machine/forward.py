@@ -7,7 +7,7 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 from __future__ import annotations
 
 from saga import ExponentialBackoff, Retry, Skip, fallback, parallel, sequence
-from tests.unit.machine.notation import ASK, A, B, C, D, Wrong, X, own
+from tests.unit.machine.notation import ASK, RERUN, A, B, C, D, P, Wrong, X, at_most, own
 
 # fmt: off
 SEQUENCE = [
@@ -249,6 +249,35 @@ PARALLEL = [
         parallel(C, parallel(A, B)), "c starts, a starts, b starts, a returns, c returns", "b returns", "", "merge"),
     ("a branch that was skipped has ended",
         parallel(A | Skip, B), "a starts, b starts, b returns", "a raises", "a skipped", "merge"),
+    ("of a group with a limit so many branches begin as may be under way",
+        (D, at_most(2, A, B, C)), "d starts", "d returns", "a starts, b starts", "call a, call b"),
+    ("the next branch begins when one has ended, whichever that is",
+        at_most(2, A, B, C), "a starts, b starts", "b returns", "c starts", "call c"),
+    ("a branch that goes on has not ended",
+        at_most(2, sequence(A, D), B, C), "a starts, b starts", "a returns", "d starts", "call d"),
+    ("where the last branch has begun, those under way are waited for",
+        at_most(2, A, B, C), "a starts, b starts, b returns, c starts", "a returns", "", ""),
+    ("a group with a limit is merged when all its branches have ended",
+        (at_most(1, A, B), C), "a starts, a returns, b starts", "b returns", "", "merge"),
+    ("a group within a branch begins when that does",
+        at_most(1, A, parallel(B, C)), "a starts", "a returns", "b starts, c starts", "call b, call c"),
+    ("a group that a branch ends with makes room when it is merged",
+        at_most(1, parallel(A, B), C), "a starts, b starts, a returns, b returns", "merged 1", "c starts", "call c"),
+    ("a branch that is skipped makes room", at_most(1, A | Skip, B), "a starts", "a raises", "a skipped, b starts", "call b"),
+    ("a branch that waits for another attempt makes none",
+        at_most(1, A | Retry(2, 5.0), B), "a starts", "a raises", "a waits 2 in 5", "wait 5 for a 2"),
+    ("when a branch has failed, those that have not begun never begin",
+        at_most(1, A, B), "a starts", "a raises", "gives up on a, compensated", ""),
+    ("... nor when another ends then",
+        at_most(2, A, B, C), "a starts, b starts, a raises, gives up on a", "b returns", "-b starts", "call -b"),
+    ("room that was made while it was held is taken when that is decided",
+        at_most(2, A, B, C, D), "a starts, b starts, held, a returns, b returns", "recovered", "c starts, d starts",
+        "call c, call d"),
+    ("where the limit is a larger one since, all the room there is is taken by who takes it up",
+        at_most(3, A | RERUN, B, C), "a starts", "recovered", "a lost, a starts 2, b starts, c starts",
+        "call a 2, call b, call c"),
+    ("room that was made when it was halted past its pivot is taken by who takes it up",
+        (P, at_most(1, A, B)), "p starts, p returns, a starts, a returns", "recovered", "b starts", "call b"),
     ("a branch that failed lets the running ones end", A & B, "a starts, b starts", "a raises", "gives up on a", ""),
     ("a sibling that returns after the failure is undone",
         A & B, "a starts, b starts, a raises, gives up on a", "b returns", "-b starts", "call -b"),

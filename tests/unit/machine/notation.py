@@ -79,6 +79,11 @@ def together(*flows: Any) -> Any:
     return parallel(*flows, compensate_together=True)
 
 
+def at_most(limit: int, *flows: Any) -> Any:
+    """Return branches, so many of which are under way at a time."""
+    return parallel(*flows, limit=limit)
+
+
 class Wrong:
     """A backoff that raises."""
 

@@ -41,7 +41,9 @@ trees = st.recursive(
     leaves,
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: ("seq", parts)),
-        st.tuples(st.booleans(), st.lists(inner, min_size=2, max_size=3)).map(lambda part: ("par", part)),
+        st.tuples(st.booleans(), st.sampled_from([None, 1, 2]), st.lists(inner, min_size=2, max_size=3)).map(
+            lambda part: ("par", part)
+        ),
         st.tuples(policies, inner).map(lambda part: ("else", part)),
     ),
     max_leaves=6,
@@ -61,7 +63,7 @@ def flow_of(tree: Any, names: Any) -> Any:
         return fallback(build(("step", what[0]), names)[0], flow_of(what[1], names))
     if kind == "seq":
         return sequence(*(flow_of(part, names) for part in what))
-    return parallel(*(flow_of(part, names) for part in what[1]), compensate_together=what[0])
+    return parallel(*(flow_of(part, names) for part in what[2]), compensate_together=what[0], limit=what[1])
 
 
 @st.composite
@@ -353,7 +355,8 @@ def check(state: State, books: Books) -> None:
         assert state.attempt(index) == event.attempt
     assert state.attempts.keys() <= begun
     for group in plan.groups:
-        assert state.branches_ended.get(group.index, 0) <= len(group.scopes)
+        ended, begun = state.branches_ended.get(group.index, 0), state.branches_begun.get(group.index, 0)
+        assert ended <= begun <= min(len(group.scopes), ended + (group.limit or len(group.scopes)))
     assert all(state.branches_ended[index] == len(plan.groups[index].scopes) for index in state.merged)
     taken = sum(
         step.pause is not None and "go" in step.pause.signals for step in map(steps.__getitem__, books.indexes(e.StepSucceeded))

@@ -10,8 +10,8 @@ import pytest
 
 from saga import Context, InDoubt, Retry, Saga, Skip, Task, fallback, parallel, receive, sequence, step, timer
 from saga.errors import SagaDefinitionError
-from saga.machine import Group, OpenPlan, Plan
-from tests.unit.machine.notation import A, B, C, D, L, P, R, T, X, do, plan_of, together
+from saga.machine import Group, OpenPlan, Plan, following
+from tests.unit.machine.notation import A, B, C, D, L, P, R, T, X, at_most, do, plan_of, together
 
 # -- links --------------------------------------------------------------------------------------------------------------
 
@@ -41,6 +41,7 @@ def followed(plan: Plan) -> dict[str, Any]:
             "a b c",
             {"a": 1, "b": 1, "c": "d", "d": 0, "group 0": None, "group 1": 0},
         ),
+        (at_most(2, sequence(A, B), C, D), "a c", {"a": "b", "b": 0, "c": 0, "d": 0, "group 0": None}),
         ((fallback(A, B), C), "a", {"a": "c", "b": "c", "c": None}),
         ((fallback(A, sequence(B, C)), D), "a", {"a": "d", "b": "c", "c": "d", "d": None}),
         (fallback(A, B & C), "a", {"a": None, "b": 0, "c": 0, "group 0": None}),
@@ -303,3 +304,26 @@ def test_a_name_that_is_taken_is_numbered() -> None:
     plan.extend(do("b#2"))
     assert plan.free_name("b") == "b#3"
     assert plan.free_name("c") == "c"
+
+
+# -- groups with a limit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flow", "after"),
+    [
+        ((A, at_most(1, B, C), D), "b c d"),
+        ((A, at_most(1, at_most(1, B, C), D)), "b c d"),
+        ((A, at_most(1, parallel(B, C), D)), "b c d"),
+        ((A, fallback(B, at_most(2, C, D, X))), "b c d x"),
+    ],
+)
+def test_branches_that_begin_later_follow_what_the_group_follows(flow: Any, after: str) -> None:
+    plan = plan_of(flow)
+    assert " ".join(sorted(step.name for step in following(plan.by_name["a"].then))) == after
+    group = {step.name for step in plan.steps if step.branches}
+    assert not any(later.name in group for later in following(plan.groups[0].then))
+
+
+def test_how_many_branches_may_be_under_way_may_change_under_a_running_execution() -> None:
+    assert len({plan_of(flow).fingerprint for flow in (A & B & C, at_most(1, A, B, C), at_most(2, A, B, C))}) == 1

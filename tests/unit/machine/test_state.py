@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import Ask, Done, Skip, Status, fallback
+from saga import Ask, Done, Skip, Status, fallback, sequence
 from saga import events as e
 from saga.machine import Plan, State, status_after
 from saga.machine.folds import FOLDS, fold
@@ -58,6 +58,8 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     ((P, A), "p starts, p returns, a starts, a raises", "a starts 2",
         {"executing": "a", "attempts": {"a": 2}, "to_rerun": ""}),
     (fallback(A, B), "a starts, a raises, a replaced", "b starts", {"executing": "b", "falling_back": ""}),
+    (A & B, "a starts", "b starts", {"executing": "a b", "branches_begun": {0: 2}}),
+    (sequence(A, B) & C, "a starts, c starts, a returns", "b starts", {"executing": "b c"}),
     ((A, B), "a starts", "a returns", {"executing": "", "to_compensate": "a"}),
     ((X, B), "x starts", "x returns", {"executing": ""}),
     (A, "a starts", "a returns", {"executing": "", "to_compensate": "a", "past_end": True}),
@@ -206,7 +208,7 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     ((A, B & C), "a starts, a returns, b starts, c starts, b returns, c returns, merged, completed, undo a, gives up, "
         "-c starts, -c returns, -b starts, -b returns", "rewound a b c",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
-         "branches_ended": {}, "merged": [], "attempts": {"b": 1, "c": 1}, "again": "b c"}),
+         "branches_begun": {}, "branches_ended": {}, "merged": [], "attempts": {"b": 1, "c": 1}, "again": "b c"}),
     (own() | Ask, ASKED, "compensate",
         {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "exhausted": ""}),
     (X | Ask, "x starts, x cut, x asks, stuck", "compensate",
@@ -244,7 +246,7 @@ def known(state: State) -> dict[str, Any]:
             return " ".join(steps[index].name for index in sorted(value))
         if field in ("to_compensate", "kept"):
             return " ".join(steps[index].name for index in value)
-        if field in ("signals", "branches_ended"):
+        if field in ("signals", "branches_begun", "branches_ended"):
             return value.copy()
         if isinstance(value, dict):
             return {steps[index].name: named(one, "") for index, one in value.items()}
