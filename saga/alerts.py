@@ -189,7 +189,7 @@ class Alerts:
             failures = self._failed[row.saga_id] = self._failed.pop(row.saga_id, 0) + 1
             if len(self._failed) > _MOST_FAILED:
                 del self._failed[next(iter(self._failed))]
-            delay = 0.0 if stops else seconds_to_wait(self._retry, failures)
+            delay = 0.0 if stops else seconds_to_wait(self._retry, failures, error)
             for one in group or (row,):
                 self._operations.store.alerted(one.saga_id, one.epoch, again=delay)
             if stops:

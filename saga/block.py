@@ -317,7 +317,7 @@ class Transaction:
 
         assert isinstance(execution.journal, Journal)
         store = execution.journal.store
-        text = text_of_step(found, codec_of(self._definition), store, name)
+        text = text_of_step(self._plan.spelt_out(found), codec_of(self._definition), store, name)
         execution.add(self._plan.extend(found, allow_async, store.transacts, store.transacts_async), f',"task":{text}')
 
     def _run(self, flow: FlowLike) -> Any:

@@ -11,9 +11,10 @@ from saga.block import Transaction
 from saga.context import Context
 from saga.definition import Definition, Observer
 from saga.errors import SagaDefinitionError
+from saga.flow.policies import defaults_of
 from saga.machine import OpenPlan
 from saga.observers import Loggers, observers_of
-from saga.policy import UnknownOn, checked_unknown_on
+from saga.policy import ErrorKinds, Retry
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["block_definition", "transaction"]
 
 
-def block_definition(name: str, *, unknown_on: UnknownOn | None = None, **parts: Any) -> Definition:
+def block_definition(name: str, defaults: Mapping[str, Any] | None = None, **parts: Any) -> Definition:
     """Return what the blocks of one name are run by, and what a recovery undoes them by.
 
+    :param defaults: policies of the steps that say nothing themselves; a recovery reads them with each step.
     :raises SagaDefinitionError: something is wrong.
     """
-    definition = Definition(
-        name=name, version="block", plan=OpenPlan(name, checked_unknown_on(unknown_on, f"transaction {name!r}")), **parts
-    )
+    definition = Definition(name=name, version="block", plan=OpenPlan(name, defaults), **parts)
     definition.check()
     return definition
 
@@ -43,7 +43,11 @@ def transaction(
     observers: Iterable[Observer] = (),
     store: Store | str | os.PathLike[str] | None = None,
     codec: Codec | None = None,
-    unknown_on: UnknownOn | None = None,
+    retry: Retry | None = None,
+    step_timeout: float | None = None,
+    unknown_on: ErrorKinds | None = None,
+    compensation_retry: Retry | None = None,
+    verification_retry: Retry | None = None,
     lease: float = 30.0,
     again: bool = False,
 ) -> Transaction:
@@ -57,7 +61,8 @@ def transaction(
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
         them, with functions of the modules that its ``Codec(modules=...)`` names. So each has to be a task class, or functions,
         at the top level of a module, with arguments that can be stored; anything else is refused before it is called.
-    :param unknown_on: of the steps that say nothing themselves: see :class:`saga.Task`.
+    :param retry: of the steps that say nothing themselves, and so are ``step_timeout``, ``unknown_on``, ``compensation_retry``
+        and ``verification_retry``: see :class:`saga.Saga`.
     :param again: whether it is run once more under the same ``saga_id`` where an earlier run of it was undone. A run that is
         not over is waited for first, and undone where its process is gone. ``tx.run`` counts the runs, and a later one's own id
         is ``saga_id`` with its number: ``A1~2``. It needs a ``saga_id``, a ``store`` and a ``codec`` with ``modules``.
@@ -78,7 +83,10 @@ def transaction(
             )
         tags = partial(_run_of, saga_id)
     observers = observers_of(name, logger, observers)
-    definition = block_definition(name, observers=observers, codec=codec, unknown_on=unknown_on, lease=lease, tags=tags)
+    retries = {"retry": retry, "compensation_retry": compensation_retry, "verification_retry": verification_retry}
+    said = {**retries, "step_timeout": step_timeout, "unknown_on": unknown_on}
+    defaults = defaults_of(said, f"transaction {name!r}")
+    definition = block_definition(name, defaults, observers=observers, codec=codec, lease=lease, tags=tags)
     if store is not None:
         from saga.storage.opened import check_store, pinned
 

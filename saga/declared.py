@@ -16,15 +16,16 @@ from saga.awaitables import check_callable, refuse_unrun
 from saga.composing import Composing
 from saga.definition import NO_PLAN, Definition
 from saga.errors import SagaDefinitionError
+from saga.flow.policies import DEFAULTS, defaults_of
 from saga.names import several
 from saga.observers import Loggers, observers_of
-from saga.policy import checked_on_error, checked_unknown_on, seconds_of
+from saga.policy import seconds_of
 
 if TYPE_CHECKING:
     from saga.definition import ContextFunction, Observer
     from saga.durable.codec import Codec
     from saga.machine.compile import Resolver
-    from saga.policy import OnError, UnknownOn
+    from saga.policy import ErrorKinds, OnError, Retry
     from saga.storage.protocol import StoreLike
 
 __all__ = ["Declared", "refuse_unmade"]
@@ -46,8 +47,12 @@ class Declared(Composing):
     version: str = "1"
     compatible_with: Iterable[str] = ()
     undoable_for: float | timedelta | None = None
-    unknown_on: UnknownOn | None = None
+    retry: Retry | None = None
+    step_timeout: float | None = None
     on_error: OnError | None = None
+    unknown_on: ErrorKinds | None = None
+    compensation_retry: Retry | None = None
+    verification_retry: Retry | None = None
     lease: float = 30.0
     limit: int | None = None
     rate: float | None = None
@@ -57,6 +62,7 @@ class Declared(Composing):
     _facade = False  # whether it is the class that users make a saga of, and none of their own
     _misspelt: str | None = None
     _draft: Definition
+    _defaults: Mapping[str, Any]
     _definition: Definition | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -96,8 +102,7 @@ class Declared(Composing):
 
             check_store(self.store, f"{where}: store")
             self.store = pinned(self.store)
-        checked_unknown_on(self.unknown_on, where)
-        checked_on_error(self.on_error, where)
+        self._defaults = defaults_of(vars(self), where)
         draft = Definition(
             name=self.name,
             plan=NO_PLAN,
@@ -155,12 +160,12 @@ def refuse_unmade(saga: object) -> None:
         raise SagaDefinitionError(f"{kind}: its __init__ does not call super().__init__(); call it before anything else")
 
 
-OPTIONS: Final = frozenset(Declared.__annotations__) - {"flow", "_misspelt", "_draft", "_definition"}
+OPTIONS: Final = frozenset(Declared.__annotations__) - {"flow", "_misspelt", "_draft", "_defaults", "_definition"}
 """What can be given when a saga is made, and declared by its class."""
 
-_OUTERMOST: Final = sorted(OPTIONS - {"name", "unknown_on", "on_error", "version", "compatible_with", "lease"})
-"""The options that hold for a whole execution. Of a saga that is a step of another, name, ``unknown_on`` and ``on_error`` hold
-for its steps; the rest is about executions of its own."""
+_OUTERMOST: Final = sorted(OPTIONS - {"name", *DEFAULTS, "version", "compatible_with", "lease"})
+"""The options that hold for a whole execution. Of a saga that is a step of another, its name and what it says for all its
+steps hold for these; the rest is about executions of its own."""
 
 _ARGUMENTS: Final = {
     "logger": 2,
@@ -204,7 +209,7 @@ def _meant(name: str) -> str | None:
 
 def _could_be(value: Any, name: str, option: str) -> bool:
     """Whether a value is of an option's kind: what only has a name that is near may well be the user's own."""
-    if option in ("timeout", "lease", "undoable_for"):
+    if option in ("timeout", "step_timeout", "lease", "undoable_for"):
         return isinstance(value, int | float | timedelta)
     if option == "store":
         return hasattr(value, "append") or (isinstance(value, str) and not value.isidentifier())

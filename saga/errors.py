@@ -12,6 +12,7 @@
     ├── SagaTimeoutError               (TimeoutError) an execution took too long
     ├── SagaCancelledError             a person gave an execution up
     ├── OutcomeUnknownError            a task does not know whether its work was done
+    ├── NotReadyError                  what a call returned is not what its retry waits for
     ├── CrashError                     nobody stored what came of a call
     ├── CircuitOpenError               a circuit breaker let no call through
     ├── SagaHeldError                  a person holds the saga: nothing of it is begun
@@ -49,6 +50,7 @@ __all__ = [
     "EncodingError",
     "LeaseLostError",
     "MergeConflictError",
+    "NotReadyError",
     "OutcomeUnknownError",
     "RecordedError",
     "SagaCancelledError",
@@ -128,6 +130,10 @@ class SagaCancelledError(SagaError):
 
 class OutcomeUnknownError(SagaError):
     """Raised by a task that knows that it does not know whether its work was done: the call is in doubt."""
+
+
+class NotReadyError(SagaError):
+    """A step's ``execute`` returned what its retry's ``retry_if`` does not take yet. The text has a short plain value alone."""
 
 
 class CrashError(SagaError):

@@ -105,7 +105,8 @@ class StepFailed:
     """``execute`` raised ``error``.
 
     ``in_doubt``: it was interrupted, or its answer was lost, so its effect may have happened. ``executed``: it ran to its end,
-    but what it returned or changed cannot be stored, so its effect has happened.
+    so its effect has happened, but what it returned or changed cannot be stored, or is not what its retry waits for
+    (:class:`~saga.errors.NotReadyError`).
     """
 
     step: str

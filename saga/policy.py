@@ -5,7 +5,6 @@ Every policy can be a class attribute of a task or be given with the step.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,23 +12,22 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
 
-from saga.awaitables import answer, is_coroutine_function, is_generator_function, refuse_unrun
+from saga.awaitables import answer, check_callable, is_coroutine_function, is_generator_function, refuse_unrun
 from saga.composing import operators
-from saga.errors import OutcomeUnknownError, SagaDefinitionError, is_a
+from saga.errors import OutcomeUnknownError, SagaDefinitionError, is_a, is_exception
 
 __all__ = [
     "Ask",
     "Backoff",
     "Compensate",
+    "ErrorKinds",
     "ExponentialBackoff",
     "InDoubt",
     "OnError",
     "Retry",
     "Skip",
-    "UnknownOn",
     "check_timeout",
     "checked_on_error",
-    "checked_unknown_on",
     "seconds_of",
     "unknown_on",
 ]
@@ -63,8 +61,8 @@ class InDoubt(Enum):
     """Leave it alone: the execution ends ``stuck`` and a person decides."""
 
 
-UnknownOn = type[Exception] | Callable[[Exception], bool] | tuple[type[Exception] | Callable[[Exception], bool], ...]
-"""Errors after which nobody knows whether a call took effect: a class, a function of the error, or a tuple of these."""
+ErrorKinds = type[Exception] | Callable[[Exception], bool] | tuple[type[Exception] | Callable[[Exception], bool], ...]
+"""Errors of some kind: an exception class, a plain function of the error that says whether it is one, or a tuple of these."""
 
 
 def unknown_on(given: Any) -> Callable[[Exception], bool]:
@@ -74,44 +72,37 @@ def unknown_on(given: Any) -> Callable[[Exception], bool]:
     """
     parts = given if isinstance(given, tuple) else (given,)
     for part in parts:
-        fits = issubclass(part, Exception) if isinstance(part, type) else _says_something(part)
-        if not fits:
+        if not _is_error_kind(part):
             raise SagaDefinitionError(
                 f"unknown_on is {given!r}; give exception classes, plain functions of the error, or LOST_ANSWERS"
             )
-    kinds = (OutcomeUnknownError, *(part for part in parts if isinstance(part, type)))
-    functions = [part for part in parts if not isinstance(part, type)]
-
-    def says(function: Callable[[Exception], bool], error: Exception) -> bool:
-        return bool(answer(function(error), f"{function!r}, given as unknown_on,", "let it return a bool"))
-
-    return lambda error: issubclass(type(error), kinds) or any(says(function, error) for function in functions)
+    return lambda error: _is_one_of(error, (OutcomeUnknownError, *parts), "unknown_on")
 
 
-def _says_something(function: Any) -> bool:
-    """Whether it can be called with an error, and what it returns is an answer."""
-    if not callable(function) or is_coroutine_function(function) or is_generator_function(function):
+def _is_error_kind(part: Any) -> bool:
+    """Whether it is an exception class, or a function that can be called with an error, and what it returns is an answer."""
+    if isinstance(part, type):
+        return issubclass(part, Exception)
+    if is_coroutine_function(part) or is_generator_function(part):
         return False
     try:
-        inspect.signature(function).bind(None)
-    except TypeError:
+        check_callable(part, "it", "the error", 1)
+    except SagaDefinitionError:
         return False
-    except ValueError:
-        pass  # some built-ins tell no signature
     return True
 
 
-def checked_unknown_on(given: UnknownOn | None, where: str) -> UnknownOn | None:
-    """Return what was given as ``unknown_on``.
-
-    :raises SagaDefinitionError: it is wrong; ``where`` is in the text.
-    """
-    if given is not None:
-        try:
-            unknown_on(given)
-        except SagaDefinitionError as error:
-            raise SagaDefinitionError(f"{where}: {error}") from None
-    return given
+def _is_one_of(error: BaseException, kinds: tuple[Any, ...], given_as: str) -> bool:
+    """Whether an error is of one of these classes, or one of these functions says so, which may raise."""
+    for kind in kinds:
+        if isinstance(kind, type):
+            if is_a(error, kind):
+                return True
+        elif is_exception(error):  # an interrupt is nobody's to judge
+            said = answer(kind(error), f"{kind!r}, given as {given_as},", "let it return a bool")
+            if said:
+                return True
+    return False
 
 
 def checked_on_error(given: OnError | None, where: str) -> OnError | None:
@@ -120,7 +111,7 @@ def checked_on_error(given: OnError | None, where: str) -> OnError | None:
     :raises SagaDefinitionError: it is wrong; ``where`` is in the text.
     """
     if not isinstance(given, OnError | None):
-        hint = "; a Retry is each task's" if isinstance(given, Retry) else ""
+        hint = "; give a Retry as retry=" if isinstance(given, Retry) else ""
         raise SagaDefinitionError(f"{where}: on_error is {given!r}; give Compensate, Skip or Ask{hint}")
     return given
 
@@ -129,8 +120,8 @@ def checked_on_error(given: OnError | None, where: str) -> OnError | None:
 class Backoff(Protocol):
     """How long to wait before the next attempt."""
 
-    def delay(self, attempt: int, fraction: float) -> float:
-        """Return seconds to wait after ``attempt`` (1 for the first) has failed.
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
+        """Return seconds to wait after ``attempt`` (1 for the first) has failed with ``error``.
 
         ``fraction`` is in [0, 1), evenly spread and the same whenever the same execution is replayed: use it for jitter.
         """
@@ -203,7 +194,7 @@ class ExponentialBackoff:
         if self.factor < 1:
             raise SagaDefinitionError(f"ExponentialBackoff: factor is {self.factor!r}; give 1 or more")
 
-    def delay(self, attempt: int, fraction: float) -> float:
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         try:
             wait = min(self.cap, self.initial * self.factor ** (attempt - 1))
         except OverflowError:
@@ -211,58 +202,103 @@ class ExponentialBackoff:
         return wait * fraction if self.jitter else wait
 
 
+def _never_rests(backoff: float | Backoff) -> bool:
+    if isinstance(backoff, ExponentialBackoff):
+        return min(backoff.initial, backoff.cap) == 0
+    return isinstance(backoff, int | float) and backoff == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Attempt a call again when it raises.
+    """Attempt a call again when it raises, or when what it returns is not it yet.
 
-    :param max_attempts: calls in all, the first one included; 1 or more.
-    :param backoff: seconds between attempts, or a :class:`Backoff`.
-    :param retry_on: the exceptions worth another attempt; anything else fails at once.
+    :param max_attempts: calls in all, the first one included; 1 or more, or ``None`` where ``max_elapsed`` is the limit.
+    :param backoff: seconds between attempts, or a :class:`Backoff`, which may look at the error.
+    :param retry_on: the errors worth another attempt; anything else fails at once. An exception class, a plain function of the
+        error, or a tuple of these. A function that raises allows no other attempt: the error has a note that says so.
+    :param max_elapsed: seconds, or a ``timedelta``, since the first attempt began: one whose wait would end later is not made.
+        A crash does not begin them anew, and what was due while no process ran is still made.
+    :param retry_if: says of what ``execute`` returned whether that is *not* it yet, as where a job is asked whether it is done:
+        then another attempt follows, as often and as long as after an error. When there is none left, the step has failed with
+        :class:`~saga.errors.NotReadyError`. What has returned took effect, so the step is undone then, too.
     :param then: what follows when the attempts are used up, where this stands as ``on_error``; what the saga says where
         ``None``.
+    :raises SagaDefinitionError: one is wrong.
     """
 
-    max_attempts: int = 3
+    max_attempts: int | None = 3
     backoff: float | Backoff = 0.0
-    retry_on: tuple[type[Exception], ...] | type[Exception] = (Exception,)
+    retry_on: ErrorKinds = (Exception,)
+    max_elapsed: float | timedelta | None = None
+    retry_if: Callable[[Any], object] | None = None
     then: OnError | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise SagaDefinitionError(f"Retry: max_attempts is {self.max_attempts!r}; give a whole number of 1 or more")
-        if isinstance(self.backoff, (int, float)):
-            _check_seconds("Retry", "backoff", self.backoff)
-        elif isinstance(self.backoff, type | Retry) or not callable(getattr(self.backoff, "delay", None)):
+        attempts = self.max_attempts
+        if attempts is None and self.max_elapsed is None:
+            raise SagaDefinitionError("Retry: max_attempts is None; give max_elapsed, or a whole number of 1 or more")
+        if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
+            raise SagaDefinitionError(f"Retry: max_attempts is {attempts!r}; give a whole number of 1 or more")
+        self._check_backoff()
+        if attempts is None and _never_rests(self.backoff):
             raise SagaDefinitionError(
-                f"Retry: backoff is {self.backoff!r}; give seconds{_of(self.backoff)}, ExponentialBackoff or an object with "
-                "delay(attempt, fraction)"
+                f"Retry: max_attempts is None, and backoff {self.backoff!r} never rests between attempts; give seconds above 0"
             )
-        if isinstance(self.backoff, Backoff):
-            refuse_unrun(self.backoff.delay, f"Retry: delay() of backoff {self.backoff!r}", "let it return seconds")
         kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         for kind in kinds:
-            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            if not _is_error_kind(kind):
                 raise SagaDefinitionError(
-                    f"Retry: retry_on has {kind!r}; give Exception classes (an interrupt such as "
-                    "KeyboardInterrupt is never retried)"
+                    f"Retry: retry_on has {kind!r}; give Exception classes or plain functions of the error (an interrupt such "
+                    "as KeyboardInterrupt is never retried)"
                 )
         object.__setattr__(self, "retry_on", kinds)
+        object.__setattr__(self, "max_elapsed", seconds_of(self.max_elapsed, "Retry: max_elapsed"))
+        if self.retry_if is not None:
+            if isinstance(self.retry_if, type):
+                raise SagaDefinitionError(f"Retry: retry_if is {self.retry_if!r}; give a function of what execute returned")
+            check_callable(self.retry_if, "Retry: retry_if", "what execute returned", 1)
+            refuse_unrun(self.retry_if, f"Retry: retry_if {self.retry_if!r}", "let it return a bool")
         if not isinstance(self.then, OnError | None):
             raise SagaDefinitionError(f"Retry: then is {self.then!r}; give Compensate, Skip or Ask")
+
+    def _check_backoff(self) -> None:
+        backoff = self.backoff
+        if isinstance(backoff, (int, float)):
+            _check_seconds("Retry", "backoff", backoff)
+            return
+        delay = getattr(backoff, "delay", None)
+        if isinstance(backoff, type | Retry) or not callable(delay):
+            raise SagaDefinitionError(
+                f"Retry: backoff is {backoff!r}; give seconds{_of(backoff)}, ExponentialBackoff or an object with "
+                "delay(attempt, fraction, error)"
+            )
+        check_callable(delay, f"Retry: delay() of backoff {backoff!r}", "(attempt, fraction, error)", 3)
+        refuse_unrun(delay, f"Retry: delay() of backoff {backoff!r}", "let it return seconds")
 
     def __ror__(self, flow: Any) -> Any:
         # ``TheTask | Retry(3)``: a class has an operator | of its own, which knows nothing of this.
         return operators.with_policy(flow, self)
 
-    def allows(self, attempt: int, error: BaseException) -> bool:
-        """Return whether another attempt follows ``attempt``, which ended with ``error``."""
-        return attempt < self.max_attempts and is_a(error, self.retry_on)
+    def lasts(self, attempt: int, elapsed: float = 0.0) -> bool:
+        """Return whether another attempt may follow ``attempt``, to begin ``elapsed`` seconds after the first one began."""
+        if self.max_attempts is not None and attempt >= self.max_attempts:
+            return False
+        limit = self.max_elapsed
+        return limit is None or elapsed <= limit  # type: ignore[operator]  # seconds, since it was made
 
-    def delay(self, attempt: int, fraction: float) -> float:
+    def allows(self, attempt: int, error: BaseException) -> bool:
+        """Return whether another attempt may follow ``attempt``, which ended with ``error``; time is not looked at.
+
+        Raises what a function in ``retry_on`` raises.
+        """
+        assert isinstance(self.retry_on, tuple)
+        return self.lasts(attempt) and _is_one_of(error, self.retry_on, "retry_on")
+
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         """Return the seconds to wait after ``attempt`` failed (see :meth:`Backoff.delay`)."""
         if isinstance(self.backoff, (int, float)):
             return float(self.backoff)
-        delay: float = answer(self.backoff.delay(attempt, fraction), f"{self.backoff!r}: delay()", "return seconds")
+        delay: float = answer(self.backoff.delay(attempt, fraction, error), f"{self.backoff!r}: delay()", "return seconds")
         if not is_seconds(delay):
             raise TypeError(f"{self.backoff!r}: delay() returned {delay!r}; return seconds as a finite number of 0 or more")
         return delay

@@ -20,7 +20,7 @@ from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
-from saga.policy import OnError, UnknownOn
+from saga.policy import ErrorKinds, OnError, Retry
 from saga.result import SagaResult, StepRecord, ok
 from saga.stored import Stored
 from saga.streaming import arecords_of, records_of
@@ -70,10 +70,14 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         are the same, or that names their version in ``compatible_with`` (and whose they are then).
     :param undoable_for: seconds, or a ``timedelta``, for which a completed execution can be undone: see :meth:`undo`. As long
         as it is stored, where not given.
-    :param unknown_on: the errors of an execute after which nobody knows whether it took effect, of tasks that say nothing
-        themselves: an exception class, a function of the error, or a tuple of these; :data:`saga.LOST_ANSWERS` where not given.
-    :param on_error: what follows when a step that says nothing itself has failed for good: ``Compensate`` (where not given),
-        ``Skip`` or ``Ask``.
+    :param retry: of all steps that say nothing themselves. So are the five that follow: a step's own policy comes first, then
+        its task's, ``None`` too where one says that, then that of the innermost saga.
+    :param step_timeout: the seconds that an attempt of an execute may take; a transactional step has none.
+    :param on_error: what follows when a step has failed for good: ``Compensate`` (where not given), ``Skip`` or ``Ask``.
+    :param unknown_on: the errors of an execute after which nobody knows whether it took effect: an exception class, a function
+        of the error, or a tuple of these; :data:`saga.LOST_ANSWERS` where not given.
+    :param compensation_retry: when and how often a compensate is attempted again.
+    :param verification_retry: when and how often a verify is.
     :param lease: seconds after which a process that died is taken to have died.
     :param limit: how many executions may be in hand at once, over all processes: the store keeps it. Others wait.
     :param rate: how many may be begun in a second, over all processes; ``0.5`` is one in two seconds, ``2.5`` two in 0.8.
@@ -99,8 +103,12 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         version: str | None = None,
         compatible_with: Iterable[str] | None = None,
         undoable_for: float | timedelta | None = None,
-        unknown_on: UnknownOn | None = None,
+        retry: Retry | None = None,
+        step_timeout: float | None = None,
         on_error: OnError | None = None,
+        unknown_on: ErrorKinds | None = None,
+        compensation_retry: Retry | None = None,
+        verification_retry: Retry | None = None,
         lease: float | None = None,
         limit: int | None = None,
         rate: float | None = None,
@@ -121,8 +129,12 @@ class Saga(Stored[Ctx], Generic[Ctx]):
                 "version": version,
                 "compatible_with": compatible_with,
                 "undoable_for": undoable_for,
-                "unknown_on": unknown_on,
+                "retry": retry,
+                "step_timeout": step_timeout,
                 "on_error": on_error,
+                "unknown_on": unknown_on,
+                "compensation_retry": compensation_retry,
+                "verification_retry": verification_retry,
                 "lease": lease,
                 "limit": limit,
                 "rate": rate,
@@ -180,7 +192,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self.unknown_on, self.on_error)
+        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self._defaults)
 
     @overload
     def execute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...

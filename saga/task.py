@@ -7,7 +7,7 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from saga.composing import Composing
-from saga.policy import InDoubt, OnError, Retry, UnknownOn
+from saga.policy import ErrorKinds, InDoubt, OnError, Retry
 
 if TYPE_CHECKING:
     from saga.events import OperatorActed
@@ -45,7 +45,8 @@ class Task(Composing, Generic[T_co]):
     ``Task[T]`` is the type ``execute`` returns, which ``context.result_of(TheTask)`` then has. One task object may serve
     many executions at once, so keep nothing about an execution on ``self``: that is what the context is for.
 
-    Its policies are attributes, of the class or of the object; :func:`saga.step` gives a step others.
+    Its policies are attributes, of the class or of the object; :func:`saga.step` gives a step others. What neither says, its
+    :class:`saga.Saga` may say for all its steps.
 
     :ivar name: the step's name, unique within a saga; the class's name where ``None``.
     :ivar retry: when and how often ``execute`` is attempted again, a :class:`Retry`; once where ``None``.
@@ -79,7 +80,7 @@ class Task(Composing, Generic[T_co]):
     pivot: bool = False
     transactional: bool = False
     in_doubt: InDoubt = InDoubt.COMPENSATE
-    unknown_on: UnknownOn | None = None
+    unknown_on: ErrorKinds | None = None
     verification_retry: Retry | None = None
 
     def execute(self, context: Any) -> T_co | Coroutine[Any, Any, T_co]:

@@ -188,9 +188,9 @@ def _call(step: PlannedStep) -> Iterator[str]:
     if step.pause is not None:
         yield f"Note over saga: {escaped(f'{step.name}: {shape.waits(step.pause)}')}"
         return
-    name, more = f"s{step.index}", step.retry.max_attempts > 1
+    name, more = f"s{step.index}", step.retry.max_attempts != 1
     if more:
-        yield f"loop up to {step.retry.max_attempts} attempts"
+        yield f"loop {shape.attempts(step.retry)}"
     limit = f" (timeout {duration(step.timeout)})" if step.timeout is not None else ""
     indent = "    " if more else ""
     yield f"{indent}saga->>+{name}: execute{limit}"

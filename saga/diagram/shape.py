@@ -10,7 +10,7 @@ from saga.errors import SagaDefinitionError
 from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus
 from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.machine import Plan, PlannedStep
-from saga.policy import InDoubt, OnError
+from saga.policy import InDoubt, OnError, Retry
 from saga.result import SagaResult, StepRecord, error_line, told_besides
 
 if TYPE_CHECKING:
@@ -182,8 +182,8 @@ def policies(step: PlannedStep) -> list[str]:
     phrases = []
     if step.pause is not None:
         phrases.append(waits(step.pause))
-    if step.retry.max_attempts > 1:
-        phrases.append(f"up to {step.retry.max_attempts} attempts")
+    if step.retry.max_attempts != 1:
+        phrases.append(attempts(step.retry))
     if step.timeout is not None:
         phrases.append(f"timeout {duration(step.timeout)}")
     if step.on_error is OnError.SKIP:
@@ -196,8 +196,8 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append("one commit with the journal")
     if step.compensate_on_failure:
         phrases.append("undone if it fails itself, too")
-    if step.compensation_retry.max_attempts > 1:
-        phrases.append(f"undo: up to {step.compensation_retry.max_attempts} attempts")
+    if step.compensation_retry.max_attempts != 1:
+        phrases.append(f"undo: {attempts(step.compensation_retry)}")
     if step.compensation_timeout is not None:
         phrases.append(f"undo: timeout {duration(step.compensation_timeout)}")
     if step.in_doubt is not InDoubt.COMPENSATE:
@@ -205,9 +205,16 @@ def policies(step: PlannedStep) -> list[str]:
     if "unknown_on" in vars(step):
         phrases.append("in doubt: after errors of its own choice")
     if step.verifies:
-        more = step.verification_retry.max_attempts
-        phrases.append("in doubt: verified first" + (f", up to {more} attempts" if more > 1 else ""))
+        more = step.verification_retry
+        phrases.append("in doubt: verified first" + (f", {attempts(more)}" if more.max_attempts != 1 else ""))
     return phrases
+
+
+def attempts(retry: Retry) -> str:
+    """Return how often and how long a call is attempted."""
+    often = "attempts" if retry.max_attempts is None else f"up to {retry.max_attempts} attempts"
+    limit = f" within {duration(retry.max_elapsed)}" if isinstance(retry.max_elapsed, int | float) else ""
+    return f"{often}{limit}{', until its result is ready' if retry.retry_if is not None else ''}"
 
 
 def waits(pause: Pause) -> str:

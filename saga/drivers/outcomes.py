@@ -19,8 +19,10 @@ from saga.errors import (
     ActionRefusedError,
     EncodingError,
     MergeConflictError,
+    NotReadyError,
     OutcomeUnknownError,
     SagaDefinitionError,
+    add_note,
     is_exception,
     set_traceback,
     traceback_of,
@@ -43,6 +45,7 @@ from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
 from saga.machine.background import cause_of, error_before, failed_step
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.own_log import LOG
+from saga.plain import shortened
 from saga.task import Done, NotDone, StepInfo
 
 __all__ = ["Message", "Outcomes", "Values", "struck_here"]
@@ -54,6 +57,7 @@ _MAKE_ASYNC: Final = (
 )
 _DO_NOT_YIELD: Final = "of which nothing has run: do the work without `yield`, and return a list of what there is"
 
+_SHORT: Final = 60
 Message = Callable[[float], OperatorActed | SignalReceived | MessageRefused]
 """What came from outside, to be called with the time."""
 
@@ -151,7 +155,11 @@ class Outcomes:
         if what is not None and not (self.awaits and is_awaitable(value) and not step.transactional):
             self._returned_unrun(call, view, value, what, elapsed, at)
         elif call.phase is EXECUTE:
-            given_up = not self.plain and machine.state.gave_up_on(step)
+            given_up = False
+            if not self.plain:
+                given_up = machine.state.gave_up_on(step)
+                if step.retry.retry_if is not None and not given_up and self._is_unready(call, view, value, elapsed, at):
+                    return
             taken = self._take_result(call, view, value, given_up, elapsed, at)
             if taken is not None:
                 machine.send(StepSucceeded(step.name, call.attempt, at, elapsed, *taken))
@@ -176,6 +184,28 @@ class Outcomes:
         if not self.plain:
             self.views.keep(step, view)
         self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, unrun, encoded=self._changes(view)))
+
+    def _is_unready(self, call: Call, view: Context, value: Any, elapsed: float, at: float) -> bool:
+        """Whether a step's result is not what its retry waits for: the attempt has failed then, though it took effect."""
+        step, ask = call.step, call.step.retry.retry_if
+        assert ask is not None
+        executed = not step.transactional  # that is rolled back
+        error: Exception
+        try:
+            if not answer(ask(value), f"{ask!r}, given as retry_if,", "let it return a bool"):
+                return False
+            error = NotReadyError(f"step {step.name!r} returned {_briefly(value)}, which is not what its retry waits for")
+            self.views.keep(step, view)
+        except Exception as wrong:  # the user's own function: it is done, and nobody knows whether it is what is waited for
+            error = wrong
+            add_note(wrong, f"raised by retry_if of step {step.name!r}, asked about {_kind_of(value)}")
+            if executed:
+                view = self.views.take_over(step, view, False)
+            else:
+                self.views.keep(step, view)
+        changes = self._changes(view)
+        self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=executed, encoded=changes))
+        return True
 
     def _take_result(
         self, call: Call, view: Context, value: Any, given_up: bool, elapsed: float, at: float
@@ -314,6 +344,11 @@ class Outcomes:
 
 def _sender(signal: SignalReceived) -> str:
     return "" if signal.who is None else f" by {signal.who}: {signal.why}"
+
+
+def _briefly(value: Any) -> str:
+    """Return a plain value as it is written, shortened; of all else what it is, which tells no secrets."""
+    return shortened(repr(value), _SHORT) if value is None or type(value) in (bool, int, float, str) else _kind_of(value)
 
 
 def _kind_of(value: Any) -> str:

@@ -42,7 +42,7 @@ def write_step(found: Step, codec: Codec) -> str:
     :raises SagaDefinitionError: it could not be found again; the text says why.
     """
     where = f"step {found.name!r} in a transaction with a store"
-    written: dict[str, Any] = {"policies": _write_policies(found.policies, where)}
+    written: dict[str, Any] = {"policies": _write_policies(found.policies, where, codec)}
     task = found.task
     if isinstance(task, FunctionTask):
         compensation = task.compensation
@@ -128,7 +128,10 @@ def _kind(name: str) -> Any:
     return found
 
 
-def _write_retry(retry: Retry | None, where: str) -> dict[str, Any] | None:
+_Find = Callable[[str], Any]  # a function, by its name
+
+
+def _write_retry(retry: Retry | None, where: str, codec: Codec) -> dict[str, Any] | None:
     if retry is None:
         return None
     backoff = retry.backoff
@@ -139,29 +142,37 @@ def _write_retry(retry: Retry | None, where: str) -> dict[str, Any] | None:
     else:
         raise SagaDefinitionError(f"{where}: a retry has {backoff!r}, which is not stored; give seconds")
     kinds = retry.retry_on if isinstance(retry.retry_on, tuple) else (retry.retry_on,)
-    return {"max_attempts": retry.max_attempts, "backoff": waits, "retry_on": [_name_of(kind, where) for kind in kinds]}
+    return {
+        "max_attempts": retry.max_attempts,
+        "backoff": waits,
+        "retry_on": [_name_of(kind, where) for kind in kinds if isinstance(kind, type)],
+        "retry_when": [_called(kind, where, codec) for kind in kinds if not isinstance(kind, type)],
+        "max_elapsed": retry.max_elapsed,
+    }
 
 
-def _read_retry(written: Mapping[str, Any] | None) -> Retry | None:
+def _read_retry(written: Mapping[str, Any] | None, find: _Find) -> Retry | None:
     if written is None:
         return None
     backoff = written["backoff"]
-    kinds = tuple(_kind(kind) for kind in written["retry_on"])
-    return Retry(written["max_attempts"], ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff, kinds)
+    waits = ExponentialBackoff(*backoff) if isinstance(backoff, list) else backoff
+    kinds = (*(_kind(kind) for kind in written["retry_on"]), *(find(name) for name in written.get("retry_when", ())))
+    return Retry(written["max_attempts"], waits, kinds, written.get("max_elapsed"))
 
 
 class _Kept(NamedTuple):
-    write: Callable[[Any, str], Any] = lambda value, where: value
-    read: Callable[[Any], Any] = lambda value: value
+    write: Callable[[Any, str, Codec], Any] = lambda value, where, codec: value
+    read: Callable[[Any, _Find], Any] = lambda value, find: value
 
 
-#: The policies that an undo goes by: how each is written as JSON, for what place in an error's text, and read back.
+#: The policies that an undo goes by: how each is written as JSON, for what place in an error's text, and read back, with
+#: what finds a function.
 KEPT: Final = {
     "compensation_retry": _Kept(_write_retry, _read_retry),
     "compensation_timeout": _Kept(),
     "verification_retry": _Kept(_write_retry, _read_retry),
     "compensate_on_failure": _Kept(),
-    "in_doubt": _Kept(lambda value, where: value.value, InDoubt),
+    "in_doubt": _Kept(lambda value, where, codec: value.value, lambda value, find: InDoubt(value)),
     "pivot": _Kept(),
     "transactional": _Kept(),
 }
@@ -169,18 +180,18 @@ KEPT: Final = {
 OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error", "unknown_on"})
 
 
-def _write_policies(policies: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _write_policies(policies: Mapping[str, Any], where: str, codec: Codec) -> dict[str, Any]:
     lost = sorted(policies.keys() - KEPT.keys() - OF_EXECUTE)
     if lost:
         raise SagaDefinitionError(f"{where}: {', '.join(lost)} is not stored; leave it out, or use a saga")
-    return {name: kept.write(policies[name], where) for name, kept in KEPT.items() if name in policies}
+    return {name: kept.write(policies[name], where, codec) for name, kept in KEPT.items() if name in policies}
 
 
-def _read_policies(written: Mapping[str, Any]) -> dict[str, Any]:
+def _read_policies(written: Mapping[str, Any], find: _Find) -> dict[str, Any]:
     lost = sorted(written.keys() - KEPT.keys())
     if lost:
         raise LookupError(f"this version knows no {', '.join(lost)}")
-    return {name: KEPT[name].read(value) for name, value in written.items()}
+    return {name: KEPT[name].read(value, find) for name, value in written.items()}
 
 
 def _to_look_at(name: str) -> Any:
@@ -204,7 +215,7 @@ def read_step(name: str, written: Mapping[str, Any], codec: Codec) -> Step:
     """
     find = _to_look_at if codec.names.modules is None else codec.names.callable_of
     try:
-        policies: Any = _read_policies(written["policies"])
+        policies: Any = _read_policies(written["policies"], find)
         if "class" in written:
             task = find(written["class"])
             if not isinstance(task, type):

@@ -18,7 +18,15 @@ from saga.durable.journal import Journal
 from saga.durable.leases import owner
 from saga.durable.messages import read_message
 from saga.durable.values import apply_changes, rebuild_context, remember_recorded
-from saga.errors import DefinitionChangedError, EncodingError, StorageError, UnknownExecutionError, UnreadableJournalError
+from saga.errors import (
+    DefinitionChangedError,
+    EncodingError,
+    NotReadyError,
+    StorageError,
+    UnknownExecutionError,
+    UnreadableJournalError,
+    is_a,
+)
 from saga.machine import Machine, OpenPlan, Plan, act, check_order, contradiction, recover
 from saga.result import SagaResult
 from saga.storage.protocol import Store
@@ -165,7 +173,7 @@ def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) ->
         view.__binding__.take_result(step.name, event.result)
     elif isinstance(event, e.StepFailed):
         step = steps[event.step]
-        if event.executed:  # it has ended well but for what came of it
+        if event.executed and not is_a(event.error, NotReadyError):  # it has ended well but for what came of it
             view = views.take_over(step, views.for_compensate(step), True) if state.gave_up_on(step) else views.of(step)
         else:
             view = views.for_compensate(step) if step.index in state.stragglers else views.for_execute(step)

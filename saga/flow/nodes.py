@@ -15,7 +15,6 @@ from saga.flow.accepting import Accept
 from saga.flow.functions import FunctionTask
 from saga.flow.tasks import check_task
 from saga.names import checked_name
-from saga.policy import OnError, UnknownOn
 from saga.received import Received
 from saga.task import Task
 
@@ -43,14 +42,13 @@ class Step(Flow):
 class Sequence(Flow):
     """Flows one after the other.
 
-    ``name`` prefixes the names within, as ``name/step``; ``unknown_on`` and ``on_error`` hold for the steps within that say
-    nothing themselves.
+    ``name`` prefixes the names within, as ``name/step``; ``defaults`` are policies of the steps within that say nothing
+    themselves.
     """
 
     children: tuple[Flow, ...]
     name: str | None = None
-    unknown_on: UnknownOn | None = None
-    on_error: OnError | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

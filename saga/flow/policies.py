@@ -8,10 +8,10 @@ from types import MethodType
 from typing import Any, Final, TypedDict
 
 from saga.errors import SagaDefinitionError, near
-from saga.policy import InDoubt, OnError, Retry, UnknownOn, check_timeout, unknown_on
+from saga.policy import ErrorKinds, InDoubt, OnError, Retry, check_timeout, checked_on_error, unknown_on
 from saga.task import Task
 
-__all__ = ["MEANT", "POLICIES", "Policies", "check_policies", "checked", "policies_of"]
+__all__ = ["DEFAULTS", "MEANT", "POLICIES", "Policies", "check_policies", "checked", "defaults_of", "policies_of", "unsaid"]
 
 
 class Policies(TypedDict, total=False):
@@ -26,13 +26,24 @@ class Policies(TypedDict, total=False):
     in_doubt: InDoubt
     pivot: bool
     transactional: bool
-    unknown_on: UnknownOn | None
+    unknown_on: ErrorKinds | None
     verification_retry: Retry | None
 
 
 POLICIES: Final = tuple(Policies.__annotations__)
-_DEFAULTS: Final = {policy: getattr(Task, policy) for policy in POLICIES}
+_UNSAID: Final = {policy: getattr(Task, policy) for policy in POLICIES}
 _RETRIES: Final = ("retry", "compensation_retry", "verification_retry")
+
+#: What a saga says for the steps that say nothing themselves, by its own name for it: which policy of theirs that is.
+DEFAULTS: Final = {
+    "retry": "retry",
+    "step_timeout": "timeout",
+    "on_error": "on_error",
+    "unknown_on": "unknown_on",
+    "compensation_retry": "compensation_retry",
+    "verification_retry": "verification_retry",
+}
+_LEFT_TO_THE_SAGA: Final = ("on_error", "unknown_on")  # where a step says None
 
 #: What the same is called elsewhere.
 MEANT: Final = {
@@ -69,6 +80,28 @@ def policies_of(task: Task[Any] | type[Task[Any]], given: Mapping[str, Any]) -> 
     return checked({policy: getattr(task, policy) for policy in POLICIES} | _own_unknown_on(task) | dict(given))
 
 
+def defaults_of(options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return by policy what a saga's or a block's options say for the steps that say nothing themselves.
+
+    :raises SagaDefinitionError: one is wrong; ``where`` is in the text.
+    """
+    found = {policy: options[option] for option, policy in DEFAULTS.items() if options.get(option) is not None}
+    checked_on_error(found.get("on_error"), where)
+    check_timeout(found.get("timeout"), f"{where}: step_timeout")
+    try:
+        checked(found)
+    except SagaDefinitionError as error:
+        raise SagaDefinitionError(f"{where}: {error}") from None
+    return found
+
+
+def unsaid(task: Task[Any] | type[Task[Any]], given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those defaults of a saga of which neither a step nor its task says anything: ``None`` says that there is none."""
+    kind = task if isinstance(task, type) else type(task)
+    said = {*given, *getattr(task, "__dict__", ()), *(name for one in kind.__mro__ if one is not Task for name in vars(one))}
+    return {policy: value for policy, value in defaults.items() if policy in _LEFT_TO_THE_SAGA or policy not in said}
+
+
 def _own_unknown_on(task: Any) -> dict[str, Any]:
     """Return a task's ``unknown_on`` where it is a function of the error that stands in the class, and is no method."""
     found = getattr(task, "unknown_on", None)
@@ -82,12 +115,12 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises SagaDefinitionError: one is wrong.
     """
-    policies = {policy: value for policy, value in given.items() if value is not _DEFAULTS[policy]}
+    policies = {policy: value for policy, value in given.items() if value is not _UNSAID[policy]}
     if not policies:
         return policies
     for policy in _RETRIES:
-        if policy in policies and not isinstance(policies[policy], Retry):
-            raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give Retry(max_attempts, ...)")
+        if policy in policies:
+            _check_retry(policy, policies[policy])
     on_error = policies.get("on_error")
     if isinstance(on_error, Retry):
         if "retry" in policies:
@@ -108,3 +141,14 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     for policy in ("timeout", "compensation_timeout"):
         check_timeout(policies.get(policy), policy)
     return policies
+
+
+def _check_retry(policy: str, retry: Any) -> None:
+    if not isinstance(retry, Retry):
+        raise SagaDefinitionError(f"{policy} is {retry!r}; give Retry(max_attempts, ...)")
+    if retry.then is not None:
+        raise SagaDefinitionError(
+            f"{policy} has then={retry.then}, which has no effect there; give on_error=Retry(..., then=...)"
+        )
+    if retry.retry_if is not None and policy != "retry":
+        raise SagaDefinitionError(f"{policy} has retry_if, and only execute returns what it is asked about; leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -105,8 +106,11 @@ def under_way(machine: Machine) -> list[StepSucceeded | CompensationSucceeded | 
 
 
 def _untold(step: PlannedStep, at: float) -> VerificationFailed:
-    """Return how the last attempt of a verification ends that tells nothing."""
-    return VerificationFailed(step.name, step.verification_retry.max_attempts, at, 0.0, OutcomeUnknownError())
+    """Return how the last attempt of a verification ends that tells nothing: the last in number, or in time."""
+    retry = step.verification_retry
+    often = sys.maxsize if retry.max_attempts is None else retry.max_attempts
+    long = retry.max_elapsed + 1 if isinstance(retry.max_elapsed, int | float) else 0.0
+    return VerificationFailed(step.name, often, at + long, 0.0, OutcomeUnknownError())
 
 
 def _go_on(machine: Machine, found: Foreseen, at: float) -> None:

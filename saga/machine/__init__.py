@@ -97,6 +97,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``left_in_doubt``: a person said to undo it, and it has no compensation: nobody is asked again.
 * ``falling_back``: its fallback is to start when it has ended and is undone; skipped too.
 * ``skipped``: the saga goes on without it, for good.
+* ``unready``: an attempt returned, not what its retry waits for: undone, whatever later ones tell.
 * ``attempts``: of executes; where there is none, it is the first.
 * ``compensation_attempts``: of compensations that failed or were attempted again.
 * ``verification_attempts``: of verifies: that of the last one.

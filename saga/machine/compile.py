@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from saga.awaitables import is_generator_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import Accept, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.functions import function_name
-from saga.flow.policies import policies_of
+from saga.flow.policies import policies_of, unsaid
 from saga.flow.tasks import check_task
 from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
 from saga.machine.plan import Group, Plan, PlannedStep
-from saga.policy import Ask, OnError, UnknownOn, unknown_on
+from saga.policy import Ask, unknown_on
 from saga.task import Task
 
 __all__ = ["WITH_ASYNC_CONNECTIONS", "WITH_A_DATABASE", "OpenPlan", "Resolver", "compile_flow"]
@@ -52,16 +53,21 @@ class OpenPlan(Plan):
 
     open = True
 
-    def __init__(self, saga: str, unknown_on: UnknownOn | None = None) -> None:
+    def __init__(self, saga: str, defaults: Mapping[str, Any] | None = None) -> None:
         super().__init__("open")
         self._saga = saga
         self._compiler = _Compiler(self, saga, None)
-        self._compiler.unknown_on = self._unknown_on = unknown_on
+        self._compiler.defaults = self._defaults = defaults or {}
         self._numbers: dict[str, int] = {}  # by name: how many steps were given it
 
     def for_execution(self) -> OpenPlan:
         """Return an empty plan: every execution fills its own."""
-        return OpenPlan(self._saga, self._unknown_on)
+        return OpenPlan(self._saga, self._defaults)
+
+    def spelt_out(self, step: Step) -> Step:
+        """Return the step with the policies that it has by default here, for who knows no defaults."""
+        own = unsaid(step.task, step.policies, self._defaults)
+        return replace(step, policies={**own, **step.policies}) if own else step
 
     def extend(
         self, flow: Flow, allow_async: bool = True, transacts: bool = True, transacts_async: bool = True
@@ -126,8 +132,7 @@ class _Compiler:
         self.saga = saga
         self.resolver = resolver
         self.inside: tuple[tuple[Group, int], ...] = ()
-        self.unknown_on: UnknownOn | None = None
-        self.on_error: OnError | None = None
+        self.defaults: Mapping[str, Any] = {}
         self.follows = False  # whether there is a step before, whose result the next one can get
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
@@ -153,8 +158,7 @@ class _Compiler:
                 "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
-            on_error = self.on_error if pause is None or pause.signals else None  # a timer cannot fail
-            task, policies = _policies_of(flow, self.resolver, self.unknown_on, on_error)
+            task, policies = _policies_of(flow, self.resolver, self.defaults if pause is None else self._of_a_pause(pause))
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise
@@ -179,6 +183,11 @@ class _Compiler:
         # What the fold of a journal depends on; retries and timeouts may change under a running execution.
         rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, _waited_for(pause))
         return _Part((step,), (step,), f"{name!r}{rules}")
+
+    def _of_a_pause(self, pause: Pause) -> dict[str, Any]:
+        """Return which of the defaults a wait has: nobody calls it, and that of a timer cannot fail."""
+        fails = bool(pause.signals) and "on_error" in self.defaults
+        return {"on_error": self.defaults["on_error"]} if fails else {}
 
     def _check_first(self, name: str, task: FunctionTask) -> None:
         for function in (task.action, task.verification):
@@ -230,13 +239,11 @@ class _Compiler:
             raise SagaDefinitionError(f"saga {self.saga!r}{what} has no steps; add at least one task")
         if flow.name is not None:
             prefix = f"{prefix}{flow.name}/"
-        outside = self.unknown_on, self.on_error
-        if flow.unknown_on is not None:
-            self.unknown_on = flow.unknown_on
-        if flow.on_error is not None:
-            self.on_error = flow.on_error
+        outside = self.defaults
+        if flow.defaults:
+            self.defaults = {**outside, **flow.defaults}
         parts = [self.add(child, prefix, scope) for child in flow.children]
-        self.unknown_on, self.on_error = outside
+        self.defaults = outside
         for part, following in itertools.pairwise(parts):
             _link(part.exits, following.entry)
         return _Part(parts[0].entry, parts[-1].exits, f"({','.join(part.shape for part in parts)})")
@@ -302,12 +309,10 @@ def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] 
 # -- tasks and their policies -----------------------------------------------------------------------------------------
 
 
-def _policies_of(
-    flow: Step, resolver: Resolver | None, unknown: UnknownOn | None, on_error: OnError | None
-) -> tuple[Task[Any], dict[str, Any]]:
+def _policies_of(flow: Step, resolver: Resolver | None, defaults: Mapping[str, Any]) -> tuple[Task[Any], dict[str, Any]]:
     """Return a step's task, as it is called, and what is not the default of a :class:`PlannedStep`.
 
-    :param unknown: the saga's ``unknown_on``, and its ``on_error``.
+    :param defaults: policies that it has where it says nothing of them itself.
     :raises SagaDefinitionError: a policy is wrong.
     """
     task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
@@ -321,19 +326,26 @@ def _policies_of(
         policies = policies_of(source, given)
         if breaker is not None:
             task = guarded(task, breaker)
-    if "unknown_on" not in policies and unknown is not None:
-        policies["unknown_on"] = unknown_on(unknown)
-    if on_error is not None:
-        policies.setdefault("on_error", on_error)
     if compensates(task):
         policies["compensates"] = True
     if verifies(task):
         policies["verifies"] = True
+    if defaults:
+        _add_defaults(policies, unsaid(flow.task, flow.policies, defaults))
     async_execute, async_compensate, async_verify = are_async(task)
     if async_execute or async_compensate or async_verify:
         policies["asynchronous"] = True
         policies |= {"async_execute": async_execute, "async_compensate": async_compensate, "async_verify": async_verify}
     return task, policies
+
+
+def _add_defaults(policies: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Add to a step's own policies those of its saga, as far as they mean something for it."""
+    needed = {"timeout": not policies.get("transactional")}  # nobody cuts off a transaction
+    needed |= {"compensation_retry": "compensates" in policies, "verification_retry": "verifies" in policies}
+    for policy, value in defaults.items():
+        if policy not in policies and needed.get(policy, True):
+            policies[policy] = unknown_on(value) if policy == "unknown_on" else value
 
 
 def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:

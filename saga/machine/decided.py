@@ -109,7 +109,7 @@ def saga_rewound(state: State, event: SagaRewound) -> None:
     state.past_end = False
     state.to_compensate, state.kept = state.kept, []
     for step in following(state.plan.by_name[event.step].then):
-        for decided in (state.skipped, state.to_skip, state.falling_back, state.left_in_doubt):
+        for decided in (state.skipped, state.to_skip, state.falling_back, state.left_in_doubt, state.unready):
             decided.discard(step.index)
         state.compensation_attempts.pop(step.index, None)
         for group, _ in step.branches:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from saga.errors import CrashError, add_note, is_a, is_exception
+from saga.errors import CrashError, NotReadyError, add_note, is_a, is_exception
 from saga.events import (
     RUNNING,
     CompensationFailed,
+    CompensationStarted,
     CompensationSucceeded,
     CompensationTimedOut,
     FallbackChosen,
@@ -16,6 +18,7 @@ from saga.events import (
     RetryScheduled,
     StepFailed,
     StepSkipped,
+    StepStarted,
     StepTimedOut,
     StepVerified,
     VerificationFailed,
@@ -48,7 +51,8 @@ __all__ = [
 
 # Python 3.11 takes long to find a member of an Enum, and each failure asks for these.
 _ASK, _RERUN = InDoubt.ASK, InDoubt.RERUN
-_PAST_PIVOT: Final = Retry(2, ExponentialBackoff(0.1, cap=60.0))  # how retries go on where the step's own are used up
+_PAST_PIVOT: Final = Retry(sys.maxsize, ExponentialBackoff(0.1, cap=60.0))  # where the step's own are used up
+_BEGINNINGS: Final = {EXECUTE: StepStarted, VERIFY: VerificationStarted, COMPENSATE: CompensationStarted}
 
 
 # -- how an attempt ended ---------------------------------------------------------------------------------------------
@@ -68,7 +72,7 @@ def step_timed_out(machine: Machine, event: StepTimedOut) -> None:
         decide(machine, step, event, event.at)
     elif state.status is not RUNNING:
         machine.progress(event.at)
-    elif not (_may_retry(machine, step, event) or _asks(step, event.error)):
+    elif _retry_after(machine, step, event) is None and not _asks(step, event.error):
         _fail(machine, step, event.error, event.at)
     # Otherwise the straggler has attempts left, or a person is to be asked: that waits until this one has ended, and if it
     # ends well, that is the step's success.
@@ -81,7 +85,8 @@ def decide(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedO
         if machine.halt is None:  # else whoever takes the execution up asks
             verify(machine, step, at)
         return
-    executed = isinstance(failure, StepFailed) and failure.executed and index not in state.in_doubt  # else a person resumed it
+    executed = isinstance(failure, StepFailed) and failure.executed and not _is_unready(failure)
+    executed = executed and index not in state.in_doubt  # else a person resumed it
     if index in state.skipped:
         ended_late(machine, step, at)
     elif state.status is not RUNNING:
@@ -94,17 +99,22 @@ def decide(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedO
         machine.progress(at)  # what a person knows of it decides how the saga goes on
     elif index in state.asking or executed or (index in state.in_doubt and _is_over(machine, step, failure)):
         machine.give_up(failure.error, at, step.name)
-    elif not _may_retry(machine, step, failure):
+    elif (policy := _retry_after(machine, step, failure)) is None:
         _fail(machine, step, failure.error, at)
     elif _cut_off(failure):
         machine.execute_again(step, failure.attempt + 1, at)
     else:
-        retry(machine, step, failure.attempt, failure.error, at)
+        _retry(machine, step, policy, failure.attempt, failure.error, at)
 
 
 def _cut_off(failure: StepFailed | StepTimedOut) -> bool:
     """Whether the attempt's process died in it, or it was interrupted."""
     return is_a(failure.error, CrashError) or not is_a(failure.error, Exception)
+
+
+def _is_unready(failure: StepFailed | StepTimedOut) -> bool:
+    """Whether the attempt returned, and not what its retry waits for."""
+    return isinstance(failure, StepFailed) and failure.executed and is_a(failure.error, NotReadyError)
 
 
 def _of_a_dead_block(machine: Machine, failure: StepFailed | StepTimedOut) -> bool:
@@ -131,15 +141,24 @@ def _may_rerun(machine: Machine, step: PlannedStep, failure: StepFailed | StepTi
         return False
     if not (isinstance(failure, StepTimedOut) or failure.in_doubt or step.index in machine.state.in_doubt):
         return False
-    return _cut_off(failure) if step.retry is ONCE else failure.attempt < step.retry.max_attempts
+    return _cut_off(failure) if step.retry is ONCE else _lasts(machine, step, step.retry, failure.attempt, failure.at)
 
 
-def _may_retry(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedOut) -> bool:
+def _retry_after(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedOut) -> Retry | None:
+    """Return the policy by which another attempt of an execute is made, or ``None``: none is."""
     if step.pause is not None or _of_a_dead_block(machine, failure):
-        return False
-    if machine.state.past_pivot and (not step.gives_way or _cut_off(failure)):
-        return True
-    return step.retry.allows(failure.attempt, failure.error) or _may_rerun(machine, step, failure)
+        return None
+    wanted = _is_unready(failure) or _allows(step, step.retry, failure.attempt, failure.error)
+    if wanted and _lasts(machine, step, step.retry, failure.attempt, failure.at):
+        return step.retry
+    if _must_go_on(machine, step) or (machine.state.past_pivot and _cut_off(failure)):
+        return _PAST_PIVOT
+    return step.retry if _may_rerun(machine, step, failure) else None
+
+
+def _must_go_on(machine: Machine, step: PlannedStep) -> bool:
+    """Whether a step is executed until that ends well, however often."""
+    return machine.state.past_pivot and not step.gives_way
 
 
 # -- verification -----------------------------------------------------------------------------------------------------
@@ -167,47 +186,75 @@ def verification_failed(machine: Machine, event: VerificationFailed) -> None:
     step = machine.plan.by_name[event.step]
     if not is_exception(event.error):
         machine.give_up(event.error, event.at, step.name)
-    elif step.verification_retry.allows(event.attempt, event.error):
-        retry(machine, step, event.attempt, event.error, event.at, VERIFY)
+    elif _allows(step, step.verification_retry, event.attempt, event.error):
+        _retry(machine, step, step.verification_retry, event.attempt, event.error, event.at, VERIFY)
     else:
-        decide(machine, step, machine.log.last_failure(step.name), event.at)
+        _give_up_on(machine, step, event.error, event.at, VERIFY)
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------
 
 
-def retry(machine: Machine, step: PlannedStep, attempt: int, error: BaseException, at: float, phase: str = EXECUTE) -> None:
-    """Schedule another attempt of a call."""
-    policy = _policy_of(step, phase)
+def _retry(
+    machine: Machine, step: PlannedStep, policy: Retry, attempt: int, error: BaseException, at: float, phase: str = EXECUTE
+) -> None:
+    """Schedule another attempt of a call, where there is time for it."""
     # Spread without randomness: a replay of the same execution waits the same time.
     fraction = zlib.crc32(f"{machine.saga_id}/{step.name}/{attempt}/{phase}".encode()) / 2**32
-    if machine.state.past_pivot and phase == EXECUTE and not policy.allows(attempt, error):
-        policy = _PAST_PIVOT
     try:
-        delay = policy.delay(attempt, fraction)
+        delay = policy.delay(attempt, fraction, error)
     except Exception as wrong:  # the user's own backoff
-        add_note(wrong, f"raised by the backoff of step {step.name!r}, after: {repr_of(error)}")
-        if phase == COMPENSATE:
-            machine.progress(at)
-        elif phase == VERIFY:
-            decide(machine, step, machine.log.last_failure(step.name), at)
+        if phase == EXECUTE:
+            add_note(wrong, f"raised by the backoff of step {step.name!r}, after: {repr_of(error)}")
         else:
-            _fail(machine, step, wrong, at)
+            add_note(error, f"the backoff of step {step.name!r} raised {repr_of(wrong)}, so no other attempt is made")
+        _give_up_on(machine, step, wrong if phase == EXECUTE else error, at, phase)
         return
-    machine.record(RetryScheduled(step.name, attempt + 1, at, delay, phase))
-    machine.commands.append(Wait(step, attempt + 1, delay, phase))
+    if _lasts(machine, step, policy, attempt, at + delay, phase):
+        machine.record(RetryScheduled(step.name, attempt + 1, at, delay, phase))
+        machine.commands.append(Wait(step, attempt + 1, delay, phase))
+    elif phase == EXECUTE and _must_go_on(machine, step):
+        _retry(machine, step, _PAST_PIVOT, attempt, error, at)
+    else:
+        _give_up_on(machine, step, error, at, phase)
+
+
+def _allows(step: PlannedStep, policy: Retry, attempt: int, error: BaseException) -> bool:
+    """Whether a policy wants another attempt after this error, if there is time."""
+    try:
+        return policy.allows(attempt, error)
+    except Exception as wrong:  # the user's own function
+        add_note(error, f"retry_on of step {step.name!r} raised {repr_of(wrong)}, so no other attempt is made")
+        return False
+
+
+def _lasts(machine: Machine, step: PlannedStep, policy: Retry, attempt: int, at: float, phase: str = EXECUTE) -> bool:
+    """Whether an attempt that begins then is within what the policy allows."""
+    if policy.max_elapsed is None:
+        return policy.lasts(attempt)
+    return policy.lasts(attempt, at - machine.log.attempted_since(step.name, _BEGINNINGS[phase]))
+
+
+def _give_up_on(machine: Machine, step: PlannedStep, error: BaseException, at: float, phase: str) -> None:
+    """No other attempt of a call is made."""
+    if phase == EXECUTE:
+        _fail(machine, step, error, at)
+    elif phase == VERIFY:
+        decide(machine, step, machine.log.last_failure(step.name), at)
+    elif not is_exception(error):  # which ends the way forward
+        machine.give_up(error, at, step.name)
+    elif step.index in machine.state.falling_back:
+        fall_back(machine, step, at)
+    elif machine.state.status is RUNNING and step.index in machine.state.to_skip:
+        _skip(machine, step, at)
+    else:
+        machine.progress(at)
 
 
 def wait_again(machine: Machine, scheduled: RetryScheduled, at: float) -> None:
     """Wait for what is left of the time until an attempt that was scheduled."""
     left = left_of(scheduled.delay, scheduled.at, at)
     machine.commands.append(Wait(machine.plan.by_name[scheduled.step], scheduled.attempt, left, scheduled.phase))
-
-
-def _policy_of(step: PlannedStep, phase: str) -> Retry:
-    if phase == EXECUTE:
-        return step.retry
-    return step.compensation_retry if phase == COMPENSATE else step.verification_retry
 
 
 def _asks(step: PlannedStep, error: BaseException) -> bool:
@@ -286,14 +333,8 @@ def compensation_timed_out(machine: Machine, event: CompensationTimedOut) -> Non
 
 
 def compensation_failed(machine: Machine, event: CompensationFailed) -> None:
-    step, state = machine.plan.by_name[event.step], machine.state
-    if step.compensation_retry.allows(event.attempt, event.error):
-        retry(machine, step, event.attempt, event.error, event.at, COMPENSATE)
-    elif not is_exception(event.error):  # which ends the way forward
-        machine.give_up(event.error, event.at, step.name)
-    elif step.index in state.falling_back:
-        fall_back(machine, step, event.at)
-    elif state.status is RUNNING and step.index in state.to_skip:
-        _skip(machine, step, event.at)
+    step = machine.plan.by_name[event.step]
+    if _allows(step, step.compensation_retry, event.attempt, event.error):
+        _retry(machine, step, step.compensation_retry, event.attempt, event.error, event.at, COMPENSATE)
     else:
-        machine.progress(event.at)
+        _give_up_on(machine, step, event.error, event.at, COMPENSATE)

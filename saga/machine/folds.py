@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from saga.errors import is_a
+from saga.errors import NotReadyError, is_a
 from saga.events import (
     RUNNING,
     CompensationFailed,
@@ -129,7 +129,10 @@ def _step_failed(state: State, event: StepFailed) -> None:
         state.in_doubt.discard(index)
         state.verifying.discard(index)  # which may have told what cannot be kept
         withdraw(state, index)
-        if state.past_pivot and index not in state.skipped:  # from here there is only forward
+        if is_a(event.error, NotReadyError):
+            state.unready.add(index)
+            _not_done(state, step)
+        elif state.past_pivot and index not in state.skipped:  # from here there is only forward
             state.asking.add(index)  # done, and its outcome cannot be kept: another attempt would do it twice
         elif step.compensates:
             state.to_compensate.append(index)
@@ -142,10 +145,10 @@ def _step_failed(state: State, event: StepFailed) -> None:
 
 
 def _not_done(state: State, step: PlannedStep) -> None:
-    """The step's work is known not to be done."""
+    """The step's work is known not to be done, or not to be all that is waited for."""
     if state.past_pivot and step.index not in state.skipped and not step.gives_way:
         state.to_rerun.add(step.index)
-    elif step.compensate_on_failure and step.compensates:
+    elif (step.compensate_on_failure or step.index in state.unready) and step.compensates:
         state.to_compensate.append(step.index)
 
 

@@ -41,6 +41,7 @@ from saga.events import (
     StepStarted,
     StepSucceeded,
     StepTimedOut,
+    VerificationStarted,
 )
 from saga.machine.commands import Call
 from saga.machine.folds import FOLDS
@@ -187,6 +188,23 @@ class Log:
             if isinstance(event, StepSucceeded) and event.step == name:
                 return event.result
         raise LookupError(name)
+
+    def attempted_since(self, name: str, beginning: type[CompensationStarted | StepStarted | VerificationStarted]) -> float:
+        """Return when the first attempt of a step's call began, since it was rewound last.
+
+        :param beginning: the kind of event that says so.
+        """
+        first: float | None = None
+        for event in reversed(self.events):
+            if isinstance(event, beginning) and event.step == name:
+                first = event.at
+                if event.attempt == 1:
+                    break
+            elif isinstance(event, SagaRewound) and first is not None:
+                break
+        if first is None:
+            raise LookupError(name)
+        return first
 
     def last_failure(self, name: str) -> StepFailed | StepTimedOut:
         """Return how the step's last attempt that did not end well has ended."""

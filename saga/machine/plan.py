@@ -188,7 +188,8 @@ class Plan:
         for step in steps:
             if step.pivot:
                 self.pivot = step
-            if step.pivot or step.timeout or step.compensation_timeout or step.pause or step.fallback:
+            timed = step.timeout or step.compensation_timeout
+            if step.pivot or timed or step.pause or step.fallback or step.retry.retry_if is not None:
                 self.plain = False
             if step.pause is not None and step.pause.signals:
                 self.receives = True

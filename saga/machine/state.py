@@ -76,6 +76,7 @@ class State:
         "to_verify",
         "unbegun",
         "undone_to",
+        "unready",
         "verification_attempts",
         "verification_retries",
         "verifying",
@@ -123,6 +124,8 @@ class State:
         self.left_in_doubt: set[int] = set()  #: a person said to undo it, and it has no compensation: nobody is asked again
         self.falling_back: set[int] = set()  #: its fallback is to start when it has ended and is undone; skipped too
         self.skipped: set[int] = set()  #: the saga goes on without it, for good
+
+        self.unready: set[int] = set()  #: an attempt returned, not what its retry waits for: undone, whatever later ones tell
 
         self.attempts: dict[int, int] = {}  #: of executes; where there is none, it is the first
         self.compensation_attempts: dict[int, int] = {}  #: of compensations that failed or were attempted again

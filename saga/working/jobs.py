@@ -162,7 +162,8 @@ class Jobs:
                 execution.notify()
             execution.recovers = True
             assert isinstance(execution.journal, Journal)
-            execution.journal.backoff = self._delay(self._faults.get(row.saga_id, 0) + 1)
+            ahead = StorageError("the store could not do what it was asked to")  # nobody knows yet what it will say
+            execution.journal.backoff = self._delay(self._faults.get(row.saga_id, 0) + 1, ahead)
             job.execution = execution
             return execution
         except UnreadableJournalError as error:
@@ -176,7 +177,7 @@ class Jobs:
             self._keeper.drop(lease)
             LOG.info("saga %s is left to another worker: %s", row.saga_id, error)
         except StorageError as error:
-            delay = self._after_fault(row)
+            delay = self._after_fault(row, error)
             LOG.error("saga %s cannot be read: %s; trying again in %g s", row.saga_id, error, delay)
             self._keeper.give_back(lease, delay=delay, untried=True)
         except BaseException as error:
@@ -240,7 +241,7 @@ class Jobs:
             self.take(Parked(row.saga_id, row.name, reason))
             tell_of_stuck(definition, row, journal, stuck)
         except StorageError as error:
-            delay = self._after_fault(row)
+            delay = self._after_fault(row, error)
             LOG.error("saga %s could not be stored as stuck: %s; trying again in %g s", row.saga_id, error, delay)
             self._keeper.give_back(lease, delay=delay, untried=True)
 
@@ -266,7 +267,7 @@ class Jobs:
         if isinstance(error, LeaseLostError):  # the execution has given its lease back
             LOG.error("saga %s stopped here: %s", saga_id, error)
         else:
-            delay = self._after_fault(job.row)
+            delay = self._after_fault(job.row, error)
             LOG.error("saga %s stopped here: %s; trying again in %g s", saga_id, error, delay)
         if execution.interrupt is not None and has_struck(execution.interrupt):
             raise execution.interrupt from error
@@ -280,31 +281,31 @@ class Jobs:
             often = "once" if row.recoveries == 1 else f"{row.recoveries} times, at last"
             self.park(row, job.lease, f"it failed {often} with: {error}")
         else:
-            delay = self._delay(row.recoveries)
+            delay = self._delay(row.recoveries, error)
             LOG.error("saga %s failed here; trying again in %g s", row.saga_id, delay, exc_info=error)
             self._keeper.give_back(job.lease, delay=delay)
 
-    def _after_fault(self, row: StoredExecution) -> float:
+    def _after_fault(self, row: StoredExecution, error: StorageError) -> float:
         """Return the seconds to wait after the store has failed an execution once more: it is not the execution's fault."""
         with self._lock:
             faults = self._faults[row.saga_id] = self._faults.pop(row.saga_id, 0) + 1
             if len(self._faults) > _MOST_FAULTS:
                 del self._faults[next(iter(self._faults))]
-        return self._delay(faults)
+        return self._delay(faults, error)
 
-    def _delay(self, attempt: int) -> float:
-        return seconds_to_wait(self._retry, attempt)
+    def _delay(self, attempt: int, error: BaseException) -> float:
+        return seconds_to_wait(self._retry, attempt, error)
 
 
-def seconds_to_wait(retry: Retry, attempt: int) -> float:
-    """Return the seconds to wait after an attempt that failed; what a user's own backoff raises is logged."""
+def seconds_to_wait(retry: Retry, attempt: int, error: BaseException) -> float:
+    """Return the seconds to wait after an attempt that ended with ``error``; what a user's own backoff raises is logged."""
     try:
-        return retry.delay(attempt, 0.5)
-    except BaseException as error:
-        if has_struck(error):
+        return retry.delay(attempt, 0.5, error)
+    except BaseException as wrong:
+        if has_struck(wrong):
             raise
-        LOG.error("worker: the backoff %r raised", retry.backoff, exc_info=error)
-        return BACKOFF.delay(attempt, 0.5)
+        LOG.error("worker: the backoff %r raised", retry.backoff, exc_info=wrong)
+        return BACKOFF.delay(attempt, 0.5, error)
 
 
 def _driver_of(plan: Plan) -> type[Execution | AsyncExecution]:

@@ -186,7 +186,7 @@ def test_a_compensation_is_retried_too(kit: Any, succeeds_at: int) -> None:
 
 def test_a_backoff_that_raises_fails_the_step(kit: Any) -> None:
     class Broken:
-        def delay(self, attempt: int, fraction: float) -> float:
+        def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
             raise ZeroDivisionError("the backoff is broken")
 
     result = kit.run(kit.saga(kit.task("a"), kit.task("b", OSError("first"), retry=Retry(3, Broken()))))

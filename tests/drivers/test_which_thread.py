@@ -161,7 +161,7 @@ class Surrounded:
                 return scope("around", None)
 
         class Backoff:
-            def delay(self, attempt: int, fraction: float) -> float:
+            def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
                 note("backoff")(Context())
                 return 0.0
 

@@ -197,7 +197,7 @@ class Growing:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def delay(self, attempt: int, fraction: float) -> float:
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         return self.seconds * attempt
 
 

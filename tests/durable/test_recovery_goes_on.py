@@ -78,7 +78,7 @@ class Looks:
 class Pause(Backoff):
     """A backoff that may raise."""
 
-    def delay(self, attempt: int, fraction: float) -> float:
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         raises_at("backoff")
         return 0.0
 
@@ -230,7 +230,7 @@ def test_a_stores_faults_are_waited_out_longer_each_time_and_do_not_count(store:
     waited: list[int] = []
 
     class Noted(Backoff):
-        def delay(self, attempt: int, fraction: float) -> float:
+        def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
             waited.append(attempt)
             return 0.001
 

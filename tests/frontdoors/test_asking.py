@@ -171,7 +171,9 @@ def test_a_block_asks_nobody(calls: Calls) -> None:
 
 
 def test_a_sagas_own_is_no_retry() -> None:
-    with pytest.raises(SagaDefinitionError, match=r"saga 's': on_error is Retry\(.*; give Compensate, Skip or Ask; a Retry is"):
+    with pytest.raises(
+        SagaDefinitionError, match=r"saga 's': on_error is Retry\(.*; give Compensate, Skip or Ask; give a Retry as retry="
+    ):
         Saga("s", on_error=Retry(2, then=Ask))  # type: ignore[arg-type]
 
 

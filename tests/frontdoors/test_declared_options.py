@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import pytest
 
-from saga import LOST_ANSWERS, Ask, Context, Saga, Skip, Task, saga_step, step
+from saga import LOST_ANSWERS, Ask, Context, Retry, Saga, Skip, Task, saga_step, step
 from saga.durable.codec import Codec
 from saga.errors import SagaDefinitionError
 from saga.events import SagaStarted
+from saga.flow.policies import DEFAULTS
 from saga.storage import MemoryStore
 from saga.stored import Stored
 from tests.kit.runners import saga_of
@@ -83,6 +84,10 @@ OPTIONS: Final[dict[str, tuple[Any, Any, Callable[[Saga], Any]]]] = {
     "version": ("7", "8", lambda saga: saga.definition.version),
     "compatible_with": (["1", "2"], ["3"], lambda saga: sorted(saga.definition.compatible_with)),
     "undoable_for": (timedelta(days=30), 60.0, lambda saga: saga.undoable_for),
+    "retry": (Retry(2), Retry(3), lambda saga: saga.retry),
+    "step_timeout": (5.0, 6.0, lambda saga: saga.step_timeout),
+    "compensation_retry": (Retry(2), Retry(3), lambda saga: saga.compensation_retry),
+    "verification_retry": (Retry(2), Retry(3), lambda saga: saga.verification_retry),
     "unknown_on": (lost, LOST_ANSWERS, lambda saga: saga.unknown_on),
     "on_error": (Skip, Ask, lambda saga: saga.on_error),
     "lease": (5.0, 6.0, lambda saga: saga.definition.lease),
@@ -283,7 +288,7 @@ def test_a_flow_may_be_set_later_and_a_method_be_replaced() -> None:
 # -- a saga that is a step of another ---------------------------------------------------------------------------------
 
 #: What holds for its steps within another saga, or is about executions of its own.
-ITS_OWN: Final = {"name", "unknown_on", "on_error", "version", "compatible_with", "lease"}
+ITS_OWN: Final = {"name", *DEFAULTS, "version", "compatible_with", "lease"}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -470,11 +470,11 @@ def refund() -> None:
         raise OSError("busy")
 
 
-def dead_block(**policies: Any) -> MemoryStore:
-    """What another process finds of a block whose process died after (in) the step."""
+def dead_block(said: dict[str, Any] | None = None, **policies: Any) -> MemoryStore:
+    """What another process finds of a block, which ``said`` that for all its steps, whose process died after (in) the step."""
     now = [time.time()]
     store = MemoryStore(clock=lambda: now[0])
-    tx = transaction("t", saga_id="t-1", store=store)
+    tx = transaction("t", saga_id="t-1", store=store, **said or {})
     tx.__enter__()
     tx.step(charge, refund, **policies)
     assert tx._execution is not None
@@ -483,9 +483,17 @@ def dead_block(**policies: Any) -> MemoryStore:
     return store
 
 
-def test_a_dead_blocks_compensation_is_retried_as_its_step_said() -> None:
+@pytest.mark.parametrize(
+    ("said", "policies"),
+    [
+        ({}, {"compensation_retry": Retry(3)}),
+        ({"compensation_retry": Retry(3)}, {}),
+        ({"compensation_retry": Retry(1)}, {"compensation_retry": Retry(3)}),
+    ],
+)
+def test_a_dead_blocks_compensation_is_retried_as_its_step_said_or_else_the_block(said: Any, policies: Any) -> None:
     undos.clear()
-    store = dead_block(compensation_retry=Retry(3))
+    store = dead_block(said, **policies)
     (result,) = Recovery(store, transactions=["t"], codec=Codec(modules=[__name__])).run_once()
     assert undos == ["refund", "refund"]
     assert result.status is Status.COMPENSATED

@@ -125,7 +125,7 @@ def test_every_attempt_has_the_same_idempotency_key_and_its_own_number(make: Any
 
 def test_the_wait_between_attempts_is_the_backoffs(make: Any, watch: Any) -> None:
     class Counting:
-        def delay(self, attempt: int, fraction: float) -> float:
+        def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
             assert 0 <= fraction < 1
             return attempt / 1000
 

@@ -125,14 +125,14 @@ class Untyped(Task[Any]):
 
 
 class Fibonacci:
-    def delay(self, attempt: int, fraction: float) -> float:
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         return fraction * attempt
 
 
 backoff: Backoff = Fibonacci()
 policies: list[Retry] = [Retry(), Retry(2, 1), Retry(2, 0.5), Retry(2, backoff), Retry(retry_on=OSError, then=Compensate)]
 assert_type(policies[0].allows(1, OSError()), bool)
-assert_type(policies[0].delay(1, 0.5), float)
+assert_type(policies[0].delay(1, 0.5, OSError()), float)
 outcomes: list[OnError] = [Compensate, Skip]
 doubts: list[InDoubt] = [InDoubt.COMPENSATE, InDoubt.RERUN, InDoubt.ASK]
 

@@ -41,6 +41,14 @@ CODEC: Final = Codec(modules=[__name__])
 every = pytest.mark.parametrize("policy", POLICIES)
 
 
+#: Fields of a retry that mean nothing where ``compensate`` or ``verify`` is attempted again, and are refused there.
+OF_NO_UNDO: Final = ("then", "retry_if")
+
+
+def is_busy(error: Exception) -> bool:
+    return "busy" in str(error)
+
+
 def charge() -> None:
     pass
 
@@ -149,12 +157,20 @@ def test_the_documentation_names_it(policy: str) -> None:
 
 
 def test_every_field_of_a_retry_is_kept_in_a_stored_block() -> None:
-    retry = Retry(7, ExponentialBackoff(0.5, factor=3.0, cap=9.0, jitter=True), (OSError, KeyError))
+    retry = Retry(7, ExponentialBackoff(0.5, factor=3.0, cap=9.0, jitter=True), (OSError, is_busy), 90.0)
     for one in (retry, retry.backoff):
         for field in dataclasses.fields(one):
             different = getattr(one, field.name) != field.default
-            assert different or field.name == "then", (
+            assert different or field.name in OF_NO_UNDO, (
                 f"give {type(one).__name__}.{field.name} here another value than its default"
             )
     write, read = KEPT["compensation_retry"]
-    assert read(json.loads(json.dumps(write(retry, "here")))) == retry, "saga/durable/importable.py: _write_retry, _read_retry"
+    written = json.loads(json.dumps(write(retry, "here", Codec(modules=[__name__]))))
+    found = read(written, {f"{__name__}:is_busy": is_busy}.__getitem__)  # as functions are found that an undo calls
+    assert found == retry, "saga/durable/importable.py: _write_retry, _read_retry"
+
+
+def test_a_function_that_a_recovery_would_not_call_is_refused_in_a_stored_block() -> None:
+    retry = Retry(7, retry_on=is_busy)
+    with pytest.raises(SagaDefinitionError, match="a recovery would not call <function is_busy"):
+        write_step(step(charge, compensation_retry=retry), Codec(modules=["shop"]))

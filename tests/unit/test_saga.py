@@ -281,7 +281,7 @@ def test_a_backoff_that_raises_or_returns_nonsense_fails_the_step() -> None:
         def __init__(self, delay: Any) -> None:
             self.given = delay
 
-        def delay(self, attempt: int, fraction: float) -> float:
+        def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
             if isinstance(self.given, Exception):
                 raise self.given
             return self.given  # type: ignore[no-any-return]

@@ -5,7 +5,8 @@ verification; a number at the end is the attempt, where it is not the first.
 
 - ``a starts``: the intent to call it; ``a returns``; ``a raises`` a ``ValueError``.
 - ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a unanswered``: its answer was lost, and ``a lost``: its
-  process died, which do so too; ``a unkept``: what it returned cannot be stored.
+  process died, which do so too; ``a unkept``: what it returned cannot be stored; ``a unready``: it is not what its retry waits
+  for.
 - ``a late``: it outlived its timeout and still runs, and so has ``-a late``; ``a cut``: it was cut off then, which leaves it
   in doubt.
 - ``?a done`` and ``?a undone``: what its verification said of ``a``; ``?a raises``: it told nothing; ``?a silent``: it does not
@@ -33,7 +34,7 @@ from typing import Any, Final
 
 from saga import InDoubt, Saga, parallel, receive, receive_first, step, timer
 from saga import events as e
-from saga.errors import CrashError, OutcomeUnknownError, SagaError, StepTimeoutError
+from saga.errors import CrashError, NotReadyError, OutcomeUnknownError, SagaError, StepTimeoutError
 from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, time_out, waits
 
 NOW: Final = 10.0
@@ -87,7 +88,7 @@ def at_most(limit: int, *flows: Any) -> Any:
 class Wrong:
     """A backoff that raises."""
 
-    def delay(self, attempt: int, fraction: float) -> float:
+    def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         raise ZeroDivisionError
 
 
@@ -188,6 +189,7 @@ def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
         "lost": lambda: e.StepFailed(*call, 0.0, CrashError(name), in_doubt=True),
         "unanswered": lambda: e.StepFailed(*call, 0.0, OutcomeUnknownError(name), in_doubt=True),
         "unkept": lambda: e.StepFailed(*call, 0.0, ValueError(name), executed=True),
+        "unready": lambda: e.StepFailed(*call, 0.0, NotReadyError(name), executed=True),
         "late": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name)),
         "cut": lambda: e.StepTimedOut(*call, 0.0, StepTimeoutError(name), running=False),
         "skipped": lambda: e.StepSkipped(step, at),
@@ -232,7 +234,9 @@ def _verb(event: Any) -> str:
     if isinstance(event, e.StepFailed):
         if event.in_doubt:
             return DOUBTS.get(type(event.error), "unanswered")
-        return "unkept" if event.executed else "raises"
+        if event.executed:
+            return "unready" if isinstance(event.error, NotReadyError) else "unkept"
+        return "raises"
     if isinstance(event, e.StepTimedOut):
         return "late" if event.running else "cut"
     if isinstance(event, e.StepVerified):

@@ -21,11 +21,12 @@ from tests.unit.machine.late_undo import STOPPED as STOPPED_LATE
 from tests.unit.machine.notation import NOW, STOP, clauses, commanded, folded, happen, lived, plan_of, told
 from tests.unit.machine.others import OTHERS, REASONS
 from tests.unit.machine.others import REFUSED as REFUSED_OTHERWISE
+from tests.unit.machine.retried import RETRIED
 from tests.unit.machine.undone import REFUSED as REFUSED_UNDO
 from tests.unit.machine.undone import UNDONE
 
 ROWS = [
-    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE, *LATE_UNDO)),
+    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE, *LATE_UNDO, *RETRIED)),
     *((*row, STOP) for row in (*STOPPED, *STOPPED_LATE)),
 ]
 
