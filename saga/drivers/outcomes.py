@@ -189,7 +189,7 @@ class Outcomes:
         """Whether a step's result is not what its retry waits for: the attempt has failed then, though it took effect."""
         step, ask = call.step, call.step.retry.retry_if
         assert ask is not None
-        executed = not step.transactional  # that is rolled back
+        stays = not step.transactional  # else it is rolled back
         error: Exception
         try:
             if not answer(ask(value), f"{ask!r}, given as retry_if,", "let it return a bool"):
@@ -199,12 +199,12 @@ class Outcomes:
         except Exception as wrong:  # the user's own function: it is done, and nobody knows whether it is what is waited for
             error = wrong
             add_note(wrong, f"raised by retry_if of step {step.name!r}, asked about {_kind_of(value)}")
-            if executed:
+            if stays:
                 view = self.views.take_over(step, view, False)
             else:
                 self.views.keep(step, view)
         changes = self._changes(view)
-        self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=executed, encoded=changes))
+        self.machine.send(StepFailed(step.name, call.attempt, at, elapsed, error, executed=stays, encoded=changes))
         return True
 
     def _take_result(

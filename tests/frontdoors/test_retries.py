@@ -124,6 +124,30 @@ def test_a_recovery_goes_on_asking(crashes: Any) -> None:
     assert attempts == {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_an_attempt_sees_of_those_before_what_it_would_have_seen_without_a_crash(crashes: Any, timeout: float | None) -> None:
+    jobs: list[Job] = []
+    seen: set[tuple[int, int]] = set()
+
+    def count(context: Any) -> None:
+        seen.add((context.step.attempt, context.get("n", 0)))
+        context.n = context.get("n", 0) + 1
+
+    def build(effects: Any) -> Saga:
+        jobs.append(Job(3))
+        retry = Retry(9, 0.001, retry_if=lambda result: jobs[-1].pending(result))
+        return saga_of(step(count, timeout=timeout, retry=retry, in_doubt=InDoubt.RERUN), effects.step("b"))
+
+    build_once = list(crashes(build))
+    expected, seen_live = {(1, 0), (2, 1), (3, 2)} if timeout is None else {(1, 0), (2, 0), (3, 0)}, set(seen)
+    assert seen_live == expected
+    for crash in build_once:
+        jobs.append(Job(1))
+        seen.clear()
+        Recovery(crash.store, [crash.saga]).run_once()
+        assert {n for _, n in seen} <= ({0, 1, 2} if timeout is None else {0}), (crash, crash.kinds)
+
+
 def test_a_result_of_which_more_is_not_ready_than_a_plain_value_is_not_shown(plain: Calls) -> None:
     for result, shown in (
         (0, "0"),

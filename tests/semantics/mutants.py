@@ -39,6 +39,7 @@ from mutations.machine import OF_MACHINE
 from mutations.observing import OF_OBSERVING
 from mutations.people import OF_PEOPLE
 from mutations.recovery import OF_RECOVERY
+from mutations.retries import OF_RETRIES
 from mutations.runs import OF_RUNS
 from mutations.sqlite import OF_SQLITE
 from mutations.storage import OF_STORAGE
@@ -52,6 +53,7 @@ HOME = Path(__file__).resolve().parents[2]
 ROOMS: dict[str, list[Mutant]] = {
     "flow": OF_FLOW,
     "machine": OF_MACHINE,
+    "retries": OF_RETRIES,
     "doubt": OF_DOUBT,
     "observing": OF_OBSERVING,
     "people": OF_PEOPLE,

@@ -72,7 +72,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "an interrupt of a skipped step's undo is passed over",
-        "    elif not is_exception(event.error):  # which ends",
+        "    elif not is_exception(error):  # which ends",
         "    elif False:  # which ends",
         SEMANTICS + "doubt -k an_interrupt_of_the_undo",
     ),
@@ -114,7 +114,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "a verification is not attempted again",
-        "elif step.verification_retry.allows(event.attempt, event.error):",
+        "elif _allows(step, step.verification_retry, event.attempt, event.error):",
         "elif False:",
         SEMANTICS + "doubt -k verify_is_asked_as_often",
     ),
@@ -156,8 +156,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "RERUN has one attempt too many",
-        "else failure.attempt < step.retry.max_attempts",
-        "else failure.attempt <= step.retry.max_attempts",
+        "else _lasts(machine, step, step.retry, failure.attempt, failure.at)",
+        "else _lasts(machine, step, step.retry, failure.attempt - 1, failure.at)",
         SEMANTICS + "doubt -k rerun_has_as_many",
     ),
     Mutant(
@@ -168,8 +168,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "RERUN goes by what the retry is for",
-        "step.retry.allows(failure.attempt, failure.error) or _may_rerun(machine, step, failure)",
-        "step.retry.allows(failure.attempt, failure.error)",
+        "return step.retry if _may_rerun(machine, step, failure) else None",
+        "return None",
         SEMANTICS + "doubt -k rerun_has_as_many",
     ),
     Mutant(
@@ -234,8 +234,8 @@ OF_DOUBT = [
     ),
     Mutant(
         "past the pivot what nobody knows of gives up",
-        "    if machine.state.past_pivot and (not step.gives_way or _cut_off(failure)):\n        return True\n",
-        "",
+        "if _must_go_on(machine, step) or (machine.state.past_pivot and _cut_off(failure)):",
+        "if False:",
         SEMANTICS + "doubt -k past_the_pivot_verify",
     ),
     # -- what a recovery makes of it ---------------------------------------------------------------------------------

@@ -119,6 +119,6 @@ OF_FLOW = [
     ),
     Mutant("a text is taken for arguments", 'args = several(args, f"{which}args")', "args = tuple(args)", MISUSE),
     Mutant("a wrong policy waits for the saga", "        checked(policies)\n", "        pass\n", MISUSE),
-    Mutant("a class is taken for a backoff", "isinstance(self.backoff, type | Retry) or", "", MISUSE),
+    Mutant("a class is taken for a backoff", "isinstance(backoff, type | Retry) or", "", MISUSE),
     Mutant("a task class undoes", "callable(given) and not makes_a_flow", "callable(given)", MISUSE),
 ]

@@ -82,7 +82,7 @@ OF_MACHINE = [
     ),
     Mutant(
         "compensate the failing step",
-        "elif step.compensate_on_failure and step.compensates:",
+        "elif (step.compensate_on_failure or step.index in state.unready) and step.compensates:",
         "elif step.compensates:",
         SEMANTICS + "failures",
     ),
@@ -222,14 +222,14 @@ OF_MACHINE = [
     ),
     Mutant(
         "compensations are not retried",
-        "if step.compensation_retry.allows(event.attempt, event.error):",
+        "if _allows(step, step.compensation_retry, event.attempt, event.error):",
         "if False:",
         PROPERTIES + "machine_sequences",
     ),
     Mutant(
         "state that no event tells",
-        "    policy = _policy_of(step, phase)\n",
-        "    policy = _policy_of(step, phase)\n    machine.state.attempts[step.index] = attempt\n",
+        "    # Spread without randomness",
+        "    machine.state.attempts[step.index] = attempt\n    # Spread without randomness",
         PROPERTIES + "machine_sequences",
     ),
     # -- log: notes, and the series that a driver notes ---------------------------------------------------------------
@@ -358,8 +358,8 @@ OF_MACHINE = [
     # -- what plans, policies and tasks say ---------------------------------------------------------------------------
     Mutant(
         "one attempt too many",
-        "return attempt < self.max_attempts and",
-        "return attempt <= self.max_attempts and",
+        "and attempt >= self.max_attempts:",
+        "and attempt > self.max_attempts:",
         SEMANTICS + "failures",
     ),
     Mutant(

@@ -45,8 +45,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a straggler asks before it has ended",
-        "(_may_retry(machine, step, event) or _asks(step, event.error))",
-        "_may_retry(machine, step, event)",
+        "_retry_after(machine, step, event) is None and not _asks(step, event.error)",
+        "_retry_after(machine, step, event) is None",
         TABLE + " -k what_follows",
     ),
     Mutant(
@@ -75,8 +75,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "the saga's own word comes before its steps'",
-        '        policies.setdefault("on_error", on_error)',
-        '        policies["on_error"] = on_error',
+        "if policy not in policies and needed",
+        "if needed",
         ASKING + " -k whose_word_counts",
     ),
     Mutant(
