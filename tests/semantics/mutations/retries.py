@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.semantics.mutations import FRONT_DOORS, Mutant
 
 RETRIED = "tests/unit/machine/test_table -k what_follows"
+LOGGED = "tests/unit/machine/test_log -k first_attempt"
 RETRIES = FRONT_DOORS + "retries"
 
 OF_RETRIES = [
@@ -23,13 +24,13 @@ OF_RETRIES = [
         "the time begins with the last attempt",
         "                if event.attempt == 1:\n                    break",
         "                break",
-        RETRIED,
+        LOGGED,
     ),
     Mutant(
         "the time begins before what was undone on request",
         "            elif isinstance(event, SagaRewound) and first is not None:\n                break",
         "",
-        RETRIED,
+        LOGGED,
     ),
     Mutant(
         "past the pivot the time ends the way forward",

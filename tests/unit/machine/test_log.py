@@ -50,6 +50,23 @@ def test_a_note_of_an_execute_is_its_end_and_the_intent_that_follows() -> None:
     ]
 
 
+STARTS: dict[str, type] = {"execute": e.StepStarted, "verify": e.VerificationStarted, "compensate": e.CompensationStarted}
+# Each happens a second later than the one before.
+ATTEMPTS = [
+    ("a starts", "execute", 1),
+    ("a starts, a raises, a waits 2, b starts, a starts 2, a raises 2", "execute", 1),
+    ("b starts, a starts, a returns, rewound b a, a starts 2, a raises 2, a waits 3, a starts 3", "execute", 5),
+    ("a starts, -a starts, -a raises, -a waits 2, -a starts 2", "compensate", 2),
+    ("a starts, ?a starts, ?a done, a starts 2, ?a starts, ?a raises, ?a waits 2, ?a starts 2", "verify", 5),
+]
+
+
+@pytest.mark.parametrize(("events", "phase", "at"), ATTEMPTS)
+def test_when_the_first_attempt_began(events: str, phase: str, at: int) -> None:
+    log = Log.of(PLAN, [event_of(clause, at) for at, clause in enumerate(clauses(events), 1)])
+    assert log.attempted_since("a", STARTS[phase]) == at
+
+
 def test_a_note_that_nothing_follows_is_the_sagas_end() -> None:
     log = log_of("begins, a starts", *EXECUTED)
     assert log.events[-2:] == [e.StepSucceeded("b", 1, 104.0, 2.0, "three"), e.SagaCompleted(104.0)]
