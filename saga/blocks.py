@@ -47,6 +47,7 @@ def transaction(
     step_timeout: float | None = None,
     unknown_on: ErrorKinds | None = None,
     compensation_retry: Retry | None = None,
+    compensation_timeout: float | None = None,
     verification_retry: Retry | None = None,
     lease: float = 30.0,
     again: bool = False,
@@ -61,8 +62,8 @@ def transaction(
     :param store: where the steps are remembered. If the process dies in the block, ``Recovery(transactions=[name])`` undoes
         them, with functions of the modules that its ``Codec(modules=...)`` names. So each has to be a task class, or functions,
         at the top level of a module, with arguments that can be stored; anything else is refused before it is called.
-    :param retry: of the steps that say nothing themselves, and so are ``step_timeout``, ``unknown_on``, ``compensation_retry``
-        and ``verification_retry``: see :class:`saga.Saga`.
+    :param retry: of the steps that say nothing themselves, and so are ``step_timeout``, ``unknown_on``, ``compensation_retry``,
+        ``compensation_timeout`` and ``verification_retry``: see :class:`saga.Saga`.
     :param again: whether it is run once more under the same ``saga_id`` where an earlier run of it was undone. A run that is
         not over is waited for first, and undone where its process is gone. ``tx.run`` counts the runs, and a later one's own id
         is ``saga_id`` with its number: ``A1~2``. It needs a ``saga_id``, a ``store`` and a ``codec`` with ``modules``.
@@ -84,7 +85,8 @@ def transaction(
         tags = partial(_run_of, saga_id)
     observers = observers_of(name, logger, observers)
     retries = {"retry": retry, "compensation_retry": compensation_retry, "verification_retry": verification_retry}
-    said = {**retries, "step_timeout": step_timeout, "unknown_on": unknown_on}
+    timeouts = {"step_timeout": step_timeout, "compensation_timeout": compensation_timeout}
+    said = {**retries, **timeouts, "unknown_on": unknown_on}
     defaults = defaults_of(said, f"transaction {name!r}")
     definition = block_definition(name, defaults, observers=observers, codec=codec, lease=lease, tags=tags)
     if store is not None:

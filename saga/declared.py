@@ -52,6 +52,7 @@ class Declared(Composing):
     on_error: OnError | None = None
     unknown_on: ErrorKinds | None = None
     compensation_retry: Retry | None = None
+    compensation_timeout: float | None = None
     verification_retry: Retry | None = None
     lease: float = 30.0
     limit: int | None = None
@@ -209,7 +210,7 @@ def _meant(name: str) -> str | None:
 
 def _could_be(value: Any, name: str, option: str) -> bool:
     """Whether a value is of an option's kind: what only has a name that is near may well be the user's own."""
-    if option in ("timeout", "step_timeout", "lease", "undoable_for"):
+    if option in ("timeout", "step_timeout", "compensation_timeout", "lease", "undoable_for"):
         return isinstance(value, int | float | timedelta)
     if option == "store":
         return hasattr(value, "append") or (isinstance(value, str) and not value.isidentifier())

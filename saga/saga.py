@@ -70,13 +70,14 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         are the same, or that names their version in ``compatible_with`` (and whose they are then).
     :param undoable_for: seconds, or a ``timedelta``, for which a completed execution can be undone: see :meth:`undo`. As long
         as it is stored, where not given.
-    :param retry: of all steps that say nothing themselves. So are the five that follow: a step's own policy comes first, then
+    :param retry: of all steps that say nothing themselves. So are the six that follow: a step's own policy comes first, then
         its task's, ``None`` too where one says that, then that of the innermost saga.
     :param step_timeout: the seconds that an attempt of an execute may take; a transactional step has none.
     :param on_error: what follows when a step has failed for good: ``Compensate`` (where not given), ``Skip`` or ``Ask``.
     :param unknown_on: the errors of an execute after which nobody knows whether it took effect: an exception class, a function
         of the error, or a tuple of these; :data:`saga.LOST_ANSWERS` where not given.
     :param compensation_retry: when and how often a compensate is attempted again.
+    :param compensation_timeout: the seconds that an attempt of a compensate may take; a transactional step has none.
     :param verification_retry: when and how often a verify is.
     :param lease: seconds after which a process that died is taken to have died.
     :param limit: how many executions may be in hand at once, over all processes: the store keeps it. Others wait.
@@ -108,6 +109,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         on_error: OnError | None = None,
         unknown_on: ErrorKinds | None = None,
         compensation_retry: Retry | None = None,
+        compensation_timeout: float | None = None,
         verification_retry: Retry | None = None,
         lease: float | None = None,
         limit: int | None = None,
@@ -134,6 +136,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
                 "on_error": on_error,
                 "unknown_on": unknown_on,
                 "compensation_retry": compensation_retry,
+                "compensation_timeout": compensation_timeout,
                 "verification_retry": verification_retry,
                 "lease": lease,
                 "limit": limit,

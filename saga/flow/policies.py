@@ -41,6 +41,7 @@ DEFAULTS: Final = {
     "on_error": "on_error",
     "unknown_on": "unknown_on",
     "compensation_retry": "compensation_retry",
+    "compensation_timeout": "compensation_timeout",
     "verification_retry": "verification_retry",
 }
 _LEFT_TO_THE_SAGA: Final = ("on_error", "unknown_on")  # where a step says None

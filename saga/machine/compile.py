@@ -341,8 +341,9 @@ def _policies_of(flow: Step, resolver: Resolver | None, defaults: Mapping[str, A
 
 def _add_defaults(policies: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     """Add to a step's own policies those of its saga, as far as they mean something for it."""
-    needed = {"timeout": not policies.get("transactional")}  # nobody cuts off a transaction
-    needed |= {"compensation_retry": "compensates" in policies, "verification_retry": "verifies" in policies}
+    undone, cut_off = "compensates" in policies, not policies.get("transactional")  # nobody cuts off a transaction
+    needed = {"timeout": cut_off, "compensation_timeout": undone and cut_off}
+    needed |= {"compensation_retry": undone, "verification_retry": "verifies" in policies}
     for policy, value in defaults.items():
         if policy not in policies and needed.get(policy, True):
             policies[policy] = unknown_on(value) if policy == "unknown_on" else value

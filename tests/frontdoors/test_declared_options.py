@@ -87,6 +87,7 @@ OPTIONS: Final[dict[str, tuple[Any, Any, Callable[[Saga], Any]]]] = {
     "retry": (Retry(2), Retry(3), lambda saga: saga.retry),
     "step_timeout": (5.0, 6.0, lambda saga: saga.step_timeout),
     "compensation_retry": (Retry(2), Retry(3), lambda saga: saga.compensation_retry),
+    "compensation_timeout": (5.0, 6.0, lambda saga: saga.compensation_timeout),
     "verification_retry": (Retry(2), Retry(3), lambda saga: saga.verification_retry),
     "unknown_on": (lost, LOST_ANSWERS, lambda saga: saga.unknown_on),
     "on_error": (Skip, Ask, lambda saga: saga.on_error),

@@ -21,6 +21,7 @@ from saga import (
     fallback,
     parallel,
     receive,
+    receive_first,
     sequence,
     step,
     timer,
@@ -296,6 +297,7 @@ class Said(Task[None]):
     timeout = 3.0
     on_error = Compensate
     compensation_retry = THRICE
+    compensation_timeout = 3.0
     verification_retry = THRICE
 
     def execute(self, context: Any) -> None: ...
@@ -310,7 +312,7 @@ class Silent(Task[None]):
 
 
 class SaysNone(Silent):
-    retry = timeout = compensation_retry = verification_retry = None
+    retry = timeout = compensation_retry = compensation_timeout = verification_retry = None
 
 
 #: Of each policy: what the saga calls it, and says of it; what the task says; what the step does.
@@ -319,6 +321,7 @@ DEFAULTS: Final[dict[str, tuple[str, Any, Any, Any]]] = {
     "timeout": ("step_timeout", 2.0, 3.0, 4.0),
     "on_error": ("on_error", Skip, Compensate, Ask),
     "compensation_retry": ("compensation_retry", TWICE, THRICE, Retry(4)),
+    "compensation_timeout": ("compensation_timeout", 2.0, 3.0, 4.0),
     "verification_retry": ("verification_retry", TWICE, THRICE, Retry(4)),
 }
 every = pytest.mark.parametrize("policy", DEFAULTS)
@@ -358,7 +361,7 @@ def test_a_saga_may_declare_it(policy: str) -> None:
     assert getattr(planned(kind(**{option: of_task}), "Silent"), policy) == of_task
 
 
-@pytest.mark.parametrize("policy", ["retry", "timeout", "compensation_retry", "verification_retry"])
+@pytest.mark.parametrize("policy", ["retry", "timeout", "compensation_retry", "compensation_timeout", "verification_retry"])
 def test_none_says_that_there_is_none(policy: str) -> None:
     option, of_saga, *_ = DEFAULTS[policy]
 
@@ -373,10 +376,13 @@ def test_none_says_that_there_is_none(policy: str) -> None:
 
 def test_what_means_nothing_for_a_step_is_not_its() -> None:
     retries = {"retry": TWICE, "compensation_retry": TWICE, "verification_retry": TWICE}
-    saga = Saga("s", step_timeout=2.0, on_error=Skip, **retries)
+    saga = Saga("s", step_timeout=2.0, compensation_timeout=2.0, on_error=Skip, **retries)
     saga.add_task(step(nothing, transactional=True)).add_task(timer(1.0, name="t")).add_task(receive("r"))
+    saga.add_task(step(nothing, nothing, name="u", transactional=True)).add_task(receive_first("v", "w", name="f"))
     own = {name: {policy for policy in DEFAULTS if policy in vars(planned(saga, name))} for name in saga.plan.names}
-    assert own == {"nothing": {"retry", "on_error"}, "t": set(), "r": {"on_error"}}
+    transacted = {"retry", "on_error"}
+    waits = {"t": set(), "r": {"on_error"}, "f": {"on_error"}}
+    assert own == {"nothing": transacted, "u": transacted | {"compensation_retry"}, **waits}
 
 
 def test_a_steps_on_error_may_be_its_retry() -> None:

@@ -61,6 +61,6 @@ OF_RETRIES = [
         FRONT_DOORS + "transaction_stored -k retried",
     ),
     Mutant(
-        "a transaction has the saga's timeout", '{"timeout": not policies.get("transactional")}', '{"timeout": True}', RETRIES
+        "a transaction has the saga's timeout", '{"timeout": cut_off,', '{"timeout": True,', RETRIES
     ),
 ]
