@@ -329,6 +329,8 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "handle": lambda of, first: of.handle(*first, "A1"),
     "signal": lambda of, first: of.signal(*first, "A1", "paid"),
     "asignal": lambda of, first: asyncio.run(of.asignal(*first, "A1", "paid")),
+    "signal_or_start": lambda of, first: of.signal_or_start(*first, "A1", "paid"),
+    "asignal_or_start": lambda of, first: asyncio.run(of.asignal_or_start(*first, "A1", "paid")),
     "submit": lambda of, first: of.submit(*first),
     "asubmit": lambda of, first: asyncio.run(of.asubmit(*first)),
     "submit_many": lambda of, first: of.submit_many(*first, [{}]),

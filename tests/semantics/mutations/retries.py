@@ -60,7 +60,5 @@ OF_RETRIES = [
         "text_of_step(found,",
         FRONT_DOORS + "transaction_stored -k retried",
     ),
-    Mutant(
-        "a transaction has the saga's timeout", '{"timeout": cut_off,', '{"timeout": True,', RETRIES
-    ),
+    Mutant("a transaction has the saga's timeout", '{"timeout": cut_off,', '{"timeout": True,', RETRIES),
 ]

@@ -177,7 +177,9 @@ class Life(Drive):
             elif machine.status is Status.PAUSED:
                 machine.record(e.OperatorActed("resume", None, "me", "", self.at))
                 self.die()
-            elif any(step.pause and step.pause.signal for step in map(machine.plan.steps.__getitem__, machine.state.executing)):
+            elif any(
+                step.pause and step.pause.signals for step in map(machine.plan.steps.__getitem__, machine.state.executing)
+            ):
                 waits.receive(machine, e.SignalReceived("go", self.at, self.at))
             elif self.pool:
                 what = self.pool.pop(0)
