@@ -9,7 +9,7 @@ from typing import Any
 
 from crashkit.steps import ALWAYS, Doing, task
 from crashkit.world import World
-from saga import InDoubt, OnError, Retry, Saga, fallback, parallel, receive, sequence, timer
+from saga import InDoubt, OnError, Retry, Saga, fallback, parallel, receive, receive_first, sequence, timer
 from saga.flow import step as as_step
 
 LEASE = 0.2
@@ -40,10 +40,15 @@ class Few:
 
 @dataclass(frozen=True)
 class Pausing:
-    """A wait for some seconds, or for a signal."""
+    """A wait for some seconds, or for a signal, or the first of several.
+
+    :ivar told: a function of the context says how many seconds.
+    """
 
     seconds: float | None = None
     signal: str | None = None
+    told: bool = False
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class Scenario:
             known = frozenset(name for name in before if not self.skips(name))
             return as_step(task(flow, doing, known, world, self.asynchronous), **policies), before | {flow}
         if isinstance(flow, Pausing):
-            return (timer(flow.seconds) if flow.seconds is not None else receive(flow.signal or "")), before
+            return _waiting(flow), before
         if isinstance(flow, Instead):
             primary, alternative = (self._flow(name, before, world)[0] for name in (flow.primary, flow.alternative))
             return fallback(primary, alternative), before
@@ -130,6 +135,14 @@ class Scenario:
             return sequence(*built), after
         limit = flow.limit if isinstance(flow, Few) else None
         return parallel(*built, compensate_together=isinstance(flow, Together), limit=limit), after
+
+
+def _waiting(flow: Pausing) -> Any:
+    if flow.seconds is None:
+        signal = flow.signal or ""
+        return receive_first(*flow.others, signal, name=signal) if flow.others else receive(signal, accept=int)
+    seconds = flow.seconds
+    return timer(lambda context: seconds, name="told") if flow.told else timer(seconds)
 
 
 def _parts(flow: Any) -> tuple[Any, ...]:
@@ -286,6 +299,8 @@ def _more() -> list[Scenario]:
         Scenario("pivot-fails", flow, {"b": Doing(fails=ALWAYS, policies={"pivot": True})}, "compensated"),
         Scenario("timer", ("a", Pausing(0.05), "c")),
         Scenario("timer-then-fails", ("a", Pausing(0.05), "c"), {"c": FAILS}, "compensated"),
+        Scenario("timer-told", ("a", Pausing(0.05, told=True), "c")),
+        Scenario("signal-first", ("a", Pausing(signal="go", others=("stay",)), "c"), {"a": Doing(signals="go")}),
         Scenario("signal", ("a", Pausing(signal="go"), "c"), {"a": Doing(signals="go")}),
         Scenario("signal-then-fails", ("a", Pausing(signal="go"), "c"), {"a": Doing(signals="go"), "c": FAILS}, "compensated"),
         Scenario("apart-then-fails", apart, {"d": FAILS}, "compensated"),
