@@ -184,6 +184,19 @@ def test_branches_that_wait_for_some_of_the_same_get_one_each(calls: Any, store:
     assert (results["either"], results["just x"]) == (Received("x", 1), 2)
 
 
+def test_a_person_sees_which_signals_are_waited_for(plain: Any) -> None:
+    store = MemoryStore()
+    saga = first_of(plain, store)
+    saga.submit(saga_id="o-1")
+    worked(store, saga)
+    shown = Operations(store, "ann", sagas=[saga]).show("o-1")
+    assert shown.waits == "step first waits for signal 'paid' or 'cancelled'"
+    assert shown.steps[0].waits_for == "signal 'paid' or 'cancelled'"
+    offered = {offer.signal: (offer.step, offer.does) for offer in shown.offers if offer.action == "signal"}
+    does = "lets 'first' go on with it; executes 'b'"
+    assert offered == {"paid": ("first", does), "cancelled": ("first", does)}
+
+
 @pytest.mark.parametrize("policy", [None, Skip])
 def test_none_of_several_in_time(policy: Any, calls: Any) -> None:
     saga = saga_of(calls.step("a"), receive_first("x", "y", timeout=60.0, on_error=policy), store=MemoryStore())

@@ -26,6 +26,7 @@ from saga import (
     NotDone,
     Observer,
     OnError,
+    Received,
     Retry,
     Saga,
     SagaResult,
@@ -36,9 +37,12 @@ from saga import (
     StepStatus,
     Task,
     parallel,
+    receive,
+    receive_first,
     saga_step,
     sequence,
     step,
+    timer,
     transaction,
 )
 from saga.errors import SagaCompensationError, SagaExecutionException
@@ -383,6 +387,21 @@ async def operate(operations: Operations, stored: Saga[OrderContext]) -> None:
     assert_type((await stored.aundo("A1", "so", "charge")).context, OrderContext)
     assert_type(stored.undo("A1", why="so", who="ann").context, OrderContext)
     await stored.asignal("A1", "paid", 7)
+    assert_type((await stored.asignal_or_start("A1", "paid", 7, OrderContext("A1"))).new, bool)
+    assert_type(stored.signal_or_start("A1", "paid", tags={"of": "ann"}).result().context, OrderContext)
+
+
+def due(context: OrderContext) -> timedelta:
+    return timedelta(days=len(context.order_id))
+
+
+async def due_later(context: OrderContext) -> datetime:
+    return datetime.now(UTC)
+
+
+waits = Saga("waits").add_task(receive("paid", accept=int | str)).add_task(receive_first("a", "b", accept={"a": Receipt}))
+waits.add_task(timer(due)).add_task(timer(due_later, name="later")).add_task(timer(timedelta(hours=1)))
+assert_type(Received("paid", 7).name, str)
 
 
 # Steps of a block

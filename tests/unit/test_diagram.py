@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,6 +27,7 @@ from saga import (
     fallback,
     parallel,
     receive,
+    receive_first,
     sequence,
     step,
     timer,
@@ -454,6 +456,21 @@ def test_a_sequence_diagram_of_an_execution_tells_of_waits() -> None:
     text = saga.diagram(saga.try_execute(store=MemoryStore())).sequence()
     assert "Note over saga: breathe#58; waits 10 ms" in text
     assert "StepTimeoutError#58;" in text
+
+
+WAITS = {
+    "waits until 2030-01-14 12:00:00+00:00": timer(datetime(2030, 1, 14, 12, tzinfo=UTC)),
+    "waits as the step before says": timer(lambda context: 5.0),
+    "waits for signal 'paid' or 'gone', at most 1 h": receive_first("paid", "gone", timeout=3600.0),
+}
+
+
+@pytest.mark.parametrize("words", WAITS)
+def test_what_is_waited_for_is_told_in_words(words: str) -> None:
+    diagram = Saga("waits").add_task(WAITS[words]).diagram()
+    assert words in " ".join(one.text or "" for one in elements(diagram.svg(), "text"))
+    for text in (diagram.mermaid(), diagram.sequence()):
+        assert escaped(words) in text
 
 
 SAFE_CALL = re.compile(
