@@ -224,7 +224,10 @@ class Stored(Declared, Generic[Ctx]):
         import asyncio
 
         opened, new = await asyncio.to_thread(self._prepared, some, store, connection)
-        return self._handles(opened, new, await opened.asubmit(new, connection=connection))
+        known = await opened.asubmit(new, connection=connection)
+        if all(one is None for one in known):
+            return self._handles(opened, new, known)
+        return await asyncio.to_thread(self._handles, opened, new, known)  # which may read what is stored
 
     def _thousands(self, submissions: Iterable[ContextLike | Submission]) -> Iterator[list[Submission]]:
         if isinstance(submissions, str | bytes | Mapping | Submission) or not isinstance(submissions, Iterable):
@@ -254,10 +257,11 @@ class Stored(Declared, Generic[Ctx]):
     def _handles(
         self, opened: Store, new: list[New], known: list[StoredExecution | None]
     ) -> tuple[list[Handle[Ctx]], dict[str, str]]:
+        from saga.durable.rebuild import codec_of
         from saga.durable.submit import sorted_out
         from saga.handle import Handle
 
-        stored, taken = sorted_out(new, known)
+        stored, taken = sorted_out(new, known, codec_of(self.definition), opened)
         return [Handle(self.definition, opened, saga_id, is_new) for saga_id, is_new in stored], taken
 
     def _opened(self, store: StoreLike | None) -> Store:

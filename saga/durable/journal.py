@@ -100,6 +100,10 @@ class Journal:
             self.written = len(events)
         return existing
 
+    def first_entry(self, machine: Machine) -> Entry:
+        """Return what an execution that is not stored would begin with."""
+        return self._entries(machine.events)[0]
+
     def begin_create(
         self, new: NewExecution, machine: Machine, lease_seconds: float, ended: Callable[[], None]
     ) -> Begun | None:

@@ -189,7 +189,7 @@ def _begin(execution: D, journal: Journal, new: NewExecution) -> D | StoredExecu
             raise
         put_straight(execution, error)
         return execution
-    check_same(existing, new)
+    check_same(existing, new, journal.first_entry(machine), journal.codec, journal.store)
     return existing
 
 

@@ -12,12 +12,19 @@ from saga.clocks import host_time
 from saga.context import Context
 from saga.definition import Definition, as_context, check_transacts
 from saga.drivers.stints import carried_from
-from saga.durable.entries import write_entries
+from saga.durable.codec import Codec
+from saga.durable.entries import read_entries, write_entries
 from saga.durable.messages import signal_message
 from saga.durable.rebuild import codec_of
 from saga.durable.signals import check_sent, send_signal
-from saga.durable.values import input_text
-from saga.errors import SagaDefinitionError, SagaIdTakenError, UnknownExecutionError
+from saga.durable.values import input_digest, input_text
+from saga.errors import (
+    EncodingError,
+    SagaDefinitionError,
+    SagaIdTakenError,
+    UnknownExecutionError,
+    UnreadableJournalError,
+)
 from saga.names import checked_name
 from saga.plain import repr_of
 from saga.storage.protocol import Store
@@ -58,7 +65,7 @@ def signalled_or_started(definition: Definition, store: Store, submission: Submi
     (existing,) = store.submit([(new, both)])
     if existing is not None:
         if existing.name != definition.name:
-            raise SagaIdTakenError(_difference(existing, new) or "", new.saga_id)
+            raise SagaIdTakenError(_difference(existing, new, entries[0], codec, store) or "", new.saga_id)
         try:
             send_signal(definition, store, new.saga_id, name, value)
             return False
@@ -70,16 +77,17 @@ def signalled_or_started(definition: Definition, store: Store, submission: Submi
 
 
 def sorted_out(
-    new: Sequence[tuple[NewExecution, Sequence[Entry]]], known: Sequence[StoredExecution | None]
+    new: Sequence[tuple[NewExecution, Sequence[Entry]]], known: Sequence[StoredExecution | None], codec: Codec, store: Store
 ) -> tuple[list[tuple[str, bool]], dict[str, str]]:
     """Return the id of each execution that is stored, and whether it is new; and by id why others are not.
 
     :param known: what the store knew under the same ids.
+    :raises StorageError: the store cannot be read.
     """
     stored: list[tuple[str, bool]] = []
     taken: dict[str, str] = {}
-    for existing, (one, _) in zip(known, new, strict=True):
-        why = None if existing is None else _difference(existing, one)
+    for existing, (one, entries) in zip(known, new, strict=True):
+        why = None if existing is None else _difference(existing, one, entries[0], codec, store)
         if why is None:
             stored.append((one.saga_id, existing is None))
         else:
@@ -101,27 +109,38 @@ def taken_of_several(taken: Mapping[str, str], handles: Sequence[Any]) -> SagaId
     return error
 
 
-def check_same(existing: StoredExecution, new: NewExecution) -> None:
+def check_same(existing: StoredExecution, new: NewExecution, entry: Entry, codec: Codec, store: Store) -> None:
     """See that the execution which has an id is the one that was to be stored.
 
+    :param entry: the first that was to be.
     :raises SagaIdTakenError: it is one of another saga, or has another input.
+    :raises StorageError: the store cannot be read.
     """
-    why = _difference(existing, new)
+    why = _difference(existing, new, entry, codec, store)
     if why is not None:
         raise SagaIdTakenError(why, new.saga_id)
 
 
-def _difference(existing: StoredExecution, new: NewExecution) -> str | None:
+def _difference(existing: StoredExecution, new: NewExecution, entry: Entry, codec: Codec, store: Store) -> str | None:
     """Return why the execution which has an id is not the one that was to be stored; ``None``: it is."""
     saga_id, name = new.saga_id, new.name
     if existing.name != name:
         return f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another"
-    if existing.digest == new.digest:
+    if existing.digest == new.digest or _same_as_read(store.journal(saga_id)[:1], [entry], codec):
         return None
     return (
         f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
         "same execution, so give another id, or the same input to get its outcome"
     )
+
+
+def _same_as_read(one: Sequence[Entry], other: Sequence[Entry], codec: Codec) -> bool:
+    """Whether two executions began with the same input as that is read now: its classes may have got fields since then."""
+    try:
+        digests = [input_digest(read_entries(first, codec)[0][0], codec) for first in (one, other)]
+    except (IndexError, UnreadableJournalError, EncodingError):  # it was purged, or a class is another now
+        return False
+    return digests[0] == digests[1]
 
 
 def _stored_as(definition: Definition, submission: Submission, store: Store) -> tuple[NewExecution, list[Entry]]:

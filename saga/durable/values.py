@@ -28,6 +28,7 @@ __all__ = [
     "encode_changes",
     "encode_input",
     "encode_result",
+    "input_digest",
     "input_text",
     "rebuild_context",
     "remember_recorded",
@@ -171,6 +172,15 @@ def digest_of(texts: dict[str, str]) -> str:
             text = json.dumps(json.loads(text, object_hook=_in_order if '"$' in text else None), sort_keys=True)
         digest.update(f"{quote(key)}:{text},".encode())
     return digest.hexdigest()
+
+
+def input_digest(started: Recorded, codec: Codec) -> str:
+    """Return what stands for the input that an execution began with, as it is read and would be stored now.
+
+    :raises EncodingError: it cannot be read any more.
+    """
+    values = rebuild_context(started, codec).__dict__
+    return digest_of({key: codec.encode(value, f"context.{key}") for key, value in values.items()})
 
 
 def _in_order(found: dict[str, Any]) -> dict[str, Any]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from saga import Context, InDoubt, Saga, Status, StepStatus, step
 from saga.drivers.threads import Execution
+from saga.durable import rebuild
 from saga.durable.start import join
 from saga.errors import (
     DefinitionChangedError,
@@ -213,6 +216,67 @@ def test_values_that_have_an_order_are_another_input_in_another(one: Any, two: A
     Order().saga().execute({"lines": one}, saga_id="A1", store=memory)
     with pytest.raises(SagaIdTakenError, match="with another input"):
         Order().saga().execute({"lines": two}, saga_id="A1", store=memory)
+
+
+class Priced(NamedTuple):
+    cents: int
+
+
+@dataclass
+class Shop(Context):
+    lines: list[Any]
+
+
+def with_more(cls: Any, default: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the class as a later version of the program has it: with a field ``more``."""
+    names = {"__module__": __name__, "__qualname__": cls.__qualname__}
+    if issubclass(cls, tuple):
+        made: Any = namedtuple(cls.__name__, [*cls._fields, "more"], defaults=[default], module=__name__)  # type: ignore[misc]
+    else:
+        added = field(default_factory=lambda: default)
+        made = make_dataclass(cls.__name__, [("more", Any, added)], bases=(cls,), namespace=names, frozen=cls is Line)
+    monkeypatch.setattr(sys.modules[__name__], cls.__name__, made)
+    return made
+
+
+def started_again(how: str, saga: Saga[Any], context: Any, store: Store) -> Any:
+    if how == "execute":
+        return saga.execute(context, saga_id="o-1", store=store).saga_id
+    if how == "aexecute":
+        return asyncio.run(saga.aexecute(context, saga_id="o-1", store=store)).saga_id
+    if how == "submit":
+        return saga.submit(context, saga_id="o-1", store=store).saga_id
+    return asyncio.run(saga.asubmit(context, saga_id="o-1", store=store)).saga_id
+
+
+@pytest.mark.parametrize("how", ["execute", "aexecute", "submit", "asubmit"])
+@pytest.mark.parametrize("cls", [Line, Priced, Shop])
+def test_a_field_that_a_class_has_got_makes_no_other_input_where_it_has_its_default(
+    how: str, cls: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga = Saga("order").add_task(step(lambda: None, name="a"))
+
+    def made(kind: Any, *more: Any) -> Any:
+        inner = kind(7, *more) if kind is not Shop and not issubclass(kind, Context) else Priced(7)
+        return kind([inner], *more) if issubclass(kind, Context) else Shop([{"x": inner}])
+
+    saga.execute(made(cls), saga_id="o-1", store=store)
+    monkeypatch.setattr(rebuild, "_default_codec", None)  # another process has met none of the classes
+    later = with_more(cls, [1], monkeypatch)
+    assert started_again(how, saga, made(later), store) == "o-1"
+    assert started_again(how, saga, made(later, [1]), store) == "o-1"
+    for other in ([2], None):
+        with pytest.raises(SagaIdTakenError, match="with another input"):
+            started_again(how, saga, made(later, other), store)
+    assert [row.status for row in store.list().executions] == ["completed"]
+
+
+def test_an_input_that_is_read_no_more_is_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    saga = Saga("order").add_task(step(lambda: None, name="a"))
+    saga.execute({"priced": Priced(7)}, saga_id="o-1", store=store)
+    monkeypatch.delattr(sys.modules[__name__], "Priced")
+    with pytest.raises(SagaIdTakenError, match="with another input"):
+        saga.execute({"priced": 7}, saga_id="o-1", store=store)
 
 
 def test_another_saga_is_refused(store: Store) -> None:

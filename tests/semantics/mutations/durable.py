@@ -78,6 +78,18 @@ OF_DURABLE = [
         "        value = self._based[base](cls, held)\n        if False:",
         REGISTERED + " -k what_a_rule_for_a_base_builds",
     ),
+    Mutant(
+        "a field that a class has got makes every input another",
+        "existing.digest == new.digest or _same_as_read(",
+        "existing.digest == new.digest or False and _same_as_read(",
+        START_ONCE + " -k a_field_that_a_class_has_got",
+    ),
+    Mutant(
+        "what is read is the same input, whatever it is",
+        "return digests[0] == digests[1]",
+        "return True",
+        START_ONCE + " -k a_field_that_a_class_has_got",
+    ),
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(
         "a gap in a journal is read over",
