@@ -20,6 +20,7 @@ from typing import Any, Final
 from saga import events as e
 from saga.context import Context
 from saga.durable.codec import Codec, decode_error, encode_error
+from saga.durable.sealed import opened, sealed
 from saga.errors import EncodingError, RecordedError, UnreadableJournalError
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.storage.records import Entry
@@ -49,11 +50,13 @@ Errors = dict[int, tuple[BaseException, int]]
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec: Codec) -> list[Entry]:
+def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec: Codec, saga_id: str = "") -> list[Entry]:
     """Return the entries of events.
 
     :param written: how many entries the journal has before these.
     :param errors: those of earlier entries; those of these are added.
+    :param saga_id: whose they are, which a cipher binds them to.
+    :raises StorageError: the codec's cipher has failed.
     """
     entries = []
     number = written
@@ -62,7 +65,7 @@ def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec
         name, has_step, payload = _WRITERS[type(event)]
         text = payload(event, number, errors, codec)
         entries.append(Entry(number, name, event.step if has_step else None, text, event.at))  # type: ignore[union-attr]
-    return entries
+    return entries if codec.cipher is None else [sealed(entry, saga_id, codec.cipher) for entry in entries]
 
 
 def _started(event: e.StepStarted, number: int, errors: Errors, codec: Codec) -> str:
@@ -169,20 +172,26 @@ class Recorded:
             view.__dict__.pop(key, None)
 
 
-def read_entries(entries: Sequence[Entry], codec: Codec) -> tuple[list[Recorded], Errors]:
+def read_entries(entries: Sequence[Entry], codec: Codec, saga_id: str = "") -> tuple[list[Recorded], Errors]:
     """Return what a journal says, and the errors it has.
 
+    :param saga_id: whose it is.
     :raises UnreadableJournalError: an entry is missing or damaged, a class in it is gone, or a later version of this package
         wrote it.
     """
     recorded: list[Recorded] = []
     errors: Errors = {}
     error_at = partial(_error_at, before=recorded)
+    cipher = codec.cipher
+
+    def payload_of(entry: Entry) -> Any:
+        return codec.decode(entry.payload if cipher is None else opened(entry, saga_id, cipher))
+
     for number, entry in enumerate(entries, 1):
         if entry.seq != number:
             raise UnreadableJournalError(f"entry {number} of the journal is missing", entry=number)
         try:
-            one = _read(entry, codec.decode, error_at)
+            one = _read(entry, payload_of, error_at)
         except UnreadableJournalError:
             raise
         except Exception as error:  # whatever is wrong with it
@@ -200,9 +209,10 @@ def unreadable(entry: Entry, why: str, may_pass: bool = False) -> UnreadableJour
     return UnreadableJournalError(f"entry {entry.seq} ({entry.kind}): {why}", entry=entry.seq, may_pass=may_pass)
 
 
-def _read(entry: Entry, decode: Callable[[str], Any], error_at: Callable[[Any], Any]) -> Recorded:
+def _read(entry: Entry, payload_of: Callable[[Entry], Any], error_at: Callable[[Any], Any]) -> Recorded:
     """Return what an entry says.
 
+    :param payload_of: returns what its payload holds.
     :param error_at: returns the error that an earlier entry has.
     """
     kind = _KINDS.get(entry.kind)
@@ -214,7 +224,7 @@ def _read(entry: Entry, decode: Callable[[str], Any], error_at: Callable[[Any], 
         )
     if not entry.payload.isascii():
         raise unreadable(entry, "its payload is not as it was written")
-    payload: dict[str, Any] = decode(entry.payload)
+    payload: dict[str, Any] = payload_of(entry)
     if not isinstance(payload, dict):
         raise unreadable(entry, "its payload is no JSON object")
     if payload.pop("format", FORMAT) > FORMAT:
@@ -318,7 +328,7 @@ def read_as_stored(entries: Sequence[Entry]) -> list[Recorded]:
     errors: dict[Any, Any] = {}
     for entry in entries:
         try:
-            one = _read(entry, json.loads, lambda number: errors.get(number, _LOST))
+            one = _read(entry, lambda entry: json.loads(entry.payload), lambda number: errors.get(number, _LOST))
         except Exception:  # whatever is wrong with it
             continue
         recorded.append(one)
@@ -338,6 +348,7 @@ def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     for entry in entries:
         try:
             details: dict[str, Any] = {**json.loads(entry.payload)}
+            details.pop("sealed", None)
             for pairs in details.keys() & {"changes", "carried"}:
                 details[pairs] = dict(details[pairs])
             if "error_at" in details:

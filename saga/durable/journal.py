@@ -13,13 +13,15 @@ from saga.durable.codec import Codec
 from saga.durable.entries import Errors, write_entries
 from saga.durable.leases import Keeper, keeper_of
 from saga.durable.messages import read_message
+from saga.durable.sealed import ENCRYPTED
 from saga.durable.told import told_of
 from saga.durable.values import encode_changes, encode_result, revert
 from saga.errors import StorageError, UnreadMessagesError, is_exception
 from saga.machine import Machine
+from saga.plain import text_of
 from saga.storage.begun import Begun
 from saga.storage.protocol import Store
-from saga.storage.records import Append, Entry, Lease, NewExecution, StoredExecution
+from saga.storage.records import Append, Entry, Lease, NewExecution, StoredExecution, Told
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -54,6 +56,7 @@ class Journal:
         self.written = 0
         self.taken: list[int] = []  # messages dealt with, to leave the inbox with the next commit
         self.errors: Errors = {}  # those that are stored
+        self._made: list[tuple[e.Event, Entry]] = []  # what was encrypted last, and of which events
         self._status: e.Status | None = status
         self._keeper: Keeper = keeper_of(store)
 
@@ -83,7 +86,7 @@ class Journal:
         for message in messages:
             if message.id not in self.taken:
                 self.taken.append(message.id)
-                found.append(read_message(message.body, self.codec))
+                found.append(read_message(message.body, self.codec, self.lease.saga_id))
         return found
 
     def revert(self, view: Context) -> None:
@@ -241,7 +244,7 @@ class Journal:
         status = machine.status
         entries = self._entries(machine.events)
         changed, ends = self._changed(status), status.terminal
-        told = told_of(machine, self.keep, self._definition) if ends or changed is not None else None
+        told = self._told(machine) if ends or changed is not None else None
         return Append(self.lease, entries, changed, ends, self.taken, told)
 
     def take_stored(self, entries: int, status: e.Status) -> None:
@@ -261,8 +264,11 @@ class Journal:
             self.store.append(self.lease, entries, taken=self.taken)
         else:
             changed, ends = self._changed(status), status.terminal
-            told = told_of(machine, self.keep, self._definition)
+            told = self._told(machine)
             self.store.append(self.lease, entries, status=changed, release=ends, taken=self.taken, told=told)
+
+    def _told(self, machine: Machine) -> Told:
+        return told_of(machine, self.keep, self._definition, text_of if self.codec.cipher is None else _nothing_of)
 
     def _changed(self, status: e.Status) -> str | None:
         return str(status) if status is not self._status else None
@@ -284,4 +290,21 @@ class Journal:
             raise StorageError(
                 f"execution {self.lease.saga_id!r} is its parent process's, which forked this one meanwhile; nothing was stored"
             )
+        if self.codec.cipher is not None:
+            return self._sealed(events)
         return write_entries(events[self.written :], self.written, self.errors, self.codec)
+
+    def _sealed(self, events: Sequence[e.Event]) -> list[Entry]:
+        """Return entries that are encrypted, each event's once: what is stored already is known by being the same."""
+        known, self._made = self._made, []
+        for number, event in enumerate(events[self.written :], self.written):
+            made = next((entry for of, entry in known if of is event), None)
+            if made is None:
+                (made,) = write_entries([event], number, self.errors, self.codec, self.lease.saga_id)
+            self._made.append((event, made))
+        return [entry for _, entry in self._made]
+
+
+def _nothing_of(error: BaseException) -> str:
+    """Return what a row tells of an error's text where that is encrypted."""
+    return ENCRYPTED

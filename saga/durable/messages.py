@@ -11,6 +11,7 @@ from saga import events as e
 from saga.durable.codec import Codec
 from saga.durable.entries import are_texts
 from saga.durable.lengths import check_length
+from saga.durable.sealed import opened_text, sealed_text
 from saga.errors import EncodingError
 from saga.storage.protocol import Store
 
@@ -27,16 +28,22 @@ def signal_message(
     value: Any,
     codec: Codec,
     store: Store,
+    saga_id: str,
     carried: Mapping[str, str] | None = None,
     who: str | None = None,
     why: str | None = None,
 ) -> str:
     """Return a signal as a message's body.
 
+    :param saga_id: whose inbox it is for.
     :param who: the person who sends it; ``None``: a program does.
     :raises EncodingError: its value cannot be stored, or is too long for the store.
+    :raises StorageError: the codec's cipher has failed.
     """
-    fields: dict[str, Any] = {"signal": name, "value": codec.encode(value, f"the value of signal {name!r}")}
+    text = codec.encode(value, f"the value of signal {name!r}")
+    if codec.cipher is not None:
+        text = sealed_text(text, _place(saga_id, name), codec.cipher)
+    fields: dict[str, Any] = {"signal": name, "value": text}
     if carried is not None:
         fields["carried"] = list(carried.items())
     if who is not None:
@@ -46,10 +53,15 @@ def signal_message(
     return body
 
 
-def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived | e.MessageRefused]:
-    """Return what a message says, to be called with the time. One that cannot be read is refused."""
+def read_message(
+    body: str, codec: Codec, saga_id: str
+) -> Callable[[float], e.OperatorActed | e.SignalReceived | e.MessageRefused]:
+    """Return what a message says, to be called with the time. One that cannot be read is refused.
+
+    :param saga_id: whose inbox it was in.
+    """
     try:
-        return _message(json.loads(body), codec)
+        return _message(json.loads(body), codec, saga_id)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a user's decode function may raise anything
@@ -57,7 +69,11 @@ def read_message(body: str, codec: Codec) -> Callable[[float], e.OperatorActed |
         return partial(e.MessageRefused, body, f"it cannot be read: {why}")
 
 
-def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
+def _place(saga_id: str, signal: str) -> str:
+    return f"signal\n{saga_id}\n{signal}"
+
+
+def _message(fields: Any, codec: Codec, saga_id: str) -> Callable[[float], e.OperatorActed | e.SignalReceived]:
     signal = "signal" in fields
     said = (fields.get("who"), fields.get("why"))
     texts = (fields["signal"], *(text or "" for text in said)) if signal else (fields["action"], *said, fields["step"] or "")
@@ -67,7 +83,10 @@ def _message(fields: Any, codec: Codec) -> Callable[[float], e.OperatorActed | e
         carried = fields.get("carried")
         if carried is not None and not are_texts(carried):
             raise EncodingError("what it carries are no pairs of texts")
-        value = codec.decode(fields["value"])
+        text = fields["value"]
+        if codec.cipher is not None:
+            text = opened_text(text, _place(saga_id, fields["signal"]), codec.cipher)
+        value = codec.decode(text)
         pairs = None if carried is None else dict(carried)
         return partial(e.SignalReceived, fields["signal"], value, carried=pairs, who=said[0], why=said[1])
     return partial(e.OperatorActed, fields["action"], fields["step"], fields["who"], fields["why"])

@@ -101,7 +101,7 @@ def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entr
 def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Entry]) -> Rebuilt:
     machine = definition.machine(row.saga_id)
     plan, codec = machine.plan, codec_of(definition)
-    recorded, errors = read_entries(entries, codec)
+    recorded, errors = read_entries(entries, codec, row.saga_id)
     if not recorded:
         raise UnreadableJournalError("its journal has no entries")
     begun_by = recorded[0].more.get("version", row.version)  # since when another may have taken it over
@@ -291,7 +291,7 @@ def journal_of(definition: Definition, row: StoredExecution, store: Store, rebui
 def _given_up(machine: Machine, journal: Journal) -> bool:
     """Whether a person gave up what nobody has begun, while somebody had claimed it: then it never begins."""
     for message in journal.store.inbox(machine.saga_id):
-        event = read_message(message.body, journal.codec)(host_time())
+        event = read_message(message.body, journal.codec, machine.saga_id)(host_time())
         if isinstance(event, e.OperatorActed) and event.action in ("cancel", "compensate"):
             journal.taken.append(message.id)
             act(machine, event)

@@ -43,7 +43,7 @@ def send_signal(
     :raises ActionRefusedError: no step would receive it: the execution has ended or is being undone, or the value does not fit.
     """
     value = check_sent(definition, name, value)
-    body = signal_message(name, value, codec_of(definition), store, carried_from(definition.observers), who, why)
+    body = signal_message(name, value, codec_of(definition), store, saga_id, carried_from(definition.observers), who, why)
     for left in reversed(range(_LOOKS)):
         status = status_of(row_of(definition, saga_id, store))
         if status not in ENDED:  # else the store says so

@@ -59,9 +59,9 @@ def signalled_or_started(definition: Definition, store: Store, submission: Submi
     value = check_sent(definition, name, value)
     new, entries = _stored_as(definition, submission, store)
     codec = codec_of(definition)
-    signal_message(name, value, codec, store)  # what is too long, or cannot be stored, is refused as it is sent
+    signal_message(name, value, codec, store, new.saga_id)  # what is too long, or cannot be stored, is refused as it is sent
     received = e.SignalReceived(name, value, host_time(), carried_from(definition.observers))
-    both = [*entries, *write_entries([received], len(entries), {}, codec)]
+    both = [*entries, *write_entries([received], len(entries), {}, codec, new.saga_id)]
     (existing,) = store.submit([(new, both)])
     if existing is not None:
         if existing.name != definition.name:
@@ -126,7 +126,7 @@ def _difference(existing: StoredExecution, new: NewExecution, entry: Entry, code
     saga_id, name = new.saga_id, new.name
     if existing.name != name:
         return f"saga_id {saga_id!r} belongs to an execution of saga {existing.name!r}; give another"
-    if existing.digest == new.digest or _same_as_read(store.journal(saga_id)[:1], [entry], codec):
+    if existing.digest == new.digest != "" or _same_as_read(store.journal(saga_id)[:1], [entry], codec, saga_id):
         return None
     return (
         f"saga_id {saga_id!r} belongs to an execution of saga {name!r} with another input; the same id stands for the "
@@ -134,10 +134,10 @@ def _difference(existing: StoredExecution, new: NewExecution, entry: Entry, code
     )
 
 
-def _same_as_read(one: Sequence[Entry], other: Sequence[Entry], codec: Codec) -> bool:
+def _same_as_read(one: Sequence[Entry], other: Sequence[Entry], codec: Codec, saga_id: str) -> bool:
     """Whether two executions began with the same input as that is read now: its classes may have got fields since then."""
     try:
-        digests = [input_digest(read_entries(first, codec)[0][0], codec) for first in (one, other)]
+        digests = [input_digest(read_entries(first, codec, saga_id)[0][0], codec) for first in (one, other)]
     except (IndexError, UnreadableJournalError, EncodingError):  # it was purged, or a class is another now
         return False
     return digests[0] == digests[1]
@@ -154,7 +154,7 @@ def _stored_as(definition: Definition, submission: Submission, store: Store) -> 
     new = new_execution(definition, saga_id, digest, context, e.Status.SUBMITTED, tags, priority, at)
     carried = carried_from(definition.observers)
     submitted = e.SagaSubmitted(definition.name, saga_id, host_time(), encoded, carried)
-    return new, write_entries([submitted], 0, {}, codec_of(definition))
+    return new, write_entries([submitted], 0, {}, codec_of(definition), saga_id)
 
 
 def new_execution(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from saga import events as e
@@ -17,11 +17,17 @@ _LONGEST = 500
 """Characters of a reason; the journal has all of it."""
 
 
-def told_of(machine: Machine, keep: float | None = None, definition: tuple[str, str] | None = None) -> Told:
+def told_of(
+    machine: Machine,
+    keep: float | None = None,
+    definition: tuple[str, str] | None = None,
+    text: Callable[[BaseException], str] = text_of,
+) -> Told:
     """Return what a row tells of an execution whose status has changed.
 
     :param keep: seconds for which a completed one is kept.
     :param definition: see :class:`~saga.storage.Told`.
+    :param text: returns what is told of an error besides its class.
     """
     status, events = machine.status, machine.events
     if status is e.Status.COMPLETED:
@@ -30,11 +36,11 @@ def told_of(machine: Machine, keep: float | None = None, definition: tuple[str, 
     step = _step_of(events) if failed is None else failed.name
     cause = None if error is None else _name(error)
     if status is e.Status.STUCK:
-        step, cause, reason = _asked_about(machine, step, cause)
+        step, cause, reason = _asked_about(machine, step, cause, text)
     elif status is e.Status.PAUSED:
         reason = next((event.reason for event in reversed(events) if isinstance(event, e.SagaPaused | e.SagaRewound)), None)
     else:
-        reason = None if error is None else text_of(error)
+        reason = None if error is None else text(error)
     return Told(step, None if reason is None else _cut(one_line(reason)), cause, definition=definition)
 
 
@@ -49,7 +55,9 @@ def told_by(row: StoredExecution, events: Sequence[Any]) -> Told:
     return Told(row.step, None, row.cause)  # whoever goes on tells more
 
 
-def _asked_about(machine: Machine, step: str | None, cause: str | None) -> tuple[str | None, str | None, str | None]:
+def _asked_about(
+    machine: Machine, step: str | None, cause: str | None, text: Callable[[BaseException], str]
+) -> tuple[str | None, str | None, str | None]:
     """Return a step that a person is asked about, the class of the error that it failed with last, and why it is stuck.
 
     :param step: what is told where a person is asked about none;
@@ -61,7 +69,7 @@ def _asked_about(machine: Machine, step: str | None, cause: str | None) -> tuple
     for event in reversed(machine.events):
         if isinstance(event, _FAILED) and event.step in about:
             of = [event.step] if len(about) > 1 else []
-            said = ": ".join([*of, *filter(None, (_name(event.error), text_of(event.error)))])
+            said = ": ".join([*of, *filter(None, (_name(event.error), text(event.error)))])
             return event.step, _name(event.error), f"{reason} ({said})"
     return (about[0], None, reason) if about else (step, cause, reason)  # a dead process's call, which told nothing
 

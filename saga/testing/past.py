@@ -96,7 +96,7 @@ class Past:
 
     def error_at(self, seq: int) -> BaseException | None:
         """Return the error that an entry has."""
-        recorded, _ = read_entries(self.entries[:seq], self.codec)
+        recorded, _ = read_entries(self.entries[:seq], self.codec, self.row.saga_id)
         return getattr(recorded[-1].event, "error", None)
 
     def standing(self) -> Standing | None:

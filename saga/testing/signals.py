@@ -86,7 +86,7 @@ class Signals:
         name = self._which(step)
         value = self._history.setting.signals.get(name)
         codec = codec_of(self._history.definition)
-        self._store.post(ID, signal_message(name, value, codec, self._store))
+        self._store.post(ID, signal_message(name, value, codec, self._store, ID))
         self._write_down(step, "comes", fault)
         process.notify()
 

@@ -330,24 +330,24 @@ def test_progress_is_an_outcome_since_so_many_recoveries(events: list[e.Event], 
 
 @pytest.mark.parametrize("step", [NAME, None])
 def test_an_action_is_read_as_it_was_posted(step: str | None) -> None:
-    message = read_message(action_message("skip", step, 'A "nn"', "because"), CODEC)
+    message = read_message(action_message("skip", step, 'A "nn"', "because"), CODEC, NAME)
     assert message(7.0) == e.OperatorActed("skip", step, 'A "nn"', "because", 7.0)
 
 
 @pytest.mark.parametrize("value", [None, "x", (1, Decimal("1.10")), {"signal": 1}], ids=repr)
 def test_a_signal_is_read_as_it_was_posted(value: Any) -> None:
-    message = read_message(signal_message(NAME, value, CODEC, MemoryStore()), CODEC)
+    message = read_message(signal_message(NAME, value, CODEC, MemoryStore(), NAME), CODEC, NAME)
     assert message(7.0) == e.SignalReceived(NAME, value, 7.0)
-    said = read_message(signal_message(NAME, value, CODEC, MemoryStore(), None, 'A "nn"', "because"), CODEC)
+    said = read_message(signal_message(NAME, value, CODEC, MemoryStore(), NAME, None, 'A "nn"', "because"), CODEC, NAME)
     assert said(7.0) == e.SignalReceived(NAME, value, 7.0, None, 'A "nn"', "because")
 
 
 @pytest.mark.parametrize("said", [{"who": 7}, {"who": "ann", "why": ["x"]}])
 def test_a_signal_of_nobody_that_can_be_told_is_refused(said: dict[str, Any]) -> None:
-    body = json.dumps(json.loads(signal_message(NAME, 1, CODEC, MemoryStore())) | said)
-    assert isinstance(read_message(body, CODEC)(7.0), e.MessageRefused)
+    body = json.dumps(json.loads(signal_message(NAME, 1, CODEC, MemoryStore(), NAME)) | said)
+    assert isinstance(read_message(body, CODEC, NAME)(7.0), e.MessageRefused)
 
 
 def test_a_signal_that_cannot_be_stored_is_refused() -> None:
     with pytest.raises(EncodingError, match="the value of signal 'go'"):
-        signal_message("go", object(), CODEC, MemoryStore())
+        signal_message("go", object(), CODEC, MemoryStore(), NAME)

@@ -99,7 +99,7 @@ def test_one_that_was_sent_all_the_same_is_set_aside_with_a_warning(
     store = MemoryStore()
     saga = saga_of(receive("paid", accept=accept, timeout=100.0, on_error=Skip), calls.step("b"), store=store)
     saga.submit(saga_id="o-1")
-    store.post("o-1", signal_message("paid", value, Codec(), store, who="bob", why="by hand"))
+    store.post("o-1", signal_message("paid", value, Codec(), store, "o-1", who="bob", why="by hand"))
     assert worked(store, saga).status is Status.RUNNING, "it waits on"
     (line,) = [line for line in Operations(store, "ann").show("o-1").journal if line.kind == "MessageRefused"]
     assert line.details["message"] == "signal 'paid' by bob: by hand"
@@ -116,7 +116,7 @@ def test_what_interrupts_in_accept_while_a_signal_is_received_refuses_it(plain: 
     store = MemoryStore()
     saga = saga_of(receive("paid", accept=leaves), plain.step("b"), store=store)
     saga.submit(saga_id="o-1")
-    store.post("o-1", signal_message("paid", 5, Codec(), store))
+    store.post("o-1", signal_message("paid", 5, Codec(), store, "o-1"))
     assert worked(store, saga).status is Status.RUNNING
 
 
@@ -246,7 +246,7 @@ def test_wherever_the_process_dies_the_first_of_several_is_received_once(crashes
     def send() -> None:
         for store in there:
             for name, value in sent:
-                store.post("o-1", signal_message(name, value, Codec(), store))
+                store.post("o-1", signal_message(name, value, Codec(), store, "o-1"))
 
     def build(effects: Any) -> Saga:
         both = parallel(receive_first("x", "y", name="p"), receive_first("y", "x", name="q"))

@@ -385,7 +385,7 @@ def test_a_signal_that_only_the_store_knows_of_is_in_time(calls: Any) -> None:
     store = MemoryStore()
     running = Background(calls, saga_of(receive("x", timeout=1.0)), store)
     running.until_begun("x")
-    store.post("o-1", signal_message("x", 5, Codec(), store))
+    store.post("o-1", signal_message("x", 5, Codec(), store, "o-1"))
     assert running.result.results == {"x": 5}
 
 
@@ -420,7 +420,7 @@ def test_two_signals_read_at_once_reach_both_receivers(plain: Any) -> None:
     saga = saga_of(parallel(receive("x", name="p"), receive("x", name="q")))
     running = Background(plain, saga, store)
     running.until_begun("q")
-    store.post("o-1", signal_message("x", 1, Codec(), store))
+    store.post("o-1", signal_message("x", 1, Codec(), store, "o-1"))
     saga.signal("o-1", "x", 2, store=store)
     assert sorted(running.result.results[name] for name in "pq") == [1, 2]
 

@@ -8,8 +8,9 @@ Dataclasses, enums and named tuples are found again as "module:qualname", and on
 other callable, and has no module imported that the user has not named. No storage, engine or pickle is known here.
 """
 
+from saga.durable.codec.cipher import Cipher
 from saga.durable.codec.codec import Codec
 from saga.durable.codec.errors import decode_error, encode_error
 from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE
 
-__all__ = ["MAX_DEPTH", "MAX_SIZE", "Codec", "decode_error", "encode_error"]
+__all__ = ["MAX_DEPTH", "MAX_SIZE", "Cipher", "Codec", "decode_error", "encode_error"]

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, NoReturn, Self, TypeVar
 
 from saga.context import Context
+from saga.durable.codec.cipher import Cipher
 from saga.durable.codec.classes import KINDS, base_of, kind_of, read_dataclass, read_enum, read_named_tuple
 from saga.durable.codec.names import Names, NotNamedError
 from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE, REGISTER, RefusedError, TooLargeError, brief
@@ -42,13 +43,25 @@ class Codec:
     :param modules: where classes are looked for that a stored text names, and the functions of blocks: modules, or their
         names; a package stands for all that it holds. They are imported when they are needed, and no other module is for a
         text. Where none are given, classes are found in what the program has imported, and functions nowhere.
-    :raises SagaDefinitionError: ``max_size`` is no number of characters, or one of ``modules`` is none.
+    :param cipher: encrypts what executions store: inputs, results, values of signals, texts of errors, what blocks call. What
+        was stored before is still read. :meth:`encode` returns plain text: an entry is encrypted as a whole.
+    :raises SagaDefinitionError: ``max_size`` is no number of characters, one of ``modules`` is none, or ``cipher`` is none.
     :ivar names: finds what texts name.
+    :ivar cipher: as given.
     """
 
-    def __init__(self, *, max_size: int = MAX_SIZE, modules: Iterable[str | ModuleType] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int = MAX_SIZE,
+        modules: Iterable[str | ModuleType] | None = None,
+        cipher: Cipher | None = None,
+    ) -> None:
         if not isinstance(max_size, int) or max_size < 1:
             raise SagaDefinitionError(f"Codec: max_size is {max_size!r}; give a number of characters, such as {MAX_SIZE:_}")
+        if cipher is not None and not (callable(getattr(cipher, "encrypt", 0)) and callable(getattr(cipher, "decrypt", 0))):
+            raise SagaDefinitionError(f"Codec: cipher is {cipher!r}; give an object with encrypt and decrypt")
+        self.cipher = cipher
         self._max_size = max_size
         self.names = Names(modules)
         self._aliases: dict[str, type] = {}
@@ -67,6 +80,7 @@ class Codec:
             "$namedtuple": lambda found: read_named_tuple(self._class("$namedtuple", found[0]), *found),
             "$object": lambda found: self._read_registered(*found),
             "$based": lambda found: self._read_based(*found),
+            "$sealed": _refuse_sealed,
         }
         self._registered: dict[type, str] = {}
         self._decoders: dict[str, tuple[type, Callable[[Any], Any]]] = {}
@@ -174,6 +188,11 @@ class Codec:
         except Exception as error:
             raise EncodingError(f"not JSON: {text_of(error)}: {brief(text)}") from error
 
+    @property
+    def grows(self) -> float:
+        """How many characters of what is stored one of a text takes: as base64, where it is encrypted."""
+        return 1.0 if self.cipher is None else 1.4
+
     def _check_name(self, what: str, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise SagaDefinitionError(f"Codec.{what}: the name is {name!r}; give some text")
@@ -200,6 +219,8 @@ class Codec:
         except EncodingError:
             raise
         except Exception as error:
+            if self.cipher is not None:  # the text of this goes into logs and rows
+                raise EncodingError(f"cannot rebuild {tag} from what was encrypted: {type(error).__name__}") from error
             raise EncodingError(f"cannot rebuild {tag} from {brief(held)}: {type(error).__name__}: {text_of(error)}") from error
 
     def context_class(self, name: str) -> type[Context]:
@@ -263,6 +284,10 @@ class Codec:
                 f"the decode function registered as {known!r} returned {printed_name(type(value))}, not {printed_name(cls)}"
             )
         return value
+
+
+def _refuse_sealed(held: Any) -> NoReturn:
+    raise EncodingError("it is encrypted, and this codec has no cipher; give the one it was stored with: Codec(cipher=...)")
 
 
 def _refuse_constant(name: str) -> NoReturn:

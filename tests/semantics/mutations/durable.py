@@ -7,6 +7,7 @@ from . import ACROSS, CLOCKS, DOUBT, DRIVERS, DURABLE, IN_SQLITE, JOURNAL, LEASE
 __all__ = ["OF_DURABLE"]
 
 NOBODY = "tests/durable/test_leases_of_nobody"
+CIPHER = "tests/durable/test_cipher"
 MODULES = "tests/unit/codec/test_modules"
 REGISTERED = "tests/unit/codec/test_registered"
 
@@ -80,8 +81,8 @@ OF_DURABLE = [
     ),
     Mutant(
         "a field that a class has got makes every input another",
-        "existing.digest == new.digest or _same_as_read(",
-        "existing.digest == new.digest or False and _same_as_read(",
+        " or _same_as_read(store.journal",
+        " or False and _same_as_read(store.journal",
         START_ONCE + " -k a_field_that_a_class_has_got",
     ),
     Mutant(
@@ -89,6 +90,67 @@ OF_DURABLE = [
         "return digests[0] == digests[1]",
         "return True",
         START_ONCE + " -k a_field_that_a_class_has_got",
+    ),
+    # -- values encrypted at rest -------------------------------------------------------------------------------------
+    Mutant(
+        "what a step returned is not encrypted",
+        'SEALED: Final = ("result", "changes",',
+        'SEALED: Final = ("changes",',
+        CIPHER + " -k no_value_is_in_the_store",
+    ),
+    Mutant(
+        "what a block calls is not encrypted",
+        '"value", "task", "error")',
+        '"value", "error")',
+        CIPHER + " -k no_value_is_in_a_databases_files",
+    ),
+    Mutant(
+        "the text of an error is not encrypted",
+        '{"type": hidden[key]["type"], "text": ENCRYPTED,',
+        '{"type": hidden[key]["type"], "text": hidden[key]["text"],',
+        CIPHER + " -k no_value_is_in_the_store",
+    ),
+    Mutant(
+        "a row tells the text of an error that is encrypted",
+        "text_of if self.codec.cipher is None else _nothing_of",
+        "text_of",
+        CIPHER + " -k no_value_is_in_the_store",
+    ),
+    Mutant(
+        "a signal's value is not encrypted",
+        "        text = sealed_text(text, _place(saga_id, name), codec.cipher)\n",
+        "        pass\n",
+        CIPHER + " -k no_value_is_in_the_store",
+    ),
+    Mutant(
+        "what is encrypted is bound to no entry",
+        "return f\"entry\\n{saga_id}\\n{entry.seq}\\n{entry.kind}\\n{entry.step or ''}\"",
+        'return f"entry\\n{saga_id}"',
+        CIPHER + " -k what_belongs_to_one_entry",
+    ),
+    Mutant(
+        "an input that is encrypted is told by its digest",
+        'digest_of(texts) if codec.cipher is None else ""',
+        "digest_of(texts)",
+        CIPHER + " -k the_same_input_is_told",
+    ),
+    Mutant(
+        "what is encrypted is the same input, whatever it is",
+        'existing.digest == new.digest != ""',
+        "existing.digest == new.digest",
+        CIPHER + " -k the_same_input_is_told",
+    ),
+    Mutant(
+        "an entry is encrypted anew each time",
+        "next((entry for of, entry in known if of is event), None)",
+        "None",
+        CIPHER + " -k what_was_stored_when_an_interrupt",
+    ),
+    Mutant(
+        "what was encrypted is told where it cannot be rebuilt",
+        "if self.cipher is not None:  # the text of this",
+        "if False:  # the text of this",
+        CIPHER + " -k what_cannot_be_rebuilt",
     ),
     # -- 7: the journal -----------------------------------------------------------------------------------------------
     Mutant(
@@ -360,8 +422,8 @@ OF_DURABLE = [
     # -- starting: the same id, another definition --------------------------------------------------------------------
     Mutant(
         "another input joins",
-        "if existing.digest == new.digest:",
-        "if True:",
+        'if existing.digest == new.digest != "" or',
+        "if True or",
         START_ONCE + " -k another_input_is_refused",
     ),
     Mutant(
