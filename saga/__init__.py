@@ -39,6 +39,7 @@ __all__ = [
     "Submission",
     "Task",
     "Transaction",
+    "choose",
     "fallback",
     "masked",
     "parallel",
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from saga.definition import ExecutionInfo, Observer
     from saga.errors import OutcomeUnknownError
     from saga.events import Effect, Status, StepStatus
-    from saga.flow import Flow, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
+    from saga.flow import Flow, choose, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
     from saga.lost_answers import LOST_ANSWERS
     from saga.policy import Ask, Backoff, Compensate, ExponentialBackoff, InDoubt, OnError, Retry, Skip
     from saga.received import Received
@@ -89,7 +90,7 @@ _ROOMS = {
     "definition": ("ExecutionInfo", "Observer"),
     "errors": ("OutcomeUnknownError",),
     "events": ("Effect", "Status", "StepStatus"),
-    "flow": ("Flow", "fallback", "parallel", "receive", "receive_first", "saga_step", "sequence", "step", "timer"),
+    "flow": ("Flow", "choose", "fallback", "parallel", "receive", "receive_first", "saga_step", "sequence", "step", "timer"),
     "lost_answers": ("LOST_ANSWERS",),
     "policy": ("Ask", "Backoff", "Compensate", "ExponentialBackoff", "InDoubt", "OnError", "Retry", "Skip"),
     "received": ("Received",),

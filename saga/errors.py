@@ -11,6 +11,7 @@
     ├── StepTimeoutError               (TimeoutError) a step took too long
     ├── SagaTimeoutError               (TimeoutError) an execution took too long
     ├── SagaCancelledError             a person gave an execution up
+    ├── NoWayError                     (LookupError) a choice has no way for what was decided
     ├── OutcomeUnknownError            a task does not know whether its work was done
     ├── NotReadyError                  what a call returned is not what its retry waits for
     ├── CrashError                     nobody stored what came of a call
@@ -50,6 +51,7 @@ __all__ = [
     "EncodingError",
     "LeaseLostError",
     "MergeConflictError",
+    "NoWayError",
     "NotReadyError",
     "OutcomeUnknownError",
     "RecordedError",
@@ -126,6 +128,10 @@ class SagaTimeoutError(SagaError, TimeoutError):
 
 class SagaCancelledError(SagaError):
     """A person gave the execution up; what it had done is undone."""
+
+
+class NoWayError(SagaError, LookupError):
+    """A choice has no way for what was decided. The text names that and the ways."""
 
 
 class OutcomeUnknownError(SagaError):

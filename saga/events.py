@@ -49,6 +49,7 @@ __all__ = [
     "StepVerified",
     "VerificationFailed",
     "VerificationStarted",
+    "WayChosen",
 ]
 
 # The engine asks for these many times in every execution, and Python 3.11 takes long to find a member of an Enum.
@@ -201,6 +202,15 @@ class FallbackChosen:
     """The step failed for good and its fallback is to be executed instead, once the step has ended and is undone."""
 
     step: str
+    at: float
+
+
+@fact
+class WayChosen:
+    """A step that decides how the saga goes on has returned, and this way is taken: as it is shown, or ``otherwise``."""
+
+    step: str
+    way: str
     at: float
 
 
@@ -388,6 +398,7 @@ Event = (
     | SagaRecovered
     | OperatorActed
     | FallbackChosen
+    | WayChosen
     | SignalReceived
     | MessageRefused
     | VerificationStarted

@@ -8,6 +8,7 @@ What a line says is in the record's fields too, for formatters that write JSON. 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -62,6 +63,7 @@ class SagaLogger:
     ``saga_recovered``            WARNING   another process took the execution over; what a person has decided meanwhile
     ``operator_acted``            WARNING   a person decided, and why
     ``fallback_chosen``           WARNING   a step failed and its fallback is executed instead
+    ``way_chosen``                INFO      a step decided how the saga goes on
     ``signal_received``           INFO      a signal came from outside
     ``message_refused``           DEBUG     what came from outside is not obeyed
     ============================  ========  ============================================================
@@ -220,6 +222,10 @@ class SagaLogger:
         """A step failed and its fallback is executed instead."""
         self.write(logging.WARNING, info, "fallback chosen", step=event.step, status="failed")
 
+    def way_chosen(self, event: e.WayChosen, info: ExecutionInfo) -> None:
+        """A step decided how the saga goes on."""
+        self.write(logging.INFO, info, "way chosen", step=event.step, way=event.way)
+
     def signal_received(self, event: e.SignalReceived, info: ExecutionInfo) -> None:
         """A signal came from outside."""
         self.write(logging.INFO, info, "signal received", signal=event.name, who=event.who, why=event.why)
@@ -320,37 +326,7 @@ class SagaLogger:
         self.write(level, info, message, step=event.step, attempt=event.attempt, status=status, elapsed_ms=elapsed, **more)
 
 
-_METHODS: Final = {
-    e.SagaSubmitted: "saga_submitted",
-    e.SagaStarted: "saga_started",
-    e.StepStarted: "step_started",
-    e.StepSucceeded: "step_succeeded",
-    e.StepFailed: "step_failed",
-    e.StepTimedOut: "step_timed_out",
-    e.StepSkipped: "step_skipped",
-    e.PersonAsked: "person_asked",
-    e.RetryScheduled: "retry_scheduled",
-    e.GroupMerged: "group_merged",
-    e.SagaCompensating: "saga_compensating",
-    e.CompensationStarted: "compensation_started",
-    e.CompensationSucceeded: "compensation_succeeded",
-    e.CompensationFailed: "compensation_failed",
-    e.CompensationTimedOut: "compensation_timed_out",
-    e.SagaCompleted: "saga_completed",
-    e.SagaCompensated: "saga_compensated",
-    e.SagaRewound: "saga_rewound",
-    e.SagaStuck: "saga_stuck",
-    e.SagaHeld: "saga_held",
-    e.SagaPaused: "saga_paused",
-    e.SagaRecovered: "saga_recovered",
-    e.MessageRefused: "message_refused",
-    e.OperatorActed: "operator_acted",
-    e.FallbackChosen: "fallback_chosen",
-    e.SignalReceived: "signal_received",
-    e.VerificationStarted: "verification_started",
-    e.StepVerified: "step_verified",
-    e.VerificationFailed: "verification_failed",
-}
+_METHODS: Final = {kind: re.sub("(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in e.Event.__args__}
 _RETRIES: Final = {
     "execute": "retry scheduled",
     "verify": "verification retry scheduled",

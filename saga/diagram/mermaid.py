@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from saga import events as e
 from saga.diagram import shape
-from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, boxes, duration
+from saga.diagram.shape import Box, Chain, Crossing, Detour, Lanes, Node, Picture, boxes, duration
 from saga.events import StepStatus
 from saga.machine import PlannedStep
 from saga.plain import one_line, shortened
@@ -98,6 +98,8 @@ class _Flowchart:
             return self.chain(node, before)
         if isinstance(node, Lanes):
             return self.lanes(node, before)
+        if isinstance(node, Crossing):
+            return self.crossing(node, before)
         exits = self.box(node.primary, before)
         instead = f'-. "{escaped(f"on {node.on}")}" .->'
         return [*exits, *self.node(node.alternative, [(f"s{node.primary.step.index}", instead)])]
@@ -122,6 +124,14 @@ class _Flowchart:
         self.connect(exits, f"join{number}")
         return [(f"join{number}", "-->")]
 
+    def crossing(self, crossing: Crossing, before: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        ((decision, _),) = self.box(crossing.decision, before)
+        exits = []
+        for way in crossing.ways:
+            leaving = [(decision, f'-- "{escaped(way.label)}" -->')]
+            exits += leaving if way.node is None else self.node(way.node, leaving)
+        return exits
+
     def box(self, box: Box, before: list[tuple[str, str]]) -> list[tuple[str, str]]:
         step, name = box.step, f"s{box.step.index}"
         lines = [escaped(box.label)]
@@ -134,6 +144,8 @@ class _Flowchart:
             lines += [f"{_MARKS[box.record.status].replace('?', '#63;').replace('!', '#33;')} {outcome[0]}", *outcome[1:]]
         lines += [f"{line[0]} {escaped(line[2:])}" for line in shape.marked_certificate(box)]
         opening, closing = ("([", "])") if step.pause is not None else ("[[", "]]") if step.pivot else ("[", "]")
+        if step.ways is not None:
+            opening, closing = "{", "}"
         self.add(f'{name}{opening}"{"<br/>".join(lines)}"{closing}')
         self.connect(before, name)
         return [(name, "-->")]
@@ -175,6 +187,12 @@ def _calls(node: Node) -> Iterator[str]:
         for number, child in enumerate(node.children):
             yield f"{'and' if number else 'par'} branch {number + 1}"
             yield from (f"    {line}" for line in _calls(child))
+        yield "end"
+    elif isinstance(node, Crossing):
+        yield from _call(node.decision.step)
+        for number, way in enumerate(node.ways):
+            yield f"{'else' if number else 'alt'} {escaped(way.label)}"
+            yield from (f"    {line}" for line in (() if way.node is None else _calls(way.node)))
         yield "end"
     else:
         assert isinstance(node, Detour)
@@ -247,6 +265,8 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
             yield "Note over saga: goes on without it"
         case e.FallbackChosen():
             yield "Note over saga: falls back"
+        case e.WayChosen():
+            yield f"Note over saga: goes on by {escaped(event.way)}"
         case e.PersonAsked():
             yield "Note over saga: asks a person"
         case e.RetryScheduled():

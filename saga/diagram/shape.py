@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from saga.errors import SagaDefinitionError
-from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus
-from saga.flow import Fallback, Flow, Parallel, Pause, Sequence, Step
-from saga.machine import Plan, PlannedStep
+from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus, WayChosen
+from saga.flow import Choice, Fallback, Flow, Parallel, Pause, Sequence, Step
+from saga.machine import Plan, PlannedStep, following
 from saga.policy import InDoubt, OnError, Retry
 from saga.result import SagaResult, StepRecord, error_line, told_besides
 
 if TYPE_CHECKING:
     from saga.definition import Definition
 
-__all__ = ["Box", "Certified", "Chain", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
+__all__ = ["Box", "Certified", "Chain", "Crossing", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,24 @@ class Detour:
     on: str
 
 
-Node = Box | Chain | Lanes | Detour
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to go on: what it is called, and what is done; ``reached``: an execution took it, or none is drawn."""
+
+    label: str
+    node: Node | None
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A step that decides, and the ways that it decides between."""
+
+    decision: Box
+    ways: tuple[Way, ...]
+
+
+Node = Box | Chain | Lanes | Detour | Crossing
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,7 @@ def picture_of(
     records: dict[str, StepRecord] = {}
     undone: dict[str, int] = {}
     fell_back: set[str] = set()
+    taken: dict[str, str] = {}
     if result is not None:
         if not isinstance(result, SagaResult):
             raise SagaDefinitionError(f"diagram(): result is {result!r}; give a SagaResult of saga {definition.name!r}")
@@ -121,17 +139,21 @@ def picture_of(
                 undone[event.step] = len(undone) + 1
             elif isinstance(event, FallbackChosen):
                 fell_back.add(event.step)
+            elif isinstance(event, WayChosen):
+                taken[event.step] = event.way
             elif isinstance(event, StepStarted):  # again, where it was undone on request
                 undone.pop(event.step, None)
                 fell_back.discard(event.step)
+                taken.pop(event.step, None)
 
+    past_pivot = set() if plan.pivot is None else {step.index for step in (plan.pivot, *following(*plan.pivot.onward))}
     standing = {} if certificates is None else certificates.standing(definition)
 
     def shape(flow: Flow, prefix: str) -> Node:
         if isinstance(flow, Step | Pause):
             name = prefix + flow.name
             step = plan.by_name[name]
-            undoable = step.compensates and (plan.pivot is None or step.index < plan.pivot.index)
+            undoable = step.compensates and step.index not in past_pivot
             return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back, standing.get(name))
         if isinstance(flow, Parallel):
             return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.compensate_together, flow.limit)
@@ -140,6 +162,14 @@ def picture_of(
             assert isinstance(primary, Box)
             kinds = ("any error" if kind is Exception else kind.__name__ for kind in flow.on)
             return Detour(primary, shape(flow.alternative, prefix), " or ".join(kinds))
+        if isinstance(flow, Choice):
+            decision = shape(flow.decision, prefix)
+            assert isinstance(decision, Box)
+            ways = []
+            for way, child in flow.ways.items():
+                node = None if child == Sequence(()) else shape(child, prefix)
+                ways.append(Way(way, node, result is None or taken.get(decision.step.name) == way))
+            return Crossing(decision, tuple(ways))
         assert isinstance(flow, Sequence), flow
         inside = prefix if flow.name is None else f"{prefix}{flow.name}/"
         return Chain(tuple(shape(child, inside) for child in flow.children), flow.name)
@@ -157,6 +187,11 @@ def boxes(node: Node) -> Iterator[Box]:
     elif isinstance(node, Detour):
         yield node.primary
         yield from boxes(node.alternative)
+    elif isinstance(node, Crossing):
+        yield node.decision
+        for way in node.ways:
+            if way.node is not None:
+                yield from boxes(way.node)
     else:
         for child in node.children:
             yield from boxes(child)
@@ -200,6 +235,8 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append(f"undo: {attempts(step.compensation_retry)}")
     if step.compensation_timeout is not None:
         phrases.append(f"undo: timeout {duration(step.compensation_timeout)}")
+    if step.ways is not None:  # which only looks
+        return [*phrases, "decides how to go on"]
     if step.in_doubt is not InDoubt.COMPENSATE:
         phrases.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
     if "unknown_on" in vars(step):

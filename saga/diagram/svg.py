@@ -9,7 +9,7 @@ from __future__ import annotations
 from xml.sax.saxutils import escape, quoteattr
 
 from saga.diagram import shape
-from saga.diagram.shape import Box, Chain, Detour, Lanes, Node, Picture, reached
+from saga.diagram.shape import Box, Chain, Crossing, Detour, Lanes, Node, Picture, Way, reached
 from saga.diagram.sheet import (
     ENDS,
     MARKS,
@@ -203,11 +203,58 @@ class _Aside(_Part):
         instead.draw(sheet, left, y + self.drop)
 
 
+class _Street:
+    """One way, with what it is called to the right of its line."""
+
+    def __init__(self, way: Way) -> None:
+        self.part = None if way.node is None else _part(way.node)
+        self.reached = way.reached
+        self.label = shortened(one_line(way.label), 40)
+        self.axis = 12.0 if self.part is None else self.part.axis
+        self.width = max(0.0 if self.part is None else self.part.width, self.axis + text_width(self.label, SMALL) + 14)
+        self.height = 0.0 if self.part is None else self.part.height
+
+
+class _Streets(_Part):
+    """A step that decides, and below it the ways, side by side, to where they meet."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        self.decision = _Card(crossing.decision)
+        self.reached = self.decision.reached
+        self.ways = [_Street(way) for way in crossing.ways]
+        self.needed = sum(way.width for way in self.ways) + _LANE_GAP * (len(self.ways) - 1)
+        self.tall = max(way.height for way in self.ways)
+        self.width = max(self.decision.width, self.needed)
+        self.axis = self.width / 2
+        self.height = self.decision.height + 14 + 36 + self.tall + 14 + 12
+
+    def draw(self, sheet: Sheet, x: float, y: float) -> None:
+        middle = x + self.axis
+        parts = y + self.decision.height + 14
+        begins, meets = parts + 36, y + self.height - 12
+        self.decision.draw(sheet, middle - self.decision.axis, y)
+        sheet.line([(middle, parts - 14), (middle, parts)], dim=not self.reached, tip=False)
+        left = x + (self.width - self.needed) / 2
+        for way in self.ways:
+            at, dim = left + way.axis, not way.reached
+            sheet.text(at + 7, parts + 17, way.label, "muted", below=True)
+            if way.part is None:
+                sheet.line([(middle, parts), (at, parts), (at, meets), (middle, meets)], dim=dim, tip=False)
+            else:
+                sheet.line([(middle, parts), (at, parts), (at, begins)], dim=dim, tip=way.part.tip)
+                sheet.line([(at, begins + way.height), (at, meets), (middle, meets)], dim=dim, tip=False)
+                way.part.draw(sheet, left, begins)
+            left += way.width + _LANE_GAP
+        sheet.line([(middle, meets), (middle, y + self.height)], dim=not any(way.reached for way in self.ways), tip=False)
+
+
 def _part(node: Node) -> _Part:
     if isinstance(node, Box):
         return _Card(node)
     if isinstance(node, Chain):
         return _Column(node)
+    if isinstance(node, Crossing):
+        return _Streets(node)
     return _Bars(node) if isinstance(node, Lanes) else _Aside(node)
 
 

@@ -110,7 +110,7 @@ class Views:
     def rewind(self, to: PlannedStep, again: Collection[str]) -> None:
         """Forget what the steps that follow ``to`` have left: those named ``again`` are undone, and executed again."""
         binding = self.context.__binding__
-        for step in following(to.then):
+        for step in following(*to.onward):
             self._kept.pop(step.index, None)
             binding.results.pop(step.name, None)
             for group, _ in step.branches:

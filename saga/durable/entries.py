@@ -307,7 +307,7 @@ _MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
     "carried": are_texts,
     "again": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     **dict.fromkeys(("running", "in_doubt", "executed", "done"), _is(bool)),
-    **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why"), _is(str)),
+    **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why", "way"), _is(str)),
 }
 _WITHOUT_STEP: Final = (e.SagaCompensating, e.OperatorActed)
 

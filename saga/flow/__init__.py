@@ -1,13 +1,14 @@
-"""Flows: steps composed in sequence, in parallel, with fallbacks and waits. No driver, journal, store or clock is known here.
+"""Flows: steps composed in sequence, in parallel, with fallbacks, choices and waits. No driver, journal or clock is known here.
 
 Compiling a flow is :mod:`saga.machine.compile`'s work.
 """
 
 from saga.flow.accepting import Accept, refusal
 from saga.flow.build import FlowLike, as_flow, fallback, parallel, sequence, step
+from saga.flow.choosing import ChoiceTask, choose
 from saga.flow.functions import FunctionTask
 from saga.flow.methods import MethodStep, bind, saga_step
-from saga.flow.nodes import Fallback, Flow, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.nodes import Choice, Fallback, Flow, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.policies import POLICIES, Policies
 from saga.flow.waiting import receive, receive_first, timer
 from saga.flow.wrapped import Breaker
@@ -16,6 +17,8 @@ __all__ = [
     "POLICIES",
     "Accept",
     "Breaker",
+    "Choice",
+    "ChoiceTask",
     "Fallback",
     "Flow",
     "FlowLike",
@@ -29,6 +32,7 @@ __all__ = [
     "Step",
     "as_flow",
     "bind",
+    "choose",
     "fallback",
     "parallel",
     "receive",

@@ -12,7 +12,7 @@ from saga.composing import operators
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name
 from saga.flow.methods import MethodStep
-from saga.flow.nodes import Fallback, Flow, Parallel, Pause, Sequence, Step
+from saga.flow.nodes import Choice, Fallback, Flow, Parallel, Pause, Sequence, Step
 from saga.flow.policies import Policies, check_policies
 from saga.flow.wrapped import Breaker
 from saga.policy import InDoubt, OnError, Retry
@@ -248,6 +248,8 @@ def _brief(value: Any) -> str:
         return f"({', '.join(map(_brief, value.children))})"
     if isinstance(value, Fallback):
         return f"fallback({_brief(value.primary)}, {_brief(value.alternative)})"
+    if isinstance(value, Choice):
+        return value.decision.name
     return value.__name__ if isinstance(value, type) else repr(value)
 
 

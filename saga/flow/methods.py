@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, Unpack,
 
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name, is_function
-from saga.flow.nodes import Fallback, Flow, Parallel, Sequence, Step
+from saga.flow.nodes import Choice, Fallback, Flow, Parallel, Sequence, Step
 from saga.flow.policies import Policies, check_policies
 from saga.names import checked_name
 
@@ -168,4 +168,6 @@ def bind(flow: Flow, saga: Any) -> Flow:
         primary = bind(flow.primary, saga)
         assert isinstance(primary, Step)
         return replace(flow, primary=primary, alternative=bind(flow.alternative, saga))
+    if isinstance(flow, Choice):
+        return replace(flow, ways={way: bind(child, saga) for way, child in flow.ways.items()})
     return flow

@@ -1,4 +1,4 @@
-"""The nodes of a flow: steps, in sequence, in parallel, with a fallback, and waits. Pure data; nothing is built here.
+"""The nodes of a flow: steps, sequences, groups, fallbacks, choices and waits. Pure data; nothing is built here.
 
 Building them is :mod:`saga.flow.build`'s work, and compiling them :mod:`saga.machine.compile`'s.
 """
@@ -18,7 +18,7 @@ from saga.names import checked_name
 from saga.received import Received
 from saga.task import Task
 
-__all__ = ["Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
+__all__ = ["Choice", "Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,14 @@ class Fallback(Flow):
     primary: Flow
     alternative: Flow
     on: tuple[type[Exception], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Flow):
+    """A step that decides, and the flows that it decides between, by what they are called; an empty sequence: nothing."""
+
+    decision: Step
+    ways: Mapping[str, Flow]
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,14 +127,22 @@ def _text(result: Any) -> str:
 
 def _paths(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each step's name, and what it stands in."""
-    instead: dict[int, str] = {}
+    within: dict[int, str] = {}
     for step in reading.plan.steps:
         if step.fallback:
             after = {later.index for later in following(step.then)}
-            instead |= {other.index: step.name for other in following(step.fallback) if other.index not in after}
+            within |= _told(following(step.fallback), after, f"instead of {step.name}")
+        if step.ways is not None:
+            after = {later.index for later in following(step.then)}
+            for way, entry in step.ways.entries.items():
+                within |= _told(following(entry), after, f"{step.name}: {way}")
     for step in reading.plan.steps:
         groups = tuple(f"parallel {group.index + 1}, branch {branch + 1}" for group, branch in step.branches)
-        yield step.name, (*groups, f"instead of {instead[step.index]}") if step.index in instead else groups
+        yield step.name, (*groups, within[step.index]) if step.index in within else groups
+
+
+def _told(steps: Iterable[PlannedStep], after: set[int], what: str) -> dict[int, str]:
+    return {step.index: what for step in steps if step.index not in after}
 
 
 def decisions_of(reading: Reading) -> tuple[Decision, ...]:

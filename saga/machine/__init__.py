@@ -104,6 +104,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``branches_begun``: by group: how many of its branches have begun, in the order declared.
 * ``branches_ended``: by group: how many of its branches ended well.
 * ``merged``: groups whose branches' views are merged.
+* ``ways``: by step that decided: the way that was taken.
 * ``signals``: names and values: those that came and no step has taken, in their order.
 
 Commands
@@ -140,6 +141,7 @@ file                what it has
 ``decided``         what a person's decisions do to it
 ``decide``          the machine: facts in, what follows from each
 ``failures``        what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
+``choices``         steps that decide how the saga goes on
 ``waits``           steps that wait for a time or a signal
 ``timeout``         what ends when an execution takes longer than it may
 ``undo``            which step is compensated next; why a person must act

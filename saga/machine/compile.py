@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from saga.awaitables import is_generator_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow import Accept, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow import Accept, Choice, ChoiceTask, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.functions import function_name
 from saga.flow.policies import policies_of, unsaid
 from saga.flow.tasks import check_task
 from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
-from saga.machine.plan import Group, Plan, PlannedStep
+from saga.machine.plan import Group, Plan, PlannedStep, Ways
 from saga.policy import Ask, unknown_on
 from saga.task import Task
 
@@ -144,6 +144,8 @@ class _Compiler:
             return self.add_parallel(flow, prefix, scope)
         if isinstance(flow, Fallback):
             return self.add_fallback(flow, prefix, scope)
+        if isinstance(flow, Choice):
+            return self.add_choice(flow, prefix, scope)
         if isinstance(flow, Pause):
             return self.add_step(Step(PauseTask(), flow.name, flow.policies), prefix, scope, flow)
         raise SagaDefinitionError(f"saga {self.saga!r}: {flow!r} is not a flow; give a task, sequence() or parallel()")
@@ -232,6 +234,22 @@ class _Compiler:
         for entry in alternative.entry:
             entry.instead_of = step
         return _Part(primary.entry, (step, *alternative.exits), f"{primary.shape}?{alternative.shape}")
+
+    def add_choice(self, flow: Choice, prefix: str, scope: int) -> _Part:
+        if self.plan.open:
+            raise SagaDefinitionError(f"step {flow.decision.name!r} chooses, which a block does itself; write if ... else ...")
+        decision = self.add_step(flow.decision, prefix, scope)
+        assert isinstance(flow.decision.task, ChoiceTask)
+        (step,) = decision.entry
+        step.ways = Ways(flow.decision.task.way_of, {})
+        exits, shapes = decision.exits, []
+        for way, child in flow.ways.items():
+            self.follows = True
+            part = _Part((), (), "") if child == Sequence(()) else self.add(child, prefix, scope)
+            step.ways.entries[way] = part.entry
+            exits += part.exits
+            shapes.append(f"{way}:{part.shape}")
+        return _Part(decision.entry, exits, f"{decision.shape}{{{'|'.join(shapes)}}}")
 
     def add_sequence(self, flow: Sequence, prefix: str, scope: int) -> _Part:
         if not flow.children:

@@ -41,6 +41,7 @@ from saga.events import (
     StepVerified,
     VerificationFailed,
     VerificationStarted,
+    WayChosen,
 )
 from saga.machine.commands import EXECUTE
 from saga.machine.operators import ACTIONS
@@ -94,6 +95,13 @@ def _given_up(state: State, begun: set[str], event: StepSkipped | FallbackChosen
     if event.step not in begun or state.plan.by_name[event.step].index in state.skipped:
         return f"step {event.step!r} had not failed"
     return None
+
+
+def _chosen(state: State, begun: set[str], event: WayChosen) -> str | None:
+    step = state.plan.by_name[event.step]
+    if step.ways is None or event.way not in step.ways.entries:
+        return f"step {event.step!r} has no way {event.way}"
+    return f"step {event.step!r} had not decided" if event.step not in begun or step.index in state.executing else None
 
 
 def _scheduled(state: State, begun: set[str], event: RetryScheduled) -> str | None:
@@ -196,6 +204,7 @@ _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
     StepSkipped: _given_up,
     FallbackChosen: _given_up,
     PersonAsked: _given_up,
+    WayChosen: _chosen,
     RetryScheduled: _scheduled,
     VerificationStarted: _verifies,
     StepVerified: _verified,
@@ -230,10 +239,10 @@ def check_order(plan: Plan, events: Iterable[Event]) -> None:
             passed.add(event.step)
     steps = [plan.by_name[name] for name in begun]
     open_groups = {group for step in steps for group, _ in step.branches if group.index not in merged}
-    unfinished: list[tuple[str, Any]] = [(f"step {step.name!r}", step.then) for step in steps if step.name not in passed]
-    unfinished += [(f"the group of {', '.join(group.names)}", group.then) for group in open_groups]
+    unfinished: list[tuple[str, Any]] = [(f"step {step.name!r}", step.onward) for step in steps if step.name not in passed]
+    unfinished += [(f"the group of {', '.join(group.names)}", (group.then,)) for group in open_groups]
     for what, then in unfinished:
-        for follower in following(then):
+        for follower in following(*then):
             if follower.name in begun:
                 raise DefinitionChangedError(
                     f"step {follower.name!r} was begun before {what} had ended, which it follows in this flow: the execution "

@@ -32,7 +32,7 @@ from saga.events import (
     StepVerified,
     VerificationFailed,
 )
-from saga.machine import failures, waits
+from saga.machine import choices, failures, waits
 from saga.machine.commands import COMPENSATE, VERIFY, Call, Command, Merge, Wait
 from saga.machine.folds import FOLDS
 from saga.machine.log import Log
@@ -292,10 +292,12 @@ class Machine:
         step, state = self.plan.by_name[event.step], self.state
         if state.skipped and step.index in state.skipped:  # a late success of a step the saga went on without
             failures.ended_late(self, step, event.at)
-        elif state.status is RUNNING:
+        elif state.status is not RUNNING:
+            self.progress(event.at)
+        elif step.ways is None:
             self.advance(step.then, event.at)
         else:
-            self.progress(event.at)
+            choices.choose(self, step, step.ways, event)
 
     def _group_merged(self, event: GroupMerged) -> None:
         if self.state.status is RUNNING:
@@ -374,7 +376,7 @@ class Machine:
         name, action = self.plan.steps[to].name, self.state.cancelled
         assert action is not None
         begun = {event.step for event in self.events if isinstance(event, StepStarted)}
-        again = [step.name for step in following(self.plan.steps[to].then) if step.name in begun]
+        again = [step.name for step in following(*self.plan.steps[to].onward) if step.name in begun]
         reason = f"undone back to step {name!r} by {action.who}: {action.why}; resume goes forward again from there"
         self.record(SagaRewound(name, again, reason, at))
 

@@ -64,7 +64,7 @@ def operator_acted(state: State, event: OperatorActed) -> None:
         state.cancelled = event
         if event.step is not None:
             step = state.plan.by_name[event.step]
-            after = {later.index for later in following(step.then)}
+            after = {later.index for later in following(*step.onward)}
             state.undone_to, everything = step.index, state.to_compensate
             state.kept = [index for index in everything if index not in after]
             state.to_compensate = [index for index in everything if index in after]
@@ -97,7 +97,8 @@ def _try_again(state: State) -> None:
 
 def _entry_after(state: State, index: int) -> tuple[PlannedStep, ...]:
     """Return the steps to be started when this one, which stands in no group, has ended."""
-    then = state.plan.steps[index].then
+    step = state.plan.steps[index]
+    then = (step.ways and step.ways.entries.get(state.ways.get(index, ""))) or step.then
     assert isinstance(then, tuple)
     return then
 
@@ -108,10 +109,11 @@ def saga_rewound(state: State, event: SagaRewound) -> None:
     state.cause = state.failed = state.cancelled = None
     state.past_end = False
     state.to_compensate, state.kept = state.kept, []
-    for step in following(state.plan.by_name[event.step].then):
+    for step in following(*state.plan.by_name[event.step].onward):
         for decided in (state.skipped, state.to_skip, state.falling_back, state.left_in_doubt, state.unready):
             decided.discard(step.index)
         state.compensation_attempts.pop(step.index, None)
+        state.ways.pop(step.index, None)
         for group, _ in step.branches:
             state.branches_begun.pop(group.index, None)
             state.branches_ended.pop(group.index, None)

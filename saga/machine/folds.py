@@ -41,6 +41,7 @@ from saga.events import (
     StepVerified,
     VerificationFailed,
     VerificationStarted,
+    WayChosen,
 )
 from saga.machine.commands import COMPENSATE, VERIFY
 from saga.machine.decided import change_status, operator_acted, saga_rewound, withdraw
@@ -105,7 +106,7 @@ def _done(state: State, step: PlannedStep) -> None:
         state.to_compensate.append(index)
     if step.pivot and state.status is RUNNING:
         state.past_pivot = True
-    if type(step.then) is not tuple and index not in state.skipped:
+    if type(step.then) is not tuple and index not in state.skipped and step.ways is None:
         _pass(state, step.then)
 
 
@@ -233,6 +234,13 @@ def _fallback_chosen(state: State, event: FallbackChosen) -> None:
     state.falling_back.add(index)
 
 
+def _way_chosen(state: State, event: WayChosen) -> None:
+    step = state.plan.by_name[event.step]
+    state.ways[step.index] = event.way
+    if step.ways is not None and not step.ways.entries[event.way]:
+        _pass(state, step.then)
+
+
 def _signal_received(state: State, event: SignalReceived) -> None:
     state.signals.append((event.name, event.value))
 
@@ -328,6 +336,7 @@ FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     PersonAsked: _person_asked,
     RetryScheduled: _retry_scheduled,
     FallbackChosen: _fallback_chosen,
+    WayChosen: _way_chosen,
     SignalReceived: _signal_received,
     GroupMerged: _group_merged,
     SagaCompensating: _saga_compensating,

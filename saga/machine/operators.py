@@ -249,7 +249,7 @@ def check_undo_to(machine: Machine, to: str) -> None:
         why = f"step {to!r} stands in a parallel group; give a step before or after the group"
     elif to not in done or step.index in machine.state.skipped:
         why = f"step {to!r} was not done, so nothing is undone back to it; give one that was"
-    elif not any(later.name in begun for later in following(step.then)):
+    elif not any(later.name in begun for later in following(*step.onward)):
         why = f"nothing came after step {to!r}; give an earlier one, or none to undo all"
     if why is not None:
         raise ActionRefusedError(why)

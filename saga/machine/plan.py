@@ -1,7 +1,8 @@
 """A plan: named steps, what follows each, and a fingerprint. Pure data; :mod:`saga.machine.compile` makes it of a flow.
 
 A plan is made of links, so that the machine never walks a tree: every step knows what comes after it, either the steps to
-start next, or the parallel group it is a branch's end of, or nothing (the flow's end). A *scope* is a view of the context:
+start next, or the parallel group it is a branch's end of, or nothing (the flow's end); one that decides has several ways
+to go on, which meet again in what comes after it. A *scope* is a view of the context:
 0 is the execution's own, and every branch of a group has another.
 """
 
@@ -22,7 +23,7 @@ from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["ONCE", "Group", "Plan", "PlannedStep", "following"]
+__all__ = ["ONCE", "Group", "Plan", "PlannedStep", "Ways", "following"]
 
 ONCE: Final = Retry(max_attempts=1)
 """The policy of a call that is given none."""
@@ -52,6 +53,7 @@ class PlannedStep:
     :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``.
     :ivar fallback: what starts instead when it has failed.
     :ivar fallback_on: ... with one of these.
+    :ivar ways: of one that decides: how the saga goes on.
     :ivar instead_of: the step whose fallback begins with this one.
     :ivar branches: the groups it is in, and which branch of each.
     :ivar held_up: where it is the first of a group's: those that begin when there is room.
@@ -80,6 +82,7 @@ class PlannedStep:
     then: tuple[PlannedStep, ...] | Group | None = None
     fallback: tuple[PlannedStep, ...] = ()
     fallback_on: tuple[type[Exception], ...] = ()
+    ways: Ways | None = None
     instead_of: PlannedStep | None = None
     branches: tuple[tuple[Group, int], ...] = ()
     held_up: tuple[PlannedStep, ...] = ()
@@ -111,6 +114,11 @@ class PlannedStep:
         return self.on_error is not OnError.COMPENSATE or bool(self.fallback)
 
     @property
+    def onward(self) -> tuple[tuple[PlannedStep, ...] | Group | None, ...]:
+        """All that may follow when it has ended well."""
+        return (self.then,) if self.ways is None else (*self.ways.entries.values(), self.then)
+
+    @property
     def kind(self) -> type[Task[Any]]:
         """The task's class, as it was given."""
         return self.task.kind if isinstance(self.task, WrappedTask) else type(self.task)
@@ -140,6 +148,18 @@ class Group:
     limit: int | None = None
     entries: tuple[tuple[PlannedStep, ...], ...] = ()
     then: tuple[PlannedStep, ...] | Group | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ways:
+    """How the saga may go on after a step that decides.
+
+    :ivar way_of: returns what the way is called that is taken where this was decided.
+    :ivar entries: the steps to start, by that; none where what comes after the choice is next.
+    """
+
+    way_of: Callable[[Any], str]
+    entries: dict[str, tuple[PlannedStep, ...]]
 
 
 class Plan:
@@ -188,8 +208,9 @@ class Plan:
         for step in steps:
             if step.pivot:
                 self.pivot = step
-            timed = step.timeout or step.compensation_timeout
-            if step.pivot or timed or step.pause or step.fallback or step.retry.retry_if is not None:
+            limited = step.timeout or step.compensation_timeout
+            turns = step.pause or step.fallback or step.ways or step.retry.retry_if is not None
+            if step.pivot or limited or turns:
                 self.plain = False
             if step.pause is not None and step.pause.signals:
                 self.receives = True
@@ -268,9 +289,9 @@ class Plan:
             raise SagaDefinitionError(f"there is no step {name!r}; steps: {', '.join(self.names) or 'none'}") from None
 
 
-def following(then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedStep]:
+def following(*then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedStep]:
     """Yield the steps that can be started when what they follow has ended, and those after them, through the ends of groups."""
-    left, seen = [then], set[int]()
+    left, seen = [*then], set[int]()
     while left:
         one = left.pop()
         if isinstance(one, Group):
@@ -280,4 +301,4 @@ def following(then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedS
             if step.index not in seen:
                 seen.add(step.index)
                 yield step
-                left += (step.then, step.fallback, step.held_up)
+                left += (*step.onward, step.fallback, step.held_up)

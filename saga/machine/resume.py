@@ -20,6 +20,7 @@ from saga.events import (
     StepStarted,
     StepSucceeded,
     StepVerified,
+    WayChosen,
 )
 from saga.machine import operators, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
@@ -160,10 +161,16 @@ def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
     for event in events:
         if isinstance(event, GroupMerged):
             then = plan.groups[event.group].then
+        elif isinstance(event, WayChosen):
+            step = plan.by_name[event.step]
+            then = (step.ways and step.ways.entries[event.way]) or step.then
         elif isinstance(event, StepSucceeded | StepSkipped | StepVerified) and event.step not in fell_back:
             if isinstance(event, StepVerified) and not event.done:
                 continue
-            then = plan.by_name[event.step].then
+            step = plan.by_name[event.step]
+            if step.ways is not None and not isinstance(event, StepSkipped):  # its way has an event of its own
+                continue
+            then = step.then
         else:
             continue
         owed.update((step.name, step) for step in (then if isinstance(then, tuple) else ()) if step.name not in started)

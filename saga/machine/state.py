@@ -80,6 +80,7 @@ class State:
         "verification_attempts",
         "verification_retries",
         "verifying",
+        "ways",
     )
 
     def __init__(self, plan: Plan) -> None:
@@ -133,6 +134,7 @@ class State:
         self.branches_begun: dict[int, int] = {}  #: by group: how many of its branches have begun, in the order declared
         self.branches_ended: dict[int, int] = {}  #: by group: how many of its branches ended well
         self.merged: set[int] = set()  #: groups whose branches' views are merged
+        self.ways: dict[int, str] = {}  #: by step that decided: the way that was taken
         self.signals: list[tuple[str, Any]] = []  #: names and values: those that came and no step has taken, in their order
 
     def attempt(self, index: int) -> int:

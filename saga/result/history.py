@@ -155,7 +155,7 @@ class History:
                     record.status = StepStatus.FAILED
         for step in self.plan.steps:
             record = records[step.name]
-            if step.pause is not None:  # a wait leaves nothing
+            if step.pause is not None or step.ways is not None:  # a wait leaves nothing, and neither does a decision
                 record.effect = Effect.NONE
                 continue
             record.in_doubt = step.index in state.in_doubt | state.stragglers | state.compensation_stragglers

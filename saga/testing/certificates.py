@@ -159,7 +159,7 @@ def _certificate(record: Any) -> Certificate:
 
 def tasks_of(definition: Definition) -> list[PlannedStep]:
     """Return the steps that have a task, in the order declared."""
-    return [step for step in definition.plan.steps if step.pause is None]
+    return [step for step in definition.plan.steps if step.pause is None and step.ways is None]
 
 
 def certificate_of(definition: Definition, step: PlannedStep, measured: Mapping[str, str]) -> Certificate:

@@ -17,6 +17,7 @@ from saga.events import (
     StepSkipped,
     StepStarted,
     StepTimedOut,
+    WayChosen,
 )
 from saga.plain import one_line
 from saga.testing.faults import PERSISTENT, Kind
@@ -51,7 +52,7 @@ class Laws:
 
     def __init__(self, at_end: Callable[[Any, Any], Any] | None) -> None:
         self._at_end = at_end
-        self._completed: dict[tuple[str, ...], Any] = {}
+        self._completed: dict[tuple[tuple[str, str], ...], Any] = {}
 
     def check(self, history: History) -> None:
         """Look at a history; what it breaks, if anything, is in it afterwards."""
@@ -82,7 +83,8 @@ class Laws:
     def _check_completed(self, history: History) -> None:
         if any(fault.kind == Kind.WRONG_INPUT for fault in history.faults) or _left_to_chance(history):
             return
-        way = tuple(sorted(event.step for event in history.events if isinstance(event, StepSkipped | FallbackChosen)))
+        turns = (event for event in history.events if isinstance(event, StepSkipped | FallbackChosen | WayChosen))
+        way = tuple(sorted((event.step, getattr(event, "way", "")) for event in turns))
         known = self._completed.setdefault(way, history.after)
         self._same(history, "completed leaves the same, however it was come to", known)
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from saga.declared import refuse_unmade
 from saga.errors import SagaDefinitionError, near
-from saga.flow import POLICIES, Fallback, Flow, FunctionTask, MethodStep, Parallel, Pause, Sequence, Step
+from saga.flow import POLICIES, Choice, ChoiceTask, Fallback, Flow, FunctionTask, MethodStep, Parallel, Pause, Sequence, Step
 from saga.flow.functions import is_function
 from saga.flow.policies import policies_of
 from saga.flow.wrapped import WrappedTask, are_async, compensates, verifies
@@ -80,12 +80,17 @@ def _with(flow: Flow, chosen: Mapping[str, Any], prefix: str) -> Flow:
         return replace(flow, children=tuple(map(inner, flow.children)))
     if isinstance(flow, Fallback):
         return replace(flow, primary=inner(flow.primary), alternative=inner(flow.alternative))
+    if isinstance(flow, Choice):
+        decision: Any = inner(flow.decision)
+        return replace(flow, decision=decision, ways={way: inner(child) for way, child in flow.ways.items()})
     return flow
 
 
 def _children_of(flow: Flow) -> tuple[Flow, ...]:
     if isinstance(flow, Sequence | Parallel):
         return flow.children
+    if isinstance(flow, Choice):
+        return (flow.decision, *flow.ways.values())
     return (flow.primary, flow.alternative) if isinstance(flow, Fallback) else ()
 
 
@@ -112,6 +117,7 @@ def _found(key: Any, steps: Mapping[str, Step | Pause], saga: str) -> list[str]:
         found = found or [name for name, kind in kinds.items() if issubclass(kind, key)]
     else:
         functions = {name: task.action.function for name, task in tasks.items() if isinstance(task, FunctionTask)}
+        functions |= {name: task.by for name, task in tasks.items() if isinstance(task, ChoiceTask)}
         found = [name for name, task in tasks.items() if task is key or functions.get(name, tasks) is key]
     if not found:
         wanted = key if isinstance(key, str) else getattr(key, "__name__", None) or repr(key)
@@ -131,10 +137,11 @@ def _stood_in_for(real: Step, given: Any, name: str) -> Step:
     stand_in = _task_of(given, real.task, name)
     given_in_flow = dict(real.policies)
     beside = {"breaker": given_in_flow.pop("breaker")} if "breaker" in given_in_flow else {}
+    task: Any = StandIn(real.task, stand_in)
+    if isinstance(real.task, ChoiceTask):  # what it decides is one of the ways
+        task = real.task.asking(task.execute)
     defaults = {policy: getattr(Task, policy) for policy in POLICIES}
-    return replace(
-        real, task=StandIn(real.task, stand_in), policies={**defaults, **policies_of(real.task, given_in_flow), **beside}
-    )
+    return replace(real, task=task, policies={**defaults, **policies_of(real.task, given_in_flow), **beside})
 
 
 def _task_of(given: Any, real: Any, name: str) -> Any:

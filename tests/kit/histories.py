@@ -164,7 +164,10 @@ class Drive:
         if way == "cut off":
             self.machine.send(StepTimedOut(*at, StepTimeoutError(), running=False))
         elif way == "ok":
-            self.machine.send(StepSucceeded(*at, call.step.name))
+            ways = call.step.ways
+            last = len(ways.entries) if ways is not None else 0
+            value = self.data.draw(st.integers(0, last), label="decides") if ways is not None else call.step.name
+            self.machine.send(StepSucceeded(*at, value))
         else:
             error = {"error": ValueError, "unanswered": OutcomeUnknownError, "interrupt": KeyboardInterrupt}[way]()
             self.machine.send(StepFailed(*at, error, way != "error"))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import InDoubt, Retry, Saga, Skip, fallback, parallel, sequence, step, timer
+from saga import InDoubt, Retry, Saga, Skip, choose, fallback, parallel, sequence, step, timer
 from saga.errors import SagaDefinitionError
 from saga.machine import Machine, State
 from saga.storage import MemoryStore
@@ -100,6 +100,9 @@ class Maker:
         if kind < 0.62:
             primary = self.step(depth + 1)
             return fallback(primary, self.flow(depth + 1))
+        if kind < 0.64:
+            way = self.chance.randint(0, 2)
+            return choose(lambda context: way, {0: self.flow(depth + 1), 1: ()}, self.flow(depth + 1), name=next(self.names))
         if kind < 0.66:
             return timer(0.005, name=next(self.names))
         if kind < 0.85:

@@ -24,6 +24,7 @@ from saga import (
     Skip,
     StepStatus,
     Task,
+    choose,
     fallback,
     parallel,
     receive,
@@ -88,6 +89,8 @@ def everything() -> Saga:
     saga.add_task(parallel(works("PackParcel"), lane, receive("approved", timeout=3600), compensate_together=True))
     instead = sequence(works("BookStandard"), works("TellCustomer", False))
     saga.add_task(fallback(works("BookExpress", timeout=2), instead, on=(TimeoutError, ConnectionError)))
+    ways = {"gold": sequence(works("EngraveIt"), works("WrapGold")), None: sequence()}
+    saga.add_task(choose("wrapping", ways, works("WrapPlain", False)))
     return saga.add_task(timer(5, name="breathe")).add_task(payment).add_task(works("ConfirmOrder"))
 
 
@@ -195,7 +198,7 @@ def test_how_certificates_stand_is_told_with_a_sign(result: bool) -> None:
 def test_policies_are_told_in_words() -> None:
     text = " ".join(one.text or "" for one in elements(everything().diagram().svg(), "text"))
     for words in (
-        "12 steps",
+        "16 steps",
         "timeout 1 min 30 s",
         "up to 3 attempts",
         "timeout 10 s",
@@ -209,6 +212,9 @@ def test_policies_are_told_in_words() -> None:
         "undo: up to 2 attempts",
         "undone if it fails itself, too",
         "has a compensation",
+        "decides how to go on",
+        "'gold'",
+        "otherwise",
     ):
         assert words in text
 
@@ -224,7 +230,7 @@ def test_what_is_undone_when_a_later_step_fails_has_a_mark() -> None:
     svg = everything().diagram().svg()
     marked = [g.attrib["data-step"] for g in elements(svg, "g", **{"class": "step"}) if 'class="undo"' in as_text(g)]
     # Nothing is undone once the pivot, payment/capture, has succeeded.
-    assert marked == ["ReserveStock", "PackParcel", "BookExpress", "BookStandard", "payment/authorise"]
+    assert marked == ["ReserveStock", "PackParcel", "BookExpress", "BookStandard", "EngraveIt", "WrapGold", "payment/authorise"]
     assert 'class="undo"' not in Saga("s").add_task(works("a", False)).diagram().svg()
 
 
@@ -404,7 +410,8 @@ def test_importing_the_package_does_not_import_diagrams() -> None:
 
 SAFE_LINE = re.compile(
     r"""flowchart\ TD | \ *(subgraph\ \w+\["[^"<>`]*"\] | end | classDef\ .* | class\ s\d+\ \w+
-    | \w+(\[|\[\[|\(\[|\(\(|\{\{)"([^"<>`]|<br/>)*"(\]|\]\]|\]\)|\)\)|\}\}) | \w+\ (-->|-\.\ "[^"<>`]*"\ \.->)\ \w+)""",
+    | \w+(\[|\[\[|\(\[|\(\(|\{\{?)"([^"<>`]|<br/>)*"(\]|\]\]|\]\)|\)\)|\}\}?)
+    | \w+\ (-->|-\.\ "[^"<>`]*"\ \.->|--\ "[^"<>`]*"\ -->)\ \w+)""",
     re.VERBOSE,
 )
 
@@ -425,16 +432,26 @@ def test_a_flowchart_links_what_follows_what() -> None:
     for link in ("s0 --> fork1", "fork1 --> s1", "s2 --> s3", "s3 --> join1", "join1 --> s5", "s5 --> s8", "s7 --> s8"):
         assert f"\n    {link}\n" in text
     assert '    s5 -. "on TimeoutError or ConnectionError" .-> s6\n' in text
+    for link in ("s8 -- \"'gold'\" --> s9", 's8 -- "None" --> s12', 's8 -- "otherwise" --> s11', "s10 --> s12", "s11 --> s12"):
+        assert f"\n    {link}\n" in text
+    assert 's8{"choose wrapping<br/>' in text
     assert 'subgraph saga2["payment"]' in text
 
 
 def test_a_sequence_diagram_tells_who_would_call_whom() -> None:
     text = everything().diagram().sequence()
     assert text.startswith("sequenceDiagram\n    participant saga as place-order\n    participant s0 as ReserveStock\n")
-    for line in ("par branch 1", "and branch 3", "loop up to 3 attempts", "opt instead, on TimeoutError or ConnectionError"):
+    for line in (
+        "par branch 1",
+        "and branch 3",
+        "loop up to 3 attempts",
+        "alt 'gold'",
+        "else otherwise",
+        "opt instead, on TimeoutError or ConnectionError",
+    ):
         assert f"    {line}\n" in text
     undone = re.findall(r"saga->>(s\d+): compensate", text)
-    assert undone == ["s9", "s6", "s5", "s1", "s0"]
+    assert undone == ["s13", "s10", "s9", "s6", "s5", "s1", "s0"]
 
 
 def test_a_sequence_diagram_of_an_execution_tells_who_called_whom() -> None:
@@ -474,7 +491,7 @@ def test_what_is_waited_for_is_told_in_words(words: str) -> None:
 
 
 SAFE_CALL = re.compile(
-    r"""sequenceDiagram | \ *(participant\ \w+\ as\ | Note\ over\ \w+:\ | opt\ | loop\ | par\ | and\ )([^"<>`;%#]|\#\d+;)+
+    r"""sequenceDiagram | \ *(participant\ \w+\ as\ | Note\ over\ \w+:\ | (opt|alt|else|loop|par|and)\ )([^"<>`;%#]|\#\d+;)+
     | \ *saga-+>+\+?\w+:\ [\w ,.()]+ | \ *\w+-+(>+-?|x)saga:\ ([^"<>`;%#]|\#\d+;)+ | \ *end""",
     re.VERBOSE,
 )

@@ -51,6 +51,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.SagaRecovered("host-2", 2, 1.0),
     e.OperatorActed("skip", "a", "ann", "done by hand", 1.0),
     e.FallbackChosen("a", 1.0),
+    e.WayChosen("a", "'gold'", 1.0),
     e.SignalReceived("paid", 7, 1.0),
     e.MessageRefused('{"signal":', "it cannot be read", 1.0),
     e.VerificationStarted("a", 2, 1.0),
@@ -60,7 +61,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
 #: Kinds of which a sequence diagram says nothing: it begins with the first two, and shows no joins.
 UNSAID: Final = {e.SagaSubmitted, e.SagaStarted, e.GroupMerged}
 #: Kinds that name a step and leave its record as it is: the step's own failure, or doubt, has come before them.
-NO_RECORD: Final = {e.SagaCompensating, e.SagaRewound, e.FallbackChosen, e.PersonAsked, e.VerificationFailed}
+NO_RECORD: Final = {e.SagaCompensating, e.SagaRewound, e.FallbackChosen, e.WayChosen, e.PersonAsked, e.VerificationFailed}
 
 
 def every(*, but: Set[type] = frozenset()) -> Any:

@@ -6,8 +6,10 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 
 from __future__ import annotations
 
-from saga import ExponentialBackoff, Retry, Skip, fallback, parallel, sequence
-from tests.unit.machine.notation import ASK, RERUN, A, B, C, D, P, Wrong, X, at_most, own
+from dataclasses import replace
+
+from saga import ExponentialBackoff, Retry, Skip, choose, fallback, parallel, sequence
+from tests.unit.machine.notation import ASK, RERUN, A, B, C, D, P, Wrong, X, Y, at_most, own
 
 # fmt: off
 SEQUENCE = [
@@ -175,6 +177,40 @@ FALLBACK = [
     ("a group whose other branches have ended is stuck where a person is to be asked",
         parallel(fallback(A | ASK, B), C), "a starts, c starts, a cut", "c returns", "stuck", ""),
 ]
+GOES = "y starts, y returns, y goes 'result of y', b starts"
+CHOICE = [
+    ("what was decided leads to its way", (Y, D), "y starts", "y returns", "y goes 'result of y', b starts", "call b"),
+    ("a way that returned goes on with what follows the choice", (Y, D), GOES, "b returns", "d starts", "call d"),
+    ("a choice that is the last completes the saga with its way", Y, GOES, "b returns", "completed", ""),
+    ("a way that raised gives up, and what came before the choice is undone",
+        (A, Y), f"a starts, a returns, {GOES}", "b raises", "gives up on b, -a starts", "call -a"),
+    ("a way is undone with the rest", (Y, D), f"{GOES}, b returns, d starts", "d raises",
+        "gives up on d, -b starts", "call -b"),
+    ("what is decided otherwise leads to the way for that",
+        (choose("k", {"x": C}, B, name="y"), D), "y starts", "y returns", "y goes otherwise, b starts", "call b"),
+    ("a way with nothing on it goes on at once",
+        (choose("k", {"result of y": (), "x": C}, name="y"), D), "y starts", "y returns",
+        "y goes 'result of y', d starts", "call d"),
+    ("a way with nothing on it that is the last completes the saga",
+        choose("k", {"result of y": (), "x": C}, name="y"), "y starts", "y returns", "y goes 'result of y', completed", ""),
+    ("a way with nothing on it ends its branch",
+        (choose("k", {"result of y": (), "x": C}, name="y") & B, D), "y starts, b starts, b returns", "y returns",
+        "y goes 'result of y'", "merge"),
+    ("a way ends its branch once", (Y & A, D), f"y starts, a starts, a returns, {GOES[10:]}", "b returns", "", "merge"),
+    ("a way of branches starts them all", (choose("k", {"result of y": B & C}, name="y"), D), "y starts", "y returns",
+        "y goes 'result of y', b starts, c starts", "call b, call c"),
+    ("a choice may be a fallback", (fallback(A, Y), D), "a starts, a raises, a replaced, y starts", "y returns",
+        "y goes 'result of y', b starts", "call b"),
+    ("a choice that was skipped goes on with what follows it, by no way",
+        (replace(sequence(Y), on_error=Skip), D), "y starts", "y raises", "y skipped, d starts", "call d"),
+    ("what was decided in vain leads nowhere", (Y & A, D), "y starts, a starts, a raises, gives up on a", "y returns",
+        "compensated", ""),
+    ("what another version decided, and this one has no way for, gives up",
+        (A, choose("k", {"x": B}, name="y")), "a starts, a returns, y starts", "y returns",
+        "gives up on y, -a starts", "call -a"),
+    ("a choice past the pivot that is stopped is decided, and its way is not begun",
+        (P, Y), "p starts, p returns, y starts", "give up, y returns", "y goes 'result of y'", ""),
+]
 TIMEOUTS = [
     ("a straggler gives the saga up, and what came before is undone meanwhile",
         (A, B), "a starts, a returns, b starts", "b late", "gives up on b, -a starts", "call -a"),
@@ -299,4 +335,4 @@ PARALLEL = [
 ]
 # fmt: on
 
-FORWARD = (*SEQUENCE, *RETRY, *SKIP, *FALLBACK, *TIMEOUTS, *PARALLEL)
+FORWARD = (*SEQUENCE, *RETRY, *SKIP, *FALLBACK, *CHOICE, *TIMEOUTS, *PARALLEL)

@@ -13,6 +13,7 @@ verification; a number at the end is the attempt, where it is not the first.
   know.
 - ``a waits 2 in 5``: its second attempt is due in 5 seconds.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start;
+  ``y goes 'x'``: what it decided leads that way;
   ``a asks``: it failed for good, and a person is to decide.
 
 Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from saga import InDoubt, Saga, parallel, receive, receive_first, step, timer
+from saga import InDoubt, Saga, choose, parallel, receive, receive_first, step, timer
 from saga import events as e
 from saga.errors import CrashError, NotReadyError, OutcomeUnknownError, SagaError, StepTimeoutError
 from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, time_out, waits
@@ -95,6 +96,7 @@ class Wrong:
 A, B, C, D = map(do, "abcd")
 X = do("x", undo=False)
 P = do("p", pivot=True)
+Y = choose("k", {"result of y": B, "else": C}, name="y")
 T = timer(60.0, name="t")
 R, S, L = receive("go", name="r"), receive("go", name="s"), receive("go", name="l", timeout=60.0)
 F = receive_first("go", "stay", name="f")
@@ -155,6 +157,8 @@ def event_of(clause: str, at: float) -> e.Event:
         }
         made: e.Event = WHOLE[words[0]](*more.get(words[0], ()), at)
         return made
+    if words[1] == "goes":
+        return e.WayChosen(words[0], " ".join(words[2:]), at)
     return _of_step(words[0], words[1], [float(word) for word in words[2:] if word != "in"], at)
 
 
@@ -214,6 +218,8 @@ def _told(event: Any) -> str:
         return f"signal {event.name} {event.value}"
     if kind is e.OperatorActed:
         return f"{event.action} {event.step}" if event.step else str(event.action)
+    if kind is e.WayChosen:
+        return f"{event.step} goes {event.way}"
     if kind is e.SagaRewound:
         return " ".join(("rewound", event.step, *event.again))
     for word, whole in WHOLE.items():

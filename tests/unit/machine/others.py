@@ -6,8 +6,31 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 
 from __future__ import annotations
 
-from saga import Retry, Skip, fallback, timer
-from tests.unit.machine.notation import ASK, LEFT, PAST, RERUN, STOP, STUCK_UNDO, A, B, Block, C, D, L, P, R, S, T, X, do, own
+from dataclasses import replace
+
+from saga import Retry, Skip, choose, fallback, sequence, timer
+from tests.unit.machine.notation import (
+    ASK,
+    LEFT,
+    PAST,
+    RERUN,
+    STOP,
+    STUCK_UNDO,
+    A,
+    B,
+    Block,
+    C,
+    D,
+    L,
+    P,
+    R,
+    S,
+    T,
+    X,
+    Y,
+    do,
+    own,
+)
 
 # fmt: off
 LEFT_IN_DOUBT = "a starts, a late, a skipped, b starts, recovered, a lost, b lost, b starts 2, b returns 2, stuck"
@@ -70,6 +93,20 @@ OPERATORS = [
         (A, P, B, C), f"{PAST}, b unkept, stuck", "skip b", "b skipped, c starts", "call c"),
 ]
 RECOVERY = [
+    ("a step that decides and was cut off is asked again",
+        (A, Y), "a starts, a returns, y starts", "recovered", "y lost, y starts 2", "call y 2"),
+    ("what was decided holds", (Y, D), "y starts, y returns, y goes 'else', c starts, c returns, d starts", "recovered",
+        "d lost, gives up on d, -d starts", "call -d"),
+    ("what was decided while it was held is gone by", (Y, D), "y starts, held, y returns", "recovered",
+        "y goes 'result of y', b starts", "call b"),
+    ("the way that nobody began past the pivot is begun",
+        (P, Y), "p starts, p returns, y starts, y returns, y goes 'else'", "recovered", "c starts", "call c"),
+    ("what follows a way with nothing on it, and nobody began past the pivot, is begun",
+        (P, choose("k", {"result of y": ()}, name="y"), D), "p starts, p returns, y starts, y returns, y goes 'result of y'",
+        "recovered", "d starts", "call d"),
+    ("what follows a choice that was skipped past the pivot, and nobody began, is begun",
+        (P, replace(sequence(Y), on_error=Skip), D), "p starts, p returns, y starts, y raises, y skipped",
+        "recovered", "d starts", "call d"),
     ("a step that was cut off is in doubt, and undone", (A, B), "a starts, a returns, b starts", "recovered",
         "b lost, gives up on b, -b starts", "call -b"),
     ("a step that was cut off is executed again where it says RERUN",

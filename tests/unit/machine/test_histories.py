@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga import Ask, Status, fallback, parallel, receive, sequence, timer
+from saga import Ask, Status, choose, fallback, parallel, receive, sequence, timer
 from saga import events as e
 from saga.errors import ActionRefusedError
 from saga.machine import (
@@ -45,6 +45,7 @@ trees = st.recursive(
             lambda part: ("par", part)
         ),
         st.tuples(policies, inner).map(lambda part: ("else", part)),
+        st.lists(st.one_of(inner, st.just(("seq", []))), min_size=1, max_size=3).map(lambda parts: ("one of", parts)),
     ),
     max_leaves=6,
 )
@@ -61,6 +62,9 @@ def flow_of(tree: Any, names: Any) -> Any:
         return receive("go", name=f"r{next(names)}", timeout=what)
     if kind == "else":
         return fallback(build(("step", what[0]), names)[0], flow_of(what[1], names))
+    if kind == "one of":
+        first, *others = [flow_of(part, names) for part in what]
+        return choose("k", dict(enumerate(others)) or {9: sequence()}, first, name=f"c{next(names)}")
     if kind == "seq":
         return sequence(*(flow_of(part, names) for part in what))
     return parallel(*(flow_of(part, names) for part in what[2]), compensate_together=what[0], limit=what[1])

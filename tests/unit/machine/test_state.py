@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from saga import Ask, Done, Skip, Status, fallback, sequence
+from saga import Ask, Done, Skip, Status, choose, fallback, sequence
 from saga import events as e
 from saga.machine import Plan, State, status_after
 from saga.machine.folds import FOLDS, fold
 from saga.machine.state import TRANSITIONS
-from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, F, L, P, R, X, clauses, do, event_of, own, plan_of
+from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, F, L, P, R, X, Y, clauses, do, event_of, own, plan_of
 
 # -- each fold ----------------------------------------------------------------------------------------------------------
 
@@ -144,6 +144,17 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (fallback(A, B), "a starts, a raises", "a replaced", {"skipped": "a", "falling_back": "a"}),
     ((P, fallback(A, B)), "p starts, p returns, a starts, a raises", "a replaced",
         {"skipped": "a", "falling_back": "a"}),
+    ((Y, A), "y starts", "y returns", {"executing": ""}),
+    (Y, "y starts", "y returns", {"executing": ""}),
+    ((Y, A), "y starts, y returns", "y goes 'else'", {"ways": {"y": "'else'"}}),
+    (Y, "y starts, y returns", "y goes 'else'", {"ways": {"y": "'else'"}}),
+    (choose("k", {1: (), 2: A}, name="y"), "y starts, y returns", "y goes 1", {"ways": {"y": "1"}, "past_end": True}),
+    (choose("k", {1: (), 2: A}, name="y") & B, "y starts, b starts, y returns", "y goes 1",
+        {"ways": {"y": "1"}, "branches_ended": {0: 1}}),
+    ((A, Y), "a starts, a returns, y starts, y returns, y goes 'else', c starts, c returns, completed, undo a, gives up, "
+        "-c starts, -c returns", "rewound a y c",
+        {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
+         "ways": {}, "attempts": {"y": 1, "c": 1}, "again": "y c"}),
     ((R, A), "r starts", "signal go 1", {"signals": [("go", "1")]}),
     ((A & B, C), "a starts, b starts, a returns, b returns", "merged", {"merged": [0]}),
     (A & B, "a starts, b starts, a returns, b returns", "merged", {"merged": [0], "past_end": True}),

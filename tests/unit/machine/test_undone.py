@@ -93,7 +93,7 @@ def test_what_has_completed_is_undone_and_goes_forward_again(plan: Plan, data: A
     assume(life.machine.status is Status.COMPLETED and not life.machine.state.past_pivot)
     done, before = life.there(), len(life.machine.events)
     to = data.draw(st.sampled_from(places_to_go_back_to(life.machine)), label="to")
-    after = set(plan.names) if to is None else {step.name for step in following(plan.by_name[to].then)}
+    after = set(plan.names) if to is None else {step.name for step in following(*plan.by_name[to].onward)}
     life.undo(to)
     undone = [event.step for event in life.machine.events[before:] if isinstance(event, e.CompensationSucceeded)]
     assert (set(undone), life.there()) == (done & after, done - after)

@@ -7,7 +7,7 @@ commanded. Words: see :mod:`tests.unit.machine.notation`.
 from __future__ import annotations
 
 from saga import Retry, Skip, fallback, receive
-from tests.unit.machine.notation import A, B, C, D, P, X, own, together
+from tests.unit.machine.notation import A, B, C, D, P, X, Y, own, together
 
 # fmt: off
 ABC = (A, B, C)
@@ -18,6 +18,7 @@ FORWARD = f"{REWOUND}, resume, b starts 2"
 FAILED = f"{DONE}, undo a, gives up, -c starts, -c raises, -b starts, -b returns, stuck"
 GROUP = "a starts, a returns, b starts, c starts, b returns, c returns, merged, d starts, d returns, completed"
 GROUP_BACK = f"{GROUP}, undo a, gives up, -d starts, -d returns, -c starts, -c returns, -b starts, -b returns, rewound a b c d"
+CHOSEN = "a starts, a returns, y starts, y returns, y goes 'result of y', b starts, b returns, d starts, d returns, completed"
 UNDONE = [
     ("undo begins with what completed last", ABC, DONE, "undo", "gives up, -c starts", "call -c"),
     ("undo goes on as any other", ABC, f"{DONE}, undo, gives up, -c starts", "-c returns", "-b starts", "call -b"),
@@ -51,7 +52,14 @@ UNDONE = [
         ABC, f"{BACK}, compensate", "-b returns", "-a starts", "call -a"),
     ("what is back at a step is undone wholly", ABC, REWOUND, "compensate", "gives up, -a starts", "call -a"),
     ("back to a step of a flow with a group", (A, B & C, D), GROUP, "undo a", "gives up, -d starts", "call -d"),
+    ("back to a choice undoes the way that it took", (A, Y, D), CHOSEN, "undo y", "gives up, -d starts", "call -d"),
     # -- and forward again
+    ("a choice goes forward again by the way that it took",
+        (A, Y, D), f"{CHOSEN}, undo y, gives up, -d starts, -d returns, -b starts, -b returns, rewound y d b", "resume",
+        "b starts 2", "call b 2"),
+    ("what came before a choice goes forward to decide anew",
+        (A, Y, D), f"{CHOSEN}, undo a, gives up, -d starts, -d returns, -b starts, -b returns, rewound a y d b, resume, "
+        "y starts 2", "y returns 2", "y goes 'result of y', b starts 2", "call b 2"),
     ("resume executes again what is undone", ABC, REWOUND, "resume", "b starts 2", "call b 2"),
     ("resume of what is back at a step that nobody obeyed yet is obeyed", ABC, f"{REWOUND}, resume", "recovered", "b starts 2",
         "call b 2"),
