@@ -195,6 +195,7 @@ LINES = [
         "error=OSError('gone')",
     ),
     (e.FallbackChosen("charge", 1.0), "WARNING", "fallback chosen saga=place-order id=a1 step=charge status=failed"),
+    (e.WayChosen("judge", "'gold'", 1.0), "INFO", "way chosen saga=place-order id=a1 step=judge way='gold'"),
     (e.SignalReceived("paid", 7, 1.0), "INFO", "signal received saga=place-order id=a1 signal=paid"),
     (
         e.SignalReceived("paid", 7, 1.0, None, "ann", "on the phone"),

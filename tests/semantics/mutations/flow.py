@@ -7,6 +7,7 @@ from . import DURABLE, FRONT_DOORS, START_ONCE, Mutant
 __all__ = ["OF_FLOW"]
 
 NAMES, SIGNATURES = "tests/unit/test_names", "tests/unit/flow/test_signatures"
+CHOOSING, TABLE, STATE = "tests/frontdoors/test_choosing", "tests/unit/machine/test_table", "tests/unit/machine/test_state"
 TASKS, MISUSE = "tests/unit/flow/test_tasks", "tests/unit/flow/test_misuse"
 
 LIMITED, TABLE = FRONT_DOORS + "limited_parallel", "tests/unit/machine/test_table"
@@ -97,6 +98,52 @@ OF_FLOW = [
         "            self.follows = follows\n            scopes",
         "            scopes",
         SIGNATURES,
+    ),
+    # -- choices ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "what was decided passes over its way", "not in state.skipped and step.ways is None:", "not in state.skipped:", STATE
+    ),
+    Mutant(
+        "a way with nothing on it leads nowhere",
+        "    if step.ways is not None and not step.ways.entries[event.way]:\n        _pass(state, step.then)",
+        "    pass",
+        STATE,
+    ),
+    Mutant("a way is taken still when what led to it is undone", "        state.ways.pop(step.index, None)\n", "", STATE),
+    Mutant(
+        "back to a choice goes forward by no way",
+        "(step.ways and step.ways.entries.get(state.ways.get(index, ''))) or step.then".replace("''", '""'),
+        "step.then",
+        TABLE,
+    ),
+    Mutant(
+        "what may follow a choice is what comes after it alone",
+        "(*self.ways.entries.values(), self.then)",
+        "(self.then,)",
+        TABLE,
+    ),
+    Mutant(
+        "the way that nobody began past the pivot is forgotten",
+        "then = (step.ways and step.ways.entries[event.way]) or step.then",
+        "then = step.then",
+        TABLE,
+    ),
+    Mutant("what no way is for goes on", "if way not in ways.entries:", "if False:", TABLE),
+    Mutant("other ways are the same flow", 'shapes.append(f"{way}:{part.shape}")', "shapes.append(part.shape)", CHOOSING),
+    Mutant("a process that died in a decision gives the saga up", "    in_doubt = InDoubt.RERUN\n", "", CHOOSING + " -k dies"),
+    Mutant("a decision may be in doubt", "    unknown_on = ()\n", "", CHOOSING + " -k doubt"),
+    Mutant("what was decided is told as it was returned", "return self._keys[value]", "return str(value)", CHOOSING),
+    Mutant(
+        "a stand-in decides for no way at all",
+        "task = real.task.asking(task.execute)",
+        "pass",
+        CHOOSING + " -k stand_in",
+    ),
+    Mutant(
+        "a completed saga leaves the same by whichever way",
+        "StepSkipped | FallbackChosen | WayChosen",
+        "StepSkipped | FallbackChosen",
+        "tests/testing/test_explore -k keeps_the_laws",
     ),
     # -- tasks --------------------------------------------------------------------------------------------------------
     Mutant("a task is first looked at when it is called", "            check_task(self.task)\n", "            pass\n", TASKS),
