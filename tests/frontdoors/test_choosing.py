@@ -220,6 +220,7 @@ def test_a_decision_that_fails_leaves_no_doubt(calls: Any, error: Exception) -> 
 
     result = calls.run(saga_of(calls.step("a"), choose(by, {"gold": calls.step("b")})))
     assert (result.status, result.error, result.in_doubt) == (Status.COMPENSATED, error, ())
+    assert result.history[1].status is StepStatus.FAILED
     assert calls.log == ["a", "-a"]
 
 
