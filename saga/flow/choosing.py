@@ -50,7 +50,9 @@ def choose(by: By, ways: Mapping[Any, FlowLike], otherwise: FlowLike | None = No
         if not isinstance(value, _KINDS):
             kind = type(value).__name__
             raise SagaDefinitionError(f"choose(): a way is for {value!r} ({kind}); give {_SAID}")
-    if not isinstance(by, str):
+    if isinstance(by, str):
+        by = checked_name(by, "choose(): by")
+    else:
         _check_function(by)
     if name is None:
         name = f"choose {by}" if isinstance(by, str) else function_name(by)

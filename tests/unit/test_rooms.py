@@ -59,7 +59,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "context": {"content", "errors", "task"},
     "in_use": {"context", "errors"},
     # what decides: no driver, journal, store or clock
-    "flow": {"awaitables", "composing", "context", "errors", "names", "policy", "received", "task"},
+    "flow": {"awaitables", "composing", "context", "errors", "names", "plain", "policy", "received", "task"},
     "machine": {"awaitables", "errors", "events", "flow", "lost_answers", "names", "plain", "policy", "task"},
     # what is told
     "plain": set(),
