@@ -101,7 +101,9 @@ def _chosen(state: State, begun: set[str], event: WayChosen) -> str | None:
     step = state.plan.by_name[event.step]
     if step.ways is None or event.way not in step.ways.entries:
         return f"step {event.step!r} has no way {event.way}"
-    return f"step {event.step!r} had not decided" if event.step not in begun or step.index in state.executing else None
+    if event.step not in begun or step.index in state.executing:
+        return f"step {event.step!r} had not decided"
+    return f"step {event.step!r} had decided" if step.index in state.ways else None
 
 
 def _scheduled(state: State, begun: set[str], event: RetryScheduled) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Retry, Saga, Skip, Status, fallback, parallel, step
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, choose, fallback, parallel, step
 from saga.errors import StorageError, UnreadableJournalError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -63,7 +63,12 @@ def verified() -> Saga:
     return Saga("verified").add_task(made("a", pivot=False)).add_task(lost)
 
 
-SAGAS = [plain, undone, grouped, verified]
+def decided() -> Saga:
+    choice = choose(lambda context: "left", {"left": (made("b"), made("c")), "right": made("d")}, name="choice")
+    return Saga("decided").add_task(made("a")).add_task(choice).add_task(made("e"))
+
+
+SAGAS = [plain, undone, grouped, verified, decided]
 
 
 def recorded(build: Callable[[], Saga]) -> list[Any]:

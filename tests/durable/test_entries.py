@@ -54,6 +54,7 @@ EVENTS: list[e.Event] = [
     e.StepVerified(NAME, 1, 7.5, 0.25, False),
     e.VerificationFailed(NAME, 1, 7.5, 0.25, ERROR),
     e.FallbackChosen(NAME, 8.0),
+    e.WayChosen(NAME, NAME, 8.0),
     e.SignalReceived(NAME, [Decimal(1), "x"], 9.0),
     e.SignalReceived("go", None, 9.0),
     e.SignalReceived("go", None, 9.0, who='A "nn"', why="because"),
