@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga.facts import fact
+from saga.flow_events import FallbackChosen, GroupMerged, PersonAsked, RetryScheduled, StepSkipped, WayChosen
 from saga.status import Status
 from saga.step_status import Effect, StepStatus
 
@@ -134,36 +135,6 @@ class StepTimedOut:
 
 
 @fact
-class StepSkipped:
-    """The step failed for good and the saga goes on without it."""
-
-    step: str
-    at: float
-
-
-@fact
-class PersonAsked:
-    """The step failed for good and a person is to say how the saga goes on: its ``on_error`` is ``Ask``."""
-
-    step: str
-    at: float
-
-
-@fact
-class RetryScheduled:
-    """Attempt number ``attempt`` of a call will be made ``delay`` seconds after ``at``.
-
-    ``phase``: which call: ``"execute"``, ``"verify"`` or ``"compensate"``.
-    """
-
-    step: str
-    attempt: int
-    at: float
-    delay: float
-    phase: str = "execute"
-
-
-@fact
 class VerificationStarted:
     """The intent to call ``verify`` of a step that is in doubt: recorded before the call."""
 
@@ -198,23 +169,6 @@ class VerificationFailed:
 
 
 @fact
-class FallbackChosen:
-    """The step failed for good and its fallback is to be executed instead, once the step has ended and is undone."""
-
-    step: str
-    at: float
-
-
-@fact
-class WayChosen:
-    """A step that decides how the saga goes on has returned, and this way is taken: as it is shown, or ``otherwise``."""
-
-    step: str
-    way: str
-    at: float
-
-
-@fact
 class SignalReceived:
     """A signal came from outside, with a value. A person who sent it is named, with the reason."""
 
@@ -224,14 +178,6 @@ class SignalReceived:
     carried: Mapping[str, str] | None = None
     who: str | None = None
     why: str | None = None
-
-
-@fact
-class GroupMerged:
-    """Every branch of a parallel group ended well and their changes were merged."""
-
-    group: int
-    at: float
 
 
 @fact
