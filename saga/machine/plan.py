@@ -208,9 +208,8 @@ class Plan:
         for step in steps:
             if step.pivot:
                 self.pivot = step
-            limited = step.timeout or step.compensation_timeout
-            turns = step.pause or step.fallback or step.ways or step.retry.retry_if is not None
-            if step.pivot or limited or turns:
+            limited, turns = step.timeout or step.compensation_timeout, step.pause or step.fallback or step.ways
+            if step.pivot or limited or turns or step.retry.retry_if is not None:
                 self.plain = False
             if step.pause is not None and step.pause.signals:
                 self.receives = True

@@ -22,8 +22,8 @@ OF_FLOW = [
     ),
     Mutant(
         "what waits for room follows nothing",
-        "left += (step.then, step.fallback, step.held_up)",
-        "left += (step.then, step.fallback)",
+        "left += (*step.onward, step.fallback, step.held_up)",
+        "left += (*step.onward, step.fallback)",
         "tests/unit/machine/test_plan -k begin_later",
     ),
     Mutant(

@@ -202,7 +202,7 @@ CHOICE = [
     ("a choice may be a fallback", (fallback(A, Y), D), "a starts, a raises, a replaced, y starts", "y returns",
         "y goes 'result of y', b starts", "call b"),
     ("a choice that was skipped goes on with what follows it, by no way",
-        (replace(sequence(Y), on_error=Skip), D), "y starts", "y raises", "y skipped, d starts", "call d"),
+        (replace(sequence(Y), defaults={"on_error": Skip}), D), "y starts", "y raises", "y skipped, d starts", "call d"),
     ("what was decided in vain leads nowhere", (Y & A, D), "y starts, a starts, a raises, gives up on a", "y returns",
         "compensated", ""),
     ("what another version decided, and this one has no way for, gives up",

@@ -105,7 +105,7 @@ RECOVERY = [
         (P, choose("k", {"result of y": ()}, name="y"), D), "p starts, p returns, y starts, y returns, y goes 'result of y'",
         "recovered", "d starts", "call d"),
     ("what follows a choice that was skipped past the pivot, and nobody began, is begun",
-        (P, replace(sequence(Y), on_error=Skip), D), "p starts, p returns, y starts, y raises, y skipped",
+        (P, replace(sequence(Y), defaults={"on_error": Skip}), D), "p starts, p returns, y starts, y raises, y skipped",
         "recovered", "d starts", "call d"),
     ("a step that was cut off is in doubt, and undone", (A, B), "a starts, a returns, b starts", "recovered",
         "b lost, gives up on b, -b starts", "call -b"),
