@@ -186,6 +186,7 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "sees_world": "true or false",
         "failure": "text or null",
         "seconds": "number",
+        "awaits": "number",
         "broken": "history or null",
     },
     "history": {

@@ -225,11 +225,11 @@ class _Calls:
 
     def _make(self, phase: str, view: Context, attempt: int) -> tuple[Context, Any]:
         own, binding = fork(view, None), self._view.__binding__
-        own.__binding__.call = Call(self._step, attempt, phase)
+        call = own.__binding__.call = Call(self._step, attempt, phase)
         own.__binding__.limit(binding.deadline, binding.cancelled)
         own.__binding__.run = cast(Any, lambda: _GIVEN_UP)
         try:
-            return own, self._process.complete(getattr(self._step.task, phase)(own))
+            return own, self._process.complete(call, getattr(self._step.task, phase)(own))
         except Exception as error:
             raise _Raised(f"{phase} raised {names_of(type(error))[1]}: {one_line(error)}") from error
 

@@ -43,6 +43,7 @@ class Exploration:
     :ivar sees_world: whether the world could be compared.
     :ivar failure: how it ended, and why, though nothing went wrong; ``None``: it completed.
     :ivar seconds: how long it took.
+    :ivar awaits: how often its coroutine functions wait in a history without a fault, as far as that is looked at.
     :ivar broken: the first history that broke a law, where :func:`explore` was told not to raise it.
     """
 
@@ -56,6 +57,7 @@ class Exploration:
     sees_world: bool
     failure: str | None
     seconds: float
+    awaits: int = 0
     broken: History | None = None
 
     @property
@@ -66,6 +68,8 @@ class Exploration:
     def __str__(self) -> str:
         some = "" if self.complete else ", and there are more"
         text = f"{self.count} histor{'y' if self.count == 1 else 'ies'} of {self.saga}{some}: {counted(self.steps, 'step')}, "
+        if self.awaits:
+            text += f"{counted(self.awaits, 'await')}, "
         text += f"{counted(len(self.kinds), 'kind')} of faults, up to {self.faults} in each"
         notes = [] if self.failure is None else [f"though nothing goes wrong, it ends as {self.failure}"]
         if not self.has_store:
@@ -170,6 +174,7 @@ def explore(
         sees_world=seen.before is not UNKNOWN,
         failure=None if seen.status is Status.COMPLETED else end_of(seen),
         seconds=time.perf_counter() - began,
+        awaits=seen.awaits,
         broken=broken,
     )
 
@@ -230,6 +235,7 @@ class _Explorer:
         if history.wrong is not None:
             raise history.wrong
         self._laws.check(history)
+        history.close()
         return history
 
 

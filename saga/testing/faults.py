@@ -34,6 +34,10 @@ class Kind(StrEnum):
     """``execute`` raises :class:`InjectedError` and has done nothing; a next attempt may do better."""
     FAILS_FOR_GOOD = "fails for good"
     """... and so does each attempt that follows."""
+    FAILS_ODDLY = "fails oddly"
+    """... with an :class:`OddError`, whose texts, truth and attributes raise."""
+    NEVER_RUN = "never run"
+    """``execute`` returns a coroutine that nobody awaits, where the saga has no async task: nothing of it has run."""
     ANSWER_LOST = "answer lost"
     """``execute`` takes effect, and then raises :class:`AnswerLostError`."""
     DIES_BEFORE = "dies before"
@@ -46,11 +50,21 @@ class Kind(StrEnum):
     """``execute`` does nothing and never returns: its process is killed in the end."""
     INTERRUPTED = "interrupted"
     """Ctrl-C strikes when ``execute`` has taken effect."""
+    DIES_AT_AWAIT = "dies at await"
+    """The process dies while a coroutine function waits: at the n-th ``await`` of that step, whichever method it is in."""
+    CANCELLED_AT_AWAIT = "cancelled at await"
+    """The task that runs the saga is cancelled there."""
 
     UNDO_FAILS = "undo fails"
     """``compensate`` raises :class:`InjectedError` and has done nothing; a next attempt may do better."""
     UNDO_FAILS_FOR_GOOD = "undo fails for good"
     """... and so does each attempt that follows."""
+    UNDO_FAILS_ODDLY = "undo fails oddly"
+    """... with an :class:`OddError`."""
+    UNDO_NEVER_RUN = "undo never run"
+    """``compensate`` returns a coroutine that nobody awaits, where the saga has no async task."""
+    UNDO_OVERDUE = "undo overdue"
+    """``compensate`` takes effect when the saga's timeout is over."""
     UNDO_ANSWER_LOST = "undo answer lost"
     """``compensate`` takes effect, and then raises :class:`AnswerLostError`."""
     UNDO_LATE = "undo late"
@@ -71,6 +85,17 @@ class Kind(StrEnum):
     """The process dies where something is stored after no call: at the end of a wait, say, or of a group."""
     DIES_AFTER_STORING = "dies after storing"
     """The process dies where something is stored and no call follows: before a wait, say."""
+
+    STORE_FAILS = "store fails"
+    """A write of the journal raises, and nothing of it is stored."""
+    STORE_ANSWER_LOST = "store answer lost"
+    """A write of the journal is stored, and then raises."""
+    STORE_GONE_BEFORE = "store gone before"
+    """As ``store fails``, and so does all else that its process asks of the store."""
+    STORE_GONE_AFTER = "store gone after"
+    """As ``store answer lost``, and then all else fails that its process asks of the store."""
+    STORE_SLOW = "store slow"
+    """A write takes until the saga's timeout is over."""
 
     GOES_FIRST = "goes first"
     """Of calls that run at the same time, this one ends before those declared before it: no fault, but another order."""
@@ -94,6 +119,10 @@ class Kind(StrEnum):
     """A person cancels the execution before ``execute`` is called; it is obeyed when that has ended."""
     PAUSED = "paused"
     """A person pauses the execution before ``execute`` is called, and resumes it when it is paused."""
+    RETRIED = "retried"
+    """A person who has to decide about a step in the end has it tried again: its compensation, or its ``execute``."""
+    SKIPPED = "skipped"
+    """A person who has to decide about a step in the end skips it: what it has done is seen to elsewhere."""
     WRONG_INPUT = "wrong input"
     """The input lacks this key: here ``step`` is the key. In a dataclass it is ``None``."""
 
@@ -102,12 +131,18 @@ START: Final = "start"
 SIGNAL: Final = "signal"
 WHICH: Final = "which signal"
 STORED: Final = "stored"
+STORE: Final = "store"
+AWAIT: Final = "await"
+PERSON: Final = "person"
 ORDER: Final = "order"
 INPUT: Final = "input"
 
 PLACE_OF: Final = {
     Kind.UNDO_FAILS: COMPENSATE,
     Kind.UNDO_FAILS_FOR_GOOD: COMPENSATE,
+    Kind.UNDO_FAILS_ODDLY: COMPENSATE,
+    Kind.UNDO_NEVER_RUN: COMPENSATE,
+    Kind.UNDO_OVERDUE: COMPENSATE,
     Kind.UNDO_ANSWER_LOST: COMPENSATE,
     Kind.UNDO_LATE: COMPENSATE,
     Kind.UNDO_HANGS: COMPENSATE,
@@ -117,6 +152,15 @@ PLACE_OF: Final = {
     Kind.DIES_IN_VERIFY: VERIFY,
     Kind.DIES_BEFORE_STORING: STORED,
     Kind.DIES_AFTER_STORING: STORED,
+    Kind.STORE_FAILS: STORE,
+    Kind.STORE_ANSWER_LOST: STORE,
+    Kind.STORE_GONE_BEFORE: STORE,
+    Kind.STORE_GONE_AFTER: STORE,
+    Kind.STORE_SLOW: STORE,
+    Kind.DIES_AT_AWAIT: AWAIT,
+    Kind.CANCELLED_AT_AWAIT: AWAIT,
+    Kind.RETRIED: PERSON,
+    Kind.SKIPPED: PERSON,
     Kind.GOES_FIRST: ORDER,
     Kind.SIGNAL_EARLY: START,
     Kind.SIGNAL_TWICE: SIGNAL,
@@ -141,21 +185,48 @@ DEATHS: Final = frozenset(
         Kind.DIES_IN_VERIFY,
         Kind.DIES_BEFORE_STORING,
         Kind.DIES_AFTER_STORING,
+        Kind.DIES_AT_AWAIT,
+        Kind.STORE_FAILS,
+        Kind.STORE_ANSWER_LOST,
+        Kind.STORE_GONE_BEFORE,
+        Kind.STORE_GONE_AFTER,
+        Kind.STORE_SLOW,
         Kind.SECOND_OWNER,
         Kind.STALLS,
         Kind.CANCELLED,
         Kind.PAUSED,
+        Kind.RETRIED,
+        Kind.SKIPPED,
     }
 )
 """What only an execution with a store outlives, or hears of."""
 
 EACH: Final = frozenset(Kind)
+OF_STORE: Final = (
+    Kind.STORE_FAILS,
+    Kind.STORE_ANSWER_LOST,
+    Kind.STORE_GONE_BEFORE,
+    Kind.STORE_GONE_AFTER,
+    Kind.STORE_SLOW,
+)
+NEVER_RUN: Final = frozenset({Kind.NEVER_RUN, Kind.UNDO_NEVER_RUN})
+"""What is nothing wrong where coroutines are awaited."""
+AT_AWAIT: Final = frozenset({Kind.DIES_AT_AWAIT, Kind.CANCELLED_AT_AWAIT})
+
 USUAL: Final = EACH - {
+    Kind.FAILS_ODDLY,
+    Kind.UNDO_FAILS_ODDLY,
+    *NEVER_RUN,
+    Kind.UNDO_OVERDUE,
+    *OF_STORE,
     Kind.INTERRUPTED,
+    Kind.CANCELLED_AT_AWAIT,
     Kind.SECOND_OWNER,
     Kind.STALLS,
     Kind.CANCELLED,
     Kind.PAUSED,
+    Kind.RETRIED,
+    Kind.SKIPPED,
     Kind.WRONG_INPUT,
 }
 """What is tried where nothing else is said: failures, lost answers, deaths, timeouts, orders and signals."""
@@ -163,6 +234,16 @@ USUAL: Final = EACH - {
 
 class InjectedError(Exception):
     """What a call raises that fails by a fault: it has done nothing."""
+
+
+class OddError(InjectedError):
+    """What a call raises that fails oddly: it has done nothing, and its texts, its truth and its attributes raise."""
+
+    def _refuse(self, *args: Any) -> Any:
+        raise InjectedError("an odd error refuses that")
+
+    __str__ = __repr__ = __bool__ = __setattr__ = __eq__ = _refuse
+    __hash__ = InjectedError.__hash__
 
 
 class AnswerLostError(ConnectionResetError):
@@ -189,14 +270,16 @@ class Fault(NamedTuple):
         return f"({self.step!r}, {str(self.kind)!r}{call})"
 
 
-def kinds_of(kinds: Iterable[str] | None, has_store: bool) -> frozenset[Kind]:
+def kinds_of(kinds: Iterable[str] | None, has_store: bool, awaits: bool) -> frozenset[Kind]:
     """Return the kinds that are to be tried.
 
+    :param awaits: the saga awaits what its tasks return.
     :raises SagaDefinitionError: there is no such kind.
     """
     if isinstance(kinds, str):
         kinds = [kinds]
     found = USUAL if kinds is None else frozenset(_kind(kind) for kind in kinds)
+    found -= NEVER_RUN if awaits else AT_AWAIT
     return found if has_store else found - DEATHS
 
 
@@ -235,6 +318,7 @@ def _kind(kind: Any) -> Kind:
 
 
 _OF_EXECUTE: Final = (Kind.FAILS, Kind.ANSWER_LOST, Kind.DIES_BEFORE, Kind.DIES_AFTER)
+_OF_OURS: Final = (Kind.FAILS_ODDLY, Kind.NEVER_RUN)
 _OF_OTHERS: Final = (Kind.INTERRUPTED, Kind.SECOND_OWNER, Kind.STALLS, Kind.CANCELLED, Kind.PAUSED)
 _OF_COMPENSATE: Final = (Kind.UNDO_FAILS, Kind.UNDO_ANSWER_LOST, Kind.DIES_BEFORE_UNDO, Kind.DIES_AFTER_UNDO)
 
@@ -245,6 +329,7 @@ _ROLLED_BACK: Final = frozenset(
         Kind.LATE,
         Kind.HANGS,
         Kind.INTERRUPTED,
+        Kind.UNDO_OVERDUE,
         Kind.UNDO_ANSWER_LOST,
         Kind.DIES_AFTER_UNDO,
         Kind.SECOND_OWNER,
@@ -254,10 +339,11 @@ _ROLLED_BACK: Final = frozenset(
 """What leaves no doubt of a transactional call: what it did is rolled back, as if the process had died before it."""
 
 
-def kinds_at(step: PlannedStep, phase: str, limited: bool, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
+def kinds_at(step: PlannedStep, phase: str, limited: bool, timed: bool, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
     """Return what can go wrong at a call.
 
     :param limited: its time is.
+    :param timed: it undoes, and the saga's timeout may be over before it ends.
     """
     if phase is EXECUTE:
         found = [*_OF_EXECUTE]
@@ -265,13 +351,16 @@ def kinds_at(step: PlannedStep, phase: str, limited: bool, kinds: frozenset[Kind
             found.insert(1, Kind.FAILS_FOR_GOOD)
         if limited:
             found += [Kind.LATE, Kind.HANGS]
+        found += _OF_OURS
         found += _OF_OTHERS
     elif phase is COMPENSATE:
-        found = [*_OF_COMPENSATE]
+        found = [*_OF_COMPENSATE, Kind.UNDO_FAILS_ODDLY, Kind.UNDO_NEVER_RUN]
         if step.compensation_retry.max_attempts != 1:
             found.insert(1, Kind.UNDO_FAILS_FOR_GOOD)
         if limited:
             found += [Kind.UNDO_LATE, Kind.UNDO_HANGS]
+        if timed:
+            found.append(Kind.UNDO_OVERDUE)
     else:
         found = [Kind.VERIFY_FAILS, Kind.DIES_IN_VERIFY]
     if step.transactional and phase is not VERIFY:

@@ -6,7 +6,8 @@ It is the same each time: nothing in it depends on the time, on threads or on ch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import cached_property
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
@@ -15,48 +16,41 @@ from saga.context import Context
 from saga.definition import Definition, inputs
 from saga.durable.journal import Journal
 from saga.durable.leases import claim, owner
-from saga.durable.messages import action_message
 from saga.durable.rebuild import codec_of, journal_of, rebuild
 from saga.durable.submit import new_execution
 from saga.durable.values import encode_input
-from saga.errors import EncodingError, LeaseLostError
+from saga.errors import EncodingError, LeaseLostError, StorageError
 from saga.events import Event, Status, StepFailed
 from saga.in_use import claim as claim_context
 from saga.in_use import let_go
 from saga.machine import Call, recover
 from saga.machine.commands import COMPENSATE, EXECUTE
-from saga.operations import Operations
 from saga.plain import names_of, one_line
 from saga.result import SagaResult
-from saga.storage.memory import MemoryStore
 from saga.storage.records import Lease
-from saga.testing.faults import INPUT, PERSISTENT, AnswerLostError, Died, Fault, InjectedError, Kind
+from saga.testing.failing import FailingStore
+from saga.testing.faults import INPUT, AnswerLostError, Died, Fault, InjectedError, Kind, OddError
 from saga.testing.loops import NeverEndsError, VirtualLoop, was_interrupted
-from saga.testing.records import ID, Broken, Line, Point, Setting, objection
+from saga.testing.persons import Persons
+from saga.testing.records import ID, Broken, Line, Setting, objection
 from saga.testing.reports import drawn
 from saga.testing.signals import Signals
-from saga.testing.simulated import Process, kinds_here
+from saga.testing.simulated import Process
+from saga.testing.struck import Struck
 from saga.testing.worlds import UNKNOWN, footprint, keeps_the_same, kept, state_of
 
 if TYPE_CHECKING:
     from saga.diagram import Diagram
-    from saga.drivers.beside import CallBeside
 
 __all__ = ["History"]
 
 _MOST_LINES: Final = 1000
+_MOST_LIVES: Final = 200
 
 
-class _Memory(MemoryStore):
-    """Where transactional steps have stand-ins, which need no database."""
-
-    transacts = transacts_async = True
-
-
-class History:
+class History(Struck):
     """One run of a saga.
 
-    :ivar faults: what was put into it.
     :ivar lines: what happened.
     :ivar broken: the first law that it breaks, or ``None``.
     :ivar world: what the saga acted on.
@@ -64,29 +58,25 @@ class History:
     """
 
     def __init__(self, setting: Setting, faults: Sequence[Fault], loop: Callable[[], VirtualLoop]) -> None:
-        self.setting = setting
-        self.faults = tuple(faults)
+        super().__init__(faults, setting)
         self.lines: list[Line] = []
         self.broken: Broken | None = None
         self.wrong: BaseException | None = None  # what was raised that is of no call: an invariant's own fault, a Ctrl-C
-        self.points: list[Point] = []
-        self.open_from = 0  # the first point after the last fault
         self.time = time.time()
         self.lives = 0
         self.endless = False  # it was not run to its end
-        self._planned = {fault.place: Kind(fault.kind) for fault in self.faults}
-        self._counts: dict[tuple[str, str], int] = {}
-        self._lasting: dict[tuple[str, str], Kind] = {}
         self._keys: dict[str, tuple[str, str, str]] = {}
         self._loop = loop
+        self._left: list[Coroutine[Any, Any, Any]] = []
         self._last: Process
         self.world, self.definition, self._context = setting.make()
         self._kept = [kept(step.inner_task) for step in self.definition.plan.steps]
         self.before = state_of(self.world)
         self.after: Any = self.before
         self._parallel = bool(self.definition.plan.groups)
-        self._store = _Memory(clock=self.now) if setting.has_store else None
-        self.signals = Signals(self, self._store)
+        self.store = FailingStore(clock=self.now) if setting.has_store else None
+        self.signals = Signals(self, self.store)
+        self._persons = None if self.store is None else Persons(self, self.store)
 
     def __repr__(self) -> str:
         return f"<history of {self.definition.name!r} with {list(self.faults)!r}: {self.status}>"
@@ -102,48 +92,6 @@ class History:
     def pass_until(self, due: float) -> None:
         """Let time pass."""
         self.time = max(self.time, due)
-
-    # -- where something can go wrong ---------------------------------------------------------------------------------
-
-    def at(self, step: str, place: str, kinds: tuple[Kind, ...]) -> Kind | None:
-        """Return what goes wrong at a place that the history has come to, if anything does."""
-        key = (step, place)
-        lasting = self._lasting.get(key)
-        if lasting is not None:
-            return lasting
-        call = self._counts[key] = self._counts.get(key, 0) + 1
-        if kinds:
-            self.points.append(Point(step, place, call, kinds))
-        kind = self._planned.get((step, place, call)) if self._planned else None
-        if kind is None or kind not in kinds:
-            return None
-        del self._planned[step, place, call]
-        self.open_from = len(self.points)
-        if kind in PERSISTENT:
-            self._lasting[key] = kind
-        return kind
-
-    def at_call(self, process: Process, call: Call, view: Context) -> Kind | None:
-        """Return what strikes a call, if anything does."""
-        kinds = kinds_here(call, view, self.setting.kinds)
-        if process.machine.state.past_pivot and not call.step.gives_way:  # it is attempted until it succeeds
-            kinds = tuple(kind for kind in kinds if kind is not Kind.FAILS_FOR_GOOD)
-        return self.at(call.step.name, call.phase, kinds)
-
-    def orders(self, first: CallBeside, other: CallBeside) -> tuple[Kind, ...]:
-        """Return whether it is to be tried that another of two calls ends first: unless they change different things."""
-        if Kind.GOES_FIRST not in self.setting.kinds:
-            return ()
-        seen = self.setting.footprints
-        one, two = seen.get(first.call.step.name), seen.get(other.call.step.name)
-        if one is not None and two is not None and one.isdisjoint(two):
-            return ()
-        return (Kind.GOES_FIRST,)
-
-    @property
-    def unstruck(self) -> list[Fault]:
-        """The faults that the history never came to, or that cannot strike where they were put."""
-        return [fault for fault in self.faults if fault.place in self._planned]
 
     def breaks(self, law: str, how: str) -> None:
         """Take that the history breaks a law."""
@@ -171,16 +119,16 @@ class History:
             line.came = "never returns"
             raise
         except BaseException as error:
-            line.came = f"raises {names_of(type(error))[1]}: {one_line(error)}"
+            line.came = f"raises {names_of(type(error))[1]}" + ("" if type(error) is OddError else f": {one_line(error)}")
             raise
         line.came = "returns, when the others have finished" if fault is Kind.STALLS else "returns"
         return value
 
     def made(self, process: Process, call: Call, method: Any, view: Context) -> Any:
         """Make the call itself, and look at the world afterwards."""
-        seen = self._seen() if self._parallel else UNKNOWN
+        seen = self.seen() if self._parallel else UNKNOWN
         try:
-            return process.complete(method(view))
+            return process.complete(call, method(view))
         except Exception as error:
             self._failed(call, error)
             raise
@@ -189,16 +137,28 @@ class History:
             raise
         finally:
             if seen is not UNKNOWN:
-                changed = footprint(seen, self._seen())
+                changed = footprint(seen, self.seen())
                 self.setting.footprints.setdefault(call.step.name, set()).update(changed)
             self._check_invariant(f"after {call.phase} of {call.step.name}")
 
-    def _seen(self) -> Any:
+    def seen(self) -> Any:
+        """Return the world's state as it is now."""
         try:
             return state_of(self.world)
         except Exception as error:  # no call's
             self.wrong = self.wrong or error
             return UNKNOWN
+
+    def keep(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Keep what is left of a call that does not end, so that it does not clean up while anybody looks at the world."""
+        self._left.append(work)
+
+    def close(self) -> None:
+        """Take that nobody looks at it any more."""
+        for work in self._left:
+            with suppress(Exception):  # it may go on waiting
+                work.close()
+        self._left.clear()
 
     def never_ends(self, call: Call) -> Died:
         """Take that a call waits for what never comes, and that nothing limits its time. Return what ends its process."""
@@ -237,9 +197,8 @@ class History:
 
     def act(self, process: Process, action: str) -> None:
         """Let a person act while a call runs."""
-        assert self._store is not None
-        self._store.post(ID, action_message(action, None, "a person", "a fault that was put here"))
-        process.notify()
+        assert self._persons is not None
+        self._persons.act(process, action)
 
     def others_go_on(self) -> None:
         """Let others take the process that runs to be dead, and finish its work."""
@@ -247,12 +206,16 @@ class History:
 
     def goes_first(self, step: str) -> None:
         """Take that of several calls at the same time, this one ends first."""
-        self.lines.append(Line(self.lives, step, "", came="ends first", fault=Kind.GOES_FIRST))
+        self.write_down(step, "ends first", Kind.GOES_FIRST)
 
     def death(self, step: str, fault: Kind) -> Died:
         """Return the death of a process between two calls."""
-        self.lines.append(Line(self.lives, step, "", came="the process dies", fault=fault))
+        self.write_down(step, "the process dies", fault)
         return Died()
+
+    def write_down(self, step: str, came: str, fault: Kind) -> None:
+        """Write down what a fault brings about between two calls."""
+        self.lines.append(Line(self.lives, step, "", came=came, fault=fault))
 
     # -- lives --------------------------------------------------------------------------------------------------------
 
@@ -269,15 +232,15 @@ class History:
         self.lives = 1
         self._spoil_input()
         definition = self.definition
-        context, _, _, binding = inputs(definition, self._context, ID, self._store)
+        context, _, _, binding = inputs(definition, self._context, ID, self.store)
         claim_context(context, binding, get_ident())
         machine = definition.machine(ID)
-        if self._store is None:
+        if self.store is None:
             return Process(self, definition, machine, context)
         codec = codec_of(definition)
-        encoded, digest = encode_input(context, codec, definition.version, self._store)
+        encoded, digest = encode_input(context, codec, definition.version, self.store)
         new = new_execution(definition, ID, digest, context, Status.RUNNING)
-        journal = Journal(self._store, codec, Lease(ID, owner(), 1), Status.RUNNING)
+        journal = Journal(self.store, codec, Lease(ID, owner(), 1), Status.RUNNING)
         process = Process(self, definition, machine, context, journal)
         machine.start(self.time, encoded)
         journal.create(new, machine, definition.lease)
@@ -304,8 +267,14 @@ class History:
                 process.run()
             except LeaseLostError:  # others go on, or have finished
                 return
+            except StorageError as error:
+                if self.store is None or not self.store.failed:
+                    self.breaks("whatever a call comes to is stored", one_line(error))
+                    return
             finally:
                 let_go(process.context, process.context.__binding__)
+            if self.store is not None and self.store.failed:
+                self.store.mend()
             if process.dead and process.awaits:
                 self.loop.cut_off()
             if process is not self._last or not self._goes_on(process):
@@ -314,15 +283,17 @@ class History:
 
     def _goes_on(self, process: Process) -> bool:
         """Whether another process takes up what this one leaves; it may have to be waited for."""
-        if self._store is None or self.endless:
+        if self.lives >= _MOST_LIVES:
+            self.endless = True
+        if self.store is None or self.endless:
             return False
-        if process.dead or process.abandoned:
-            return True
-        row = self._store.get(ID)
+        row = self.store.get(ID)
         assert row is not None
-        if row.status == Status.PAUSED:
-            Operations(self._store, "a person").resume(ID, "it was paused by a fault")
-            return True
+        if row.status in (Status.PAUSED, Status.STUCK):
+            assert self._persons is not None
+            return self._persons.decide(process, Status(row.status))
+        if process.dead or process.abandoned:
+            return not Status(row.status).terminal
         if not process.parked:
             return False
         if not self.signals.send(process):
@@ -333,17 +304,17 @@ class History:
 
     def _take_up(self) -> Process:
         """Return what takes up what a process has left."""
-        assert self._store is not None
+        assert self.store is not None
         self.time += self.definition.lease + 1.0
         self.lives += 1
-        (row,) = claim(self._store, self.definition.lease, saga_id=ID)
+        (row,) = claim(self.store, self.definition.lease, saga_id=ID)
         definition = self._definition_of_another()
-        rebuilt = rebuild(definition, row, self._store.journal(ID))
-        journal = journal_of(definition, row, self._store, rebuilt)
+        rebuilt = rebuild(definition, row, self.store.journal(ID))
+        journal = journal_of(definition, row, self.store, rebuilt)
         process = Process(self, definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
         process.recovers = True
         recover(rebuilt.machine, owner(), row.epoch, self.time)
-        if self._store.inbox(ID):
+        if self.store.inbox(ID):
             process.notify()
         return process
 
@@ -383,9 +354,16 @@ class History:
         """Draw how it went, with its faults, and the law that it breaks."""
         return drawn(self)
 
+    def is_stored_otherwise(self) -> bool:
+        """Whether it has ended, and the store says that it has not."""
+        if self.store is None or not self.ended:
+            return False
+        row = self.store.get(ID)
+        return row is None or row.status != self.status
+
     def unstorable(self) -> StepFailed | None:
         """Return a step that failed because its result cannot be stored, if one did."""
-        if self._store is None:
+        if self.store is None:
             return None
         failures = (event for event in self.events if isinstance(event, StepFailed))
         return next((event for event in failures if isinstance(event.error, EncodingError)), None)

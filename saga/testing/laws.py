@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga.events import (
     CompensationStarted,
+    CompensationSucceeded,
     Event,
     FallbackChosen,
+    OperatorActed,
+    RetryScheduled,
     SagaCompensating,
     SagaCompleted,
     SagaRewound,
@@ -22,6 +25,7 @@ from saga.events import (
 from saga.plain import one_line
 from saga.testing.faults import PERSISTENT, Kind
 from saga.testing.records import Broken, objection
+from saga.testing.reports import counted
 from saga.testing.worlds import UNKNOWN, differences
 
 if TYPE_CHECKING:
@@ -66,6 +70,9 @@ class Laws:
         wrong = _out_of_order(history.events)
         if wrong is not None:
             history.breaks(*wrong)
+        if history.is_stored_otherwise():
+            history.breaks("what has ended is stored", f"it is {status}, and the store says otherwise")
+        _count_writes(history)
         unstorable = history.unstorable()
         if unstorable is not None:
             history.breaks("results survive storing", f"step {unstorable.step}: {one_line(unstorable.error)}")
@@ -89,8 +96,8 @@ class Laws:
         self._same(history, "completed leaves the same, however it was come to", known)
 
     def _same(self, history: History, law: str, expected: Any) -> None:
-        if expected is UNKNOWN or history.after is UNKNOWN:
-            return
+        if expected is UNKNOWN or history.after is UNKNOWN or any(fault.kind == Kind.SKIPPED for fault in history.faults):
+            return  # or a person sees to what is left
         lines = differences(expected, history.after)
         if lines:
             history.breaks(law, "\n".join(lines))
@@ -117,6 +124,8 @@ def _is_in_doubt(event: StepFailed | StepTimedOut) -> bool:
 def _out_of_order(events: Sequence[Event]) -> Broken | None:
     """Return the law that an execution's events break, if they do: which way it goes is decided for good."""
     undoes = completed = False
+    undone: set[str] = set()
+    skipped: set[str] = set()
     for event in events:
         if isinstance(event, SagaCompensating):
             undoes = True
@@ -124,11 +133,31 @@ def _out_of_order(events: Sequence[Event]) -> Broken | None:
             undoes = completed = False
         elif isinstance(event, SagaCompleted):
             completed = True
-        elif undoes and isinstance(event, StepStarted):
-            return Broken("nothing goes forward when the undo has begun", f"step {event.step} was begun")
-        elif completed and isinstance(event, CompensationStarted):
-            return Broken("what is completed is not undone", f"the compensation of step {event.step} was begun")
+        elif isinstance(event, StepStarted):
+            if undoes:
+                return Broken("nothing goes forward when the undo has begun", f"step {event.step} was begun")
+            undone.discard(event.step)
+        elif isinstance(event, OperatorActed) and event.action == "skip" and event.step is not None:
+            skipped.add(event.step)
+        elif isinstance(event, CompensationSucceeded):
+            undone.add(event.step)
+        elif isinstance(event, CompensationStarted):
+            if completed:
+                return Broken("what is completed is not undone", f"the compensation of step {event.step} was begun")
+            if event.step in skipped:
+                return Broken("what a person skipped is theirs", f"the compensation of step {event.step} was begun")
+            if event.step in undone:
+                return Broken("what is undone is not undone again", f"the compensation of step {event.step} was begun")
     return None
+
+
+def _count_writes(history: History) -> None:
+    """See that what follows the end of a call is stored with it, where nothing goes wrong and nothing waits."""
+    if history.faults or history.store is None or any(step.pause is not None for step in history.definition.plan.steps):
+        return
+    calls, writes = len(history.lines), history.store.writes
+    if writes > calls and not any(isinstance(event, RetryScheduled) for event in history.events):
+        history.breaks("what follows a call is stored with its end", f"{counted(calls, 'call')}, {counted(writes, 'write')}")
 
 
 def named(history: History) -> bool:

@@ -125,7 +125,16 @@ def setting_of(
         "durable": durable,
     }
     asked = _asked(saga, context, named)
-    return Setting(make, define, has_store, kinds_of(kinds, has_store), invariant, signals or {}, frozenset(names), asked)
+    return Setting(
+        make,
+        define,
+        has_store,
+        kinds_of(kinds, has_store, plan.asynchronous),
+        invariant,
+        signals or {},
+        frozenset(names),
+        asked,
+    )
 
 
 def _copied(context: Any) -> Any:

@@ -17,8 +17,22 @@ from saga.drivers.calls import Made, awaited, make
 from saga.drivers.interrupts import cuts_short
 from saga.drivers.threads import Execution
 from saga.machine import Call
-from saga.machine.commands import EXECUTE
-from saga.testing.faults import ORDER, STORED, AnswerLostError, Died, InjectedError, Kind, kinds_at
+from saga.machine.commands import COMPENSATE, EXECUTE
+from saga.testing.awaits import with_faults
+from saga.testing.faults import (
+    AT_AWAIT,
+    NEVER_RUN,
+    OF_STORE,
+    ORDER,
+    STORE,
+    STORED,
+    AnswerLostError,
+    Died,
+    InjectedError,
+    Kind,
+    OddError,
+    kinds_at,
+)
 from saga.testing.loops import NeverEndsError
 
 if TYPE_CHECKING:
@@ -28,10 +42,18 @@ if TYPE_CHECKING:
 __all__ = ["Process"]
 
 _FAILS = frozenset({Kind.FAILS, Kind.FAILS_FOR_GOOD, Kind.UNDO_FAILS, Kind.UNDO_FAILS_FOR_GOOD})
+_FAILS_ODDLY = frozenset({Kind.FAILS_ODDLY, Kind.UNDO_FAILS_ODDLY})
 _DIES_BEFORE = frozenset({Kind.DIES_BEFORE, Kind.DIES_BEFORE_UNDO})
 _DIES_AFTER = frozenset({Kind.DIES_AFTER, Kind.DIES_AFTER_UNDO, Kind.DIES_IN_VERIFY})
-_LATE, _HANGS = frozenset({Kind.LATE, Kind.UNDO_LATE}), frozenset({Kind.HANGS, Kind.UNDO_HANGS})
+_LATE, _HANGS = frozenset({Kind.LATE, Kind.UNDO_LATE, Kind.UNDO_OVERDUE}), frozenset({Kind.HANGS, Kind.UNDO_HANGS})
 _LOSES = frozenset({Kind.ANSWER_LOST, Kind.UNDO_ANSWER_LOST})
+_STORE_TROUBLES = {
+    Kind.STORE_FAILS: "the store fails",
+    Kind.STORE_ANSWER_LOST: "the store has stored, and fails",
+    Kind.STORE_GONE_BEFORE: "the store fails, and all that follows",
+    Kind.STORE_GONE_AFTER: "the store has stored, and fails, and all that follows",
+    Kind.STORE_SLOW: "the store takes until the saga's timeout is over",
+}
 
 
 class Process(Execution):
@@ -58,6 +80,7 @@ class Process(Execution):
         self._cut: list[CallBeside] = []  # those that wait for what never comes
         self._decided: dict[int, Kind | None] = {}  # what strikes a call that has been chosen, by its step's index
         self._called = False  # since something was stored last
+        self._transacted = False  # ... and it was in a transaction, in which its end is stored
 
     def now(self) -> float:
         return self.history.time
@@ -103,6 +126,14 @@ class Process(Execution):
             raise Died
         if fault in _FAILS:
             raise InjectedError("a fault that was put here")
+        if fault in _FAILS_ODDLY:
+            raise OddError
+        if fault in NEVER_RUN:
+            left = _never_run()
+            history.keep(left)
+            return left
+        if fault is Kind.UNDO_OVERDUE:
+            self.let_time_be_over()
         if fault is Kind.VERIFY_FAILS:
             raise AnswerLostError("a fault that was put here")
         if fault is Kind.CANCELLED or fault is Kind.PAUSED:
@@ -120,9 +151,13 @@ class Process(Execution):
             history.others_go_on()
         return value
 
-    def complete(self, value: Any) -> Any:
+    def complete(self, call: Call, value: Any) -> Any:
         """Return what a value comes to: an awaitable is awaited, in an event loop whose time is its own."""
-        return self.history.loop.run(awaited(value)) if self.awaits and is_awaitable(value) else value
+        if not (self.awaits and is_awaitable(value)):
+            return value
+        history, work = self.history, awaited(value)
+        strikes = not history.setting.kinds.isdisjoint(AT_AWAIT) and not call.step.transactional
+        return history.loop.run(with_faults(history, call, work) if strikes else work)
 
     def _take(self, made: Made, view: Context) -> None:
         call, returned, value, elapsed = _cleared(made)
@@ -135,7 +170,20 @@ class Process(Execution):
             self.raised(call, view, value, elapsed, self.now())
         self.inline = None
 
+    def time_is_up(self) -> float | None:
+        """Return when the saga's timeout will be over; ``None``: it has none, or has come to its end."""
+        return next((due for due, _, what in self._timers if what is None), None)
+
+    def let_time_be_over(self) -> None:
+        """Let time pass until the saga's timeout is over."""
+        due = self.time_is_up()
+        if due is not None:
+            self.history.pass_until(due)
+
     def _start_thread(self, beside: CallBeside) -> None:
+        deadline = beside.view.__binding__.deadline
+        if beside.call.phase is EXECUTE and deadline is not None and deadline <= self.now():
+            self.history.breaks("nothing begins when its time is over", f"execute of {beside.call.step.name} was begun")
         if beside.call.step.is_async(beside.call.phase):
             beside.task = _Cancelled()
         self._pending.append(beside)
@@ -224,6 +272,7 @@ class Process(Execution):
         view = self._make_ready(call)
         made = make(call, view, self.surroundings)
         self._take(made, view)
+        self._transacted = True
 
     # -- the journal --------------------------------------------------------------------------------------------------
 
@@ -236,15 +285,37 @@ class Process(Execution):
             kinds.append(Kind.DIES_BEFORE_STORING)
         if not machine.ended and not (machine.commands and type(machine.commands[0]) is Call):
             kinds.append(Kind.DIES_AFTER_STORING)
-        kinds = [kind for kind in kinds if kind in self.history.setting.kinds]
-        fault = self.history.at(self.step() or "", STORED, tuple(kinds)) if kinds else None
+        history = self.history
+        wanted = history.setting.kinds
+        fault = history.at(self.step() or "", STORED, tuple(kind for kind in kinds if kind in wanted)) if kinds else None
         if fault is Kind.DIES_BEFORE_STORING:
-            raise self.history.death(self.step() or "", fault)
-        self._called = False
+            raise history.death(self.step() or "", fault)
+        if not (self._transacted or wanted.isdisjoint(OF_STORE)):
+            self._trouble_store()
+        self._called = self._transacted = False
         done = super()._publish()
         if fault is not None:
-            raise self.history.death(self.step() or "", fault)
+            raise history.death(self.step() or "", fault)
         return done
+
+    def _trouble_store(self) -> None:
+        """Let a fault of the store strike what is stored next."""
+        history, step = self.history, self.step() or ""
+        left = self.time_is_up()
+        possible = OF_STORE if left is not None and left > self.now() else OF_STORE[:-1]
+        fault = history.at(step, STORE, tuple(kind for kind in possible if kind in history.setting.kinds))
+        if fault is None:
+            return
+        history.write_down(step, _STORE_TROUBLES[fault], fault)
+        if fault is Kind.STORE_SLOW:
+            self.let_time_be_over()
+        else:
+            assert history.store is not None
+            history.store.fail(fault)
+
+
+async def _never_run() -> None:
+    """What a call returns that nobody awaits."""
 
 
 def _cleared(made: Made) -> Made:
@@ -260,9 +331,10 @@ def _cleared(made: Made) -> Made:
     return made
 
 
-def kinds_here(call: Call, view: Context, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
+def kinds_here(process: Process, call: Call, view: Context, kinds: frozenset[Kind]) -> tuple[Kind, ...]:
     """Return what can strike a call."""
-    return kinds_at(call.step, call.phase, view.__binding__.deadline is not None, kinds)
+    timed = call.phase is COMPENSATE and process.time_is_up() is not None
+    return kinds_at(call.step, call.phase, view.__binding__.deadline is not None, timed, kinds)
 
 
 class _Cancelled:

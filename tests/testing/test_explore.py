@@ -158,6 +158,8 @@ ALL_BUT_STALLS = frozenset(Kind) - {Kind.STALLS}
 def test_persons_and_second_owners_and_interrupts_and_wrong_inputs_break_no_law(flow: str) -> None:
     found = explore(saga_of(SOUND[flow], store="x.db"), {"order_id": "A1"}, world=Shop, kinds=ALL_BUT_STALLS, faults=1)
     assert {Kind.SECOND_OWNER, Kind.CANCELLED, Kind.PAUSED, Kind.INTERRUPTED, Kind.WRONG_INPUT} <= set(found.kinds)
+    assert {Kind.STORE_GONE_BEFORE, Kind.FAILS_ODDLY} <= set(found.kinds)
+    assert (Kind.NEVER_RUN in found.kinds) is (flow != "awaited")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +182,116 @@ def test_an_undo_that_is_late_or_hangs_keeps_nothing_else_from_being_undone(
 def test_what_a_person_pauses_a_person_resumes() -> None:
     paused = replay(saga_of(SOUND["in sequence"], store="x.db"), [("b", "paused")], world=Shop)
     assert (paused.status, paused.lives, list(paused.world.done)) == ("completed", 2, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("then", "status", "lines"),
+    [
+        ([], "stuck", ["a compensate raises InjectedError: a fault that was put here"]),
+        (["retried"], "compensated", ["a  a person says retry", "a compensate returns"]),
+        (["skipped"], "compensated", ["a  a person says skip"]),
+    ],
+    ids=str,
+)
+def test_a_person_decides_about_what_is_stuck(then: list[str], status: str, lines: list[str]) -> None:
+    faults = [("b", "fails"), ("a", "undo fails"), *(("a", kind) for kind in then)]
+    stuck = replay(saga_of(SOUND["in sequence"], store="x.db"), faults, world=Shop)
+    assert str(stuck.status) == status
+    assert [f"{line.step} {line.what} {line.came}" for line in stuck.lines][-len(lines) :] == lines
+    assert stuck.world.done == ({} if then == ["retried"] else {"a": True})
+
+
+def test_a_person_who_is_asked_has_it_tried_again_or_skips_it() -> None:
+    asked = saga_of(SOUND["asking"], store="x.db")
+    again = replay(asked, [("a", "fails"), ("a", "retried")], world=Shop)
+    assert (again.status, list(again.world.done)) == ("completed", ["a", "b"])
+    skipped = replay(asked, [("a", "fails"), ("a", "skipped")], world=Shop)
+    assert (skipped.status, list(skipped.world.done)) == ("completed", ["b"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "lives", "said"),
+    [
+        ("store fails", 2, "the store fails"),
+        ("store answer lost", 1, "the store has stored, and fails"),
+        ("store gone before", 2, "the store fails, and all that follows"),
+        ("store gone after", 2, "the store has stored, and fails, and all that follows"),
+    ],
+)
+def test_where_the_store_fails_another_process_goes_on_from_what_is_stored(kind: str, lives: int, said: str) -> None:
+    history = replay(saga_of(SOUND["in sequence"], store="x.db"), [("b", kind)], world=Shop)  # as a has ended, and b begins
+    assert (history.lives, said in [line.came for line in history.lines]) == (lives, True)
+    done = {"store answer lost": "completed"}.get(kind, "compensated")  # else a, or b, is in doubt
+    assert (str(history.status), len(history.world.done)) == (done, 3 if done == "completed" else 0)
+
+
+def test_a_store_that_takes_too_long_has_the_next_step_never_begin() -> None:
+    history = replay(saga_of(SOUND["in sequence"], store="x.db", timeout=100.0), [("b", "store slow")], world=Shop)
+    assert [f"{line.step} {line.what}" for line in history.lines] == ["a execute", "b ", "a compensate"]
+
+
+@pytest.mark.parametrize("kinds", [["dies after storing"], ["store fails"], ["undo fails", "dies before storing"]], ids=str)
+def test_what_is_found_with_some_kinds_is_replayed_with_all(kinds: list[str]) -> None:
+    made = saga_of(SOUND["waiting"], store="x.db")
+    ended = lambda shop, result: result.ok  # noqa: E731
+    found = explore(made, world=Shop, kinds=["fails", *kinds], at_end=ended, check=False).broken
+    assert found is not None
+    assert replay(made, found.faults, world=Shop, at_end=ended, check=False).lines == found.lines
+
+
+def halves(shop: Shop, sound: bool) -> list[Any]:
+    """Return a step that does two things, and waits between them."""
+
+    async def act() -> None:
+        shop.done["one"] = True
+        await asyncio.sleep(1.0)
+        shop.done["two"] = True
+        await asyncio.sleep(1.0)
+
+    async def undo() -> None:
+        if sound or "two" in shop.done:  # it has been done, or it has not
+            shop.done.clear()
+
+    return [function_step(act, undo, name="both")]
+
+
+@pytest.mark.parametrize("kind", ["dies at await", "cancelled at await"])
+def test_a_call_that_is_half_done_is_found(kind: str) -> None:
+    found = explore(saga_of(lambda s: halves(s, sound=False), store="x.db"), world=Shop, kinds=[kind], check=False).broken
+    assert found is not None
+    assert found.faults == (Fault("both", kind),)
+    assert found.broken == ("undone equals never begun", "one: nothing, then True")
+    sound = explore(saga_of(lambda s: halves(s, sound=True), store="x.db"), world=Shop, kinds=[kind])
+    assert (sound.complete, sound.awaits, sound.kinds) == (True, 2, (kind,))
+    assert "1 step, 2 awaits, 1 kind" in str(sound)
+
+
+def test_a_process_that_dies_at_an_await_cleans_nothing_up() -> None:
+    def flow(shop: Shop) -> list[Any]:
+        async def act() -> None:
+            shop.done["lock"] = True
+            try:
+                await asyncio.sleep(1.0)
+            finally:
+                del shop.done["lock"]
+
+        return [function_step(act, lambda: None, name="locked")]
+
+    assert replay(saga_of(flow, store="x.db"), [("locked", "dies at await")], world=Shop, check=False).after == {"lock": True}
+    cancelled = replay(saga_of(flow, store="x.db"), [("locked", "cancelled at await")], world=Shop)
+    assert (str(cancelled.status), cancelled.after) == ("compensated", {})
+
+
+def test_what_waits_on_and_on_is_left_at_its_first_waits() -> None:
+    def flow(shop: Shop) -> list[Any]:
+        async def poll() -> None:
+            for count in range(1000):
+                shop.done["polled"] = count
+                await asyncio.sleep(1.0)
+
+        return [function_step(poll, lambda: shop.done.clear(), name="poll")]
+
+    assert explore(saga_of(flow, store="x.db"), world=Shop, faults=1).awaits == 20
 
 
 def test_what_only_the_other_system_can_prevent_is_found_where_it_is_asked_for() -> None:

@@ -17,15 +17,17 @@ import pytest
 
 from saga import Context, Done, InDoubt, NotDone, Retry, Saga, SagaResult, Skip, Task, fallback, parallel, receive
 from saga.events import Status
-from saga.testing import Exploration, Fault, explore
+from saga.testing import Exploration, Fault, Kind, explore
 from tests.semantics.mutations import Mutant
 from tests.semantics.mutations.doubt import OF_DOUBT
 from tests.semantics.mutations.drivers import OF_DRIVERS
 from tests.semantics.mutations.durable import OF_DURABLE
 from tests.semantics.mutations.machine import OF_MACHINE
+from tests.semantics.mutations.people import OF_PEOPLE
+from tests.semantics.mutations.told import OF_WHAT_IS_TOLD
 
 PROJECT = Path(__file__).parents[2]
-MUTANTS = {mutant.name: mutant for mutant in (*OF_MACHINE, *OF_DOUBT, *OF_DURABLE, *OF_DRIVERS)}
+MUTANTS = {mutant.name: mutant for mutant in (*OF_MACHINE, *OF_DOUBT, *OF_DURABLE, *OF_DRIVERS, *OF_PEOPLE, *OF_WHAT_IS_TOLD)}
 
 
 # -- sagas that keep the laws -----------------------------------------------------------------------------------------
@@ -39,6 +41,7 @@ class Site:
         self.keys: dict[str, str] = {}
         self.undone: list[str] = []
         self.too_often: list[str] = []
+        self.drawing: list[str] = []
 
     def state(self) -> set[str]:
         return {*self.stands}
@@ -71,6 +74,31 @@ class Asked(Build):
         return Done(self.name) if self.name in self.site.stands else NotDone()
 
 
+class Draws(Build):
+    """Returns a drawing, leaves it in the context, and keeps it where others draw on."""
+
+    def execute(self, context: Context) -> Any:
+        self.site.drawing = ["walls"]
+        context["drawing"] = self.site.drawing
+        super().execute(context)
+        return self.site.drawing
+
+
+class Completes(Build):
+    """Draws a roof where all drawings are kept, and builds what it was given, which has none."""
+
+    def execute(self, context: Context) -> str:
+        if "roof" not in self.site.drawing:
+            self.site.drawing.append("roof")
+        given = context.result_of("a") if self.name == "b" else context["drawing"]
+        self.site.stands.update(f"{one} of {self.name}" for one in given)
+        return super().execute(context)
+
+    def compensate(self, context: Context) -> None:
+        self.site.stands -= {f"{one} of {self.name}" for one in self.site.drawing}
+        super().compensate(context)
+
+
 Flow = Callable[[Site], list[Any]]
 
 FLOWS: dict[str, Flow] = {
@@ -85,6 +113,8 @@ FLOWS: dict[str, Flow] = {
     "with a fallback": lambda s: [Build(s, "a"), fallback(Build(s, "c"), Build(s, "b"))],
     "in parallel": lambda s: [parallel(Build(s, "a"), Build(s, "b", timeout=5.0)), Build(s, "c")],
     "past a pivot": lambda s: [Build(s, "a", pivot=True), Build(s, "b")],
+    "by a returned drawing": lambda s: [Draws(s, "a"), Completes(s, "b", in_doubt=InDoubt.RERUN, retry=Retry(2))],
+    "by a drawing left": lambda s: [Draws(s, "a"), Completes(s, "c", in_doubt=InDoubt.RERUN, retry=Retry(2))],
     "waiting": lambda s: [Build(s, "a"), receive("ok", timeout=60.0), Build(s, "b")],
 }
 
@@ -105,9 +135,9 @@ def attempts_are_counted(site: Site, result: SagaResult) -> bool:
     return site.too_often == []
 
 
-def explored(flow: str, **more: Any) -> Exploration:
+def explored(flow: str, timeout: float | None = None, **more: Any) -> Exploration:
     def saga(site: Site) -> Saga:
-        made = Saga("sound", store="there-is-none.db")
+        made = Saga("sound", store="there-is-none.db", timeout=timeout)
         for one in FLOWS[flow](site):
             made.add_task(one)
         return made
@@ -160,6 +190,7 @@ def broken(mutant: Mutant) -> Iterator[None]:
 
 # -- what is noticed ----------------------------------------------------------------------------------------------------
 
+OF_TIME = ["late", "undo overdue", "store slow"]
 UNDONE, COMPLETED = "undone equals never begun", "completed leaves the same, however it was come to"
 AtEnd = Callable[[Site, SagaResult], bool]
 
@@ -173,6 +204,7 @@ class Noticed(NamedTuple):
     faults: list[tuple[Any, ...]]
     law: str | AtEnd
     kinds: list[str] | None = None
+    timeout: float | None = None
 
 
 NOTICED = [
@@ -202,6 +234,24 @@ NOTICED = [
         [("a", "answer lost"), ("a", "undo late")],
         UNDONE,
     ),
+    Noticed(
+        5,
+        "steps begin after the deadline, as long as nothing waits",
+        "in sequence",
+        [("b", "store slow")],
+        "nothing begins when its time is over",
+        OF_TIME,
+        100.0,
+    ),
+    Noticed(
+        5,
+        "the deadline ends compensations",
+        "in parallel",
+        [("b", "late"), ("a", "undo overdue")],
+        UNDONE,
+        OF_TIME,
+        100.0,
+    ),
     Noticed(6, "undo while siblings run", "in sequence", [("a", "cancelled")], UNDONE, ["cancelled"]),
     Noticed(7, "call before its intent is stored", "in sequence", [("b", "dies after")], UNDONE),
     Noticed(
@@ -211,9 +261,12 @@ NOTICED = [
         [("b", "fails"), ("a", "dies after undo")],
         undone_last_first,
     ),
+    Noticed(7, "a commit for every entry", "in sequence", [], "what follows a call is stored with its end"),
     Noticed(7, "one attempt too many", "in sequence", [("a", "fails")], attempts_are_counted),
     Noticed(7, "another key after a crash", "in sequence", [("a", "dies before")], "each attempt has the same idempotency key"),
     Noticed(7, "a key of its own for every attempt", "past a pivot", [("b", "answer lost")], "it comes to an end"),
+    Noticed(8, "believe a result that is not read back", "by a returned drawing", [("b", "dies before")], COMPLETED),
+    Noticed(8, "believe a change that is not read back", "by a drawing left", [("c", "dies before")], COMPLETED),
     Noticed(9, "who lost the lease goes on", "in sequence", [("a", "second owner")], UNDONE, ["second owner"]),
     Noticed(10, "a crash in a step leaves no doubt", "in sequence", [("a", "dies after")], UNDONE),
     Noticed(
@@ -240,7 +293,47 @@ NOTICED = [
         UNDONE,
     ),
     Noticed(10, "execute again what a person is to be asked about", "a person's", [("b", "dies before")], attempts_are_counted),
+    Noticed(
+        10,
+        "who skips what could not be undone has it tried again",
+        "in sequence",
+        [("a", "answer lost"), ("a", "undo fails"), ("a", "skipped")],
+        "what a person skipped is theirs",
+        ["answer lost", "undo fails", "skipped"],
+    ),
+    Noticed(
+        10,
+        "who tries again has nothing undone",
+        "in sequence",
+        [("a", "answer lost"), ("a", "undo fails"), ("a", "retried")],
+        UNDONE,
+        ["answer lost", "undo fails", "retried"],
+    ),
     Noticed(10, "RERUN has one attempt too many", "rerun", [("b", "fails"), ("b", "answer lost", 2)], attempts_are_counted),
+    Noticed(
+        11,
+        "go on without the journal",
+        "in sequence",
+        [("b", "store gone before")],
+        "what has ended is stored",
+        ["store gone before"],
+    ),
+    Noticed(
+        14,
+        "whatever raises in a text costs what it is in",
+        "in sequence",
+        [("a", "fails oddly")],
+        "whatever a call comes to is stored",
+        ["fails oddly"],
+    ),
+    Noticed(
+        15,
+        "a coroutine that nobody awaits is a result",
+        "in sequence",
+        [("a", "never run")],
+        "results survive storing",
+        ["never run"],
+    ),
 ]
 
 
@@ -248,19 +341,28 @@ NOTICED = [
 def test_an_engine_that_breaks_it_is_noticed(one: Noticed) -> None:
     at_end = None if isinstance(one.law, str) else one.law
     with broken(MUTANTS[one.mutant]):
-        found = explored(one.flow, at_end=at_end, kinds=one.kinds).broken
+        found = explored(one.flow, one.timeout, at_end=at_end, kinds=one.kinds, faults=max(2, len(one.faults))).broken
     assert found is not None
     assert list(found.faults) == [Fault(*fault) for fault in one.faults]
     assert found.broken is not None
     assert found.broken.law == (one.law if isinstance(one.law, str) else f"{one.law.__name__} holds at the end")
 
 
+OF_STORE = [*OF_TIME, "fails", "never run", "undo never run", *(kind for kind in Kind if kind.startswith("store"))]
+OF_PERSONS = ["answer lost", "fails", "undo fails", "retried", "skipped"]
 LOOKED_AT = sorted({(one.flow, "" if isinstance(one.law, str) else one.law.__name__) for one in NOTICED} | {("waiting", "")})
 
 
 @pytest.mark.parametrize(("flow", "law"), LOOKED_AT)
 def test_the_engine_as_it_is_keeps_these_laws(flow: str, law: str) -> None:
-    found = explored(flow, at_end=globals()[law] if law else None)
-    assert found.complete, found.broken
-    found = explored(flow, at_end=globals()[law] if law else None, kinds=["interrupted", "cancelled", "second owner"])
+    at_end = globals()[law] if law else None
+    for kinds in (None, ["interrupted", "cancelled", "second owner", "fails oddly", "undo fails oddly"]):
+        found = explored(flow, at_end=at_end, kinds=kinds)
+        assert found.complete, found.broken
+
+
+@pytest.mark.parametrize("kinds", [OF_STORE, OF_PERSONS], ids=["the store and the time", "persons"])
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_engine_as_it_is_keeps_the_usual_laws(flow: str, kinds: list[str]) -> None:
+    found = explored(flow, 100.0, kinds=kinds)
     assert found.complete, found.broken

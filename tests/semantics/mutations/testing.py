@@ -17,14 +17,14 @@ CERTIFICATES = TESTING + "certificates"
 OF_TESTING = [
     Mutant(
         "deaths where something is stored strike unasked",
-        "        kinds = [kind for kind in kinds if kind in self.history.setting.kinds]\n",
-        "",
+        "tuple(kind for kind in kinds if kind in wanted)",
+        "tuple(kinds)",
         TESTING + "explore -k what_is_not_asked_for",
     ),
     Mutant(
         "what a person paused in a history stays so",
-        '            Operations(self._store, "a person").resume(ID, "it was paused by a fault")\n            return True',
-        "            return False",
+        "        operations.resume(ID, _WHY)\n        return True",
+        "        return False",
         TESTING + "explore -k what_a_person_pauses",
     ),
     Mutant(
