@@ -309,7 +309,7 @@ NOTICED = [
         UNDONE,
         ["answer lost", "undo fails", "retried"],
     ),
-    Noticed(10, "RERUN has one attempt too many", "rerun", [("b", "fails"), ("b", "answer lost", 2)], attempts_are_counted),
+    Noticed(10, "RERUN has one attempt too many", "rerun", [("b", "fails"), ("b", "dies before", 2)], attempts_are_counted),
     Noticed(
         11,
         "go on without the journal",
