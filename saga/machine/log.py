@@ -38,6 +38,7 @@ from saga.events import (
     SagaStuck,
     Status,
     StepFailed,
+    StepSkipped,
     StepStarted,
     StepSucceeded,
     StepTimedOut,
@@ -183,10 +184,10 @@ class Log:
         raise LookupError(name)
 
     def result_of(self, name: str) -> Any:
-        """Return what the step returned last."""
+        """Return what the step returned last; ``None`` where the saga went on without it."""
         for event in reversed(self.events):
-            if isinstance(event, StepSucceeded) and event.step == name:
-                return event.result
+            if isinstance(event, StepSucceeded | StepSkipped) and event.step == name:
+                return event.result if isinstance(event, StepSucceeded) else None
         raise LookupError(name)
 
     def attempted_since(self, name: str, beginning: type[CompensationStarted | StepStarted | VerificationStarted]) -> float:

@@ -24,7 +24,7 @@ def begin(machine: Machine, step: PlannedStep, since: float, now: float) -> None
     assert pause is not None
     if _give(machine, step):
         return
-    told = None if step.told_by is None else machine.log.result_of(step.told_by.name)
+    told = None if step.told_by is None else machine.log.result_of(step.told_by.name) or 0.0  # skipped: nothing was told
     seconds = pause.seconds if told is None or isinstance(told, str) else told
     if seconds is not None:
         machine.commands.append(Wait(step, 1, left_of(seconds, since, now)))

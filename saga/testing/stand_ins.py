@@ -125,6 +125,13 @@ def _found(key: Any, steps: Mapping[str, Step | Pause], saga: str) -> list[str]:
         raise SagaDefinitionError(
             f"{_WHERE}: saga {saga!r} has no step of {wanted}{near(wanted, known)}; steps: {', '.join(steps)}"
         )
+    asked = {f"{name}: until" for name, one in steps.items() if isinstance(one, Pause) and one.asks}
+    tells = next((name for name in found if name in asked), None)
+    if tells is not None:
+        raise SagaDefinitionError(
+            f"{_WHERE}: step {tells!r} tells how long a timer waits; move a Clock, or let something stand for "
+            "what its function asks"
+        )
     waits = next((name for name in found if isinstance(steps[name], Pause)), None)
     if waits is not None:
         raise SagaDefinitionError(

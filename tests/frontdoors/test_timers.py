@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Status, parallel, sequence, timer
+from saga import Context, InDoubt, Skip, Status, parallel, sequence, timer
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from saga.testing import Clock
+from saga.testing import Clock, with_stand_ins
 from tests.kit import PATIENCE, saga_of, within
 
 NOON = datetime(2030, 1, 14, 12, tzinfo=UTC)
@@ -125,6 +125,21 @@ def test_who_dies_while_asked_is_asked_again(plain: Any, left: Any) -> None:
     saga = saga_of(plain.step("a", in_doubt=InDoubt.RERUN), timer(counted(asked, 0), name="t"), plain.step("b"))
     (result,) = Recovery(left(saga, "t: until"), [saga]).run_once()
     assert (result.ok, asked, plain.log) == (True, ["asked"], ["a", "b"])
+
+
+def test_where_the_saga_goes_on_without_what_a_function_says_no_time_passes(calls: Any) -> None:
+    def when(context: Context) -> float:
+        raise ValueError
+
+    saga = saga_of(calls.step("a"), timer(when, name="t"), calls.step("b"), on_error=Skip)
+    with Clock():
+        result = calls.run(saga)
+    assert (result.ok, result.elapsed, calls.log) == (True, 0.0, ["a", "b"])
+
+
+def test_nothing_stands_for_what_tells_a_timer() -> None:
+    with pytest.raises(SagaDefinitionError, match="step 't: until' tells how long a timer waits"):
+        with_stand_ins(saga_of(timer(lambda context: 1.0, name="t")), {"t: until": lambda: "a while"})
 
 
 def test_wherever_the_process_dies_a_saga_with_told_timers_ends_whole(crashes: Any) -> None:
