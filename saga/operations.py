@@ -22,7 +22,7 @@ from saga.events import Event, OperatorActed, Status
 from saga.fleet import Version, statuses
 from saga.looking import Acted, Cause, Decision, ErrorView, ExecutionView, JournalLine, Looks, Offer, StepView
 from saga.looking.reading import fitting
-from saga.machine import ACTIONS, decided_on
+from saga.machine import ACTIONS, check_signal, decided_on
 from saga.names import check_said, checked_name, several
 from saga.plain import one_line
 from saga.storage.opened import check_store, store_of
@@ -133,6 +133,7 @@ class Operations(Looks):
                 f"which signals the execution receives is known by its definition; give Operations(..., sagas=[...]) that of "
                 f"saga {row.name!r}"
             )
+        check_signal(self._standing(row, self.store.journal(saga_id)))
         send_signal(definition, self.store, saga_id, checked_name(name, "name"), value, self.who, why)
 
     asignal = awaited(signal)

@@ -350,7 +350,7 @@ def test_a_signal_that_is_offered_does_what_was_told_of_it(how: str) -> None:
     offers = [offer for offer in operations.show("x").offers if offer.action == "signal"]
     assert offers == ([] if does is None else [Offer("signal", "wait", does, "go")])
     if does is None:
-        with pytest.raises(ActionRefusedError, match=r"(nobody reads a message to it|no step receives a signal) any more"):
+        with pytest.raises(ActionRefusedError, match="no step receives a signal any more"):
             operations.signal("x", "go", "so", 7)
         return
     operations.signal("x", "go", "she called", {"by": "bob"})

@@ -310,7 +310,7 @@ def test_a_signal_that_no_step_would_receive_is_refused(where: str, sender: str,
         "a person": lambda: operations.signal("o-1", "paid", "so"),
         "who would start it": lambda: saga.signal_or_start("o-1", "paid"),
     }[sender]
-    with pytest.raises(ActionRefusedError, match=told):
+    with pytest.raises(ActionRefusedError, match="no step receives a signal any more" if sender == "a person" else told):
         send()
     assert store.inbox("o-1") == []
 
