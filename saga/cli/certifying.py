@@ -13,7 +13,7 @@ from saga.cli.exits import DONE, UNDONE
 from saga.cli.given import context_of, function_of, makers, value_of
 from saga.cli.options import TAG, Settings, common
 from saga.cli.records import print_records, record
-from saga.cli.shown import counted, line, marked, paragraph, say
+from saga.cli.shown import Progress, counted, line, marked, paragraph, say
 from saga.errors import SagaError
 
 if TYPE_CHECKING:
@@ -99,14 +99,18 @@ def certify(
 
 
 def _certified(name: str, saga: Any, options: dict[str, Any]) -> Certificates:
+    """Certify a saga's tasks, with a bar of how far it has come."""
     from saga.testing import certify
 
+    bar = Progress(None)
     try:
-        return certify(saga, **options)
+        return certify(saga, progress=lambda done, left: bar.show(done, name, done + left), **options)
     except SagaError:
         raise
     except Exception as error:
         raise raised(f"certifying {name}", error) from error
+    finally:
+        bar.clear()
 
 
 def _keep(found: Certificates, path: Path) -> None:

@@ -21,6 +21,8 @@ from saga.errors import SagaError
 from saga.plain import one_line
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from saga.testing import Exploration, History
 
 __all__ = ["explored", "exploring"]
@@ -44,7 +46,11 @@ def exploring(command: Callable[..., Any]) -> Callable[..., Any]:
             "--may-fail", multiple=True, metavar="STEP", help="Its compensate may fail by itself. May be given again."
         ),
         click.option(
-            "--kind", multiple=True, metavar="KIND", help="A kind of faults, such as 'answer lost'. May be given again."
+            "--kind",
+            multiple=True,
+            metavar="KIND",
+            shell_complete=_known_kinds,
+            help="A kind of faults, such as answer-lost. May be given again.",
         ),
         click.option("--at-end", metavar=named, help="A function of world and result: what holds at the end."),
         click.option("--invariant", metavar=named, help="A function of the world: what holds after each call."),
@@ -57,6 +63,16 @@ def exploring(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--explore", is_flag=True, help="Run it through every failure. The options below are for that.")(
         command
     )
+
+
+def _known_kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the kinds that begin so, as they are typed without quotes."""
+    from click.shell_completion import CompletionItem
+
+    from saga.testing import Kind
+
+    kinds = (kind.replace(" ", "-") for kind in Kind)
+    return [CompletionItem(kind) for kind in kinds if kind.startswith(incomplete)]
 
 
 class _Explored(NamedTuple):
@@ -103,7 +119,7 @@ def explored(
         "signals": {name: value_of(text) for name, text in signal},
         "faults": 2 if faults is None else faults,
         "seconds": seconds,
-        "kinds": kind or None,
+        "kinds": [one.replace("-", " ") for one in kind] or None,
         "may_fail": may_fail,
         "durable": durable if durable is not None or not stored else True,
     }

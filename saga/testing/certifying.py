@@ -24,7 +24,7 @@ from saga.testing.faults import Died, InjectedError, Kind
 from saga.testing.histories import History
 from saga.testing.loops import VirtualLoop, quietly
 from saga.testing.records import Setting
-from saga.testing.settings import setting_of
+from saga.testing.settings import check_progress, setting_of
 from saga.testing.simulated import Process
 from saga.testing.worlds import UNKNOWN, differences, state_of
 
@@ -40,6 +40,7 @@ def certify(
     world: Callable[[], Any],
     signals: Mapping[str, Any] | None = None,
     durable: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Certificates:
     """Measure each task of a saga: call it in its place, and look at what it does to the world.
 
@@ -51,11 +52,14 @@ def certify(
 
     Of a stand-in of a transactional step, the first alone: what such a step does twice, or half, is rolled back.
 
-    The parameters are as :func:`explore`'s; the world's state has to be seen.
+    :param progress: called with the number of tasks that are measured, and of those that are left.
+
+    The others are as :func:`explore`'s; the world's state has to be seen.
 
     :raises SagaDefinitionError: something is wrong with what is given, or a step is never come to.
     """
     __tracebackhide__ = True
+    check_progress(progress, "tasks measured, tasks left")
     setting = setting_of(saga, context, world, None, None, (), signals, (), durable)
     made, definition, _ = setting.make()
     if state_of(made) is UNKNOWN:
@@ -65,13 +69,15 @@ def certify(
         )
     with quietly() as loop:
         ways = _ways_to(setting, loop)
-        found = []
-        for step in tasks_of(definition):
+        found, tasks = [], tasks_of(definition)
+        for step in tasks:
             measured = {
                 what: _Place(setting, loop, ways[step.name], step.name, measure).found() if applies(step) else DOES_NOT_APPLY
                 for what, (applies, measure) in _MEASUREMENTS.items()
             }
             found.append(certificate_of(definition, step, measured))
+            if progress is not None:
+                progress(len(found), len(tasks) - len(found))
     return Certificates(found)
 
 

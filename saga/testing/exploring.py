@@ -22,6 +22,7 @@ from saga.testing.loops import VirtualLoop, quietly
 from saga.testing.records import Setting
 from saga.testing.reports import counted, end_of, report
 from saga.testing.settings import check_bounds, setting_of
+from saga.testing.watchdog import watched
 from saga.testing.worlds import UNKNOWN, differences
 
 __all__ = ["Exploration", "explore", "replay", "setting_of"]
@@ -114,7 +115,8 @@ def explore(
     :param signals: the values of the signals that it receives, by name; ``None`` where not given.
     :param may_fail: the names of steps whose ``compensate`` or ``verify`` may fail by themselves.
     :param durable: whether it has a store, and so outlives the death of its process; as the saga says where not given.
-    :param seconds: stop after so many, with :attr:`Exploration.complete` false.
+    :param seconds: stop after so many, with :attr:`Exploration.complete` false. Of a plain call that then goes on for more than
+        5 s it is taken that it never returns; in another thread than the main one it is waited for, and that is said on stderr.
     :param histories: stop after so many.
     :param progress: called with the number of histories that are run, and of those that are known to be left.
     :param check: raise the first history that breaks a law; else it is :attr:`Exploration.broken`.
@@ -131,8 +133,8 @@ def explore(
     broken: History | None = None
     complete = True
     first: History | None = None
-    with quietly() as loop:
-        explorer = _Explorer(setting, laws, loop)
+    explorer = _Explorer(setting, laws)
+    with quietly() as explorer.loop, watched(seconds, explorer.under_way):
         level: list[tuple[Fault, ...]] = [()]
         while level and broken is None and complete:
             following: list[tuple[Fault, ...]] = []
@@ -205,8 +207,8 @@ def replay(
     __tracebackhide__ = True
     setting = setting_of(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable, check)
     planned = faults_of(faults, setting.make()[1].plan.names)
-    with quietly() as loop:
-        explorer = _Explorer(setting, Laws(at_end), loop)
+    explorer = _Explorer(setting, Laws(at_end))
+    with quietly() as explorer.loop:
         if planned:
             explorer.run(())  # what completed leaves without a fault
         history = explorer.run(planned)
@@ -224,13 +226,19 @@ def replay(
 class _Explorer:
     """Runs histories, one after the other."""
 
-    def __init__(self, setting: Setting, laws: Laws, loop: Callable[[], VirtualLoop]) -> None:
+    loop: Callable[[], VirtualLoop]
+
+    def __init__(self, setting: Setting, laws: Laws) -> None:
         self._setting = setting
         self._laws = laws
-        self._loop = loop
+        self._history: History | None = None
+
+    def under_way(self) -> History | None:
+        """Return the history that runs."""
+        return self._history
 
     def run(self, faults: tuple[Fault, ...]) -> History:
-        history = History(self._setting, faults, self._loop)
+        history = self._history = History(self._setting, faults, self.loop)
         history.run()
         if history.wrong is not None:
             raise history.wrong

@@ -21,7 +21,7 @@ from saga.testing.records import Setting
 from saga.testing.stand_ins import StandIn
 from saga.testing.worlds import UNKNOWN, state_of
 
-__all__ = ["check_bounds", "setting_of"]
+__all__ = ["check_bounds", "check_progress", "setting_of"]
 
 
 def check_bounds(faults: Any, kinds: Any, seconds: Any, histories: Any, progress: Any) -> None:
@@ -37,8 +37,16 @@ def check_bounds(faults: Any, kinds: Any, seconds: Any, histories: Any, progress
         raise SagaDefinitionError(f"histories is {histories!r}; give how many are run at most: a whole number of 1 or more")
     if seconds is not None and not is_seconds(seconds):
         raise SagaDefinitionError(f"seconds is {seconds!r}; give a number of 0 or more")
+    check_progress(progress, "histories run, histories known to be left")
+
+
+def check_progress(progress: Any, what: str) -> None:
+    """Refuse what cannot be told how far something has come.
+
+    :raises SagaDefinitionError: it is no function.
+    """
     if progress is not None and not callable(progress):
-        raise SagaDefinitionError(f"progress is {progress!r}; give a function of (histories run, histories known to be left)")
+        raise SagaDefinitionError(f"progress is {progress!r}; give a function of ({what})")
 
 
 def setting_of(

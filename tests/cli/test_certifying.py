@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from saga.cli.shown import Progress
+
 from .conftest import Cli
 from .test_records import has_its_fields
 
@@ -55,6 +57,13 @@ UNSOUND = ("certify", "stock:unsound", "--world", "stock:Shop")
 def stock(here: Path) -> Path:
     (here / "stock.py").write_text(STOCK, encoding="utf-8")
     return here
+
+
+def test_a_terminal_sees_how_far_it_has_come(cli: Cli, stock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, str, int | None]] = []
+    monkeypatch.setattr(Progress, "show", lambda self, done, how, total=None: shown.append((done, how, total)))
+    assert cli(*SOUND).code == 0
+    assert shown == [(1, "stock:sound", 1)]
 
 
 def test_tasks_are_certified_and_what_is_wrong_is_told(cli: Cli, stock: Path) -> None:

@@ -140,7 +140,7 @@ def test_what_breaks_a_law_is_told_with_a_test_that_fails_so(
         (["careful"], {"failure": "compensated at step 'take': AttributeError: 'NoneType' object has no attribute 'update'"}),
         (["careful", *WORLD, "--faults", "1"], {"histories": [1, 2], "faults": 1}),
         (["careful", *WORLD, "--seconds", "0s"], {"complete": False, "count": 1}),
-        (["careful", *WORLD, "--kind", "fails", "--kind", "undo fails"], {"kinds": ["fails"]}),
+        (["careful", *WORLD, "--kind", "fails", "--kind", "undo-fails"], {"kinds": ["fails"]}),
         (["careful", *WORLD], {"has_store": False}),
         (["careful", *WORLD, "--durable"], {"has_store": True}),
         (["careful", *WORLD, "--store", "x.db"], {"has_store": True}),

@@ -125,9 +125,10 @@ def test_what_is_not_there_yet_is_held_and_that_is_said(cli: Cli, orders: Any, c
         ("saga journal --store orders.db ''", {"A1", "bad1", "bad2", "undone", "later"}),
         ("saga show --store nothing.db b", set()),
         ("saga show b", set()),
+        ("saga check --explore --kind undo-n", {"undo-never-run"}),
     ],
 )
-def test_a_shell_completes_commands_options_statuses_and_ids(here: Path, orders: Any, typed: str, completed: set[str]) -> None:
+def test_a_shell_completes_what_it_can(here: Path, orders: Any, typed: str, completed: set[str]) -> None:
     import shop
 
     shop.orders.submit(saga_id="bad;ls", store="orders.db")  # which a shell would run

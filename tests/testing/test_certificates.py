@@ -254,6 +254,15 @@ def test_tasks_that_a_resolver_makes_are_measured() -> None:
     assert found.measured == SOUND
 
 
+def test_how_far_it_has_come_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    saga = lambda shop: Saga("s").add_task(Take(shop)).add_task(function_step(Take(shop), name="b"))  # noqa: E731
+    certify(saga, world=Shop, progress=lambda done, left: told.append((done, left)))
+    assert told == [(1, 1), (2, 0)]
+    with pytest.raises(SagaDefinitionError, match=r"progress is 5; give a function of \(tasks measured, tasks left\)"):
+        certify(saga, world=Shop, progress=5)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(SagaDefinitionError, match="the state of None cannot be seen; give a world that has"):
         certify(Saga("s").add_task(Take(Shop())), world=lambda: None)

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from saga import (
 )
 from saga import step as function_step
 from saga.errors import SagaDefinitionError
-from saga.testing import Exploration, Fault, History, Kind, LawBrokenError, explore, replay, with_stand_ins
+from saga.testing import Exploration, Fault, History, Kind, LawBrokenError, explore, replay, watchdog, with_stand_ins
 
 
 class Shop:
@@ -517,6 +518,38 @@ def test_a_history_is_drawn_with_what_went_wrong(faults: list[Any]) -> None:
     for text in (drawn.svg(), drawn.mermaid(), drawn.sequence()):
         assert ("a dies after, a undo fails" if faults else "nothing went wrong") in text
         assert ("breaks a law" in text) is bool(faults)
+
+
+def hanging(shop: Shop) -> list[Any]:
+    return [task(shop, "a"), function_step(lambda: threading.Event().wait(), lambda: None, name="hangs")]
+
+
+def test_a_plain_call_that_never_returns_is_found_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "PATIENCE", 0.02)
+    before = signal.getsignal(signal.SIGINT)
+    for flow in (hanging, lambda s: [parallel(*hanging(s))]):
+        found = explore(saga_of(flow), world=Shop, seconds=0.0, check=False).broken
+        assert found is not None
+        assert found.broken == ("it comes to an end", "execute of hangs waits for what never comes")
+        assert found.lines[-1].came == "never returns"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_plain_call_that_never_returns_in_another_thread_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said, over = threading.Event(), threading.Event()
+    monkeypatch.setattr(watchdog, "PATIENCE", 0.02)
+    monkeypatch.setattr(watchdog.sys, "stderr", SimpleNamespace(write=lambda text: (told.append(text), said.set())))
+    told: list[str] = []
+    made = saga_of(lambda s: [function_step(lambda: over.wait(20.0) and None, name="hangs")])
+    explores = threading.Thread(target=lambda: explore(made, world=Shop, seconds=0.0))
+    explores.start()
+    assert said.wait(10.0)
+    over.set()
+    explores.join()
+    assert told[0].startswith("saga: the time for exploring is over, and execute of hangs has not returned")
+    assert "over.wait(20.0)" in told[0]
 
 
 # -- what is no history's ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ __all__ = ["OF_PEOPLE"]
 
 ASKING = FRONT_DOORS + "asking"
 TABLE = "tests/unit/machine/test_table"
-EXPLORED = "tests/testing/test_semantics_explored"
+EXPLORED = "tests/testing/test_explore -k a_person_decides"
 UNDO_ON_REQUEST, CAUSE = FRONT_DOORS + "undo_on_request", DRIVERS + "cause"
 
 OF_PEOPLE = [
@@ -72,13 +72,13 @@ OF_PEOPLE = [
         "who skips what could not be undone has it tried again",
         "        state.compensations_failed.pop(index, None)\n        state.in_doubt.discard(index)",
         "        _try_again(state)\n        state.in_doubt.discard(index)",
-        EXPLORED + " -k keeps_the_usual_laws",
+        EXPLORED,
     ),
     Mutant(
         "who tries again has nothing undone",
         "    state.to_compensate.extend(reversed(state.compensations_failed))",
         "    pass",
-        EXPLORED + " -k keeps_the_usual_laws",
+        EXPLORED,
     ),
     Mutant(
         "past the pivot a step that asks has no end of attempts",

@@ -46,6 +46,48 @@ OF_TESTING = [
         MISTAKES + " -k a_task_object_keeps",
     ),
     Mutant(
+        "what dies at an await cleans up in a history",
+        "                self._history.keep(work)  # nothing of it runs any more, though it would clean up\n",
+        "                work.close()\n",
+        TESTING + "explore -k cleans_nothing_up",
+    ),
+    Mutant(
+        "what waits on and on is struck at each wait",
+        "self._fault() if self._left else None",
+        "self._fault()",
+        TESTING + "explore -k waits_on_and_on",
+    ),
+    Mutant(
+        "a store that is gone in a history comes back at once",
+        "                vars(self).update(dict.fromkeys(_ASKED, _refuse))\n",
+        "                pass\n",
+        TESTING + "explore -k the_store_fails",
+    ),
+    Mutant(
+        "what has ended need not be stored in a history",
+        "        if history.is_stored_otherwise():\n",
+        "        if False:\n",
+        TESTING + "semantics_explored -k noticed",
+    ),
+    Mutant(
+        "each entry may be stored by itself in a history",
+        "    if writes > calls and",
+        "    if False and",
+        TESTING + "semantics_explored -k noticed",
+    ),
+    Mutant(
+        "what a person skipped may be undone in a history",
+        "            if event.step in skipped:\n",
+        "            if False:\n",
+        TESTING + "semantics_explored -k noticed",
+    ),
+    Mutant(
+        "nothing is said of a plain call that never returns",
+        "        if not self._strikes:\n            self._say(call)\n",
+        "        if not self._strikes:\n            self._over.set()\n",
+        TESTING + "explore -k another_thread",
+    ),
+    Mutant(
         "what nobody awaits outlives its process in a history",
         "                self.loop.cut_off()",
         "                pass",
