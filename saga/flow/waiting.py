@@ -64,7 +64,9 @@ def _asking(function: Callable[[Any], Any], name: str) -> Sequence:
     async def ask_in_loop(context: Any) -> float | str:
         return _told(await function(context), where)
 
-    task = FunctionTask(ask_in_loop if is_coroutine_function(function) else ask)
+    asks = ask_in_loop if is_coroutine_function(function) else ask
+    asks.__name__ = function_name(function)
+    task = FunctionTask(asks)
     asked = Step(task, checked_name(f"{name}: until", "timer(): name"), {"in_doubt": InDoubt.RERUN})
     return Sequence((asked, Pause(name, None, asks=True)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Skip, Status, parallel, sequence, timer
+from saga import Context, InDoubt, Saga, Skip, Status, choose, fallback, parallel, sequence, timer, transaction
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -135,6 +135,47 @@ def test_where_the_saga_goes_on_without_what_a_function_says_no_time_passes(call
     with Clock():
         result = calls.run(saga)
     assert (result.ok, result.elapsed, calls.log) == (True, 0.0, ["a", "b"])
+
+
+def after_an_hour(context: Context) -> timedelta:
+    return timedelta(hours=1)
+
+
+def declared(calls: Any) -> Saga:
+    class Declared(Saga):
+        flow = timer(after_an_hour, name="t"), calls.step("b")
+
+    return Declared()
+
+
+WITHIN: dict[str, Callable[[Any], Saga]] = {
+    "a sequence": lambda calls: saga_of(sequence(timer(after_an_hour), calls.step("b"))),
+    "a branch": lambda calls: saga_of(timer(after_an_hour) & timer(after_an_hour, name="t"), calls.step("b")),
+    "a fallback": lambda calls: saga_of(
+        fallback(calls.step("a", ValueError()), sequence(timer(after_an_hour), calls.step("b")))
+    ),
+    "a saga in another": lambda calls: saga_of(Saga("inner").add_task(timer(after_an_hour)), calls.step("b")),
+    "a way that is chosen": lambda calls: saga_of(
+        choose(lambda context: "slow", {"slow": timer(after_an_hour), "fast": calls.step("a")}), calls.step("b")
+    ),
+    "a declared saga": declared,
+}
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("where", WITHIN)
+def test_a_function_tells_a_timer_wherever_it_stands(calls: Any, where: str, durable: bool) -> None:
+    with Clock():
+        saga = WITHIN[where](calls)
+        result = calls.run(saga, store=MemoryStore() if durable else None)
+    assert (result.ok, result.elapsed) == (True, 3600.0)
+    assert calls.log[-1] == "b"
+
+
+def test_a_function_tells_a_timer_in_a_block(plain: Any) -> None:
+    with Clock(NOON) as clock, transaction("s") as tx:
+        assert tx.parallel(timer(after_an_hour), plain.step("b")) == (None, "result of b")
+        assert clock.now() == NOON.timestamp() + 3600
 
 
 def test_nothing_stands_for_what_tells_a_timer() -> None:

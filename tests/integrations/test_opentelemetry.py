@@ -438,8 +438,9 @@ def test_what_nobody_has_stored_is_unknown(calls: Calls, traces: Traces) -> None
 
 
 def test_a_call_that_still_runs_when_its_stint_is_broken_off_has_its_span_until_it_ends(plain: Calls, traces: Traces) -> None:
-    store, freed = MemoryStore(), threading.Event()
-    group = parallel(plain.step("a", partial(rob, store)), plain.step("b", lambda: freed.wait(PATIENCE)))
+    store, begun, freed = MemoryStore(), threading.Event(), threading.Event()
+    robs = plain.step("a", lambda: begun.wait(PATIENCE) and rob(store))
+    group = parallel(robs, plain.step("b", lambda: begun.set() or freed.wait(PATIENCE)))
     with pytest.raises(LeaseLostError):
         plain.run(plain.saga(group, plain.step("c"), observers=traces.observer, store=store), saga_id="x")
     assert [span.name for span in traces.spans] == ["execute a", "saga s"]

@@ -95,8 +95,11 @@ def everything() -> Saga:
 
 
 def failing() -> Saga:
+    packed = threading.Event()  # so that it is known which ends first
+    pack = step(packed.set, lambda: None, name="PackParcel")
+    mail = step(lambda: packed.wait(30), lambda: None, name="MailInvoice")
     saga = Saga("place-order").add_task(works("ReserveStock"))
-    saga.add_task(parallel(works("PackParcel"), sequence(works("PrintInvoice", False), works("MailInvoice"))))
+    saga.add_task(parallel(pack, sequence(works("PrintInvoice", False), mail)))
     saga.add_task(fallback(fails("BookExpress"), works("BookStandard"))).add_task(fails("GiftCard", on_error=Skip))
     return saga.add_task(fails("ChargeCard", retry=Retry(2))).add_task(works("ConfirmOrder"))
 
