@@ -250,8 +250,10 @@ def _retries() -> list[Scenario]:
 
 
 def _late() -> list[Scenario]:
-    """Steps that outlive their timeout, or the saga's deadline."""
-    slow = {"timeout": 0.04}
+    """Steps that outlive their timeout, or the saga's deadline; and undos that outlive theirs."""
+    slow, slow_undo = {"timeout": 0.04}, {"compensation_timeout": 0.04}
+    undo_retried = slow_undo | {"compensation_retry": Retry(3, 0.01)}
+    skipped = slow_undo | {"compensate_on_failure": True, "on_error": OnError.SKIP}
     flow = ("a", "b", "c")
     return [
         Scenario("straggler", flow, {"b": Doing(hangs="cancelled", policies=slow)}, "compensated"),
@@ -270,8 +272,27 @@ def _late() -> list[Scenario]:
         ),
         Scenario("straggler-beside", ("a", ["b", "c"]), {"b": Doing(hangs="cancelled", policies=slow)}, "compensated"),
         Scenario("in-time", flow, {"b": Doing(policies={"timeout": 10.0})}),
+        Scenario("undo-late", flow, {"b": Doing(undo_hangs="undid a", policies=slow_undo), "c": FAILS}, "compensated"),
+        Scenario(
+            "undo-late-and-raises",
+            flow,
+            {"b": Doing(undo_fails=1, undo_hangs="cancelled", policies=undo_retried), "c": FAILS},
+            "compensated",
+        ),
+        Scenario(
+            "undo-late-then-skipped",
+            flow,
+            {"b": Doing(fails=ALWAYS, fails_after=True, undo_hangs="cancelled", policies=skipped)},
+            forward_after_undo=frozenset("b"),
+        ),
+        Scenario("undo-late-beside", ("a", ["b", "c"], "d"), {**_late_undos("bc"), "d": FAILS}, "compensated"),
+        Scenario("undo-in-time", flow, {"b": Doing(policies={"compensation_timeout": 10.0}), "c": FAILS}, "compensated"),
         Scenario("deadline", flow, {"b": Doing(hangs="cancelled")}, "compensated", timeout=0.15),
     ]
+
+
+def _late_undos(names: str) -> dict[str, Doing]:
+    return {name: Doing(undo_hangs="undid a", policies={"compensation_timeout": 0.04}) for name in names}
 
 
 def _more() -> list[Scenario]:

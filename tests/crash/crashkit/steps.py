@@ -25,6 +25,7 @@ class Doing:
     :ivar hangs: what execute waits for before its effect: ``cancelled``, or a line of the log such as ``undid a``.
     :ivar hangs_after: what it waits for after its effect.
     :ivar undo_fails: attempts of compensate that raise, before their effect; those after the flag "mended" was raised do not.
+    :ivar undo_hangs: what compensate waits for before that, as execute does.
     :ivar odd: it returns what cannot be stored.
     :ivar signals: a signal that it sends to its own execution.
     :ivar lost: attempts of which the answer is lost; :ivar lost_before: not the answer, but the request.
@@ -37,6 +38,7 @@ class Doing:
     hangs: str | None = None
     hangs_after: str | None = None
     undo_fails: int = 0
+    undo_hangs: str | None = None
     compensates: bool = True
     odd: bool = False
     signals: str | None = None
@@ -116,6 +118,7 @@ class Undoable(Effect):
     def compensate(self, context: Any) -> None:
         me, world = context.step, self.world
         world.log("undoing", self.name, me.attempt)
+        self._wait(self.doing.undo_hangs, me)
         world.point(f"{self.name} compensate {me.attempt} before")
         if me.attempt <= self.doing.undo_fails and not world.flagged("mended"):
             raise Refused(f"{self.name} cannot be undone at attempt {me.attempt}")
