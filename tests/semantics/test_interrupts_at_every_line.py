@@ -44,6 +44,7 @@ def fail() -> None:
 
 GOOD = Saga("s").add_task(step(do, undo, name="a")).add_task(step(lambda: 0, name="b"))
 BAD = Saga("s").add_task(step(do, undo, name="a")).add_task(step(fail, name="b"))
+LIMITED = Saga("s").add_task(step(do, undo, name="a", compensation_timeout=60.0)).add_task(step(fail, name="b"))
 
 
 def executed(store: MemoryStore) -> None:
@@ -52,6 +53,10 @@ def executed(store: MemoryStore) -> None:
 
 def failed(store: MemoryStore) -> None:
     BAD.try_execute(saga_id="x", store=store)
+
+
+def failed_and_limited(store: MemoryStore) -> None:
+    LIMITED.try_execute(saga_id="x", store=store)
 
 
 def streamed(store: MemoryStore) -> None:
@@ -66,9 +71,9 @@ def in_a_block(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize("apart", [0, 1, 3, 9])
-@pytest.mark.parametrize("way", [executed, failed, streamed, in_a_block])
+@pytest.mark.parametrize("way", [executed, failed, failed_and_limited, streamed, in_a_block])
 def test_wherever_interrupts_strike_the_execution_ends(way: Callable[[MemoryStore], None], apart: int) -> None:
-    saga = BAD if way is failed else GOOD
+    saga = {failed: BAD, failed_and_limited: LIMITED}.get(way, GOOD)
     for position in itertools.count(1):
         now = [1000.0]
         store = MemoryStore(clock=lambda now=now: now[0])  # type: ignore[misc]
