@@ -28,7 +28,8 @@ def result_of(execution: Driver) -> SagaResult:
         machine = execution.machine
         # The error's traceback has frames, those have callers, and those know the execution. If it still knew the machine,
         # which knows the error, every failure would be a cycle of references, for the garbage collector to take apart.
-        del execution.machine
+        if not execution.beside:  # else calls of it still run, and ask what came before them
+            del execution.machine
         return SagaResult(machine.plan, machine.log, execution.context)
     raised = execution.interrupt
 

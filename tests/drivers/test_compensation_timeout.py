@@ -189,20 +189,20 @@ def test_what_it_changes_is_seen_when_it_has_ended_and_takes_nothing_from_what_o
     def other(context: Context) -> None:
         assert changed.wait(PATIENCE)
         seen.append({**context, "items_": [*context.items_]})
-        context["other"], context["both"] = 2, "other"
+        context["other"], context["both"], context["mine"] = 2, "other", 2
 
     seen: list[dict[str, Any]] = []
     saga = saga_of(
         kit.task("a", None, other),
         kit.task("b", None, slow, compensation_timeout=SHORT),
-        kit.task("c", (lambda context: context.update(items_=[], both="", gone=1), NO)),
+        kit.task("c", (lambda context: context.update(items_=[], both="", mine=1, gone=1), NO)),
         **({} if store is None else {"store": store()}),
     )
     results: list[SagaResult] = []
     last = kit.run_to_end(saga, lambda first: (results.append(first), gate.open()))
-    assert seen == [{"items_": [], "both": "", "gone": 1}]
+    assert seen == [{"items_": [], "both": "", "mine": 1, "gone": 1}]
     assert results[0].status is Status.COMPENSATING
-    assert dict(last.context) == {"items_": ["slow"], "both": "slow", "late": 1, "other": 2}
+    assert dict(last.context) == {"items_": ["slow"], "both": "slow", "mine": 2, "late": 1, "other": 2}
     if store is not None:
         assert dict(saga.load(last.saga_id).context) == dict(last.context)
 
@@ -299,6 +299,44 @@ def test_it_is_made_again_wherever_its_process_died(plain_kit: Kit) -> None:
             assert result.history[1].compensation_attempts == 2
         check_journal(store.journal(result.saga_id))
     assert again
+
+
+@stored
+def test_an_interrupt_of_another_undo_leaves_it_to_end(plain_kit: Kit, store: Any) -> None:
+    slow, held = Slow(), None if store is None else store()
+
+    def struck(context: Context) -> None:
+        slow.gate.open()
+        if context.step.attempt == 1:
+            raise SystemExit(3)
+
+    b = plain_kit.task("b", None, slow, compensation_timeout=SHORT)
+    saga = saga_of(plain_kit.task("a", None, struck), b, plain_kit.task("c", NO))
+    with pytest.raises(SystemExit):
+        plain_kit.run(saga, **({} if held is None else {"store": held, "saga_id": "o-1"}))
+    until(lambda: slow.seen)
+    if held is None:
+        assert plain_kit.log == ["a", "b", "c", "-b", "-a"]
+        return
+    until(lambda: (row := held.get("o-1")) is not None and row.owner is None)
+    (result,) = within(PATIENCE, lambda: Recovery(held, [saga]).run_once())
+    assert result.status is Status.COMPENSATED
+    assert slow.most == 1
+
+
+def test_what_still_runs_after_an_interrupt_knows_what_it_undoes_for() -> None:
+    kit, gate, seen = Kit(False, False), Gate(), list[Any]()
+
+    def slow(context: Context) -> None:
+        gate.hold()
+        seen.append((context.step.cause, context.step.failed_step))
+
+    b = kit.task("b", None, slow, compensation_timeout=SHORT)
+    with pytest.raises(SystemExit):
+        kit.run(saga_of(kit.task("a", None, SystemExit(3)), b, kit.task("c", NO)), store=MemoryStore())
+    gate.open()
+    until(lambda: seen)
+    assert seen == [(NO, "c")]
 
 
 def test_its_lease_is_kept_until_it_has_ended(plain_kit: Kit) -> None:

@@ -326,6 +326,24 @@ def test_a_step_that_outlived_its_timeout_keeps_it_until_it_has_ended() -> None:
     assert owners.calls.log == ["a", "b", "-a"]
 
 
+def test_so_does_an_undo() -> None:
+    gate = Gate()
+    owners = Owners(
+        False,
+        lambda it: saga_of(it.step("a"), it.step("b", undo=(gate,), compensation_timeout=0.01), it.step("c", failing_times(9))),
+        lambda number: number == 5,  # that of the undo of a
+    )
+    owners.begin()
+    assert (owners.row.owner is not None, owners.execution.ended.is_set()) == (True, False)
+    assert list(owners.store.claim("another", 30.0)) == []
+    gate.open()
+    assert owners.execution.ended.wait(PATIENCE)
+    owners.check()
+    owners.go_on()
+    assert owners.row.status is Status.COMPENSATED
+    assert owners.calls.log == ["a", "b", "c", "-b", "-a"]
+
+
 # -- where nobody could go on -----------------------------------------------------------------------------------------
 
 

@@ -405,6 +405,20 @@ def test_a_step_that_outlives_its_timeout_has_its_span_until_it_ends(traces: Tra
     assert traces.named("saga s").attributes["saga.status"] == "compensated"
 
 
+@pytest.mark.parametrize("driver", ["threads", "loop"])
+def test_an_undo_that_outlives_its_timeout_has_its_span_until_it_ends(traces: Traces, driver: str) -> None:
+    freed = threading.Event()
+    calls = Calls(driver == "loop")
+    saga = Saga("s", observers=[traces.observer])
+    saga.add_task(step(lambda: None, lambda: freed.wait(PATIENCE), name="a", compensation_timeout=0.01))
+    saga.add_task(step(raises(ValueError()), name="b"))
+    calls.run_to_end(saga, lambda first: freed.set())
+    until(lambda: bool(traces.stints()))
+    traces.check()
+    assert traces.calls() == ["execute a 1: done", "execute b 1: not_done ValueError", "compensate a 1: done"]
+    assert [event.name for event in traces.named("compensate a").events] == ["saga.timed_out"]
+
+
 def test_an_interrupt_is_unknown_and_undone(traces: Traces) -> None:
     saga = Saga("s", observers=[traces.observer]).add_task(step(raises(KeyboardInterrupt()), lambda: None, name="a"))
     with pytest.raises(KeyboardInterrupt):

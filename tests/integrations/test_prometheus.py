@@ -159,6 +159,22 @@ def test_a_call_that_outlives_its_timeout_is_in_doubt_at_once_and_counted_when_i
     assert ("calls", "s", "a", "execute", "unknown") not in counted(registry)
 
 
+def test_an_undo_that_outlives_its_timeout_is_counted_when_it_has_ended():
+    registry, ended = CollectorRegistry(), threading.Event()
+    seen: list[dict] = []
+
+    def at_timeout(event, info) -> None:
+        if isinstance(event, e.CompensationTimedOut):
+            seen.append(counted(registry))
+            ended.set()
+
+    saga = Saga("s", observers=[Metrics(registry), at_timeout])
+    saga.add_task(step(lambda: None, lambda: ended.wait(60), name="a", compensation_timeout=0.01))
+    saga.add_task(step(lambda: 1 / 0, name="b")).try_execute()
+    until(lambda: counted(registry).get(("calls", "s", "a", "compensate", "done")) == 1)
+    assert not [key for one in (*seen, counted(registry)) for key in one if key[-2:] == ("compensate", "unknown")]
+
+
 def test_every_event_that_tells_how_a_call_ended_is_counted():
     timed = {kind for kind in KINDS if "elapsed" in typing.get_type_hints(kind)}
     assert timed == OUTCOMES.keys()

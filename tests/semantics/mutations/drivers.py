@@ -44,6 +44,24 @@ OF_DRIVERS = [
         DRIVERS + "compensation_timeout -k the_rest_is_undone_meanwhile",
     ),
     Mutant(
+        "a call that runs on beside what was abandoned asks a machine that is gone",
+        "        if not execution.beside:  # else",
+        "        if True:  # else",
+        DRIVERS + "compensation_timeout -k what_still_runs",
+    ),
+    Mutant(
+        "what a late undo did not change takes the place of what others did",
+        "        changed = [key for key in {**before, **theirs} if before.get(key, _NONE)[1] != theirs.get(key, _NONE)[1]]\n",
+        "        changed = [*{**before, **theirs}]\n",
+        DRIVERS + "compensation_timeout -k takes_nothing_from",
+    ),
+    Mutant(
+        "a late undo works on what the others see",
+        "            return self.views.apart(call.step, view)\n",
+        "            return share(view)\n",
+        DRIVERS + "compensation_timeout -k takes_nothing_from",
+    ),
+    Mutant(
         "nobody hears how a late compensation ended",
         "    under_way = state.compensating | state.compensation_stragglers\n    return",
         "    under_way = state.compensating\n    return",
