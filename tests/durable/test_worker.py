@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from saga import Context, Saga, Status, step
+from saga.durable.codec import Codec
 from saga.durable.leases import owner
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
@@ -624,7 +625,7 @@ async def elsewhere() -> None:
         (Worker, {"sagas": ["1", "2"], "workers": 2}, "runs 'order' (versions 1, 2) from <MemoryStore>, 2 at once in threads"),
         (
             Worker,
-            {"sagas": ["1"], "loops": True, "transactions": ["pay"]},
+            {"sagas": ["1"], "loops": True, "transactions": ["pay"], "codec": Codec(modules=[__name__])},
             "runs 'order' (version 1), 'loops' (version 1), blocks 'pay' from <MemoryStore>, "
             "4 at once in threads and 100 at once in an event loop",
         ),

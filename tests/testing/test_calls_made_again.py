@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from saga import Context, Done, Saga, Task, saga_step, step, transaction
+from saga.durable.codec import Codec
 from saga.errors import ActionRefusedError, SagaDefinitionError, SagaExecutionException
 from saga.storage import MemoryStore
 from saga.testing import Again, EffectRefusedError, Moment, debug
@@ -221,7 +222,7 @@ def test_of_a_block_its_journal_says_what_is_called() -> None:
     with suppress(SagaExecutionException), transaction("trip", {"seat": "1A"}, store=store, saga_id="x") as tx:
         tx.step(book, free, args=("1A",), compensate_args=("1A",), compensate_kwargs={"why": "full"}, verify=is_booked)
         tx.step(Pay)
-    moment = debug("x", store=store)
+    moment = debug("x", store=store, codec=Codec(modules=[__name__]))
     assert (moment.step, moment.phase, moment.results) == ("book", "compensate", {"book": "booked 1A"})
     assert moment.call().said == "ValueError: 1A is not free: full"
     execute, pay = (moment.at(entry.seq) for entry in store.journal("x") if entry.kind == "StepStarted")
