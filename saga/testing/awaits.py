@@ -66,5 +66,6 @@ class _Waiting:
             kinds.discard(Kind.DIES_AT_AWAIT)
         fault = history.at(self._step, AWAIT, tuple(sorted(kinds)))
         if fault is not None:
-            history.write_down(self._step, "waits", fault)
+            line = next(line for line in reversed(history.lines) if not line.came)  # of this call
+            line.fault = fault
         return fault
