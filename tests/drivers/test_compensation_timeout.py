@@ -12,6 +12,7 @@ import pytest
 from saga import Context, Effect, Retry, Saga, SagaResult, Skip, Status, fallback, transaction
 from saga.errors import SagaDefinitionError, StepTimeoutError
 from saga.events import CompensationFailed, CompensationSucceeded, CompensationTimedOut
+from saga.operations import Operations
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
 from tests.kit import LONG, PATIENCE, SHORT, Gate, Kit, Watch, Watched, check_journal, expired, on, saga_of, until, within
@@ -337,6 +338,23 @@ def test_what_still_runs_after_an_interrupt_knows_what_it_undoes_for() -> None:
     gate.open()
     until(lambda: seen)
     assert seen == [(NO, "c")]
+
+
+def test_who_looks_at_it_is_told_that_it_still_runs(plain_kit: Kit) -> None:
+    slow, store = Slow(), MemoryStore()
+    saga = undone(plain_kit, slow, lambda: store)
+
+    def look(first: SagaResult) -> None:
+        found = Operations(store, "ann", sagas=[saga]).show(first.saga_id)
+        seen.append([(one.name, str(one.status), one.in_doubt, one.compensation_error) for one in found.steps])
+        phases.extend(error.phase for error in found.errors if error.step == "b")
+        slow.gate.open()
+
+    seen: list[Any] = []
+    phases: list[Any] = []
+    plain_kit.run_to_end(saga, look)
+    assert seen[0][:2] == [("a", "compensated", False, None), ("b", "compensating", True, f"StepTimeoutError: {LATE}")]
+    assert phases == ["compensate"]
 
 
 def test_its_lease_is_kept_until_it_has_ended(plain_kit: Kit) -> None:

@@ -1,10 +1,12 @@
 """Each semantic of the design has its tests, in these files under ``tests``:
 
 1. ``semantics/test_reverse_order.py``: undo in reverse order of completion, all of it.
+   ``drivers/test_cause.py``: what it is for.
 2. ``semantics/test_failures.py``: what an exception is: not done, or unknown. ``semantics/test_doubt.py``: what follows then.
 3. ``semantics/test_interrupts.py``, ``semantics/test_ctrl_c.py``, ``semantics/test_interrupts_between_the_lines.py``,
    ``semantics/test_interrupts_at_every_line.py``.
 4. ``semantics/test_stragglers.py``: a step beyond its timeout.
+   ``drivers/test_compensation_timeout.py``: an undo beyond its own.
 5. ``semantics/test_timeout.py``: a saga beyond its own.
 6. ``semantics/test_parallel.py``: branches, their views, and their merge.
 7. ``durable/test_journal.py``, ``drivers/test_commits_together.py``: what is stored before what runs, in how few commits.
