@@ -87,6 +87,8 @@ def defaults_of(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     :raises SagaDefinitionError: one is wrong; ``where`` is in the text.
     """
     found = {policy: options[option] for option, policy in DEFAULTS.items() if options.get(option) is not None}
+    if not found:
+        return found
     checked_on_error(found.get("on_error"), where)
     check_timeout(found.get("timeout"), f"{where}: step_timeout")
     try:

@@ -198,7 +198,7 @@ def _repeats(case: Case) -> None:
 def _attempts(scenario: Scenario, kind: str, step: str) -> int:
     doing = scenario.doing(step)
     retry = doing.policies.get("retry" if kind == EXECUTE else "compensation_retry")
-    fails = max(doing.fails, doing.lost) if kind == EXECUTE else doing.undo_fails
+    fails = max(doing.fails, doing.lost, doing.unready) if kind == EXECUTE else doing.undo_fails
     if kind == EXECUTE and scenario.is_past_pivot(step):
         return fails + 1
     if kind == EXECUTE and doing.hangs == "cancelled" and retry is not None:
@@ -257,7 +257,7 @@ def _effects(case: Case) -> None:
                 case.expect(not (happened and gone), f"{name} was skipped and is not undone")
                 continue
             case.expect(happened, f"the saga completed without {name}")
-            once = doing.hangs is None and not doing.fails_after and name not in doubted
+            once = doing.hangs is None and not (doing.fails_after or doing.unready) and name not in doubted
             case.expect(len(did) == 1 or not once, f"{name} was done {len(did)} times")
             case.expect(not undid, f"{name} was undone in a saga that completed")
         elif not gave_up(case.journal):

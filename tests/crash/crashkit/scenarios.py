@@ -228,6 +228,9 @@ def _retries() -> list[Scenario]:
     waits = Doing(fails=1, policies={"retry": Retry(2, 0.05)})
     late = Doing(fails=1, fails_after=True, policies={"retry": Retry(2, 0.01)})
     vain = Doing(fails=ALWAYS, policies={"retry": Retry(3, 0.005)})
+    asked = Retry(5, 0.01, max_elapsed=60.0, retry_if=lambda result: not result["ready"])
+    polled = Doing(unready=2, policies={"retry": asked})
+    polled_in_vain = Doing(unready=ALWAYS, policies={"retry": replace(asked, max_attempts=2)})
     skip = Doing(fails=ALWAYS, policies={"on_error": OnError.SKIP})
     own = Doing(fails=ALWAYS, fails_after=True, policies={"compensate_on_failure": True})
     undo_retried = Doing(undo_fails=1, policies={"compensation_retry": Retry(3, 0.01)})
@@ -236,6 +239,9 @@ def _retries() -> list[Scenario]:
         Scenario("retried", flow, {"b": twice}),
         Scenario("retried-late", flow, {"b": late}),
         Scenario("retried-in-vain", flow, {"b": vain}, "compensated"),
+        Scenario("polled", flow, {"b": polled}),
+        Scenario("polled-in-vain", flow, {"b": polled_in_vain}, "compensated"),
+        Scenario("polled-beside-a-failure", ("a", ["b", "c"]), {"b": polled, "c": FAILS}, "compensated"),
         Scenario("retried-beside", ("a", ["b", "c"]), {"b": twice}),
         Scenario("waits-beside", ("a", ["b", "c", "d"]), {"b": waits, "c": under_way, "d": under_way}),
         Scenario("retried-beside-a-failure", ("a", ["b", "c"]), {"b": twice, "c": FAILS}, "compensated"),

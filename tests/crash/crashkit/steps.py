@@ -27,6 +27,7 @@ class Doing:
     :ivar undo_fails: attempts of compensate that raise, before their effect; those after the flag "mended" was raised do not.
     :ivar undo_hangs: what compensate waits for before that, as execute does.
     :ivar odd: it returns what cannot be stored.
+    :ivar unready: attempts that return, have their effect, and are not what is waited for.
     :ivar signals: a signal that it sends to its own execution.
     :ivar lost: attempts of which the answer is lost; :ivar lost_before: not the answer, but the request.
     :ivar verify: what asking does: ``tells``, ``raises`` at its first attempt and then tells, or ``knows nothing`` before the
@@ -41,6 +42,7 @@ class Doing:
     undo_hangs: str | None = None
     compensates: bool = True
     odd: bool = False
+    unready: int = 0
     signals: str | None = None
     lost: int = 0
     lost_before: bool = False
@@ -89,7 +91,7 @@ class Effect(Task[Any]):
                 raise TimeoutError(f"nobody heard what came of attempt {attempt} of {self.name}")
         finally:
             world.log("end", self.name, attempt)
-        return object() if doing.odd else {"receipt": self.name, "attempt": attempt}
+        return object() if doing.odd else {"receipt": self.name, "attempt": attempt, "ready": attempt > doing.unready}
 
     def _wait(self, what: str | None, me: Any) -> None:
         if what == "cancelled":
