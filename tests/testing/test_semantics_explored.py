@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from saga import Context, Done, InDoubt, NotDone, Retry, Saga, SagaResult, Skip, Task, fallback, parallel, receive
-from saga.events import Status
+from saga.events import RetryScheduled, Status, StepStarted
 from saga.testing import Exploration, Fault, Kind, explore
 from tests.semantics.mutations import Mutant
 from tests.semantics.mutations.doubt import OF_DOUBT
@@ -24,10 +24,12 @@ from tests.semantics.mutations.drivers import OF_DRIVERS
 from tests.semantics.mutations.durable import OF_DURABLE
 from tests.semantics.mutations.machine import OF_MACHINE
 from tests.semantics.mutations.people import OF_PEOPLE
+from tests.semantics.mutations.retries import OF_RETRIES
 from tests.semantics.mutations.told import OF_WHAT_IS_TOLD
 
 PROJECT = Path(__file__).parents[2]
-MUTANTS = {mutant.name: mutant for mutant in (*OF_MACHINE, *OF_DOUBT, *OF_DURABLE, *OF_DRIVERS, *OF_PEOPLE, *OF_WHAT_IS_TOLD)}
+OF_ALL = (*OF_MACHINE, *OF_DOUBT, *OF_DURABLE, *OF_DRIVERS, *OF_PEOPLE, *OF_WHAT_IS_TOLD, *OF_RETRIES)
+MUTANTS = {mutant.name: mutant for mutant in OF_ALL}
 
 
 # -- sagas that keep the laws -----------------------------------------------------------------------------------------
@@ -106,6 +108,8 @@ FLOWS: dict[str, Flow] = {
     "retried": lambda s: [Build(s, "a", retry=Retry(2), compensation_retry=Retry(2)), Build(s, "b")],
     "rerun": lambda s: [Build(s, "a"), Build(s, "b", in_doubt=InDoubt.RERUN, retry=Retry(2))],
     "asked": lambda s: [Asked(s, "a", retry=Retry(2)), Asked(s, "b")],
+    "never ready": lambda s: [Build(s, "a"), Build(s, "b", retry=Retry(2, retry_if=lambda result: True)), Build(s, "c")],
+    "for a minute": lambda s: [Build(s, "a", retry=Retry(9, 20.0, max_elapsed=60.0)), Build(s, "b")],
     "a person's": lambda s: [Build(s, "a"), Build(s, "b", in_doubt=InDoubt.ASK), Build(s, "c")],
     "limited": lambda s: [Build(s, "a"), Build(s, "b", timeout=5.0, retry=Retry(2))],
     "undo limited": lambda s: [Build(s, "a", compensation_timeout=5.0, compensation_retry=Retry(2)), Build(s, "b")],
@@ -133,6 +137,12 @@ def each_undo_is_tried(site: Site, result: SagaResult) -> bool:
 
 def attempts_are_counted(site: Site, result: SagaResult) -> bool:
     return site.too_often == []
+
+
+def within_a_minute(site: Site, result: SagaResult) -> bool:
+    first = next((event.at for event in result.events if isinstance(event, StepStarted)), 0.0)
+    due = [event.at + event.delay for event in result.events if isinstance(event, RetryScheduled) and event.step == "a"]
+    return all(at - first <= 60.0 for at in due)  # when that is over, nobody may be there
 
 
 def explored(flow: str, timeout: float | None = None, **more: Any) -> Exploration:
@@ -218,6 +228,8 @@ NOTICED = [
     ),
     Noticed(1, "call it compensated though an undo failed", "in sequence", [("a", "answer lost"), ("a", "undo fails")], UNDONE),
     Noticed(2, "a lost answer is a failure as any other", "in sequence", [("a", "answer lost")], UNDONE),
+    Noticed(2, "what returned and was not ready is left as it is", "never ready", [], UNDONE),
+    Noticed(2, "there is always time for another attempt", "for a minute", [("a", "fails for good")], within_a_minute),
     Noticed(3, "an interrupt is not in doubt", "in sequence", [("a", "interrupted")], UNDONE, ["interrupted"]),
     Noticed(
         4,

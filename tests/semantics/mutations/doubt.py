@@ -158,7 +158,7 @@ OF_DOUBT = [
         "RERUN has one attempt too many",
         "else _lasts(machine, step, step.retry, failure.attempt, failure.at)",
         "else _lasts(machine, step, step.retry, failure.attempt - 1, failure.at)",
-        SEMANTICS + "doubt -k rerun_has_as_many",
+        "tests/unit/machine/test_table -k what_follows",
     ),
     Mutant(
         "RERUN is executed again without a retry while the process lives",
