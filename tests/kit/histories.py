@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from saga import Ask, InDoubt, NotDone, Retry, Skip, parallel, sequence, step
-from saga.errors import MergeConflictError, OutcomeUnknownError, StepTimeoutError
+from saga.errors import MergeConflictError, NotReadyError, OutcomeUnknownError, StepTimeoutError
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
@@ -31,8 +31,8 @@ policies = st.fixed_dictionaries(
     optional={
         "verify": st.just(NotDone),
         "verification_retry": st.builds(Retry, st.integers(1, 2)),
-        "retry": st.builds(Retry, st.integers(1, 3)),
-        "compensation_retry": st.builds(Retry, st.integers(1, 2)),
+        "retry": st.builds(Retry, st.integers(1, 3), max_elapsed=st.sampled_from([None, 3.0])),
+        "compensation_retry": st.builds(Retry, st.integers(1, 2), max_elapsed=st.sampled_from([None, 3.0])),
         "on_error": st.sampled_from([Skip, Ask]),
         "in_doubt": st.sampled_from([InDoubt.ASK, InDoubt.RERUN]),
     },
@@ -153,7 +153,9 @@ class Drive:
 
     def execute(self, call: Call) -> None:
         index, at = call.step.index, (call.step.name, call.attempt, self.at, 0.0)
-        ways = ["ok", "ok", "error", "error", "unanswered", "interrupt"] + ([] if index in self.late else ["late", "cut off"])
+        ways = ["ok", "ok", "error", "error", "unready", "unanswered", "interrupt"] + (
+            [] if index in self.late else ["late", "cut off"]
+        )
         way = self.data.draw(st.sampled_from(ways), label=call.step.name)
         if way == "late":  # it cannot be killed and still runs: the call stays in the pool
             self.late.add(index)
@@ -168,6 +170,8 @@ class Drive:
             last = len(ways.entries) if ways is not None else 0
             value = self.data.draw(st.integers(0, last), label="decides") if ways is not None else call.step.name
             self.machine.send(StepSucceeded(*at, value))
+        elif way == "unready":
+            self.machine.send(StepFailed(*at, NotReadyError(), executed=True))
         else:
             error = {"error": ValueError, "unanswered": OutcomeUnknownError, "interrupt": KeyboardInterrupt}[way]()
             self.machine.send(StepFailed(*at, error, way != "error"))

@@ -91,9 +91,11 @@ class Ledger:
         self.asked: set[str] = set()
         self.given_up: set[str] = set()  # failed for good, and a person is to say what follows
         self.skipped: set[str] = set()
+        self.unready: set[str] = set()  # it has returned once, and not what its retry waits for
         self.compensating = False
         self.end: type | None = None
         self.attempts: dict[str, int] = {}
+        self.began: dict[str, float] = {}  # their first attempts
         for each in machine.events:
             self.take(each)
 
@@ -109,6 +111,7 @@ class Ledger:
             assert name not in self.to_verify | self.verifying, "what verify tells comes first"
             assert name not in self.asked | self.given_up, "a person is asked first"
             self.attempts[name] = each.attempt
+            self.began.setdefault(name, each.at)
             self.running.add(name)
             self.forgive(name)
         elif isinstance(each, StepTimedOut):
@@ -132,17 +135,19 @@ class Ledger:
                 self.done(name)
             else:
                 self.in_doubt.discard(name)
-                if self.plan.by_name[name].compensate_on_failure:
-                    self.owe(name)
+                self.failed(name)
         elif isinstance(each, VerificationFailed):
             self.verifying.remove(name)
             self.undecided(name)
         elif isinstance(each, StepFailed):
             self.ended(name)
+            if each.executed:  # what came of it is known: not what its retry waits for
+                self.in_doubt.discard(name)
+                self.unready.add(name)
             if each.in_doubt or name in self.in_doubt:
                 self.doubt(name)
-            elif self.plan.by_name[name].compensate_on_failure:
-                self.owe(name)
+            else:
+                self.failed(name)
         elif isinstance(each, StepSkipped):
             assert name not in self.owed, "skipped before it was undone"
             assert name not in self.undoing_late | self.outlived
@@ -182,8 +187,16 @@ class Ledger:
             assert name not in self.running | self.late, "it has ended"
             assert self.plan.by_name[name].on_error is Ask
             self.given_up.add(name)
+        elif isinstance(each, RetryScheduled):
+            limit = self.plan.by_name[name].retry.max_elapsed
+            assert limit is None or each.at + each.delay - self.began[name] <= limit, "there is no time for it"
         else:
-            assert isinstance(each, (SagaStarted, RetryScheduled, GroupMerged))
+            assert isinstance(each, (SagaStarted, GroupMerged))
+
+    def failed(self, name: str) -> None:
+        """The last attempt is known to have done nothing, or nothing that is waited for."""
+        if self.plan.by_name[name].compensate_on_failure or name in self.unready:
+            self.owe(name)
 
     def undo_starts(self, each: CompensationStarted, name: str) -> None:
         assert name not in self.running, "compensated while its execute runs"

@@ -135,6 +135,8 @@ class Fibonacci:
 
 backoff: Backoff = Fibonacci()
 policies: list[Retry] = [Retry(), Retry(2, 1), Retry(2, 0.5), Retry(2, backoff), Retry(retry_on=OSError, then=Compensate)]
+policies += [Retry(None, 1.0, max_elapsed=timedelta(hours=1)), Retry(retry_on=(OSError, lambda error: bool(error.args)))]
+policies += [Retry(max_elapsed=60, retry_if=lambda result: result is None), Retry(retry_on=lambda error: error.args == ())]
 assert_type(policies[0].allows(1, OSError()), bool)
 assert_type(policies[0].delay(1, 0.5, OSError()), float)
 outcomes: list[OnError] = [Compensate, Skip]
