@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from saga.errors import StorageError
+from saga import Saga, receive
+from saga.errors import ActionRefusedError, StorageError
 from saga.storage import Lease, NewExecution, Wanted
+from saga.worker import Worker
 from tests.storage.contract import at_once, flat, ids
 
 
@@ -49,6 +51,26 @@ def test_the_same_id_twice_is_stored_once(store, stored):
     assert second.saga_id == "x"
     assert len(store.journal("x")) == 1
     assert store.submit([]) == []
+
+
+def test_all_first_entries_of_what_is_submitted_are_there(store, stored):
+    new = [(stored.new(one, status="submitted"), stored.entries(1, 2)) for one in ("a", "b")]
+    assert store.submit(new) == [None, None]
+    assert [entry.seq for entry in store.journal("b")] == [1, 2]
+
+
+def test_of_many_signals_at_once_one_starts_what_they_are_sent_to(opener):
+    """As Temporal's signal-with-start: none of the signals is lost, whoever comes first."""
+    stores = [opener() for _ in range(4)] if opener.again else [opener()] * 4
+    saga = Saga("cart")
+    for number in range(8):
+        saga.add_task(receive("item", name=f"item {number}", accept=int))
+    started = at_once(8, lambda n: saga.signal_or_start("x", "item", n, {"by": n}, store=stores[n % 4]).new)
+    assert sorted(started) == [False] * 7 + [True]
+    (result,) = Worker(stores[0], [saga]).run_once()
+    assert sorted(result.results.values()) == list(range(8))
+    with pytest.raises(ActionRefusedError, match="has ended"):
+        saga.signal_or_start("x", "item", 9, store=stores[1])
 
 
 def test_two_that_submit_the_same_ids_store_each_once(opener, stored):
