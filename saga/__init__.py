@@ -40,6 +40,7 @@ __all__ = [
     "Task",
     "Transaction",
     "choose",
+    "each",
     "fallback",
     "masked",
     "parallel",
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from saga.definition import ExecutionInfo, Observer
     from saga.errors import OutcomeUnknownError
     from saga.events import Effect, Status, StepStatus
-    from saga.flow import Flow, choose, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
+    from saga.flow import Flow, choose, each, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
     from saga.lost_answers import LOST_ANSWERS
     from saga.policy import Ask, Backoff, Compensate, ExponentialBackoff, InDoubt, OnError, Retry, Skip
     from saga.received import Received
@@ -90,7 +91,19 @@ _ROOMS = {
     "definition": ("ExecutionInfo", "Observer"),
     "errors": ("OutcomeUnknownError",),
     "events": ("Effect", "Status", "StepStatus"),
-    "flow": ("Flow", "choose", "fallback", "parallel", "receive", "receive_first", "saga_step", "sequence", "step", "timer"),
+    "flow": (
+        "Flow",
+        "choose",
+        "each",
+        "fallback",
+        "parallel",
+        "receive",
+        "receive_first",
+        "saga_step",
+        "sequence",
+        "step",
+        "timer",
+    ),
     "lost_answers": ("LOST_ANSWERS",),
     "policy": ("Ask", "Backoff", "Compensate", "ExponentialBackoff", "InDoubt", "OnError", "Retry", "Skip"),
     "received": ("Received",),

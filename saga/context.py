@@ -105,6 +105,9 @@ class Binding:
         if self.run is not None and (run := self.run()) is not None:
             run.inform(self.call, info)
         info._connection = self.connection
+        item = self.call.step.item
+        if item is not None:
+            info._item = lambda: self._given_out(item)
         return info
 
     def _info(self, step: str, attempt: int) -> StepInfo:
@@ -131,6 +134,8 @@ class Binding:
         if isinstance(step, str) and step in self.results:
             return self._given_out(self.results[step])
         names = [step] if isinstance(step, str) and plan is None else plan.find(step) if plan else []
+        if len(names) > 1 and self.call is not None:
+            names = _in_its_branch(names, self.call.step.within)
         if len(names) > 1:
             raise ContextKeyError(f"{len(names)} steps match {_name_of(step)}: {', '.join(names)}; ask by name")
         if not names:
@@ -165,6 +170,15 @@ class Binding:
         twin.made = self.made = {} if self.made is None else self.made
         twin.user = ITS_OWN
         return twin
+
+
+def _in_its_branch(names: list[str], branches: tuple[str, ...]) -> list[str]:
+    """Return those of several steps that are done for the same item as the running one, where there are such."""
+    for branch in reversed(branches):
+        own = [name for name in names if name == branch or name.startswith(f"{branch}/")]
+        if own:
+            return own
+    return names
 
 
 def _name_of(step: Any) -> str:

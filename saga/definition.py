@@ -188,7 +188,7 @@ class Definition:
 
     def machine(self, saga_id: str) -> Machine:
         """Return the machine of a new execution."""
-        plan = self.plan.for_execution() if self.plan.open else self.plan
+        plan = self.plan.for_execution() if self.plan.grows else self.plan
         return Machine(plan, self.name, saga_id, self.stop_on_compensation_failure)
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -124,6 +124,7 @@ class StepInfo:
     __slots__ = (
         "_cancelled",
         "_connection",
+        "_item",
         "attempt",
         "cause",
         "deadline",
@@ -158,6 +159,12 @@ class StepInfo:
         self.round = 1
         self.cause = self.failed_step = self.previous_error = None
         self._connection: Any = None
+        self._item: Callable[[], Any] | None = None
+
+    @property
+    def item(self) -> Any:
+        """The item that the step is done for, where it is one of :func:`saga.each`; otherwise ``None``."""
+        return None if self._item is None else self._item()
 
     @property
     def idempotency_key(self) -> str:

@@ -121,7 +121,7 @@ def _tell(saga: Saga[Any], known: Certificates | None) -> None:
             standing.get(step.name),
             "; ".join(policies(step)),
         )
-        for step in saga.plan.steps
+        for step in saga.plan.declared()
     ]
     say("\n".join(f"  {text}" for text in table(columns, rows, indent=2).splitlines()))
     for one in known or ():

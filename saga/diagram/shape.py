@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 from saga.errors import SagaDefinitionError
-from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus, WayChosen
-from saga.flow import Choice, Fallback, Flow, Parallel, Pause, Sequence, Step
-from saga.machine import Plan, PlannedStep, following
+from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus, StepSucceeded, WayChosen
+from saga.flow import Choice, Fallback, Flow, ForEach, Parallel, Pause, Sequence, Step
+from saga.machine import Each, Plan, PlannedStep, following, grow
 from saga.policy import InDoubt, OnError, Retry
 from saga.result import SagaResult, StepRecord, error_line, told_besides
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from saga.definition import Definition
 
 __all__ = ["Box", "Certified", "Chain", "Crossing", "Detour", "Lanes", "Node", "Picture", "boxes", "duration", "picture_of"]
+
+
+_MOST_LANES: Final = 6  # of the items of a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +53,21 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """At the same time."""
+    """At the same time. ``each``: for the items of a list; ``more``: of how many no lane is drawn."""
 
     children: tuple[Node, ...]
     compensate_together: bool
     limit: int | None = None
+    each: bool = False
+    more: int = 0
 
     @property
     def caption(self) -> str:
         """What is said of all of them."""
         limited = "" if self.limit is None else f", at most {self.limit} at a time"
-        return f"in parallel{limited}{', undone together' if self.compensate_together else ''}"
+        more = f", {self.more} more not drawn" if self.more else ""
+        which = "for each item" if self.each else "in parallel"
+        return f"{which}{limited}{', undone together' if self.compensate_together else ''}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +153,37 @@ def picture_of(
                 fell_back.discard(event.step)
                 taken.pop(event.step, None)
 
+    if plan.grows:
+        plan = _grown(plan, result)
     past_pivot = set() if plan.pivot is None else {step.index for step in (plan.pivot, *following(*plan.pivot.onward))}
     standing = {} if certificates is None else certificates.standing(definition)
 
-    def shape(flow: Flow, prefix: str) -> Node:
+    def shape(flow: Flow, prefix: str, listed_at: int | None = None) -> Node:
         if isinstance(flow, Step | Pause):
             name = prefix + flow.name
             step = plan.by_name[name]
             undoable = step.compensates and step.index not in past_pivot
-            return Box(step, flow.name, undoable, records.get(name), undone.get(name), name in fell_back, standing.get(name))
+            record = records.get(name) if result is None else records.get(name) or StepRecord(name)
+            return Box(step, flow.name, undoable, record, undone.get(name), name in fell_back, standing.get(name))
+        if isinstance(flow, ForEach):
+            lists = shape(flow.lists, prefix)
+            assert isinstance(lists, Box)
+            assert isinstance(lists.step.then, Each)
+            assert lists.step.then.group is not None
+            names = [name.removeprefix(prefix) for name in lists.step.then.group.names]
+            lanes = [
+                shape(replace(flow.child, name=name), prefix)
+                if isinstance(flow.child, Step | Pause)
+                else shape(flow.child, f"{prefix}{name}/")
+                for name in names[:_MOST_LANES]
+            ]
+            more = max(0, len(names) - _MOST_LANES)
+            return Chain((lists, *([Lanes(tuple(lanes), flow.compensate_together, flow.limit, True, more)] if lanes else [])))
         if isinstance(flow, Parallel):
-            return Lanes(tuple(shape(child, prefix) for child in flow.children), flow.compensate_together, flow.limit)
+            children = tuple(shape(child, prefix, listed_at) for child in flow.children)
+            return Lanes(children, flow.compensate_together, flow.limit)
         if isinstance(flow, Fallback):
-            primary = shape(flow.primary, prefix)
+            primary = shape(flow.primary, prefix, listed_at)
             assert isinstance(primary, Box)
             kinds = ("any error" if kind is Exception else kind.__name__ for kind in flow.on)
             return Detour(primary, shape(flow.alternative, prefix), " or ".join(kinds))
@@ -172,12 +197,23 @@ def picture_of(
             return Crossing(decision, tuple(ways))
         assert isinstance(flow, Sequence), flow
         inside = prefix if flow.name is None else f"{prefix}{flow.name}/"
-        return Chain(tuple(shape(child, inside) for child in flow.children), flow.name)
+        return Chain(tuple(shape(child, inside, listed_at) for child in flow.children), flow.name)
 
     assert plan.flow is not None
     root = shape(plan.flow, "")
     assert isinstance(root, Chain)
     return Picture(definition, plan, root, result, tuple(caption))
+
+
+def _grown(plan: Plan, result: SagaResult | None) -> Plan:
+    """Return a plan as it has grown in an execution; by one item, where none is drawn, or it did not come to list any."""
+    plan = plan.for_execution()
+    events = () if result is None else result.events
+    listed = {event.step: event.result for event in events if isinstance(event, StepSucceeded)}
+    for step in plan.steps:  # which grow meanwhile
+        if isinstance(step.then, Each):
+            grow(plan, step.then, listed.get(step.name, {"": None}))
+    return plan
 
 
 def boxes(node: Node) -> Iterator[Box]:
@@ -237,6 +273,8 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append(f"undo: timeout {duration(step.compensation_timeout)}")
     if step.ways is not None:  # which only looks
         return [*phrases, "decides how to go on"]
+    if isinstance(step.then, Each):  # which only looks
+        return [*phrases, "lists what is done next"]
     if step.in_doubt is not InDoubt.COMPENSATE:
         phrases.append("in doubt: run again" if step.in_doubt is InDoubt.RERUN else "in doubt: ask a person")
     if "unknown_on" in vars(step):

@@ -155,7 +155,7 @@ class _Bars(_Part):
         self.caption = lanes.caption
         needed = sum(lane.width for lane in self.lanes) + _LANE_GAP * (len(self.lanes) - 1)
         self.width = max(needed, 2 * text_width(self.caption, SMALL) + 28)
-        self.gap = _LANE_GAP + (self.width - needed) / (len(self.lanes) - 1)
+        self.gap = _LANE_GAP + (self.width - needed) / max(1, len(self.lanes) - 1)
         self.tall = max(lane.height for lane in self.lanes)
         self.height = self.tall + 2 * (5 + _GAP - 6)
         self.axis = self.width / 2

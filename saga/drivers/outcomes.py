@@ -105,6 +105,8 @@ class Outcomes:
         self.values = values
         if views is not None:
             self._views = views
+        if machine.plan.grows:
+            context.__binding__.plan = machine.plan
         self.plain = machine.plan.plain and definition.timeout is None  # a plain plan's views are all the context itself
 
     @property

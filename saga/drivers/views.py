@@ -105,7 +105,11 @@ class Views:
         self._merged.update(group.scopes)
         for scope in group.scopes:
             self._scopes.pop(scope, None)
-        parent.__binding__.previous = results
+        binding = parent.__binding__
+        if group.each is not None:
+            binding.take_result(group.each, list(results))
+        else:
+            binding.previous = results
 
     def rewind(self, to: PlannedStep, again: Collection[str]) -> None:
         """Forget what the steps that follow ``to`` have left: those named ``again`` are undone, and executed again."""
@@ -123,7 +127,9 @@ class Views:
         while scope in self._merged:
             scope = self._parent(scope)
         if scope not in self._scopes:
-            self._scopes[scope] = fork(self._scope(self._parent(scope)), self._read)
+            view = self._scopes[scope] = fork(self._scope(self._parent(scope)), self._read)
+            if scope in self.plan.items:
+                view.__binding__.previous = self.plan.items[scope]
         return self._scopes[scope]
 
     def _parent(self, scope: int) -> int:

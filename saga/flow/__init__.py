@@ -6,9 +6,10 @@ Compiling a flow is :mod:`saga.machine.compile`'s work.
 from saga.flow.accepting import Accept, refusal
 from saga.flow.build import FlowLike, as_flow, fallback, parallel, sequence, step
 from saga.flow.choosing import ChoiceTask, choose
+from saga.flow.each import ListingTask, each
 from saga.flow.functions import FunctionTask
 from saga.flow.methods import MethodStep, bind, saga_step
-from saga.flow.nodes import Choice, Fallback, Flow, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.nodes import Choice, Fallback, Flow, ForEach, Parallel, Pause, PauseTask, Sequence, Step
 from saga.flow.policies import POLICIES, Policies
 from saga.flow.waiting import receive, receive_first, timer
 from saga.flow.wrapped import Breaker
@@ -22,7 +23,9 @@ __all__ = [
     "Fallback",
     "Flow",
     "FlowLike",
+    "ForEach",
     "FunctionTask",
+    "ListingTask",
     "MethodStep",
     "Parallel",
     "Pause",
@@ -33,6 +36,7 @@ __all__ = [
     "as_flow",
     "bind",
     "choose",
+    "each",
     "fallback",
     "parallel",
     "receive",

@@ -48,9 +48,17 @@ def parallel(*flows: FlowLike, compensate_together: bool = False, limit: int | N
         raise SagaDefinitionError(f"parallel(): one {kind} is a sequence; give the branches themselves, as parallel(*branches)")
     if not isinstance(compensate_together, bool):
         raise SagaDefinitionError(f"parallel(): compensate_together is {compensate_together!r}; give a bool")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise SagaDefinitionError(f"parallel(): limit is {limit!r}; give an int of at least 1, or None for no limit")
+    check_limit(limit, "parallel()")
     return Parallel(tuple(as_flow(flow, "parallel()") for flow in flows), compensate_together, limit)
+
+
+def check_limit(limit: Any, where: str) -> None:
+    """Refuse what is no number of branches.
+
+    :raises SagaDefinitionError: it is none; the text says ``where`` it was given.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise SagaDefinitionError(f"{where}: limit is {limit!r}; give an int of at least 1, or None for no limit")
 
 
 def fallback(

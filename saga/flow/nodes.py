@@ -18,7 +18,7 @@ from saga.names import checked_name
 from saga.received import Received
 from saga.task import Task
 
-__all__ = ["Choice", "Fallback", "Flow", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
+__all__ = ["Choice", "Fallback", "Flow", "ForEach", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,16 @@ class Parallel(Flow):
     compensate_together: bool = False
     limit: int | None = None
     by_operator: bool = False  # made by &, so that another & adds to it
+
+
+@dataclass(frozen=True, slots=True)
+class ForEach(Flow):
+    """A step that lists items, and what is done for each of them at the same time, as branches of a group."""
+
+    lists: Step
+    child: Flow
+    limit: int | None = None
+    compensate_together: bool = False
 
 
 @dataclass(frozen=True, slots=True)

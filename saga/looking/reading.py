@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from saga.definition import Definition
 from saga.durable.entries import Recorded, read_as_stored
-from saga.events import CompensationStarted, Event, OperatorActed, SagaCompensated, SagaCompensating, SagaRewound, SagaStuck
-from saga.machine import DOUBTFUL, LEFT, Machine, Plan, PlannedStep, named_in
+from saga.errors import SagaError
+from saga.events import (
+    CompensationStarted,
+    Event,
+    OperatorActed,
+    SagaCompensated,
+    SagaCompensating,
+    SagaRewound,
+    SagaStuck,
+    StepSucceeded,
+)
+from saga.machine import DOUBTFUL, LEFT, Each, Machine, Plan, PlannedStep, grow, named_in
 from saga.policy import InDoubt
 from saga.result import History, StepRecord
 from saga.storage.records import Entry, StoredExecution
@@ -39,9 +50,10 @@ class Reading:
         self.entries = entries
         recorded = read_as_stored(entries)
         names = dict.fromkeys(name for one in recorded for name in _names_in(one.event))
-        if definition is not None and not definition.plan.open and names.keys() <= definition.plan.by_name.keys():
+        plan = None if definition is None or definition.plan.open else _grown(definition.plan, recorded)
+        if plan is not None and names.keys() <= plan.by_name.keys():
             self.definition: Definition | None = definition
-            self.plan = definition.plan
+            self.plan = plan
             self.knows_undo = True
         else:
             self.definition = None
@@ -71,6 +83,19 @@ def fitting(definitions: Iterable[Definition], row: StoredExecution) -> Definiti
     own = [one for one in definitions if one.name == row.name]
     same = (one for one in own if one.plan.fingerprint == row.fingerprint)
     return next(same, next((one for one in own if row.version in one.compatible_with), None))
+
+
+def _grown(plan: Plan, recorded: Sequence[Recorded]) -> Plan:
+    """Return a plan as it has grown by what the journal says was listed."""
+    if not plan.grows:
+        return plan
+    plan = plan.for_execution()
+    for one in recorded:
+        step = plan.by_name.get(one.event.step) if isinstance(one.event, StepSucceeded) else None
+        if step is not None and isinstance(step.then, Each) and isinstance(one.event, StepSucceeded):
+            with suppress(SagaError):  # it is stored in another way
+                grow(plan, step.then, one.event.result)
+    return plan
 
 
 def _names_in(event: Event) -> list[str]:

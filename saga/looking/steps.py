@@ -84,7 +84,7 @@ def steps_of(reading: Reading, journal: Sequence[JournalLine]) -> tuple[StepView
     settled = {one.step: f"by {one.who}: {one.why}" for one in decisions_of(reading) if one.action == "skip"}
     return tuple(
         _view(reading, step, times[step.name], results.get(step.name), paths[step.name], settled.get(step.name))
-        for step in reading.plan.steps
+        for step in reading.plan.in_order()
     )
 
 
@@ -137,7 +137,10 @@ def _paths(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
             for way, entry in step.ways.entries.items():
                 within |= _told(following(entry), after, f"{step.name}: {way}")
     for step in reading.plan.steps:
-        groups = tuple(f"parallel {group.index + 1}, branch {branch + 1}" for group, branch in step.branches)
+        groups = tuple(
+            f"parallel {group.index + 1}, branch {branch + 1}" if group.each is None else f"for each: {group.names[branch]}"
+            for group, branch in step.branches
+        )
         yield step.name, (*groups, within[step.index]) if step.index in within else groups
 
 

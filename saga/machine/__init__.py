@@ -126,7 +126,8 @@ Who may do what
 * A person's action comes in by :func:`act`, which refuses it where it does not fit. :func:`check` has the rules, once, for
   those too who know no more of an execution than its row in a store.
 * Whoever replays records events (``record``) in a fresh machine, in order, and decides nothing.
-* A plan is changed by nobody, but for an open one, which a block adds steps to.
+* A plan is changed by nobody, but for an open one, which a block adds steps to, and one with lists in it (``Each``), which the
+  folds let grow: every execution has its own.
 
 Files
 -----
@@ -135,6 +136,8 @@ file                what it has
 ==================  ==========================================================================================================
 ``plan``            a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
 ``compile``         a flow into a plan, which checks it; open plans
+``growing``         plans that grow by a list
+``tasks``           tasks as they are called, with their policies
 ``commands``        what is commanded
 ``state``           the state, the transitions
 ``folds``           what each kind of event does to the state
@@ -157,6 +160,7 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
+from saga.machine.growing import grow
 from saga.machine.operators import (
     ACTIONS,
     Standing,
@@ -169,7 +173,7 @@ from saga.machine.operators import (
     decided_on,
     standing_of,
 )
-from saga.machine.plan import Group, Plan, PlannedStep, following
+from saga.machine.plan import Each, Group, Plan, PlannedStep, following
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
 from saga.machine.timeout import time_out
@@ -183,6 +187,7 @@ __all__ = [
     "WITH_A_DATABASE",
     "Call",
     "Command",
+    "Each",
     "Finish",
     "Group",
     "Machine",
@@ -204,6 +209,7 @@ __all__ = [
     "contradiction",
     "decided_on",
     "following",
+    "grow",
     "named_in",
     "paused_by",
     "recover",

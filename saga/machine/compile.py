@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from saga.awaitables import is_generator_function
 from saga.errors import CircuitOpenError, SagaDefinitionError
-from saga.flow import Accept, Choice, ChoiceTask, Fallback, Flow, FunctionTask, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow import (
+    Accept,
+    Choice,
+    ChoiceTask,
+    Fallback,
+    Flow,
+    ForEach,
+    FunctionTask,
+    Parallel,
+    Pause,
+    PauseTask,
+    Sequence,
+    Step,
+)
 from saga.flow.functions import function_name
-from saga.flow.policies import policies_of, unsaid
-from saga.flow.tasks import check_task
-from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
-from saga.machine.plan import Group, Plan, PlannedStep, Ways
-from saga.policy import Ask, unknown_on
-from saga.task import Task
+from saga.flow.policies import unsaid
+from saga.flow.wrapped import Resolver
+from saga.machine.growing import GrowingPlan
+from saga.machine.plan import Each, Group, Plan, PlannedStep, Ways
+from saga.machine.tasks import task_and_policies
+from saga.policy import Ask
 
 __all__ = ["WITH_ASYNC_CONNECTIONS", "WITH_A_DATABASE", "OpenPlan", "Resolver", "compile_flow"]
 
@@ -44,6 +57,9 @@ def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Pla
     plan.entry = part.entry
     plan._shape = part.shape
     plan.characterize(plan.steps)
+    if plan.grows:
+        plan = GrowingPlan(plan)
+        _refuse_names_of_branches(plan, saga)
     plan.accepts = _accepts_of(plan, saga)
     return plan
 
@@ -51,7 +67,7 @@ def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Pla
 class OpenPlan(Plan):
     """A plan that grows while it is executed: what follows what there is, is not known yet."""
 
-    open = True
+    open = grows = True
 
     def __init__(self, saga: str, defaults: Mapping[str, Any] | None = None) -> None:
         super().__init__("open")
@@ -122,7 +138,7 @@ class OpenPlan(Plan):
 @dataclass(slots=True)
 class _Part:
     entry: tuple[PlannedStep, ...]
-    exits: tuple[PlannedStep | Group, ...]
+    exits: tuple[PlannedStep | Group | Each, ...]
     shape: str
 
 
@@ -146,6 +162,8 @@ class _Compiler:
             return self.add_fallback(flow, prefix, scope)
         if isinstance(flow, Choice):
             return self.add_choice(flow, prefix, scope)
+        if isinstance(flow, ForEach):
+            return self.add_each(flow, prefix, scope)
         if isinstance(flow, Pause):
             return self.add_step(Step(PauseTask(), flow.name, flow.policies), prefix, scope, flow)
         raise SagaDefinitionError(f"saga {self.saga!r}: {flow!r} is not a flow; give a task, sequence() or parallel()")
@@ -160,7 +178,7 @@ class _Compiler:
                 "one of them another with step(task, name=...) or the class attribute name"
             )
         try:
-            task, policies = _policies_of(flow, self.resolver, self.defaults if pause is None else self._of_a_pause(pause))
+            task, policies = task_and_policies(flow, self.resolver, self.defaults if pause is None else self._of_a_pause(pause))
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise
@@ -251,6 +269,25 @@ class _Compiler:
             shapes.append(f"{way}:{part.shape}")
         return _Part(decision.entry, exits, f"{decision.shape}{{{'|'.join(shapes)}}}")
 
+    def add_each(self, flow: ForEach, prefix: str, scope: int) -> _Part:
+        if self.plan.open:
+            raise SagaDefinitionError(f"step {flow.lists.name!r} goes over a list, which a block does itself; write for ...")
+        listing = self.add_step(flow.lists, prefix, scope)
+        (step,) = listing.entry
+        inner = copy(self)
+        inner.plan, inner.follows, root = Plan(""), True, f"{step.name}[]"
+        inner.inside = ((Group(0, 0, (), ()), 0),)
+        child = flow.child
+        if isinstance(child, Step | Pause):
+            part = inner.add(replace(child, name=root), "", 0)
+        else:
+            part = inner.add(child, f"{root}/", 0)
+        template, template.entry = inner.plan, part.entry
+        template.characterize(template.steps)
+        each = step.then = Each(step.index, root, template, flow.limit, flow.compensate_together)
+        together = "+" if flow.compensate_together else ""
+        return _Part(listing.entry, (each,), f"{listing.shape}*{together}[{part.shape}]")
+
     def add_sequence(self, flow: Sequence, prefix: str, scope: int) -> _Part:
         if not flow.children:
             what = f": saga {flow.name!r}" if flow.name else "" if not self.plan.steps else ": a sequence"
@@ -309,7 +346,7 @@ def _accepts_of(plan: Plan, saga: str) -> dict[str, Accept]:
     :raises SagaDefinitionError: two steps say otherwise of one.
     """
     accepts: dict[str, Accept] = {}
-    for step in plan.steps if plan.receives else ():
+    for step in plan.declared() if plan.receives else ():
         for signal, accept in step.pause.accepts.items() if step.pause is not None else ():
             if accepts.setdefault(signal, accept) != accept:
                 raise SagaDefinitionError(
@@ -319,72 +356,19 @@ def _accepts_of(plan: Plan, saga: str) -> dict[str, Accept]:
     return accepts
 
 
-def _link(exits: tuple[PlannedStep | Group, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:
+def _refuse_names_of_branches(plan: Plan, saga: str) -> None:
+    """Refuse steps whose names those of an item's steps could have.
+
+    :raises SagaDefinitionError: there is one.
+    """
+    for step in plan.steps:
+        taken = next((name for name in plan.names if isinstance(step.then, Each) and name.startswith(f"{step.name}[")), None)
+        if taken is not None:
+            raise SagaDefinitionError(
+                f"saga {saga!r}: step {taken!r}: the steps of each() {step.name!r} have such names; give it another"
+            )
+
+
+def _link(exits: tuple[PlannedStep | Group | Each, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:
     for leaving in exits:
         leaving.then = then
-
-
-# -- tasks and their policies -----------------------------------------------------------------------------------------
-
-
-def _policies_of(flow: Step, resolver: Resolver | None, defaults: Mapping[str, Any]) -> tuple[Task[Any], dict[str, Any]]:
-    """Return a step's task, as it is called, and what is not the default of a :class:`PlannedStep`.
-
-    :param defaults: policies that it has where it says nothing of them itself.
-    :raises SagaDefinitionError: a policy is wrong.
-    """
-    task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
-    if type(task) is not PauseTask:
-        _refuse_unrunnable(task)
-    policies: dict[str, Any] = {}
-    if flow.policies or type(task) is not FunctionTask:  # which has no policies of its own
-        given = dict(flow.policies)
-        breaker = given.pop("breaker", None)
-        source = task.kind if isinstance(task, WrappedTask) else task
-        policies = policies_of(source, given)
-        if breaker is not None:
-            task = guarded(task, breaker)
-    if compensates(task):
-        policies["compensates"] = True
-    if verifies(task):
-        policies["verifies"] = True
-    if defaults:
-        _add_defaults(policies, unsaid(flow.task, flow.policies, defaults))
-    async_execute, async_compensate, async_verify = are_async(task)
-    if async_execute or async_compensate or async_verify:
-        policies["asynchronous"] = True
-        policies |= {"async_execute": async_execute, "async_compensate": async_compensate, "async_verify": async_verify}
-    return task, policies
-
-
-def _add_defaults(policies: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Add to a step's own policies those of its saga, as far as they mean something for it."""
-    undone, cut_off = "compensates" in policies, not policies.get("transactional")  # nobody cuts off a transaction
-    needed = {"timeout": cut_off, "compensation_timeout": undone and cut_off}
-    needed |= {"compensation_retry": undone, "verification_retry": "verifies" in policies}
-    for policy, value in defaults.items():
-        if policy not in policies and needed.get(policy, True):
-            policies[policy] = unknown_on(value) if policy == "unknown_on" else value
-
-
-def _made(kind: type[Task[Any]], resolver: Resolver | None) -> Task[Any]:
-    if resolver is not None:
-        return resolved(kind, resolver)
-    try:
-        return kind()
-    except TypeError as error:
-        raise SagaDefinitionError(
-            f"{kind.__name__} cannot be made without arguments ({error}); give {kind.__name__}(...), or the saga a resolver"
-        ) from error
-
-
-def _refuse_unrunnable(task: Task[Any]) -> None:
-    if isinstance(task, FunctionTask):
-        for function in (task.action, task.compensation, task.verification):
-            if function is not None and function.facts.yields:
-                raise SagaDefinitionError(f"{function_name(function.function)} yields; a task returns its result")
-        return
-    check_task(task.kind if isinstance(task, WrappedTask) else task)
-    for call in (task.execute, task.compensate, task.verify):
-        if is_generator_function(call):
-            raise SagaDefinitionError(f"{function_name(call)} yields; a task returns its result")

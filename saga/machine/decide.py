@@ -36,7 +36,7 @@ from saga.machine import choices, failures, waits
 from saga.machine.commands import COMPENSATE, VERIFY, Call, Command, Merge, Wait
 from saga.machine.folds import FOLDS
 from saga.machine.log import Log
-from saga.machine.plan import Group, Plan, PlannedStep, following
+from saga.machine.plan import Each, Group, Plan, PlannedStep, Then, following
 from saga.machine.state import State
 from saga.machine.undo import next_to_compensate, paused_by, reason_to_ask
 from saga.plain import repr_of
@@ -257,7 +257,7 @@ class Machine:
             else:
                 self.start_steps((step,), at)
 
-    def advance(self, then: tuple[PlannedStep, ...] | Group | None, at: float) -> None:
+    def advance(self, then: Then, at: float) -> None:
         """Something ended well: begin what follows it."""
         if self.halt is not None:
             return
@@ -268,6 +268,8 @@ class Machine:
                 self.start_steps(then, at)
         elif then is None:
             self.progress(at)
+        elif isinstance(then, Each):
+            self.advance(then.then if then.group is None else then.group, at)  # where there is none, no items are listed
         else:
             assert isinstance(then, Group)
             if self.state.branches_ended.get(then.index) == len(then.scopes):

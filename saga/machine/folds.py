@@ -45,7 +45,8 @@ from saga.events import (
 )
 from saga.machine.commands import COMPENSATE, VERIFY
 from saga.machine.decided import change_status, operator_acted, saga_rewound, withdraw
-from saga.machine.plan import Group, PlannedStep
+from saga.machine.growing import grow
+from saga.machine.plan import Each, Group, PlannedStep, Then
 from saga.machine.state import State, first_of
 from saga.policy import InDoubt
 
@@ -95,10 +96,10 @@ def _step_succeeded(state: State, event: StepSucceeded) -> None:
     state.stragglers.discard(step.index)
     if step.pause is not None and step.pause.signals:
         del state.signals[first_of(state.signals, step.pause.signals)]
-    _done(state, step)
+    _done(state, step, event.result)
 
 
-def _done(state: State, step: PlannedStep) -> None:
+def _done(state: State, step: PlannedStep, result: Any) -> None:
     """The step's work is known to be done."""
     index = step.index
     state.in_doubt.discard(index)
@@ -107,15 +108,21 @@ def _done(state: State, step: PlannedStep) -> None:
     if step.pivot and state.status is RUNNING:
         state.past_pivot = True
     if type(step.then) is not tuple and index not in state.skipped and step.ways is None:
-        _pass(state, step.then)
+        _pass(state, step.then, result)
 
 
-def _pass(state: State, then: tuple[PlannedStep, ...] | Group | None) -> None:
-    """Something ended well that ``then`` follows."""
+def _pass(state: State, then: Then, result: Any = None) -> None:
+    """Something ended well that ``then`` follows. ``result``: a step's."""
     if type(then) is tuple or state.status is not RUNNING:
         return
     if then is None:
         state.past_end = True
+    elif isinstance(then, Each):
+        if result is None:  # it is skipped
+            _pass(state, then.then)
+            return
+        group = grow(state.plan, then, result)
+        state.branches_begun[group.index] = state.branches_ended[group.index] = 0
     else:
         assert isinstance(then, Group)
         state.branches_ended[then.index] = state.branches_ended.get(then.index, 0) + 1
@@ -202,7 +209,7 @@ def _step_verified(state: State, event: StepVerified) -> None:
     asked_for = index in state.to_rerun  # by a person
     withdraw(state, index)
     if event.done:
-        _done(state, step)
+        _done(state, step, event.result)
         return
     _not_done(state, step)
     if asked_for:

@@ -33,7 +33,7 @@ from saga.events import (
 )
 from saga.machine import failures
 from saga.machine.decide import Machine
-from saga.machine.plan import following
+from saga.machine.plan import Each, following
 from saga.machine.state import State, status_after
 from saga.machine.undo import paused_by
 
@@ -249,6 +249,8 @@ def check_undo_to(machine: Machine, to: str) -> None:
         why = f"step {to!r} stands in a parallel group; give a step before or after the group"
     elif to not in done or step.index in machine.state.skipped:
         why = f"step {to!r} was not done, so nothing is undone back to it; give one that was"
+    elif (goes_over := next((one for one in (step, *following(*step.onward)) if isinstance(one.then, Each)), None)) is not None:
+        why = f"step {goes_over.name!r} lists what steps are done for, which may be another list then; undo all of it"
     elif not any(later.name in begun for later in following(*step.onward)):
         why = f"nothing came after step {to!r}; give an earlier one, or none to undo all"
     if why is not None:

@@ -23,7 +23,7 @@ from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["ONCE", "Group", "Plan", "PlannedStep", "Ways", "following"]
+__all__ = ["ONCE", "Each", "Group", "Plan", "PlannedStep", "Then", "Ways", "following"]
 
 ONCE: Final = Retry(max_attempts=1)
 """The policy of a call that is given none."""
@@ -50,13 +50,16 @@ class PlannedStep:
     :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
     :ivar told_by: the step whose result says how long it waits, or until when.
-    :ivar then: what follows it: steps to start, the group it ends a branch of, or ``None``.
+    :ivar then: what follows it: steps to start, the group it ends a branch of, what is done for each item that it lists, or
+        ``None``.
     :ivar fallback: what starts instead when it has failed.
     :ivar fallback_on: ... with one of these.
     :ivar ways: of one that decides: how the saga goes on.
     :ivar instead_of: the step whose fallback begins with this one.
     :ivar branches: the groups it is in, and which branch of each.
     :ivar held_up: where it is the first of a group's: those that begin when there is room.
+    :ivar item: of a step that is done for each item of a list: that.
+    :ivar within: ... the names of the branches that it is in, the outermost first.
     """
 
     # What most steps leave as it is, is kept here.
@@ -79,13 +82,15 @@ class PlannedStep:
     asynchronous: bool = False  # whether any of the three is
     pause: Pause | None = None
     told_by: PlannedStep | None = None
-    then: tuple[PlannedStep, ...] | Group | None = None
+    then: Then = None
     fallback: tuple[PlannedStep, ...] = ()
     fallback_on: tuple[type[Exception], ...] = ()
     ways: Ways | None = None
     instead_of: PlannedStep | None = None
     branches: tuple[tuple[Group, int], ...] = ()
     held_up: tuple[PlannedStep, ...] = ()
+    item: Any = None
+    within: tuple[str, ...] = ()
 
     def __init__(self, index: int, name: str, task: Task[Any], scope: int, policies: dict[str, Any]) -> None:
         self.__dict__.update(policies)
@@ -114,7 +119,7 @@ class PlannedStep:
         return self.on_error is not OnError.COMPENSATE or bool(self.fallback)
 
     @property
-    def onward(self) -> tuple[tuple[PlannedStep, ...] | Group | None, ...]:
+    def onward(self) -> tuple[Then, ...]:
         """All that may follow when it has ended well."""
         return (self.then,) if self.ways is None else (*self.ways.entries.values(), self.then)
 
@@ -138,6 +143,7 @@ class Group:
 
     :ivar entries: for each branch, the steps to start first.
     :ivar limit: how many branches are under way at a time.
+    :ivar each: the step that lists what its branches are for, where that is so.
     """
 
     index: int
@@ -147,7 +153,30 @@ class Group:
     compensate_together: bool = False
     limit: int | None = None
     entries: tuple[tuple[PlannedStep, ...], ...] = ()
-    then: tuple[PlannedStep, ...] | Group | None = None
+    each: str | None = None
+    then: Then = None
+
+
+@dataclass(slots=True, eq=False)
+class Each:
+    """What follows a step that lists items: a branch for each, and then what follows them.
+
+    :ivar index: that of the step.
+    :ivar root: what the names in the template begin with.
+    :ivar template: a plan of the steps of a branch.
+    :ivar group: the branches, when there are any.
+    """
+
+    index: int
+    root: str
+    template: Plan
+    limit: int | None
+    compensate_together: bool
+    group: Group | None = None
+    then: Then = None
+
+
+Then = tuple[PlannedStep, ...] | Group | Each | None
 
 
 @dataclass(slots=True, eq=False)
@@ -179,11 +208,15 @@ class Plan:
     :ivar transacts: the first step that is transactional.
     :ivar transacts_async: the first of them that has a coroutine function.
     :ivar compensate_together: whether any group's branches are undone at the same time.
-    :ivar open: whether it grows while it is executed.
+    :ivar open: whether what follows what there is, is not known: a block's.
+    :ivar grows: whether it grows while it is executed, so that every execution has its own.
+    :ivar items: of what has grown by a list: the item of each branch, by its scope.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
     """
 
     open = False
+    grows = False
+    items: Mapping[int, Any] = MappingProxyType({})
     flow: Flow | None = None
     pivot: PlannedStep | None = None
     plain = True
@@ -221,9 +254,20 @@ class Plan:
                 self.transacts_async = step
             if step.asynchronous:
                 self.asynchronous = True
+            if isinstance(step.then, Each):
+                self.grows, self.plain = True, False
+                self.compensate_together |= step.then.compensate_together
+                self.characterize(step.then.template.steps)
         if self.groups:
             self.plain = False
-            self.compensate_together = any(group.compensate_together for group in self.groups)
+            self.compensate_together |= any(group.compensate_together for group in self.groups)
+
+    def declared(self) -> Iterator[PlannedStep]:
+        """Yield every step that is declared: those that are done for each item, too."""
+        for step in self.steps:
+            yield step
+            if isinstance(step.then, Each):
+                yield from step.then.template.declared()
 
     @cached_property
     def awaits_executes(self) -> bool:
@@ -242,7 +286,7 @@ class Plan:
     @property
     def signals(self) -> tuple[str, ...]:
         """The names of the signals that its steps receive."""
-        pauses = (step.pause for step in self.steps if step.pause is not None)
+        pauses = (step.pause for step in self.declared() if step.pause is not None)
         return tuple(dict.fromkeys(name for pause in pauses for name in pause.signals))
 
     @property
@@ -277,6 +321,13 @@ class Plan:
             return exact or [step.name for step in self.steps if issubclass(step.kind, wanted)]
         return [step.name for step in self.steps if step.task is wanted or getattr(step.task, "inner", None) is wanted]
 
+    def in_order(self) -> list[PlannedStep]:
+        """Return the steps in the order declared; those that are done for each item follow the one that lists the items."""
+        return sorted(self.steps, key=self._place) if self.items else self.steps
+
+    def _place(self, step: PlannedStep) -> tuple[int, ...]:
+        return (*(self.by_name[group.each].index for group, _ in step.branches if group.each is not None), step.index)
+
     def step(self, name: str) -> PlannedStep:
         """Return the step of that name.
 
@@ -288,11 +339,14 @@ class Plan:
             raise SagaDefinitionError(f"there is no step {name!r}; steps: {', '.join(self.names) or 'none'}") from None
 
 
-def following(*then: tuple[PlannedStep, ...] | Group | None) -> Iterator[PlannedStep]:
+def following(*then: Then) -> Iterator[PlannedStep]:
     """Yield the steps that can be started when what they follow has ended, and those after them, through the ends of groups."""
     left, seen = [*then], set[int]()
     while left:
         one = left.pop()
+        if isinstance(one, Each):
+            left += (*(one.group.entries if one.group is not None else ()), one.then)
+            continue
         if isinstance(one, Group):
             left.append(one.then)
             continue

@@ -26,7 +26,7 @@ from saga.machine import operators, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.machine.decide import DECISIONS, Machine
 from saga.machine.failures import decide, ends_the_way_forward, verify, wait_again
-from saga.machine.plan import PlannedStep
+from saga.machine.plan import Each, PlannedStep
 from saga.machine.state import State
 
 __all__ = ["recover"]
@@ -171,6 +171,8 @@ def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
             if step.ways is not None and not isinstance(event, StepSkipped):  # its way has an event of its own
                 continue
             then = step.then
+            if isinstance(then, Each) and then.group is None:  # nothing was listed
+                then = then.then
         else:
             continue
         owed.update((step.name, step) for step in (then if isinstance(then, tuple) else ()) if step.name not in started)

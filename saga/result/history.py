@@ -25,7 +25,7 @@ from saga.events import (
     VerificationFailed,
     VerificationStarted,
 )
-from saga.machine import Plan, PlannedStep, State
+from saga.machine import Each, Plan, PlannedStep, State
 from saga.machine.folds import fold
 from saga.task import Task
 
@@ -91,7 +91,7 @@ class History:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.state = State(plan)
-        self._records = {name: StepRecord(name) for name in plan.names}
+        self._records = {name: StepRecord(name) for name in plan.names}  # and more, where the plan grows
 
     def take(self, event: Event) -> None:
         """Take the next event."""
@@ -99,7 +99,8 @@ class History:
         fold(state, event)
         if not hasattr(event, "step") or event.step is None:
             return
-        record, step = self._records[event.step], self.plan.by_name[event.step]
+        step = self.plan.by_name[event.step]
+        record = self._records.get(event.step) or self._records.setdefault(event.step, StepRecord(event.step))
         match event:
             case StepStarted():
                 record.status, record.attempts = StepStatus.RUNNING, event.attempt
@@ -153,15 +154,16 @@ class History:
             for record in records.values():
                 if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
                     record.status = StepStatus.FAILED
-        for step in self.plan.steps:
-            record = records[step.name]
-            if step.pause is not None or step.ways is not None:  # a wait leaves nothing, and neither does a decision
+        for step in self.plan.in_order():
+            record = records.setdefault(step.name, StepRecord(step.name))
+            looks = step.ways is not None or isinstance(step.then, Each)
+            if step.pause is not None or looks:  # a wait leaves nothing, and neither does what only looks
                 record.effect = Effect.NONE
                 continue
             record.in_doubt = step.index in state.in_doubt | state.stragglers | state.compensation_stragglers
             if record.in_doubt or step.index in state.executing:
                 record.effect = Effect.UNKNOWN
-        return records
+        return {step.name: records[step.name] for step in self.plan.in_order()} if self.plan.items else records
 
 
 _WAITING = {"execute": StepStatus.WAITING, "verify": StepStatus.IN_DOUBT, "compensate": StepStatus.COMPENSATING}

@@ -116,7 +116,12 @@ class SagaResult(Generic[Ctx_co]):
     def results(self) -> Mapping[str, Any]:
         """What each step that succeeded returned, or was found to have done, by step name."""
         done = (StepSucceeded, StepVerified)
-        return {event.step: event.result for event in self.events if isinstance(event, done) and getattr(event, "done", True)}
+        found = {event.step: event.result for event in self.events if isinstance(event, done) and getattr(event, "done", True)}
+        if self._plan.grows:
+            merged = self.context.__binding__.results
+            listed = [group.each for group in self._plan.groups if group.each is not None]
+            found.update((name, merged[name]) for name in listed if name in merged)
+        return found
 
     @property
     def elapsed(self) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from saga.diagram.shape import policies
 from saga.errors import SagaDefinitionError
 from saga.flow import FunctionTask
-from saga.machine import PlannedStep
+from saga.machine import Each, PlannedStep
 
 if TYPE_CHECKING:
     from saga.definition import Definition
@@ -158,8 +158,9 @@ def _certificate(record: Any) -> Certificate:
 
 
 def tasks_of(definition: Definition) -> list[PlannedStep]:
-    """Return the steps that have a task, in the order declared."""
-    return [step for step in definition.plan.steps if step.pause is None and step.ways is None]
+    """Return the steps that have a task, in the order declared; those that are done for each item of a list are none."""
+    steps = definition.plan.steps
+    return [step for step in steps if step.pause is None and step.ways is None and not isinstance(step.then, Each)]
 
 
 def certificate_of(definition: Definition, step: PlannedStep, measured: Mapping[str, str]) -> Certificate:

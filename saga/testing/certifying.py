@@ -95,7 +95,7 @@ def _ways_to(setting: Setting, loop: Callable[[], VirtualLoop]) -> dict[str, fro
         place.run()
         plan = place.definition.plan
         for name in place.come_to:
-            if name not in ways:
+            if name not in ways and name in plan.by_name:
                 ways[name] = failing
                 if plan.by_name[name].fallback:
                     left.append(failing | {name})

@@ -23,7 +23,7 @@ from saga.errors import EncodingError, LeaseLostError, StorageError
 from saga.events import Event, Status, StepFailed
 from saga.in_use import claim as claim_context
 from saga.in_use import let_go
-from saga.machine import Call, recover
+from saga.machine import Call, Plan, recover
 from saga.machine.commands import COMPENSATE, EXECUTE
 from saga.plain import names_of, one_line
 from saga.result import SagaResult
@@ -73,7 +73,7 @@ class History(Struck):
         self._kept = [kept(step.inner_task) for step in self.definition.plan.steps]
         self.before = state_of(self.world)
         self.after: Any = self.before
-        self._parallel = bool(self.definition.plan.groups)
+        self._parallel = bool(self.definition.plan.groups) or self.definition.plan.grows
         self.store = FailingStore(clock=self.now) if setting.has_store else None
         self.signals = Signals(self, self.store)
         self._persons = None if self.store is None else Persons(self, self.store)
@@ -328,6 +328,11 @@ class History(Struck):
         return self.setting.define(self.world)
 
     # -- what it came to ----------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The steps that were executed."""
+        return self._last.machine.plan
 
     @property
     def status(self) -> Status:

@@ -111,7 +111,7 @@ class Laws:
 
 def _left_to_chance(history: History) -> bool:
     """Whether a step was skipped that may have taken effect, as nobody knows, and whose task has nothing to undo."""
-    steps = history.definition.plan.by_name
+    steps = history.plan.by_name
     skipped = {event.step for event in history.events if isinstance(event, StepSkipped)}
     doubtful = {event.step for event in history.events if isinstance(event, StepFailed | StepTimedOut) and _is_in_doubt(event)}
     return any(not steps[name].compensates for name in skipped & doubtful)

@@ -11,7 +11,20 @@ from typing import Any, Final, TypeVar
 
 from saga.declared import refuse_unmade
 from saga.errors import SagaDefinitionError, near
-from saga.flow import POLICIES, Choice, ChoiceTask, Fallback, Flow, FunctionTask, MethodStep, Parallel, Pause, Sequence, Step
+from saga.flow import (
+    POLICIES,
+    Choice,
+    ChoiceTask,
+    Fallback,
+    Flow,
+    ForEach,
+    FunctionTask,
+    MethodStep,
+    Parallel,
+    Pause,
+    Sequence,
+    Step,
+)
 from saga.flow.functions import is_function
 from saga.flow.policies import policies_of
 from saga.flow.wrapped import WrappedTask, are_async, compensates, verifies
@@ -83,6 +96,8 @@ def _with(flow: Flow, chosen: Mapping[str, Any], prefix: str) -> Flow:
     if isinstance(flow, Choice):
         decision: Any = inner(flow.decision)
         return replace(flow, decision=decision, ways={way: inner(child) for way, child in flow.ways.items()})
+    if isinstance(flow, ForEach):
+        return replace(flow, child=inner(flow.child))
     return flow
 
 
@@ -91,10 +106,14 @@ def _children_of(flow: Flow) -> tuple[Flow, ...]:
         return flow.children
     if isinstance(flow, Choice):
         return (flow.decision, *flow.ways.values())
+    if isinstance(flow, ForEach):
+        return (flow.child,)
     return (flow.primary, flow.alternative) if isinstance(flow, Fallback) else ()
 
 
 def _prefix_of(flow: Flow, prefix: str) -> str:
+    if isinstance(flow, ForEach):
+        return f"{prefix}{flow.lists.name}/"
     return f"{prefix}{flow.name}/" if isinstance(flow, Sequence) and flow.name is not None else prefix
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, InDoubt, Retry, Saga, Skip, Status, choose, fallback, parallel, step
+from saga import Context, InDoubt, Retry, Saga, Skip, Status, choose, each, fallback, parallel, step
 from saga.errors import StorageError, UnreadableJournalError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -68,7 +68,12 @@ def decided() -> Saga:
     return Saga("decided").add_task(made("a")).add_task(choice).add_task(made("e"))
 
 
-SAGAS = [plain, undone, grouped, verified, decided]
+def listed() -> Saga:
+    branch = (made("b"), made("c"))
+    return Saga("listed").add_task(made("a")).add_task(each(lambda context: [1, 2], branch, name="all", limit=1))
+
+
+SAGAS = [plain, undone, grouped, verified, decided, listed]
 
 
 def recorded(build: Callable[[], Saga]) -> list[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
-from saga import Context, Saga, Status, receive, step
+from saga import Context, Retry, Saga, Status, each, receive, sequence, step
 from saga.operations import Operations
 from saga.storage import MemoryStore
 from saga.worker import Worker
@@ -60,3 +61,37 @@ def test_what_is_terminated_is_rolled_back() -> None:
     Operations(store, "ann").cancel("A1", "the customer has changed her mind")
     worker.run_once()
     assert (undone, saga.load("A1").status) == (["charge", "reserve"], Status.COMPENSATED)
+
+
+def test_a_map_has_so_many_iterations_at_a_time_and_one_that_fails_ends_it() -> None:
+    """Step Functions: ``Map`` with ``ItemsPath``, ``MaxConcurrency`` and a ``Retry`` of a state within; its output is the list
+    of the iterations' outputs, in order. When an iteration fails, the map fails and no other begins; here what was done is
+    undone, too.
+    """
+    under_way, most, log = 0, 0, list[str]()
+    refused = {"2": 1, "4": 9}
+
+    def work(context: Context) -> str:
+        nonlocal under_way, most
+        under_way, item = under_way + 1, context.step.item
+        most = max(most, under_way)
+        threading.Event().wait(0.002)
+        under_way -= 1
+        if context.step.attempt <= refused.get(item, 0):
+            raise OSError(item)
+        log.append(item)
+        return f"out {item}"
+
+    def map_of(count: int) -> Saga[Any]:
+        iteration = sequence(step(work, lambda own: log.append(f"-{own}"), retry=Retry(2)), step(str.upper, name="end"))
+        numbers = each(lambda context: [str(number) for number in range(count)], iteration, name="map", limit=2)
+        return Saga("map").add_task(numbers)
+
+    assert map_of(4).execute().context.result_of("map") == ["OUT 0", "OUT 1", "OUT 2", "OUT 3"]
+    assert most == 2
+    log.clear()
+    result = map_of(9).try_execute()
+    assert (result.status, result.failed_step) == (Status.COMPENSATED, "map[4]/work")
+    done = [line for line in log if not line.startswith("-")]
+    assert [line for line in log if line.startswith("-")] == [f"-out {item}" for item in reversed(done)]
+    assert not {"7", "8"} & {*log}

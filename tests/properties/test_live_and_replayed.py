@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import InDoubt, Retry, Saga, Skip, choose, fallback, parallel, sequence, step, timer
+from saga import InDoubt, Retry, Saga, Skip, choose, each, fallback, parallel, sequence, step, timer
 from saga.errors import SagaDefinitionError
 from saga.machine import Machine, State
 from saga.storage import MemoryStore
@@ -103,7 +103,10 @@ class Maker:
         if kind < 0.64:
             way = self.chance.randint(0, 2)
             return choose(lambda context: way, {0: self.flow(depth + 1), 1: ()}, self.flow(depth + 1), name=next(self.names))
-        if kind < 0.66:
+        if kind < 0.68:
+            count, limit = self.chance.randint(0, 2), self.chance.choice([None, 1])
+            return each(lambda context: ["x", "y"][:count], self.flow(depth + 1), name=next(self.names), limit=limit)
+        if kind < 0.7:
             return timer(0.005, name=next(self.names))
         if kind < 0.85:
             return parallel(

@@ -23,6 +23,7 @@ from saga import (
     Skip,
     Task,
     choose,
+    each,
     fallback,
     parallel,
     receive,
@@ -54,6 +55,22 @@ def task(shop: Shop, name: str, **policies: Any) -> Task[Any]:
 
         def compensate(self, context: Context) -> None:
             shop.done.pop(name, None)
+
+    made = Sound()
+    vars(made).update(policies, name=name)
+    return made
+
+
+def of_item(shop: Shop, name: str, **policies: Any) -> Task[Any]:
+    """Return such a task that is done for each item."""
+
+    class Sound(Task[str]):
+        def execute(self, context: Context) -> str:
+            shop.done[context.step.name] = context.step.item
+            return str(context.step.item)
+
+        def compensate(self, context: Context) -> None:
+            shop.done.pop(context.step.name, None)
 
     made = Sound()
     vars(made).update(policies, name=name)
@@ -112,6 +129,8 @@ SOUND: dict[str, Flow] = {
     ],
     "in parallel": lambda s: [parallel(task(s, "a"), task(s, "b", timeout=5.0)), task(s, "c")],
     "few at a time": lambda s: [parallel(task(s, "a"), task(s, "b"), task(s, "c"), limit=1), task(s, "d")],
+    "for each item": lambda s: [each(lambda context: ["x", "y"], of_item(s, "a"), limit=1), task(s, "b")],
+    "for each, one that may fail": lambda s: [each(lambda context: ["x", "y"], of_item(s, "a", on_error=Skip)), task(s, "b")],
     "undone together": lambda s: [parallel(task(s, "a"), task(s, "b"), compensate_together=True)],
     "with a fallback": lambda s: [fallback(task(s, "a"), task(s, "b")), task(s, "c")],
     "decided": lambda s: [choose("order_id", {"A1": task(s, "a")}, task(s, "b")), task(s, "c")],

@@ -25,6 +25,7 @@ from saga import (
     StepStatus,
     Task,
     choose,
+    each,
     fallback,
     parallel,
     receive,
@@ -227,6 +228,32 @@ def test_how_many_branches_are_under_way_at_a_time_is_told(drawn: str) -> None:
     diagram = Saga("s").add_task(parallel(works("A"), works("B"), limit=8, compensate_together=True)).diagram()
     text = diagram.mermaid() if drawn == "mermaid" else diagram.svg()
     assert "in parallel, at most 8 at a time, undone together" in text
+
+
+LISTED: Any = each("parcels", sequence(step(str, lambda own: None, name="pack"), step(str, name="send")), name="all", limit=2)
+
+
+@pytest.mark.parametrize("drawn", ["mermaid", "svg"])
+@pytest.mark.parametrize(
+    ("items", "steps", "caption"),
+    [
+        (None, 1, "for each item, at most 2 at a time"),
+        ([], 0, None),
+        ([1, 2, 3], 3, "for each item, at most 2 at a time"),
+        (list(range(9)), 6, "for each item, at most 2 at a time, 3 more not drawn"),
+    ],
+)
+def test_what_is_done_for_each_item_is_drawn_for_the_first(drawn: str, items: Any, steps: int, caption: str | None) -> None:
+    saga = Saga("s").add_task(LISTED).add_task(works("After"))
+    diagram = saga.diagram(None if items is None else saga.execute({"parcels": items}))
+    text = diagram.mermaid() if drawn == "mermaid" else diagram.svg()
+    assert (text.count(">pack<") if drawn == "svg" else text.count('["pack')) == steps
+    assert (caption in text) if caption is not None else ("for each item" not in text)
+
+
+def test_what_is_done_for_each_item_is_drawn_where_no_list_was_made() -> None:
+    saga = Saga("s").add_task(LISTED)
+    assert "send<br/>· not reached" in saga.diagram(saga.try_execute({"parcels": 5})).mermaid()
 
 
 def test_what_is_undone_when_a_later_step_fails_has_a_mark() -> None:

@@ -90,7 +90,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "what verify found done is owed no undo",
-        "    if event.done:\n        _done(state, step)\n        return",
+        "    if event.done:\n        _done(state, step, event.result)\n        return",
         "    if False:\n        return",
         SEMANTICS + "doubt -k verify_decides_what_is_undone",
     ),

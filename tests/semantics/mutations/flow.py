@@ -10,6 +10,7 @@ NAMES, SIGNATURES = "tests/unit/test_names", "tests/unit/flow/test_signatures"
 CHOOSING, TABLE, STATE = "tests/frontdoors/test_choosing", "tests/unit/machine/test_table", "tests/unit/machine/test_state"
 TASKS, MISUSE = "tests/unit/flow/test_tasks", "tests/unit/flow/test_misuse"
 
+EACH = FRONT_DOORS + "each"
 LIMITED, TABLE = FRONT_DOORS + "limited_parallel", "tests/unit/machine/test_table"
 
 OF_FLOW = [
@@ -44,6 +45,67 @@ OF_FLOW = [
         "            state.branches_begun.pop(group.index, None)\n",
         "",
         "tests/unit/machine/test_state",
+    ),
+    # -- what is done for each item -----------------------------------------------------------------------------------
+    Mutant(
+        "an empty list is never merged",
+        "        state.branches_begun[group.index] = state.branches_ended[group.index] = 0\n",
+        "        state.branches_begun[group.index] = 0\n",
+        EACH + " -k empty",
+    ),
+    Mutant(
+        "a saga that cannot list its items, and skips that, stops there",
+        "            _pass(state, then.then)\n            return\n",
+        "            return\n",
+        EACH + " -k skipped",
+    ),
+    Mutant(
+        "the list is not what a branch begins with",
+        "view.__binding__.previous = self.plan.items[scope]",
+        "pass",
+        EACH,
+    ),
+    Mutant(
+        "the result of each() stays the list of items",
+        "            binding.take_result(group.each, list(results))\n",
+        "            binding.previous = list(results)\n",
+        EACH,
+    ),
+    Mutant(
+        "steps of all branches are looked for, not those of the own",
+        "names = _in_its_branch(names, self.call.step.within)",
+        "names = list(names)",
+        EACH + " -k know_their_item",
+    ),
+    Mutant(
+        "all executions have one plan, which grows and grows",
+        "self.plan.for_execution() if self.plan.grows else self.plan",
+        "self.plan.for_execution() if self.plan.open else self.plan",
+        EACH,
+    ),
+    Mutant(
+        "two items may have one key",
+        "            if key in keyed:\n",
+        "            if False:\n",
+        EACH + " -k no_keys",
+    ),
+    Mutant(
+        "a list can be undone to before it was made, and is not made anew",
+        "if isinstance(one.then, Each)), None)) is not None:",
+        "if False), None)) is not None:",
+        EACH + " -k refused",
+    ),
+    Mutant(
+        "links of a template lead into it, not into the branch",
+        "        new.then = self._after(old.then)\n",
+        "",
+        EACH,
+    ),
+    Mutant(
+        "a looker knows no branches of a list",
+        "                grow(plan, step.then, one.event.result)\n",
+        "                pass\n",
+        EACH + " -k shown_with",
     ),
     Mutant("a thread that has ended its call is not used again", "            free()\n", "", LIMITED),
     # -- names --------------------------------------------------------------------------------------------------------
@@ -130,8 +192,27 @@ OF_FLOW = [
     ),
     Mutant("what no way is for goes on", "if way not in ways.entries:", "if False:", TABLE),
     Mutant("other ways are the same flow", 'shapes.append(f"{way}:{part.shape}")', "shapes.append(part.shape)", CHOOSING),
-    Mutant("a process that died in a decision gives the saga up", "    in_doubt = InDoubt.RERUN\n", "", CHOOSING + " -k dies"),
-    Mutant("a decision may be in doubt", "    unknown_on = ()\n", "", CHOOSING + " -k doubt"),
+    Mutant(
+        "a process that died in a decision gives the saga up",
+        "    in_doubt = InDoubt.RERUN\n",
+        "",
+        CHOOSING + " -k dies",
+        file="saga/flow/choosing.py",
+    ),
+    Mutant(
+        "a decision may be in doubt",
+        "    unknown_on = ()\n",
+        "",
+        CHOOSING + " -k doubt",
+        file="saga/flow/choosing.py",
+    ),
+    Mutant(
+        "a process that died as it made a list gives the saga up",
+        "    in_doubt = InDoubt.RERUN\n",
+        "",
+        EACH + " -k made_again",
+        file="saga/flow/each.py",
+    ),
     Mutant("what was decided is told as it was returned", "return self._keys[value]", "return str(value)", CHOOSING),
     Mutant(
         "a stand-in decides for no way at all",
