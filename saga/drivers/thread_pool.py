@@ -31,13 +31,12 @@ class ThreadPool:
 
         :raises RuntimeError: no thread is to be had.
         """
-        try:
-            work_of = self._free.pop()
-        except IndexError:
-            work_of = queue.SimpleQueue()
-            self._all.append(work_of)  # before there is a thread, so that none is forgotten where an interrupt strikes here
-            threading.Thread(target=_serve, args=(work_of, self._free), name=name).start()
-        work_of.put((name, work))
+        if self._free:
+            self._free.pop().put((name, work))
+            return
+        work_of: _Queue = queue.SimpleQueue()
+        self._all.append(work_of)  # before there is a thread, so that none is forgotten where an interrupt strikes here
+        threading.Thread(target=_serve, args=(work_of, self._free, [work]), name=name).start()
 
     def end(self) -> None:
         """Let each thread end, once its call has."""
@@ -46,8 +45,9 @@ class ThreadPool:
         self._all, self._free = [], []
 
 
-def _serve(work_of: _Queue, free: list[_Queue]) -> None:
+def _serve(work_of: _Queue, free: list[_Queue], first: list[Work]) -> None:
     process = forks.process
+    first.pop()(lambda: free.append(work_of))  # at once: it knows the call, and its view, as long as it is there
     while process is forks.process:  # a child that a call has forked has no other call to make
         given = work_of.get()
         if given is None:
@@ -55,4 +55,4 @@ def _serve(work_of: _Queue, free: list[_Queue]) -> None:
         name, work = given
         threading.current_thread().name = name
         work(lambda: free.append(work_of))
-        del given, work  # they know the call, and its view
+        del given, work

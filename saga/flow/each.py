@@ -11,7 +11,7 @@ from saga.flow.build import FlowLike, as_flow, check_limit
 from saga.flow.functions import function_name, is_function
 from saga.flow.methods import MethodStep
 from saga.flow.nodes import ForEach, Pause, Sequence, Step
-from saga.names import checked_name
+from saga.names import LONGEST, checked_name
 from saga.policy import InDoubt
 from saga.task import Task
 
@@ -90,23 +90,30 @@ class ListingTask(Task[Any]):
     def execute(self, context: Any) -> Any:
         items: Any = self.items
         if isinstance(items, str):
-            return self._listed(context[items])
+            return self._listed(context, context[items])
         if isinstance(items, type):
-            return self._listed(context.result_of(items))
+            return self._listed(context, context.result_of(items))
         found = items(context)
         if is_awaitable(found):
             answer(found, f"each(): items {function_name(items)}", "make it an `async def` which awaits it")
-        return self._listed(found)
+        return self._listed(context, found)
 
-    def _listed(self, items: Any) -> list[Any] | dict[str, Any]:
+    def _listed(self, context: Any, items: Any) -> list[Any] | dict[str, Any]:
         if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
             raise SagaDefinitionError(f"each(): items are {type(items).__name__}; give a list")
         listed = list(items)
         if self._key is None:
             return listed
+        call = context.__binding__.call
+        most = LONGEST if call is None else LONGEST - call.step.longest_around_key
         keyed: dict[str, Any] = {}
         for item in listed:
             key = checked_name(self._key(item), "each(): a key")
+            if len(key) > most:
+                raise SagaDefinitionError(
+                    f"each(): the key {key[:20]!r}... makes a step's name of more than {LONGEST} characters; give one of at "
+                    f"most {most}"
+                )
             if key in keyed:
                 raise SagaDefinitionError(f"each(): two items have the key {key!r}; give each a key of its own")
             keyed[key] = item
@@ -122,4 +129,4 @@ class AsyncListingTask(ListingTask):
 
     async def execute(self, context: Any) -> Any:
         items: Any = self.items
-        return self._listed(await items(context))
+        return self._listed(context, await items(context))

@@ -124,6 +124,14 @@ class PlannedStep:
         return (self.then,) if self.ways is None else (*self.ways.entries.values(), self.then)
 
     @property
+    def longest_around_key(self) -> int:
+        """Of a step that lists items: how many characters stand around an item's key in the longest name of its steps."""
+        if not isinstance(self.then, Each):
+            return 0
+        names = [step.name for step in self.then.template.declared()]
+        return len(self.name) + len("[]") + max(map(len, names)) - len(self.then.root)
+
+    @property
     def kind(self) -> type[Task[Any]]:
         """The task's class, as it was given."""
         return self.task.kind if isinstance(self.task, WrappedTask) else type(self.task)

@@ -228,6 +228,7 @@ def test_branches_can_be_undone_together() -> None:
         ({"a": 1}, None, "items are dict; give a list"),
         (["a", "a"], str, "two items have the key 'a'"),
         ([1], lambda item: item, "a key is 1"),
+        (["long"], lambda item: item * 50, "'longlonglonglonglong'... makes a step's name of more than 200 characters"),
     ],
 )
 def test_what_is_no_list_or_has_no_keys_fails_the_step_that_lists(items: Any, key: Any, wrong: str, kept: Any) -> None:
