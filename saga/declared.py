@@ -20,8 +20,10 @@ from saga.flow.policies import DEFAULTS, defaults_of
 from saga.names import several
 from saga.observers import Loggers, observers_of
 from saga.policy import seconds_of
+from saga.typed_context import kind_in, kind_of
 
 if TYPE_CHECKING:
+    from saga.context import Context
     from saga.definition import ContextFunction, Observer
     from saga.durable.codec import Codec
     from saga.machine.compile import Resolver
@@ -36,6 +38,7 @@ class Declared(Composing):
 
     flow: Any = None
     name: str
+    context: type[Context] | None = None
     logger: Loggers | None = None
     observers: Observer | Iterable[Observer] | None = None
     timeout: float | None = None
@@ -107,6 +110,7 @@ class Declared(Composing):
         draft = Definition(
             name=self.name,
             plan=NO_PLAN,
+            context=self.context,
             version=self.version,
             timeout=self.timeout,
             stop_on_compensation_failure=self.stop_on_compensation_failure,
@@ -124,6 +128,10 @@ class Declared(Composing):
         draft.check()
         self.name, self.version = draft.name, draft.version
         return draft
+
+    def _context_kind(self) -> type[Context] | None:
+        """Return the class of its contexts: what was given, or what stands in brackets where it was made, or by its class."""
+        return self.context or kind_in(vars(self).get("__orig_class__")) or kind_of(type(self))
 
     def _refuse_what_is_the_outer_sagas(self) -> None:
         """Refuse to be a step of another saga with options that would have no effect there.
@@ -164,7 +172,7 @@ def refuse_unmade(saga: object) -> None:
 OPTIONS: Final = frozenset(Declared.__annotations__) - {"flow", "_misspelt", "_draft", "_defaults", "_definition"}
 """What can be given when a saga is made, and declared by its class."""
 
-_OUTERMOST: Final = sorted(OPTIONS - {"name", *DEFAULTS, "version", "compatible_with", "lease"})
+_OUTERMOST: Final = sorted(OPTIONS - {"name", "context", *DEFAULTS, "version", "compatible_with", "lease"})
 """The options that hold for a whole execution. Of a saga that is a step of another, its name and what it says for all its
 steps hold for these; the rest is about executions of its own."""
 
@@ -179,7 +187,14 @@ _ARGUMENTS: Final = {
 }
 """With how many arguments an option that is a function is called."""
 
-_MEANT: Final = {"steps": "flow", "tasks": "flow", "flows": "flow", "deadline": "timeout", "time_limit": "timeout"}
+_MEANT: Final = {
+    "steps": "flow",
+    "tasks": "flow",
+    "flows": "flow",
+    "deadline": "timeout",
+    "time_limit": "timeout",
+    "context_type": "context",
+}
 """What other libraries call an option."""
 
 
@@ -205,7 +220,7 @@ def _meant(name: str) -> str | None:
     """Return the option that was meant by a name, or ``None``."""
     import difflib  # nearly nobody needs it
 
-    return _MEANT.get(name) or next(iter(difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.85)), None)
+    return _MEANT.get(name) or next(iter(difflib.get_close_matches(name, OPTIONS - {"context"}, n=1, cutoff=0.85)), None)
 
 
 def _could_be(value: Any, name: str, option: str) -> bool:

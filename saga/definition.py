@@ -16,6 +16,7 @@ from saga.machine import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, Machine, Plan,
 from saga.names import checked_name, several
 from saga.policy import check_timeout
 from saga.turns import check_turns
+from saga.typed_context import check_kind, context_of
 
 if TYPE_CHECKING:
     from saga.durable.codec import Codec
@@ -127,6 +128,7 @@ class Definition:
     :ivar name: the saga's name.
     :ivar version: see :class:`saga.Saga`.
     :ivar plan: the compiled flow.
+    :ivar context: the class of its contexts; ``None``: any will do.
     :ivar timeout: seconds an execution may go forward.
     :ivar stop_on_compensation_failure: a compensation that failed for good leaves the others as they are.
     :ivar on_compensation_failure: called with context, step name and error when a compensation failed for good.
@@ -144,6 +146,7 @@ class Definition:
     name: str
     plan: Plan
     version: str = "1"
+    context: type[Context] | None = None
     timeout: float | None = None
     stop_on_compensation_failure: bool = False
     on_compensation_failure: CompensationFailureHandler | None = None
@@ -173,6 +176,7 @@ class Definition:
             given = self.stop_on_compensation_failure
             raise SagaDefinitionError(f"saga {name!r}: stop_on_compensation_failure is {given!r}; give a bool")
         check_codec(self.codec, f"saga {name!r}: codec")
+        check_kind(self.context, f"saga {name!r}: context")
         if self.on_compensation_failure is not None:
             check_callable(
                 self.on_compensation_failure, f"saga {name!r}: on_compensation_failure", "(context, step name, error)", 3
@@ -220,11 +224,14 @@ def definitions_of(sagas: object, what: str) -> list[Definition]:
     return found
 
 
-def as_context(context: ContextLike, saga: str) -> Context:
+def as_context(context: ContextLike, saga: str, kind: type[Context] | None = None) -> Context:
     """Return a context: the one that was given, or one of a mapping, or an empty one.
 
-    :raises SagaDefinitionError: it is none of these.
+    :param kind: the class that it has to be of.
+    :raises SagaDefinitionError: it is none of these, or not as its class says.
     """
+    if kind is not None:
+        return context_of(kind, context, saga)
     if context is None:
         return object.__new__(Context)  # its binding follows
     if isinstance(context, Context):
@@ -275,7 +282,7 @@ def inputs(
     :raises SagaDefinitionError: one is wrong.
     """
     new = context is None or not isinstance(context, Context)
-    context = as_context(context, definition.name)
+    context = as_context(context, definition.name, definition.context)
     saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     plan = definition.plan
     if store is None and (plan.receives or plan.asks is not None or definition.in_line):

@@ -54,6 +54,9 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     was given, and refuses another where it is ``Saga[OrderContext]``.
 
     :param name: what logs and reports call it; the class's name where not given.
+    :param context: the class of its contexts, a dataclass; ``Saga[OrderContext]`` says the same. An input of another class, one
+        that lacks a field, or has a value that is not of its field's type, is refused before anything runs; a mapping is made
+        one. Any context will do where it is not given.
     :param logger: what is told of every event: a logger of :mod:`logging`, of structlog or of loguru, a logger's name, a
         :class:`~saga.logging.SagaLogger`, a function of ``(event, info)``, or several of these.
     :param observers: more of them, each called with every event once it is stored: what traces and measures.
@@ -93,6 +96,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         self,
         name: str | None = None,
         *,
+        context: type[Ctx] | None = None,
         logger: Loggers | None = None,
         observers: Observer | Iterable[Observer] | None = None,
         timeout: float | None = None,
@@ -120,6 +124,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         self._take_options(
             {
                 "name": name,
+                "context": context,
                 "logger": logger,
                 "observers": observers,
                 "timeout": timeout,
@@ -175,7 +180,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         if definition is None:
             with self._lock:
                 plan = compile_flow(self._whole(None), self.name, self.resolver)
-                definition = self._definition = replace(self._draft, plan=plan)
+                definition = self._definition = replace(self._draft, plan=plan, context=self._context_kind())
         return definition
 
     @property

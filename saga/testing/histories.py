@@ -248,7 +248,7 @@ class History(Struck):
         return process
 
     def _spoil_input(self) -> None:
-        if Kind.WRONG_INPUT not in self.setting.kinds:
+        if Kind.WRONG_INPUT not in self.setting.kinds or self.definition.context is not None:  # which refuses it
             return
         context = self._context
         for key in list(context):

@@ -87,7 +87,7 @@ def setting_of(
         made = None if world is None else world()
         definition = define(made)
         given = context() if callable(context) and not isinstance(context, Context) else _copied(context)
-        return made, definition, as_context({} if given is None else given, definition.name)
+        return made, definition, as_context({} if given is None else given, definition.name, definition.context)
 
     first, definition, _ = make()
     if first is not None and state_of(first) is UNKNOWN:

@@ -71,8 +71,17 @@ class Nothing(Task[int]):
 
 
 #: Of each option: two values, and where it is found in what an execution is run by.
+class OrderContext(Context):
+    pass
+
+
+class ParcelContext(Context):
+    pass
+
+
 OPTIONS: Final[dict[str, tuple[Any, Any, Callable[[Saga], Any]]]] = {
     "name": ("place-order", "other", lambda saga: saga.definition.name),
+    "context": (OrderContext, ParcelContext, lambda saga: saga.definition.context),
     "logger": (watch, watch_too, lambda saga: saga.definition.observers[0]),
     "observers": ([watch], [watch_too], lambda saga: [*saga.definition.observers]),
     "timeout": (60.0, 30.0, lambda saga: saga.definition.timeout),
@@ -289,7 +298,7 @@ def test_a_flow_may_be_set_later_and_a_method_be_replaced() -> None:
 # -- a saga that is a step of another ---------------------------------------------------------------------------------
 
 #: What holds for its steps within another saga, or is about executions of its own.
-ITS_OWN: Final = {"name", *DEFAULTS, "version", "compatible_with", "lease"}
+ITS_OWN: Final = {"name", "context", *DEFAULTS, "version", "compatible_with", "lease"}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -231,6 +231,7 @@ NAMES: Final = ["[]", "{}"]
 AGES: Final = ["0", "-1"]
 OPTIONS: Final = {
     "name": AN_ID,
+    "context": ["None"],
     "logger": [*AN_OBSERVER, "'x'"],
     "observers": AN_OBSERVER,
     "timeout": ["None"],

@@ -10,6 +10,7 @@ OPTIONS = FRONT_DOORS + "declared_options"
 MISTAKES = FRONT_DOORS + "mistakes"
 NO_STORE = "tests/storage/test_what_is_no_store"
 TWINS = FRONT_DOORS + "awaited"
+CONTEXTS = FRONT_DOORS + "context_class"
 
 OF_FACADE = [
     # -- what a class declares ----------------------------------------------------------------------------------------
@@ -142,5 +143,26 @@ OF_FACADE = [
         "    first = struck[0]\n    struck.clear()\n",
         "    first = struck[0]\n",
         TWINS + " -k circle",
+    ),
+    # -- the class of its contexts ------------------------------------------------------------------------------------
+    Mutant("a context of another class is taken", "if isinstance(given, kind):", "if isinstance(given, Context):", CONTEXTS),
+    Mutant("what stands in brackets is for type checkers alone", 'kind_in(vars(self).get("__orig_class__")) or ', "", CONTEXTS),
+    Mutant("what a saga's class stands on is for type checkers alone", " or kind_of(type(self))", "", CONTEXTS),
+    Mutant(
+        "what is submitted is looked at when it runs",
+        "as_context(submission.context, definition.name, definition.context)",
+        "as_context(submission.context, definition.name)",
+        CONTEXTS,
+    ),
+    Mutant(
+        "a value of another type is taken", "if value is not field.default and not _fits(", "if False and not _fits(", CONTEXTS
+    ),
+    Mutant("a default of another type is refused", "if value is not field.default and not", "if not", CONTEXTS),
+    Mutant("a whole number is no number", "_WIDER.get(kind, kind)", "kind", CONTEXTS),
+    Mutant(
+        "an input that would be refused is spoilt",
+        "not in self.setting.kinds or self.definition.context is not None:",
+        "not in self.setting.kinds:",
+        CONTEXTS,
     ),
 ]
