@@ -210,9 +210,14 @@ def test_what_stands_for_nothing_in_a_class_may_stand_there() -> None:
     @dataclass
     class Loose(Context):
         order_id: str = None  # type: ignore[assignment]
+
+    @dataclass
+    class Unknown(Context):
+        cents: int
         there_is_none: NotHere = 1  # type: ignore[name-defined]  # noqa: F821
 
-    assert Saga("s", context=Loose).add_task(Note).execute({"there_is_none": 2}).ok
+    assert Saga("s", context=Loose).add_task(Note).execute().ok
+    assert Saga("s", context=Unknown).add_task(Note).execute({"cents": "2"}).ok
 
 
 def test_no_value_is_told() -> None:
