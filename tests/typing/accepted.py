@@ -314,7 +314,7 @@ assert_type(SendParcel().execute(ParcelContext(1.5), saga_id="p-1").context.labe
 assert_type(Saga("any").add_task(Weigh).try_execute(ParcelContext(1.5)).context, ParcelContext)
 assert_type(Saga("any"), Saga[Context])
 assert_type(Saga("by keyword", context=ParcelContext), Saga[ParcelContext])
-assert_type(Saga("by keyword", context=ParcelContext).execute(ParcelContext(1.5)).context, ParcelContext)
+assert_type(Saga("by keyword", context=ParcelContext).add_task(Weigh).execute(ParcelContext(1.5)).context, ParcelContext)
 annotated: Saga[ParcelContext] = Saga("annotated")
 assert_type(annotated.add_task(Weigh).execute(ParcelContext(2.0)).context, ParcelContext)
 tell(weigh.execute(ParcelContext(1.5)))
