@@ -132,7 +132,7 @@ def test_of_a_saga_with_async_steps(where: Where, run: Any) -> None:
 # -- what is around a call, and what is asked between them ------------------------------------------------------------
 
 AROUND: Final = {"around", "resolver", "breaker", "execute", "compensate"}
-BETWEEN: Final = {"observer", "unknown_on", "backoff", "on_compensation_failure", "encode", "decode"}
+BETWEEN: Final = {"observer", "unknown_on", "retry_on", "retry_if", "backoff", "on_compensation_failure", "encode", "decode"}
 
 
 class Amount:
@@ -196,7 +196,8 @@ class Surrounded:
         def fail() -> None:
             raise ValueError
 
-        self.saga.add_task(step(fail, retry=Retry(2, Backoff())))
+        self.saga.add_task(step(lambda: 3, name="polled", retry=Retry(2, retry_if=asked("retry_if", False))))
+        self.saga.add_task(step(fail, retry=Retry(2, Backoff(), asked("retry_on", True))))
 
 
 def test_of_what_is_around_a_call_and_what_is_asked_between_them(where: Where) -> None:
