@@ -15,7 +15,6 @@ from saga.cli.known_ids import known_ids
 from saga.cli.options import SECONDS, Settings, common
 from saga.cli.records import print_record, print_records, record
 from saga.cli.shown import Column, age, clear, coloured, entry, line, on_terminal, say, status, table, tags
-from saga.looking.waits import why
 
 if TYPE_CHECKING:
     from saga.operations import Operations
@@ -45,6 +44,8 @@ def in_a_line(reason: str | None, cause: str | None) -> str | None:
 
 def executions(rows: Iterable[StoredExecution], now: float, titles: bool = True) -> str:
     """Return a table of executions."""
+    from saga.looking.waits import why  # a help needs none of it
+
     return table(
         _COLUMNS,
         [
