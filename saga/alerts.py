@@ -21,7 +21,7 @@ from saga.events import Status
 from saga.looking import ExecutionView
 from saga.operations import Operations
 from saga.own_log import LOG
-from saga.policy import Backoff, Retry, check_timeout
+from saga.policy import Backoff, Retry, Seconds, needed_seconds, seconds_of
 from saga.storage.opened import check_store
 from saga.storage.protocol import Store
 from saga.storage.records import StoredExecution
@@ -70,12 +70,12 @@ class Alerts:
         on_stuck: OnStuck | OnGroup,
         *,
         sagas: Iterable[Saga[Any]] = (),
-        backoff: float | Backoff = BACKOFF,
-        group: float | None = None,
+        backoff: Seconds | Backoff = BACKOFF,
+        group: Seconds | None = None,
     ) -> None:
         check_store(store, "Alerts: store")
         check_on_stuck(on_stuck, "Alerts", group is not None)
-        check_timeout(group, "Alerts: group")
+        group = seconds_of(group, "Alerts: group")
         self.on_stuck: Callable[..., object] = on_stuck
         self.group = group
         self._told_at: dict[_Kind, float] = {}
@@ -93,14 +93,14 @@ class Alerts:
         with _own_loop() as runner:
             return self._look(lambda said: _value_of(runner.run(_outcome_of(said))), lambda: False)
 
-    def run(self, stop: Stop | None = None, *, interval: float = 5.0, signals: bool = True) -> None:
+    def run(self, stop: Stop | None = None, *, interval: Seconds = 5.0, signals: bool = True) -> None:
         """Go on calling out until it is time to stop.
 
         :param stop: says when.
         :param interval: seconds between looks into the store.
         :param signals: SIGTERM and SIGINT stop it, where this is the main thread; a second SIGINT interrupts it.
         """
-        check_timeout(interval, "Alerts.run(): interval", needed=True)
+        interval = needed_seconds(interval, "Alerts.run(): interval")
         stopping = threading.Event()
 
         def pause(seconds: float) -> None:

@@ -13,10 +13,13 @@ from saga.definition import Definition, Observer
 from saga.errors import SagaDefinitionError
 from saga.flow.policies import defaults_of
 from saga.machine import OpenPlan
+from saga.names import checked_id
 from saga.observers import Loggers, observers_of
-from saga.policy import ErrorKinds, Retry
+from saga.policy import ErrorKinds, Retry, Seconds
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from saga.durable.codec import Codec
     from saga.storage import Store
 
@@ -38,18 +41,18 @@ def transaction(
     name: str = "transaction",
     context: Context | Mapping[str, Any] | None = None,
     *,
-    saga_id: str | None = None,
+    saga_id: str | UUID | None = None,
     logger: Loggers | None = None,
     observers: Iterable[Observer] = (),
     store: Store | str | os.PathLike[str] | None = None,
     codec: Codec | None = None,
     retry: Retry | None = None,
-    step_timeout: float | None = None,
+    step_timeout: Seconds | None = None,
     unknown_on: ErrorKinds | None = None,
     compensation_retry: Retry | None = None,
-    compensation_timeout: float | None = None,
+    compensation_timeout: Seconds | None = None,
     verification_retry: Retry | None = None,
-    lease: float = 30.0,
+    lease: Seconds = 30.0,
     again: bool = False,
 ) -> Transaction:
     """Return a block whose steps are undone, last first, when an exception leaves it.
@@ -71,6 +74,8 @@ def transaction(
     :raises SagaIdTakenError: when the block is entered: ``saga_id`` belongs to an earlier one; with ``again``, to one that is
         completed, or that a person has to act on first.
     """
+    if saga_id is not None:
+        saga_id = checked_id(saga_id, f"saga {name!r}: saga_id")
     if not isinstance(again, bool):
         raise SagaDefinitionError(f"transaction {name!r}: again is {again!r}; give a bool")
     tags = None

@@ -15,7 +15,7 @@ from saga.awaitables import answer, check_callable, refuse_unrun
 from saga.errors import SagaDefinitionError
 from saga.own_log import LOG
 from saga.plain import one_line, printed_name, shortened
-from saga.policy import check_timeout
+from saga.policy import Seconds, needed_seconds
 
 if TYPE_CHECKING:
     import subprocess
@@ -91,7 +91,7 @@ _NAMED: Final = {
 """Of what is told, what is in a command's environment, too."""
 
 
-def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
+def command(line: str | Sequence[str], *, timeout: Seconds = 30.0) -> CallOut:
     """Return what runs a command for each execution, and raises where that fails.
 
     :func:`told` is its standard input, as JSON; ``SAGA_ID``, ``SAGA_NAME``, ``SAGA_STEP``, ``SAGA_CAUSE``, ``SAGA_TEXT`` and
@@ -101,10 +101,10 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
     It was told when the program itself has ended with 0: what that leaves running in the background goes on.
 
     :param line: a line for the shell, or a program with its arguments.
-    :param timeout: seconds after which the program is killed, and what it has begun.
+    :param timeout: seconds, or a ``timedelta``, after which the program is killed, and what it has begun.
     :raises SagaDefinitionError: there is no command.
     """
-    check_timeout(timeout, "command(): timeout", needed=True)
+    limit = needed_seconds(timeout, "command(): timeout")
     if not line or not isinstance(line, str | Sequence) or not all(isinstance(one, str) for one in line):
         raise SagaDefinitionError(f"command(): line is {line!r}; give a line for the shell, or a program and its arguments")
 
@@ -125,11 +125,11 @@ def command(line: str | Sequence[str], *, timeout: float = 30.0) -> CallOut:
                 line, shell=in_shell, stdin=given, stdout=output, stderr=out, env=environment, start_new_session=True
             ) as process:
                 try:
-                    process.wait(timeout)
+                    process.wait(limit)
                 except BaseException as error:
                     _kill(process)
                     if isinstance(error, subprocess.TimeoutExpired):
-                        raise TimeoutError(f"the command took longer than {timeout:g} s, and was killed") from None
+                        raise TimeoutError(f"the command took longer than {limit:g} s, and was killed") from None
                     raise
             output.seek(max(0, output.seek(0, os.SEEK_END) - 4 * _MOST_SAID))  # bytes of a character, at most
             text = one_line(output.read().decode(errors="replace").strip()[-_MOST_SAID:])
@@ -197,15 +197,15 @@ def _takes_group(call: Callable[..., object]) -> bool:
     return False
 
 
-def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
+def webhook(url: str, *, timeout: Seconds = 10.0) -> CallOut:
     """Return what posts :func:`told`, as JSON, to an address for each execution, and raises where the answer is no 2xx.
 
     Chats take it as it is, which show its ``text``. No error has the address in it, which may be a secret.
 
-    :param timeout: seconds.
+    :param timeout: seconds, or a ``timedelta``.
     :raises SagaDefinitionError: the address is none of http or https, or cannot be sent to as it is.
     """
-    check_timeout(timeout, "webhook(): timeout", needed=True)
+    limit = needed_seconds(timeout, "webhook(): timeout")
     _check_address(url)
 
     def post(row: StoredExecution, view: ExecutionView, group: Sequence[StoredExecution] = ()) -> None:
@@ -219,7 +219,7 @@ def webhook(url: str, *, timeout: float = 10.0) -> CallOut:
 
         asked = urllib.request.Request(url, json.dumps(told(row, view, group)).encode(), {"Content-Type": "application/json"})
         try:
-            with urllib.request.build_opener(Refused).open(asked, timeout=timeout):
+            with urllib.request.build_opener(Refused).open(asked, timeout=limit):
                 return
         except urllib.error.HTTPError as error:
             with error:

@@ -19,7 +19,7 @@ from saga.errors import SagaDefinitionError
 from saga.flow.policies import DEFAULTS, defaults_of
 from saga.names import several
 from saga.observers import Loggers, observers_of
-from saga.policy import seconds_of
+from saga.policy import Seconds, seconds_of
 from saga.typed_context import kind_in, kind_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Declared(Composing):
     context: type[Context] | None = None
     logger: Loggers | None = None
     observers: Observer | Iterable[Observer] | None = None
-    timeout: float | None = None
+    timeout: Seconds | None = None
     stop_on_compensation_failure: bool = False
     on_compensation_failure: Callable[..., None] | None = None  # or a method, which takes the saga, too
     store: StoreLike | None = None
@@ -49,15 +49,15 @@ class Declared(Composing):
     resolver: Resolver | None = None
     version: str = "1"
     compatible_with: Iterable[str] = ()
-    undoable_for: float | timedelta | None = None
+    undoable_for: Seconds | None = None
     retry: Retry | None = None
-    step_timeout: float | None = None
+    step_timeout: Seconds | None = None
     on_error: OnError | None = None
     unknown_on: ErrorKinds | None = None
     compensation_retry: Retry | None = None
-    compensation_timeout: float | None = None
+    compensation_timeout: Seconds | None = None
     verification_retry: Retry | None = None
-    lease: float = 30.0
+    lease: Seconds = 30.0
     limit: int | None = None
     rate: float | None = None
     exclusive: ContextFunction | None = None
@@ -107,18 +107,18 @@ class Declared(Composing):
             check_store(self.store, f"{where}: store")
             self.store = pinned(self.store)
         self._defaults = defaults_of(vars(self), where)
+        limits: Any = {"timeout": self.timeout, "lease": self.lease}  # seconds, once they are checked
         draft = Definition(
             name=self.name,
             plan=NO_PLAN,
             context=self.context,
             version=self.version,
-            timeout=self.timeout,
+            **limits,
             stop_on_compensation_failure=self.stop_on_compensation_failure,
             on_compensation_failure=self.on_compensation_failure,
             observers=observers_of(self.name, self.logger, self.observers),
             codec=self.codec,
             compatible_with=frozenset(several(self.compatible_with, f"{where}: compatible_with")),
-            lease=self.lease,
             undoable_for=seconds_of(self.undoable_for, f"{where}: undoable_for"),
             limit=self.limit,
             rate=self.rate,

@@ -13,12 +13,14 @@ from saga.context import Binding, Context, ContextLike, set_binding
 from saga.errors import SagaDefinitionError
 from saga.events import Event, Status
 from saga.machine import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, Machine, Plan, PlannedStep
-from saga.names import checked_name, several
-from saga.policy import check_timeout
+from saga.names import checked_id, checked_name, several
+from saga.policy import needed_seconds, seconds_of
 from saga.turns import check_turns
 from saga.typed_context import check_kind, context_of
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from saga.durable.codec import Codec
     from saga.storage.protocol import StoreLike
 
@@ -170,8 +172,8 @@ class Definition:
         compatible = frozenset(checked_name(one, f"saga {name!r}: one of compatible_with") for one in self.compatible_with)
         for attribute, plain in (("name", name), ("version", version), ("compatible_with", compatible)):
             object.__setattr__(self, attribute, plain)
-        check_timeout(self.timeout, f"saga {name!r}: timeout")
-        check_timeout(self.lease, f"saga {name!r}: lease", needed=True)
+        object.__setattr__(self, "timeout", seconds_of(self.timeout, f"saga {name!r}: timeout"))
+        object.__setattr__(self, "lease", needed_seconds(self.lease, f"saga {name!r}: lease"))
         if not isinstance(self.stop_on_compensation_failure, bool):
             given = self.stop_on_compensation_failure
             raise SagaDefinitionError(f"saga {name!r}: stop_on_compensation_failure is {given!r}; give a bool")
@@ -273,7 +275,7 @@ def _why_a_store(definition: Definition) -> str:
 
 
 def inputs(
-    definition: Definition, context: ContextLike, saga_id: str | None, store: StoreLike | None
+    definition: Definition, context: ContextLike, saga_id: str | UUID | None, store: StoreLike | None
 ) -> tuple[Context, str, StoreLike | None, Binding]:
     """Return the context of a new execution, its id, its store, and what its context is to be bound to.
 
@@ -283,7 +285,7 @@ def inputs(
     """
     new = context is None or not isinstance(context, Context)
     context = as_context(context, definition.name, definition.context)
-    saga_id = os.urandom(16).hex() if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")
+    saga_id = os.urandom(16).hex() if saga_id is None else checked_id(saga_id, f"saga {definition.name!r}: saga_id")
     plan = definition.plan
     if store is None and (plan.receives or plan.asks is not None or definition.in_line):
         raise SagaDefinitionError(f"saga {definition.name!r} {_why_a_store(definition)}: {GIVE_A_STORE}")

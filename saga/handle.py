@@ -16,7 +16,7 @@ from saga.durable.within import check_not_awaited
 from saga.errors import UnknownExecutionError
 from saga.events import Status
 from saga.operations import Operations
-from saga.policy import check_timeout
+from saga.policy import Seconds, seconds_of
 from saga.result import SagaResult, ok
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Handle(Generic[Ctx]):
             )
         return status_of(row)
 
-    def result(self, timeout: float | None = None) -> SagaResult[Ctx]:
+    def result(self, timeout: Seconds | None = None) -> SagaResult[Ctx]:
         """Wait for the execution's end and return its result. A worker runs it meanwhile, somewhere.
 
         :param timeout: seconds to wait at most.
@@ -61,7 +61,7 @@ class Handle(Generic[Ctx]):
         """
         return ok(self.try_result(timeout))  # no local: see saga.drivers.results
 
-    def try_result(self, timeout: float | None = None) -> SagaResult[Ctx]:
+    def try_result(self, timeout: Seconds | None = None) -> SagaResult[Ctx]:
         """Wait for the execution's end and return its result, failed or not: as :meth:`result`."""
         for pause in self._pauses(timeout):
             if self.status().terminal:
@@ -69,11 +69,11 @@ class Handle(Generic[Ctx]):
             time.sleep(pause)
         return self._ended()
 
-    async def aresult(self, timeout: float | None = None) -> SagaResult[Ctx]:
+    async def aresult(self, timeout: Seconds | None = None) -> SagaResult[Ctx]:
         """As :meth:`result`, while the running event loop goes on."""
         return ok(await self.atry_result(timeout))  # no local: see saga.drivers.results
 
-    async def atry_result(self, timeout: float | None = None) -> SagaResult[Ctx]:
+    async def atry_result(self, timeout: Seconds | None = None) -> SagaResult[Ctx]:
         """As :meth:`try_result`, while the running event loop goes on."""
         for pause in self._pauses(timeout):
             if (await self.astatus()).terminal:
@@ -93,14 +93,13 @@ class Handle(Generic[Ctx]):
     astatus = awaited(status)
     acancel = awaited(cancel)
 
-    def _pauses(self, timeout: float | None) -> Iterator[float]:
+    def _pauses(self, given: Seconds | None) -> Iterator[float]:
         """Yield the seconds to wait after each look.
 
         :raises SagaDefinitionError: a step of the execution waits for its end.
         :raises TimeoutError: it was the last.
         """
-        if timeout != 0:  # just a look
-            check_timeout(timeout, "timeout")
+        timeout = 0.0 if given == 0 else seconds_of(given, "timeout")  # 0: just a look
         if timeout is None:
             check_not_awaited(self._definition, self.saga_id, self._store)
         deadline = None if timeout is None else clock() + timeout

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
 
-__all__ = ["LONGEST", "check_said", "checked_name", "several"]
+__all__ = ["LONGEST", "check_said", "checked_id", "checked_name", "several"]
 
 LONGEST: Final = 200
 """Characters in a name or an id, at most: what the columns of every store take."""
@@ -46,6 +46,19 @@ def checked_name(text: Any, what: str, of: object = None) -> str:
             f"{what} is {plain!r}; {unfit[0]!r} cannot be in a name or an id: leave it out, or percent-encode it"
         )
     return plain
+
+
+def checked_id(given: Any, what: str) -> str:
+    """Return an execution's id as a plain ``str``: as :func:`checked_name`, or of a ``UUID``.
+
+    :raises SagaDefinitionError: it is none.
+    """
+    if type(given) is not str:
+        from uuid import UUID  # whoever has one has imported it
+
+        if isinstance(given, UUID):
+            return str(given)
+    return checked_name(given, what)
 
 
 def several(given: Any, what: str) -> tuple[Any, ...]:

@@ -23,14 +23,17 @@ from saga.fleet import Version, statuses
 from saga.looking import Acted, Cause, Decision, ErrorView, ExecutionView, JournalLine, Looks, Offer, StepView
 from saga.looking.reading import fitting
 from saga.machine import ACTIONS, check_signal, decided_on
-from saga.names import check_said, checked_name, several
+from saga.names import check_said, checked_id, checked_name, several
 from saga.plain import one_line
+from saga.policy import Seconds, in_seconds
 from saga.storage.opened import check_store, store_of
 from saga.storage.protocol import Store
 from saga.storage.records import Lease, StoredExecution
 from saga.storage.rules import check_limit, check_number
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from saga.saga import Saga
 
 __all__ = [
@@ -68,7 +71,7 @@ class Operations(Looks):
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
-    def cancel(self, saga_id: str, why: str) -> None:
+    def cancel(self, saga_id: str | UUID, why: str) -> None:
         """Give up a running execution: what it has done is undone.
 
         :raises StorageError: there is none.
@@ -77,11 +80,11 @@ class Operations(Looks):
         """
         self._act("cancel", saga_id, None, why)
 
-    def compensate(self, saga_id: str, why: str) -> None:
+    def compensate(self, saga_id: str | UUID, why: str) -> None:
         """Undo an execution now, its in-doubt steps and failed compensations too."""
         self._act("compensate", saga_id, None, why)
 
-    def pause(self, saga_id: str, why: str) -> None:
+    def pause(self, saga_id: str | UUID, why: str) -> None:
         """Let an execution that goes forward rest until a person says :meth:`resume`, or has it undone.
 
         What runs of it ends, and nothing new begins; then it is ``paused``. Timers go on counting meanwhile, and signals are
@@ -91,19 +94,19 @@ class Operations(Looks):
         """
         self._act("pause", saga_id, None, why)
 
-    def resume(self, saga_id: str, why: str) -> None:
+    def resume(self, saga_id: str | UUID, why: str) -> None:
         """Let a paused execution go on, or a stuck one: the steps that a person is asked about are executed again."""
         self._act("resume", saga_id, None, why)
 
-    def retry(self, saga_id: str, why: str) -> None:
+    def retry(self, saga_id: str | UUID, why: str) -> None:
         """Try the failed compensations of a stuck execution again."""
         self._act("retry", saga_id, None, why)
 
-    def skip(self, saga_id: str, step: str, why: str) -> None:
+    def skip(self, saga_id: str | UUID, step: str, why: str) -> None:
         """Let a stuck execution go on without a step that failed, is in doubt or could not be undone: a person saw to it."""
         self._act("skip", saga_id, checked_name(step, "step"), why)
 
-    def undo(self, saga_id: str, why: str, to: str | None = None) -> None:
+    def undo(self, saga_id: str | UUID, why: str, to: str | None = None) -> None:
         """Undo a completed execution: wholly, or back to a step. A worker or a recovery carries it out.
 
         :param to: the name of a step that stays done: see :meth:`saga.Saga.undo`.
@@ -115,7 +118,7 @@ class Operations(Looks):
 
     aundo = awaited(undo)
 
-    def signal(self, saga_id: str, name: str, why: str, value: Any = None) -> None:
+    def signal(self, saga_id: str | UUID, name: str, why: str, value: Any = None) -> None:
         """Send a signal to an execution: the step that receives it has ``value`` as its result, at once or when it is reached.
 
         :raises UnknownExecutionError: there is none.
@@ -133,20 +136,21 @@ class Operations(Looks):
                 f"which signals the execution receives is known by its definition; give Operations(..., sagas=[...]) that of "
                 f"saga {row.name!r}"
             )
-        check_signal(self._standing(row, self.store.journal(saga_id)))
-        send_signal(definition, self.store, saga_id, checked_name(name, "name"), value, self.who, why)
+        check_signal(self._standing(row, self.store.journal(row.saga_id)))
+        send_signal(definition, self.store, row.saga_id, checked_name(name, "name"), value, self.who, why)
 
     asignal = awaited(signal)
 
-    def purge(self, *, older_than: float, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
-        """Delete ended executions last written at least ``older_than`` seconds ago. Return how many.
+    def purge(self, *, older_than: Seconds, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
+        """Delete ended executions last written at least ``older_than`` (seconds, or a ``timedelta``) ago. Return how many.
 
         :raises ValueError: a status is not terminal, or ``older_than`` is no finite number of at least 0.
         """
-        check_number("older_than", older_than)
-        if older_than < 0:
+        seconds = in_seconds(older_than)
+        check_number("older_than", seconds)
+        if seconds < 0:
             raise ValueError(f"older_than is {older_than!r}; give the seconds for which nothing was written, 0 or more")
-        before, count = self.store.now() - older_than, 0
+        before, count = self.store.now() - seconds, 0
         while deleted := self.store.purge(updated_before=before, status=statuses(status)):
             count += deleted
         return count
@@ -155,7 +159,7 @@ class Operations(Looks):
         self,
         action: str,
         why: str,
-        saga_ids: Iterable[str] | None = None,
+        saga_ids: Iterable[str | UUID] | None = None,
         *,
         step: str | None = None,
         to: str | None = None,
@@ -184,7 +188,7 @@ class Operations(Looks):
         self,
         action: str,
         why: str,
-        saga_ids: Iterable[str] | None = None,
+        saga_ids: Iterable[str | UUID] | None = None,
         *,
         step: str | None = None,
         to: str | None = None,
@@ -283,10 +287,11 @@ class Operations(Looks):
     askip = awaited(skip)
     apurge = awaited(purge)
 
-    def _act(self, action: str, saga_id: str, step: str | None, why: str) -> None:
+    def _act(self, action: str, given: str | UUID, step: str | None, why: str) -> None:
         assert action in ACTIONS
         check_said(self.who, why)
-        row = self.get(saga_id)
+        row = self.get(given)
+        saga_id = row.saga_id
         self._check(action, step, row, self.store.journal(saga_id))
         claimed = claim(self.store, 10.0, saga_id=saga_id)
         if not claimed and status_of(self.get(saga_id)).terminal:  # whoever holds what has ended reads no messages
@@ -333,7 +338,9 @@ def _others(action: str, filters: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**filters, "status": Status.STUCK} if action == "skip" and asked else None
 
 
-def _given(action: str, saga_ids: Iterable[str] | None, step: str | None, filters: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _given(
+    action: str, saga_ids: Iterable[str | UUID] | None, step: str | None, filters: Mapping[str, Any]
+) -> tuple[str, ...] | None:
     """Return the ids of the executions to act on; ``None``: filters say on which.
 
     :raises ValueError: both do.
@@ -343,4 +350,4 @@ def _given(action: str, saga_ids: Iterable[str] | None, step: str | None, filter
     over = [*filters, *(["step"] if step is not None and action != "skip" else [])]
     if over:
         raise ActionRefusedError(f"saga_ids say on which to act, and so do filters ({', '.join(over)}); give either")
-    return tuple(checked_name(one, "one of saga_ids") for one in several(saga_ids, "saga_ids"))
+    return tuple(checked_id(one, "one of saga_ids") for one in several(saga_ids, "saga_ids"))

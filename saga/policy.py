@@ -25,9 +25,11 @@ __all__ = [
     "InDoubt",
     "OnError",
     "Retry",
+    "Seconds",
     "Skip",
-    "check_timeout",
     "checked_on_error",
+    "in_seconds",
+    "needed_seconds",
     "seconds_of",
     "unknown_on",
 ]
@@ -137,74 +139,83 @@ def is_seconds(value: object) -> bool:
         return False
 
 
-def check_timeout(seconds: Any, where: str, *, needed: bool = False) -> None:
-    """Refuse anything but a positive, finite number of seconds, or, where it is not needed, ``None``.
+Seconds = float | timedelta
+"""A number of seconds, or a ``timedelta``."""
 
-    :raises SagaDefinitionError: with ``where`` in the text.
+
+def seconds_of(given: Seconds | None, where: str) -> float | None:
+    """Return a limit in seconds, above 0; ``None`` is none.
+
+    :raises SagaDefinitionError: it is wrong; ``where`` is in the text.
     """
-    if seconds is None and not needed:
-        return
+    return None if given is None else _above_0(given, where, ", or None for no limit")
+
+
+def needed_seconds(given: Seconds, where: str) -> float:
+    """Return a limit in seconds, above 0, where there has to be one.
+
+    :raises SagaDefinitionError: it is wrong; ``where`` is in the text.
+    """
+    return _above_0(given, where, "")
+
+
+def _above_0(given: Seconds, where: str, otherwise: str) -> float:
+    seconds = in_seconds(given)
     if not is_seconds(seconds) or seconds == 0:
-        hint = f"give seconds as a number above 0{_of(seconds)}{'' if needed else ', or None for no limit'}"
-        raise SagaDefinitionError(f"{where} is {seconds!r}; {hint}")
+        raise SagaDefinitionError(f"{where} is {given!r}; give seconds as a number above 0{otherwise}")
+    return seconds  # type: ignore[no-any-return]
 
 
-def seconds_of(given: float | timedelta | None, where: str) -> float | None:
-    """Return a limit in seconds that may be given as a ``timedelta``; ``None`` is none.
-
-    :raises SagaDefinitionError: it is no number above 0; ``where`` is in the text.
-    """
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
-    if seconds is not None and (not is_seconds(seconds) or seconds == 0):
-        raise SagaDefinitionError(f"{where} is {given!r}; give seconds above 0, a timedelta, or None for no limit")
-    return seconds
+def in_seconds(given: Any) -> Any:
+    """Return a ``timedelta`` as seconds, and anything else as it is."""
+    return given.total_seconds() if isinstance(given, timedelta) else given
 
 
-def _of(given: Any) -> str:
-    return ": .total_seconds() of it" if isinstance(given, timedelta) else ""
-
-
-def _check_seconds(owner: str, name: str, value: float) -> None:
-    if not is_seconds(value):
-        raise SagaDefinitionError(f"{owner}: {name} is {value!r}; give seconds as a finite number of 0 or more{_of(value)}")
+def _wait(owner: str, name: str, given: Seconds) -> float:
+    seconds = in_seconds(given)
+    if not is_seconds(seconds):
+        raise SagaDefinitionError(f"{owner}: {name} is {given!r}; give seconds as a finite number of 0 or more")
+    return seconds  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class ExponentialBackoff:
     """Wait ``initial * factor ** (attempt - 1)`` seconds, at most ``cap``.
 
-    :param initial: seconds after the first failure.
+    :param initial: seconds, or a ``timedelta``, after the first failure.
     :param factor: growth from one attempt to the next, 1 or more.
     :param cap: the longest wait, in seconds.
     :param jitter: spread each wait evenly over [0, wait) ("full jitter": Brooker, "Exponential Backoff And Jitter",
         AWS Architecture Blog, 2015), so that many executions that failed together do not come back together.
     """
 
-    initial: float = 0.1
+    initial: Seconds = 0.1
     factor: float = 2.0
-    cap: float = 60.0
+    cap: Seconds = 60.0
     jitter: bool = False
 
     def __post_init__(self) -> None:
-        _check_seconds("ExponentialBackoff", "initial", self.initial)
-        _check_seconds("ExponentialBackoff", "factor", self.factor)
-        _check_seconds("ExponentialBackoff", "cap", self.cap)
+        for name in ("initial", "cap"):
+            object.__setattr__(self, name, _wait("ExponentialBackoff", name, getattr(self, name)))
+        if not is_seconds(self.factor):
+            raise SagaDefinitionError(f"ExponentialBackoff: factor is {self.factor!r}; give a finite number of 1 or more")
         if not isinstance(self.jitter, bool):
             raise SagaDefinitionError(f"ExponentialBackoff: jitter is {self.jitter!r}; give a bool")
         if self.factor < 1:
             raise SagaDefinitionError(f"ExponentialBackoff: factor is {self.factor!r}; give 1 or more")
 
     def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
+        initial, cap = in_seconds(self.initial), in_seconds(self.cap)
         try:
-            wait = min(self.cap, self.initial * self.factor ** (attempt - 1))
+            wait: float = min(cap, initial * self.factor ** (attempt - 1))
         except OverflowError:
-            wait = self.cap
+            wait = cap
         return wait * fraction if self.jitter else wait
 
 
-def _never_rests(backoff: float | Backoff) -> bool:
+def _never_rests(backoff: Seconds | Backoff) -> bool:
     if isinstance(backoff, ExponentialBackoff):
-        return min(backoff.initial, backoff.cap) == 0
+        return 0 in (backoff.initial, backoff.cap)
     return isinstance(backoff, int | float) and backoff == 0
 
 
@@ -213,7 +224,7 @@ class Retry:
     """Attempt a call again when it raises, or when what it returns is not it yet.
 
     :param max_attempts: calls in all, the first one included; 1 or more, or ``None`` where ``max_elapsed`` is the limit.
-    :param backoff: seconds between attempts, or a :class:`Backoff`, which may look at the error.
+    :param backoff: seconds or a ``timedelta`` between attempts, or a :class:`Backoff`, which may look at the error.
     :param retry_on: the errors worth another attempt; anything else fails at once. An exception class, a plain function of the
         error, or a tuple of these. A function that raises allows no other attempt: the error has a note that says so.
     :param max_elapsed: seconds, or a ``timedelta``, since the first attempt began: one whose wait would end later is not made.
@@ -227,9 +238,9 @@ class Retry:
     """
 
     max_attempts: int | None = 3
-    backoff: float | Backoff = 0.0
+    backoff: Seconds | Backoff = 0.0
     retry_on: ErrorKinds = (Exception,)
-    max_elapsed: float | timedelta | None = None
+    max_elapsed: Seconds | None = None
     retry_if: Callable[[Any], object] | None = None
     then: OnError | None = None
 
@@ -263,13 +274,13 @@ class Retry:
 
     def _check_backoff(self) -> None:
         backoff = self.backoff
-        if isinstance(backoff, (int, float)):
-            _check_seconds("Retry", "backoff", backoff)
+        if isinstance(backoff, int | float | timedelta):
+            object.__setattr__(self, "backoff", _wait("Retry", "backoff", backoff))
             return
         delay = getattr(backoff, "delay", None)
         if isinstance(backoff, type | Retry) or not callable(delay):
             raise SagaDefinitionError(
-                f"Retry: backoff is {backoff!r}; give seconds{_of(backoff)}, ExponentialBackoff or an object with "
+                f"Retry: backoff is {backoff!r}; give seconds, ExponentialBackoff or an object with "
                 "delay(attempt, fraction, error)"
             )
         check_callable(delay, f"Retry: delay() of backoff {backoff!r}", "(attempt, fraction, error)", 3)
@@ -296,9 +307,10 @@ class Retry:
 
     def delay(self, attempt: int, fraction: float, error: BaseException) -> float:
         """Return the seconds to wait after ``attempt`` failed (see :meth:`Backoff.delay`)."""
-        if isinstance(self.backoff, (int, float)):
-            return float(self.backoff)
-        delay: float = answer(self.backoff.delay(attempt, fraction, error), f"{self.backoff!r}: delay()", "return seconds")
+        backoff: Any = self.backoff
+        if isinstance(backoff, (int, float)):
+            return float(backoff)
+        delay: float = in_seconds(answer(backoff.delay(attempt, fraction, error), f"{backoff!r}: delay()", "return seconds"))
         if not is_seconds(delay):
-            raise TypeError(f"{self.backoff!r}: delay() returned {delay!r}; return seconds as a finite number of 0 or more")
+            raise TypeError(f"{backoff!r}: delay() returned {delay!r}; return seconds as a finite number of 0 or more")
         return delay

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from saga.policy import Backoff
+from saga.policy import Backoff, Seconds
 from saga.worker import Worker
 from saga.working.jobs import BACKOFF
 from saga.working.shift import Stop
@@ -36,7 +36,7 @@ class Recovery(Worker):
         transactions: Iterable[str] = (),
         codec: Codec | None = None,
         max_attempts: int = 10,
-        backoff: float | Backoff = BACKOFF,
+        backoff: Seconds | Backoff = BACKOFF,
         workers: int = 1,
         **more: Any,
     ) -> None:
@@ -51,8 +51,8 @@ class Recovery(Worker):
             **more,
         )
 
-    def run(self, stop: Stop | None = None, *, interval: float = 5.0, signals: bool = True) -> None:
+    def run(self, stop: Stop | None = None, *, interval: Seconds = 5.0, signals: bool = True) -> None:
         super().run(stop, interval=interval, signals=signals)
 
-    async def arun(self, stop: Stop | None = None, *, interval: float = 5.0, signals: bool = False) -> None:
+    async def arun(self, stop: Stop | None = None, *, interval: Seconds = 5.0, signals: bool = False) -> None:
         await super().arun(stop, interval=interval, signals=signals)

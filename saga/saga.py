@@ -6,7 +6,6 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 from saga.beginning import abegin, begin, run_in_a_loop
@@ -20,12 +19,15 @@ from saga.flow import Flow, FlowLike, Sequence, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
-from saga.policy import ErrorKinds, OnError, Retry
+from saga.names import checked_id
+from saga.policy import ErrorKinds, OnError, Retry, Seconds
 from saga.result import SagaResult, StepRecord, ok
 from saga.stored import Stored
 from saga.streaming import arecords_of, records_of
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from saga.diagram import Diagram
     from saga.diagram.shape import Certified
     from saga.drivers.aio import AsyncExecution
@@ -41,7 +43,7 @@ C = TypeVar("C", bound=Context)
 class Where(TypedDict, total=False):
     """What tells an execution from others, and where it is remembered."""
 
-    saga_id: str | None
+    saga_id: str | UUID | None
     store: StoreLike | None
 
 
@@ -60,7 +62,8 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     :param logger: what is told of every event: a logger of :mod:`logging`, of structlog or of loguru, a logger's name, a
         :class:`~saga.logging.SagaLogger`, a function of ``(event, info)``, or several of these.
     :param observers: more of them, each called with every event once it is stored: what traces and measures.
-    :param timeout: seconds an execution may go forward; then it is undone.
+    :param timeout: seconds an execution may go forward; then it is undone. Here as wherever seconds are meant, a ``timedelta``
+        may be given.
     :param stop_on_compensation_failure: leave the remaining steps as they are when a compensation failed for good, rather
         than undo them too.
     :param on_compensation_failure: called with ``(context, step name, error)`` when a compensation failed for good.
@@ -71,7 +74,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         class is called once where it is not given.
     :param version: of this definition; executions that another version began are finished by one whose steps and policies
         are the same, or that names their version in ``compatible_with`` (and whose they are then).
-    :param undoable_for: seconds, or a ``timedelta``, for which a completed execution can be undone: see :meth:`undo`. As long
+    :param undoable_for: seconds for which a completed execution can be undone: see :meth:`undo`. As long
         as it is stored, where not given.
     :param retry: of all steps that say nothing themselves. So are the six that follow: a step's own policy comes first, then
         its task's, ``None`` too where one says that, then that of the innermost saga.
@@ -99,7 +102,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         context: type[Ctx] | None = None,
         logger: Loggers | None = None,
         observers: Observer | Iterable[Observer] | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         stop_on_compensation_failure: bool | None = None,
         on_compensation_failure: CompensationFailureHandler | None = None,
         store: StoreLike | None = None,
@@ -107,15 +110,15 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         resolver: Resolver | None = None,
         version: str | None = None,
         compatible_with: Iterable[str] | None = None,
-        undoable_for: float | timedelta | None = None,
+        undoable_for: Seconds | None = None,
         retry: Retry | None = None,
-        step_timeout: float | None = None,
+        step_timeout: Seconds | None = None,
         on_error: OnError | None = None,
         unknown_on: ErrorKinds | None = None,
         compensation_retry: Retry | None = None,
-        compensation_timeout: float | None = None,
+        compensation_timeout: Seconds | None = None,
         verification_retry: Retry | None = None,
-        lease: float | None = None,
+        lease: Seconds | None = None,
         limit: int | None = None,
         rate: float | None = None,
         exclusive: ContextFunction | None = None,
@@ -208,7 +211,9 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     def execute(self, context: Ctx, **where: Unpack[Where]) -> SagaResult[Ctx]: ...
     @overload
     def execute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
-    def execute(self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None) -> SagaResult[Any]:
+    def execute(
+        self, context: Any = None, *, saga_id: str | UUID | None = None, store: StoreLike | None = None
+    ) -> SagaResult[Any]:
         """Execute the saga and return its result.
 
         :param context: what the tasks share; empty where not given. No other execution may use it meanwhile.
@@ -233,7 +238,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     @overload
     def try_execute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
     def try_execute(
-        self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None
+        self, context: Any = None, *, saga_id: str | UUID | None = None, store: StoreLike | None = None
     ) -> SagaResult[Any]:
         """Execute the saga and return its result, failed or not.
 
@@ -263,7 +268,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     @overload
     async def aexecute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
     async def aexecute(
-        self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None
+        self, context: Any = None, *, saga_id: str | UUID | None = None, store: StoreLike | None = None
     ) -> SagaResult[Any]:
         """Execute the saga in the running event loop: as :meth:`execute`.
 
@@ -280,7 +285,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
     @overload
     async def atry_execute(self: Saga, context: Mapping[str, Any] | None = None, **where: Unpack[Where]) -> SagaResult: ...
     async def atry_execute(
-        self, context: Any = None, *, saga_id: str | None = None, store: StoreLike | None = None
+        self, context: Any = None, *, saga_id: str | UUID | None = None, store: StoreLike | None = None
     ) -> SagaResult[Any]:
         """Execute the saga in the running event loop and return its result, failed or not: as :meth:`try_execute`."""
         refuse_unmade(self)
@@ -294,14 +299,14 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         return raised_or(execution)
 
     def astream(
-        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
+        self, context: ContextLike = None, *, saga_id: str | UUID | None = None, store: StoreLike | None = None
     ) -> AsyncGenerator[StepRecord, None]:
         """Execute the saga in the running event loop and yield records: as :meth:`stream`."""
         refuse_unmade(self)
         return arecords_of(lambda: self._aprepare(context, saga_id, store))
 
     def stream(
-        self, context: ContextLike = None, *, saga_id: str | None = None, store: StoreLike | None = None
+        self, context: ContextLike = None, *, saga_id: str | UUID | None = None, store: StoreLike | None = None
     ) -> Generator[StepRecord, None, None]:
         """Execute the saga and yield a step's record each time one has ended, been skipped or been compensated.
 
@@ -318,7 +323,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         return records_of(execution)
 
     def undo(
-        self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
+        self, saga_id: str | UUID, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
     ) -> SagaResult[Ctx]:
         """Undo a completed execution, here and now, and return its result: wholly, or back to a step.
 
@@ -344,15 +349,18 @@ class Saga(Stored[Ctx], Generic[Ctx]):
             return run_in_a_loop(self.name, self.aundo(saga_id, why, to, who=who, store=store), "aundo")
         from saga.durable.undoing import undone_here
 
-        return undone_here(self.definition, saga_id, self._opened(store), who, why, to)
+        return undone_here(
+            self.definition, checked_id(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store), who, why, to
+        )
 
     async def aundo(
-        self, saga_id: str, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
+        self, saga_id: str | UUID, why: str, to: str | None = None, *, who: str = "the program", store: StoreLike | None = None
     ) -> SagaResult[Ctx]:
         """Undo a completed execution in the running event loop: as :meth:`undo`."""
         refuse_unmade(self)
         from saga.durable.undoing import aundone_here
 
+        saga_id = checked_id(saga_id, f"saga {self.name!r}: saga_id")
         return await aundone_here(self.definition, saga_id, lambda: self._opened(store), who, why, to)
 
     def diagram(self, result: SagaResult | None = None, *, certificates: Certified | None = None) -> Diagram:
@@ -374,12 +382,12 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         except SagaDefinitionError:
             return None
 
-    def _prepare(self, context: ContextLike, saga_id: str | None, store: StoreLike | None) -> Execution | SagaResult:
+    def _prepare(self, context: ContextLike, saga_id: str | UUID | None, store: StoreLike | None) -> Execution | SagaResult:
         definition = self._definition or self.definition
         return begin(definition, *inputs(definition, context, saga_id, self.store if store is None else store))
 
     async def _aprepare(
-        self, context: ContextLike, saga_id: str | None, store: StoreLike | None
+        self, context: ContextLike, saga_id: str | UUID | None, store: StoreLike | None
     ) -> AsyncExecution | SagaResult:
         definition = self._definition or self.definition
         return await abegin(definition, *inputs(definition, context, saga_id, self.store if store is None else store))

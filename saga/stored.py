@@ -11,9 +11,11 @@ from saga.context import ContextLike, Ctx
 from saga.declared import Declared, refuse_unmade
 from saga.definition import GIVE_A_STORE, Definition
 from saga.errors import SagaDefinitionError, SagaIdTakenError, StorageError, add_note
-from saga.names import checked_name
+from saga.names import checked_id
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from saga.handle import Handle
     from saga.result import SagaResult
     from saga.storage import Store
@@ -39,7 +41,7 @@ class Submission(NamedTuple):
     """
 
     context: ContextLike = None
-    saga_id: str | None = None
+    saga_id: str | UUID | None = None
     at: datetime | float | None = None
     tags: Mapping[str, Any] | None = None
     priority: int = 0
@@ -57,7 +59,7 @@ class Stored(Declared, Generic[Ctx]):
         self,
         context: ContextLike = None,
         *,
-        saga_id: str | None = None,
+        saga_id: str | UUID | None = None,
         at: datetime | float | None = None,
         tags: Mapping[str, Any] | None = None,
         priority: int = 0,
@@ -128,7 +130,7 @@ class Stored(Declared, Generic[Ctx]):
     asubmit = awaited(submit, _submit_in_loop)
     asubmit_many = awaited(submit_many, _submit_many_in_loop)
 
-    def load(self, saga_id: str, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
+    def load(self, saga_id: str | UUID, *, store: StoreLike | None = None) -> SagaResult[Ctx]:
         """Return a stored execution as it stands now, ended or not, with its context and history.
 
         :raises UnknownExecutionError: there is no such execution of this saga.
@@ -138,11 +140,11 @@ class Stored(Declared, Generic[Ctx]):
         refuse_unmade(self)
         from saga.durable.rebuild import load
 
-        return load(self.definition, checked_name(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store))
+        return load(self.definition, checked_id(saga_id, f"saga {self.name!r}: saga_id"), self._opened(store))
 
     aload = awaited(load)
 
-    def handle(self, saga_id: str, *, store: StoreLike | None = None) -> Handle[Ctx]:
+    def handle(self, saga_id: str | UUID, *, store: StoreLike | None = None) -> Handle[Ctx]:
         """Return the handle of an execution that was started before, here or elsewhere: to wait for its end, or to cancel it.
 
         The store is not asked whether there is one: the handle's methods say so.
@@ -152,9 +154,9 @@ class Stored(Declared, Generic[Ctx]):
         refuse_unmade(self)
         from saga.handle import Handle
 
-        return Handle(self.definition, self._opened(store), checked_name(saga_id, f"saga {self.name!r}: saga_id"), False)
+        return Handle(self.definition, self._opened(store), checked_id(saga_id, f"saga {self.name!r}: saga_id"), False)
 
-    def signal(self, saga_id: str, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
+    def signal(self, saga_id: str | UUID, name: str, value: Any = None, *, store: StoreLike | None = None) -> None:
         """Send a signal to an execution that has a store: the step ``receive(name)`` there gets ``value`` as its result.
 
         An execution that runs gets it within two seconds; one that nobody runs, with the next recovery. It may come before
@@ -169,12 +171,12 @@ class Stored(Declared, Generic[Ctx]):
         refuse_unmade(self)
         from saga.durable.signals import send_signal
 
-        saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
+        saga_id = checked_id(saga_id, f"saga {self.name!r}: saga_id")
         send_signal(self.definition, self._opened(store), saga_id, name, value)
 
     def signal_or_start(
         self,
-        saga_id: str,
+        saga_id: str | UUID,
         name: str,
         value: Any = None,
         context: ContextLike = None,
@@ -202,7 +204,7 @@ class Stored(Declared, Generic[Ctx]):
         from saga.durable.submit import signalled_or_started
         from saga.handle import Handle
 
-        saga_id = checked_name(saga_id, f"saga {self.name!r}: saga_id")
+        saga_id = checked_id(saga_id, f"saga {self.name!r}: saga_id")
         submission = Submission(context, saga_id, None, tags, priority)
         opened = self._opened(store)
         new = signalled_or_started(self.definition, opened, submission, name, value)

@@ -7,7 +7,7 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from saga.composing import Composing
-from saga.policy import ErrorKinds, InDoubt, OnError, Retry
+from saga.policy import ErrorKinds, InDoubt, OnError, Retry, Seconds
 
 if TYPE_CHECKING:
     from saga.events import OperatorActed
@@ -72,10 +72,10 @@ class Task(Composing, Generic[T_co]):
 
     name: str | None = None
     retry: Retry | None = None
-    timeout: float | None = None
+    timeout: Seconds | None = None
     on_error: OnError | Retry | None = None
     compensation_retry: Retry | None = None
-    compensation_timeout: float | None = None
+    compensation_timeout: Seconds | None = None
     compensate_on_failure: bool = False
     pivot: bool = False
     transactional: bool = False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from saga.alerts import Alerts, Beside, OnStuck, check_on_stuck
 from saga.errors import SagaDefinitionError
 from saga.names import several
-from saga.policy import Backoff, Retry, check_timeout, is_seconds
+from saga.policy import Backoff, Retry, Seconds, needed_seconds
 from saga.result import SagaResult
 from saga.storage.columns import REMEMBERED
 from saga.storage.opened import check_store, store_of
@@ -95,10 +95,10 @@ class Worker:
         workers: int = 4,
         concurrency: int = 100,
         max_attempts: int = 10,
-        backoff: float | Backoff = BACKOFF,
+        backoff: Seconds | Backoff = BACKOFF,
         finish: Literal["executions", "calls"] = "executions",
-        grace: float = 30.0,
-        unfit_after: float = 600.0,
+        grace: Seconds = 30.0,
+        unfit_after: Seconds = 600.0,
         on_stuck: OnStuck | None = None,
     ) -> None:
         kind = type(self).__name__
@@ -108,11 +108,12 @@ class Worker:
         for name, value in (("max_attempts", max_attempts), ("workers", workers), ("concurrency", concurrency)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SagaDefinitionError(f"{kind}: {name} is {value!r}; give a whole number of 1 or more")
-        if is_seconds(unfit_after) and unfit_after > REMEMBERED:
+        grace, unfit_after = (
+            0.0 if seconds == 0 else needed_seconds(seconds, f"{kind}: {name}")
+            for name, seconds in (("grace", grace), ("unfit_after", unfit_after))
+        )
+        if unfit_after > REMEMBERED:
             raise SagaDefinitionError(f"{kind}: unfit_after is {unfit_after!r}; give a day ({REMEMBERED:g} s) at most")
-        for name, seconds in (("grace", grace), ("unfit_after", unfit_after)):
-            if seconds != 0:
-                check_timeout(seconds, f"{kind}: {name}", needed=True)
         if finish not in ("executions", "calls"):
             raise SagaDefinitionError(f"{kind}: finish is {finish!r}; give 'executions' or 'calls'")
         self.workers = workers
@@ -120,9 +121,8 @@ class Worker:
         self.max_attempts = max_attempts
         self.finish = finish
         self.grace = grace
-        self._backoff = backoff
         self._unfit_after = unfit_after
-        Retry(max_attempts, backoff)  # which checks it
+        self._backoff = Retry(max_attempts, backoff).backoff
         self.store = store_of(store)
         warn_of_another_store(self.store, sagas, kind)
         self._alerts: Alerts | None = None
@@ -151,7 +151,7 @@ class Worker:
         await self._aserve(ran.take, once=True)
         return ran
 
-    def run(self, stop: Stop | None = None, *, interval: float = 1.0, signals: bool = True) -> None:
+    def run(self, stop: Stop | None = None, *, interval: Seconds = 1.0, signals: bool = True) -> None:
         """Go on running executions until it is time to stop.
 
         :param stop: says when, as :meth:`stop` does.
@@ -159,17 +159,17 @@ class Worker:
             have run out, and, where the store cannot tell what other processes submit, that.
         :param signals: SIGTERM and SIGINT stop the worker, where this is the main thread; a second SIGINT interrupts it.
         """
-        self._check_run(stop, interval, signals)
+        interval = self._checked_run(stop, interval, signals)
         with stopped_by_signals(self.stop) if signals else nullcontext():
             notify("READY=1")
             self._serve(_forget, stop=stop, interval=interval, threads=self.workers)
 
-    async def arun(self, stop: Stop | None = None, *, interval: float = 1.0, signals: bool = False) -> None:
+    async def arun(self, stop: Stop | None = None, *, interval: Seconds = 1.0, signals: bool = False) -> None:
         """As :meth:`run`, beside the running event loop, in which asynchronous executions run.
 
         Cancelling this stops the worker; then ``CancelledError`` is raised.
         """
-        self._check_run(stop, interval, signals)
+        interval = self._checked_run(stop, interval, signals)
         with stopped_by_signals(self.stop) if signals else nullcontext():
             notify("READY=1")
             await self._aserve(_forget, stop=stop, interval=interval)
@@ -190,13 +190,17 @@ class Worker:
             self._stopping.clear()  # whoever said so meant what ran before
         return Ran()
 
-    def _check_run(self, stop: object, interval: float, signals: object) -> None:
+    def _checked_run(self, stop: object, interval: Seconds, signals: object) -> float:
+        """Return the interval in seconds.
+
+        :raises SagaDefinitionError: one is wrong.
+        """
         kind = type(self).__name__
-        check_timeout(interval, f"{kind}.run(): interval", needed=True)
         if not (stop is None or callable(getattr(stop, "is_set", None))) or isinstance(stop, type):
             raise SagaDefinitionError(f"{kind}.run(): stop is {stop!r}; give a threading.Event()")
         if not isinstance(signals, bool):
             raise SagaDefinitionError(f"{kind}.run(): signals is {signals!r}; give a bool")
+        return needed_seconds(interval, f"{kind}.run(): interval")
 
     async def _aserve(self, take: Callable[[Any], object], **options: Any) -> None:
         """Serve in a thread, with the running event loop. A cancellation stops it, and is raised when it has ended."""

@@ -25,7 +25,7 @@ from saga.errors import (
     UnknownExecutionError,
     UnreadableJournalError,
 )
-from saga.names import checked_name
+from saga.names import checked_id
 from saga.plain import repr_of
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, NewExecution, StoredExecution, Wanted
@@ -148,7 +148,7 @@ def _stored_as(definition: Definition, submission: Submission, store: Store) -> 
     context = as_context(submission.context, definition.name, definition.context)
     check_transacts(definition, store)
     given = submission.saga_id
-    saga_id = os.urandom(16).hex() if given is None else checked_name(given, f"{where}: saga_id")
+    saga_id = os.urandom(16).hex() if given is None else checked_id(given, f"{where}: saga_id")
     encoded, digest, _ = input_text(context, codec_of(definition), definition.version, store)
     at, tags, priority = _seconds(submission.at, where), submission.tags, submission.priority
     new = new_execution(definition, saga_id, digest, context, e.Status.SUBMITTED, tags, priority, at)

@@ -62,7 +62,6 @@ def turn_back(
     :raises ActionRefusedError: it cannot be undone, or may not be any more.
     :raises StorageError: somebody else acts on it.
     """
-    saga_id = checked_name(saga_id, f"saga {definition.name!r}: saga_id")
     check_said(who, why)
     action = OperatorActed("undo", None if to is None else checked_name(to, "to"), who, why, host_time())
     row = row_of(definition, saga_id, store)

@@ -8,7 +8,7 @@ from types import MethodType
 from typing import Any, Final, TypedDict
 
 from saga.errors import SagaDefinitionError, near
-from saga.policy import ErrorKinds, InDoubt, OnError, Retry, check_timeout, checked_on_error, unknown_on
+from saga.policy import ErrorKinds, InDoubt, OnError, Retry, Seconds, checked_on_error, seconds_of, unknown_on
 from saga.task import Task
 
 __all__ = ["DEFAULTS", "MEANT", "POLICIES", "Policies", "check_policies", "checked", "defaults_of", "policies_of", "unsaid"]
@@ -18,10 +18,10 @@ class Policies(TypedDict, total=False):
     """How a step behaves when it fails, takes long or is left in doubt: see the attributes of :class:`~saga.task.Task`."""
 
     retry: Retry | None
-    timeout: float | None
+    timeout: Seconds | None
     on_error: OnError | Retry | None
     compensation_retry: Retry | None
-    compensation_timeout: float | None
+    compensation_timeout: Seconds | None
     compensate_on_failure: bool
     in_doubt: InDoubt
     pivot: bool
@@ -90,7 +90,9 @@ def defaults_of(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not found:
         return found
     checked_on_error(found.get("on_error"), where)
-    check_timeout(found.get("timeout"), f"{where}: step_timeout")
+    for option in ("step_timeout", "compensation_timeout"):
+        if DEFAULTS[option] in found:
+            found[DEFAULTS[option]] = seconds_of(found[DEFAULTS[option]], f"{where}: {option}")
     try:
         checked(found)
     except SagaDefinitionError as error:
@@ -142,7 +144,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(policies.get(policy, False), bool):
             raise SagaDefinitionError(f"{policy} is {policies[policy]!r}; give a bool")
     for policy in ("timeout", "compensation_timeout"):
-        check_timeout(policies.get(policy), policy)
+        if policy in policies:
+            policies[policy] = seconds_of(policies[policy], policy)
     return policies
 
 

@@ -15,7 +15,7 @@ from saga.flow.functions import FunctionTask, function_name
 from saga.flow.nodes import Pause, Sequence, Step
 from saga.flow.policies import check_policies
 from saga.names import checked_name
-from saga.policy import InDoubt, OnError, check_timeout
+from saga.policy import InDoubt, OnError, Seconds, in_seconds, needed_seconds
 
 __all__ = ["receive", "receive_first", "timer"]
 
@@ -41,9 +41,8 @@ def timer(
         return Pause(_named(name, "timer()", f"timer until {wait.isoformat()}"), None, until=wait)
     if callable(wait) and not isinstance(wait, type):
         return _asking(wait, _named(name, "timer()", f"timer {function_name(wait)}"))
-    seconds: Any = wait.total_seconds() if isinstance(wait, timedelta) else wait
     try:
-        check_timeout(seconds, "timer(): wait", needed=True)
+        seconds = needed_seconds(wait, "timer(): wait")  # type: ignore[arg-type]
     except SagaDefinitionError:
         raise SagaDefinitionError(
             f"timer(): wait is {wait!r}; give seconds as a number above 0, a timedelta, a datetime, or a function of the "
@@ -89,14 +88,14 @@ def receive(
     signal: str,
     *,
     name: str | None = None,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     accept: Accept | None = None,
     on_error: OnError | None = None,
 ) -> Pause:
     """Return a step that waits for a signal and has its value as result: see :meth:`saga.Saga.signal`. It needs a store.
 
     :param signal: its name.
-    :param timeout: seconds to wait.
+    :param timeout: seconds, or a ``timedelta``, to wait.
     :param accept: what its value must be: a class, several as ``int | str``, or a function of the value that is true of one
         that fits; what it raises is told to whoever sends. Another value is refused to its sender, and the step waits on. It
         holds for the signal wherever the saga receives it.
@@ -107,13 +106,13 @@ def receive(
     check_policies("receive()", {"timeout": timeout, "on_error": on_error})
     check_accept(accept, "receive(): accept")
     accepts = {} if accept is None else {signal: accept}
-    return Pause(_named(name, "receive()", signal), timeout, (signal,), {"on_error": on_error}, accepts)
+    return Pause(_named(name, "receive()", signal), in_seconds(timeout), (signal,), {"on_error": on_error}, accepts)
 
 
 def receive_first(
     *signals: str,
     name: str | None = None,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     accept: Mapping[str, Accept] | None = None,
     on_error: OnError | None = None,
 ) -> Pause:
@@ -124,7 +123,7 @@ def receive_first(
 
     :param signals: their names, two at least.
     :param name: the step's name; where not given the signals' names, with ``" or "`` between them.
-    :param timeout: seconds to wait.
+    :param timeout: seconds, or a ``timedelta``, to wait.
     :param accept: by a signal's name, what its value must be: as for :func:`receive`.
     :param on_error: what follows when none comes in time; what the saga says where ``None``.
     :raises SagaDefinitionError: a parameter is wrong.
@@ -143,7 +142,7 @@ def receive_first(
             raise SagaDefinitionError(f"{where}: accept has {signal!r}, which is none of the signals {', '.join(names)}")
         check_accept(one, f"{where}: accept of {signal!r}")
     accepts = {signal: one for signal, one in (accept or {}).items() if one is not None}
-    return Pause(_named(name, where, " or ".join(names)), timeout, names, {"on_error": on_error}, accepts)
+    return Pause(_named(name, where, " or ".join(names)), in_seconds(timeout), names, {"on_error": on_error}, accepts)
 
 
 def _named(given: str | None, where: str, otherwise: str) -> str:

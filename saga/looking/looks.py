@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaited import awaited
 from saga.definition import Definition
@@ -23,12 +23,16 @@ from saga.looking.shown import ExecutionView, JournalLine, Offer
 from saga.looking.steps import decisions_of, errors_of, steps_of
 from saga.looking.waits import why_it_waits
 from saga.machine import ACTIONS, Standing, check, standing_of
-from saga.names import checked_name
+from saga.names import checked_id, checked_name
 from saga.plain import one_line
+from saga.policy import Seconds, in_seconds
 from saga.storage.pages import each_of
 from saga.storage.records import NONE, Cause, Entry, Page, StoredExecution
 from saga.storage.rules import check_number
 from saga.turns import checked_tags
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = ["Looks", "lines_of"]
 
@@ -51,9 +55,9 @@ class Looks(Fleet):
         step: str | None = None,
         cause: str | None = None,
         tags: Mapping[str, Any] | None = None,
-        older_than: float | None = None,
-        newer_than: float | None = None,
-        idle_for: float | None = None,
+        older_than: Seconds | None = None,
+        newer_than: Seconds | None = None,
+        idle_for: Seconds | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> Page:
@@ -71,7 +75,8 @@ class Looks(Fleet):
         :param after: the ``next`` of the page before.
         :raises ValueError: there is no such status, the cursor is wrong, or a number is no finite one.
         """
-        for what, age in (("older_than", older_than), ("newer_than", newer_than), ("idle_for", idle_for)):
+        for what, given in (("older_than", older_than), ("newer_than", newer_than), ("idle_for", idle_for)):
+            age = in_seconds(given)
             if age is not None:
                 check_number(what, age)
         if status is None and (step is not None or cause is not None):
@@ -84,9 +89,9 @@ class Looks(Fleet):
             step=None if step is None else checked_name(step, "step"),
             cause=None if cause is None else checked_name(cause, "cause"),
             tags=NONE if tags is None else checked_tags(tags, "tags"),
-            progressed_before=None if idle_for is None else now - idle_for,
-            created_before=None if older_than is None else now - older_than,
-            created_after=None if newer_than is None else now - newer_than,
+            progressed_before=None if idle_for is None else now - in_seconds(idle_for),
+            created_before=None if older_than is None else now - in_seconds(older_than),
+            created_after=None if newer_than is None else now - in_seconds(newer_than),
             limit=limit,
             after=after,
         )
@@ -107,19 +112,19 @@ class Looks(Fleet):
                 return
             page = await self.alist(**filters, after=page.next)
 
-    def get(self, saga_id: str) -> StoredExecution:
+    def get(self, saga_id: str | UUID) -> StoredExecution:
         """Return an execution's row, which tells where it stands. No journal is read.
 
         :raises UnknownExecutionError: there is none.
         """
-        row = self.store.get(checked_name(saga_id, "saga_id"))
+        row = self.store.get(checked_id(saga_id, "saga_id"))
         if row is None:
             raise UnknownExecutionError(f"there is no execution {saga_id!r}")
         return row
 
     aget = awaited(get)
 
-    def show(self, saga_id: str) -> ExecutionView:
+    def show(self, saga_id: str | UUID) -> ExecutionView:
         """Return an execution, its journal, and what follows from it. Of what is damaged there, what can be read is shown.
 
         What the definition masks is hidden, where ``sagas`` has it: under each key that the ``mask`` of a
@@ -128,6 +133,7 @@ class Looks(Fleet):
         :raises StorageError: there is none.
         """
         row = self.get(saga_id)
+        saga_id = row.saga_id
         journal, now = self.store.journal(saga_id), self.store.now()
         definition = fitting(self._definitions, row)
         lines = masked_lines(lines_of(journal), definition)

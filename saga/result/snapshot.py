@@ -26,7 +26,7 @@ from saga.machine import Plan, Standing, State, standing_of
 from saga.machine.folds import fold
 from saga.machine.log import Log
 from saga.plain import one_line
-from saga.policy import is_seconds
+from saga.policy import Seconds, in_seconds, is_seconds
 from saga.result import report
 from saga.result.carried import Carrier
 from saga.result.history import CompensationError, StepRecord, fold_history
@@ -164,31 +164,31 @@ class SagaResult(Generic[Ctx_co]):
     def _fingerprint(self) -> str:
         return self._plan.fingerprint
 
-    def join(self, timeout: float | None = None) -> SagaResult[Ctx_co]:
+    def join(self, timeout: Seconds | None = None) -> SagaResult[Ctx_co]:
         """Wait until the execution is terminal, and return its result then.
 
-        :param timeout: seconds.
+        :param timeout: seconds, or a ``timedelta``.
         :raises TimeoutError: it is not terminal by then.
         :raises BaseException: an interrupt that a step raised meanwhile.
         """
-        _check_patience(timeout)
-        return self._ended(self._later(timeout), timeout) if self._later is not None else self
+        patience = _patience(timeout)
+        return self._ended(self._later(patience), patience) if self._later is not None else self
 
-    async def ajoin(self, timeout: float | None = None) -> SagaResult[Ctx_co]:
+    async def ajoin(self, timeout: Seconds | None = None) -> SagaResult[Ctx_co]:
         """Wait as :meth:`join` does, without blocking the event loop."""
         import asyncio
 
-        _check_patience(timeout)
+        patience = _patience(timeout)
         if self._later is None:
             return self
         clock = asyncio.get_running_loop().time
-        end = None if timeout is None else clock() + timeout
+        end = None if patience is None else clock() + patience
         pause = 0.001
         # Not in a thread: that could be one which the execution needs for its store.
         while (found := self._later(0)) is None and (end is None or clock() < end):
             await asyncio.sleep(pause)
             pause = min(0.1, pause * 1.5)
-        return self._ended(found, timeout)
+        return self._ended(found, patience)
 
     def _ended(self, found: SagaResult[Any] | None, timeout: float | None) -> SagaResult[Any]:
         if found is None:
@@ -283,6 +283,8 @@ def failure_of(result: SagaResult) -> SagaExecutionException:
     return failure
 
 
-def _check_patience(timeout: float | None) -> None:
-    if timeout is not None and not is_seconds(timeout):
-        raise SagaDefinitionError(f"join(): timeout is {timeout!r}; give seconds, 0 or more, or None for no limit")
+def _patience(given: Seconds | None) -> float | None:
+    seconds = in_seconds(given)
+    if seconds is not None and not is_seconds(seconds):
+        raise SagaDefinitionError(f"join(): timeout is {given!r}; give seconds, 0 or more, or None for no limit")
+    return seconds  # type: ignore[no-any-return]

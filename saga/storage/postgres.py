@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -69,7 +70,7 @@ class PostgresStore(Alerting, Submitting):
         schema: str | None = None,
         prefix: str = "saga",
         max_connections: int = 16,
-        patience: float = 10.0,
+        patience: float | timedelta = 10.0,
     ) -> None:
         super().__init__(conninfo, Statements(schema, prefix), max_connections, patience)
         try:

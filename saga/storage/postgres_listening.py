@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from typing import Final
 
 import psycopg
@@ -33,7 +34,7 @@ LONGEST_PAUSE: Final = 30.0
 class Heard(Served):
     """A store on a PostgreSQL server that tells, and is told, when there may be something to claim."""
 
-    def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float) -> None:
+    def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float | timedelta) -> None:
         super().__init__(conninfo, sql, max_connections, patience)
         self._id = uuid.uuid4().hex
         self._channel: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -44,9 +45,8 @@ class Served(Store):
     schema_version = len(migrations(None, "saga"))
     transacts = transacts_async = True
 
-    def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float) -> None:
-        rules.check_patience("patience", patience)
-        self._patience = patience
+    def __init__(self, conninfo: str, sql: Statements, max_connections: int, patience: float | timedelta) -> None:
+        self._patience = rules.patience_of("patience", patience)
         self._sql = sql
         self._parameters = parameters_of(conninfo)
         if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
 
 from saga.errors import (
     ActionRefusedError,
@@ -28,7 +29,6 @@ __all__ = [
     "check_new",
     "check_not_held",
     "check_number",
-    "check_patience",
     "check_purge",
     "check_status",
     "check_texts",
@@ -38,6 +38,7 @@ __all__ = [
     "latest_created",
     "lease_lost",
     "not_taken",
+    "patience_of",
     "reading",
     "statuses_of",
     "too_new",
@@ -100,14 +101,16 @@ def check_number(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number, not {value!r}")
 
 
-def check_patience(name: str, seconds: float) -> None:
-    """Check for how long something is to be tried.
+def patience_of(name: str, given: float | timedelta) -> float:
+    """Return the seconds for which something is to be tried.
 
-    :raises ValueError: it is no finite number of at least 0.
+    :raises ValueError: it is no finite number of at least 0, and no ``timedelta``.
     """
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
     check_number(name, seconds)
     if seconds < 0:
         raise ValueError(f"{name} must be at least 0 seconds, not {seconds!r}")
+    return seconds
 
 
 def check_limit(limit: int) -> None:

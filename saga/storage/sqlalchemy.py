@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,7 +57,7 @@ class SQLAlchemyStore(Reads, Workers, Alerting, Submitting):
     schema_version = latest()
     transacts = True
 
-    def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float = 10.0, **options: Any) -> None:
+    def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float | timedelta = 10.0, **options: Any) -> None:
         super().__init__(url, prefix=prefix, patience=patience, **options)
         self._claims = Claims(self._tables, self._sql)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,9 +40,8 @@ class Conflict(StorageError):
 class Connected(Store):
     """What the store does its work by: see :class:`~saga.storage.sqlalchemy.SQLAlchemyStore`, which says what it takes."""
 
-    def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float = 10.0, **options: Any) -> None:
-        rules.check_patience("patience", patience)
-        self._patience = patience
+    def __init__(self, url: str | sa.URL, *, prefix: str = "saga", patience: float | timedelta = 10.0, **options: Any) -> None:
+        self._patience = rules.patience_of("patience", patience)
         self._closed = False
         self._pid = os.getpid()
         rules.check_table_name("prefix", prefix)

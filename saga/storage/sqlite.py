@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from saga.errors import StorageError
@@ -73,7 +74,7 @@ class SqliteStore(Alerting):
         path: str | os.PathLike[str],
         *,
         synchronous: Synchronous = "FULL",
-        busy_timeout: float = 5.0,
+        busy_timeout: float | timedelta = 5.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if clock is not None:

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -48,17 +49,17 @@ class SqliteFile:
     longest_text = 0
     _ahead: float | None = None
 
-    def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout: float) -> None:
+    def __init__(self, path: str | os.PathLike[str], synchronous: Synchronous, busy_timeout: float | timedelta) -> None:
         if synchronous not in ("EXTRA", "FULL", "NORMAL", "OFF"):
             raise ValueError(f"synchronous must be EXTRA, FULL, NORMAL or OFF, not {synchronous!r}")
-        rules.check_patience("busy_timeout", busy_timeout)
+        patience = rules.patience_of("busy_timeout", busy_timeout)
         if sqlite3.sqlite_version_info < (3, 35):
             raise StorageError(f"SqliteStore needs SQLite 3.35 or later; this Python has {sqlite3.sqlite_version}")
         self.path = _checked(path)
         self._place = Place(self.path)
         self._place.make()
         self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
+        self._busy_timeout = patience
         self._closed = False
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaitables import discard
 from saga.context import Context
@@ -17,7 +17,7 @@ from saga.errors import ActionRefusedError, SagaDefinitionError
 from saga.events import COMPENSATED, COMPLETED, PAUSED, STUCK
 from saga.looking.shown import JournalLine
 from saga.machine.commands import EXECUTE, VERIFY
-from saga.names import checked_name
+from saga.names import checked_id
 from saga.plain import one_line, shortened
 from saga.result import error_line
 from saga.saga import Saga
@@ -25,6 +25,9 @@ from saga.storage.protocol import StoreLike
 from saga.task import Done
 from saga.testing.again import Again, Calling
 from saga.testing.past import Past, PastCall, past_of
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = ["Moment", "debug"]
 
@@ -35,7 +38,7 @@ _FOLLOWING: Final = 8
 
 
 def debug(
-    saga_id: str,
+    saga_id: str | UUID,
     saga: Saga[Any] | Iterable[Saga[Any]] | None = None,
     *,
     store: StoreLike | None = None,
@@ -65,7 +68,7 @@ def debug(
         store = next((one.store for one in sagas if one.store is not None), None)
     if store is None:
         raise SagaDefinitionError("debug() needs a store: give store=..., or a saga that has one")
-    return Moment(past_of(checked_name(saga_id, "saga_id"), definitions, store, codec), store, at)
+    return Moment(past_of(checked_id(saga_id, "saga_id"), definitions, store, codec), store, at)
 
 
 class Moment:

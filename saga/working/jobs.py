@@ -26,7 +26,7 @@ from saga.errors import (
 from saga.events import STUCK, SagaStuck
 from saga.machine import Plan
 from saga.own_log import LOG
-from saga.policy import Backoff, ExponentialBackoff, Retry
+from saga.policy import Backoff, ExponentialBackoff, Retry, Seconds
 from saga.storage.protocol import Store
 from saga.storage.records import Entry, Lease, StoredExecution
 from saga.working.definitions import Definitions
@@ -93,7 +93,7 @@ class Jobs:
         store: Store,
         definitions: Definitions,
         max_attempts: int,
-        backoff: float | Backoff,
+        backoff: Seconds | Backoff,
         faults: dict[str, int],
         take: Callable[[Any], object],
     ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -83,8 +82,8 @@ MISTAKES: Final[list[tuple[Callable[[], Any], str]]] = [
         "NoInit: its __init__ does not call super().__init__(); call it before anything else",
     ),
     (
-        lambda: order(timeout=timedelta(seconds=5)),
-        "saga 'order': timeout is datetime.timedelta(seconds=5); give seconds as a number above 0: .total_seconds() of it",
+        lambda: order(timeout=timedelta(0)),
+        "saga 'order': timeout is datetime.timedelta(0); give seconds as a number above 0",
     ),
     (lambda: order(lease=0), "saga 'order': lease is 0; give seconds as a number above 0"),
     (lambda: order(lease=float("nan")), "saga 'order': lease is nan; give seconds as a number above 0"),
@@ -111,8 +110,8 @@ MISTAKES: Final[list[tuple[Callable[[], Any], str]]] = [
     (lambda: order(on_compensation_failure=lambda error: None), "which cannot be called with (context, step name, error)"),
     # an execution
     (
-        lambda: order().execute(saga_id=uuid.UUID(int=7)),
-        "saga 'order': saga_id is UUID('00000000-0000-0000-0000-000000000007') (UUID); give a str, such as str(...) of it",
+        lambda: order().execute(saga_id=7),
+        "saga 'order': saga_id is 7 (int); give a str, such as str(...) of it",
     ),
     (lambda: order().execute(Order), "saga 'order': the context is the class Order; give an object of it, Order(...)"),
     (lambda: order().execute([("sku", 1)]), "saga 'order': the context is [('sku', 1)] (list); give a Context or a mapping"),

@@ -323,7 +323,7 @@ def test_after_its_time_it_is_refused(calls: Calls, undo: Undo, limit: Any) -> N
 
 @pytest.mark.parametrize("limit", [0, -1.0, timedelta(0), "1 day", True, float("nan")])
 def test_a_limit_is_a_time(limit: Any) -> None:
-    with pytest.raises(SagaDefinitionError, match=r"saga 's': undoable_for is .*; give seconds above 0, a timedelta, or None"):
+    with pytest.raises(SagaDefinitionError, match=r"saga 's': undoable_for is .*; give seconds as a number above 0, or None"):
         Saga("s", undoable_for=limit)
 
 

@@ -49,6 +49,13 @@ WRONG: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
+#: Parameters that take a number of seconds, and so a ``timedelta``.
+SECONDS: Final = {
+    *("timeout", "step_timeout", "compensation_timeout", "lease", "undoable_for", "backoff", "max_elapsed", "initial", "cap"),
+    *("grace", "unfit_after", "interval", "group", "older_than", "newer_than", "idle_for", "patience", "busy_timeout", "wait"),
+}
+
+
 @dataclass(frozen=True)
 class Call:
     """How something public is called.
@@ -62,6 +69,10 @@ class Call:
     right: Mapping[str, Any] = field(default_factory=dict)
     takes: Mapping[str, Collection[str]] = field(default_factory=dict)
     called: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def is_right(self, parameter: str, value: str) -> bool:
+        """Whether a value that is wrong elsewhere is right for a parameter."""
+        return value in self.takes.get(parameter, ()) or (value == "timedelta" and parameter in SECONDS)
 
     def parameters(self) -> Iterator[str]:
         """Yield the parameters that may be given a value each."""
@@ -87,7 +98,7 @@ def misuse(calls: Mapping[str, Any], call_of: Callable[[str], Call]) -> list[tup
 
 def tried(call: Call, parameter: str, value: str) -> str | None:
     """Give a parameter a wrong value. Return what is wrong with what came of it, or ``None``."""
-    right = value in call.takes.get(parameter, ())
+    right = call.is_right(parameter, value)
     try:
         made = call(**{parameter: WRONG[value]()})
         if callable(close := getattr(made, "close", None)):  # of a store that was opened

@@ -45,9 +45,8 @@ def definition(**parts: Any) -> Definition:
         ({"lease": 0}, "saga 's': lease is 0; give seconds as a number above 0"),
         ({"lease": None}, "saga 's': lease is None; give seconds as a number above 0"),
         (
-            {"timeout": timedelta(seconds=5)},
-            "saga 's': timeout is datetime.timedelta(seconds=5); give seconds as a number above 0: .total_seconds() of it, "
-            "or None for no limit",
+            {"timeout": timedelta(0)},
+            "saga 's': timeout is datetime.timedelta(0); give seconds as a number above 0, or None for no limit",
         ),
         ({"stop_on_compensation_failure": "no"}, "saga 's': stop_on_compensation_failure is 'no'; give a bool"),
         ({"codec": 3}, "saga 's': codec is 3; give a Codec(), of saga.durable.codec"),

@@ -31,7 +31,8 @@ HUGE = pytest.param(10**400, id="huge")
 @pytest.mark.parametrize("seconds", [-1, -0.1, math.inf, -math.inf, math.nan, "1", None, True, 1j, HUGE])
 def test_seconds_are_finite_and_not_negative(seconds: Any) -> None:
     for name in ("initial", "factor", "cap"):
-        text = f"ExponentialBackoff: {name} is {seconds!r}; {SECONDS}"
+        right = SECONDS if name != "factor" else "give a finite number of 1 or more"
+        text = f"ExponentialBackoff: {name} is {seconds!r}; {right}"
         assert refused(lambda name=name: ExponentialBackoff(**{name: seconds})) == text
     if isinstance(seconds, (int, float)):
         assert refused(lambda: Retry(backoff=seconds)) == f"Retry: backoff is {seconds!r}; {SECONDS}"

@@ -13,6 +13,18 @@ TWINS = FRONT_DOORS + "awaited"
 CONTEXTS = FRONT_DOORS + "context_class"
 
 OF_FACADE = [
+    Mutant(
+        "a saga's limit of its steps stays a timedelta",
+        "found[DEFAULTS[option]] = seconds_of(found[DEFAULTS[option]], ",
+        "seconds_of(found[DEFAULTS[option]], ",
+        "tests/frontdoors/test_seconds_and_ids -k seconds_may_be_a_timedelta",
+    ),
+    Mutant(
+        "an id that is a UUID is none",
+        "        if isinstance(given, UUID):\n            return str(given)\n",
+        "        if isinstance(given, UUID):\n            pass\n",
+        "tests/frontdoors/test_seconds_and_ids -k an_id_may_be_a_uuid",
+    ),
     # -- what a class declares ----------------------------------------------------------------------------------------
     Mutant(
         "what a class declares comes before what is given",
@@ -78,8 +90,8 @@ OF_FACADE = [
     ),
     Mutant(
         "a lease of no length is taken",
-        'lease", needed=True)',
-        'lease")',
+        '"lease", needed_seconds(self.lease, f"saga {name!r}: lease")',
+        '"lease", self.lease',
         MISTAKES + " -k a_mistake_is_told",
     ),
     Mutant(

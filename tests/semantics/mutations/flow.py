@@ -119,7 +119,7 @@ OF_FLOW = [
     Mutant("a name keeps a hash of its own", "    return plain\n", "    return text\n", NAMES, "saga/names.py"),
     Mutant(
         "an id is looked at by the store alone",
-        'if saga_id is None else checked_name(saga_id, f"saga {definition.name!r}: saga_id")',
+        'if saga_id is None else checked_id(saga_id, f"saga {definition.name!r}: saga_id")',
         "if saga_id is None else saga_id",
         NAMES,
     ),

@@ -118,7 +118,7 @@ VALUES: Final[dict[str, Any]] = {
 # What each parameter takes, by the names above. A name of a parameter stands for it wherever it is.
 NAMES = {"'x'", "'5'"}
 NUMBERS = {"1", "3", "1.5"}
-SECONDS = NUMBERS | {"None"}
+SECONDS = NUMBERS | {"None", "timedelta"}
 BOOLS = {"True"}
 FUNCTIONS = {"a function", "a lambda", "an async function"}
 CALLABLES = FUNCTIONS | {"a function of the context", "object's class"}
@@ -173,14 +173,14 @@ RIGHT: Final[dict[str, set[str]]] = {
     "key": BARE | {"None", "a function of the context", "Retry's class", "a backoff's class"},
     "otherwise": FLOWS | {"None", "()", "[]"},
     "max_attempts": {"1", "3", "huge"},
-    "max_elapsed": SECONDS | {"timedelta"},
+    "max_elapsed": SECONDS,
     "retry_if": {"None", "a function of the context"},
-    "backoff": NUMBERS | {"0", "a backoff"},
+    "backoff": NUMBERS | {"0", "timedelta", "a backoff"},
     "retry_on": ERRORS | {"()", "a function of the context"},
     "then": {"None", "Skip", "Compensate"},
-    "initial": NUMBERS | {"0"},
+    "initial": NUMBERS | {"0", "timedelta"},
     "factor": NUMBERS,
-    "cap": NUMBERS | {"0"},
+    "cap": NUMBERS | {"0", "timedelta"},
     "jitter": BOOLS,
 }
 
