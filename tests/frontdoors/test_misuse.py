@@ -38,7 +38,7 @@ MODULES: Final = [
 ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
         Retry Retry.allows Retry.delay Retry.lasts Received Submission Task Task.compensate Task.execute Task.verify
-        Transaction.aparallel Transaction.astep Transaction.parallel Transaction.step choose fallback parallel receive
+        Transaction.aparallel Transaction.astep Transaction.parallel Transaction.step choose each fallback parallel receive
         receive_first saga_step sequence step timer""",
     "made by the engine, and given to users": """Acted Cause Count Decision Effect ErrorView ExecutionInfo ExecutionInfo.step
         ExecutionView ExecutionView.timeline Figures Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked Ran
