@@ -9,6 +9,7 @@ from saga.errors import add_note
 from saga.events import (
     CompensationFailed,
     CompensationSucceeded,
+    CompensationTimedOut,
     StepFailed,
     StepSkipped,
     StepStatus,
@@ -57,7 +58,10 @@ def raised_or(execution: Driver) -> SagaResult:
     return result
 
 
-_RECORDED = (StepSucceeded, StepFailed, StepTimedOut, StepVerified, StepSkipped, CompensationSucceeded, CompensationFailed)
+_RECORDED = (
+    *(StepSucceeded, StepFailed, StepTimedOut, StepVerified, StepSkipped),
+    *(CompensationSucceeded, CompensationFailed, CompensationTimedOut),
+)
 
 
 def ended_records(result: SagaResult) -> Iterator[StepRecord]:

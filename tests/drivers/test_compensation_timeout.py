@@ -82,6 +82,17 @@ def test_the_rest_is_undone_meanwhile_and_a_late_success_is_a_success(plain_kit:
 
 
 @stored
+def test_a_stream_tells_that_it_still_runs(plain_kit: Kit, store: Any) -> None:
+    slow = Slow()
+    saga = undone(plain_kit, slow, store, logger=on(CompensationSucceeded, slow.gate.open, "a"))
+    records = plain_kit.stream(saga, 5)
+    assert [(one.name, str(one.status), one.in_doubt) for one in records][3:] == [
+        ("b", "compensating", True),
+        ("a", "compensated", False),
+    ]
+
+
+@stored
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_a_late_failure_is_a_failed_attempt_and_no_other_begins_before(plain_kit: Kit, store: Any, attempts: int) -> None:
     slow = Slow(OSError("printer"))
