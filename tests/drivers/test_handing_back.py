@@ -36,6 +36,7 @@ from saga.durable.rebuild import entries_of, take_up
 from saga.recovery import Recovery
 from saga.storage import Entry, MemoryStore
 from tests.kit import (
+    LONG,
     PATIENCE,
     Calls,
     Gate,
@@ -330,7 +331,7 @@ def test_so_does_an_undo() -> None:
     gate = Gate()
     owners = Owners(
         False,
-        lambda it: saga_of(it.step("a"), it.step("b", undo=(gate,), compensation_timeout=0.01), it.step("c", failing_times(9))),
+        lambda it: saga_of(it.step("a"), it.step("b", undo=(gate,), compensation_timeout=LONG), it.step("c", failing_times(9))),
         lambda number: number == 5,  # that of the undo of a
     )
     owners.begin()
