@@ -327,6 +327,7 @@ def test_an_interrupt_of_another_undo_leaves_it_to_end(plain_kit: Kit, store: An
     slow, held = Slow(), None if store is None else store()
 
     def struck(context: Context) -> None:
+        assert slow.gate.reached.wait(PATIENCE)
         slow.gate.open()
         if context.step.attempt == 1:
             raise SystemExit(3)
@@ -352,8 +353,9 @@ def test_what_still_runs_after_an_interrupt_knows_what_it_undoes_for() -> None:
         seen.append((context.step.cause, context.step.failed_step))
 
     b = kit.task("b", None, slow, compensation_timeout=SHORT)
+    a = kit.task("a", None, (lambda context: gate.reached.wait(PATIENCE), SystemExit(3)))
     with pytest.raises(SystemExit):
-        kit.run(saga_of(kit.task("a", None, SystemExit(3)), b, kit.task("c", NO)), store=MemoryStore())
+        kit.run(saga_of(a, b, kit.task("c", NO)), store=MemoryStore())
     gate.open()
     until(lambda: seen)
     assert seen == [(NO, "c")]
