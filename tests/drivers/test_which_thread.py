@@ -23,11 +23,13 @@ from saga import (
     Task,
     fallback,
     parallel,
+    receive,
     sequence,
     step,
     transaction,
 )
 from saga.durable.codec import Codec
+from saga.durable.messages import signal_message
 from saga.events import Event
 from saga.storage import MemoryStore
 from saga.worker import Worker
@@ -287,3 +289,26 @@ def test_each_page_of_the_guide_that_calls_what_users_write_says_where() -> None
     assert not silent, (
         f"docs/guide: {silent} does not say in which thread and event loop things are called (:ref:`which-thread`)"
     )
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_what_a_signal_may_be_is_asked_where_it_is_sent_and_between_calls_where_it_is_received(in_loop: bool) -> None:
+    store, asked = MemoryStore(), list[threading.Thread]()
+    body = signal_message("ok", 7, Codec(), store, "x")
+    saga = Saga("s", store=store).add_task(step(lambda: store.post("x", body), name="a"))
+    saga.add_task(receive("ok", accept=lambda value: asked.append(threading.current_thread()) or True))
+
+    async def sent_and_received() -> None:
+        await saga.asignal_or_start("y", "ok", 7)
+        await saga.aexecute(saga_id="x")
+
+    if in_loop:
+        asyncio.run(sent_and_received())
+    else:
+        saga.signal_or_start("y", "ok", 7)
+        saga.execute(saga_id="x")
+    here = threading.current_thread()
+    assert [thread is here for thread in asked] == [not in_loop, True]
