@@ -97,6 +97,10 @@ def defaults_of(options: Mapping[str, Any], where: str) -> dict[str, Any]:
         checked(found)
     except SagaDefinitionError as error:
         raise SagaDefinitionError(f"{where}: {error}") from None
+    if "retry" in found and found["retry"].retry_if is not None:
+        raise SagaDefinitionError(
+            f"{where}: retry has retry_if, which is asked about what one step returns; give it to that step"
+        )
     return found
 
 

@@ -18,6 +18,7 @@ from saga import (
     Skip,
     Status,
     Task,
+    each,
     fallback,
     parallel,
     receive,
@@ -180,6 +181,31 @@ def test_what_a_fallback_stands_for_is_undone_first(calls: Calls) -> None:
     polled = calls.step("a", retry=Retry(2, retry_if=lambda result: True))
     assert calls.run(saga_of(fallback(polled, calls.step("b")))).ok
     assert calls.log == ["a", "a", "-a", "b"]
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
+def test_each_branch_asks_for_itself(calls: Calls, stored: bool, limit: int | None) -> None:
+    asked: dict[str, int] = {}
+
+    def once_more(result: str) -> bool:
+        asked[result] = asked.get(result, 0) + 1
+        return asked[result] < 2
+
+    if calls.in_loop:
+
+        async def ship(parcel: str) -> str:
+            return parcel
+    else:
+
+        def ship(parcel: str) -> str:  # type: ignore[misc]
+            return parcel
+
+    shipped = each("parcels", step(ship, name="ship", retry=Retry(3, retry_if=once_more)), limit=limit)
+    saga = saga_of(shipped, retry=TWICE, store=MemoryStore() if stored else None)
+    result = calls.run(saga, {"parcels": ["a", "b"]})
+    assert result.results["ship"] == ["a", "b"]
+    assert asked == {"a": 2, "b": 2}
 
 
 def test_what_is_verified_as_done_is_done(plain: Calls) -> None:
@@ -403,6 +429,10 @@ def test_all_steps_are_attempted_as_the_saga_says(calls: Calls) -> None:
 
 WRONG: Final[list[tuple[dict[str, Any], str]]] = [
     ({"retry": 3}, "retry is 3; give Retry(max_attempts, ...)"),
+    (
+        {"retry": Retry(retry_if=lambda result: True)},
+        "retry has retry_if, which is asked about what one step returns; give it to that step",
+    ),
     ({"step_timeout": 0}, "step_timeout is 0; give seconds as a number above 0, or None for no limit"),
     ({"compensation_retry": "x"}, "compensation_retry is 'x'; give Retry(max_attempts, ...)"),
     ({"verification_retry": TWICE.allows}, f"verification_retry is {TWICE.allows!r}; give Retry(max_attempts, ...)"),

@@ -53,6 +53,12 @@ OF_RETRIES = [
         RETRIES,
     ),
     Mutant("an attempt that is not ready is one of a series", " or step.retry.retry_if is not None:", ":", RETRIES),
+    Mutant(
+        "one function is asked about the results of all steps",
+        'if "retry" in found and found["retry"].retry_if is not None:',
+        "if False:",
+        RETRIES,
+    ),
     Mutant("a saga's word comes before that of a task", "or policy not in said}", "or True}", RETRIES),
     Mutant(
         "a dead block's word is lost with it",
