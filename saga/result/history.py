@@ -124,7 +124,7 @@ class History:
                 if event.executed:
                     record.effect = Effect.STANDS
                 _failed(record, step)
-                if step.index in state.in_doubt:
+                if step.index in state.in_doubt and step.ways is None:  # a decision does nothing that could be doubted
                     record.status = StepStatus.IN_DOUBT
             case StepTimedOut():
                 record.error, record.status = event.error, StepStatus.TIMED_OUT
