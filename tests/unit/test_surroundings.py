@@ -13,7 +13,7 @@ import pytest
 from saga import Context, InDoubt, Retry, Saga, Status, parallel
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from tests.kit import KITS, Kit, failing_times, left_at
+from tests.kit import KITS, PATIENCE, Kit, failing_times, left_at
 from tests.kit.blocks import Blocks
 
 
@@ -119,7 +119,9 @@ def test_attempts_are_counted(kit: Kit, tracer: Tracer) -> None:
 
 
 def test_branches_are_surrounded_each_where_it_runs(kit: Kit, tracer: Tracer) -> None:
-    group = parallel(kit.task("a", tracer.call, tracer.call), kit.task("b", tracer.call, tracer.call), compensate_together=True)
+    barrier = threading.Barrier(2)  # so that neither can have the other's thread
+    call = tracer.call if kit.is_async else (tracer.call, lambda context: barrier.wait(PATIENCE))
+    group = parallel(kit.task("a", call, tracer.call), kit.task("b", call, tracer.call), compensate_together=True)
     result = kit.run(kit.saga(group, kit.task("c", failing(tracer)), logger=tracer))
     assert result.status is Status.COMPENSATED
     tracer.check(*((name, 1, phase) for name in "ab" for phase in (EXECUTE, COMPENSATE)), ("c", 1, EXECUTE))
