@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from saga.errors import SagaDefinitionError, near
@@ -345,17 +346,25 @@ def kinds_at(step: PlannedStep, phase: str, limited: bool, timed: bool, kinds: f
     :param limited: its time is.
     :param timed: it undoes, and the saga's timeout may be over before it ends.
     """
-    if phase is EXECUTE:
+    retry = step.compensation_retry if phase is COMPENSATE else step.retry
+    return _kinds_at(phase, retry.max_attempts != 1, limited, timed, step.transactional, kinds)
+
+
+@cache  # it is asked at each call of each history
+def _kinds_at(
+    phase: str, retried: bool, limited: bool, timed: bool, transactional: bool, kinds: frozenset[Kind]
+) -> tuple[Kind, ...]:
+    if phase == EXECUTE:
         found = [*_OF_EXECUTE]
-        if step.retry.max_attempts != 1:
+        if retried:
             found.insert(1, Kind.FAILS_FOR_GOOD)
         if limited:
             found += [Kind.LATE, Kind.HANGS]
         found += _OF_OURS
         found += _OF_OTHERS
-    elif phase is COMPENSATE:
+    elif phase == COMPENSATE:
         found = [*_OF_COMPENSATE, Kind.UNDO_FAILS_ODDLY, Kind.UNDO_NEVER_RUN]
-        if step.compensation_retry.max_attempts != 1:
+        if retried:
             found.insert(1, Kind.UNDO_FAILS_FOR_GOOD)
         if limited:
             found += [Kind.UNDO_LATE, Kind.UNDO_HANGS]
@@ -363,6 +372,6 @@ def kinds_at(step: PlannedStep, phase: str, limited: bool, timed: bool, kinds: f
             found.append(Kind.UNDO_OVERDUE)
     else:
         found = [Kind.VERIFY_FAILS, Kind.DIES_IN_VERIFY]
-    if step.transactional and phase is not VERIFY:
+    if transactional and phase != VERIFY:
         kinds -= _ROLLED_BACK
     return tuple(kind for kind in found if kind in kinds)

@@ -122,6 +122,8 @@ class Process(Execution):
     def struck(self, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
         """Make a call that a fault strikes; without one, just make it."""
         history = self.history
+        if fault is None:
+            return history.made(self, call, method, view)
         if fault in _DIES_BEFORE:
             raise Died
         if fault in _FAILS:
