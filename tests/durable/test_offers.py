@@ -140,6 +140,14 @@ def undone_in(does: str) -> list[str]:
     return names_after("(?:undoes|calls the compensation of)", does)
 
 
+def in_order(case: str, undone: list[str]) -> list[str]:
+    """Return compensations in their order; which of two that are made together comes first, nobody knows."""
+    if case != "a group that is undone together":
+        return undone
+    first = iter(sorted(name for name in undone if name in ("-b", "-c")))
+    return [next(first) if name in ("-b", "-c") else name for name in undone]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_an_action_does_what_was_told_of_it(case: str) -> None:
     tried = Counter[str]()
@@ -155,7 +163,9 @@ def test_an_action_does_what_was_told_of_it(case: str) -> None:
             row = store.get("o-1")
             assert row is not None
             told = f"after {len(writes)} commits: {offer}, and it did {on.log}; it is {row.status}: {row.reason}"
-            assert [f"-{name}" for name in undone_in(offer.does)] == [call for call in on.log if call[0] == "-"], told
+            foretold = [f"-{name}" for name in undone_in(offer.does)]
+            undone = [call for call in on.log if call[0] == "-"]
+            assert in_order(case, foretold) == in_order(case, undone), told
             executed = [call for call in on.log if call[0] != "-"]
             begun = names_after("executes", offer.does)
             assert sorted(executed[: len(begun)]) == sorted(begun), told
