@@ -199,6 +199,10 @@ class Ways:
     entries: dict[str, tuple[PlannedStep, ...]]
 
 
+_TELLS_NOTHING: Final = {"index", "name", "task", "scope", "first", "first_compensation", "compensates", "then", "branches"}
+"""What a step has that says nothing of its plan. Most steps have no more, and a block asks at each of its steps."""
+
+
 class Plan:
     """A compiled flow.
 
@@ -247,21 +251,8 @@ class Plan:
     def characterize(self, steps: Iterable[PlannedStep]) -> None:
         """Take note of what the plan is by these steps and its groups."""
         for step in steps:
-            if step.pivot:
-                self.pivot = step
-            limited, turns = step.timeout or step.compensation_timeout, step.pause or step.fallback or step.ways
-            if step.pivot or limited or turns or step.retry.retry_if is not None:
-                self.plain = False
-            if step.pause is not None and step.pause.signals:
-                self.receives = True
-            if step.on_error is OnError.ASK and self.asks is None:
-                self.asks = step
-            if step.transactional and self.transacts is None:
-                self.transacts = step
-            if step.transacts_async and self.transacts_async is None:
-                self.transacts_async = step
-            if step.asynchronous:
-                self.asynchronous = True
+            if not vars(step).keys() <= _TELLS_NOTHING:
+                self._take_note_of(step)
             if isinstance(step.then, Each):
                 self.grows, self.plain = True, False
                 self.compensate_together |= step.then.compensate_together
@@ -269,6 +260,23 @@ class Plan:
         if self.groups:
             self.plain = False
             self.compensate_together |= any(group.compensate_together for group in self.groups)
+
+    def _take_note_of(self, step: PlannedStep) -> None:
+        if step.pivot:
+            self.pivot = step
+        limited, turns = step.timeout or step.compensation_timeout, step.pause or step.fallback or step.ways
+        if step.pivot or limited or turns or step.retry.retry_if is not None:
+            self.plain = False
+        if step.pause is not None and step.pause.signals:
+            self.receives = True
+        if step.on_error is OnError.ASK and self.asks is None:
+            self.asks = step
+        if step.transactional and self.transacts is None:
+            self.transacts = step
+        if step.transacts_async and self.transacts_async is None:
+            self.transacts_async = step
+        if step.asynchronous:
+            self.asynchronous = True
 
     def declared(self) -> Iterator[PlannedStep]:
         """Yield every step that is declared: those that are done for each item, too."""
