@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,13 @@ pytest.register_assert_rewrite("tests.kit")
 
 from tests.kit import Calls, Gate, Watch  # noqa: E402
 from tests.storage import servers  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test has the same name in each process: they are shared out by their names."""
+    named = [item.nodeid for item in items if re.search("0x[0-9a-f]{6,}", item.nodeid)]
+    if named:
+        raise pytest.UsageError(f"an address is in the name of {named[0]}: give parametrize(..., ids=...)")
 
 
 def pytest_collection_finish() -> None:

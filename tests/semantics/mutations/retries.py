@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.semantics.mutations import FRONT_DOORS, Mutant
+from . import FRONT_DOORS, Mutant
 
 RETRIED = "tests/unit/machine/test_table -k what_follows"
 LOGGED = "tests/unit/machine/test_log -k first_attempt"
