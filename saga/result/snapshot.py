@@ -117,11 +117,16 @@ class SagaResult(Generic[Ctx_co]):
         """What each step that succeeded returned, or was found to have done, by step name."""
         done = (StepSucceeded, StepVerified)
         found = {event.step: event.result for event in self.events if isinstance(event, done) and getattr(event, "done", True)}
-        if self._plan.grows:
-            merged = self.context.__binding__.results
-            listed = [group.each for group in self._plan.groups if group.each is not None]
-            found.update((name, merged[name]) for name in listed if name in merged)
-        return found
+        return {**found, **self._merged}
+
+    @cached_property
+    def _merged(self) -> dict[str, Any]:
+        """The lists of branches' results, by the steps that have listed what they were for, where these have ended."""
+        if not self._plan.grows:
+            return {}
+        known = self.context.__binding__.results
+        listed = [group.each for group in self._plan.groups if group.each is not None]
+        return {name: known[name] for name in listed if name in known}
 
     @property
     def elapsed(self) -> float:
@@ -226,6 +231,7 @@ class SagaResult(Generic[Ctx_co]):
     def __deepcopy__(self, memo: dict[int, Any]) -> SagaResult[Ctx_co]:
         """Return a copy with a context of its own. What happened is what happened: events and errors are shared."""
         twin = memo[id(self)] = self.__copy__()
+        twin.__dict__["_merged"] = self._merged  # which this context tells, and a copy of it does not
         twin.context = self.context.__copy__()
         for key, value in self.context.__dict__.items():
             try:
@@ -238,6 +244,7 @@ class SagaResult(Generic[Ctx_co]):
         carrier = Carrier()
         facts: dict[str, Any] = {name: carrier.value(getattr(self, name)) for name in _FACTS}
         facts["context"] = carrier.context(self.context)
+        facts["_merged"] = {name: carrier.value(found) for name, found in self._merged.items()}
         for name in ("events", "history", "compensation_errors"):
             facts[name] = tuple(map(carrier.record, getattr(self, name)))
         return _unpickled, (facts,)

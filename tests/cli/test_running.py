@@ -390,7 +390,8 @@ def work():
 
 def test_a_block_is_undone_with_functions_of_modules_that_are_named(cli: Cli, here: Path) -> None:
     (here / "blocks.py").write_text(BLOCKS, encoding="utf-8")
-    assert subprocess.run([sys.executable, "-c", "import blocks; blocks.work()"]).returncode == 7
+    work = f"import sys; sys.path.insert(0, {str(here)!r}); import blocks; blocks.work()"
+    assert subprocess.run([sys.executable, "-c", work]).returncode == 7
     said = cli("worker", "--once", "--transaction", "trip", *STORE)
     assert said.code == 2
     assert "--transaction needs --module MODULE" in said.out + said.err

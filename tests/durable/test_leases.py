@@ -184,12 +184,14 @@ def test_who_has_lost_the_lease_compensates_nothing(store: Store) -> None:
 
 def test_who_has_lost_the_lease_starts_nothing_after_its_running_branches(store: Store) -> None:
     calls: list[str] = []
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def quick(context: Context) -> None:
+        assert begun.wait(PATIENCE)
         steal(store, context.step.saga_id)
 
     def slow() -> None:
+        begun.set()
         assert go_on.wait(PATIENCE)
         calls.append("slow")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,21 @@ OPTIONS: dict[str, Callable[[list[Any]], dict[str, Any]]] = {
 }
 
 
+AT_ONCE = ("branches", "branches-both", "compensations-together")
+"""Shapes in which two calls run at once: which of them ends first, nobody knows."""
+
+
+def settled(shape: str, found: Any) -> Any:
+    """Return what came of it without what nobody knows: the order in which two that run at once have ended."""
+    if shape not in AT_ONCE:
+        return found
+    if isinstance(found, dict):
+        return sorted(str(value) for value in found.values())
+    if isinstance(found, list | tuple):
+        return sorted((settled(shape, one) for one in found), key=repr)
+    return re.sub(r"\b[ab]\b", "x", found) if isinstance(found, str) else found
+
+
 def told(kit: Kit, shape: str, options: str, make: Callable[[], Plain]) -> tuple[Any, ...]:
     """Return what came of it, and whose error it is."""
     raised: list[BaseException] = []
@@ -120,9 +136,8 @@ def test_an_odd_exception_is_an_exception_like_any_other(oddity: str, kit: str, 
             for make in (Plain, ODDITIES[oddity]):
                 caplog.clear()
                 outcome = told(Kit(*KITS[kit]), shape, options, make)
-                found.append(
-                    (outcome, [(record.levelname, record.getMessage().split(" saga=")[0]) for record in caplog.records])
-                )
+                logged = [(record.levelname, record.getMessage().split(" saga=")[0]) for record in caplog.records]
+                found.append((settled(shape, outcome), settled(shape, logged)))
             assert found[1] == found[0], f"{shape}, {options}"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import saga.errors
-from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Task, fallback, parallel, step, transaction
+from saga import Context, InDoubt, Retry, Saga, SagaResult, Skip, Task, each, fallback, parallel, step, transaction
 from saga.errors import RecordedError, SagaCompensationError, SagaError, SagaExecutionException
 from saga.result import NotPickled
 from saga.storage import MemoryStore
@@ -112,6 +112,7 @@ RESULTS: dict[str, Callable[[], SagaResult]] = {
     "skipped": lambda: Saga("s").add_task(step(fail, on_error=Skip)).add_task(step(noop)).execute(),
     "fallback": lambda: Saga("s").add_task(fallback(step(fail), step(gone))).try_execute(),
     "group": lambda: Saga("s").add_task(parallel(step(fail), step(gone), step(noop, noop, name="c"))).try_execute(),
+    "for each of a list": lambda: Saga("s").add_task(each(lambda _: [1, 2], step(lambda item: str(item), name="a"))).execute(),
     "nested": lambda: nested().try_execute(),
     "block": block,
     "async": lambda: asyncio.run(raising(KeyError("sku")).atry_execute()),
@@ -140,6 +141,11 @@ def told(result: SagaResult) -> tuple[Any, ...]:
         [(type(event), event.at) for event in result.events],
         list(result.context),
     )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_list_of_what_branches_returned_is_the_same_afterwards(way: str) -> None:
+    assert WAYS[way](RESULTS["for each of a list"]()).results == {"a": ["1", "2"], "a[0]": "1", "a[1]": "2"}
 
 
 @pytest.mark.parametrize("way", WAYS)
