@@ -314,7 +314,8 @@ class Run:
         operator = self.told.get("operator")
         if operator is not None and row is not None and row.status == "stuck":
             if operator[1] == "?":
-                operator[1] = next(entry.step for entry in reversed(journal) if '"in_doubt":true' in entry.payload)
+                doubtful = [entry.step for entry in journal if '"in_doubt":true' in entry.payload]
+                operator[:] = [operator[0], doubtful[-1]] if doubtful else ["retry", None]  # an undo that failed
             if self.scenario.ends == "stuck" and self.told.get("mended", True):
                 (self.folder / "mended").touch()
             if operator[0] == "skip":
