@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from crashkit.judge import Case, judge
 from crashkit.world import World, read_log, read_points, until
 from saga import Context
+from saga.drivers.base import Driver
 from saga.operations import Operations
 from saga.storage import Lease, NewExecution, Wanted
 from saga.worker import Worker
@@ -37,7 +39,18 @@ def hand_back(run: Run, die_at: str | None) -> None:
         saga = run.build(world, store, LONG)
         saga.submit(Context(order=7), saga_id=run.saga_id)
         worker = Worker(store, [saga], finish="calls", workers=1)
-        world.when(f"start {run.told['held'][1]}", worker.stop)
+        told = threading.Event()
+
+        def stop() -> None:
+            worker.stop()
+            told.wait(10)  # else the last step may have ended before
+
+        def hand_back(execution: Driver) -> None:
+            handed_back(execution)
+            told.set()
+
+        handed_back, Driver.hand_back = Driver.hand_back, hand_back  # type: ignore[method-assign]
+        world.when(f"start {run.told['held'][1]}", stop)
         worker.run(signals=False, interval=0.05)
 
 
