@@ -116,7 +116,7 @@ saga = Saga("s").add_task(step(lambda: 1, name="a")).add_task(parallel(step(lamb
 saga.add_task(step(lambda: 3, name="d", timeout=60)).execute()
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
-        thread.join(PATIENCE)
+        thread.join(30)
 assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
 """
     home = str(Path(saga.__file__).parents[1])
