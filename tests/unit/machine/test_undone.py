@@ -49,7 +49,10 @@ class Undoing(Life):
                 self.die()
             elif self.pool:
                 what = self.pool.pop(0)
-                if isinstance(what, Wait):
+                if isinstance(what, Wait) and what.step.pause is not None and what.step.pause.signals:
+                    signal = what.step.pause.signals[0]  # it comes in time
+                    waits.receive(self.machine, e.SignalReceived(signal, self.at, self.at))
+                elif isinstance(what, Wait):
                     self.machine.wake(what, self.at)
                 else:
                     self.machine.send(returned(what, self.at))
