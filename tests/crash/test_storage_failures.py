@@ -54,10 +54,10 @@ def test_a_branch_that_has_not_begun_when_the_store_fails_never_begins(tmp_path,
 
     work = Execution._work
 
-    def late(self, running):
+    def late(self, running, free):
         if running.call.step.name == "b":
             raised.wait(10)
-        work(self, running)
+        work(self, running, free)
         if running.call.step.name == "b":
             seen.set()
 
