@@ -158,7 +158,7 @@ def picture_of(
     past_pivot = set() if plan.pivot is None else {step.index for step in (plan.pivot, *following(*plan.pivot.onward))}
     standing = {} if certificates is None else certificates.standing(definition)
 
-    def shape(flow: Flow, prefix: str, listed_at: int | None = None) -> Node:
+    def shape(flow: Flow, prefix: str) -> Node:
         if isinstance(flow, Step | Pause):
             name = prefix + flow.name
             step = plan.by_name[name]
@@ -180,10 +180,10 @@ def picture_of(
             more = max(0, len(names) - _MOST_LANES)
             return Chain((lists, *([Lanes(tuple(lanes), flow.compensate_together, flow.limit, True, more)] if lanes else [])))
         if isinstance(flow, Parallel):
-            children = tuple(shape(child, prefix, listed_at) for child in flow.children)
+            children = tuple(shape(child, prefix) for child in flow.children)
             return Lanes(children, flow.compensate_together, flow.limit)
         if isinstance(flow, Fallback):
-            primary = shape(flow.primary, prefix, listed_at)
+            primary = shape(flow.primary, prefix)
             assert isinstance(primary, Box)
             kinds = ("any error" if kind is Exception else kind.__name__ for kind in flow.on)
             return Detour(primary, shape(flow.alternative, prefix), " or ".join(kinds))
@@ -197,7 +197,7 @@ def picture_of(
             return Crossing(decision, tuple(ways))
         assert isinstance(flow, Sequence), flow
         inside = prefix if flow.name is None else f"{prefix}{flow.name}/"
-        return Chain(tuple(shape(child, inside, listed_at) for child in flow.children), flow.name)
+        return Chain(tuple(shape(child, inside) for child in flow.children), flow.name)
 
     assert plan.flow is not None
     root = shape(plan.flow, "")
