@@ -210,7 +210,7 @@ def _retry(
             add_note(error, f"the backoff of step {step.name!r} raised {repr_of(wrong)}, so no other attempt is made")
         _give_up_on(machine, step, wrong if phase == EXECUTE else error, at, phase)
         return
-    if policy is _PAST_PIVOT or _lasts(machine, step, policy, attempt, at + delay, phase):
+    if _lasts(machine, step, policy, attempt, at + delay, phase):
         machine.record(RetryScheduled(step.name, attempt + 1, at, delay, phase))
         machine.commands.append(Wait(step, attempt + 1, delay, phase))
     elif phase == EXECUTE and _must_go_on(machine, step):
