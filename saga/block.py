@@ -228,14 +228,14 @@ class Transaction:
         """Execute a step in an ``async with`` block; await it for its result. As :meth:`step`."""
         return self._to_await(self._made(action, compensate, name, options))
 
-    def parallel(self, *flows: FlowLike) -> tuple[Any, ...]:
-        """Execute flows at the same time and return their last results, as :func:`saga.parallel`."""
-        result: tuple[Any, ...] = self._run(parallel(*flows))
+    def parallel(self, *flows: FlowLike, limit: int | None = None) -> tuple[Any, ...]:
+        """Execute flows at the same time and return their last results. Parameters as :func:`saga.parallel`'s."""
+        result: tuple[Any, ...] = self._run(parallel(*flows, limit=limit))
         return result
 
-    def aparallel(self, *flows: FlowLike) -> Coroutine[Any, Any, tuple[Any, ...]]:
+    def aparallel(self, *flows: FlowLike, limit: int | None = None) -> Coroutine[Any, Any, tuple[Any, ...]]:
         """Execute flows at the same time in an ``async with`` block; await it for its result. As :meth:`parallel`."""
-        return self._to_await(parallel(*flows))
+        return self._to_await(parallel(*flows, limit=limit))
 
     # -- the execution ------------------------------------------------------------------------------------------------
 

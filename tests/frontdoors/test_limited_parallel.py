@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from saga import Saga, Status, parallel, sequence, step
+from saga.errors import SagaExecutionException
 from saga.events import StepStarted, StepSucceeded
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
 from tests.kit import PATIENCE, saga_of
+from tests.kit.blocks import Blocks, Do, Group
 from tests.kit.stores import Watched
 
 
@@ -114,6 +116,32 @@ def test_what_begins_together_is_stored_together_and_what_ended_with_what_begins
     assert [(StepStarted.__name__, name) in begun[0] for name in "abc"] == [True, True, False]
     (third,) = [commit for commit in commits if (StepStarted.__name__, "c") in commit]
     assert StepSucceeded.__name__ in {kind for kind, _ in third}
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_block_has_no_more_branches_under_way_either(calls: Any, limit: int) -> None:
+    counted = Counted()
+
+    def body(tx: Any) -> Any:
+        group = [calls.step(f"b{number}", counted.during(calls.in_loop)) for number in range(6)]
+        assert len((yield Group(*group, limit=limit))) == len(group)
+        yield Do(calls.function("after"))
+        yield Group(calls.step("c"), calls.step("d"), limit=1)
+
+    assert Blocks(calls).run(body).ok
+    assert counted.most == limit
+    assert [*sorted(calls.log[:6]), *calls.log[6:]] == [*(f"b{number}" for number in range(6)), "after", "c", "d"]
+
+
+def test_in_a_block_too_those_that_wait_never_begin_when_a_branch_fails(calls: Any) -> None:
+    names = ("a", "b", "bad", "never")
+
+    def body(tx: Any) -> Any:
+        yield Group(*(calls.step(name, ValueError() if name == "bad" else None) for name in names), limit=1)
+
+    with pytest.raises(SagaExecutionException):
+        Blocks(calls).run(body)
+    assert calls.log == ["a", "b", "bad", "-b", "-a"]
 
 
 def test_wherever_the_process_dies_no_effect_is_left_and_none_is_made_twice(crashes: Any) -> None:

@@ -46,6 +46,18 @@ OF_FLOW = [
         "",
         "tests/unit/machine/test_state",
     ),
+    Mutant(
+        "a block's branches begin at once, whatever the limit",
+        "self._run(parallel(*flows, limit=limit))",
+        "self._run(parallel(*flows))",
+        LIMITED + " -k block",
+    ),
+    Mutant(
+        "... those of an asynchronous one",
+        "self._to_await(parallel(*flows, limit=limit))",
+        "self._to_await(parallel(*flows))",
+        LIMITED + " -k block",
+    ),
     # -- what is done for each item -----------------------------------------------------------------------------------
     Mutant(
         "an empty list is never merged",

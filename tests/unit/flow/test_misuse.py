@@ -191,9 +191,9 @@ def in_a_block(*args: Any, **kwargs: Any) -> Any:
         return tx.step(*args, **kwargs)
 
 
-def together(*flows: Any) -> Any:
+def together(flows: Any = Charge, **options: Any) -> Any:
     with transaction("s") as tx:
-        return tx.parallel(*flows)
+        return tx.parallel(flows, step(work, name="other"), **options)
 
 
 def of_method(*args: Any, **kwargs: Any) -> Any:
@@ -222,7 +222,7 @@ BUILDERS: Final[dict[str, tuple[Callable[..., Any], dict[str, Any], Any]]] = {
     "ExponentialBackoff": (ExponentialBackoff, {}, ExponentialBackoff),
     "add_task": (compiled, {}, Saga.add_task),
     "a block's step": (in_a_block, {"action": work}, step),
-    "a block's parallel": (lambda flows: together(flows, step(work, name="other")), {}, Transaction.parallel),
+    "a block's parallel": (together, {}, Transaction.parallel),
 }
 
 
