@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Final
 from saga.definition import Definition
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
+from saga.durable.rebuild import entries_of, rebuild
 from saga.durable.start import ajoin, join
-from saga.errors import SagaIdTakenError
+from saga.errors import SagaDefinitionError, SagaIdTakenError
 from saga.events import COMPENSATED, COMPLETED, PAUSED, Status
+from saga.machine import Plan
+from saga.result import SagaResult
 from saga.storage.pages import each_of
 from saga.storage.protocol import Store
 from saga.storage.records import StoredExecution
@@ -37,14 +40,46 @@ def id_of_run(saga_id: str, run: int) -> str:
 def after_earlier(definition: Definition, saga_id: str, store: Store) -> int:
     """Wait until the runs before have ended, finish one whose process is gone, and return the number of the run to begin.
 
+    One whose steps are asynchronous is finished in an event loop of its own.
+
     :raises SagaIdTakenError: the last one is completed, or a person has to act on it first.
+    :raises SagaDefinitionError: its steps are asynchronous, and an event loop runs here, which would wait for this.
     """
     while isinstance(found := _next(definition, saga_id, store), StoredExecution):
-        left = join(definition, Execution, found.saga_id, store)
+        drivers = partial(_driver_of, definition.name, found.saga_id)
+        drivers(rebuild(definition, found, entries_of(store, found.saga_id)).machine.plan)  # refused before it is claimed
+        left = join(definition, drivers, found.saga_id, store)
         if isinstance(left, Execution):
             left.run()
             raised_or(left)
+        elif not isinstance(left, SagaResult):
+            import asyncio
+
+            return asyncio.run(_aafter(left, definition, saga_id, store))
     return found
+
+
+def _driver_of(name: str, saga_id: str, plan: Plan) -> type[Execution | AsyncExecution]:
+    if not plan.asynchronous:
+        return Execution
+    import asyncio
+
+    from saga.drivers.aio import AsyncExecution
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return AsyncExecution
+    raise SagaDefinitionError(
+        f"transaction {name!r}: its earlier run {saga_id!r} has async functions, which an event loop has to run, and this "
+        "`with` would keep the running one waiting; use `async with`"
+    )
+
+
+async def _aafter(left: AsyncExecution, definition: Definition, saga_id: str, store: Store) -> int:
+    await left.run()
+    raised_or(left)
+    return await aafter_earlier(definition, saga_id, store)  # in this loop, where it may have left what outlives its timeout
 
 
 async def aafter_earlier(definition: Definition, saga_id: str, store: Store) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +23,7 @@ from saga.durable.submit import check_same, new_execution, wanted_of
 from saga.durable.values import encode_input
 from saga.durable.within import check_not_awaited, check_turn_comes
 from saga.errors import UnknownExecutionError
-from saga.machine import Machine
+from saga.machine import Machine, Plan
 from saga.result import SagaResult
 from saga.storage.claims import fits_one
 from saga.storage.opened import check_store, store_of
@@ -54,11 +54,11 @@ def start(
     opened = store_of(store)
     created = _begin(*_new(definition, driver, definition.machine(saga_id), context, opened))
     if isinstance(created, StoredExecution):
-        return join(definition, driver, saga_id, opened, stop=stop)
+        return join(definition, lambda plan: driver, saga_id, opened, stop=stop)
     if created.machine.status is not e.Status.SUBMITTED:
         return created
     try:
-        return join(definition, driver, saga_id, opened, created, stop)
+        return join(definition, lambda plan: driver, saga_id, opened, created, stop)
     except BaseException as error:
         call_off(created, opened, error)
         raise
@@ -228,7 +228,7 @@ async def _abegin(
 
 def join(
     definition: Definition,
-    driver: type[D],
+    drivers: Callable[[Plan], type[D]],
     saga_id: str,
     store: Store,
     mine: D | None = None,
@@ -236,12 +236,14 @@ def join(
 ) -> D | SagaResult:
     """Wait until an execution has ended and return its result, or what finishes it if nobody runs it meanwhile.
 
+    :param drivers: chooses the driver by the plan, which of a block is known by its journal only. What it raises is raised, and
+        the execution is left as it is.
     :param mine: what runs it when it is its turn, where it was stored here.
     :param stop: when it is set, how the execution stands then is returned.
     :raises DefinitionChangedError: it is one of a definition that is not compatible.
     """
     looks = pauses()
-    while (found := _look(definition, driver, saga_id, store, mine)) is None:
+    while (found := _look(definition, drivers, saga_id, store, mine)) is None:
         if stop is not None and stop.is_set():
             return load(definition, saga_id, store)
         time.sleep(next(looks))
@@ -267,7 +269,8 @@ async def ajoin(
 
     looks = pauses()
     while True:
-        found = await in_thread(partial(_look, definition, AsyncExecution, saga_id, store, mine), struck.append)
+        look = partial(_look, definition, lambda plan: AsyncExecution, saga_id, store, mine)
+        found = await in_thread(look, struck.append)
         if found is not None or struck:
             return found
         if stop is not None and stop.is_set():
@@ -287,7 +290,9 @@ def pauses() -> Iterator[float]:
         pause = min(0.5, pause * 1.5)
 
 
-def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, mine: D | None = None) -> D | SagaResult | None:
+def _look(
+    definition: Definition, drivers: Callable[[Plan], type[D]], saga_id: str, store: Store, mine: D | None = None
+) -> D | SagaResult | None:
     """Return the result of an execution that has ended, what finishes it if nobody runs it; ``None``: it goes on, or waits."""
     row = store.get(saga_id)
     if row is None:
@@ -312,7 +317,7 @@ def _look(definition: Definition, driver: type[D], saga_id: str, store: Store, m
                     mine.machine.start(host_time())
                     return mine
                 if claimed.status in CLAIMABLE:
-                    execution = take_up(definition, lambda plan: driver, claimed, store, entries)
+                    execution = take_up(definition, drivers, claimed, store, entries)
                     if store.inbox(saga_id):
                         execution.notify()
                     return execution

@@ -95,7 +95,7 @@ def undone_here(
     :raises SagaCompensationError: it is stuck.
     """
     execution = turn_back(definition, Execution, saga_id, store, who, why, to)
-    found = join(definition, Execution, saga_id, store) if execution is None else execution
+    found = join(definition, lambda plan: Execution, saga_id, store) if execution is None else execution
     if isinstance(found, SagaResult):  # somebody else has undone it
         return undone(found)
     try:

@@ -92,13 +92,14 @@ def dies(at: int, number: int) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("earlier", DRIVERS.values(), ids=[f"after {name}" for name in DRIVERS])
 @pytest.mark.parametrize("at", range(3))
 def test_what_a_dead_run_left_is_undone_before_it_is_run_anew(
-    run: Callable[..., Transaction], at: int, tmp_path: Path, folder: Path
+    run: Callable[..., Transaction], earlier: Callable[..., Transaction], at: int, tmp_path: Path, folder: Path
 ) -> None:
     path = tmp_path / "saga.db"
     for _ in range(2):  # the second one undoes the first, and dies too
-        assert in_a_child(lambda: run(SqliteStore(path), folder, partial(dies, at))) == 7
+        assert in_a_child(lambda: earlier(SqliteStore(path), folder, partial(dies, at))) == 7
         assert booked(folder) == set(["seat", "room"][:at])
     with SqliteStore(path) as store:
         tx = run(store, folder)
@@ -106,6 +107,53 @@ def test_what_a_dead_run_left_is_undone_before_it_is_run_anew(
         assert tx.result is not None
         assert (tx.result.saga_id, tx.result.ok, tx.context.result_of("room")) == ("t-1~3", True, "room")
         assert rows(store) == {"t-1~3": "completed", "t-1~2": "compensated", "t-1": "compensated"}
+    assert booked(folder) == {"seat", "room"}
+
+
+def test_a_dead_asynchronous_run_is_left_alone_by_who_would_keep_its_loop_waiting(tmp_path: Path, folder: Path) -> None:
+    path = tmp_path / "saga.db"
+    assert in_a_child(lambda: DRIVERS["async with"](SqliteStore(path), folder, partial(dies, 1))) == 7
+    with SqliteStore(path) as store:
+        left = store.get("t-1")
+
+        async def wrong() -> None:
+            trip(store, folder)
+
+        with pytest.raises(SagaDefinitionError) as refused:
+            asyncio.run(wrong())
+        assert str(refused.value) == (
+            "transaction 'trip': its earlier run 't-1' has async functions, which an event loop has to run, and this `with` "
+            "would keep the running one waiting; use `async with`"
+        )
+        assert (booked(folder), store.get("t-1")) == ({"seat"}, left)
+        assert DRIVERS["async with"](store, folder).run == 2
+    assert booked(folder) == {"seat", "room"}
+
+
+def test_a_run_that_becomes_asynchronous_before_it_dies_is_undone_in_a_loop_too(tmp_path: Path, folder: Path) -> None:
+    path, codec, go_on = tmp_path / "saga.db", CODEC, Path(tmp_path, "go on")
+    given: dict[str, Any] = {"compensate_args": (str(folder),)}
+
+    async def dying() -> None:
+        async with transaction("trip", saga_id="t-1", store=path, lease=0.3, again=True, codec=codec) as tx:
+            await tx.astep(book, unbook, name="seat", args=(str(folder), "seat"), **given)
+            until(go_on.exists)
+            await tx.astep(abook, aunbook, name="room", args=(str(folder), "room"), **given)
+            os._exit(7)
+
+    dead = background(lambda: in_a_child(lambda: asyncio.run(dying())))
+    until(lambda: booked(folder) == {"seat"})
+    with SqliteStore(path) as store:
+        get, looks = store.get, iter((lambda: None, go_on.touch))
+
+        def looked_at(saga_id: str) -> Any:
+            found = get(saga_id)
+            next(looks, go_on.touch)()  # when it is waited for, and not yet when it was looked for
+            return found
+
+        vars(store)["get"] = looked_at
+        assert trip(store, folder).run == 2
+    assert dead() == 7
     assert booked(folder) == {"seat", "room"}
 
 

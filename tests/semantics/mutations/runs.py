@@ -29,6 +29,18 @@ OF_RUNS = [
     ),
     Mutant("a run whose process is gone is left as it is", "            left.run()\n", "", AGAIN + " -k dead_run"),
     Mutant(
+        "what is asynchronous is undone where nobody awaits it",
+        "    if not plan.asynchronous:\n        return Execution\n    import asyncio\n",
+        "    return Execution\n    import asyncio\n",
+        AGAIN + " -k dead_run or becomes_asynchronous",
+    ),
+    Mutant(
+        "what is refused in a running loop is claimed before",
+        "        drivers(rebuild(definition, found, entries_of(store, found.saga_id)).machine.plan)",
+        "        ",
+        AGAIN + " -k keep_its_loop_waiting",
+    ),
+    Mutant(
         "a later run has the keys of the first",
         "self.saga_id = self._binding.saga_id = self._machine.saga_id = ",
         "self.saga_id = self._machine.saga_id = ",
