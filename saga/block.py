@@ -37,6 +37,7 @@ from saga.task import Task
 from saga.turn import Turn
 
 if TYPE_CHECKING:
+    from saga.drivers.aio import AsyncExecution
     from saga.storage import Store
 
 __all__ = ["Transaction"]
@@ -80,13 +81,11 @@ class Transaction:
 
     def __enter__(self) -> Self:
         if self._again:
-            from saga.durable.runs import after_earlier
-
-            self._number(after_earlier(*self._runs()))
+            self._number(self._earlier())
         self._claim(threading.get_ident())
         execution: Any = None
         try:
-            execution = self._execution = self._enter(Execution)
+            execution = self._execution = self._begin()
             execution.begin()
             if execution.interrupt is None:
                 return self
@@ -117,20 +116,12 @@ class Transaction:
         self._exit(execution, error)
 
     async def __aenter__(self) -> Self:
-        from saga.drivers.aio import AsyncExecution
-        from saga.drivers.to_the_end import in_thread
-
         if self._again:
-            from saga.durable.runs import aafter_earlier
-
-            self._number(await aafter_earlier(*self._runs()))
+            self._number(await self._aearlier())
         self._claim(running_task())
         struck: list[BaseException] = []
         try:
-            if self._store is None:
-                self._execution = self._enter(AsyncExecution)
-                return self
-            execution = self._execution = await in_thread(partial(self._enter, AsyncExecution), struck.append)
+            execution = self._execution = await self._abegin(struck)
         except BaseException:
             self._leave_context()
             raise
@@ -280,6 +271,30 @@ class Transaction:
         if self._execution is not None:
             return self._execution.free_context()
         let_go(self.context, self._binding)
+
+    def _earlier(self) -> int:
+        """Bring the earlier runs under its id to their end, and return which run it is."""
+        from saga.durable.runs import after_earlier
+
+        return after_earlier(*self._runs())
+
+    async def _aearlier(self) -> int:
+        from saga.durable.runs import aafter_earlier
+
+        return await aafter_earlier(*self._runs())
+
+    def _begin(self) -> Execution:
+        """Return what runs the block, which is stored by then."""
+        return self._enter(Execution)
+
+    async def _abegin(self, struck: list[BaseException]) -> AsyncExecution:
+        """As :meth:`_begin`, in an event loop. Cancellations meanwhile are added to ``struck``."""
+        from saga.drivers.aio import AsyncExecution
+        from saga.drivers.to_the_end import in_thread
+
+        if self._store is None:
+            return self._enter(AsyncExecution)
+        return await in_thread(partial(self._enter, AsyncExecution), struck.append)
 
     def _enter(self, driver: type[D]) -> D:
         definition, machine = self._definition, self._machine

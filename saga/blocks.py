@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.block import Transaction
 from saga.context import Context
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from saga.durable.codec import Codec
     from saga.storage import Store
 
-__all__ = ["block_definition", "transaction"]
+__all__ = ["KIND", "block_definition", "transaction"]
+
+KIND: Final[ContextVar[Callable[..., Transaction]]] = ContextVar("saga_block", default=Transaction)
+"""What makes blocks here: tests run their own."""
 
 
 def block_definition(name: str, defaults: Mapping[str, Any] | None = None, **parts: Any) -> Definition:
@@ -99,7 +103,7 @@ def transaction(
 
         check_store(store, f"transaction {name!r}: store")
         store = pinned(store)
-    return Transaction(definition, context, saga_id, store, again)
+    return KIND.get()(definition, context, saga_id, store, again)
 
 
 def _run_of(saga_id: str, context: Context) -> dict[str, str]:

@@ -26,7 +26,7 @@ from saga.storage.records import StoredExecution
 if TYPE_CHECKING:
     from saga.drivers.aio import AsyncExecution
 
-__all__ = ["RUN_OF", "aafter_earlier", "after_earlier", "id_of_run", "taken"]
+__all__ = ["RUN_OF", "aafter_earlier", "after_earlier", "id_of_run", "next_run", "taken"]
 
 RUN_OF: Final = "run_of"
 """The tag of a block that may be begun again: the id that its runs have in common."""
@@ -45,7 +45,7 @@ def after_earlier(definition: Definition, saga_id: str, store: Store) -> int:
     :raises SagaIdTakenError: the last one is completed, or a person has to act on it first.
     :raises SagaDefinitionError: its steps are asynchronous, and an event loop runs here, which would wait for this.
     """
-    while isinstance(found := _next(definition, saga_id, store), StoredExecution):
+    while isinstance(found := next_run(definition, saga_id, store), StoredExecution):
         drivers = partial(_driver_of, definition.name, found.saga_id)
         drivers(rebuild(definition, found, entries_of(store, found.saga_id)).machine.plan)  # refused before it is claimed
         left = join(definition, drivers, found.saga_id, store)
@@ -89,7 +89,7 @@ async def aafter_earlier(definition: Definition, saga_id: str, store: Store) -> 
 
     struck: list[BaseException] = []
     while True:
-        found = await in_thread(partial(_next, definition, saga_id, store), struck.append)
+        found = await in_thread(partial(next_run, definition, saga_id, store), struck.append)
         left: AsyncExecution | object = None
         if isinstance(found, StoredExecution) and not struck:
             left = await ajoin(definition, found.saga_id, store, struck)
@@ -104,7 +104,7 @@ async def aafter_earlier(definition: Definition, saga_id: str, store: Store) -> 
             return found
 
 
-def _next(definition: Definition, saga_id: str, store: Store) -> int | StoredExecution:
+def next_run(definition: Definition, saga_id: str, store: Store) -> int | StoredExecution:
     """Return the number of the run that can begin now, or the earlier one that has not ended.
 
     :raises SagaIdTakenError: see :func:`after_earlier`.

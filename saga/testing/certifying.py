@@ -62,6 +62,10 @@ def certify(
     check_progress(progress, "tasks measured, tasks left")
     setting = setting_of(saga, context, world, None, None, (), signals, (), durable)
     made, definition, _ = setting.make()
+    if setting.block is not None:
+        raise SagaDefinitionError(
+            f"transaction {definition.name!r}: certificates are of a saga's tasks; explore() what a block does"
+        )
     if state_of(made) is UNKNOWN:
         raise SagaDefinitionError(
             f"the state of {repr_of(made)} cannot be seen; give a world that has a state(), or is a mapping, a sequence, a set "

@@ -15,6 +15,7 @@ from typing import Any
 from saga.errors import SagaDefinitionError
 from saga.events import Status
 from saga.saga import Saga
+from saga.testing.block_histories import BlockHistory
 from saga.testing.faults import EACH, Fault, Kind, faults_of
 from saga.testing.histories import History
 from saga.testing.laws import LawBrokenError, Laws
@@ -81,7 +82,7 @@ class Exploration:
 
 
 def explore(
-    saga: Saga[Any] | Callable[..., Saga[Any]],
+    saga: Saga[Any] | Callable[..., Any],
     context: Any = None,
     *,
     world: Callable[[], Any] | None = None,
@@ -103,8 +104,10 @@ def explore(
     Executions are stored in memory alone, nothing is waited for, and the saga's loggers and observers are told nothing.
 
     :param saga: the saga; or a function that makes one for a world, new for each history, and with a ``world`` once more
-        for a process that takes one up, where its tasks keep something: that dies with their process.
-    :param context: its input, copied for each history; or a function that makes one.
+        for a process that takes one up, where its tasks keep something: that dies with their process. Or a function, a
+        coroutine function too, that runs a block once in a world: after a death a recovery undoes it, by the functions of the
+        modules that its codec names; with ``again=True`` the function is called once more.
+    :param context: its input, copied for each history; or a function that makes one. A block has none but its own.
     :param world: makes what the saga acts on, new for each history, or resets it and returns it. Where it has a ``state()``,
         or is a mapping, a sequence, a set or a dataclass, its states are compared.
     :param invariant: called with the world after each call: what must hold always. It is broken where it raises
@@ -167,7 +170,7 @@ def explore(
     assert seen is not None
     return Exploration(
         saga=seen.definition.name,
-        steps=len(seen.definition.plan.steps),
+        steps=len(seen.definition.plan.steps or seen.plan.steps),
         faults=faults,
         kinds=tuple(kind for kind in Kind if kind in struck),
         histories=tuple(run),
@@ -182,7 +185,7 @@ def explore(
 
 
 def replay(
-    saga: Saga[Any] | Callable[..., Saga[Any]],
+    saga: Saga[Any] | Callable[..., Any],
     faults: Iterable[Any] = (),
     context: Any = None,
     *,
@@ -206,7 +209,7 @@ def replay(
     """
     __tracebackhide__ = True
     setting = setting_of(saga, context, world, invariant, at_end, EACH, signals, may_fail, durable, check)
-    planned = faults_of(faults, setting.make()[1].plan.names)
+    planned = faults_of(faults, setting.make()[1].plan.names if setting.block is None else None)
     explorer = _Explorer(setting, Laws(at_end))
     with quietly() as explorer.loop:
         if planned:
@@ -238,7 +241,8 @@ class _Explorer:
         return self._history
 
     def run(self, faults: tuple[Fault, ...]) -> History:
-        history = self._history = History(self._setting, faults, self.loop)
+        kind = History if self._setting.block is None else BlockHistory
+        history = self._history = kind(self._setting, faults, self.loop)
         history.run()
         if history.wrong is not None:
             raise history.wrong

@@ -124,6 +124,8 @@ class Kind(StrEnum):
     """A person who has to decide about a step in the end has it tried again: its compensation, or its ``execute``."""
     SKIPPED = "skipped"
     """A person who has to decide about a step in the end skips it: what it has done is seen to elsewhere."""
+    BLOCK_FAILS = "block fails"
+    """A block's own code raises :class:`InjectedError` after this step, before another begins or the block ends."""
     WRONG_INPUT = "wrong input"
     """The input lacks this key: here ``step`` is the key. In a dataclass it is ``None``."""
 
@@ -137,6 +139,7 @@ AWAIT: Final = "await"
 PERSON: Final = "person"
 ORDER: Final = "order"
 INPUT: Final = "input"
+BLOCK: Final = "block"
 
 PLACE_OF: Final = {
     Kind.UNDO_FAILS: COMPENSATE,
@@ -168,6 +171,7 @@ PLACE_OF: Final = {
     Kind.SIGNAL_LATE: SIGNAL,
     Kind.NO_SIGNAL: SIGNAL,
     Kind.OTHER_SIGNAL: WHICH,
+    Kind.BLOCK_FAILS: BLOCK,
     Kind.WRONG_INPUT: INPUT,
 }
 """Where a kind strikes, if not in an ``execute``."""
@@ -284,8 +288,10 @@ def kinds_of(kinds: Iterable[str] | None, has_store: bool, awaits: bool) -> froz
     return found if has_store else found - DEATHS
 
 
-def faults_of(faults: Iterable[Any], names: Collection[str]) -> tuple[Fault, ...]:
+def faults_of(faults: Iterable[Any], names: Collection[str] | None) -> tuple[Fault, ...]:
     """Return faults as they were given to :func:`replay`.
+
+    :param names: the steps'; ``None``: they are not known.
 
     :raises SagaDefinitionError: one is none.
     """
@@ -294,14 +300,14 @@ def faults_of(faults: Iterable[Any], names: Collection[str]) -> tuple[Fault, ...
     return tuple(_faults(faults, names))
 
 
-def _faults(faults: Iterable[Any], names: Collection[str]) -> Iterator[Fault]:
+def _faults(faults: Iterable[Any], names: Collection[str] | None) -> Iterator[Fault]:
     for one in faults:
         try:
             fault = Fault(*one)
         except TypeError:
             raise SagaDefinitionError(f"{one!r} is no fault; give (step, kind), such as ('Charge', 'answer lost')") from None
         kind = _kind(fault.kind)
-        if kind is not Kind.WRONG_INPUT and fault.step not in names:
+        if names is not None and kind is not Kind.WRONG_INPUT and fault.step not in names:
             raise SagaDefinitionError(
                 f"fault {one!r}: there is no step {fault.step!r}{near(str(fault.step), names)}; steps: {', '.join(names)}"
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import cached_property
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from saga.context import Context
 from saga.definition import Definition, inputs
@@ -23,7 +23,7 @@ from saga.errors import EncodingError, LeaseLostError, StorageError
 from saga.events import Event, Status, StepFailed
 from saga.in_use import claim as claim_context
 from saga.in_use import let_go
-from saga.machine import Call, Plan, recover
+from saga.machine import Call, Machine, Plan, recover
 from saga.machine.commands import COMPENSATE, EXECUTE
 from saga.plain import names_of, one_line
 from saga.result import SagaResult
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["History"]
 
+P = TypeVar("P", bound=Process)
+
 _MOST_LINES: Final = 1000
 _MOST_LIVES: Final = 200
 
@@ -54,6 +56,8 @@ class History(Struck):
     :ivar lines: what happened.
     :ivar broken: the first law that it breaks, or ``None``.
     :ivar world: what the saga acted on.
+    :ivar saga_id: the execution's id.
+    :ivar number: which run of a block it came to, of those under one id.
     :ivar before: the world's state before, :ivar after: and after it.
     """
 
@@ -64,6 +68,7 @@ class History(Struck):
         self.wrong: BaseException | None = None  # what was raised that is of no call: an invariant's own fault, a Ctrl-C
         self.time = time.time()
         self.lives = 0
+        self.number = 1
         self.endless = False  # it was not run to its end
         self._keys: dict[str, tuple[str, str, str]] = {}
         self._loop = loop
@@ -73,7 +78,7 @@ class History(Struck):
         self._kept = [kept(step.inner_task) for step in self.definition.plan.steps]
         self.before = state_of(self.world)
         self.after: Any = self.before
-        self._parallel = bool(self.definition.plan.groups) or self.definition.plan.grows
+        self.saga_id = ID
         self.store = FailingStore(clock=self.now) if setting.has_store else None
         self.signals = Signals(self, self.store)
         self._persons = None if self.store is None else Persons(self, self.store)
@@ -126,7 +131,7 @@ class History(Struck):
 
     def made(self, process: Process, call: Call, method: Any, view: Context) -> Any:
         """Make the call itself, and look at the world afterwards."""
-        seen = self.seen() if self._parallel else UNKNOWN
+        seen = self.seen() if process.machine.plan.groups else UNKNOWN
         try:
             return process.complete(call, method(view))
         except Exception as error:
@@ -221,30 +226,34 @@ class History(Struck):
 
     def run(self) -> None:
         """Run it to its end."""
-        process = self._begin()
-        if process is not None:
-            self._live(process)
-            if self._last.awaits:
-                self.loop.let_end()
+        self._run()
+        if self._last.awaits:
+            self.loop.let_end()
         self.after = state_of(self.world)
 
-    def _begin(self) -> Process | None:
+    def _run(self) -> None:
         self.lives = 1
         self._spoil_input()
         definition = self.definition
-        context, _, _, binding = inputs(definition, self._context, ID, self.store)
+        context, _, _, binding = inputs(definition, self._context, self.saga_id, self.store)
         claim_context(context, binding, get_ident())
-        machine = definition.machine(ID)
+        process = self._begin(Process, definition, definition.machine(self.saga_id), context)
+        if self.store is not None:
+            self.signals.send_early(process)
+        self._live(process)
+
+    def _begin(self, kind: type[P], definition: Definition, machine: Machine, context: Context) -> P:
+        """Return the process that runs a new execution, which is stored by then."""
         if self.store is None:
-            return Process(self, definition, machine, context)
-        codec = codec_of(definition)
+            machine.start(self.time)
+            return kind(self, definition, machine, context)
+        codec, saga_id = codec_of(definition), machine.saga_id
         encoded, digest = encode_input(context, codec, definition.version, self.store)
-        new = new_execution(definition, ID, digest, context, Status.RUNNING)
-        journal = Journal(self.store, codec, Lease(ID, owner(), 1), Status.RUNNING)
-        process = Process(self, definition, machine, context, journal)
+        new = new_execution(definition, saga_id, digest, context, Status.RUNNING)
+        journal = Journal(self.store, codec, Lease(saga_id, owner(), 1), Status.RUNNING)
+        process = kind(self, definition, machine, context, journal)
         machine.start(self.time, encoded)
         journal.create(new, machine, definition.lease)
-        self.signals.send_early(process)
         return process
 
     def _spoil_input(self) -> None:
@@ -273,13 +282,17 @@ class History(Struck):
                     return
             finally:
                 let_go(process.context, process.context.__binding__)
-            if self.store is not None and self.store.failed:
-                self.store.mend()
-            if process.dead and process.awaits:
-                self.loop.cut_off()
-            if process is not self._last or not self._goes_on(process):
+            if not self._leaves_it(process):
                 return
             process = self._take_up()
+
+    def _leaves_it(self, process: Process) -> bool:
+        """Whether another process takes up what this one, which is over, has left."""
+        if self.store is not None and self.store.failed:
+            self.store.mend()
+        if process.dead and process.awaits:
+            self.loop.cut_off()
+        return process is self._last and self._goes_on(process)
 
     def _goes_on(self, process: Process) -> bool:
         """Whether another process takes up what this one leaves; it may have to be waited for."""
@@ -287,7 +300,7 @@ class History(Struck):
             self.endless = True
         if self.store is None or self.endless:
             return False
-        row = self.store.get(ID)
+        row = self.store.get(self.saga_id)
         assert row is not None
         if row.status in (Status.PAUSED, Status.STUCK):
             assert self._persons is not None
@@ -307,14 +320,14 @@ class History(Struck):
         assert self.store is not None
         self.time += self.definition.lease + 1.0
         self.lives += 1
-        (row,) = claim(self.store, self.definition.lease, saga_id=ID)
+        (row,) = claim(self.store, self.definition.lease, saga_id=self.saga_id)
         definition = self._definition_of_another()
-        rebuilt = rebuild(definition, row, self.store.journal(ID))
+        rebuilt = rebuild(definition, row, self.store.journal(self.saga_id))
         journal = journal_of(definition, row, self.store, rebuilt)
         process = Process(self, definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
         process.recovers = True
         recover(rebuilt.machine, owner(), row.epoch, self.time)
-        if self.store.inbox(ID):
+        if self.store.inbox(self.saga_id):
             process.notify()
         return process
 
@@ -345,6 +358,11 @@ class History(Struck):
         return self._last.machine.ended
 
     @property
+    def stopped_past_pivot(self) -> bool:
+        """Whether it is a block that is past its pivot, so that nobody can go on with it or undo it where its process dies."""
+        return self.plan.open and self._last.machine.state.past_pivot
+
+    @property
     def events(self) -> Sequence[Event]:
         """The execution's events, over all lives."""
         return self._last.machine.log.events
@@ -357,13 +375,13 @@ class History(Struck):
 
     def diagram(self) -> Diagram:
         """Draw how it went, with its faults, and the law that it breaks."""
-        return drawn(self)
+        return drawn(self, self.definition, self.result)
 
     def is_stored_otherwise(self) -> bool:
         """Whether it has ended, and the store says that it has not."""
         if self.store is None or not self.ended:
             return False
-        row = self.store.get(ID)
+        row = self.store.get(self.saga_id)
         return row is None or row.status != self.status
 
     def unstorable(self) -> StepFailed | None:

@@ -81,7 +81,7 @@ class Laws:
         elif status is Status.COMPENSATED:
             self._same(history, "undone equals never begun", history.before)
         elif status is Status.STUCK:
-            if not (history.result.failed_step or history.result.in_doubt or named(history)):
+            if not (history.result.failed_step or history.result.in_doubt or named(history) or history.stopped_past_pivot):
                 history.breaks("what is stuck names a step", "no step is named")
         elif not any(fault.kind in _KEEPS_OPEN for fault in history.faults):
             how = "its calls go on and on" if history.endless else "nothing more happens"
@@ -91,7 +91,7 @@ class Laws:
         if any(fault.kind == Kind.WRONG_INPUT for fault in history.faults) or _left_to_chance(history):
             return
         turns = (event for event in history.events if isinstance(event, StepSkipped | FallbackChosen | WayChosen))
-        way = tuple(sorted((event.step, getattr(event, "way", "")) for event in turns))
+        way = (("", str(history.number)), *sorted((event.step, getattr(event, "way", "")) for event in turns))
         known = self._completed.setdefault(way, history.after)
         self._same(history, "completed leaves the same, however it was come to", known)
 
@@ -153,7 +153,8 @@ def _out_of_order(events: Sequence[Event]) -> Broken | None:
 
 def _count_writes(history: History) -> None:
     """See that what follows the end of a call is stored with it, where nothing goes wrong and nothing waits."""
-    if history.faults or history.store is None or any(step.pause is not None for step in history.definition.plan.steps):
+    plan = history.definition.plan
+    if history.faults or history.store is None or plan.open or any(step.pause is not None for step in plan.steps):
         return
     calls, writes = len(history.lines), history.store.writes
     if writes > calls and not any(isinstance(event, RetryScheduled) for event in history.events):

@@ -10,7 +10,6 @@ from saga.machine import choices, standing_of
 from saga.operations import Operations
 from saga.storage.memory import MemoryStore
 from saga.testing.faults import PERSON, Kind
-from saga.testing.records import ID
 
 if TYPE_CHECKING:
     from saga.testing.histories import History
@@ -35,7 +34,7 @@ class Persons:
 
     def act(self, process: Process, action: str) -> None:
         """Act while a call runs."""
-        self._store.post(ID, action_message(action, None, _WHO, _WHY))
+        self._store.post(self._history.saga_id, action_message(action, None, _WHO, _WHY))
         process.notify()
 
     def decide(self, process: Process, status: Status) -> bool:
@@ -43,7 +42,7 @@ class Persons:
         operations = Operations(self._store, _WHO)
         if status is Status.STUCK:
             return self._decide(operations, process)
-        operations.resume(ID, _WHY)
+        operations.resume(self._history.saga_id, _WHY)
         return True
 
     def _decide(self, operations: Operations, process: Process) -> bool:
@@ -57,8 +56,8 @@ class Persons:
             return False
         action = "skip" if fault is Kind.SKIPPED else choices(standing)[0]
         if action == "skip":
-            operations.skip(ID, step, _WHY)
+            operations.skip(history.saga_id, step, _WHY)
         else:
-            getattr(operations, action)(ID, _WHY)
+            getattr(operations, action)(history.saga_id, _WHY)
         history.write_down(step, f"a person says {action}", fault)
         return True

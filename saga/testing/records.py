@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from saga.context import Context
 from saga.definition import Definition
 from saga.plain import one_line, text_of
 from saga.testing.faults import Kind
 
+if TYPE_CHECKING:
+    from saga.testing.blocks import Block
+
 __all__ = ["ID", "Broken", "Line", "Point", "Setting", "objection"]
 
 ID: Final = "explored"
-"""The id that an execution has in every history."""
+"""The id that an execution has in every history; of a block, where it gives none."""
 
 
 class Broken(NamedTuple):
@@ -62,13 +65,15 @@ class Setting:
     """What all histories of an exploration have in common.
 
     :ivar make: returns a world, the definition of a saga that acts on it, and a context, all new.
-    :ivar define: returns a definition of that saga, as another process has it: its tasks are others.
+    :ivar define: returns a definition of that saga, as another process has it: its tasks are others. A block's is that which a
+        recovery undoes it by.
     :ivar has_store: whether a process's death is outlived.
     :ivar kinds: what can go wrong.
     :ivar invariant: called with the world after each call.
     :ivar signals: the values of signals, by name.
     :ivar may_fail: the names of steps whose ``compensate`` or ``verify`` may fail by themselves.
     :ivar asked: the arguments that :func:`saga.testing.replay` gets for the same, as they are written; the faults are ``{}``.
+    :ivar block: what runs the block, where it is one.
     :ivar footprints: by step, where the world was seen to change in its calls.
     """
 
@@ -80,6 +85,7 @@ class Setting:
     signals: Mapping[str, Any]
     may_fail: frozenset[str]
     asked: str
+    block: Block | None = None
     footprints: dict[str, set[str]] = field(default_factory=dict)
 
 

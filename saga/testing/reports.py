@@ -11,6 +11,8 @@ from saga.plain import shortened
 from saga.result import error_line
 
 if TYPE_CHECKING:
+    from saga.definition import Definition
+    from saga.result import SagaResult
     from saga.testing.histories import History
     from saga.testing.records import Line
 
@@ -31,18 +33,22 @@ def told(history: History) -> list[str]:
     """Return what a history was, in lines."""
     name, faults = history.definition.name, history.faults
     with_them = f"with {counted(len(faults), 'fault')}" if faults else "though nothing goes wrong"
-    parts = [f"saga {name!r} breaks a law {with_them}:"]
+    kind = "block" if history.plan.open else "saga"
+    parts = [f"{kind} {name!r} breaks a law {with_them}:"]
     if history.broken is not None:
-        parts = [f"saga {name!r} breaks a law {with_them}: {history.broken.law}"]
+        parts = [f"{kind} {name!r} breaks a law {with_them}: {history.broken.law}"]
         parts += [f"    {line}" for line in history.broken.how.splitlines()]
     return [*parts, "", *table(history), "", f"It ends as {history.status}. To see it again:"]
 
 
-def drawn(history: History) -> Diagram:
-    """Return a picture of how a history went, what was put into it, and which law it breaks."""
+def drawn(history: History, definition: Definition, result: SagaResult) -> Diagram:
+    """Return a picture of how a history went, what was put into it, and which law it breaks.
+
+    :param definition: what its flow is drawn by, and ``result``: what it came to in that.
+    """
     faults = ", ".join(f"{fault.step} {fault.kind}" for fault in history.faults) or "nothing went wrong"
     broken = [] if history.broken is None else [f"breaks a law: {history.broken.law}", *history.broken.how.splitlines()]
-    return Diagram(history.definition, history.result, [faults, *broken])
+    return Diagram(definition, result, [faults, *broken])
 
 
 def end_of(history: History) -> str:

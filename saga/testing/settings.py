@@ -16,6 +16,7 @@ from saga.flow import refusal
 from saga.plain import one_line, repr_of
 from saga.policy import is_seconds
 from saga.saga import Saga
+from saga.testing.blocks import Block, entered
 from saga.testing.faults import kinds_of
 from saga.testing.records import Setting
 from saga.testing.stand_ins import StandIn
@@ -81,21 +82,33 @@ def setting_of(
         raise SagaDefinitionError(f"signals is {signals!r}; give a mapping of their names to their values")
 
     def define(world: Any) -> Definition:
-        return replace(_made(saga, world).definition, **_ALONE)
+        return replace(_made(saga, world).definition, **_ALONE) if block is None else block.recovery()
 
     def make() -> tuple[Any, Definition, Context]:
         made = None if world is None else world()
+        if block is not None:
+            return made, block.definition, Context()
         definition = define(made)
         given = context() if callable(context) and not isinstance(context, Context) else _copied(context)
         return made, definition, as_context({} if given is None else given, definition.name, definition.context)
 
+    block: Block | None = None
+    first = None if world is None else world()
+    found = _made_or_run(saga, first)
+    if isinstance(found, Block):
+        block = found
+        if context is not None:
+            raise SagaDefinitionError(
+                f"transaction {block.definition.name!r}: a block makes its own context; leave it out, and give a function that "
+                "knows its input: lambda world: place_order(world, order)"
+            )
     first, definition, _ = make()
     if first is not None and state_of(first) is UNKNOWN:
         raise SagaDefinitionError(
             f"the world is {repr_of(first)}, whose states cannot be compared; give its class a method state() that returns "
             "a snapshot, or make it a dataclass; where nothing is to be compared, let world return None"
         )
-    store = _made(saga, first).store
+    stored = block.stored if block is not None else _made(saga, first).store is not None
     plan = definition.plan
     if plan.asynchronous and asyncio._get_running_loop() is not None:
         raise SagaDefinitionError(
@@ -114,10 +127,12 @@ def setting_of(
         if refused is not None:
             raise SagaDefinitionError(f"saga {definition.name!r}: {refused}; give signals={{{name!r}: a value that fits}}")
     needs_one = plan.receives or plan.asks is not None or plan.transacts is not None
-    has_store = durable if durable is not None else store is not None or needs_one
+    has_store = durable if durable is not None else stored or needs_one
     names = [may_fail] if isinstance(may_fail, str) else list(may_fail)
-    for name in names:
+    for name in () if block is not None else names:
         plan.step(name)
+    if block is not None and has_store:
+        block.check_durable()
     transacts = next((step for step in plan.steps if step.transactional and not isinstance(step.task, StandIn)), None)
     if transacts is not None:
         raise SagaDefinitionError(
@@ -137,11 +152,12 @@ def setting_of(
         make,
         define,
         has_store,
-        kinds_of(kinds, has_store, plan.asynchronous),
+        kinds_of(kinds, has_store, plan.asynchronous or (block is not None and block.in_loop)),
         invariant,
         signals or {},
         frozenset(names),
         asked,
+        block,
     )
 
 
@@ -171,13 +187,23 @@ def _written(value: Any) -> str:
 
 def _made(saga: Any, world: Any) -> Saga[Any]:
     """Return a saga for a world."""
+    found = _made_or_run(saga, world)
+    assert isinstance(found, Saga), "a function makes what it made before"
+    return found
+
+
+def _made_or_run(saga: Any, world: Any) -> Saga[Any] | Block:
+    """Return a saga for a world, or the block that a function runs in it."""
     if isinstance(saga, Saga):
         return saga
     if not callable(saga):
-        raise SagaDefinitionError(f"{saga!r} is no saga, and makes none; give a Saga, or a function that returns one")
-    found = saga(world) if not isinstance(saga, type) and _takes_one(saga) else saga()
-    if not isinstance(found, Saga):
-        raise SagaDefinitionError(f"{saga!r} returned {found!r}, which is no saga")
+        raise SagaDefinitionError(
+            f"{saga!r} is no saga, and makes none; give a Saga, a function that returns one, or one that runs a block"
+        )
+    with_world = not isinstance(saga, type) and _takes_one(saga)
+    found = entered(saga if with_world else lambda world: saga(), world)
+    if not isinstance(found, Saga | Block):
+        raise SagaDefinitionError(f"{saga!r} returned {found!r}, which is no saga, and ran no block")
     return found
 
 

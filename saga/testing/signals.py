@@ -9,7 +9,7 @@ from saga.durable.rebuild import codec_of
 from saga.machine import PlannedStep
 from saga.storage.memory import MemoryStore
 from saga.testing.faults import SIGNAL, START, WHICH, Kind
-from saga.testing.records import ID, Line
+from saga.testing.records import Line
 
 if TYPE_CHECKING:
     from saga.testing.histories import History
@@ -85,8 +85,8 @@ class Signals:
         assert self._store is not None
         name = self._which(step)
         value = self._history.setting.signals.get(name)
-        codec = codec_of(self._history.definition)
-        self._store.post(ID, signal_message(name, value, codec, self._store, ID))
+        codec, saga_id = codec_of(self._history.definition), self._history.saga_id
+        self._store.post(saga_id, signal_message(name, value, codec, self._store, saga_id))
         self._write_down(step, "comes", fault)
         process.notify()
 

@@ -19,7 +19,7 @@ STOCK = '''
 import os
 import signal
 
-from saga import Context, Saga, receive, step
+from saga import Context, Saga, receive, step, transaction
 
 
 class Stock(dict):
@@ -53,6 +53,17 @@ def careful(stock):
 
 def careless(stock):
     return Saga("careless").add_task(step(take(stock), lambda context: stock.popitem(), name="take"))
+
+
+def careful_block(stock):
+    with transaction("careful") as tx:
+        tx.step(take(stock), lambda context: stock.clear(), name="take")
+
+
+async def careless_block(stock):
+    async with transaction("careless") as tx:
+        stock["mail"] = 1
+        await tx.astep(take(stock), lambda context: stock.pop(context.step.idempotency_key, 0), name="take")
 
 
 def closed():
@@ -93,6 +104,7 @@ def stock(here: Path) -> None:
     ("arguments", "says"),
     [
         (["stock:careful", *WORLD], "✓ 5 histories of careful: 1 step, 4 kinds of faults, up to 2 in each"),
+        (["stock:careful_block", *WORLD], "✓ 8 histories of careful: 1 step, 5 kinds of faults, up to 2 in each"),
         (["stock:Lone"], "✓ 3 histories of lone: "),
         (["stock:waits"], "it ends as compensated at step 'send': TypeError: "),
         (["shop:orders", "shop:letters"], "histories of letters: "),
@@ -130,6 +142,20 @@ def test_what_breaks_a_law_is_told_with_a_test_that_fails_so(
     exec("if True:\n" + said.out.partition("To see it again:\n")[2].partition("\n✓")[0], pasted)
     (shown,) = (value for key, value in pasted.items() if key.startswith("test_"))
     with pytest.raises(AssertionError, match=f"saga '{name}' breaks a law"):
+        shown()
+
+
+def test_so_is_what_a_block_breaks(cli: Cli, here: Path) -> None:
+    said = cli("check", "--explore", "stock:careless_block", *WORLD, "--diagram", "block.svg")
+    assert said.code == 1
+    assert "block 'careless' breaks a law with 1 fault: undone equals never begun" in said.out
+    assert "    replay(careless_block, [('take', 'fails')], world=Stock)" in said.out
+    drawn = (here / "block.svg").read_text(encoding="utf-8")
+    assert all(text in drawn for text in ("take fails", "breaks a law: undone equals never begun", "mail"))
+    pasted: dict[str, Any] = {}
+    exec("if True:\n" + said.out.partition("To see it again:\n")[2], pasted)
+    (shown,) = (value for key, value in pasted.items() if key.startswith("test_"))
+    with pytest.raises(AssertionError, match="block 'careless' breaks a law"):
         shown()
 
 

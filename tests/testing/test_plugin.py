@@ -122,6 +122,23 @@ def test_without_a_cache_all_is_explored(project: pytest.Pytester) -> None:
         assert "0 unchanged" in said(project.runpytest_subprocess(*PLUGIN, "-p", "no:cacheprovider"))
 
 
+def test_a_block_is_explored_once_as_long_as_nothing_changes(project: pytest.Pytester) -> None:
+    block = """
+        from saga import transaction
+
+        def put(shop):
+            shop.taken.add(NAME)
+
+        def order(shop):
+            with transaction("order") as tx:
+                tx.step(put, lambda: shop.taken.clear(), args=(shop,))
+    """
+    again = "from shop import Shop, order\n\ndef test_block(explore):\n    explore(order, world=Shop)\n"
+    for name, explored in (("a", 1), ("a", 0), ("b", 1)):
+        project.makepyfile(shop=SHOP + textwrap.dedent(block) + f"\nNAME = {name!r}\n", test_shop=again)
+        assert said(project.runpytest_subprocess(*PLUGIN)).startswith(f"saga: {explored} explored in {8 * explored} histories")
+
+
 def test_a_marker_without_names_is_refused(project: pytest.Pytester) -> None:
     project.makepyfile(test_shop=TEST.replace("saga(faults=1)", "saga(1)"))
     result = project.runpytest_subprocess(*PLUGIN, "-k", "one_fault")

@@ -13,8 +13,75 @@ CLOCK = TESTING + "clock"
 DYING = TESTING + "dying"
 MISTAKES = TESTING + "mistakes"
 CERTIFICATES = TESTING + "certificates"
+BLOCKS = TESTING + "blocks_explored"
 
 OF_TESTING = [
+    Mutant(
+        "a block whose process died goes on in a history",
+        "        if self.dead or self.stalled:\n            self.abandoned = True",
+        "        if False:\n            self.abandoned = True",
+        BLOCKS + " -k nothing_of_a_function",
+    ),
+    Mutant(
+        "what a block's function cleans up as its process dies is taken for an undo",
+        '                self.breaks("what a killed process would not clean up is a step"',
+        '                len("what a killed process would not clean up is a step"',
+        BLOCKS + " -k mistake_is_found",
+    ),
+    Mutant(
+        "a block that completed may tell its caller of an error in a history",
+        "            if not process.machine.state.past_pivot:\n",
+        "            if False:\n",
+        BLOCKS + " -k mistake_is_found",
+    ),
+    Mutant(
+        "a block's own code never fails at its end",
+        "    def finish(self) -> None:\n        if self.history._fails_after(self):",
+        "    def finish(self) -> None:\n        if False:",
+        BLOCKS + " -k mistake_is_found",
+    ),
+    Mutant(
+        "a block's own code never fails between two steps",
+        "        if self._fails_after(self._own):\n",
+        "        if False:\n",
+        BLOCKS + " -k own_code_fails",
+    ),
+    Mutant(
+        "a block may be begun again under another id",
+        "        if self._given_id not in (None, block.saga_id):",
+        "        if False:",
+        BLOCKS + " -k mistake_is_found",
+    ),
+    Mutant(
+        "what a run leaves is not seen when the next begins",
+        "            lines = differences(self.before, self.seen())\n",
+        "            lines = []\n",
+        BLOCKS + " -k before_that_hides_it",
+    ),
+    Mutant(
+        "a program that is begun again leaves it to a recovery in a history",
+        "            if not self._block.again:\n",
+        "            if True:\n",
+        BLOCKS + " -k run_again",
+    ),
+    Mutant(
+        "a block without a recovery's codec is explored until something dies",
+        "        block.check_durable()",
+        "        pass",
+        BLOCKS + " -k is_wrong_is_refused",
+    ),
+    Mutant(
+        "a block that is stuck past its pivot is taken for one that names nothing",
+        " or history.stopped_past_pivot):",
+        "):",
+        BLOCKS + " -k past_the_pivot",
+    ),
+    Mutant(
+        "blocks that are made elsewhere are explored, too",
+        "        KIND.reset(before)",
+        "        pass",
+        BLOCKS + " -k run_as_ever",
+    ),
     Mutant(
         "deaths where something is stored strike unasked",
         "tuple(kind for kind in kinds if kind in wanted)",
@@ -23,7 +90,7 @@ OF_TESTING = [
     ),
     Mutant(
         "what a person paused in a history stays so",
-        "        operations.resume(ID, _WHY)\n        return True",
+        "        operations.resume(self._history.saga_id, _WHY)\n        return True",
         "        return False",
         TESTING + "explore -k what_a_person_pauses",
     ),
@@ -89,14 +156,14 @@ OF_TESTING = [
     ),
     Mutant(
         "what nobody awaits outlives its process in a history",
-        "                self.loop.cut_off()",
-        "                pass",
+        "            self.loop.cut_off()",
+        "            pass",
         MISTAKES + " -k what_nobody_awaits",
     ),
     Mutant(
         "what nobody awaits is not there in the end",
-        "                self.loop.let_end()",
-        "                pass",
+        "            self.loop.let_end()",
+        "            pass",
         MISTAKES + " -k what_nobody_awaits",
     ),
     Mutant(
