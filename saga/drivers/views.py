@@ -101,13 +101,16 @@ class Views:
         """
         parent = self._scope(group.scope)
         views = [self._scope(scope) for scope in group.scopes]
+        before = set(parent.__binding__.results) if group.each is not None else set()
         results = merge(parent, zip(group.names, views, strict=True))
         self._merged.update(group.scopes)
         for scope in group.scopes:
             self._scopes.pop(scope, None)
         binding = parent.__binding__
         if group.each is not None:
-            binding.take_result(group.each, list(results))
+            # What was skipped has no result: the last it has is its item.
+            have = [view.__binding__.results.keys() - before for view in views]
+            binding.take_result(group.each, [result if own else None for own, result in zip(have, results, strict=True)])
         else:
             binding.previous = results
 

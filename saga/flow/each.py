@@ -36,7 +36,7 @@ def each(
     own view of the context, as one of ``parallel``; in it, ``context.step.item`` is the item, and the first step gets it as the
     result of the step before. The branch of the first item is called ``name[0]``, or by ``key``: a single step has that name, a
     longer flow's steps have it before theirs. When all have ended, the step's result is the list of the branches' last results,
-    in order; until then, it is what was listed. An empty list goes on at once.
+    in order, ``None`` where all of one was skipped; until then, it is what was listed. An empty list goes on at once.
 
     :param items: a key of the context; a task class, whose step's result is meant; or a function of the context, plain or
         ``async``. It only looks: where the process dies in it, it is called again.

@@ -237,6 +237,16 @@ def test_what_is_no_list_or_has_no_keys_fails_the_step_that_lists(items: Any, ke
     assert wrong in str(result.error)
 
 
+def test_a_branch_that_is_skipped_has_no_result(kept: Store | None, in_loop: bool) -> None:
+    """It has that of the step before, which is its item; in the list that would stand for something done."""
+    work = World()
+    ship = (work.astep() if in_loop else work.step()) | Skip
+    got: list[Any] = []
+    saga = saga_of(each("fruits", ship), step(got.append, name="after"), store=kept)
+    assert ended(saga, ["apple", "bad pear", "plum"], in_loop).status is Status.COMPLETED
+    assert got == [["APPLE", None, "PLUM"]]
+
+
 def test_what_cannot_be_listed_may_be_skipped(kept: Store | None) -> None:
     after: list[Any] = []
     saga = Saga("s", store=kept, on_error=Skip).add_task(each("fruits", World().step()))

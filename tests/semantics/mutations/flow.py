@@ -66,6 +66,12 @@ OF_FLOW = [
         EACH + " -k empty",
     ),
     Mutant(
+        "the item of a branch that was skipped is its result",
+        "[result if own else None for own, result in zip(have, results, strict=True)]",
+        "list(results)",
+        EACH + " -k skipped",
+    ),
+    Mutant(
         "a saga that cannot list its items, and skips that, stops there",
         "            _pass(state, then.then)\n            return\n",
         "            return\n",
