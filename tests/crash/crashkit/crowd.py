@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from crashkit.judge import Case, judge
-from crashkit.scenarios import ALL, Scenario
+from crashkit.scenario import Scenario
+from crashkit.scenarios import ALL
 from crashkit.world import World, read_log
 from saga import Context, Saga
 from saga.durable.rebuild import rebuild

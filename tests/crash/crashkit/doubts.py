@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crashkit.scenarios import Scenario
+from crashkit.scenario import Scenario
+from saga import Retry
 from saga.storage import Entry
 
 _ENDS_OF_EXECUTE = ("StepSucceeded", "StepFailed", "StepTimedOut")
@@ -22,6 +23,7 @@ class Told:
     :ivar executed: whether it ran to its end and what it returned cannot be stored.
     :ivar asked: a person is to decide; :ivar resumed: how often a person said to execute it again.
     :ivar lost: how many attempts left it in doubt; :ivar crashes: in how many a process died.
+    :ivar began: when its first attempt began; :ivar ended_at: when the last one ended.
     """
 
     attempt: int = 0
@@ -33,6 +35,8 @@ class Told:
     resumed: int = 0
     lost: int = 0
     crashes: int = 0
+    began: float = 0.0
+    ended_at: float = 0.0
 
 
 def told_by(scenario: Scenario, entries: Sequence[Entry]) -> Iterator[tuple[Entry, dict[str, Any], dict[str, Told]]]:
@@ -47,14 +51,16 @@ def told_by(scenario: Scenario, entries: Sequence[Entry]) -> Iterator[tuple[Entr
         elif entry.kind == "OperatorActed":
             _act(payload["action"], steps, entry.step, forward)
         elif entry.step in steps:
-            _tell(steps[entry.step], entry.kind, payload, scenario.policy(entry.step))
+            _tell(steps[entry.step], entry, payload, scenario.policy(entry.step))
     yield Entry(len(entries) + 1, "", None, "{}", 0.0), {}, steps
 
 
-def _tell(step: Told, kind: str, payload: dict[str, Any], policy: str) -> None:
+def _tell(step: Told, entry: Entry, payload: dict[str, Any], policy: str) -> None:
+    kind = entry.kind
     if kind == "StepStarted":
-        step.attempt, step.asked = payload["attempt"], False
+        step.attempt, step.asked, step.began = payload["attempt"], False, step.began or entry.at
     elif kind in _ENDS_OF_EXECUTE:
+        step.ended_at = entry.at
         unknown = bool(payload.get("in_doubt")) or (kind == "StepTimedOut" and not payload.get("running"))
         step.ended, step.executed = kind, bool(payload.get("executed"))
         step.crashed = unknown and payload.get("error", {}).get("type", "").endswith("CrashError")
@@ -121,8 +127,10 @@ def faults_of(scenario: Scenario, entries: Sequence[Entry]) -> Iterator[str]:
 
 def _may_give_up(scenario: Scenario, name: str, step: Told) -> bool:
     """Whether the saga may give up because of the step, before the pivot."""
+    if scenario.waits_in_vain(name):
+        return True
     retry, policy = scenario.doing(name).policies.get("retry"), scenario.policy(name)
-    used_up = step.attempt >= (retry.max_attempts if retry is not None else 1)
+    used_up = not _lasts(retry, step)
     if step.executed or (step.resumed and not scenario.gives_way(name)):
         return True
     if step.crashed and policy == "rerun" and retry is None:
@@ -145,4 +153,11 @@ def _may_be_made_again(scenario: Scenario, name: str, step: Told) -> bool:
         return True
     if step.crashed and step.doubt and policy != "rerun":
         return False
-    return retry is not None and step.attempt < retry.max_attempts
+    return _lasts(retry, step)
+
+
+def _lasts(retry: Retry | None, step: Told) -> bool:
+    """Whether a policy has another attempt."""
+    if retry is None or (retry.max_attempts is not None and step.attempt >= retry.max_attempts):
+        return False
+    return retry.max_elapsed is None or step.ended_at + retry.backoff - step.began <= retry.max_elapsed

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from crashkit import doubts
-from crashkit.scenarios import Scenario
+from crashkit import doubts, run_time
+from crashkit.scenario import Scenario
 from crashkit.steps import ALWAYS
 from crashkit.world import Line
-from saga import SagaResult
+from saga import Retry, SagaResult
 from saga.storage import Entry, StoredExecution
 
 EXECUTE, VERIFY, COMPENSATE = "execute", "verify", "compensate"
@@ -54,6 +55,13 @@ def judge(case: Case) -> list[str]:
     if case.row is None:
         case.expect(not case.lines, "an execution that was never stored has run")
         return case.faults
+    if case.scenario.sealed:
+        case.faults.extend(run_time.faults_at_rest(case.journal))
+        case.journal = run_time.unsealed(case.scenario, case.row.saga_id, case.journal)
+        case.snapshots = [(row, run_time.unsealed(case.scenario, case.row.saga_id, entries)) for row, entries in case.snapshots]
+    dead = [in_flight(entries) for _, entries in case.snapshots]
+    case.faults.extend(run_time.faults_of(case.scenario, case.lines, case.journal, dead, case.folded))
+    case.scenario = case.scenario.told_by(case.journal)
     _status(case)
     _journal(case)
     _intents(case)
@@ -101,7 +109,7 @@ def cut_off(case: Case) -> dict[str, str]:
                 continue
             retry = scenario.doing(step).policies.get("retry")
             attempts = sum(entry.kind == "StepStarted" and entry.step == step for entry in entries)
-            used_up = scenario.policy(step) == "rerun" and retry is not None and attempts >= retry.max_attempts
+            used_up = scenario.policy(step) == "rerun" and retry is not None and attempts >= most_of(retry)
             found[step] = "compensate" if used_up else scenario.policy(step)
             if past_pivot(scenario, entries):
                 found[step] = "rerun"
@@ -195,7 +203,7 @@ def _repeats(case: Case) -> None:
         case.expect(count <= allowed, f"{kind} {step} was called {count} times, and should be at most {allowed} times")
 
 
-def _attempts(scenario: Scenario, kind: str, step: str) -> int:
+def _attempts(scenario: Scenario, kind: str, step: str) -> float:
     doing = scenario.doing(step)
     retry = doing.policies.get("retry" if kind == EXECUTE else "compensation_retry")
     fails = max(doing.fails, doing.lost, doing.unready) if kind == EXECUTE else doing.undo_fails
@@ -203,7 +211,14 @@ def _attempts(scenario: Scenario, kind: str, step: str) -> int:
         return fails + 1
     if kind == EXECUTE and doing.hangs == "cancelled" and retry is not None:
         fails = max(fails, 1)
-    return min(fails + 1, retry.max_attempts if retry is not None else 1)
+    return min(fails + 1, most_of(retry))
+
+
+def most_of(retry: Retry | None) -> float:
+    """Return how many attempts a policy allows, whatever time they take."""
+    if retry is None:
+        return 1
+    return math.inf if retry.max_attempts is None else retry.max_attempts
 
 
 def _direction(case: Case) -> None:

@@ -25,7 +25,8 @@ from typing import Any
 
 from crashkit import held, undone
 from crashkit.judge import Case, in_flight, judge
-from crashkit.scenarios import ALL, LEASE
+from crashkit.scenario import LEASE
+from crashkit.scenarios import ALL
 from crashkit.stores import DyingInTransactions, Failing, Proxy, is_file, look, open_at
 from crashkit.world import World, read_log, read_points, stop_self, until
 from saga import Context, Saga, SagaResult

@@ -3,174 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
-from crashkit.steps import ALWAYS, Doing, task
-from crashkit.world import World
-from saga import InDoubt, OnError, Retry, Saga, fallback, parallel, receive, receive_first, sequence, timer
-from saga.flow import step as as_step
-
-LEASE = 0.2
-
-
-@dataclass(frozen=True)
-class Instead:
-    """A step, and another that is done instead when it fails."""
-
-    primary: str
-    alternative: str
-
-
-@dataclass(frozen=True)
-class Together:
-    """A parallel group, the branches of which are undone at the same time."""
-
-    branches: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Few:
-    """A parallel group, so many branches of which are under way at a time."""
-
-    limit: int
-    branches: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Pausing:
-    """A wait for some seconds, or for a signal, or the first of several.
-
-    :ivar told: a function of the context says how many seconds.
-    """
-
-    seconds: float | None = None
-    signal: str | None = None
-    told: bool = False
-    others: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A saga to be killed.
-
-    :ivar flow: a step's name; a tuple of flows is a sequence, a list of flows is a parallel group.
-    :ivar ends: its status when nobody interferes.
-    :ivar in_doubt: the policy of every step.
-    :ivar timeout: the saga's.
-    :ivar forward_after_undo: steps that are undone while the saga goes on: skipped stragglers, primaries of fallbacks.
-    :ivar asynchronous: the tasks are ``async def``.
-    """
-
-    name: str
-    flow: Any
-    steps: dict[str, Doing] = field(default_factory=dict)
-    ends: str = "completed"
-    in_doubt: str = "compensate"
-    timeout: float | None = None
-    forward_after_undo: frozenset[str] = frozenset()
-    asynchronous: bool = False
-
-    def names(self) -> list[str]:
-        return _names(self.flow)
-
-    def doing(self, name: str) -> Doing:
-        return self.steps.get(name, Doing())
-
-    def skips(self, name: str) -> bool:
-        """Whether the saga goes on without the step when it fails."""
-        return self.doing(name).policies.get("on_error") is OnError.SKIP or name in _alternatives(self.flow)
-
-    def gives_way(self, name: str) -> bool:
-        """Whether the saga goes on without the step when it has failed for good: it is skipped or replaced."""
-        return self.doing(name).policies.get("on_error") is OnError.SKIP or name in _primaries(self.flow)
-
-    def policy(self, name: str) -> str:
-        own = self.doing(name).policies.get("in_doubt")
-        return str(own.value) if own is not None else self.in_doubt
-
-    @property
-    def pivot(self) -> str | None:
-        """The step after which nothing is undone."""
-        return next((name for name in self.names() if self.doing(name).policies.get("pivot")), None)
-
-    def is_past_pivot(self, name: str) -> bool:
-        """Whether the step follows the pivot."""
-        return self.pivot is not None and self.names().index(name) > self.names().index(self.pivot)
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether steps are left in doubt without a kill, or can be asked about."""
-        return any(doing.lost or doing.verify for doing in self.steps.values())
-
-    @property
-    def undone_together(self) -> bool:
-        return isinstance(self.flow, tuple) and any(isinstance(part, Together) for part in self.flow)
-
-    def build(self, world: World, name: str, store: Any = None, lease: float = LEASE, **options: Any) -> Saga:
-        """Return the saga as this process defines it."""
-        saga = Saga(name, store=store, lease=lease, timeout=self.timeout, **options)
-        saga.add_task(self._flow(self.flow, frozenset(), world)[0])
-        world.signal = partial(saga.signal, store=store)
-        return saga
-
-    def _flow(self, flow: Any, before: frozenset[str], world: World) -> tuple[Any, frozenset[str]]:
-        if isinstance(flow, str):
-            doing = self.doing(flow)
-            policies = {"in_doubt": InDoubt(self.in_doubt), **doing.policies}
-            known = frozenset(name for name in before if not self.skips(name))
-            return as_step(task(flow, doing, known, world, self.asynchronous), **policies), before | {flow}
-        if isinstance(flow, Pausing):
-            return _waiting(flow), before
-        if isinstance(flow, Instead):
-            primary, alternative = (self._flow(name, before, world)[0] for name in (flow.primary, flow.alternative))
-            return fallback(primary, alternative), before
-        built, after = [], before
-        for child in _parts(flow):
-            made, then = self._flow(child, after if isinstance(flow, tuple) else before, world)
-            built.append(made)
-            after |= then
-        if isinstance(flow, tuple):
-            return sequence(*built), after
-        limit = flow.limit if isinstance(flow, Few) else None
-        return parallel(*built, compensate_together=isinstance(flow, Together), limit=limit), after
-
-
-def _waiting(flow: Pausing) -> Any:
-    if flow.seconds is None:
-        signal = flow.signal or ""
-        return receive_first(*flow.others, signal, name=signal) if flow.others else receive(signal, accept=int)
-    seconds = flow.seconds
-    return timer(lambda context: seconds, name="told") if flow.told else timer(seconds)
-
-
-def _parts(flow: Any) -> tuple[Any, ...]:
-    if isinstance(flow, Together | Few):
-        return flow.branches
-    if isinstance(flow, Instead):
-        return flow.primary, flow.alternative
-    return () if isinstance(flow, Pausing) else tuple(flow)
-
-
-def _names(flow: Any) -> list[str]:
-    return [flow] if isinstance(flow, str) else [name for part in _parts(flow) for name in _names(part)]
-
-
-def _alternatives(flow: Any) -> set[str]:
-    """Return both steps of each fallback: a saga may complete without either."""
-    if isinstance(flow, str):
-        return set()
-    found = {flow.primary, flow.alternative} if isinstance(flow, Instead) else set()
-    return found.union(*(_alternatives(part) for part in _parts(flow)))
-
-
-def _primaries(flow: Any) -> set[str]:
-    if isinstance(flow, str):
-        return set()
-    found = {flow.primary} if isinstance(flow, Instead) else set()
-    return found.union(*(_primaries(part) for part in _parts(flow)))
-
+from crashkit.at_run_time import at_run_time
+from crashkit.flows import Few, Instead, Pausing, Together
+from crashkit.scenario import Scenario
+from crashkit.steps import ALWAYS, Doing
+from saga import InDoubt, OnError, Retry
 
 FAILS = Doing(fails=ALWAYS)
 
@@ -408,4 +248,5 @@ LATE = _unique(_late())
 POLICIED = _unique(_policied())
 MORE = _unique(_more())
 DOUBTFUL = _unique(_doubtful())
-ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE | DOUBTFUL
+AT_RUN_TIME = _unique(at_run_time())
+ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE | DOUBTFUL | AT_RUN_TIME

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from crashkit.scenarios import Scenario
+from crashkit.scenario import Scenario
 from crashkit.world import Line
 from saga.storage import Entry, StoredExecution
 
