@@ -21,6 +21,7 @@ __all__ = [
     "Effect",
     "ExecutionInfo",
     "ExponentialBackoff",
+    "Finding",
     "Flow",
     "InDoubt",
     "NotDone",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from saga.events import Effect, Status, StepStatus
     from saga.flow import Flow, choose, each, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
     from saga.lost_answers import LOST_ANSWERS
+    from saga.machine import Finding
     from saga.policy import Ask, Backoff, Compensate, ExponentialBackoff, InDoubt, OnError, Retry, Skip
     from saga.received import Received
     from saga.result import SagaResult, StepRecord
@@ -105,6 +107,7 @@ _ROOMS = {
         "timer",
     ),
     "lost_answers": ("LOST_ANSWERS",),
+    "machine": ("Finding",),
     "policy": ("Ask", "Backoff", "Compensate", "ExponentialBackoff", "InDoubt", "OnError", "Retry", "Skip"),
     "received": ("Received",),
     "result": ("SagaResult", "StepRecord"),

@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from saga.awaitables import check_callable, refuse_unrun
 from saga.context import Binding, Context, ContextLike, set_binding
-from saga.errors import SagaDefinitionError
+from saga.errors import SagaDefinitionError, near
 from saga.events import Event, Status
 from saga.machine import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, Machine, Plan, PlannedStep
 from saga.names import checked_id, checked_name, several
@@ -226,23 +227,32 @@ def definitions_of(sagas: object, what: str) -> list[Definition]:
     return found
 
 
-def as_context(context: ContextLike, saga: str, kind: type[Context] | None = None) -> Context:
+def as_context(
+    context: ContextLike, saga: str, kind: type[Context] | None = None, needs: Mapping[str, str] = MappingProxyType({})
+) -> Context:
     """Return a context: the one that was given, or one of a mapping, or an empty one.
 
     :param kind: the class that it has to be of.
-    :raises SagaDefinitionError: it is none of these, or not as its class says.
+    :param needs: the keys that it has to have, each with the step that requires it.
+    :raises SagaDefinitionError: it is none of these, not as its class says, or lacks a key.
     """
     if kind is not None:
-        return context_of(kind, context, saga)
-    if context is None:
-        return object.__new__(Context)  # its binding follows
-    if isinstance(context, Context):
-        return context
-    if not isinstance(context, Mapping):
+        context = context_of(kind, context, saga)
+    elif context is None:
+        context = object.__new__(Context)  # its binding follows
+    elif not isinstance(context, Mapping):
         given = f"the class {context.__name__}" if isinstance(context, type) else f"{context!r} ({type(context).__name__})"
         instead = f"an object of it, {context.__name__}(...)" if isinstance(context, type) else "a Context or a mapping"
         raise SagaDefinitionError(f"saga {saga!r}: the context is {given}; give {instead}")
-    return Context(context)
+    elif not isinstance(context, Context):
+        context = Context(context)
+    if needs:
+        lacking = [key for key in needs if key not in context]
+        if lacking:
+            said = ", ".join(f"{key!r}, which step {needs[key]!r} requires" for key in lacking)
+            hint = "".join(near(key, context) for key in lacking)
+            raise SagaDefinitionError(f"saga {saga!r}: the context lacks {said}{hint}")
+    return context
 
 
 def check_transacts(definition: Definition, store: StoreLike | None) -> None:
@@ -283,10 +293,10 @@ def inputs(
 
     :raises SagaDefinitionError: one is wrong.
     """
-    new = context is None or not isinstance(context, Context)
-    context = as_context(context, definition.name, definition.context)
-    saga_id = os.urandom(16).hex() if saga_id is None else checked_id(saga_id, f"saga {definition.name!r}: saga_id")
     plan = definition.plan
+    new = context is None or not isinstance(context, Context)
+    context = as_context(context, definition.name, definition.context, plan.needs)
+    saga_id = os.urandom(16).hex() if saga_id is None else checked_id(saga_id, f"saga {definition.name!r}: saga_id")
     if store is None and (plan.receives or plan.asks is not None or definition.in_line):
         raise SagaDefinitionError(f"saga {definition.name!r} {_why_a_store(definition)}: {GIVE_A_STORE}")
     if plan.transacts is not None:

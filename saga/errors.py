@@ -7,6 +7,7 @@
     ├── SagaExecutionException         an execution failed, and was undone
     │   └── SagaCompensationError      ... and could not be wholly undone
     ├── ContextKeyError                (KeyError, AttributeError) the context has no such key
+    │   └── MissingKeyError            ... which a step says that it requires, or that it provides
     ├── MergeConflictError             two branches changed one key
     ├── StepTimeoutError               (TimeoutError) a step took too long
     ├── SagaTimeoutError               (TimeoutError) an execution took too long
@@ -51,6 +52,7 @@ __all__ = [
     "EncodingError",
     "LeaseLostError",
     "MergeConflictError",
+    "MissingKeyError",
     "NoWayError",
     "NotReadyError",
     "OutcomeUnknownError",
@@ -102,6 +104,13 @@ class ContextKeyError(SagaError, KeyError, AttributeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self),)
+
+
+class MissingKeyError(ContextKeyError):
+    """The context lacks a key that a step requires, and so the step was not called; or one that a step says that it provides.
+
+    No other attempt is made. The text names the step, the key and what there is, and no values.
+    """
 
 
 _SET, _RESULT, _DICT = "context.key = value", "context.result_of(step)", "dict(context)"

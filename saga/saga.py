@@ -12,6 +12,7 @@ from saga.beginning import abegin, begin, run_in_a_loop
 from saga.context import Context, ContextLike, Ctx
 from saga.declared import refuse_unmade
 from saga.definition import CompensationFailureHandler, ContextFunction, Definition, Observer, inputs
+from saga.described import Described
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
@@ -22,14 +23,11 @@ from saga.machine.compile import Resolver
 from saga.names import checked_id
 from saga.policy import ErrorKinds, OnError, Retry, Seconds
 from saga.result import SagaResult, StepRecord, ok
-from saga.stored import Stored
 from saga.streaming import arecords_of, records_of
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from saga.diagram import Diagram
-    from saga.diagram.shape import Certified
     from saga.drivers.aio import AsyncExecution
     from saga.durable.codec import Codec
     from saga.observers import Loggers
@@ -47,7 +45,7 @@ class Where(TypedDict, total=False):
     store: StoreLike | None
 
 
-class Saga(Stored[Ctx], Generic[Ctx]):
+class Saga(Described[Ctx], Generic[Ctx]):
     """A named flow of tasks that can be executed, many times and from many threads at once.
 
     Build one with :meth:`add_task`, or declare one: a subclass with ``flow``, a flow, a tuple of flows or a method that
@@ -183,7 +181,7 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         if definition is None:
             with self._lock:
                 plan = compile_flow(self._whole(None), self.name, self.resolver)
-                definition = self._definition = replace(self._draft, plan=plan, context=self._context_kind())
+                definition = self._definition = replace(self._draft, plan=plan, context=plan.context)
         return definition
 
     @property
@@ -203,7 +201,8 @@ class Saga(Stored[Ctx], Generic[Ctx]):
         """Return the flow that was declared, and what was added to it."""
         declared = self.flow() if inspect.ismethod(self.flow) else self.flow
         first = () if declared is None else (bind_methods(as_flow(declared, f"saga {self.name!r}: flow"), self),)
-        return Sequence((*first, *(bind_methods(flow, self) for flow in self._flows)), name, self._defaults)
+        added = (bind_methods(flow, self) for flow in self._flows)
+        return Sequence((*first, *added), name, self._defaults, self._context_kind())
 
     @overload
     def execute(self: Saga, context: C, **where: Unpack[Where]) -> SagaResult[C]: ...
@@ -362,25 +361,6 @@ class Saga(Stored[Ctx], Generic[Ctx]):
 
         saga_id = checked_id(saga_id, f"saga {self.name!r}: saga_id")
         return await aundone_here(self.definition, saga_id, lambda: self._opened(store), who, why, to)
-
-    def diagram(self, result: SagaResult | None = None, *, certificates: Certified | None = None) -> Diagram:
-        """Return a picture of the saga, or of how an execution of it went: as SVG, and as text for Mermaid.
-
-        :param result: of an execution of this saga.
-        :param certificates: the :class:`~saga.testing.Certificates` of its tasks, for it to say which are certified.
-        :raises SagaDefinitionError: the saga is wrong, or the result is not one of this saga as it is now.
-        """
-        refuse_unmade(self)
-        from saga.diagram import Diagram
-
-        return Diagram(self.definition, result, certificates=certificates)
-
-    def _repr_svg_(self) -> str | None:
-        # What Jupyter shows. A saga that is wrong, or not finished yet, is shown as text.
-        try:
-            return self.diagram().svg()
-        except SagaDefinitionError:
-            return None
 
     def _prepare(self, context: ContextLike, saga_id: str | UUID | None, store: StoreLike | None) -> Execution | SagaResult:
         definition = self._definition or self.definition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -68,6 +68,10 @@ class Task(Composing, Generic[T_co]):
     :ivar unknown_on: the errors of ``execute`` after which nobody knows whether it took effect: an exception class, a function
         of the error, or a tuple of these such as ``(LOST_ANSWERS, MyError)``; the saga's where ``None``.
     :ivar verification_retry: when and how often ``verify`` is attempted again, where it raises or does not know.
+    :ivar requires: the keys of the context that ``execute`` reads, such as ``("order_id",)``: it is not called where one is
+        missing, and :meth:`saga.Saga.check` tells where that may be. ``None``: nothing is said of what it reads.
+    :ivar provides: the keys that it has set when it returns; a saga whose step has not set one is undone. ``None``: nothing is
+        said of what it sets, unless it says what it requires; then that it sets none.
     """
 
     name: str | None = None
@@ -82,6 +86,8 @@ class Task(Composing, Generic[T_co]):
     in_doubt: InDoubt = InDoubt.COMPENSATE
     unknown_on: ErrorKinds | None = None
     verification_retry: Retry | None = None
+    requires: Iterable[str] | None = None
+    provides: Iterable[str] | None = None
 
     def execute(self, context: Any) -> T_co | Coroutine[Any, Any, T_co]:
         """Do the work and return its result."""

@@ -13,10 +13,11 @@ from saga.cli.exits import DONE, PERSON, UNDONE
 from saga.cli.exploring import explored, exploring
 from saga.cli.files import write
 from saga.cli.options import Settings, common
-from saga.cli.records import print_records
+from saga.cli.records import print_records, record
 from saga.cli.shown import Column, counted, line, marked, paragraph, say, table
 
 if TYPE_CHECKING:
+    from saga import Finding
     from saga.saga import Saga
     from saga.testing import Certificates
 
@@ -39,6 +40,7 @@ def left_by(sagas: list[Saga[Any]], settings: Settings) -> dict[str, int] | None
 @click.command()
 @click.argument("references", metavar="[MODULE[:SAGA]]...", nargs=-1)
 @certified_in
+@click.option("--given", multiple=True, metavar="KEY", help="A key of the context that inputs have. May be given again.")
 @click.option("--strict", is_flag=True, help="With --certificates: what is not certified is exit code 1.")
 @exploring
 @common
@@ -48,11 +50,14 @@ def check(
     /,
     references: tuple[str, ...],
     certificates: Path | None,
+    given: tuple[str, ...],
     strict: bool,
     explore: bool,
     **how: Any,
 ) -> int:
-    """Compile definitions and tell of their steps and policies.
+    """Compile definitions, tell of their steps and policies, and whether a step lacks a key of the context that it requires.
+
+    A key that is missing, or that branches set at the same time, is exit code 1. What else depends on the input is told.
 
     With a store: how many executions there have not ended that they do not fit, which is exit code 3. Good before a deploy.
 
@@ -62,6 +67,8 @@ def check(
     a law is exit code 1, and told with the shortest history that does, and a test to paste. SAGA may be a function then that
     makes one for a world.
     """
+    if explore and given:
+        raise click.UsageError("--given is for keys that steps require; give --explore a --context")
     if explore:
         return explored(settings, references, **how)
     for name, value in how.items():
@@ -81,7 +88,9 @@ def check(
         raise click.UsageError("--strict is for certificates; give --certificates FILE, too")
     standing = [None if known is None else known.standing(saga.definition) for saga in sagas]
     unsound = any(set(steps.values()) - {"certified"} for steps in standing if steps is not None)
-    code = PERSON if left else UNDONE if strict and unsound else DONE
+    keys = [_keys_of(saga, given) for saga in sagas]
+    lacking = any(one.wrong for some in keys for one in some or ())
+    code = PERSON if left else UNDONE if lacking or (strict and unsound) else DONE
     if settings.form != "text":
         print_records(
             settings.form,
@@ -95,16 +104,35 @@ def check(
                     "asynchronous": saga.plan.asynchronous,
                     "left": None if left is None else left.get(saga.name, 0),
                     "certificates": steps,
+                    "keys": None if some is None else [record("key", one) for one in some],
                 }
-                for saga, steps in zip(sagas, standing, strict=True)
+                for saga, steps, some in zip(sagas, standing, keys, strict=True)
             ),
         )
         return code
-    for saga in sagas:
+    for saga, some in zip(sagas, keys, strict=True):
         _tell(saga, known)
+        _tell_keys(some)
     for name, number in (left or {}).items():
         say(line(f"{marked('✗', '!')} no definition here fits {counted(number)} of {name} that go on"))
     return code
+
+
+def _keys_of(saga: Saga[Any], given: tuple[str, ...]) -> list[Finding] | None:
+    """Return what was found of the keys that steps require and provide; ``None``: no step says which these are."""
+    from saga.saga import Saga
+
+    return Saga.check(saga, given or None) if saga.plan.declares else None  # a step of it may be called check
+
+
+def _tell_keys(found: list[Finding] | None) -> None:
+    if found is None:
+        say("  no step says which keys of the context it requires or provides")
+    elif not found:
+        say(f"  {marked('✓', '+')} each key of the context that a step requires is there")
+    for one in found or ():
+        mark = marked("✗", "!") if one.wrong else marked("·", ".")
+        say(paragraph(f"{mark} {one}", 2))
 
 
 def _tell(saga: Saga[Any], known: Certificates | None) -> None:

@@ -172,7 +172,9 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
         "asynchronous": "true or false",
         "left": "number or null",
         "certificates": "object or null",
+        "keys": "list of key or null",
     },
+    "key": {"step": "text", "key": "text", "what": "text", "why": "text"},
     "certificate": {"saga": "text", "step": "text", "task": "text", "digest": "text", "measured": "object"},
     "exploration": {
         "saga": "text",

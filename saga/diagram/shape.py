@@ -271,6 +271,10 @@ def policies(step: PlannedStep) -> list[str]:
         phrases.append(f"undo: {attempts(step.compensation_retry)}")
     if step.compensation_timeout is not None:
         phrases.append(f"undo: timeout {duration(step.compensation_timeout)}")
+    if step.requires:
+        phrases.append(f"requires {', '.join(step.requires)}")
+    if step.provides:
+        phrases.append(f"provides {', '.join(step.provides)}")
     if step.ways is not None:  # which only looks
         return [*phrases, "decides how to go on"]
     if isinstance(step.then, Each):  # which only looks

@@ -14,11 +14,13 @@ from saga.awaitables import answer, discard, is_awaitable, unrun
 from saga.context import Context
 from saga.definition import Definition
 from saga.drivers.calls import HERE
+from saga.drivers.provided import fails_to_provide
 from saga.drivers.views import Views, adopt, share
 from saga.errors import (
     ActionRefusedError,
     EncodingError,
     MergeConflictError,
+    MissingKeyError,
     NotReadyError,
     OutcomeUnknownError,
     SagaDefinitionError,
@@ -161,6 +163,8 @@ class Outcomes:
             if not self.plain:
                 given_up = machine.state.gave_up_on(step)
                 if step.retry.retry_if is not None and not given_up and self._is_unready(call, view, value, elapsed, at):
+                    return
+                if step.provides and not given_up and fails_to_provide(self, call, view, value, elapsed, at):
                     return
             taken = self._take_result(call, view, value, given_up, elapsed, at)
             if taken is not None:
@@ -360,6 +364,8 @@ def _kind_of(value: Any) -> str:
 
 def _leaves_doubt(step: PlannedStep, error: Any) -> bool:
     """Whether the error of an execute says that its answer was lost: nobody knows then what came of it."""
+    if issubclass(type(error), MissingKeyError):  # it was not called, or it is rolled back
+        return False
     try:
         return bool(step.unknown_on(error))
     except Exception:

@@ -177,7 +177,7 @@ KEPT: Final = {
     "transactional": _Kept(),
 }
 #: Those that only an execute goes by: none is called again in a block whose process died.
-OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error", "unknown_on"})
+OF_EXECUTE: Final = frozenset({"retry", "timeout", "on_error", "unknown_on", "requires", "provides"})
 
 
 def _write_policies(policies: Mapping[str, Any], where: str, codec: Codec) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _same_as_read(one: Sequence[Entry], other: Sequence[Entry], codec: Codec, sa
 
 def _stored_as(definition: Definition, submission: Submission, store: Store) -> tuple[NewExecution, list[Entry]]:
     where = f"saga {definition.name!r}"
-    context = as_context(submission.context, definition.name, definition.context)
+    context = as_context(submission.context, definition.name, definition.context, definition.plan.needs)
     check_transacts(definition, store)
     given = submission.saga_id
     saga_id = os.urandom(16).hex() if given is None else checked_id(given, f"{where}: saga_id")

@@ -138,7 +138,9 @@ def step(
         * ``unknown_on``: the errors after which nobody knows that;
         * ``verification_retry``: when and how often ``verify`` is attempted again;
         * ``pivot``: whether the saga cannot be undone any more once the step has succeeded;
-        * ``transactional``: whether it is made in a transaction of the store's own database, with ``context.step.connection``.
+        * ``transactional``: whether it is made in a transaction of the store's own database, with ``context.step.connection``;
+        * ``requires``: the keys of the context without which ``action`` is not called;
+        * ``provides``: the keys that it has set when it returns.
     :raises SagaDefinitionError: the step cannot be called this way.
     """
     if policies:

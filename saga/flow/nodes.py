@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from saga.composing import Flow
+from saga.context import Context
 from saga.flow.accepting import Accept
 from saga.flow.functions import FunctionTask
 from saga.flow.tasks import check_task
@@ -43,12 +44,13 @@ class Sequence(Flow):
     """Flows one after the other.
 
     ``name`` prefixes the names within, as ``name/step``; ``defaults`` are policies of the steps within that say nothing
-    themselves.
+    themselves; ``context`` is the class of contexts that they are written for.
     """
 
     children: tuple[Flow, ...]
     name: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    context: type[Context] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MethodType
 from typing import Any, Final, TypedDict
 
 from saga.errors import SagaDefinitionError, near
+from saga.flow.keys import keys_of
 from saga.policy import ErrorKinds, InDoubt, OnError, Retry, Seconds, checked_on_error, seconds_of, unknown_on
 from saga.task import Task
 
-__all__ = ["DEFAULTS", "MEANT", "POLICIES", "Policies", "check_policies", "checked", "defaults_of", "policies_of", "unsaid"]
+__all__ = [
+    "DEFAULTS",
+    "KEYS",
+    "MEANT",
+    "POLICIES",
+    "Policies",
+    "check_policies",
+    "checked",
+    "defaults_of",
+    "policies_of",
+    "unsaid",
+]
 
 
 class Policies(TypedDict, total=False):
-    """How a step behaves when it fails, takes long or is left in doubt: see the attributes of :class:`~saga.task.Task`."""
+    """How a step behaves when it fails, takes long or is left in doubt, and which keys of the context it reads and sets.
+
+    See the attributes of :class:`~saga.task.Task`.
+    """
 
     retry: Retry | None
     timeout: Seconds | None
@@ -28,11 +43,16 @@ class Policies(TypedDict, total=False):
     transactional: bool
     unknown_on: ErrorKinds | None
     verification_retry: Retry | None
+    requires: Iterable[str] | None
+    provides: Iterable[str] | None
 
 
 POLICIES: Final = tuple(Policies.__annotations__)
 _UNSAID: Final = {policy: getattr(Task, policy) for policy in POLICIES}
 _RETRIES: Final = ("retry", "compensation_retry", "verification_retry")
+
+KEYS: Final = ("requires", "provides")
+"""What of them names keys of the context."""
 
 #: What a saga says for the steps that say nothing themselves, by its own name for it: which policy of theirs that is.
 DEFAULTS: Final = {
@@ -53,6 +73,8 @@ MEANT: Final = {
     **dict.fromkeys(("undo_timeout", "compensate_timeout", "rollback_timeout"), "compensation_timeout"),
     **dict.fromkeys(("on_failure", "error_policy"), "on_error"),
     **dict.fromkeys(("compensation", "compensator", "undo", "rollback", "roll_back", "revert"), "compensate"),
+    **dict.fromkeys(("needs", "reads"), "requires"),
+    **dict.fromkeys(("produces", "writes"), "provides"),
     "verification": "verify",
 }
 
@@ -150,6 +172,9 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     for policy in ("timeout", "compensation_timeout"):
         if policy in policies:
             policies[policy] = seconds_of(policies[policy], policy)
+    for policy in KEYS:
+        if policy in policies:
+            policies[policy] = keys_of(policies[policy], policy)
     return policies
 
 

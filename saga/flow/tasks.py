@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache, partial
@@ -16,7 +16,7 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError
-from saga.flow.policies import MEANT, POLICIES, checked
+from saga.flow.policies import KEYS, MEANT, POLICIES, checked
 from saga.policy import OnError, Retry
 from saga.task import Task
 
@@ -138,6 +138,8 @@ def _could_be(value: Any, policy: str) -> bool:
         return bool(parts) and all(isinstance(part, type) and issubclass(part, Exception) for part in parts)
     if policy == "on_error":
         return isinstance(value, Retry | OnError)
+    if policy in KEYS:
+        return isinstance(value, Collection) and all(isinstance(key, str) for key in value)
     default = getattr(Task, policy)
     if isinstance(default, bool):
         return isinstance(value, bool)

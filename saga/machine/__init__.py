@@ -161,6 +161,7 @@ from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPl
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
 from saga.machine.growing import grow
+from saga.machine.keys import Finding, findings_of
 from saga.machine.operators import (
     ACTIONS,
     Standing,
@@ -188,6 +189,7 @@ __all__ = [
     "Call",
     "Command",
     "Each",
+    "Finding",
     "Finish",
     "Group",
     "Machine",
@@ -208,6 +210,7 @@ __all__ = [
     "compile_flow",
     "contradiction",
     "decided_on",
+    "findings_of",
     "following",
     "grow",
     "named_in",

@@ -26,7 +26,9 @@ from saga.flow import (
 from saga.flow.functions import function_name
 from saga.flow.policies import unsaid
 from saga.flow.wrapped import Resolver
+from saga.machine.contexts import fitting, shared_by
 from saga.machine.growing import GrowingPlan
+from saga.machine.keys import needs_of
 from saga.machine.plan import Each, Group, Plan, PlannedStep, Ways
 from saga.machine.tasks import task_and_policies
 from saga.policy import Ask
@@ -61,6 +63,8 @@ def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Pla
         plan = GrowingPlan(plan)
         _refuse_names_of_branches(plan, saga)
     plan.accepts = _accepts_of(plan, saga)
+    plan.context = shared_by(compiler.kinds, saga)
+    plan.needs = needs_of(plan, saga)
     return plan
 
 
@@ -149,6 +153,8 @@ class _Compiler:
         self.resolver = resolver
         self.inside: tuple[tuple[Group, int], ...] = ()
         self.defaults: Mapping[str, Any] = {}
+        self.kind: type[Any] | None = None  # of the contexts that the innermost saga names
+        self.kinds: dict[str | None, type[Any]] = {}  # those of the outermost sagas that name one, by their names
         self.follows = False  # whether there is a step before, whose result the next one can get
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
@@ -294,11 +300,15 @@ class _Compiler:
             raise SagaDefinitionError(f"saga {self.saga!r}{what} has no steps; add at least one task")
         if flow.name is not None:
             prefix = f"{prefix}{flow.name}/"
-        outside = self.defaults
+        outside, kind = self.defaults, self.kind
         if flow.defaults:
             self.defaults = {**outside, **flow.defaults}
+        if flow.context is not None:
+            self.kind = fitting(flow.context, flow.name, kind, self.saga)
+            if kind is None:
+                self.kinds[flow.name] = flow.context
         parts = [self.add(child, prefix, scope) for child in flow.children]
-        self.defaults = outside
+        self.defaults, self.kind = outside, kind
         for part, following in itertools.pairwise(parts):
             _link(part.exits, following.entry)
         return _Part(parts[0].entry, parts[-1].exits, f"({','.join(part.shape for part in parts)})")

@@ -6,7 +6,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from saga.errors import CrashError, NotReadyError, add_note, is_a, is_exception
+from saga.errors import CrashError, MissingKeyError, NotReadyError, add_note, is_a, is_exception
 from saga.events import (
     RUNNING,
     CompensationFailed,
@@ -221,6 +221,8 @@ def _retry(
 
 def _allows(step: PlannedStep, policy: Retry, attempt: int, error: BaseException) -> bool:
     """Whether a policy wants another attempt after this error, if there is time."""
+    if is_a(error, MissingKeyError):  # and the next would find no more
+        return False
     try:
         return policy.allows(attempt, error)
     except Exception as wrong:  # the user's own function

@@ -46,6 +46,8 @@ class PlannedStep:
     :ivar in_doubt: ... when its outcome is unknown.
     :ivar unknown_on: says of an error of ``execute`` whether it leaves the outcome unknown.
     :ivar transactional: whether its execute and compensate are made in a transaction of the store's database.
+    :ivar requires: the keys of the context without which its execute is not called; ``None``: nothing is said of them.
+    :ivar provides: the keys that it has set when it returns.
     :ivar compensates: whether there is anything to call to undo it.
     :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
@@ -74,6 +76,8 @@ class PlannedStep:
     unknown_on: Callable[[Exception], bool] = staticmethod(LOST_ANSWERS)
     pivot: bool = False
     transactional: bool = False
+    requires: tuple[str, ...] | None = None
+    provides: tuple[str, ...] | None = None
     compensates: bool = False
     verifies: bool = False
     async_execute: bool = False
@@ -220,6 +224,9 @@ class Plan:
     :ivar transacts: the first step that is transactional.
     :ivar transacts_async: the first of them that has a coroutine function.
     :ivar compensate_together: whether any group's branches are undone at the same time.
+    :ivar context: the class of the contexts that it is for; ``None``: any will do.
+    :ivar declares: whether a step says which keys it requires or provides.
+    :ivar needs: the keys that only the input can give, each with the step that cannot do without.
     :ivar open: whether what follows what there is, is not known: a block's.
     :ivar grows: whether it grows while it is executed, so that every execution has its own.
     :ivar items: of what has grown by a list: the item of each branch, by its scope.
@@ -239,6 +246,9 @@ class Plan:
     transacts_async: PlannedStep | None = None
     compensate_together = False
     asynchronous = False
+    context: type[Any] | None = None
+    declares = False
+    needs: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, shape: str) -> None:
         self.steps: list[PlannedStep] = []
@@ -265,8 +275,10 @@ class Plan:
         if step.pivot:
             self.pivot = step
         limited, turns = step.timeout or step.compensation_timeout, step.pause or step.fallback or step.ways
-        if step.pivot or limited or turns or step.retry.retry_if is not None:
+        if step.pivot or limited or turns or step.retry.retry_if is not None or step.provides:
             self.plain = False
+        if step.requires is not None or step.provides is not None:
+            self.declares = True
         if step.pause is not None and step.pause.signals:
             self.receives = True
         if step.on_error is OnError.ASK and self.asks is None:

@@ -9,6 +9,7 @@ from saga.awaitables import is_generator_function
 from saga.errors import SagaDefinitionError
 from saga.flow import FunctionTask, PauseTask, Step
 from saga.flow.functions import function_name
+from saga.flow.keys import requiring
 from saga.flow.policies import policies_of, unsaid
 from saga.flow.tasks import check_task
 from saga.flow.wrapped import Resolver, WrappedTask, are_async, compensates, guarded, resolved, verifies
@@ -45,6 +46,8 @@ def task_and_policies(flow: Step, resolver: Resolver | None, defaults: Mapping[s
     if async_execute or async_compensate or async_verify:
         policies["asynchronous"] = True
         policies |= {"async_execute": async_execute, "async_compensate": async_compensate, "async_verify": async_verify}
+    if policies.get("requires"):
+        task = requiring(task, policies["requires"])
     return task, policies
 
 

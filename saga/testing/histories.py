@@ -261,7 +261,7 @@ class History(Struck):
             return
         context = self._context
         for key in list(context):
-            if self.at(key, INPUT, (Kind.WRONG_INPUT,)) is not None:
+            if key not in self.definition.plan.needs and self.at(key, INPUT, (Kind.WRONG_INPUT,)) is not None:
                 if type(context) is Context:
                     del context[key]
                 else:

@@ -90,7 +90,8 @@ def setting_of(
             return made, block.definition, Context()
         definition = define(made)
         given = context() if callable(context) and not isinstance(context, Context) else _copied(context)
-        return made, definition, as_context({} if given is None else given, definition.name, definition.context)
+        begun = as_context({} if given is None else given, definition.name, definition.context, definition.plan.needs)
+        return made, definition, begun
 
     block: Block | None = None
     first = None if world is None else world()

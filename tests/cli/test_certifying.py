@@ -106,6 +106,7 @@ def test_which_tasks_are_not_certified_is_told_and_drawn(
         "✗ pay: undo twice does no harm: paid: 0, then -1",
         "✗ pay: undo alone does no harm: compensate raised KeyError: 'paid'",
         "✗ 2 of 2 tasks not certified; saga certify measures them",
+        "no step says which keys of the context it requires or provides",
     ]
     assert cli("check", "stock:saga", "--strict", *given).code == 1
     assert "✗ certificate failed" in cli("diagram", "stock:saga", *given).out

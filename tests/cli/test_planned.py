@@ -42,6 +42,72 @@ def test_what_is_stored_and_does_not_fit_is_found_before_a_deploy(
     assert record["left"] == (3 if code else 0)
 
 
+KEYS = """
+from saga import Saga, parallel, step
+
+
+def look(context):
+    raise AssertionError("nothing is called")
+
+
+charge = step(look, name="charge", requires=["order"], provides=["receipt"])
+ship = step(look, name="ship", requires=["receipt"])
+right = Saga("right").add_task(charge).add_task(ship)
+wrong = Saga("wrong").add_task(ship).add_task(charge)
+twice = Saga("twice").add_task(parallel(charge, step(look, name="again", provides=["receipt"])))
+
+
+class Steps(Saga):
+    check = charge  # whatever a saga calls its steps
+    flow = check
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["right"], 0, "  · step 'charge': key 'order' is left to the input: no step before provides it"),
+        (["right", "--given", "order"], 0, "  ✓ each key of the context that a step requires is there"),
+        (["Steps", "--given", "order"], 0, "  ✓ each key of the context that a step requires is there"),
+        (
+            ["wrong"],
+            0,
+            "  · step 'ship': key 'receipt' is left to the input: no step before provides it; 'charge' provides it,",
+        ),
+        (
+            ["wrong", "--given", "order"],
+            1,
+            "  ✗ step 'ship': key 'receipt' is missing: neither the input nor a step before has it; 'charge' provides it, and",
+        ),
+        (["wrong", "--given", "order", "--given", "receipt"], 0, "  ✓ each key of the context that a step requires is there"),
+        (["twice"], 1, "  ✗ step 'again': key 'receipt' is in conflict: 'charge' sets it, too, at the same time"),
+    ],
+)
+def test_where_a_step_lacks_a_key_is_told(cli: Cli, here: Path, arguments: list[str], code: int, says: str) -> None:
+    (here / "needs.py").write_text(KEYS, encoding="utf-8")
+    said = cli("check", f"needs:{arguments[0]}", *arguments[1:])
+    assert said.code == code, said.err
+    assert says in said.out
+    (record,) = map(json.loads, cli("check", f"needs:{arguments[0]}", *arguments[1:], "--jsonl").out.splitlines())
+    assert [f"step {one['step']!r}: key {one['key']!r} is {one['what']}: {one['why']}" for one in record["keys"]] == [
+        line[4:] for line in said.out.splitlines() if line[4:].startswith("step ")
+    ]
+
+
+def test_what_says_nothing_of_keys_is_not_called_well(cli: Cli, here: Path) -> None:
+    said = cli("check", "shop:orders", "--given", "order")
+    assert said.code == 0
+    assert said.out.endswith("\n  no step says which keys of the context it requires or provides\n")
+    assert json.loads(cli("check", "shop:orders", "--json").out)["definitions"][0]["keys"] is None
+
+
+def test_a_key_that_is_none_is_refused(cli: Cli, here: Path) -> None:
+    (here / "needs.py").write_text(KEYS, encoding="utf-8")
+    assert "given has 'items', an attribute of Context itself" in cli("check", "needs:right", "--given", "items").err
+    said = cli("check", "needs:right", "--explore", "--given", "order")
+    assert (said.code, "--given is for keys that steps require; give --explore a --context" in said.err) == (2, True)
+
+
 @pytest.mark.parametrize(("form", "begins"), [("svg", "<svg"), ("mermaid", "flowchart"), ("sequence", "sequenceDiagram")])
 @pytest.mark.parametrize("execution", [[], ["--id", "bad1", "--store", "orders.db"]])
 def test_a_saga_is_drawn(cli: Cli, here: Path, orders: Any, form: str, begins: str, execution: list[str]) -> None:

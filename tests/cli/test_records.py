@@ -28,7 +28,7 @@ def is_meant(meant: str, value: Any) -> bool:
     if meant.startswith("time"):
         return datetime.fromisoformat(value).tzinfo is not None and value.endswith("Z")
     if meant.startswith("list of "):
-        return all(has_its_fields(meant.removeprefix("list of "), one) for one in value)
+        return all(has_its_fields(meant.removeprefix("list of ").removesuffix(" or null"), one) for one in value)
     if meant.removesuffix(" or null") in RECORDS:
         return has_its_fields(meant.removesuffix(" or null"), value)
     if meant.startswith("true"):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Generic, Literal, NewType, Protocol, T
 
 import pytest
 
-from saga import ClosedContext, Context, Saga, Submission, Task, step
+from saga import ClosedContext, Context, Saga, Submission, Task, each, parallel, step
 from saga.errors import SagaDefinitionError
 from saga.storage import MemoryStore
 from saga.testing import Kind, explore, with_stand_ins
@@ -237,3 +237,88 @@ def test_exploring_begins_with_the_class_and_spoils_no_input_that_would_be_refus
     assert found.kinds == (Kind.FAILS,)
     with pytest.raises(SagaDefinitionError, match="lacks what OrderContext says"):
         explore(Saga[OrderContext]("s").add_task(Note), {})
+
+
+# -- a saga within another --------------------------------------------------------------------------------------------
+
+
+def within(outer: type[Context] | None, *inner: type[Context] | None) -> Saga[Any]:
+    saga: Saga[Any] = Saga("outer", context=outer)
+    for number, kind in enumerate(inner):
+        saga.add_task(Saga(f"inner {number}", context=kind).add_task(Note))
+    return saga
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (OrderContext, [OrderContext]),
+        (RushContext, [OrderContext, Context, None]),
+        (RushContext, [OrderContext, RushContext]),
+    ],
+)
+def test_the_outer_class_is_one_of_the_inner_ones(outer: type[Context], inner: list[type[Context] | None]) -> None:
+    result = within(outer, *inner).execute({"order_id": "A1"})
+    assert type(result.context) is outer
+    assert len(called) == len(inner)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"), [(ParcelContext, OrderContext), (OrderContext, RushContext), (Context, OrderContext)]
+)
+def test_an_outer_class_that_does_not_fit_is_refused(outer: type[Context], inner: type[Context]) -> None:
+    saga = within(outer, None, inner)
+    with pytest.raises(SagaDefinitionError) as refused:
+        _ = saga.definition
+    assert str(refused.value) == (
+        f"saga 'outer': saga 'inner 1' within it is for contexts of {inner.__name__}, and is given {outer.__name__}; let "
+        f"{outer.__name__} derive from {inner.__name__}"
+    )
+
+
+def test_a_class_is_asked_through_all_that_is_between() -> None:
+    def nested(outer: type[Context] | None, middle: type[Context] | None) -> Saga[Any]:
+        inner = Saga[OrderContext]("inner").add_task(Note)
+        between = Saga("between", context=middle).add_task(parallel(inner, step(lambda: 1, name="beside")))
+        return Saga("outer", context=outer).add_task(each(lambda context: [1, 2], between))
+
+    assert nested(RushContext, None).execute({"order_id": "A1"}).ok
+    for outer, middle, wrong in (
+        (ParcelContext, None, "'inner' within it is for contexts of OrderContext, and is given ParcelContext"),
+        (RushContext, ParcelContext, "'between' within it is for contexts of ParcelContext, and is given RushContext"),
+        (None, ParcelContext, "'inner' within it is for contexts of OrderContext, and is given ParcelContext"),
+    ):
+        with pytest.raises(SagaDefinitionError, match=f"^saga 'outer': saga {wrong}; let "):
+            _ = nested(outer, middle).definition
+
+
+@pytest.mark.parametrize(
+    ("inner", "kind"),
+    [
+        ([OrderContext], OrderContext),
+        ([None, OrderContext, None], OrderContext),
+        ([OrderContext, RushContext, Context], RushContext),
+        ([None], None),
+    ],
+)
+def test_an_outer_saga_that_names_no_class_has_that_of_those_within(
+    inner: list[type[Context] | None], kind: type[Context] | None
+) -> None:
+    saga = within(None, *inner)
+    assert saga.definition.context is kind
+    if kind is not None:
+        with pytest.raises(SagaDefinitionError, match=f"saga 'outer': the context lacks what {kind.__name__} says: order_id"):
+            saga.execute({})
+        with pytest.raises(SagaDefinitionError, match=f"is of Context; give an object of {kind.__name__}"):
+            saga.execute(Context(order_id="A1"))
+    assert called == []
+    assert type(saga.execute({"order_id": "A1"}).context) is (kind or Context)
+
+
+def test_where_no_class_is_all_of_them_one_is_to_be_named() -> None:
+    with pytest.raises(SagaDefinitionError) as refused:
+        _ = within(None, OrderContext, ParcelContext).definition
+    assert str(refused.value) == (
+        "saga 'outer': the sagas within it are for contexts of several classes, 'inner 0' (OrderContext), 'inner 1' "
+        "(ParcelContext); name one that derives from all of them: Saga(context=...)"
+    )

@@ -41,8 +41,8 @@ ELSEWHERE: Final = {
         Transaction.aparallel Transaction.astep Transaction.parallel Transaction.step choose each fallback parallel receive
         receive_first saga_step sequence step timer""",
     "made by the engine, and given to users": """Acted Cause Count Decision Effect ErrorView ExecutionInfo ExecutionInfo.step
-        ExecutionView ExecutionView.timeline Figures Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked Ran
-        Ran.take SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus
+        ExecutionView ExecutionView.timeline Figures Finding Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked
+        Ran Ran.take SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus
         StepView StoredWorker Transaction Version""",
     "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
         StoredExecution Told Wanted""",
@@ -312,6 +312,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     ),
     "Saga.undo": lambda: undoing("undo"),
     "Saga.aundo": lambda: undoing("aundo"),
+    "Saga.check": lambda: Call(made().check, {}, {"given": ["None", *NAMES]}),
     "Saga.diagram": lambda: Call(made().diagram, {}, {"result": ["None"], "certificates": ["None"]}),
     "transaction": lambda: Call(block, {}, OF_A_BLOCK),
     "Recovery": lambda: Call(

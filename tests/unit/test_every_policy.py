@@ -34,6 +34,8 @@ VALUES: Final[dict[str, Any]] = {
     "verification_retry": Retry(3, 0.25, (KeyError,)),
     "pivot": True,
     "transactional": True,
+    "requires": ("order_id",),
+    "provides": ("receipt",),
 }
 
 CODEC: Final = Codec(modules=[__name__])

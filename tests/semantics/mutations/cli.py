@@ -148,4 +148,16 @@ OF_THE_COMMAND_LINE = [
         "said = None",
         "tests/cli/test_certifying -k not_certified_is_told",
     ),
+    Mutant(
+        "a saga that lacks a key is well",
+        "UNDONE if lacking or (strict and unsound) else DONE",
+        "UNDONE if strict and unsound else DONE",
+        "tests/cli/test_planned -k lacks_a_key",
+    ),
+    Mutant(
+        "what says nothing of keys is called well",
+        "if saga.plan.declares else None  #",
+        "if saga.plan else None  #",
+        "tests/cli/test_planned -k says_nothing",
+    ),
 ]

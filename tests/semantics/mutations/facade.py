@@ -162,8 +162,8 @@ OF_FACADE = [
     Mutant("what a saga's class stands on is for type checkers alone", " or kind_of(type(self))", "", CONTEXTS),
     Mutant(
         "what is submitted is looked at when it runs",
-        "as_context(submission.context, definition.name, definition.context)",
-        "as_context(submission.context, definition.name)",
+        "as_context(submission.context, definition.name, definition.context, definition.plan.needs)",
+        "as_context(submission.context, definition.name, None, definition.plan.needs)",
         CONTEXTS,
     ),
     Mutant(

@@ -12,8 +12,171 @@ TASKS, MISUSE = "tests/unit/flow/test_tasks", "tests/unit/flow/test_misuse"
 
 EACH = FRONT_DOORS + "each"
 LIMITED, TABLE = FRONT_DOORS + "limited_parallel", "tests/unit/machine/test_table"
+REQUIRED, KEYS, KINDS = FRONT_DOORS + "required_keys", "tests/unit/machine/test_keys", FRONT_DOORS + "context_class"
 
 OF_FLOW = [
+    # -- keys that steps require and provide --------------------------------------------------------------------------
+    Mutant(
+        "a step is called without the keys that it requires",
+        '    if policies.get("requires"):\n',
+        '    if policies.get("nothing"):\n',
+        REQUIRED,
+    ),
+    Mutant(
+        "a breaker is asked though its step lacks a key",
+        "    async_execute, async_compensate, async_verify = are_async(task)\n    if async",
+        "    async_execute, async_compensate, async_verify = are_async(task)\n"
+        "    if policies.get('requires') and breaker is not None:\n"
+        "        breaker.calling()\n"
+        "    if async",
+        REQUIRED + " -k however",
+    ),
+    Mutant(
+        "a step that was not called for want of a key is in doubt",
+        "    if issubclass(type(error), MissingKeyError):  # it was not called, or it is rolled back\n        return False\n",
+        "",
+        REQUIRED + " -k lacks_a_key",
+    ),
+    Mutant(
+        "a step that lacks a key is attempted again",
+        "    if is_a(error, MissingKeyError):  # and the next would find no more\n        return False\n",
+        "",
+        REQUIRED + " -k lacks_a_key",
+    ),
+    Mutant(
+        "what only the input can give is asked for when the step begins, not before",
+        "        lacking = [key for key in needs if key not in context]\n",
+        "        lacking = list[str]()\n",
+        REQUIRED + " -k input_that_lacks",
+    ),
+    Mutant(
+        "what is submitted is not asked for the keys that it must have",
+        "as_context(submission.context, definition.name, definition.context, definition.plan.needs)",
+        "as_context(submission.context, definition.name, definition.context)",
+        REQUIRED + " -k input_that_lacks",
+    ),
+    Mutant(
+        "an input must have what a step requires that the saga can do without",
+        "keys, sure and not step.gives_way)",
+        "keys, sure)",
+        REQUIRED + " -k not_refused",
+    ),
+    Mutant(
+        "an input must have what a way requires that may not be taken",
+        "                self.walk(child, prefix, plan, way, False)\n",
+        "                self.walk(child, prefix, plan, way, sure)\n",
+        REQUIRED + " -k not_refused",
+    ),
+    Mutant(
+        "an input must have what an item's step requires, though there may be none",
+        "            self._step(template.by_name[root], branch, False)\n",
+        "            self._step(template.by_name[root], branch, sure)\n",
+        REQUIRED + " -k not_refused",
+    ),
+    Mutant(
+        "exploring spoils a key without which nothing begins",
+        "if key not in self.definition.plan.needs and self.at(",
+        "if self.at(",
+        REQUIRED + " -k exploring",
+    ),
+    Mutant(
+        "nobody asks a step for what it says that it provides",
+        "if step.provides and not given_up and fails_to_provide(",
+        "if not step and fails_to_provide(",
+        REQUIRED + " -k breaks_its_word",
+    ),
+    Mutant(
+        "a series of calls passes over what a step has not provided",
+        " or step.retry.retry_if is not None or step.provides:\n",
+        " or step.retry.retry_if is not None:\n",
+        REQUIRED + " -k breaks_its_word",
+    ),
+    Mutant(
+        "a transactional step that has not set its key is committed",
+        "    if step.transactional:\n        outcomes.raised(",
+        "    if not step:\n        outcomes.raised(",
+        REQUIRED + " -k rolled_back",
+    ),
+    Mutant(
+        "what the pivot did not provide undoes what cannot be undone",
+        "    if step.pivot or machine.state.past_pivot:\n",
+        "    if machine.state.past_pivot:\n",
+        REQUIRED + " -k past_the_pivot",
+    ),
+    Mutant(
+        "keys of a context that a step returns are not looked for there",
+        "    held = value if type(value) is type(view) else view\n",
+        "    held = view\n",
+        REQUIRED + " -k returns_has",
+    ),
+    Mutant(
+        "branches see what those declared before them set",
+        "            for child, branch in zip(flow.children, branches, strict=True):\n"
+        "                self.walk(child, prefix, plan, branch, sure)\n",
+        "            for child, branch in zip(flow.children, branches, strict=True):\n"
+        "                branch.known |= branches[0].known\n"
+        "                self.walk(child, prefix, plan, branch, sure)\n",
+        KEYS,
+    ),
+    Mutant("two branches may set one key", "            self._conflicts(branches)\n", "", KEYS),
+    Mutant(
+        "items set the same key in no conflict",
+        '            self._found(step, key, IN_CONFLICT, "it is set for each item, at the same time")\n',
+        "            pass\n",
+        KEYS,
+    ),
+    Mutant("what is skipped has set its keys", "if step.on_error is OnError.SKIP else _THERE", "if not step else _THERE", KEYS),
+    Mutant(
+        "a fallback sees what its step has set",
+        "first, instead = keys, keys.copy()",
+        "first = instead = keys",
+        KEYS,
+    ),
+    Mutant("a list is never empty", "keys.take([keys.copy(), branch], _one_of(", "keys.take([branch], _one_of(", KEYS),
+    Mutant(
+        "one way is enough to provide a key",
+        "        if len({*whys}) == 1:\n",
+        "        if _THERE in whys:\n            return _THERE\n        if len({*whys}) == 1:\n",
+        KEYS,
+    ),
+    Mutant("what a step says nothing of is nothing", "keys.untold or (None if told else step.name)", "keys.untold", KEYS),
+    Mutant(
+        "a field that is None is there",
+        "if one.default is None and self.providers.get(one.name)",
+        "if one.default is None and not self",
+        KEYS,
+    ),
+    Mutant(
+        "a field that is None stays so when one branch has set it",
+        "key=lambda why: (why != _THERE, why == _UNSET)",
+        "key=lambda why: (why != _UNSET, why == _THERE)",
+        KEYS,
+    ),
+    Mutant(
+        "a misspelt key is no field, and nobody says so",
+        "(known := [one.name for one in _fields(self.kind)]) and key not in known",
+        "(known := [one.name for one in _fields(self.kind)]) and not known",
+        KEYS + " -k no_field",
+    ),
+    # -- classes of contexts within each other ------------------------------------------------------------------------
+    Mutant(
+        "a saga is put within one whose contexts do not fit",
+        "    if outer is not None and not issubclass(outer, kind):\n",
+        "    if outer is not None and not issubclass(outer, object):\n",
+        KINDS + " -k does_not_fit",
+    ),
+    Mutant(
+        "an outer saga takes any context, whatever those within it take",
+        "    plan.context = shared_by(compiler.kinds, saga)\n",
+        "    plan.context = compiler.kinds.get(None)\n",
+        KINDS + " -k names_no_class",
+    ),
+    Mutant(
+        "the first class of several is taken for all",
+        "        if all(issubclass(kind, other) for other in kinds.values()):\n",
+        "        if any(issubclass(kind, other) for other in kinds.values()):\n",
+        KINDS + " -k outer_saga_that or no_class_is_all",
+    ),
     # -- groups with a limit ------------------------------------------------------------------------------------------
     Mutant(
         "all branches begin at once, whatever the limit",

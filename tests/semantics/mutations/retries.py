@@ -52,7 +52,12 @@ OF_RETRIES = [
         "if event.executed:",
         RETRIES,
     ),
-    Mutant("an attempt that is not ready is one of a series", " or step.retry.retry_if is not None:", ":", RETRIES),
+    Mutant(
+        "an attempt that is not ready is one of a series",
+        " or step.retry.retry_if is not None or step.provides:",
+        " or step.provides:",
+        RETRIES,
+    ),
     Mutant(
         "one function is asked about the results of all steps",
         'if "retry" in found and found["retry"].retry_if is not None:',

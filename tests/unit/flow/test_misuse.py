@@ -125,6 +125,7 @@ CALLABLES = FUNCTIONS | {"a function of the context", "object's class"}
 TASKS = {"a task", "a task class"}
 FLOWS = TASKS | {"a flow", "a saga", "a list of tasks"}
 RETRIES = {"None", "Retry"}
+KEYS = {"None", "()", "[]", "('x',)", "{'x'}"}
 ERRORS = {"ValueError", "(ValueError,)"}
 CLASSES = {"object's class", "a task class", "a saga's class", "Retry's class", "a backoff's class"} | {
     "ValueError",
@@ -141,6 +142,8 @@ RIGHT: Final[dict[str, set[str]]] = {
     "compensate_on_failure": BOOLS,
     "pivot": BOOLS,
     "transactional": BOOLS,
+    "requires": KEYS,
+    "provides": KEYS,
     "in_doubt": {"ASK"},
     "unknown_on": {"None", "()", "ValueError", "(ValueError,)", "a function of the context"},
     "name": NAMES | {"None"},
@@ -186,7 +189,7 @@ RIGHT: Final[dict[str, set[str]]] = {
 
 
 def in_a_block(*args: Any, **kwargs: Any) -> Any:
-    tx = transaction("s")
+    tx = transaction("s", {"x": "what it may require, and provide"})
     with tx:
         return tx.step(*args, **kwargs)
 
