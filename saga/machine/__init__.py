@@ -137,6 +137,8 @@ file                what it has
 ``plan``            a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
 ``compile``         a flow into a plan, which checks it; open plans
 ``growing``         plans that grow by a list
+``contexts``        which class of contexts a saga is for, and those within it
+``keys``            which keys of the context are there when a step begins
 ``tasks``           tasks as they are called, with their policies
 ``commands``        what is commanded
 ``state``           the state, the transitions

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from saga import LOST_ANSWERS, Ask, Context, Retry, Saga, Skip, Task, saga_step, step
+from saga.described import Described
 from saga.durable.codec import Codec
 from saga.errors import SagaDefinitionError
 from saga.events import SagaStarted
@@ -346,13 +347,14 @@ CALLS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "asubmit_many": lambda of, first: asyncio.run(of.asubmit_many(*first, [{}])),
     "undo": lambda of, first: of.undo(*first, "A1", "so"),
     "aundo": lambda of, first: asyncio.run(of.aundo(*first, "A1", "so")),
+    "check": lambda of, first: of.check(*first),
     "diagram": lambda of, first: of.diagram(*first),
     "__saga_flow__": lambda of, first: of.__saga_flow__(*first),
 }
 
 
 def test_every_method_is_tried_here() -> None:
-    methods = {**vars(Stored), **vars(Saga)}
+    methods = {**vars(Stored), **vars(Described), **vars(Saga)}
     public = {name for name, value in methods.items() if inspect.isfunction(value) and not name.startswith("_")}
     assert CALLS.keys() == public | {"__saga_flow__"}  # which every flow asks a saga for
 
