@@ -192,7 +192,15 @@ def test_every_page_is_on_the_first_page() -> None:
 
 ROOMS = ("saga", "saga.errors", "saga.events", "saga.storage", "saga.durable.codec", "saga.diagram", "saga.logging")
 OUTER_ROOMS = ("saga.web", "saga.testing", *(f"saga.integrations.{room}" for room in ("opentelemetry", "prometheus", "sentry")))
-ROOMS_OF_DOORS = ("saga.worker", "saga.handle", "saga.recovery", "saga.operations", "saga.alerts", "saga.callouts")
+ROOMS_OF_DOORS = (
+    "saga.blobs",
+    "saga.worker",
+    "saga.handle",
+    "saga.recovery",
+    "saga.operations",
+    "saga.alerts",
+    "saga.callouts",
+)
 
 
 @pytest.mark.parametrize("room", [*ROOMS, *ROOMS_OF_DOORS, *OUTER_ROOMS])

@@ -379,6 +379,8 @@ class AsyncExecution(AsyncCalls):
         """Store the new events, then show them to the observers: as the synchronous driver does."""
         journal, machine = self.journal, self.machine
         if journal is not None and journal.written != len(machine.events):
+            if journal.has_large(machine):
+                await stored(self, partial(thread_for, partial(journal.put_large, machine)))
             try:
                 await stored(self, partial(journal.commit_shared, machine), struck=journal.go_on, taken_up=True)
             except AbandonedError as abandoned:

@@ -46,6 +46,12 @@ class Journal(Values, Protocol):
     def revert(self, view: Context) -> None:
         """Make the view what it is by its texts."""
 
+    def has_large(self, machine: Machine) -> bool:
+        """Whether something of what is not stored yet may have to be put elsewhere first, which takes its time."""
+
+    def put_large(self, machine: Machine) -> None:
+        """Put elsewhere what :meth:`commit` would, and find it put then: so nothing else waits for that."""
+
     def commit_shared(self, machine: Machine) -> Future[None]:
         """Begin :meth:`commit`, together with those of the running event loop's other executions."""
 

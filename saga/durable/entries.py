@@ -20,7 +20,9 @@ from typing import Any, Final
 from saga import events as e
 from saga.context import Context
 from saga.durable.codec import Codec, decode_error, encode_error
+from saga.durable.elsewhere import Elsewhere, Fetching, shown_text
 from saga.durable.sealed import opened, sealed
+from saga.durable.shown import as_shown
 from saga.errors import EncodingError, RecordedError, UnreadableJournalError
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.storage.records import Entry
@@ -31,7 +33,6 @@ __all__ = [
     "Recorded",
     "are_texts",
     "changes_text",
-    "details_of",
     "made_progress",
     "read_as_stored",
     "read_entries",
@@ -50,13 +51,21 @@ Errors = dict[int, tuple[BaseException, int]]
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec: Codec, saga_id: str = "") -> list[Entry]:
-    """Return the entries of events.
+def write_entries(
+    events: Sequence[e.Event],
+    written: int,
+    errors: Errors,
+    codec: Codec,
+    saga_id: str = "",
+    elsewhere: Elsewhere | None = None,
+) -> list[Entry]:
+    """Return the entries of events. What is large is elsewhere by then.
 
     :param written: how many entries the journal has before these.
     :param errors: those of earlier entries; those of these are added.
     :param saga_id: whose they are, which a cipher binds them to.
-    :raises StorageError: the codec's cipher has failed.
+    :param elsewhere: puts what is large.
+    :raises StorageError: the codec's cipher has failed, or its blobs have.
     """
     entries = []
     number = written
@@ -65,6 +74,9 @@ def write_entries(events: Sequence[e.Event], written: int, errors: Errors, codec
         name, has_step, payload = _WRITERS[type(event)]
         text = payload(event, number, errors, codec)
         entries.append(Entry(number, name, event.step if has_step else None, text, event.at))  # type: ignore[union-attr]
+    if codec.blobs is not None:
+        elsewhere = elsewhere or Elsewhere(codec, saga_id)
+        entries = [elsewhere.moved(entry) for entry in entries]
     return entries if codec.cipher is None else [sealed(entry, saga_id, codec.cipher) for entry in entries]
 
 
@@ -172,20 +184,26 @@ class Recorded:
             view.__dict__.pop(key, None)
 
 
-def read_entries(entries: Sequence[Entry], codec: Codec, saga_id: str = "") -> tuple[list[Recorded], Errors]:
+def read_entries(
+    entries: Sequence[Entry], codec: Codec, saga_id: str = "", fetch: bool = True
+) -> tuple[list[Recorded], Errors]:
     """Return what a journal says, and the errors it has.
 
     :param saga_id: whose it is.
-    :raises UnreadableJournalError: an entry is missing or damaged, a class in it is gone, or a later version of this package
-        wrote it.
+    :param fetch: else values that are elsewhere have words in their place.
+    :raises UnreadableJournalError: an entry is missing or damaged, a class in it or what it has elsewhere is gone, or a later
+        version of this package wrote it.
+    :raises StorageError: the codec's blobs cannot be asked.
     """
     recorded: list[Recorded] = []
     errors: Errors = {}
     error_at = partial(_error_at, before=recorded)
-    cipher = codec.cipher
+    cipher, fetching = codec.cipher, Fetching(codec, saga_id)
 
     def payload_of(entry: Entry) -> Any:
-        return codec.decode(entry.payload if cipher is None else opened(entry, saga_id, cipher))
+        text = entry.payload if cipher is None else opened(entry, saga_id, cipher)
+        whose = "the input" if entry.step is None else f"step {entry.step!r}"
+        return codec.decode(fetching.read(text, whose) if fetch else shown_text(text))
 
     for number, entry in enumerate(entries, 1):
         if entry.seq != number:
@@ -195,6 +213,8 @@ def read_entries(entries: Sequence[Entry], codec: Codec, saga_id: str = "") -> t
         except UnreadableJournalError:
             raise
         except Exception as error:  # whatever is wrong with it
+            if error is fetching.failed:
+                raise
             gone = isinstance(error, EncodingError) and _is_object(entry.payload)
             raise unreadable(entry, str(error) if isinstance(error, EncodingError) else repr(error), gone) from error
         recorded.append(one)
@@ -328,7 +348,7 @@ def read_as_stored(entries: Sequence[Entry]) -> list[Recorded]:
     errors: dict[Any, Any] = {}
     for entry in entries:
         try:
-            one = _read(entry, lambda entry: json.loads(entry.payload), lambda number: errors.get(number, _LOST))
+            one = _read(entry, lambda entry: as_shown(entry.payload), lambda number: errors.get(number, _LOST))
         except Exception:  # whatever is wrong with it
             continue
         recorded.append(one)
@@ -337,26 +357,6 @@ def read_as_stored(entries: Sequence[Entry]) -> list[Recorded]:
 
 
 _LOST: Final = RecordedError("?", "the journal has lost this error", "")
-
-
-def details_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return each entry's payload as it is shown: values as they are stored, each error where it matters.
-
-    Of one that cannot be read, the text of its payload.
-    """
-    found: dict[int, dict[str, Any]] = {}
-    for entry in entries:
-        try:
-            details: dict[str, Any] = {**json.loads(entry.payload)}
-            details.pop("sealed", None)
-            for pairs in details.keys() & {"changes", "carried"}:
-                details[pairs] = dict(details[pairs])
-            if "error_at" in details:
-                details["error"] = found[details.pop("error_at")]["error"]
-            found[entry.seq] = details
-        except Exception:
-            found[entry.seq] = {"unreadable": entry.payload}
-    return list(found.values())
 
 
 def made_progress(entries: Sequence[Entry], recoveries: int) -> bool:

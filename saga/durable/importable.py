@@ -30,7 +30,7 @@ def text_of_step(found: Step, codec: Codec, store: Store, name: str) -> str:
     """
     text = write_step(found, codec)
     try:
-        check_length(text, store, "its arguments", codec.grows)
+        check_length(text, store, "its arguments", codec, [text])
     except EncodingError as error:
         raise SagaDefinitionError(f"transaction {name!r}: step {found.name!r}: {error}") from error
     return text

@@ -10,6 +10,7 @@ from saga import events as e
 from saga.context import Context
 from saga.drivers.outcomes import Message
 from saga.durable.codec import Codec
+from saga.durable.elsewhere import Elsewhere, Fetching
 from saga.durable.entries import Errors, write_entries
 from saga.durable.leases import Keeper, keeper_of
 from saga.durable.messages import read_message
@@ -56,7 +57,8 @@ class Journal:
         self.written = 0
         self.taken: list[int] = []  # messages dealt with, to leave the inbox with the next commit
         self.errors: Errors = {}  # those that are stored
-        self._made: list[tuple[e.Event, Entry]] = []  # what was encrypted last, and of which events
+        self._elsewhere = None if codec.blobs is None else Elsewhere(codec, lease.saga_id)
+        self._made: list[tuple[e.Event, Entry]] = []  # what was encrypted or put elsewhere last, and of which events
         self._status: e.Status | None = status
         self._keeper: Keeper = keeper_of(store)
 
@@ -79,15 +81,22 @@ class Journal:
         """
         found = []
         try:
-            messages = self.store.inbox(self.lease.saga_id)
+            for message in self.store.inbox(self.lease.saga_id):
+                if message.id not in self.taken:
+                    found.append(self._read(message.body))
+                    self.taken.append(message.id)
         except Exception:
             self._failed = True
             raise
-        for message in messages:
-            if message.id not in self.taken:
-                self.taken.append(message.id)
-                found.append(read_message(message.body, self.codec, self.lease.saga_id))
         return found
+
+    def _read(self, body: str) -> Message:
+        if self._elsewhere is None:
+            return read_message(body, self.codec, self.lease.saga_id)
+        fetching = Fetching(self.codec, self.lease.saga_id)
+        message = read_message(body, self.codec, self.lease.saga_id, fetching)
+        self._elsewhere.arrived |= fetching.references()
+        return message
 
     def revert(self, view: Context) -> None:
         """Make the view what it is by its texts: see :func:`saga.durable.values.revert`."""
@@ -115,6 +124,8 @@ class Journal:
         :param ended: called later, in the event loop.
         """
         events = machine.events
+        if self.has_large(machine):
+            return None
 
         def stored(for_sure: bool) -> None:
             if for_sure:
@@ -212,6 +223,23 @@ class Journal:
             raise
         self.take_stored(len(entries), status)
 
+    def has_large(self, machine: Machine) -> bool:
+        """Whether something of what is not stored yet may have to be put elsewhere first, which takes its time."""
+        if self._elsewhere is None:
+            return False
+        made = {id(event) for event, _ in self._made}
+        return any(id(event) not in made and self._is_large(event) for event in machine.events[self.written :])
+
+    def _is_large(self, event: e.Event) -> bool:
+        return isinstance(event, e.SignalReceived) or self.codec.is_large(getattr(event, "encoded", ""))
+
+    def put_large(self, machine: Machine) -> None:
+        """Put elsewhere what :meth:`commit` would, and find it put then: so nothing else waits for that.
+
+        :raises StorageError: it cannot be put.
+        """
+        self._entries(machine.events)
+
     def commit_shared(self, machine: Machine) -> Future[None]:
         """Begin :meth:`commit`, together with those of the running event loop's other executions."""
         from asyncio import get_running_loop
@@ -253,6 +281,8 @@ class Journal:
             self._keeper.drop(self.lease)
             self.errors.clear()  # their tracebacks know the driver, which knows this
         self.written += entries
+        if self._elsewhere is not None:
+            self._elsewhere.stored(self.written)
         self._status = status
         self.taken.clear()
         if status.terminal and self.in_line:
@@ -290,17 +320,19 @@ class Journal:
             raise StorageError(
                 f"execution {self.lease.saga_id!r} is its parent process's, which forked this one meanwhile; nothing was stored"
             )
-        if self.codec.cipher is not None:
-            return self._sealed(events)
+        if self.codec.cipher is not None or self._elsewhere is not None:
+            return self._made_once(events)
         return write_entries(events[self.written :], self.written, self.errors, self.codec)
 
-    def _sealed(self, events: Sequence[e.Event]) -> list[Entry]:
-        """Return entries that are encrypted, each event's once: what is stored already is known by being the same."""
+    def _made_once(self, events: Sequence[e.Event]) -> list[Entry]:
+        """Return entries that are encrypted or have values elsewhere, each event's made once: what is stored already is known
+        by being the same.
+        """
         known, self._made = self._made, []
         for number, event in enumerate(events[self.written :], self.written):
             made = next((entry for of, entry in known if of is event), None)
             if made is None:
-                (made,) = write_entries([event], number, self.errors, self.codec, self.lease.saga_id)
+                (made,) = write_entries([event], number, self.errors, self.codec, self.lease.saga_id, self._elsewhere)
             self._made.append((event, made))
         return [entry for _, entry in self._made]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Final
 
+from saga.durable.codec import Codec
 from saga.errors import EncodingError
 from saga.storage.protocol import Store
 from saga.storage.rules import fits
@@ -17,18 +19,26 @@ SURELY_FITS: Final = 100_000
 _AROUND: Final = 4096
 """Characters that an entry has besides what a user gave, and more."""
 
+_STANDS_IN: Final = " " * 2000
+"""As long as what stands for a value that is kept elsewhere, and longer, whatever the execution's id."""
 
-def check_length(text: str, store: Store, what: str, grows: float = 1.0) -> None:
+
+def check_length(text: str, store: Store, what: str, codec: Codec | None = None, values: Iterable[str] = ()) -> None:
     """See that a text fits into an entry, or a message, of the store.
 
     :param what: what it holds, for the error.
-    :param grows: how many characters of an entry one of the text takes.
+    :param codec: what encrypts the text, or has values of it kept elsewhere.
+    :param values: those, as they stand in the text.
     :raises EncodingError: it does not.
     """
     if len(text) <= SURELY_FITS:
         return
     longest: int = getattr(store, "longest_text", sys.maxsize)  # another's store may not say
-    if not fits(text, int((longest - _AROUND) / grows)):
+    if codec is not None and codec.blobs is not None:
+        for value in values:
+            if codec.is_large(value):
+                text = text.replace(value, _STANDS_IN, 1)
+    if not fits(text, int((longest - _AROUND) / (1.0 if codec is None else codec.grows))):
         raise EncodingError(
             f"cannot store {what}: {len(text):,} characters are more than this store takes ({longest:,} bytes); keep it "
             "elsewhere, and store where it is"

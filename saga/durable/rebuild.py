@@ -72,9 +72,11 @@ class Rebuilt:
 _FIRST: Final = (e.SagaSubmitted, e.SagaStarted)
 
 
-def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entry]) -> Rebuilt:
+def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entry], *, fetch: bool = True) -> Rebuilt:
     """Return what an execution's journal leads to.
 
+    :param fetch: else only its machine is of use: values that are elsewhere have words in their place, where the plan is known
+        without them.
     :raises DefinitionChangedError: it was begun by a definition that is not compatible.
     :raises UnreadableJournalError: an entry is missing, cannot be read, or contradicts what comes before it.
     """
@@ -92,16 +94,16 @@ def rebuild(definition: Definition, row: StoredExecution, entries: Sequence[Entr
             f"the new one can finish what the old one began, say compatible_with=[{row.version!r}]"
         )
     try:
-        return _rebuilt(definition, row, entries)
+        return _rebuilt(definition, row, entries, fetch)
     except UnreadableJournalError as error:
         text = f"execution {row.saga_id!r} of saga {row.name!r}: {error}"
         raise UnreadableJournalError(text, entry=error.entry, may_pass=error.may_pass) from error.__cause__
 
 
-def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Entry]) -> Rebuilt:
+def _rebuilt(definition: Definition, row: StoredExecution, entries: Sequence[Entry], fetch: bool) -> Rebuilt:
     machine = definition.machine(row.saga_id)
     plan, codec = machine.plan, codec_of(definition)
-    recorded, errors = read_entries(entries, codec, row.saga_id)
+    recorded, errors = read_entries(entries, codec, row.saga_id, fetch or plan.open or plan.grows)
     if not recorded:
         raise UnreadableJournalError("its journal has no entries")
     begun_by = recorded[0].more.get("version", row.version)  # since when another may have taken it over

@@ -15,7 +15,7 @@ from saga.errors import EncodingError, StorageError
 from saga.plain import text_of
 from saga.storage.records import Entry
 
-__all__ = ["ENCRYPTED", "SEALED", "SEALED_OF", "opened", "opened_text", "sealed", "sealed_text"]
+__all__ = ["ENCRYPTED", "SEALED", "SEALED_OF", "decrypted", "encrypted", "opened", "opened_text", "sealed", "sealed_text"]
 
 ENCRYPTED: Final = "(encrypted)"
 """Stands where a value, or the text of an error, is sealed."""
@@ -68,10 +68,7 @@ def sealed_text(text: str, place: str, cipher: Cipher) -> str:
     :param place: what it is bound to.
     :raises StorageError: the cipher has failed.
     """
-    try:
-        return f'{{"$sealed":"{b64encode(cipher.encrypt(text.encode(), place.encode())).decode()}"}}'
-    except Exception as error:
-        raise StorageError(f"the codec's cipher cannot encrypt: {type(error).__name__}: {text_of(error)}") from error
+    return f'{{"$sealed":"{b64encode(encrypted(text.encode(), place, cipher)).decode()}"}}'
 
 
 def opened_text(text: str, place: str, cipher: Cipher) -> str:
@@ -82,7 +79,30 @@ def opened_text(text: str, place: str, cipher: Cipher) -> str:
     if not text.startswith('{"$sealed":'):
         return text
     try:
-        return cipher.decrypt(b64decode(json.loads(text)["$sealed"], validate=True), place.encode()).decode()
+        data = b64decode(json.loads(text)["$sealed"], validate=True)
+    except Exception as error:
+        raise EncodingError(f"it was changed since it was encrypted: {type(error).__name__}: {text_of(error)}") from error
+    return decrypted(data, place, cipher)
+
+
+def encrypted(data: bytes, place: str, cipher: Cipher) -> bytes:
+    """Return bytes encrypted, and bound to a place.
+
+    :raises StorageError: the cipher has failed.
+    """
+    try:
+        return bytes(memoryview(cipher.encrypt(data, place.encode())))
+    except Exception as error:
+        raise StorageError(f"the codec's cipher cannot encrypt: {type(error).__name__}: {text_of(error)}") from error
+
+
+def decrypted(data: bytes, place: str, cipher: Cipher) -> str:
+    """Return the text whose bytes :func:`encrypted` has encrypted.
+
+    :raises EncodingError: it cannot be decrypted, or was bound to another place.
+    """
+    try:
+        return cipher.decrypt(data, place.encode()).decode()
     except Exception as error:
         raise EncodingError(f"the codec's cipher cannot decrypt it: {type(error).__name__}: {text_of(error)}") from error
 

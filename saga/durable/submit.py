@@ -13,6 +13,7 @@ from saga.context import Context
 from saga.definition import Definition, as_context, check_transacts
 from saga.drivers.stints import carried_from
 from saga.durable.codec import Codec
+from saga.durable.elsewhere import drop_if_unknown
 from saga.durable.entries import read_entries, write_entries
 from saga.durable.messages import signal_message
 from saga.durable.rebuild import codec_of
@@ -59,20 +60,24 @@ def signalled_or_started(definition: Definition, store: Store, submission: Submi
     value = check_sent(definition, name, value)
     new, entries = _stored_as(definition, submission, store)
     codec = codec_of(definition)
-    signal_message(name, value, codec, store, new.saga_id)  # what is too long, or cannot be stored, is refused as it is sent
+    signal_message(name, value, codec, store, new.saga_id, dry=True)  # what cannot be stored is refused as it is sent
     received = e.SignalReceived(name, value, host_time(), carried_from(definition.observers))
     both = [*entries, *write_entries([received], len(entries), {}, codec, new.saga_id)]
     (existing,) = store.submit([(new, both)])
     if existing is not None:
         if existing.name != definition.name:
-            raise SagaIdTakenError(_difference(existing, new, entries[0], codec, store) or "", new.saga_id)
+            why = _difference(existing, new, entries[0], codec, store)
+            drop_if_unknown(both, new.saga_id, codec, store)
+            raise SagaIdTakenError(why or "", new.saga_id)
         try:
             send_signal(definition, store, new.saga_id, name, value)
-            return False
         except UnknownExecutionError:  # it was purged just now
             (existing,) = store.submit([(new, both)])
             if existing is not None:
                 raise
+        else:
+            drop_if_unknown(both, new.saga_id, codec, store)
+            return False
     return True
 
 
@@ -87,7 +92,10 @@ def sorted_out(
     stored: list[tuple[str, bool]] = []
     taken: dict[str, str] = {}
     for existing, (one, entries) in zip(known, new, strict=True):
-        why = None if existing is None else _difference(existing, one, entries[0], codec, store)
+        why = None
+        if existing is not None:
+            why = _difference(existing, one, entries[0], codec, store)
+            drop_if_unknown(entries, one.saga_id, codec, store)
         if why is None:
             stored.append((one.saga_id, existing is None))
         else:
@@ -117,6 +125,7 @@ def check_same(existing: StoredExecution, new: NewExecution, entry: Entry, codec
     :raises StorageError: the store cannot be read.
     """
     why = _difference(existing, new, entry, codec, store)
+    drop_if_unknown([entry], new.saga_id, codec, store)
     if why is not None:
         raise SagaIdTakenError(why, new.saga_id)
 

@@ -74,6 +74,8 @@ class StepTransaction:
 
         :raises Exception: one of the database's or a ``StorageError``; :meth:`settle` tells what came of it.
         """
+        if self._journal.has_large(machine):  # while the transaction is open: what is large is known when the call has ended
+            await self._lent.aside(partial(self._journal.put_large, machine))
         one = self._journal.to_append(machine)
         await self._lent.do(partial(self._commit, one))
         self._journal.take_stored(len(one.entries), machine.status)

@@ -54,7 +54,7 @@ def encode_result(codec: Codec, step: str, view: Context, value: Any, store: Sto
         else:
             text = codec.encode(value, f"the result of step {step!r}")
             value = codec.decode(text)
-        return value, _changes(codec, view, store, f',"result":{text}')
+        return value, _changes(codec, view, store, text)
     except EncodingError:
         revert(codec, view)
         raise
@@ -70,8 +70,8 @@ def encode_changes(codec: Codec, view: Context, store: Store) -> str:
         return ""
 
 
-def _changes(codec: Codec, view: Context, store: Store, result: str = "") -> str:
-    """Return the text of a result, given as it is encoded, and of what changed in the view."""
+def _changes(codec: Codec, view: Context, store: Store, result: str | None = None) -> str:
+    """Return what is encoded with an event: a result, given as its text, and what changed in the view."""
     recorded = view.__binding__.recorded
     assert recorded is not None
     values = view.__dict__
@@ -91,11 +91,12 @@ def _changes(codec: Codec, view: Context, store: Store, result: str = "") -> str
     read = {key: (codec.decode(text), text) for key, text in replaced}
     for key, (value, text) in changed.items():
         read[key] = (value if id(type(value)) in ATOMS else codec.decode(text), text)
-    text = result
+    text = "" if result is None else f',"result":{result}'
     if changed or removed:
         text += changes_text({key: text for key, (_, text) in changed.items()}, removed)
     if len(text) > SURELY_FITS:
-        check_length(text, store, "what the call returned and changed", codec.grows)
+        texts = [one for _, one in changed.values()] + ([] if result is None else [result])
+        check_length(text, store, "what the call returned and changed", codec, texts)
     for key, (value, _) in read.items():
         values[key] = value
     recorded.update(read)
@@ -159,7 +160,7 @@ def input_text(context: Context, codec: Codec, version: str, store: Store) -> tu
     recorded = {key: (value, codec.encode(value, f"context.{key}")) for key, value in context.__dict__.items()}
     texts = {key: text for key, (_, text) in recorded.items()}
     started = start_text(name, changes_text(texts, ()), version)
-    check_length(started, store, "the input", codec.grows)
+    check_length(started, store, "the input", codec, texts.values())
     # Who can guess an input could tell by its digest: where it is encrypted, inputs are compared as they are read.
     return started, digest_of(texts) if codec.cipher is None else "", recorded
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaited import awaited
 from saga.definition import Definition
-from saga.durable.entries import details_of
-from saga.durable.messages import details_of_message
 from saga.durable.rebuild import rebuild, status_of
+from saga.durable.shown import details_of, details_of_message
 from saga.durable.undoing import check_undo
 from saga.errors import ActionRefusedError, DefinitionChangedError, StorageError, UnknownExecutionError
 from saga.events import SagaCompensating, SagaRewound, SagaStarted, SagaSubmitted, Status
@@ -232,7 +231,8 @@ class Looks(Fleet):
         check(action, step, standing)
         if action == "undo":
             definition = self._definition(row)
-            check_undo(definition, rebuild(definition, row, journal).machine, step, self.store.now())
+            machine = rebuild(definition, row, journal, fetch=False).machine
+            check_undo(definition, machine, step, self.store.now())
         return standing
 
     def _definition(self, row: StoredExecution) -> Definition:
@@ -255,7 +255,7 @@ class Looks(Fleet):
         for definition in self._definitions:
             if definition.name == row.name:
                 with suppress(DefinitionChangedError):
-                    return standing_of(rebuild(definition, row, journal).machine.state)
+                    return standing_of(rebuild(definition, row, journal, fetch=False).machine.state)
         rewound = max((entry.seq for entry in journal if entry.kind == SagaRewound.__name__), default=0)
         kinds = {entry.kind for entry in journal if entry.seq > rewound}
         unbegun = SagaSubmitted.__name__ in kinds and SagaStarted.__name__ not in kinds

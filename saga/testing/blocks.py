@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NoReturn, Protocol
 
+from saga.blobs import MemoryBlobs
 from saga.block import Transaction
 from saga.blocks import KIND, block_definition
 from saga.definition import Definition
@@ -20,13 +21,15 @@ from saga.errors import SagaDefinitionError
 from saga.flow import Flow, FlowLike, as_flow
 from saga.machine import Machine
 from saga.testing.loops import VirtualLoop
-from saga.testing.records import ID
+from saga.testing.records import ID, apart
 
 __all__ = ["Block", "EnteredError", "ExploredBlock", "entered", "hosted"]
 
 
 class Host(Protocol):
     """Who runs the blocks that a function enters."""
+
+    blobs: MemoryBlobs
 
     def earlier(self, block: ExploredBlock) -> int:
         """Bring the earlier runs under the block's id to their end, and return which run it is."""
@@ -55,8 +58,8 @@ class ExploredBlock(Transaction):
 
     @property
     def parts(self) -> tuple[Definition, Machine]:
-        """What it is run by: its observers are told nothing."""
-        return replace(self._definition, observers=()), self._machine
+        """What it is run by: its observers are told nothing, and its large values are in the host's blobs."""
+        return apart(replace(self._definition, observers=()), self._host.blobs), self._machine
 
     @property
     def kind(self) -> tuple[bool, bool]:
@@ -139,6 +142,9 @@ class EnteredError(BaseException):
 
 class _Looks:
     """Runs no block, and says that there is one."""
+
+    def __init__(self) -> None:
+        self.blobs = MemoryBlobs()
 
     def earlier(self, block: ExploredBlock) -> NoReturn:
         raise EnteredError(block, in_loop=False)

@@ -12,6 +12,7 @@ from functools import cached_property
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from saga.blobs import MemoryBlobs
 from saga.context import Context
 from saga.definition import Definition, inputs
 from saga.durable.journal import Journal
@@ -32,7 +33,7 @@ from saga.testing.failing import FailingStore
 from saga.testing.faults import INPUT, AnswerLostError, Died, Fault, InjectedError, Kind, OddError
 from saga.testing.loops import NeverEndsError, VirtualLoop, was_interrupted
 from saga.testing.persons import Persons
-from saga.testing.records import ID, Broken, Line, Setting, objection
+from saga.testing.records import ID, Broken, Line, Setting, apart, objection
 from saga.testing.reports import drawn
 from saga.testing.signals import Signals
 from saga.testing.simulated import Process
@@ -74,7 +75,9 @@ class History(Struck):
         self._loop = loop
         self._left: list[Coroutine[Any, Any, Any]] = []
         self._last: Process
-        self.world, self.definition, self._context = setting.make()
+        self.blobs = MemoryBlobs()
+        self.world, definition, self._context = setting.make()
+        self.definition = apart(definition, self.blobs)
         self._kept = [kept(step.inner_task) for step in self.definition.plan.steps]
         self.before = state_of(self.world)
         self.after: Any = self.before
@@ -338,7 +341,7 @@ class History(Struck):
             keeps_the_same(step.inner_task, before) for step, before in zip(steps, self._kept, strict=True)
         ):
             return self.definition
-        return self.setting.define(self.world)
+        return apart(self.setting.define(self.world), self.blobs)
 
     # -- what it came to ----------------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from saga.definition import Definition
 from saga.durable.codec import Codec
-from saga.durable.entries import details_of, read_entries
+from saga.durable.entries import read_entries
 from saga.durable.rebuild import Rebuilt, codec_of, entries_of, rebuild
+from saga.durable.shown import details_of
 from saga.errors import SagaDefinitionError, StorageError, UnknownExecutionError
 from saga.events import RUNNING
 from saga.looking.looks import lines_of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from saga.blobs import MemoryBlobs
 from saga.context import Context
 from saga.definition import Definition
 from saga.plain import one_line, text_of
@@ -14,10 +15,16 @@ from saga.testing.faults import Kind
 if TYPE_CHECKING:
     from saga.testing.blocks import Block
 
-__all__ = ["ID", "Broken", "Line", "Point", "Setting", "objection"]
+__all__ = ["ID", "Broken", "Line", "Point", "Setting", "apart", "objection"]
 
 ID: Final = "explored"
 """The id that an execution has in every history; of a block, where it gives none."""
+
+
+def apart(definition: Definition, blobs: MemoryBlobs) -> Definition:
+    """Return a definition whose large values are kept in memory: the program's own blobs are left alone."""
+    codec = definition.codec
+    return definition if codec is None or codec.blobs is None else replace(definition, codec=codec.with_blobs(blobs))
 
 
 class Broken(NamedTuple):

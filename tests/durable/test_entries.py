@@ -16,13 +16,13 @@ from saga.durable.codec import Codec
 from saga.durable.entries import (
     FORMAT,
     changes_text,
-    details_of,
     made_progress,
     read_entries,
     start_text,
     write_entries,
 )
 from saga.durable.messages import action_message, read_message, signal_message
+from saga.durable.shown import details_of
 from saga.errors import EncodingError, RecordedError
 from saga.storage import Entry, MemoryStore
 

@@ -14,6 +14,7 @@ import pytest
 
 import saga.storage
 from saga import Saga, Task, receive, step, transaction
+from saga.blobs import FolderBlobs
 from saga.diagram import Diagram
 from saga.errors import StorageError
 from saga.handle import Handle
@@ -30,6 +31,7 @@ MODULES: Final = [
     "saga.recovery",
     "saga.handle",
     "saga.operations",
+    "saga.blobs",
     "saga.storage",
     "saga.logging",
     "saga.diagram",
@@ -44,11 +46,13 @@ ELSEWHERE: Final = {
         ExecutionView ExecutionView.timeline Figures Finding Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked
         Ran Ran.take SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus
         StepView StoredWorker Transaction Version""",
-    "called by the engine": """Append Beat Entry Lease Message NewExecution NewWorker Page Place Stop Stop.is_set Store
+    "called by the engine": """Append Beat Blobs Blobs.delete Blobs.get Blobs.older_than Blobs.put Entry FolderBlobs.delete
+        FolderBlobs.get FolderBlobs.older_than FolderBlobs.put Lease MemoryBlobs.delete
+        MemoryBlobs.get MemoryBlobs.older_than MemoryBlobs.put Message NewExecution NewWorker Page Place Stop Stop.is_set Store
         StoredExecution Told Wanted""",
-    "without parameters": """Diagram.mermaid Diagram.sequence Diagram.svg Handle.astatus Handle.status Operations.aholds
-        Operations.aversions Operations.aworkers Operations.holds Operations.versions Operations.workers Recovery.arun_once
-        Recovery.run_once Recovery.stop Worker.arun_once Worker.run_once Worker.stop""",
+    "without parameters": """Diagram.mermaid Diagram.sequence Diagram.svg Handle.astatus Handle.status MemoryBlobs
+        Operations.aholds Operations.aversions Operations.aworkers Operations.holds Operations.versions Operations.workers
+        Recovery.arun_once Recovery.run_once Recovery.stop Worker.arun_once Worker.run_once Worker.stop""",
     "takes values, keys and steps of any kind": "masked ClosedContext ClosedContext.result_of Context Context.result_of",
     "hands its filters on": "Operations.aall Operations.aeach Operations.all Operations.ameant Operations.meant",
 }
@@ -379,6 +383,7 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Operations.drain": lambda: holding("drain", {"name": "s", "version": "1", "why": "so"}),
     "SagaResult.join": lambda: Call(made().execute().join, {}, {"timeout": ["None", "0"]}),
     "SagaResult.ajoin": lambda: joining(),
+    "FolderBlobs": lambda: Call(FolderBlobs, {"folder": "a"}, {"folder": A_NAME}),
     "MemoryStore": lambda: Call(MemoryStore, {}, {"clock": ["lambda"]}),
     "SqliteStore": lambda: Call(
         SqliteStore, {"path": "a.db"}, {"path": A_NAME, "busy_timeout": ["0"], "clock": ["lambda", "None"]}

@@ -14,7 +14,8 @@ from saga import Status, StepRecord, StepStatus
 from saga import events as e
 from saga.definition import Definition
 from saga.durable.codec import Codec
-from saga.durable.entries import details_of, write_entries
+from saga.durable.entries import write_entries
+from saga.durable.shown import details_of
 from saga.looking import JournalLine
 from saga.looking.offers import _PLAINLY, known_standing, offers_of
 from saga.looking.reading import Reading

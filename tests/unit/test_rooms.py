@@ -58,6 +58,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "lost_answers": set(),
     "task": {"composing", "policy"},
     "content": set(),
+    "blobs": {"clocks", "errors"},
     "context": {"content", "errors", "task"},
     "typed_context": {"context", "errors"},
     "in_use": {"context", "errors"},
@@ -85,7 +86,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "drivers": _INSIDE | {"clocks", "own_log"},
     "storage": {"clocks", "errors", "names"},
     "turns": {"awaitables", "errors", "names"},
-    "durable": _INSIDE | {"clocks", "own_log", "drivers", "storage", "turns"},
+    "durable": _INSIDE | {"blobs", "clocks", "own_log", "drivers", "storage", "turns"},
     "diagram": _INSIDE,
     "shown_keys": {"errors", "names", "plain"},
     "loggers": {"awaitables", "errors", "names", "plain"},
@@ -150,6 +151,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "testing": _INSIDE
     | {
         "__version__",
+        "blobs",
         "block",
         "blocks",
         "clocks",
@@ -172,6 +174,7 @@ PURE: Final = {"flow", "machine"}
 _ACTING: Final = {"asyncio", "concurrent", "logging", "os", "threading", "time"}
 #: Rooms that read a clock: everywhere else times come in.
 CLOCKS: Final = {
+    "blobs",
     "cli",
     "clocks",
     "durable",

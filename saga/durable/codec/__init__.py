@@ -11,6 +11,6 @@ other callable, and has no module imported that the user has not named. No stora
 from saga.durable.codec.cipher import Cipher
 from saga.durable.codec.codec import Codec
 from saga.durable.codec.errors import decode_error, encode_error
-from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE
+from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE, MAX_SIZE_WITH_BLOBS
 
-__all__ = ["MAX_DEPTH", "MAX_SIZE", "Cipher", "Codec", "decode_error", "encode_error"]
+__all__ = ["MAX_DEPTH", "MAX_SIZE", "MAX_SIZE_WITH_BLOBS", "Cipher", "Codec", "decode_error", "encode_error"]

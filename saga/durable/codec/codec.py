@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from copy import copy
 from json import JSONDecoder
 from types import ModuleType
 from typing import Any, NoReturn, Self, TypeVar
 
+from saga.blobs import Blobs
 from saga.context import Context
 from saga.durable.codec.cipher import Cipher
 from saga.durable.codec.classes import KINDS, base_of, kind_of, read_dataclass, read_enum, read_named_tuple
 from saga.durable.codec.names import Names, NotNamedError
-from saga.durable.codec.refusals import MAX_DEPTH, MAX_SIZE, REGISTER, RefusedError, TooLargeError, brief
+from saga.durable.codec.refusals import (
+    LARGER_THAN,
+    MAX_DEPTH,
+    MAX_SIZE,
+    MAX_SIZE_WITH_BLOBS,
+    REGISTER,
+    RefusedError,
+    TooLargeError,
+    brief,
+)
 from saga.durable.codec.scalars import SCALAR_READERS, Reader
 from saga.durable.codec.writers import Writers
 from saga.errors import EncodingError, SagaDefinitionError
@@ -38,30 +49,49 @@ class Codec:
     A part that stands in several places is written out in each, and several parts are read back: equal ones, and not the same
     one. That one value holds another at all is what is limited: to 100 levels, and to a length of the text.
 
-    :param max_size: how many characters the text of a value may have; a larger one is refused. What is larger belongs in a file
-        or a bucket, and its key in the context: it is written anew when it changes, and read by each recovery.
+    :param max_size: how many characters the text of a value may have; a larger one is refused. 10 million if not given, and 100
+        million with ``blobs``. What is larger still belongs in a file or a bucket of yours, and its key in the context.
     :param modules: where classes are looked for that a stored text names, and the functions of blocks: modules, or their
         names; a package stands for all that it holds. They are imported when they are needed, and no other module is for a
         text. Where none are given, classes are found in what the program has imported, and functions nowhere.
     :param cipher: encrypts what executions store: inputs, results, values of signals, texts of errors, what blocks call. What
         was stored before is still read. :meth:`encode` returns plain text: an entry is encrypted as a whole.
-    :raises SagaDefinitionError: ``max_size`` is no number of characters, one of ``modules`` is none, or ``cipher`` is none.
+    :param blobs: keep what is large, such as :class:`~saga.blobs.FolderBlobs`: keys of the input, results, what calls change in
+        the context, values of signals, what a block's step is called with. The journal has a reference to each.
+    :param larger_than: how many characters the text of a value has at most that stays in the journal: 100,000 if not given.
+    :raises SagaDefinitionError: ``max_size`` or ``larger_than`` is no number of characters, one of ``modules`` is none, or
+        ``cipher`` or ``blobs`` is none.
     :ivar names: finds what texts name.
     :ivar cipher: as given.
+    :ivar blobs: so are these.
     """
 
     def __init__(
         self,
         *,
-        max_size: int = MAX_SIZE,
+        max_size: int | None = None,
         modules: Iterable[str | ModuleType] | None = None,
         cipher: Cipher | None = None,
+        blobs: Blobs | None = None,
+        larger_than: int | None = None,
     ) -> None:
-        if not isinstance(max_size, int) or max_size < 1:
-            raise SagaDefinitionError(f"Codec: max_size is {max_size!r}; give a number of characters, such as {MAX_SIZE:_}")
+        if max_size is None:
+            max_size = MAX_SIZE if blobs is None else MAX_SIZE_WITH_BLOBS
+        for name, size, such in (("max_size", max_size, MAX_SIZE), ("larger_than", larger_than, LARGER_THAN)):
+            if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+                raise SagaDefinitionError(f"Codec: {name} is {size!r}; give a number of characters, such as {such:_}")
+        if larger_than is not None and blobs is None:
+            raise SagaDefinitionError(f"Codec: larger_than is {larger_than}, and there are no blobs; give those, too")
         if cipher is not None and not (callable(getattr(cipher, "encrypt", 0)) and callable(getattr(cipher, "decrypt", 0))):
             raise SagaDefinitionError(f"Codec: cipher is {cipher!r}; give an object with encrypt and decrypt")
+        methods = (getattr(blobs, name, None) for name in ("put", "get", "delete", "older_than"))
+        if blobs is not None and (isinstance(blobs, type) or not all(map(callable, methods))):
+            raise SagaDefinitionError(
+                f"Codec: blobs is {blobs!r}; give an object that keeps bytes, such as FolderBlobs('a/folder')"
+            )
         self.cipher = cipher
+        self.blobs = blobs
+        self._larger_than = LARGER_THAN if larger_than is None else larger_than
         self._max_size = max_size
         self.names = Names(modules)
         self._aliases: dict[str, type] = {}
@@ -81,6 +111,7 @@ class Codec:
             "$object": lambda found: self._read_registered(*found),
             "$based": lambda found: self._read_based(*found),
             "$sealed": _refuse_sealed,
+            "$blob": _refuse_blob,
         }
         self._registered: dict[type, str] = {}
         self._decoders: dict[str, tuple[type, Callable[[Any], Any]]] = {}
@@ -193,6 +224,16 @@ class Codec:
         """How many characters of what is stored one of a text takes: as base64, where it is encrypted."""
         return 1.0 if self.cipher is None else 1.4
 
+    def with_blobs(self, blobs: Blobs) -> Codec:
+        """Return the same codec with other blobs: what is registered with one is known to both."""
+        other = copy(self)
+        other.blobs = blobs
+        return other
+
+    def is_large(self, text: str) -> bool:
+        """Whether a value of this text, or a longer text that holds one, is to be kept elsewhere."""
+        return self.blobs is not None and len(text) > self._larger_than
+
     def _check_name(self, what: str, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise SagaDefinitionError(f"Codec.{what}: the name is {name!r}; give some text")
@@ -288,6 +329,10 @@ class Codec:
 
 def _refuse_sealed(held: Any) -> NoReturn:
     raise EncodingError("it is encrypted, and this codec has no cipher; give the one it was stored with: Codec(cipher=...)")
+
+
+def _refuse_blob(held: Any) -> NoReturn:
+    raise EncodingError("it is elsewhere, and only what is stored of an execution is read from there")
 
 
 def _refuse_constant(name: str) -> NoReturn:

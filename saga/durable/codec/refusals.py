@@ -8,8 +8,10 @@ from typing import NoReturn, Self
 from saga.plain import printed_name
 
 __all__ = [
+    "LARGER_THAN",
     "MAX_DEPTH",
     "MAX_SIZE",
+    "MAX_SIZE_WITH_BLOBS",
     "REGISTER",
     "RefusedError",
     "TooLargeError",
@@ -23,6 +25,10 @@ MAX_DEPTH = 100
 """How many containers may stand inside each other. One level is up to four of JSON, and a reader recurses for each."""
 MAX_SIZE = 10_000_000
 """How many characters a value's text may have, unless its codec says otherwise: less than databases take as they are set up."""
+MAX_SIZE_WITH_BLOBS = 100_000_000
+"""... and where what is large is kept elsewhere: one process has all of it in its memory, several times over."""
+LARGER_THAN = 100_000
+"""Where there are blobs: how many characters a value's text has at most that stays in the journal, unless the codec says so."""
 REGISTER = "register it with Codec.register(...)"
 
 

@@ -118,7 +118,7 @@ OF_DURABLE = [
     ),
     Mutant(
         "a signal's value is not encrypted",
-        "        text = sealed_text(text, _place(saga_id, name), codec.cipher)\n",
+        '        fields["value"] = sealed_text(fields["value"], _place(saga_id, name), codec.cipher)\n',
         "        pass\n",
         CIPHER + " -k no_value_is_in_the_store",
     ),

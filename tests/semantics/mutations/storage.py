@@ -385,7 +385,7 @@ OF_STORAGE = [
     ),
     Mutant(
         "a result that is too long is believed",
-        '        check_length(text, store, "what the call returned and changed", codec.grows)\n',
+        '        check_length(text, store, "what the call returned and changed", codec, texts)\n',
         "        pass\n",
         CONTRACT + "_lengths -k a_result_that_is_too_long",
     ),

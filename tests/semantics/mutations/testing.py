@@ -102,7 +102,7 @@ OF_TESTING = [
     ),
     Mutant(
         "what a task object keeps outlives its process in a history",
-        "        return self.setting.define(self.world)",
+        "        return apart(self.setting.define(self.world), self.blobs)",
         "        return self.definition",
         MISTAKES + " -k a_task_object_keeps",
     ),
