@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crashkit import held, undone
+from crashkit import again, held, undone
 from crashkit.judge import Case, in_flight, judge
 from crashkit.scenario import LEASE
 from crashkit.scenarios import ALL
@@ -217,6 +217,8 @@ class Run:
             return self.run_stalled()
         if "undo" in self.told:
             return self.run_undone()
+        if "again" in self.told:
+            return again.run_again(self)
         if "held" in self.told:
             return held.run_held(self)
         if "in_line" in self.told:
