@@ -14,7 +14,7 @@ import pytest
 
 from saga import Context, Flow, Saga, Skip, step
 from saga.errors import ContextKeyError, SagaExecutionException, StorageError
-from saga.storage import MemoryStore
+from saga.storage import MemoryStore, Store
 from tests.kit.journals import outcomes
 from tests.kit.stores import FullStore, Watched, expired
 from tests.kit.tasks import perform
@@ -148,7 +148,7 @@ class Crash:
 
     after: int
     happened: bool
-    store: MemoryStore
+    store: Store
     effects: Effects
     saga: Saga
     saga_id: str
@@ -166,10 +166,17 @@ class Crash:
         return [entry.kind for entry in self.store.journal(self.saga_id)]
 
 
-def crash_everywhere(build: Callable[[Effects], Saga], during: Callable[[Saga, Any], object] | None = None) -> Iterator[Crash]:
+def crash_everywhere(
+    build: Callable[[Effects], Saga],
+    during: Callable[[Saga, Any], object] | None = None,
+    make: Callable[[], Store] = MemoryStore,
+    every: int = 1,
+) -> Iterator[Crash]:
     """Execute a saga with a store; then yield what is found wherever its process might have died.
 
     :param build: returns the saga, whose steps are ``effects.step(...)``; :param during: executes it, where that takes more.
+    :param make: returns an empty store, for each crash.
+    :param every: whether it dies after each commit, or after every second, third, ...
     """
     effects = Effects()
     watched = Watched(MemoryStore())
@@ -181,9 +188,9 @@ def crash_everywhere(build: Callable[[Effects], Saga], during: Callable[[Saga, A
         else:
             during(saga, watched)
     seen = [write.happened for write in watched.writes] + [frozenset(effects)]
-    for after in range(1, len(watched.writes) + 1):
+    for after in range(1, len(watched.writes) + 1, every):
         for happened in (False, True):
-            store, found = MemoryStore(), Effects(seen[after if happened else after - 1])
+            store, found = make(), Effects(seen[after if happened else after - 1])
             expired(store, watched.writes[:after])
             yield Crash(after, happened, store, found, build(found), "o-1")
 

@@ -248,8 +248,8 @@ OF_FLOW = [
     ),
     Mutant(
         "the result of each() stays the list of items",
-        "            binding.take_result(group.each, list(results))\n",
-        "            binding.previous = list(results)\n",
+        "binding.take_result(group.each, [",
+        "binding.previous = ([",
         EACH,
     ),
     Mutant(
