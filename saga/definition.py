@@ -249,7 +249,7 @@ def as_context(
     if needs:
         lacking = [key for key in needs if key not in context]
         if lacking:
-            said = ", ".join(f"{key!r}, which step {needs[key]!r} requires" for key in lacking)
+            said = ", ".join(f"{key!r}, which step {needs[key]!r} requires and no step before provides" for key in lacking)
             hint = "".join(near(key, context) for key in lacking)
             raise SagaDefinitionError(f"saga {saga!r}: the context lacks {said}{hint}")
     return context

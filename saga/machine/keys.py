@@ -7,7 +7,7 @@ neither may set anything. Where a flow may go several ways, what only some of th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
@@ -101,14 +101,13 @@ class _Keys:
             self.known[key] = why
         self.set.setdefault(key, step)
 
-    def take(self, others: Iterable[_Keys], joined: Callable[[str, Collection[str | None]], str]) -> None:
+    def take(self, others: list[_Keys], joined: Callable[[list[str | None]], str]) -> None:
         """Be what these come to together.
 
         :param joined: says of a key what is known of it, by what is known of it in each; ``None``: it is not there.
         """
-        others = list(others)
         self.known = {
-            key: joined(key, [other.known.get(key) for other in others])
+            key: joined([other.known.get(key) for other in others])
             for key in dict.fromkeys(key for other in others for key in other.known)
         }
         for other in others:
@@ -116,16 +115,16 @@ class _Keys:
             self.untold = self.untold or other.untold
 
 
-def _all_of(key: str, whys: Collection[str | None]) -> str:
+def _all_of(whys: list[str | None]) -> str:
     """Join what is known where all has happened."""
     reasons = [why for why in whys if why is not None]
     return min(reasons, key=lambda why: (why != _THERE, why == _UNSET))
 
 
-def _one_of(otherwise: str) -> Callable[[str, Collection[str | None]], str]:
+def _one_of(otherwise: str) -> Callable[[list[str | None]], str]:
     """Return what joins what is known where one of several has happened, and nobody knows which."""
 
-    def joined(key: str, whys: Collection[str | None]) -> str:
+    def joined(whys: list[str | None]) -> str:
         if len({*whys}) == 1:
             return next(why for why in whys if why is not None)
         return next((why for why in whys if why not in (None, _THERE, _UNSET)), None) or otherwise
@@ -180,22 +179,21 @@ class _Look:
             self._conflicts(branches)
             keys.take(branches, _all_of)
         elif isinstance(flow, Fallback):
-            first, instead = keys, keys.copy()
-            self.walk(flow.primary, prefix, plan, first, sure)
-            self.walk(flow.alternative, prefix, plan, instead, False)
             assert isinstance(flow.primary, Step), "a fallback stands in for one step"
-            primary = plan.by_name[prefix + flow.primary.name]
-            keys.take([first.copy(), instead], _one_of(f"not both {primary.name!r} and its fallback provide it"))
+            instead = keys.copy()  # what the primary set is discarded where it fails
+            self.walk(flow.primary, prefix, plan, keys, sure)
+            self.walk(flow.alternative, prefix, plan, instead, False)
+            keys.take([keys, instead], _one_of(f"not both {prefix + flow.primary.name!r} and its fallback provide it"))
         elif isinstance(flow, Choice):
             decision = plan.by_name[prefix + flow.decision.name]
-            self._asks(decision, keys, sure)
+            self._asks(decision, keys)
             ways = [keys.copy() for _ in flow.ways]
             for child, way in zip(flow.ways.values(), ways, strict=True):
                 self.walk(child, prefix, plan, way, False)
             keys.take(ways, _one_of(f"not every way of {decision.name!r} provides it"))
         else:
             assert isinstance(flow, ForEach), flow
-            self._each(flow, prefix, plan, keys, sure)
+            self._each(flow, prefix, plan, keys)
 
     def _sequence(self, flow: Sequence, prefix: str, plan: Plan, keys: _Keys, sure: bool) -> None:
         outside = self.kind
@@ -204,9 +202,9 @@ class _Look:
             self.walk(child, prefix if flow.name is None else f"{prefix}{flow.name}/", plan, keys, sure)
         self.kind = outside
 
-    def _each(self, flow: ForEach, prefix: str, plan: Plan, keys: _Keys, sure: bool) -> None:
+    def _each(self, flow: ForEach, prefix: str, plan: Plan, keys: _Keys) -> None:
         lists = plan.by_name[prefix + flow.lists.name]
-        self._asks(lists, keys, sure)
+        self._asks(lists, keys)
         assert isinstance(lists.then, Each)
         root, template, branch = lists.then.root, lists.then.template, keys.branch()
         if isinstance(flow.child, Step | Pause):
@@ -215,7 +213,7 @@ class _Look:
             self.walk(flow.child, f"{root}/", template, branch, False)
         for key, step in branch.set.items():
             self._found(step, key, IN_CONFLICT, "it is set for each item, at the same time")
-        keys.take([keys.copy(), branch], _one_of(f"{lists.name!r} may list nothing"))
+        keys.take([keys, branch], _one_of(f"{lists.name!r} may list nothing"))
 
     def _step(self, step: PlannedStep, keys: _Keys, sure: bool) -> None:
         for key in (*(step.requires or ()), *(step.provides or ())):
@@ -233,7 +231,7 @@ class _Look:
         told = step.requires is not None or step.provides is not None or step.pause is not None or step in self.only_look
         keys.untold = keys.untold or (None if told else step.name)
 
-    def _asks(self, step: PlannedStep, keys: _Keys, sure: bool) -> None:
+    def _asks(self, step: PlannedStep, keys: _Keys) -> None:
         """Take a step that looks at a key, and sets none: it decides, or lists items."""
         task = step.inner_task
         key = task.by if isinstance(task, ChoiceTask) else task.items if isinstance(task, ListingTask) else None

@@ -15,6 +15,7 @@ from saga.errors import ContextKeyError, SagaDefinitionError, near
 from saga.flow import FunctionTask, MethodStep, Step, as_flow, step
 from saga.flow.build import default_name
 from saga.flow.functions import is_function
+from saga.flow.keys import requiring
 from saga.flow.policies import policies_of
 from saga.flow.wrapped import compensates, verifies
 from saga.in_use import running_task
@@ -67,6 +68,7 @@ def call(
     :param saga: the saga's name: ``context.step.saga``.
     :param saga_id: the execution's id: ``context.step.saga_id``.
     :raises SagaDefinitionError: the task cannot be called this way.
+    :raises MissingKeyError: the context lacks a key that the task requires.
     """
     if phase not in _PHASES:
         raise SagaDefinitionError(
@@ -83,8 +85,8 @@ def call(
     made = _made(found)
     if phase != "execute" and not (compensates if phase == "compensate" else verifies)(made):
         raise SagaDefinitionError(f"{_WHERE}: step {found.name!r} has no {phase}, so a saga never calls it; write one")
+    policies = policies_of(made, {key: value for key, value in found.policies.items() if key != "breaker"})
     if deadline is None and phase != "verify":
-        policies = policies_of(made, {key: value for key, value in found.policies.items() if key != "breaker"})
         timeout = policies.get("timeout" if phase == "execute" else "compensation_timeout")
         deadline = None if timeout is None else host_time() + timeout
     flag = cancelled if isinstance(cancelled, threading.Event) else threading.Event()
@@ -98,6 +100,8 @@ def call(
         binding.give(found.name if key is task or key is found.task else None, key, value)
     if phase != "compensate":
         _check_previous(made, phase, binding)
+    if phase == "execute":
+        made = requiring(made, policies.get("requires") or ())
     return _within(Context() if context is None else as_context(context, saga), binding, getattr(made, phase))
 
 

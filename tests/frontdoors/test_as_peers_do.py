@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from saga import Context, Retry, Saga, Status, each, receive, sequence, step
+import pytest
+
+from saga import Context, Retry, Saga, Status, Task, each, receive, sequence, step
+from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.storage import MemoryStore
 from saga.worker import Worker
@@ -44,6 +47,29 @@ def test_an_execution_goes_on_anew_from_a_step() -> None:
     Worker(store, [mended]).run_once()
     assert called == ["reserve", "charge 42 for R1", "refund 42", "charge 24 for R1"]
     assert mended.load("A1").results == {"reserve": "R1", "charge": 24, "tell": None}
+
+
+def test_what_a_task_requires_and_nothing_provides_is_found_before_any_is_called() -> None:
+    """TaskFlow: tasks say what they require and provide, and ``engine.validate()`` raises ``MissingDependencies``."""
+    called: list[str] = []
+
+    class Charge(Task[None]):
+        requires = ("amount",)
+        provides = ("receipt",)
+
+        def execute(self, context: Context) -> None:
+            called.append("charge")
+            context.receipt = f"receipt for {context.amount}"
+
+    send = step(lambda context: called.append(context.receipt), name="send", requires=["receipt"])
+    turned = Saga[Any]("order").add_task(send).add_task(Charge)
+    assert [(one.step, one.key, one.what) for one in turned.check(given=["amount"])] == [("send", "receipt", "missing")]
+    with pytest.raises(SagaDefinitionError, match="the context lacks 'receipt', which step 'send' requires"):
+        turned.execute({"amount": 5})
+    order = Saga[Any]("order").add_task(Charge).add_task(send)
+    assert order.check(given=["amount"]) == called == []
+    order.execute({"amount": 5})
+    assert called == ["charge", "receipt for 5"]
 
 
 def test_what_is_terminated_is_rolled_back() -> None:

@@ -19,6 +19,7 @@ from saga import (
     Saga,
     Skip,
     Status,
+    StepStatus,
     Task,
     choose,
     each,
@@ -34,7 +35,7 @@ from saga.errors import ContextKeyError, MissingKeyError, SagaDefinitionError, S
 from saga.events import StepFailed, StepStarted
 from saga.recovery import Recovery
 from saga.storage import MemoryStore
-from saga.testing import Kind, explore, with_stand_ins
+from saga.testing import Kind, call, explore, with_stand_ins
 from tests.kit import KITS, Effects, Kit, saga_of
 from tests.kit.runners import Runner
 
@@ -189,6 +190,17 @@ def test_what_a_step_says_takes_the_place_of_what_its_task_says() -> None:
     assert not isinstance(saga.try_execute().error, MissingKeyError)
 
 
+def test_a_call_alone_asks_for_keys_too() -> None:
+    for task in (Ship, Ship(), step(ship, requires=["receipt"]), Declared().ship):
+        with pytest.raises(MissingKeyError, match="requires 'receipt', which the context lacks; keys: order_id"):
+            call(task, ORDER)
+        call(task, {"receipt": "r1"})
+    call(step(ship, look, requires=["receipt"]), ORDER, phase="compensate")
+    with pytest.raises(MissingKeyError):
+        asyncio.run(call(AsyncShip, ORDER))
+    asyncio.run(call(AsyncShip, {"receipt": "r1"}))
+
+
 def test_a_block_asks_for_keys_too() -> None:
     with pytest.raises(SagaExecutionException) as failed, transaction("t", {"order_id": "A1"}) as tx:
         tx.step(ship, requires=["receipt"])
@@ -214,7 +226,10 @@ def test_an_input_that_lacks_what_nobody_else_can_give_is_refused_before_anythin
     for given, hint in (({}, ""), (None, ""), ({"reciept": 1}, "; did you mean 'reciept'?"), (Context(other=1), "")):
         with pytest.raises(SagaDefinitionError) as refused:
             BEGINS[how](saga, given)
-        assert str(refused.value) == f"saga 's': the context lacks 'receipt', which step 'Ship' requires{hint}"
+        assert (
+            str(refused.value)
+            == f"saga 's': the context lacks 'receipt', which step 'Ship' requires and no step before provides{hint}"
+        )
     assert store.list()[0] == ()
 
 
@@ -232,6 +247,17 @@ def test_an_input_that_lacks_what_nobody_else_can_give_is_refused_before_anythin
 def test_an_input_is_not_refused_where_the_saga_may_do_without(flow: Any) -> None:
     result = saga_of(flow).try_execute()
     assert result.ok or isinstance(result.error, MissingKeyError)
+
+
+def test_exploring_finds_that_a_step_breaks_its_word_and_that_it_is_undone() -> None:
+    def make(world: dict[str, int]) -> Saga:
+        pay = step(lambda: world.update(paid=1), world.clear, name="pay", provides=["receipt"])
+        return saga_of(pay, Ship)
+
+    found = explore(make, {}, world=dict, durable=True)
+    assert found.broken is None
+    assert found.failure is not None
+    assert "it ends as compensated at step 'pay': MissingKeyError: step 'pay' says that it provides" in str(found)
 
 
 def test_exploring_spoils_no_key_that_would_be_refused() -> None:
@@ -302,9 +328,11 @@ def test_a_transactional_step_that_breaks_its_word_is_rolled_back(tmp_path: Path
     def enter(context: Context) -> None:
         context.step.connection.execute("CREATE TABLE entered (id)")
 
-    saga = saga_of(step(enter, transactional=True, provides=["entry"], unknown_on=Exception), store=tmp_path / "a.db")
-    result = saga.try_execute()
+    undone: list[str] = []
+    entering = step(enter, lambda: undone.append("enter"), transactional=True, provides=["entry"], unknown_on=Exception)
+    result = saga_of(entering, store=tmp_path / "a.db").try_execute()
     assert (result.status, type(result.error), result.in_doubt) == (Status.COMPENSATED, MissingKeyError, ())
+    assert ([record.status for record in result.history], undone) == ([StepStatus.FAILED], [])
     with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'entered'").fetchall() == []
 

@@ -21,6 +21,7 @@ from saga import (
     Done,
     ExecutionInfo,
     ExponentialBackoff,
+    Finding,
     Flow,
     InDoubt,
     NotDone,
@@ -107,6 +108,8 @@ class Charge(Task[Receipt]):
 
 
 class Ship(Task[int]):
+    requires = ("order_id",)
+    provides = ()
     on_error = Retry(2, then=Skip)
     in_doubt = InDoubt.ASK
 
@@ -159,6 +162,7 @@ three = step(
     release, compensate=lambda: None, compensate_args=(), compensate_kwargs={}, on_error=Retry(2), compensate_on_failure=True
 )
 flows: list[Flow] = [one, two, three, sequence(one, Charge), parallel(Reserve(), Charge, sequence(two, three))]
+four = step(release, name="four", requires=["order_id"], provides={"total"})
 inner = Saga("inner").add_task(Reserve).add_task(Charge())
 nested = sequence(inner, parallel(inner, Reserve))
 
@@ -197,6 +201,11 @@ place_order = (
 )
 assert_type(place_order, PlaceOrder)
 assert_type(place_order.name, str)
+assert_type(place_order.check(), list[Finding])
+assert_type(place_order.check(given=["order_id"]) + place_order.check(OrderContext("A1")), list[Finding])
+assert_type(
+    [(one.step, one.key, one.what, one.why, one.wrong) for one in place_order.check()], list[tuple[str, str, str, str, bool]]
+)
 
 # Observers and logging
 

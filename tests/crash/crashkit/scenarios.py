@@ -74,6 +74,7 @@ def _retries() -> list[Scenario]:
     skip = Doing(fails=ALWAYS, policies={"on_error": OnError.SKIP})
     own = Doing(fails=ALWAYS, fails_after=True, policies={"compensate_on_failure": True})
     undo_retried = Doing(undo_fails=1, policies={"compensation_retry": Retry(3, 0.01)})
+    lacks, owes = (Doing(policies={says: ("nobody sets it",)}) for says in ("requires", "provides"))
     flow = ("a", "b", "c")
     return [
         Scenario("retried", flow, {"b": twice}),
@@ -88,6 +89,9 @@ def _retries() -> list[Scenario]:
         Scenario("skipped", flow, {"b": skip}),
         Scenario("compensated-itself", flow, {"c": own}, "compensated"),
         Scenario("unstorable", flow, {"c": Doing(odd=True)}, "compensated"),
+        Scenario("without-its-key", flow, {"c": lacks}, "compensated"),
+        Scenario("not-provided", flow, {"b": owes}, "compensated"),
+        Scenario("not-provided-beside", ("a", ["b", "c"], "d"), {"b": owes}, "compensated"),
         Scenario("without-compensation", flow, {"b": Doing(compensates=False), "c": FAILS}, "compensated"),
         Scenario("undo-retried", flow, {"b": undo_retried, "c": FAILS}, "compensated"),
         Scenario("undo-fails", flow, {"b": Doing(undo_fails=ALWAYS), "c": FAILS}, "stuck"),

@@ -23,6 +23,12 @@ OF_FLOW = [
         REQUIRED,
     ),
     Mutant(
+        "a task that is called alone in a test is not asked for its keys",
+        '    if phase == "execute":\n        made = requiring(',
+        "    if not phase:\n        made = requiring(",
+        REQUIRED + " -k call_alone",
+    ),
+    Mutant(
         "a breaker is asked though its step lacks a key",
         "    async_execute, async_compensate, async_verify = are_async(task)\n    if async",
         "    async_execute, async_compensate, async_verify = are_async(task)\n"
@@ -128,11 +134,11 @@ OF_FLOW = [
     Mutant("what is skipped has set its keys", "if step.on_error is OnError.SKIP else _THERE", "if not step else _THERE", KEYS),
     Mutant(
         "a fallback sees what its step has set",
-        "first, instead = keys, keys.copy()",
-        "first = instead = keys",
+        "            instead = keys.copy()  # what",
+        "            instead = keys  # what",
         KEYS,
     ),
-    Mutant("a list is never empty", "keys.take([keys.copy(), branch], _one_of(", "keys.take([branch], _one_of(", KEYS),
+    Mutant("a list is never empty", "keys.take([keys, branch], _one_of(", "keys.take([branch], _one_of(", KEYS),
     Mutant(
         "one way is enough to provide a key",
         "        if len({*whys}) == 1:\n",
