@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Generic
 from saga.context import Ctx
 from saga.declared import refuse_unmade
 from saga.errors import SagaDefinitionError
+from saga.flow.keys import keys_of
+from saga.machine import Finding, findings_of
 from saga.stored import Stored
 
 if TYPE_CHECKING:
     from saga.diagram import Diagram
     from saga.diagram.shape import Certified
-    from saga.machine import Finding
     from saga.result import SagaResult
 
 __all__ = ["Described"]
@@ -34,9 +35,6 @@ class Described(Stored[Ctx], Generic[Ctx]):
         :raises SagaDefinitionError: the saga is wrong, or ``given`` is.
         """
         refuse_unmade(self)
-        from saga.flow.keys import keys_of
-        from saga.machine.keys import findings_of
-
         keys = None if given is None else keys_of(tuple(given) if isinstance(given, Mapping) else given, "check(): given")
         return findings_of(self.definition.plan, self.name, keys)
 

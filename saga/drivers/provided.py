@@ -23,9 +23,10 @@ def fails_to_provide(outcomes: Outcomes, call: Call, view: Context, value: Any, 
     """
     step, machine = call.step, outcomes.machine
     held = value if type(value) is type(view) else view
-    error = missing_key(step.name, "says that it provides", step.provides or (), held)
-    if error is None:
+    missing = [key for key in step.provides or () if key not in held]
+    if not missing:
         return False
+    error = missing_key(step.name, "says that it provides", missing, held)
     if step.transactional:
         outcomes.raised(call, view, error, elapsed, at)
         return True

@@ -43,21 +43,19 @@ def requiring(task: Task[Any], keys: Iterable[str]) -> WrappedTask:
         wrapped = WrappedTask(type(task), task, compensates(task), verifies(task))
         wrapped.compensate, wrapped.verify = task.compensate, task.verify  # type: ignore[method-assign]
 
+    required = frozenset(keys)
+
     def execute(context: Any) -> Any:
-        missing = missing_key(context.step.name, "requires", keys, context)
-        if missing is not None:
-            raise missing
+        if not required <= vars(context).keys():
+            raise missing_key(context.step.name, "requires", required - vars(context).keys(), context)
         return task.execute(context)
 
     wrapped.execute = execute  # type: ignore[method-assign]
     return wrapped
 
 
-def missing_key(step: str, says: str, keys: Iterable[str], held: Mapping[str, Any]) -> MissingKeyError | None:
+def missing_key(step: str, says: str, missing: Iterable[str], held: Mapping[str, Any]) -> MissingKeyError:
     """Return the error of a step where the context lacks keys: what the step ``says`` of them begins the text."""
-    missing = [key for key in keys if key not in held]
-    if not missing:
-        return None
-    known = ", ".join(held) or "none"
-    said, hint = ", ".join(map(repr, missing)), "".join(near(key, held) for key in missing)
+    keys, known = sorted(missing), ", ".join(held) or "none"
+    said, hint = ", ".join(map(repr, keys)), "".join(near(key, held) for key in keys)
     return MissingKeyError(f"step {step!r} {says} {said}, which the context lacks{hint}; keys: {known}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache, partial
@@ -139,7 +139,7 @@ def _could_be(value: Any, policy: str) -> bool:
     if policy == "on_error":
         return isinstance(value, Retry | OnError)
     if policy in KEYS:
-        return isinstance(value, Collection) and all(isinstance(key, str) for key in value)
+        return isinstance(value, tuple | list | set | frozenset) and bool(value) and all(isinstance(key, str) for key in value)
     default = getattr(Task, policy)
     if isinstance(default, bool):
         return isinstance(value, bool)

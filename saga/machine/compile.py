@@ -154,7 +154,7 @@ class _Compiler:
         self.inside: tuple[tuple[Group, int], ...] = ()
         self.defaults: Mapping[str, Any] = {}
         self.kind: type[Any] | None = None  # of the contexts that the innermost saga names
-        self.kinds: dict[str | None, type[Any]] = {}  # those of the outermost sagas that name one, by their names
+        self.kinds: list[tuple[str | None, type[Any]]] = []  # of the outermost sagas that name one: their names, and these
         self.follows = False  # whether there is a step before, whose result the next one can get
 
     def add(self, flow: Flow, prefix: str, scope: int) -> _Part:
@@ -306,7 +306,7 @@ class _Compiler:
         if flow.context is not None:
             self.kind = fitting(flow.context, flow.name, kind, self.saga)
             if kind is None:
-                self.kinds[flow.name] = flow.context
+                self.kinds.append((flow.name, flow.context))
         parts = [self.add(child, prefix, scope) for child in flow.children]
         self.defaults, self.kind = outside, kind
         for part, following in itertools.pairwise(parts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 from saga.errors import SagaDefinitionError
@@ -24,17 +24,17 @@ def fitting(kind: type[Any], name: str | None, outer: type[Any] | None, saga: st
     return kind
 
 
-def shared_by(kinds: Mapping[str | None, type[Any]], saga: str) -> type[Any] | None:
-    """Return the class whose contexts are right for all of these sagas, by name; ``None``: they name none.
+def shared_by(kinds: Collection[tuple[str | None, type[Any]]], saga: str) -> type[Any] | None:
+    """Return the class whose contexts are right for all of these sagas, each with its name; ``None``: there are none.
 
     :raises SagaDefinitionError: none of theirs derives from all of them.
     """
-    for kind in kinds.values():
-        if all(issubclass(kind, other) for other in kinds.values()):
+    for _, kind in kinds:
+        if all(issubclass(kind, other) for _, other in kinds):
             return kind
     if not kinds:
         return None
-    told = ", ".join(f"{name!r} ({kind.__name__})" for name, kind in kinds.items())
+    told = ", ".join(f"{name!r} ({kind.__name__})" for name, kind in kinds)
     raise SagaDefinitionError(
         f"saga {saga!r}: the sagas within it are for contexts of several classes, {told}; name one that derives from all of "
         "them: Saga(context=...)"

@@ -315,6 +315,16 @@ def test_an_outer_saga_that_names_no_class_has_that_of_those_within(
     assert type(saga.execute({"order_id": "A1"}).context) is (kind or Context)
 
 
+def test_sagas_of_one_name_in_two_sagas_are_told_apart() -> None:
+    saga = Saga("outer")
+    for name, kind in (("one", ParcelContext), ("two", OrderContext)):
+        saga.add_task(Saga(name).add_task(Saga("inner", context=kind).add_task(Note)))
+    with pytest.raises(
+        SagaDefinitionError, match=r"'inner' \(ParcelContext\), 'inner' \(OrderContext\); name one that derives"
+    ):
+        _ = saga.definition
+
+
 def test_where_no_class_is_all_of_them_one_is_to_be_named() -> None:
     with pytest.raises(SagaDefinitionError) as refused:
         _ = within(None, OrderContext, ParcelContext).definition

@@ -174,13 +174,13 @@ OF_FLOW = [
     Mutant(
         "an outer saga takes any context, whatever those within it take",
         "    plan.context = shared_by(compiler.kinds, saga)\n",
-        "    plan.context = compiler.kinds.get(None)\n",
+        "    plan.context = dict(compiler.kinds).get(None)\n",
         KINDS + " -k names_no_class",
     ),
     Mutant(
         "the first class of several is taken for all",
-        "        if all(issubclass(kind, other) for other in kinds.values()):\n",
-        "        if any(issubclass(kind, other) for other in kinds.values()):\n",
+        "        if all(issubclass(kind, other) for _, other in kinds):\n",
+        "        if any(issubclass(kind, other) for _, other in kinds):\n",
         KINDS + " -k outer_saga_that or no_class_is_all",
     ),
     # -- groups with a limit ------------------------------------------------------------------------------------------

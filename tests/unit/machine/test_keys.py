@@ -326,14 +326,15 @@ def test_it_stands_in_a_class_or_with_a_step() -> None:
 
 @pytest.mark.parametrize(("misspelt", "meant"), [("require", "requires"), ("provide", "provides"), ("needs", "requires")])
 def test_a_misspelt_one_is_found(misspelt: str, meant: str) -> None:
-    kind = type("Charge", (Task,), {"execute": lambda self, context: None, misspelt: ("order_id",)})
+    def charging(value: object) -> Saga:
+        return Saga("s").add_task(type("Charge", (Task,), {"execute": lambda self, context: None, misspelt: value}))
+
     with pytest.raises(SagaDefinitionError, match=f"Charge has '{misspelt}', which nobody looks at; call it '{meant}'"):
-        Saga("s").add_task(kind)
+        charging(("order_id",))
     with pytest.raises(SagaDefinitionError, match=f"knows no '{misspelt}'; did you mean '{meant}'"):
         step(never, **{misspelt: ("order_id",)})
-    assert (
-        Saga("s").add_task(type("Charge", (Task,), {"execute": lambda self, context: None, misspelt: 5})).plan
-    )  # the user's own
+    for own in (5, (), {"order_id": 1}, "order_id", ("order_id", 5)):
+        assert charging(own).plan, "it is the user's own"
 
 
 @pytest.mark.parametrize("says", ["requires", "provides"])
