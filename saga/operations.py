@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.awaited import awaited
+from saga.blobs import Blobs
 from saga.clocks import host_time
 from saga.definition import definitions_of
 from saga.durable.codec import Codec
+from saga.durable.codec.codec import check_blobs
 from saga.durable.entries import write_entries
 from saga.durable.leases import claim, keeper_of, owner
 from saga.durable.messages import action_message
+from saga.durable.purging import purge, sweep
 from saga.durable.rebuild import status_of
 from saga.durable.signals import send_signal
 from saga.durable.told import told_by
@@ -50,6 +53,10 @@ __all__ = [
 ]
 
 
+_SAFE: Final = 3600.0
+"""Seconds after which whoever has put a value has named it, or never will."""
+
+
 class Operations(Looks):
     """Operators' actions. Every one is in the execution's journal, with who did it and why.
 
@@ -60,13 +67,25 @@ class Operations(Looks):
     :param who: the person who acts.
     :param sagas: definitions; with them an action that does not fit is refused at once, rather than by whoever owns the
         execution.
+    :param blobs: where large values of executions are, besides the blobs of the codecs that ``sagas`` have: :meth:`purge` and
+        :meth:`sweep` delete there.
     """
 
-    def __init__(self, store: Store | str | PathLike[str], who: str, *, sagas: Iterable[Saga[Any]] = ()) -> None:
+    def __init__(
+        self,
+        store: Store | str | PathLike[str],
+        who: str,
+        *,
+        sagas: Iterable[Saga[Any]] = (),
+        blobs: Blobs | None = None,
+    ) -> None:
         check_said(who, "it is only told so far who acts")
         check_store(store, "Operations: store")
         self.who = who
         self._definitions = definitions_of(sagas, "Operations: sagas")
+        check_blobs(blobs, "Operations: blobs")
+        known = [blobs, *(one.codec.blobs for one in self._definitions if one.codec is not None)]
+        self._blobs = list({id(one): one for one in known if one is not None}.values())
         self.store = store_of(store)
 
     # -- acting -------------------------------------------------------------------------------------------------------
@@ -144,16 +163,36 @@ class Operations(Looks):
     def purge(self, *, older_than: Seconds, status: Collection[str] | str = (Status.COMPLETED, Status.COMPENSATED)) -> int:
         """Delete ended executions last written at least ``older_than`` (seconds, or a ``timedelta``) ago. Return how many.
 
+        After them goes what they had elsewhere, in the ``blobs`` given and those of ``sagas``. In other blobs it stays, for
+        :meth:`sweep` to find.
+
         :raises ValueError: a status is not terminal, or ``older_than`` is no finite number of at least 0.
+        :raises StorageError: the store cannot be asked, or blobs cannot delete, when the executions are gone.
         """
         seconds = in_seconds(older_than)
         check_number("older_than", seconds)
         if seconds < 0:
             raise ValueError(f"older_than is {older_than!r}; give the seconds for which nothing was written, 0 or more")
-        before, count = self.store.now() - seconds, 0
-        while deleted := self.store.purge(updated_before=before, status=statuses(status)):
-            count += deleted
-        return count
+        return purge(self.store, self._blobs, self.store.now() - seconds, statuses(status))
+
+    def sweep(self, *, older_than: Seconds) -> int:
+        """Delete what blobs have that no execution names: of a process that died before it was named, of a commit that failed,
+        of a purge that did not come to it. Return how many values.
+
+        All that the blobs have must be of executions in this store: another database needs a folder or a prefix of its own.
+
+        :param older_than: seconds (or a ``timedelta``) since it was put, at least an hour: longer than any commit takes, and
+            any transaction of yours in which executions are submitted. A day is a good choice.
+        :raises ValueError: ``older_than`` is less, or no finite number; or no blobs are known, given or of ``sagas``.
+        :raises StorageError: the store or the blobs cannot be asked.
+        """
+        seconds = in_seconds(older_than)
+        check_number("older_than", seconds)
+        if seconds < _SAFE:
+            raise ValueError(f"older_than is {older_than!r}; give an hour (3600) or more: what is younger may be named soon")
+        if not self._blobs:
+            raise ValueError("no blobs are known: give Operations(..., blobs=...), or sagas whose codecs have some")
+        return sweep(self.store, self._blobs, seconds)
 
     def each(
         self,
@@ -286,6 +325,7 @@ class Operations(Looks):
     aretry = awaited(retry)
     askip = awaited(skip)
     apurge = awaited(purge)
+    asweep = awaited(sweep)
 
     def _act(self, action: str, given: str | UUID, step: str | None, why: str) -> None:
         assert action in ACTIONS

@@ -1,4 +1,4 @@
-"""``saga cancel`` and the other actions of a person: on executions by their ids, or on all that filters find; and ``purge``."""
+"""``saga cancel`` and the other actions of a person: on executions by their ids, or on all that filters find; what deletes."""
 
 from __future__ import annotations
 
@@ -244,20 +244,39 @@ def signal(settings: Settings, saga_id: str, name: str, value: str | None, why: 
 @common
 @click.pass_obj
 def purge(settings: Settings, older_than: float, status: Sequence[str], yes: bool) -> None:
-    """Delete executions that have ended, with their journals."""
+    """Delete executions that have ended, with their journals, and what they have elsewhere, where definitions are imported."""
     operations = settings.operations()
-    if not yes:
-        asked = f"delete executions that are {' or '.join(status)} and were last written at least {age(older_than)} ago"
-        if not sys.stdin.isatty():
-            raise click.UsageError(f"this would {asked}; give --yes")
-        if not _agreed(f"{asked}?"):
-            return
-    with usage():
-        number = operations.purge(older_than=older_than, status=status)
+    asked = f"delete executions that are {' or '.join(status)} and were last written at least {age(older_than)} ago"
+    if yes or _agreed_to(asked):
+        with usage():
+            _say_deleted(settings, operations.purge(older_than=older_than, status=status))
+
+
+@click.command()
+@click.option("--older-than", type=SECONDS, required=True, metavar="TIME", help="Put so long ago: 1h at least, better 1d.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
+@common
+@click.pass_obj
+def sweep(settings: Settings, older_than: float, yes: bool) -> None:
+    """Delete what the blobs of imported definitions have that no execution names: of dead processes and purges."""
+    operations = settings.operations()
+    asked = f"delete values that were put elsewhere at least {age(older_than)} ago, and that no execution in this store names"
+    if yes or _agreed_to(asked):
+        with usage():
+            _say_deleted(settings, operations.sweep(older_than=older_than))
+
+
+def _agreed_to(asked: str) -> bool:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"this would {asked}; give --yes")
+    return _agreed(f"{asked}?")
+
+
+def _say_deleted(settings: Settings, number: int) -> None:
     if settings.form == "text":
         say(f"{number} deleted")
     else:
         print_record({"deleted": number})
 
 
-COMMANDS: Final = {action: _action(action) for action in _ACTIONS} | {"signal": signal, "purge": purge}
+COMMANDS: Final = {action: _action(action) for action in _ACTIONS} | {"signal": signal, "purge": purge, "sweep": sweep}

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "undo": Listed("acting", "Undo completed executions, wholly or back to a step."),
     "signal": Listed("acting", "Send a signal to an execution."),
     "purge": Listed("acting", "Delete executions that have ended."),
+    "sweep": Listed("acting", "Delete what is elsewhere that no execution names."),
     "run": Listed("running", "Execute a saga here and now, for each input of a file."),
     "submit": Listed("running", "Store executions for workers to run, for each input of a file."),
     "worker": Listed("working", "Run what was submitted, and what dead processes left."),

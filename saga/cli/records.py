@@ -132,6 +132,7 @@ RECORDS: Final[dict[str, dict[str, str]]] = {
     },
     "acted": {"saga_id": "text", "done": "true or false", "error": "text or null"},
     "purged": {"deleted": "number"},
+    "swept": {"deleted": "number"},
     "held": {"name": "text", "version": "text or null", "known": "true or false"},
     "let_go": {"name": "text", "version": "text or null"},
     "result": {

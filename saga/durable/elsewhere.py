@@ -26,7 +26,7 @@ from saga.plain import text_of
 from saga.storage.protocol import Store
 from saga.storage.records import Entry
 
-__all__ = ["KEYS", "Elsewhere", "Fetching", "drop_if_unknown", "keys_in", "shown_text", "unnamed"]
+__all__ = ["KEYS", "Elsewhere", "Fetching", "drop_if_unknown", "keys_in", "owner_of", "shown_text", "unnamed"]
 
 KEYS: Final = "blobs"
 """The field of a payload, or of a message, that has the keys of what is elsewhere."""
@@ -190,14 +190,13 @@ def keys_in(texts: Iterable[str]) -> set[str]:
     return found
 
 
-def unnamed(store: Store, key: str, others: Iterable[str]) -> list[str]:
-    """Return which of an execution's keys, ``key`` and ``others``, nothing that is stored of it names."""
-    saga_id = _unescaped(key.rpartition("/")[0])
+def unnamed(store: Store, saga_id: str, keys: Iterable[str]) -> list[str]:
+    """Return which of an execution's keys nothing names that is stored of it."""
     # The inbox first: what leaves it is in the journal from the same moment on.
     texts = [message.body for message in store.inbox(saga_id)]
     texts += [entry.payload for entry in store.journal(saga_id)]
     # Damaged or not: whoever mends an entry finds what it has named.
-    return [one for one in (key, *others) if not any(one.rpartition("/")[2] in text for text in texts)]
+    return [key for key in keys if not any(key.rpartition("/")[2] in text for text in texts)]
 
 
 def drop_if_unknown(entries: Iterable[Entry], saga_id: str, codec: Codec, store: Store) -> None:
@@ -235,8 +234,9 @@ def _escaped(saga_id: str) -> str:
     return re.sub(r"[%/\\.]", lambda found: f"%{ord(found[0]):02X}", saga_id)
 
 
-def _unescaped(text: str) -> str:
-    return re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), text)
+def owner_of(key: str) -> str:
+    """Return the id of the execution that a key is one of."""
+    return re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), key.rpartition("/")[0])
 
 
 def _parts(reference: str) -> tuple[str, str, int]:

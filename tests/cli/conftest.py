@@ -19,6 +19,8 @@ import asyncio
 from pathlib import Path
 
 from saga import Context, Saga, receive, step
+from saga.blobs import FolderBlobs
+from saga.durable.codec import Codec
 
 HERE = Path(__file__).parent
 
@@ -40,7 +42,8 @@ async def post(context: Context) -> str:
 
 orders = Saga("orders", tags=["order"]).add_task(step(lambda: "receipt", refund, name="charge")).add_task(step(pack))
 letters = Saga("letters").add_task(step(post, name="post"))
-asked = Saga("asked").add_task(receive("approval")).add_task(step(lambda: "sent", name="send"))
+asked = Saga("asked", codec=Codec(blobs=FolderBlobs(HERE / "blobs")))
+asked.add_task(receive("approval")).add_task(step(lambda: "sent", name="send"))
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,29 @@ def test_what_ended_is_purged(cli: Cli, orders: Any) -> None:
     assert cli("purge", "--older-than", "1h", "--yes", *STORE).out == "0 deleted\n"
     assert cli("purge", "--older-than", "0", "--status", "completed", "--yes", *STORE).out == "1 deleted\n"
     assert json.loads(cli("purge", "--older-than", "0", "--yes", "--json", *STORE).out) == {"deleted": 1}
+
+
+def test_what_is_elsewhere_and_named_by_nothing_is_swept(
+    cli: Cli, terminal: Callable[..., str], here: Path, orders: Any
+) -> None:
+    import shop
+
+    blobs = shop.asked.codec.blobs
+    for number in range(2):
+        blobs.put(f"gone/{number:032x}", b"x")
+    (old,) = (here / "blobs").rglob("*0.blob")
+    os.utime(old, (0, 0))
+    said = cli("sweep", "--older-than", "1d", *STORE)
+    assert (said.code, said.out) == (2, "")
+    assert "give --yes" in said.err
+    known = ("--import", "shop", *STORE)
+    assert "that no execution in this store names?" in terminal("sweep", "--older-than", "1d", *known, answer="n\n")
+    assert old.exists()
+    assert "no blobs are known" in cli("sweep", "--older-than", "1d", "--yes", *STORE).err
+    assert "give an hour" in cli("sweep", "--older-than", "1m", "--yes", *known).err
+    assert cli("sweep", "--older-than", "1d", "--yes", *known).out == "1 deleted\n"
+    assert not old.exists()
+    assert json.loads(cli("sweep", "--older-than", "1d", "--yes", "--json", *known).out) == {"deleted": 0}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ PRINTS: dict[str, tuple[list[str], str | None]] = {
     "definition": (["check", "shop"], "definitions"),
     "exploration": (["check", "shop", "--explore"], "explorations"),
     "purged": (["purge", "--older-than", "0s", "--yes"], None),
+    "swept": (["sweep", "--older-than", "1h", "--yes", "--import", "shop"], None),
     "held": (["hold", "orders", "--why", "no stock"], None),
 }
 

@@ -8,6 +8,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from saga.blobs import Blobs, FolderBlobs, MemoryBlobs
 from saga.durable.codec import Codec
 from saga.durable.elsewhere import keys_in
 from saga.durable.entries import read_entries
+from saga.durable.messages import signal_message
 from saga.errors import EncodingError, SagaDefinitionError, SagaIdTakenError, StorageError, UnreadableJournalError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -29,6 +31,7 @@ from saga.worker import Worker
 from tests.kit import Watched, expired
 from tests.kit.shelves import Shelf
 
+NAME = "0123456789abcdef" * 2
 LARGE = "a page of the report. " * 100
 INPUT = "what was ordered. " * 100
 PAID = {"receipt": "paid. " * 200}
@@ -470,6 +473,186 @@ def test_what_was_put_for_one_key_is_none_of_another(store: Store, shelf: Shelf)
     shelf.kept[one], shelf.kept[other] = shelf.kept[other], shelf.kept[one]
     with pytest.raises(UnreadableJournalError, match="was changed"):
         saga.load("o-1", store=store)
+
+
+# -- what nothing names any more --------------------------------------------------------------------------------------
+
+HOUR = 3600.0
+
+
+class Clock:
+    """A store's clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def moved_by(seconds: float, clock: Clock, shelf: Shelf) -> None:
+    """Let time pass, for a store and for what is elsewhere."""
+    clock.time += seconds
+    for key in shelf.put_at:
+        shelf.put_at[key] -= seconds
+
+
+def of(shelf: Shelf, saga_id: str) -> set[str]:
+    return {key for key in shelf.kept if key.startswith(f"{saga_id}/")}
+
+
+@pytest.mark.parametrize("known_by", ["sagas", "blobs"])
+@pytest.mark.parametrize("ciphered", [False, True])
+def test_a_purge_deletes_what_is_elsewhere_too(shelf: Shelf, known_by: str, ciphered: bool) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    saga = Saga("s", codec=codec_with(shelf, cipher=AesGcm(KEY) if ciphered else None)).add_task(step(write))
+    stays = Saga("stays", codec=saga.codec, undoable_for=100 * HOUR).add_task(step(write))
+    waits = Saga("waits", codec=saga.codec).add_task(receive("paid"))
+    for one in range(150):
+        run(saga, store, saga_id=f"o-{one}")
+    run(stays, store, saga_id="stays")
+    submitted(waits, store, "waits")
+    moved_by(2 * HOUR, clock, shelf)
+    run(saga, store, saga_id="new")
+    left = of(shelf, "stays") | of(shelf, "waits") | of(shelf, "new")
+    assert len(left) == 6
+    operations = Operations(store, "ann", sagas=[saga]) if known_by == "sagas" else Operations(store, "ann", blobs=shelf)
+    assert operations.purge(older_than=HOUR) == 150
+    assert shelf.kept.keys() == left
+    assert keys_in(texts(store)) == left
+
+
+def test_what_a_stuck_execution_was_sent_is_purged_with_it(shelf: Shelf, store: Store) -> None:
+    def fails(report: Any) -> None:
+        raise ValueError("the undo fails")
+
+    saga = Saga("s", codec=codec_with(shelf)).add_task(step(write, fails)).add_task(receive("paid")).add_task(step(decline))
+    submitted(saga, store)
+    assert run(saga, store).status is Status.STUCK
+    store.post("o-1", signal_message("paid", PAID, saga.codec or Codec(), store, "o-1"))
+    assert keys_in(message.body for message in store.inbox("o-1"))
+    Operations(store, "ann", sagas=[saga]).purge(older_than=0, status="stuck")
+    assert not shelf.kept
+
+
+def test_an_execution_of_the_same_id_that_begins_meanwhile_keeps_its_own(shelf: Shelf) -> None:
+    """Rows go first: whoever begins again under the id of one that is being purged puts the same values anew."""
+    store, saga = MemoryStore(), Saga("s", codec=codec_with(shelf)).add_task(step(write))
+    run(saga, store)
+    old = set(shelf.kept)
+    begun: list[Any] = []
+
+    def begin_again(method: str) -> None:
+        if method == "delete" and not begun:
+            begun.append(None)
+            begun.append(run(saga, store).status)
+
+    shelf.before = begin_again
+    assert Operations(store, "ann", sagas=[saga]).purge(older_than=0) == 1
+    assert begun[1] is Status.COMPLETED
+    assert not old & shelf.kept.keys()
+    assert keys_in(texts(store)) == shelf.kept.keys()
+    assert saga.load("o-1", store=store).results["write"] == LARGE
+
+
+def test_a_purge_that_dies_between_leaves_what_a_sweep_finds(shelf: Shelf) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    saga = Saga("s", codec=codec_with(shelf)).add_task(step(write))
+    for saga_id in ("o-1", "o-2"):
+        run(saga, store, saga_id=saga_id)
+    moved_by(1.0, clock, shelf)
+    operations = Operations(store, "ann", sagas=[saga])
+
+    def fail(method: str) -> None:
+        if method == "delete":
+            raise ConnectionError("the bucket does not answer")
+
+    shelf.before = fail
+    with pytest.raises(
+        StorageError, match=r"2 executions are purged, but what 'o-.' had elsewhere is left there: Shelf\(\) cannot"
+    ):
+        operations.purge(older_than=0)
+    assert (store.list().executions, len(shelf.kept)) == ((), 4)
+    moved_by(2 * HOUR, clock, shelf)
+    with pytest.raises(StorageError, match="what nothing names is left: "):
+        operations.sweep(older_than=HOUR)
+    shelf.before = lambda method: None
+    run(saga, store, saga_id="o-2")
+    assert operations.sweep(older_than=HOUR) == 4
+    assert shelf.kept.keys() == of(shelf, "o-2") == keys_in(texts(store))
+
+
+@pytest.mark.parametrize("ciphered", [False, True])
+def test_a_sweep_leaves_what_is_named_or_may_be_soon(shelf: Shelf, ciphered: bool) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    saga = order(shelf, cipher=AesGcm(KEY) if ciphered else None)
+    submitted(saga, store)  # a signal is in its inbox
+    ordered(saga, store, saga_id="o-2")
+    named = set(shelf.kept)
+    shelf.put(f"o-1/{NAME}", b"of a process that died")
+    shelf.put(f"gone%2F1/{NAME}", b"of an execution that is no more")
+    moved_by(HOUR, clock, shelf)
+    shelf.put(f"soon/{NAME}", b"of one that is about to begin")
+    operations = Operations(store, "ann", sagas=[saga])
+    assert operations.sweep(older_than=HOUR) == 2
+    assert shelf.kept.keys() == named | {f"soon/{NAME}"}
+    assert operations.sweep(older_than=HOUR) == 0
+    assert saga.load("o-2", store=store).results["write"] == LARGE
+
+
+def test_what_leaves_the_inbox_while_it_is_swept_is_named(shelf: Shelf) -> None:
+    class Passing(MemoryStore):
+        def inbox(self, saga_id: str) -> Any:
+            found = super().inbox(saga_id)
+            if sweeping:
+                sweeping.clear()
+                assert run(saga, self).results["paid"] == PAID
+            return found
+
+    sweeping: list[bool] = []
+    clock = Clock()
+    store, saga = Passing(clock=clock), order(shelf)
+    submitted(saga, store)
+    moved_by(HOUR, clock, shelf)
+    sweeping.append(True)
+    assert Operations(store, "ann", sagas=[saga]).sweep(older_than=HOUR) == 0
+    assert not sweeping
+    assert keys_in(texts(store)) == shelf.kept.keys()
+
+
+def test_what_a_damaged_entry_names_is_kept(shelf: Shelf) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    saga = Saga("s", codec=codec_with(shelf)).add_task(step(write))
+    run(saga, store)
+    for seq, entry in store._journals["o-1"].items():
+        store._journals["o-1"][seq] = entry._replace(payload=entry.payload[:-1])
+    moved_by(HOUR, clock, shelf)
+    assert Operations(store, "ann", sagas=[saga]).sweep(older_than=HOUR) == 0
+    assert len(shelf.kept) == 2
+
+
+def test_a_sweep_asks_what_is_safe(shelf: Shelf, store: Store) -> None:
+    operations = Operations(store, "ann", blobs=shelf)
+    for wrong in (0, 3599, timedelta(minutes=59), float("nan")):
+        with pytest.raises(ValueError, match="older_than"):
+            operations.sweep(older_than=wrong)
+    assert operations.sweep(older_than=timedelta(days=1)) == 0
+    with pytest.raises(ValueError, match="no blobs are known: give Operations"):
+        Operations(store, "ann", sagas=[Saga("s").add_task(step(write))]).sweep(older_than=HOUR)
+    with pytest.raises(SagaDefinitionError, match="Operations: blobs is 'a/folder'"):
+        Operations(store, "ann", blobs="a/folder")  # type: ignore[arg-type]
+
+    def fail(method: str) -> None:
+        raise ConnectionError("the bucket does not answer")
+
+    shelf.before = fail
+    with pytest.raises(StorageError, match=r"Shelf\(\) cannot be listed: ConnectionError: the bucket does not answer"):
+        operations.sweep(older_than=HOUR)
+    assert asyncio.run(Operations(store, "ann", blobs=MemoryBlobs()).asweep(older_than=HOUR)) == 0
 
 
 # -- for tests --------------------------------------------------------------------------------------------------------

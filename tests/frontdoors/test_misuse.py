@@ -54,6 +54,7 @@ ELSEWHERE: Final = {
         Operations.aholds Operations.aversions Operations.aworkers Operations.holds Operations.versions Operations.workers
         Recovery.arun_once Recovery.run_once Recovery.stop Worker.arun_once Worker.run_once Worker.stop""",
     "takes values, keys and steps of any kind": "masked ClosedContext ClosedContext.result_of Context Context.result_of",
+    "takes an hour or more: tests/durable/test_blobs.py": "Operations.asweep Operations.sweep",
     "hands its filters on": "Operations.aall Operations.aeach Operations.all Operations.ameant Operations.meant",
 }
 
@@ -348,7 +349,9 @@ CALLS: Final[dict[str, Callable[[], Call]]] = {
     "Handle.cancel": lambda: Call(
         Handle(made().definition, stored(), "x", False).cancel, {"why": "so"}, {"why": A_NAME, "who": A_NAME}
     ),
-    "Operations": lambda: Call(Operations, {"store": store(), "who": "ann"}, {"store": A_NAME, "who": A_NAME, "sagas": NAMES}),
+    "Operations": lambda: Call(
+        Operations, {"store": store(), "who": "ann"}, {"store": A_NAME, "who": A_NAME, "sagas": NAMES, "blobs": ["None"]}
+    ),
     "Operations.list": lambda: looking(
         "list",
         status=["None", *NAMES],

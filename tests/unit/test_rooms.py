@@ -112,7 +112,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "recovery": _INSIDE | {"worker", "working"},
     "fleet": _INSIDE | {"awaited", "own_log", "storage"},
     "looking": _INSIDE | {"awaited", "durable", "fleet", "logging", "shown_keys", "step_status", "storage", "blocks", "turns"},
-    "operations": _INSIDE | {"awaited", "clocks", "durable", "fleet", "looking", "storage"},
+    "operations": _INSIDE | {"awaited", "blobs", "clocks", "durable", "fleet", "looking", "storage"},
     # outer rooms: nothing inside imports them
     "cli": {
         "__version__",

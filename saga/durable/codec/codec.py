@@ -30,7 +30,7 @@ from saga.errors import EncodingError, SagaDefinitionError
 from saga.plain import printed_name, text_of
 from saga.recorded import stored_name
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "check_blobs"]
 
 T = TypeVar("T")
 
@@ -84,11 +84,7 @@ class Codec:
             raise SagaDefinitionError(f"Codec: larger_than is {larger_than}, and there are no blobs; give those, too")
         if cipher is not None and not (callable(getattr(cipher, "encrypt", 0)) and callable(getattr(cipher, "decrypt", 0))):
             raise SagaDefinitionError(f"Codec: cipher is {cipher!r}; give an object with encrypt and decrypt")
-        methods = (getattr(blobs, name, None) for name in ("put", "get", "delete", "older_than"))
-        if blobs is not None and (isinstance(blobs, type) or not all(map(callable, methods))):
-            raise SagaDefinitionError(
-                f"Codec: blobs is {blobs!r}; give an object that keeps bytes, such as FolderBlobs('a/folder')"
-            )
+        check_blobs(blobs, "Codec: blobs")
         self.cipher = cipher
         self.blobs = blobs
         self._larger_than = LARGER_THAN if larger_than is None else larger_than
@@ -325,6 +321,16 @@ class Codec:
                 f"the decode function registered as {known!r} returned {printed_name(type(value))}, not {printed_name(cls)}"
             )
         return value
+
+
+def check_blobs(blobs: object, what: str) -> None:
+    """Refuse what is neither ``None`` nor keeps bytes.
+
+    :raises SagaDefinitionError: the text begins with ``what``.
+    """
+    methods = (getattr(blobs, name, None) for name in ("put", "get", "delete", "older_than"))
+    if blobs is not None and (isinstance(blobs, type) or not all(map(callable, methods))):
+        raise SagaDefinitionError(f"{what} is {blobs!r}; give an object that keeps bytes, such as FolderBlobs('blobs')")
 
 
 def _refuse_sealed(held: Any) -> NoReturn:
