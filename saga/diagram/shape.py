@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from saga.errors import SagaDefinitionError
 from saga.events import CompensationSucceeded, FallbackChosen, StepStarted, StepStatus, StepSucceeded, WayChosen
 from saga.flow import Choice, Fallback, Flow, ForEach, Parallel, Pause, Sequence, Step
-from saga.machine import Each, Plan, PlannedStep, following, grow
+from saga.machine import Each, Plan, PlannedStep, declared_name, following, grow
 from saga.policy import InDoubt, OnError, Retry
 from saga.result import SagaResult, StepRecord, error_line, told_besides
 
@@ -164,7 +164,8 @@ def picture_of(
             step = plan.by_name[name]
             undoable = step.compensates and step.index not in past_pivot
             record = records.get(name) if result is None else records.get(name) or StepRecord(name)
-            return Box(step, flow.name, undoable, record, undone.get(name), name in fell_back, standing.get(name))
+            certificate = standing.get(declared_name(plan, step))
+            return Box(step, flow.name, undoable, record, undone.get(name), name in fell_back, certificate)
         if isinstance(flow, ForEach):
             lists = shape(flow.lists, prefix)
             assert isinstance(lists, Box)

@@ -121,6 +121,12 @@ class ChoiceTask(Task[Any]):
         """Return what the way is called that is taken where this was decided."""
         return _shown(self._keys[value]) if value in self._keys else OTHERWISE
 
+    def value_for(self, way: str) -> Any:
+        """Return what is decided where that way is taken."""
+        if way == OTHERWISE and self._has_otherwise:
+            return next(value for value in map(str, range(len(self._keys) + 1)) if value not in self._keys)
+        return next(value for value in self._keys if _shown(value) == way)
+
     def asking(self, by: Callable[[Any], Any]) -> ChoiceTask:
         """Return the task that asks another function, and decides between the same ways."""
         return (AsyncChoiceTask if is_coroutine_function(by) else ChoiceTask)(by, self._keys, self._has_otherwise)

@@ -162,7 +162,7 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
-from saga.machine.growing import grow
+from saga.machine.growing import declared_name, grow
 from saga.machine.keys import Finding, findings_of
 from saga.machine.operators import (
     ACTIONS,
@@ -212,6 +212,7 @@ __all__ = [
     "compile_flow",
     "contradiction",
     "decided_on",
+    "declared_name",
     "findings_of",
     "following",
     "grow",

@@ -11,7 +11,7 @@ from typing import Any
 from saga.errors import SagaError
 from saga.machine.plan import Each, Group, Plan, PlannedStep, Then, Ways
 
-__all__ = ["GrowingPlan", "grow"]
+__all__ = ["GrowingPlan", "declared_name", "grow"]
 
 _OWN = frozenset(("index", "name", "task", "scope", "first", "first_compensation"))
 
@@ -74,6 +74,14 @@ def grow(plan: Plan, each: Each, listed: Any) -> Group:
     group.names = tuple(f"{lists.name}[{key}]" for key in items)
     each.group = group
     return group
+
+
+def declared_name(plan: Plan, step: PlannedStep) -> str:
+    """Return what a step is called as it is declared: ``all[]/b`` where it is ``all[2]/b``."""
+    if not step.within:
+        return step.name
+    each = next(group.each for group, _ in reversed(step.branches) if group.each is not None)
+    return f"{declared_name(plan, plan.by_name[each])}[]{step.name[len(step.within[-1]) :]}"
 
 
 class _Copy:

@@ -158,8 +158,8 @@ def _certificate(record: Any) -> Certificate:
 
 
 def tasks_of(definition: Definition) -> list[PlannedStep]:
-    """Return the steps that have a task, in the order declared; those that are done for each item of a list are none."""
-    steps = definition.plan.steps
+    """Return the steps that have a task, in the order declared; those that are done for each item of a list are ``ship[]``."""
+    steps = definition.plan.declared()
     return [step for step in steps if step.pause is None and step.ways is None and not isinstance(step.then, Each)]
 
 

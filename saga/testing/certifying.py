@@ -1,7 +1,8 @@
 """Certifying: each task of a saga is called in its place, and what it does to the world is measured.
 
-Its place is where the saga comes to it when nothing fails, or, within a fallback, when what that stands in for has failed. For
-each measurement the saga is run until there, in a world of its own, and goes no further.
+Its place is where the saga comes to it when nothing fails, or, within a fallback, when what that stands in for has failed; on a
+way that is not taken, when that is decided; of what is done for each item of a list, the first branch that is there. For each
+measurement the saga is run until there, in a world of its own, and goes no further.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, Final, NoReturn, cast
 from saga.context import Context
 from saga.drivers.views import adopt, fork
 from saga.errors import CrashError, SagaDefinitionError
-from saga.machine import Call
+from saga.flow.choosing import ChoiceTask
+from saga.machine import Call, declared_name
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.plan import PlannedStep
 from saga.plain import names_of, one_line, repr_of
@@ -31,6 +33,7 @@ from saga.testing.worlds import UNKNOWN, differences, state_of
 __all__ = ["certify"]
 
 _MOST_SHOWN: Final = 5
+_FAILS: Final = ""
 
 
 def certify(
@@ -76,7 +79,7 @@ def certify(
         found, tasks = [], tasks_of(definition)
         for step in tasks:
             measured = {
-                what: _Place(setting, loop, ways[step.name], step.name, measure).found() if applies(step) else DOES_NOT_APPLY
+                what: _Place(setting, loop, *ways[step.name], measure).found() if applies(step) else DOES_NOT_APPLY
                 for what, (applies, measure) in _MEASUREMENTS.items()
             }
             found.append(certificate_of(definition, step, measured))
@@ -85,29 +88,37 @@ def certify(
     return Certificates(found)
 
 
-def _ways_to(setting: Setting, loop: Callable[[], VirtualLoop]) -> dict[str, frozenset[str]]:
-    """Return, by name, which steps have to fail for the saga to come to a step.
+_Turns = frozenset[tuple[str, str]]
+"""Where an execution goes otherwise than by itself: steps that fail, with an empty text, and those that decide, with a way."""
+
+
+def _ways_to(setting: Setting, loop: Callable[[], VirtualLoop]) -> dict[str, tuple[_Turns, str]]:
+    """Return, by declared name, where the saga has to turn to come to a step, and what it is called there.
 
     :raises SagaDefinitionError: it never does.
     """
-    ways: dict[str, frozenset[str]] = {}
-    left = [frozenset[str]()]
+    ways: dict[str, tuple[_Turns, str]] = {}
+    left = [_Turns()]
     said = "nothing was called"
     while left:
-        failing = left.pop(0)
-        place = _Place(setting, loop, failing)
+        turns = left.pop(0)
+        place = _Place(setting, loop, turns)
         place.run()
-        plan = place.definition.plan
-        for name in place.come_to:
-            if name not in ways and name in plan.by_name:
-                ways[name] = failing
-                if plan.by_name[name].fallback:
-                    left.append(failing | {name})
-        if place.lines and not failing:
+        for name, (declared, step) in place.come_to.items():
+            if declared in ways:
+                continue
+            ways[declared] = turns, name
+            if step.fallback:
+                left.append(turns | {(name, _FAILS)})
+            if step.ways is not None:
+                left += [turns | {(name, way)} for way in step.ways.entries]
+        if place.lines and not turns:
             last = next((line for line in place.lines if line.came.startswith("raises")), place.lines[-1])
             said = f"{last.what} of {last.step} {last.came}"
     unknown = [step.name for step in tasks_of(place.definition) if step.name not in ways]
     if unknown:
+        if unknown[0].rpartition("[]")[0] in ways:  # which lists what it is done for
+            said = "its list is empty; give a context with an item to list"
         raise SagaDefinitionError(
             f"saga {place.definition.name!r} never comes to step {unknown[0]!r}, so it cannot be measured there: {said}"
         )
@@ -117,22 +128,22 @@ def _ways_to(setting: Setting, loop: Callable[[], VirtualLoop]) -> dict[str, fro
 class _Place(History):
     """A run of a saga until it comes to a step, where that is measured.
 
-    :param failing: the names of steps that fail, so that their fallbacks are come to.
+    :param turns: where it goes otherwise than by itself.
     :param step: the step's name; without one, it is run to its end.
-    :ivar come_to: the names of the steps that were come to, and did not fail.
+    :ivar come_to: by name, the steps that were come to, and did not fail, each with its declared name.
     """
 
     def __init__(
         self,
         setting: Setting,
         loop: Callable[[], VirtualLoop],
-        failing: frozenset[str],
+        turns: _Turns,
         step: str | None = None,
         measure: Callable[[_Calls], str] | None = None,
     ) -> None:
         super().__init__(setting, (), loop)
-        self.come_to: dict[str, None] = {}
-        self._failing = failing
+        self.come_to: dict[str, tuple[str, PlannedStep]] = {}
+        self._turns = dict(turns)
         self._step = step
         self._measure = measure
         self._found: str | None = None
@@ -156,11 +167,15 @@ class _Place(History):
     def make(self, process: Process, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
         """Make a call; where it is the one that is to be measured, do that instead, and end."""
         name = call.step.name
-        if name in self._failing:
+        turn = self._turns.get(name)
+        if turn == _FAILS:
             return _without_effect(call)
+        if turn is not None:
+            assert isinstance(call.step.inner_task, ChoiceTask)
+            return call.step.inner_task.value_for(turn)
         try:
             if call.phase is EXECUTE:
-                self.come_to[name] = None
+                self.come_to[name] = declared_name(process.machine.plan, call.step), call.step
                 if name == self._step:
                     self._found = self._measured(_Calls(self, process, call.step, view))
                     self._end()

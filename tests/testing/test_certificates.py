@@ -10,7 +10,22 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Done, InDoubt, NotDone, Retry, Saga, Task, fallback, parallel, receive, saga_step, sequence
+from saga import (
+    Context,
+    Done,
+    InDoubt,
+    NotDone,
+    Retry,
+    Saga,
+    Task,
+    choose,
+    each,
+    fallback,
+    parallel,
+    receive,
+    saga_step,
+    sequence,
+)
 from saga import step as function_step
 from saga.errors import SagaDefinitionError
 from saga.testing import Certificate, Certificates, certify, with_stand_ins
@@ -186,6 +201,10 @@ def taking(shop: Shop, name: str) -> Any:
     return function_step(lambda: shop.taken.update({name: 1}), lambda: shop.taken.pop(name, None), name=name)
 
 
+async def first(context: Context) -> int:
+    return 1
+
+
 PLACES: dict[str, tuple[Callable[[Shop], Any], list[str]]] = {
     "in sequence": (lambda s: sequence(Take(s, "a"), receive("ok"), Take(s, "b")), ["a", "b"]),
     "in parallel": (lambda s: parallel(Take(s, "a"), Awaited(s, "b"), sequence(Take(s, "c"), Take(s, "d"))), [*"abcd"]),
@@ -195,6 +214,34 @@ PLACES: dict[str, tuple[Callable[[Shop], Any], list[str]]] = {
     "after a lost answer": (lambda s: fallback(Needs(s, "a"), Take(s, "b"), on=ConnectionResetError), ["a", "b"]),
     "after one nobody asks for": (lambda s: fallback(Unasked(s, "a"), Take(s, "b"), on=TimeoutError), ["a", "b"]),
     "functions": (lambda s: sequence(taking(s, "a"), taking(s, "b")), ["a", "b"]),
+    "on ways": (
+        lambda s: choose(
+            lambda context: 1, {1: Take(s, "a"), 2: sequence(Take(s, "b"), Take(s, "c"))}, Take(s, "d"), name="way"
+        ),
+        [*"abcd"],
+    ),
+    "on ways of ways": (
+        lambda s: choose("n", {1: Take(s, "a"), 2: choose("n", {1: sequence(), 3: Awaited(s, "b")}, name="inner")}, name="way"),
+        [*"ab"],
+    ),
+    "for each": (lambda s: each(lambda context: ["x", "y"], Take(s), name="a"), ["a[]"]),
+    "for each, by a key": (lambda s: each(lambda context: ["x", "y"], Take(s), name="a", key=str), ["a[]"]),
+    "in branches": (
+        lambda s: each(lambda context: ["x", "y"], fallback(Take(s, "b"), parallel(Awaited(s, "c"), Take(s, "d"))), name="a"),
+        ["a[]/b", "a[]/c", "a[]/d"],
+    ),
+    "in branches of branches": (
+        lambda s: each(
+            lambda context: [["x"], ["y"]],
+            sequence(each(lambda context: context.step.item, Take(s), name="b"), Take(s, "c")),
+            name="a",
+        ),
+        ["a[]/b[]", "a[]/c"],
+    ),
+    "on the ways of branches": (
+        lambda s: each(lambda context: ["x", "y"], choose(first, {1: Take(s, "b"), 2: Take(s, "c")}, name="way"), name="a"),
+        ["a[]/b", "a[]/c"],
+    ),
     "a nested saga": (lambda s: sequence(Take(s, "a"), Saga("inner").add_task(Take(s, "b"))), ["a", "inner/b"]),
 }
 
@@ -206,6 +253,23 @@ def test_each_task_is_measured_where_the_saga_comes_to_it(place: str) -> None:
     assert sorted(found) == steps
     wrong = {(step, what) for step, came in found.items() for what in came if came[what] not in (HOLDS, NOTHING)}
     assert wrong == ({("a", ALONE)} if "after a lost answer" in place or "nobody asks" in place else set())
+
+
+def test_a_task_that_is_done_for_each_item_is_measured_with_one() -> None:
+    class Ships(Take):
+        def execute(self, context: Context) -> int:
+            self.shop.taken[f"shipped {context.step.item}"] = 1
+            return 1
+
+    found = measured(lambda shop: each(lambda context: ["book", "lamp"], Ships(shop), name="ship"))
+    assert found["ship[]"][RESTORES] == "shipped book: nothing, then 1"
+
+
+def test_what_is_done_for_each_item_of_an_empty_list_cannot_be_measured() -> None:
+    with pytest.raises(
+        SagaDefinitionError, match=r"never comes to step 'ship\[\]', .*: its list is empty; give a context with an item"
+    ):
+        measured(lambda shop: each(lambda context: [], Take(shop), name="ship"))
 
 
 def test_the_methods_of_a_saga_are_measured() -> None:

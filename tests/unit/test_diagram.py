@@ -199,6 +199,18 @@ def test_how_certificates_stand_is_told_with_a_sign(result: bool) -> None:
     assert "certif" not in saga.diagram().svg()
 
 
+@pytest.mark.parametrize("result", [False, True], ids=["the saga", "an execution"])
+def test_what_is_done_for_each_item_is_marked_in_all_its_branches(result: bool) -> None:
+    class InBranches:
+        def standing(self, definition: Definition) -> dict[str, str]:
+            return {"all[]/one[]": "certified", "all[]/other": "certificate stale"}
+
+    pair = sequence(each(lambda context: [1, 2], step(lambda item: item), name="one"), step(lambda: 1, name="other"))
+    saga = Saga("s").add_task(each(lambda context: ["x", "y"], pair, name="all"))
+    drawn = saga.diagram(saga.execute() if result else None, certificates=InBranches()).mermaid()
+    assert (drawn.count("✓ certified"), drawn.count("✗ certificate stale")) == ((4, 2) if result else (1, 1))
+
+
 def test_policies_are_told_in_words() -> None:
     text = " ".join(one.text or "" for one in elements(everything().diagram().svg(), "text"))
     for words in (

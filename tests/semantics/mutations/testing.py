@@ -306,9 +306,33 @@ OF_TESTING = [
     ),
     Mutant(
         "the tasks of a fallback have no place in which they are measured",
-        "                    left.append(failing | {name})",
-        "                    pass",
+        "                left.append(turns | {(name, _FAILS)})",
+        "                pass",
         CERTIFICATES + " -k comes_to_it",
+    ),
+    Mutant(
+        "... nor have those on the ways that are not taken",
+        "                left += [turns | {(name, way)} for way in step.ways.entries]",
+        "                pass",
+        CERTIFICATES + " -k comes_to_it",
+    ),
+    Mutant(
+        "a task that is done for each item is called as its first branch calls it",
+        "declared_name(process.machine.plan, call.step), call.step",
+        "name, call.step",
+        CERTIFICATES + " -k comes_to_it",
+    ),
+    Mutant(
+        "what is done in a branch of a branch is called as in its own place",
+        'return f"{declared_name(plan, plan.by_name[each])}[]',
+        'return f"{each}[]',
+        CERTIFICATES + " -k comes_to_it",
+    ),
+    Mutant(
+        "a diagram of an execution marks no certificate of what was done for each item",
+        "standing.get(declared_name(plan, step))",
+        "standing.get(name)",
+        "tests/unit/test_diagram -k marked_in_all",
     ),
     Mutant(
         "a certificate outlives a change of the undo's function",
