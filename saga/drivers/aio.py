@@ -253,8 +253,7 @@ class AsyncExecution(AsyncCalls):
                 self._obey(command)
             elif command.step.transactional and command.phase is not VERIFY:
                 if self.in_time(command):
-                    await self._read_mail()
-                    await transact_in_loop(self, command)
+                    await self._transact(command)
                     if one:
                         return True
             elif self._awaits(command):
@@ -304,6 +303,10 @@ class AsyncExecution(AsyncCalls):
         await stored(self, partial(thread_for, partial(self.journal.hand_back, self.recovers)))
         self.parked = True
         return False
+
+    async def _transact(self, call: Call) -> None:
+        await self._read_mail()
+        await transact_in_loop(self, call)
 
     async def _await_one(self) -> None:
         """Wait for an outcome or for the next timer, whichever is first, and feed it to the machine."""

@@ -6,14 +6,12 @@ A process's death leaves the function as an exception that nobody catches, since
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from saga.durable.runs import next_run
 from saga.errors import SagaDefinitionError, SagaIdTakenError, StorageError, is_exception
@@ -27,6 +25,7 @@ from saga.testing.blocks import Block, ExploredBlock, hosted
 from saga.testing.faults import BLOCK, Died, Fault, InjectedError, Kind
 from saga.testing.histories import History
 from saga.testing.loops import NeverEndsError, VirtualLoop, was_interrupted
+from saga.testing.processes import AsyncProcess, SyncProcess
 from saga.testing.records import Setting
 from saga.testing.reports import drawn
 from saga.testing.simulated import Process
@@ -36,17 +35,6 @@ if TYPE_CHECKING:
     from saga.diagram import Diagram
 
 __all__ = ["BlockHistory"]
-
-T = TypeVar("T")
-
-
-async def _raised_by(work: Coroutine[Any, Any, Any]) -> BaseException | None:
-    """Await a block, and return what it raised: an event loop would be left by some of that."""
-    try:
-        await work
-    except BaseException as error:
-        return error
-    return None
 
 
 class BlockHistory(History):
@@ -61,7 +49,6 @@ class BlockHistory(History):
         self._in_hand: Process | None = None  # what ran last in this life
         self._flows: list[Flow] = []
         self._at_death: Any = UNKNOWN
-        self._asked: tuple[Callable[[], Any], asyncio.Future[Any]] | None = None
 
     # -- lives --------------------------------------------------------------------------------------------------------
 
@@ -142,7 +129,7 @@ class BlockHistory(History):
     def _take_back(self, process: Process) -> None:
         """Undo what an earlier run has left."""
         self._last = self._in_hand = process
-        process.run()
+        process.live()
         if process.dead:
             raise self.dies()
         if process.machine.status is Status.COMPENSATED and not any(fault.kind == Kind.SKIPPED for fault in self.faults):
@@ -162,7 +149,8 @@ class BlockHistory(History):
         self.saga_id = machine.saga_id
         self._keys.clear()
         self._flows.clear()
-        process = self._begin(_BlockProcess, definition, machine, block.context)
+        kind = _AsyncBlock if self._block.in_loop else _SyncBlock
+        process: _BlockProcess = self._begin(kind, definition, machine, block.context)
         self._own = self._in_hand = self._last = process
         return process
 
@@ -202,49 +190,22 @@ class BlockHistory(History):
     # -- in an event loop ---------------------------------------------------------------------------------------------
 
     async def aearlier(self, block: ExploredBlock) -> int:
-        return await self.elsewhere(partial(self.earlier, block))
+        return await self.loop.elsewhere(partial(self.earlier, block))
 
-    async def abegin(self, block: ExploredBlock) -> _InLoop:
-        return _InLoop(self, self.begin(block))
-
-    async def elsewhere(self, work: Callable[[], T]) -> T:
-        """Have something done while the event loop stands still, and return what it comes to."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._asked = work, done
-        loop.stop()
-        return await done
+    async def abegin(self, block: ExploredBlock) -> _BlockProcess:
+        return self.begin(block)
 
     def _in_loop(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine function's block to its end: its steps are made while its event loop stands still."""
-        loop = self.loop
-        task = loop.create_task(_raised_by(work))
-        task.add_done_callback(lambda _: loop.stop())
-        while not task.done():
-            try:
-                loop.run_forever()
-            except NeverEndsError:
-                waits = "the block's own code waits for what never comes"
-                if self.endless:
-                    self.wrong = SagaDefinitionError(f"transaction {self.definition.name!r}: {waits}, and cannot be cancelled")
-                    with suppress(Exception):
-                        work.close()
-                    raise self._ends() from None
-                self.breaks("it comes to an end", waits)
-                self.endless = task.cancel()
-            if self._asked is not None:
-                (asked, done), self._asked = self._asked, None
-                try:
-                    done.set_result(asked())
-                except BaseException as error:
-                    done.set_exception(error)
-        raised = task.result()
-        if raised is not None:
-            raise raised
+        """Run a coroutine function's block to its end."""
+        waits = "the block's own code waits for what never comes"
+        try:
+            self.loop.drive(work, lambda: self.breaks("it comes to an end", waits))
+        except NeverEndsError:
+            self.wrong = SagaDefinitionError(f"transaction {self.definition.name!r}: {waits}, and cannot be cancelled")
 
 
 class _BlockProcess(Process):
-    """What one process does of an execution whose steps its block gives it.
+    """What one process does of an execution whose steps its block gives it: what its driver is built on.
 
     :ivar known: the machine, which a block lets go of when it has ended.
     """
@@ -254,16 +215,6 @@ class _BlockProcess(Process):
     def __init__(self, history: BlockHistory, *args: Any) -> None:
         super().__init__(history, *args)
         self.known = self.machine
-
-    def advance(self, wait: bool = False, struck: BaseException | None = None) -> None:
-        try:
-            if not self.dead:
-                super().advance(wait, struck)
-        finally:
-            self.known = self.machine
-        if self.dead or self.stalled:
-            self.abandoned = True  # nothing of it goes on here
-            raise self.history.dies()
 
     def add(self, entry: tuple[PlannedStep, ...], encoded: str = "") -> None:
         for step in self.machine.plan.steps:
@@ -281,26 +232,30 @@ class _BlockProcess(Process):
         else:
             super().finish()
 
+    def check_alive(self) -> None:
+        """Leave the function, where its process is gone, or waits for what never comes.
 
-class _InLoop:
-    """A process as a block knows it that is an ``async with``."""
+        :raises Died: so it is.
+        """
+        self.known = self.machine
+        if self.dead or self.stalled:
+            self.abandoned = True  # nothing of it goes on here
+            raise self.history.dies()
 
-    def __init__(self, history: BlockHistory, process: _BlockProcess) -> None:
-        process.awaits = True
-        self._history = history
-        self._process = process
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._process, name)
+class _SyncBlock(_BlockProcess, SyncProcess):
+    def advance(self, wait: bool = False, struck: BaseException | None = None) -> None:
+        try:
+            if not self.dead:
+                super().advance(wait, struck)
+        finally:
+            self.check_alive()
 
-    def __delattr__(self, name: str) -> None:
-        """A block lets go of its machine when it has ended; a history looks at it then."""
 
-    async def advance(self) -> None:
-        await self._history.elsewhere(self._process.advance)
-
-    async def run(self) -> None:
-        await self._history.elsewhere(self._process.run)
-
-    async def leave(self, reason: BaseException) -> None:
-        await self._history.elsewhere(partial(self._process.leave, reason))
+class _AsyncBlock(_BlockProcess, AsyncProcess):
+    async def advance(self, struck: BaseException | None = None) -> None:
+        try:
+            if not self.dead:
+                await super().advance(struck)
+        finally:
+            self.check_alive()

@@ -33,6 +33,7 @@ from saga.testing.failing import FailingStore
 from saga.testing.faults import INPUT, AnswerLostError, Died, Fault, InjectedError, Kind, OddError
 from saga.testing.loops import NeverEndsError, VirtualLoop, was_interrupted
 from saga.testing.persons import Persons
+from saga.testing.processes import process_class
 from saga.testing.records import ID, Broken, Line, Setting, apart, objection
 from saga.testing.reports import drawn
 from saga.testing.signals import Signals
@@ -240,7 +241,7 @@ class History(Struck):
         definition = self.definition
         context, _, _, binding = inputs(definition, self._context, self.saga_id, self.store)
         claim_context(context, binding, get_ident())
-        process = self._begin(Process, definition, definition.machine(self.saga_id), context)
+        process = self._begin(process_class(definition.plan), definition, definition.machine(self.saga_id), context)
         if self.store is not None:
             self.signals.send_early(process)
         self._live(process)
@@ -276,7 +277,7 @@ class History(Struck):
         while True:
             self._last = process
             try:
-                process.run()
+                process.live()
             except LeaseLostError:  # others go on, or have finished
                 return
             except StorageError as error:
@@ -327,7 +328,8 @@ class History(Struck):
         definition = self._definition_of_another()
         rebuilt = rebuild(definition, row, self.store.journal(self.saga_id))
         journal = journal_of(definition, row, self.store, rebuilt)
-        process = Process(self, definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
+        kind = process_class(rebuilt.machine.plan)
+        process = kind(self, definition, rebuilt.machine, rebuilt.views.context, journal, rebuilt.views)
         process.recovers = True
         recover(rebuilt.machine, owner(), row.epoch, self.time)
         if self.store.inbox(self.saga_id):

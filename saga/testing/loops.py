@@ -6,17 +6,19 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from selectors import BaseSelector
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from saga.own_log import silence
 
 __all__ = ["NeverEndsError", "VirtualLoop", "quietly", "was_interrupted"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _STRUCK: Final[ContextVar[Sequence[int]]] = ContextVar("saga_struck", default=())
 _SOON = 600.0
@@ -54,6 +56,15 @@ class _Selector:
         return getattr(self._selector, name)
 
 
+async def _raised_by(work: Coroutine[Any, Any, Any]) -> BaseException | None:
+    """Await something, and return what it raised: an event loop would be left by some of that."""
+    try:
+        await work
+    except BaseException as error:
+        return error
+    return None
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that never waits for a time: it passes at once. Only what runs in its threads is waited for."""
 
@@ -62,6 +73,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         own: Any = self
         own._selector = _Selector(self, own._selector)
         self.passed = 0.0
+        self._standing: set[asyncio.Task[Any]] = set()  # what waits for what is done elsewhere
+        self._running: asyncio.Task[Any] | None = None  # what :meth:`run` runs
+        self._drives = False  # what runs is a driver, and not what it calls
+        self._asked: tuple[Callable[[], Any], asyncio.Future[Any]] | None = None
 
     @property
     def has_threads(self) -> bool:
@@ -76,12 +91,85 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         :raises NeverEndsError: it waits for what nobody brings about. It is cancelled.
         """
         task = self.create_task(work)
+        before, self._running = self._running, task
         try:
             return self.run_until_complete(task)
         except NeverEndsError:
             task.cancel()
             self.run_until_complete(asyncio.wait([task], timeout=_SOON))
             raise
+        finally:
+            self._running = before
+
+    def drive(self, work: Coroutine[Any, Any, Any], waits: Callable[[], object] | None = None) -> None:
+        """Run a coroutine to its end that has things done :meth:`elsewhere`.
+
+        :param waits: called where it waits for what nobody brings about; then it is cancelled.
+        :raises NeverEndsError: it still waits then, or ``waits`` was not given.
+        """
+        task = self.create_task(_raised_by(work))
+        task.add_done_callback(lambda _: self.stop())
+        while not task.done():
+            self._drives = True
+            try:
+                self.run_forever()
+            except NeverEndsError:
+                if waits is None:
+                    with suppress(Exception):
+                        work.close()
+                    raise
+                waits()
+                waits = None
+                task.cancel()
+            finally:
+                self._drives = False
+            if self._asked is not None:
+                self._serve(*self._asked)
+        raised = task.result()
+        if raised is not None:
+            raise raised
+
+    def _serve(self, asked: Callable[[], Any], done: asyncio.Future[Any]) -> None:
+        """Do what is to be done elsewhere, and tell who asked for it."""
+        self._asked = None
+        before, self._standing = self._standing, asyncio.all_tasks(self)
+        try:
+            done.set_result(asked())
+        except BaseException as error:
+            done.set_exception(error)
+        finally:
+            self._standing = before
+
+    async def elsewhere(self, work: Callable[[], T]) -> T:
+        """Have something done while this loop stands still, so that it may run coroutines; return what it comes to.
+
+        A cancellation strikes what runs there, if anything does yet.
+        """
+        done: asyncio.Future[T] = self.create_future()
+        self._asked = work, done
+        self.stop()
+        while True:
+            try:
+                return await asyncio.shield(done)
+            except asyncio.CancelledError:
+                if done.done():
+                    return done.result()
+                if self._asked is not None and self._asked[1] is done:
+                    self._asked = None
+                    raise
+                if self._running is not None:
+                    self._running.cancel()
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Do at once what a driver gives to threads: there it asks its store."""
+        if not self._drives:
+            return super().run_in_executor(executor, func, *args)
+        done: asyncio.Future[T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def let_end(self) -> None:
         """Let what was begun and is awaited by nobody come to its end, if it does soon."""
@@ -91,14 +179,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def cut_off(self) -> None:
         """End what was begun and is awaited by nobody: its process is gone."""
-        left = asyncio.all_tasks(self)
+        left = asyncio.all_tasks(self) - self._standing
         for task in left:
             task.cancel()
         if left:
             self._wait(None)
 
     def _wait(self, seconds: float | None) -> None:
-        done, _ = self.run_until_complete(asyncio.wait(asyncio.all_tasks(self), timeout=seconds))
+        done, _ = self.run_until_complete(asyncio.wait(asyncio.all_tasks(self) - self._standing, timeout=seconds))
         for task in done:
             task.cancelled() or task.exception()  # which nobody asks for
 

@@ -1,21 +1,26 @@
-"""One process's life, simulated: the synchronous driver on a clock of its own, with no thread, where faults strike its calls.
+"""One process's life, simulated: a driver on a clock of its own, with no thread, where faults strike its calls.
 
 A call that would run in a thread or task of its own waits here until it is chosen; then it is made, to its end, and what came
 of it arrives. Time passes only where nothing else can happen. So a history is the same each time.
+
+What the two drivers share is said here, as coroutines; those of the synchronous one never wait. Each of the two lives in
+:mod:`saga.testing.processes`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from saga.awaitables import is_awaitable
 from saga.context import Context
+from saga.drivers.base import Driver
 from saga.drivers.beside import CallBeside
 from saga.drivers.calls import Made, awaited, make
 from saga.drivers.interrupts import cuts_short
-from saga.drivers.threads import Execution
 from saga.machine import Call
 from saga.machine.commands import COMPENSATE, EXECUTE
 from saga.testing.awaits import with_faults
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Process"]
 
+T = TypeVar("T")
+
 _FAILS = frozenset({Kind.FAILS, Kind.FAILS_FOR_GOOD, Kind.UNDO_FAILS, Kind.UNDO_FAILS_FOR_GOOD})
 _FAILS_ODDLY = frozenset({Kind.FAILS_ODDLY, Kind.UNDO_FAILS_ODDLY})
 _DIES_BEFORE = frozenset({Kind.DIES_BEFORE, Kind.DIES_BEFORE_UNDO})
@@ -56,8 +63,8 @@ _STORE_TROUBLES = {
 }
 
 
-class Process(Execution):
-    """What one process does of an execution.
+class Process(Driver):
+    """What one process does of an execution: what its driver is built on.
 
     :param history: what it is part of; the others as :class:`~saga.drivers.base.Driver`'s.
     :ivar dead: it has died.
@@ -72,38 +79,38 @@ class Process(Execution):
         self.clock = history.now
         super().__init__(*args)
         self._epoch = 0.0
-        self.awaits = self.machine.plan.asynchronous
         self.surroundings = cast(Any, self)  # which makes the calls
         self._pending: list[CallBeside] = []  # they run, and may end in any order
         self.late: list[CallBeside] = []
         self._hung: list[CallBeside] = []
         self._cut: list[CallBeside] = []  # those that wait for what never comes
         self._decided: dict[int, Kind | None] = {}  # what strikes a call that has been chosen, by its step's index
+        self._rings = False  # the first timer is due
         self._called = False  # since something was stored last
         self._transacted = False  # ... and it was in a transaction, in which its end is stored
 
     def now(self) -> float:
         return self.history.time
 
-    def run(self, struck: BaseException | None = None) -> None:
+    def live(self) -> None:
         """Run until the execution has ended or parked, or the process is dead or waits in vain.
 
         :raises StorageError: something could not be stored.
         """
-        self.advance(struck=struck)
-        while not (self.dead or self.stalled or self.parked or self.abandoned or self.machine.ended):
-            self.advance(wait=True)
+        raise NotImplementedError
 
-    def _turn(self, one: bool = False) -> bool:
-        try:
-            return not (self.stalled or self.dead) and super()._turn(one)
-        except Died:
-            self.dead = True
-            return False
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens here."""
+        return self.dead or self.stalled or self.parked or self.abandoned or self.machine.ended
 
-    def _let_go(self) -> None:
-        if self.journal is not None:
-            self.journal.give_back()
+    async def elsewhere(self, work: Callable[[], T]) -> T:
+        """Have something done that may run coroutines, and return what it comes to."""
+        raise NotImplementedError
+
+    async def mailed(self) -> None:
+        """Read the mail, where there is any."""
+        raise NotImplementedError
 
     def _wake(self) -> None:
         """Nothing waits elsewhere."""
@@ -118,6 +125,10 @@ class Process(Execution):
         index = call.step.index
         fault = self._decided.pop(index) if index in self._decided else self.history.at_call(self, call, view)
         return self.history.make(self, call, method, view, fault)
+
+    async def make_async(self, call: Call, method: Any, view: Context) -> Any:
+        """As :meth:`make`, for a driver that awaits it."""
+        return await self.elsewhere(partial(self.make, call, method, view))
 
     def struck(self, call: Call, method: Any, view: Context, fault: Kind | None) -> Any:
         """Make a call that a fault strikes; without one, just make it."""
@@ -190,21 +201,17 @@ class Process(Execution):
             beside.task = _Cancelled()
         self._pending.append(beside)
 
-    def _await_one(self) -> None:
-        try:
-            self._come_by_one()
-        except Died:
-            self.dead = True
-
-    def _come_by_one(self) -> None:
+    async def come_by_one(self) -> None:
+        """Come by an outcome, or to a timer, whichever is next."""
         if not self._arrived:
             if self.mail:
-                self._read_mail()
+                await self.mailed()
                 return
-            if not self._bring_about():
+            if not await self.elsewhere(self._bring_about):
+                if self._rings:
+                    await self._ring()
                 return
-        if self.mail:
-            self._read_mail()
+        await self.mailed()
         self._called = True
         self._take_arrived()
 
@@ -224,7 +231,8 @@ class Process(Execution):
         if self.history.signals.send(self):
             return False
         if self._timers:
-            self._pass_time()
+            self.history.pass_until(self._timers[0][0])
+            self._rings = True
         elif self.late:  # past the pivot, where nothing cuts it off
             return self._end(self.late.pop(0))
         elif self._hung and self.journal is not None:
@@ -260,29 +268,33 @@ class Process(Execution):
         self._arrive(beside, made)
         return True
 
-    def _pass_time(self) -> None:
-        """Let the time pass until the first timer is due."""
-        self.history.pass_until(self._timers[0][0])
+    async def _ring(self) -> None:
+        """Do what the first timer is for, which is due."""
+        self._rings = False
         due = self._timer_due()
-        if self.mail:
-            self._read_mail()
+        await self.mailed()
         self._timer(due)
         heapq.heappop(self._timers)
 
-    def _transact(self, call: Call) -> None:
+    async def transacted_by_stand_in(self, call: Call) -> None:
         """Make a stand-in's call: no fault strikes between what it did and the commit of that (:func:`kinds_at`)."""
         view = self._make_ready(call)
-        made = make(call, view, self.surroundings)
+        made = await self.elsewhere(partial(make, call, view, self.surroundings))
         self._take(made, view)
         self._transacted = True
 
     # -- the journal --------------------------------------------------------------------------------------------------
 
-    def _publish(self) -> bool:
-        journal, machine = self.journal, self.machine
-        if journal is None or journal.written == len(machine.log.events):
-            return super()._publish()
-        kinds = []
+    def is_stored(self) -> bool:
+        """Whether there is nothing to be stored."""
+        return self.journal is None or self.journal.written == len(self.machine.log.events)
+
+    def before_storing(self) -> Kind | None:
+        """Let what strikes what is about to be stored strike. Return what strikes it when that is done.
+
+        :raises Died: the process dies.
+        """
+        machine, kinds = self.machine, []
         if not self._called:
             kinds.append(Kind.DIES_BEFORE_STORING)
         if not machine.ended and not (machine.commands and type(machine.commands[0]) is Call):
@@ -295,10 +307,15 @@ class Process(Execution):
         if not (self._transacted or wanted.isdisjoint(OF_STORE)):
             self._trouble_store()
         self._called = self._transacted = False
-        done = super()._publish()
+        return fault
+
+    def when_stored(self, fault: Kind | None) -> None:
+        """Let strike what strikes when it is stored.
+
+        :raises Died: the process dies.
+        """
         if fault is not None:
-            raise history.death(self.step() or "", fault)
-        return done
+            raise self.history.death(self.step() or "", fault)
 
     def _trouble_store(self) -> None:
         """Let a fault of the store strike what is stored next."""
@@ -340,7 +357,13 @@ def kinds_here(process: Process, call: Call, view: Context, kinds: frozenset[Kin
 
 
 class _Cancelled:
-    """Stands for the task of a coroutine function: it is cancelled when it has ended."""
+    """Stands for the task of a coroutine function, and for its event loop: it is cancelled when it has ended."""
 
     def cancel(self) -> None:
         """Nothing runs meanwhile."""
+
+    def get_loop(self) -> _Cancelled:
+        return self
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> None:
+        """Nothing of it runs later, either."""

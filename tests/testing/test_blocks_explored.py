@@ -153,6 +153,17 @@ async def in_a_loop_without_a_store(shop: Shop) -> None:
         await tx.aparallel(step(ado, undo, **of("b")), step(do, aundo, **of("c")))
 
 
+async def in_time_or_not(shop: Shop) -> str:
+    try:
+        async with asyncio.timeout(1500.0), stored() as tx:
+            await tx.astep(ado, aundo, **of("a"))
+            await tx.astep(ado, aundo, **of("b"))
+            await tx.astep(do, aundo, **of("c"))
+    except TimeoutError:
+        return "late"
+    return "in time"
+
+
 SOUND: Final[dict[str, Callable[[Shop], Any]]] = {
     "in sequence": in_sequence(),
     "limited": in_sequence(timeout=5.0, retry=Retry(2)),
@@ -187,6 +198,17 @@ def test_what_can_be_done_twice_and_undone_twice_keeps_the_laws(block: str) -> N
 @pytest.mark.parametrize("block", SOUND)
 def test_persons_and_second_owners_and_interrupts_and_stores_that_fail_break_no_law(block: str) -> None:
     assert explore(SOUND[block], world=emptied, kinds=ASKED_FOR).complete
+
+
+def test_a_timeout_of_a_blocks_own_strikes_the_step_that_it_awaits() -> None:
+    found = explore(in_time_or_not, world=emptied)
+    assert found.complete
+    assert found.failure is not None
+    assert found.failure.startswith("compensated at step 'b': CancelledError")
+    history = replay(in_time_or_not, world=emptied)
+    assert [(line.step, line.what) for line in history.lines] == [
+        *(("a", "execute"), ("b", "execute"), ("b", "compensate"), ("a", "compensate")),
+    ]
 
 
 @pytest.mark.parametrize("block", ["in sequence", "once more", "in a loop"])

@@ -5,6 +5,7 @@ The engine is broken as ``tests/semantics/mutants.py`` does it, but in this proc
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,6 +102,18 @@ class Completes(Build):
         super().compensate(context)
 
 
+class Awaited(Build):
+    """Builds in a coroutine."""
+
+    async def execute(self, context: Context) -> str:  # type: ignore[override]
+        await asyncio.sleep(10.0)
+        return super().execute(context)
+
+    async def compensate(self, context: Context) -> None:  # type: ignore[override]
+        await asyncio.sleep(10.0)
+        super().compensate(context)
+
+
 Flow = Callable[[Site], list[Any]]
 
 FLOWS: dict[str, Flow] = {
@@ -119,6 +132,8 @@ FLOWS: dict[str, Flow] = {
     "past a pivot": lambda s: [Build(s, "a", pivot=True), Build(s, "b")],
     "by a returned drawing": lambda s: [Draws(s, "a"), Completes(s, "b", in_doubt=InDoubt.RERUN, retry=Retry(2))],
     "by a drawing left": lambda s: [Draws(s, "a"), Completes(s, "c", in_doubt=InDoubt.RERUN, retry=Retry(2))],
+    "awaited": lambda s: [Awaited(s, "a"), Awaited(s, "b"), Build(s, "c"), Awaited(s, "d", timeout=50.0)],
+    "awaited in parallel": lambda s: [parallel(Awaited(s, "a"), Awaited(s, "b", timeout=50.0)), Build(s, "c")],
     "waiting": lambda s: [Build(s, "a"), receive("ok", timeout=60.0), Build(s, "b")],
 }
 
@@ -326,6 +341,21 @@ NOTICED = [
         11,
         "go on without the journal",
         "in sequence",
+        [("b", "store gone before")],
+        "what has ended is stored",
+        ["store gone before"],
+    ),
+    Noticed(
+        7,
+        "await before its intent is stored",
+        "awaited",
+        [("b", "dies after")],
+        UNDONE,
+    ),
+    Noticed(
+        11,
+        "go on without the journal in an event loop",
+        "awaited",
         [("b", "store gone before")],
         "what has ended is stored",
         ["store gone before"],

@@ -155,6 +155,24 @@ OF_TESTING = [
         TESTING + "explore -k another_thread",
     ),
     Mutant(
+        "an async saga is explored under the synchronous driver",
+        "    return AsyncProcess if plan.asynchronous else SyncProcess",
+        "    return SyncProcess",
+        TESTING + "semantics_explored -k noticed",
+    ),
+    Mutant(
+        "a process that others take up cuts off the one that still runs",
+        "        left = asyncio.all_tasks(self) - self._standing",
+        "        left = asyncio.all_tasks(self)",
+        TESTING + "explore -k transactional_step",
+    ),
+    Mutant(
+        "a block's own timeout does not strike the step that it awaits",
+        "                    self._running.cancel()",
+        "                    pass",
+        BLOCKS + " -k timeout_of_a_blocks_own",
+    ),
+    Mutant(
         "what nobody awaits outlives its process in a history",
         "            self.loop.cut_off()",
         "            pass",
