@@ -82,13 +82,13 @@ def setting_of(
         raise SagaDefinitionError(f"signals is {signals!r}; give a mapping of their names to their values")
 
     def define(world: Any) -> Definition:
-        return replace(_made(saga, world).definition, **_ALONE) if block is None else block.recovery()
+        return block.recovery() if block is not None else replace(_made(saga, world).definition, **_ALONE)
 
     def make() -> tuple[Any, Definition, Context]:
         made = None if world is None else world()
-        if block is not None:
-            return made, block.definition, Context()
         definition = define(made)
+        if block is not None:
+            return made, definition, Context()
         given = context() if callable(context) and not isinstance(context, Context) else _copied(context)
         begun = as_context({} if given is None else given, definition.name, definition.context, definition.plan.needs)
         return made, definition, begun

@@ -13,7 +13,7 @@ import pytest
 from saga import Context, Done, NotDone, Retry, Skip, Task, step, transaction
 from saga.durable.codec import Codec
 from saga.errors import SagaDefinitionError, SagaExecutionException
-from saga.testing import Fault, Kind, LawBrokenError, certify, explore, replay
+from saga.testing import Events, Fault, Kind, LawBrokenError, certify, explore, replay
 
 
 class Shop:
@@ -280,6 +280,18 @@ def test_where_a_person_decides_about_an_earlier_run_the_program_is_run_again() 
     history = replay(once_more, [("a", "dies after"), ("a", "undo fails"), ("a", "retried")], world=emptied)
     assert [line.came for line in history.lines if not line.what] == ["a person says retry"]
     assert (history.status, history.number) == ("completed", 2)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_no_observer_of_a_block_is_told(again: bool) -> None:
+    events = Events()
+
+    def block(shop: Shop) -> None:
+        with stored(saga_id="A1", again=again, logger=events) as tx:
+            tx.step(do, undo, **of("a"))
+
+    assert explore(block, world=emptied).complete
+    assert not events
 
 
 @pytest.mark.parametrize("durable", [True, False])
