@@ -191,7 +191,11 @@ def test_every_page_is_on_the_first_page() -> None:
 
 
 ROOMS = ("saga", "saga.errors", "saga.events", "saga.storage", "saga.durable.codec", "saga.diagram", "saga.logging")
-OUTER_ROOMS = ("saga.web", "saga.testing", *(f"saga.integrations.{room}" for room in ("opentelemetry", "prometheus", "sentry")))
+OUTER_ROOMS = (
+    "saga.web",
+    "saga.testing",
+    *(f"saga.integrations.{room}" for room in ("opentelemetry", "prometheus", "s3", "sentry")),
+)
 ROOMS_OF_DOORS = (
     "saga.blobs",
     "saga.worker",

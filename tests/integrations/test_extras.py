@@ -9,7 +9,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("room", "library", "extra"), [("opentelemetry", "opentelemetry", "otel"), ("sentry", "sentry_sdk", "sentry")]
+    ("room", "library", "extra"),
+    [("opentelemetry", "opentelemetry", "otel"), ("sentry", "sentry_sdk", "sentry"), ("s3", "boto3", "s3")],
 )
 def test_without_its_library_it_says_what_to_install(
     room: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch

@@ -189,7 +189,7 @@ STANDARD: Final = sys.stdlib_module_names | {"annotationlib"}
 #: What needs more than the standard library, and is imported by one room alone.
 LIBRARIES: Final = {
     "cli": {"click", "debugpy", "prometheus_client"},
-    "integrations": {"opentelemetry", "prometheus_client", "sentry_sdk"},
+    "integrations": {"boto3", "opentelemetry", "prometheus_client", "sentry_sdk"},
     "testing": {"pytest"},
     "storage": {"psycopg", "psycopg2", "psycopg_pool", "sqlalchemy"},
     "web": {"jinja2", "markupsafe", "prometheus_client", "starlette", "uvicorn"},
