@@ -17,7 +17,7 @@ from saga.durable.codec import Codec
 from saga.errors import SagaCompensationError, SagaDefinitionError, SagaExecutionException, SagaIdTakenError
 from saga.operations import Operations
 from saga.storage import MemoryStore, SqliteStore, Store
-from tests.kit import background, in_a_child, until
+from tests.kit import SHORT, background, in_a_child, until
 
 KEYS: list[str] = []
 CODEC = Codec(modules=[__name__])
@@ -34,6 +34,12 @@ def book(context: Context, folder: str, name: str) -> str:
 def unbook(name: str | None, folder: str) -> None:
     assert name is not None
     Path(folder, name).unlink()
+
+
+def unbook_late(context: Context, name: str | None, folder: str) -> None:
+    """Go on when nobody waits any more."""
+    until(lambda: context.step.cancelled)
+    unbook(name, folder)
 
 
 async def abook(context: Context, folder: str, name: str) -> str:
@@ -127,6 +133,25 @@ def test_a_dead_asynchronous_run_is_left_alone_by_who_would_keep_its_loop_waitin
         )
         assert (booked(folder), store.get("t-1")) == ({"seat"}, left)
         assert DRIVERS["async with"](store, folder).run == 2
+    assert booked(folder) == {"seat", "room"}
+
+
+@BOTH
+def test_an_undo_that_outlives_its_timeout_is_waited_for_before_the_next_run(
+    run: Callable[..., Transaction], tmp_path: Path, folder: Path
+) -> None:
+    path = tmp_path / "saga.db"
+    given: dict[str, Any] = {"args": (str(folder), "seat"), "compensate_args": (str(folder),)}
+
+    async def dying() -> None:
+        async with transaction("trip", saga_id="t-1", store=path, lease=0.3, again=True, codec=CODEC) as tx:
+            await tx.astep(abook, unbook_late, name="seat", compensation_timeout=SHORT, **given)
+            os._exit(7)
+
+    assert in_a_child(lambda: asyncio.run(dying())) == 7
+    with SqliteStore(path) as store:
+        assert run(store, folder).run == 2
+        assert rows(store) == {"t-1~2": "completed", "t-1": "compensated"}
     assert booked(folder) == {"seat", "room"}
 
 
