@@ -163,6 +163,8 @@ class BlockHistory(History):
         self._flows.append(flow)
 
     def diagram(self) -> Diagram:
+        if not self._flows:
+            raise SagaDefinitionError(f"transaction {self.definition.name!r}: this history came to no step; none is drawn")
         plan = compile_flow(sequence(*self._flows), self.definition.name)
         machine = self._last.machine
         return drawn(self, replace(self.definition, plan=plan), SagaResult(plan, machine.log, self._last.context))

@@ -481,6 +481,18 @@ def test_how_a_history_went_is_drawn(block: str) -> None:
     assert "undone" in drawn.svg()
 
 
+def test_a_history_that_came_to_no_step_is_not_drawn() -> None:
+    def block(shop: Shop) -> None:
+        with stored():
+            do("a")
+            raise ValueError
+
+    history = replay(block, world=emptied, check=False)
+    assert history.broken == ("undone equals never begun", "a: nothing, then True")
+    with pytest.raises(SagaDefinitionError, match="transaction 'order': this history came to no step; none is drawn"):
+        history.diagram()
+
+
 def test_what_is_left_when_a_run_is_begun_again_is_seen_before_that_hides_it() -> None:
     def block(shop: Shop) -> None:
         with stored(saga_id="A1", again=True) as tx:
