@@ -153,6 +153,8 @@ class Execution(Driver):
         Then others may do as much meanwhile, and what came of it is stored together.
         """
         machine, commands = self.machine, self.machine.commands
+        if self.journal is not None and self.journal.has_large(machine):
+            return False  # others would wait for it
         if self.handing_back or self.cut_short or machine.ended:
             return machine.ended and not self.handing_back
         if machine.status is not COMPENSATING or len(commands) != 1:

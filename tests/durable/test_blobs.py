@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from saga import Context, InDoubt, Saga, Status, Submission, receive, step, transaction
 from saga.blobs import Blobs, FolderBlobs, MemoryBlobs
 from saga.durable.codec import Codec
-from saga.durable.elsewhere import keys_in
+from saga.durable.elsewhere import Elsewhere, keys_in
 from saga.durable.entries import read_entries
 from saga.durable.messages import signal_message
 from saga.errors import EncodingError, SagaDefinitionError, SagaIdTakenError, StorageError, UnreadableJournalError
 from saga.operations import Operations
 from saga.recovery import Recovery
-from saga.storage import MemoryStore, SqliteStore, Store
+from saga.storage import Entry, MemoryStore, SqliteStore, Store
 from saga.testing import explore
 from saga.worker import Worker
 from tests.kit import Watched, expired
@@ -179,6 +179,47 @@ def test_the_event_loop_puts_and_gets_nothing_itself(store: Store, shelf: Shelf,
     loop = asyncio.run(main())
     assert shelf.count("put") >= 6
     assert loop not in shelf.threads
+
+
+class InLoop(MemoryStore):
+    """A store that needs no thread in an event loop."""
+
+    class Done:
+        cut_off = False
+
+        def end(self) -> None:
+            pass
+
+    def begin_create(self, new: Any, entries: Any, owner: str, lease_seconds: float, ended: Callable[[bool], None]) -> Any:
+        existing = self.create(new, entries, owner, lease_seconds)
+        asyncio.get_running_loop().call_soon(ended, existing is None)
+        return self.Done()
+
+    def begin_append_each(self, appends: Callable[[], Any], ended: Callable[[Any], None]) -> Any:
+        stored = self.append_each(appends())
+        asyncio.get_running_loop().call_soon(ended, stored)
+        return self.Done()
+
+
+@pytest.mark.parametrize("length", [10, 5000])
+def test_a_store_that_needs_no_thread_has_one_for_what_is_large(shelf: Shelf, length: int) -> None:
+    text = "x" * length
+
+    async def report(context: Context) -> str:
+        return f"{text}!"
+
+    async def unreport(report: str, context: Context) -> None:
+        context["undone"] = f"{text}?"
+
+    async def main() -> int:
+        saga = Saga("s", codec=codec_with(shelf)).add_task(step(report, unreport)).add_task(step(decline))
+        result = await saga.atry_execute({"given": text}, saga_id="o-1", store=InLoop())
+        assert dict(result.context) == {"given": text, "undone": f"{text}?"}
+        return threading.get_ident()
+
+    loop = asyncio.run(main())
+    assert loop not in shelf.threads
+    assert shelf.count("put") == (3 if length > 1000 else 0)
 
 
 def test_others_commit_while_one_waits_for_its_bytes(store: Store, shelf: Shelf) -> None:
@@ -398,6 +439,41 @@ def test_a_signal_whose_value_is_gone_is_refused(store: Store, shelf: Shelf) -> 
     assert "a value of signal 'paid' is elsewhere, 1.2 kB under the key" in refused["reason"]
 
 
+def test_what_a_refused_signal_had_elsewhere_is_nobodys(shelf: Shelf) -> None:
+    """It is named by nothing that is stored any more, so the same value of another is put anew."""
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    saga = Saga("s", codec=codec_with(shelf)).add_task(receive("paid", accept=str)).add_task(step(lambda: PAID, name="same"))
+    saga.submit(saga_id="o-1", store=store)
+    store.post("o-1", signal_message("paid", PAID, saga.codec or Codec(), store, "o-1"))
+    (refused,) = shelf.kept
+    saga.signal("o-1", "paid", "yes", store=store)
+    Worker(store, [saga]).run_once()
+    assert refused in shelf.kept
+    moved_by(HOUR, clock, shelf)
+    assert Operations(store, "ann", sagas=[saga]).sweep(older_than=HOUR) == 1
+    assert keys_in(texts(store)) == shelf.kept.keys() != {refused}
+    assert saga.load("o-1", store=store).results["same"] == PAID
+
+
+def test_only_what_is_stored_is_named_again(shelf: Shelf) -> None:
+    elsewhere = Elsewhere(codec_with(shelf), "o-1")
+
+    def put(seq: int, result: str) -> int:
+        elsewhere.moved(Entry(seq, "StepSucceeded", "a", f'{{"attempt":1,"result":"{result}"}}', 1.0))
+        return shelf.count("put")
+
+    first, second, third = ("x" * 2000, "y" * 2000, "z" * 2000)
+    assert [put(1, first), put(2, second), put(3, third)] == [1, 2, 3]
+    elsewhere.stored(1)
+    assert put(4, first) == 3
+    assert put(5, second) == 4  # whose entry was not stored, and may never be
+    assert put(3, "rolled back, and made anew") == 4
+    elsewhere.stored(5)
+    assert put(6, third) == 5
+    assert put(7, second) == 5
+
+
 def test_what_a_database_takes_is_no_limit_of_what_is_elsewhere(store: Store, shelf: Shelf) -> None:
     store.longest_text = 50_000
     long = "x" * 200_000
@@ -536,9 +612,22 @@ def test_what_a_stuck_execution_was_sent_is_purged_with_it(shelf: Shelf, store: 
     assert not shelf.kept
 
 
-def test_an_execution_of_the_same_id_that_begins_meanwhile_keeps_its_own(shelf: Shelf) -> None:
+class Purged(MemoryStore):
+    """A store that has something done when it has purged."""
+
+    after_purge: Callable[[], object] = staticmethod(lambda: None)
+
+    def purge(self, **what: Any) -> int:
+        deleted = super().purge(**what)
+        if not deleted:
+            self.after_purge()
+        return deleted
+
+
+@pytest.mark.parametrize("when", ["its row is deleted", "it is deleted elsewhere"])
+def test_an_execution_of_the_same_id_that_begins_meanwhile_keeps_its_own(shelf: Shelf, when: str) -> None:
     """Rows go first: whoever begins again under the id of one that is being purged puts the same values anew."""
-    store, saga = MemoryStore(), Saga("s", codec=codec_with(shelf)).add_task(step(write))
+    store, saga = Purged(), Saga("s", codec=codec_with(shelf)).add_task(step(write))
     run(saga, store)
     old = set(shelf.kept)
     begun: list[Any] = []
@@ -548,7 +637,10 @@ def test_an_execution_of_the_same_id_that_begins_meanwhile_keeps_its_own(shelf: 
             begun.append(None)
             begun.append(run(saga, store).status)
 
-    shelf.before = begin_again
+    if when == "it is deleted elsewhere":
+        shelf.before = begin_again
+    else:
+        store.after_purge = lambda: begin_again("delete")
     assert Operations(store, "ann", sagas=[saga]).purge(older_than=0) == 1
     assert begun[1] is Status.COMPLETED
     assert not old & shelf.kept.keys()
@@ -605,8 +697,8 @@ def test_a_sweep_leaves_what_is_named_or_may_be_soon(shelf: Shelf, ciphered: boo
 
 def test_what_leaves_the_inbox_while_it_is_swept_is_named(shelf: Shelf) -> None:
     class Passing(MemoryStore):
-        def inbox(self, saga_id: str) -> Any:
-            found = super().inbox(saga_id)
+        def journal(self, saga_id: str) -> Any:
+            found = super().journal(saga_id)
             if sweeping:
                 sweeping.clear()
                 assert run(saga, self).results["paid"] == PAID

@@ -13,6 +13,8 @@ import pytest
 
 from saga import Context, OutcomeUnknownError, Retry, Saga, Status, step, transaction
 from saga.drivers.base import Driver, clock
+from saga.durable.codec import Codec
+from saga.durable.elsewhere import keys_in
 from saga.durable.transaction import StepTransaction
 from saga.errors import LeaseLostError, SagaDefinitionError, SagaExecutionException, SagaTimeoutError, StorageError
 from saga.events import CompensationStarted, StepStarted, StepSucceeded
@@ -21,6 +23,7 @@ from saga.recovery import Recovery
 from saga.storage import MemoryStore, NewExecution, SqliteStore, Store
 from tests.kit import PATIENCE, background
 from tests.kit.ledgers import DATABASES, THREADS, WAYS, Ledger, Way, awaited
+from tests.kit.shelves import Shelf
 
 
 @pytest.fixture(params=DATABASES)
@@ -84,6 +87,56 @@ def test_what_it_did_and_returned_is_there_with_its_entry(store: Store, ledger: 
     result = way.executed(Saga("order", store=store).add_task(entered(ledger, way=way)).add_task(step(look)))
     assert result.status is Status.COMPLETED
     assert seen == [(["enter"], "ENTER", 1, ["StepSucceeded", "StepStarted"])]
+
+
+def test_what_is_large_is_elsewhere_before_it_is_committed(
+    store: Store, ledger: Ledger, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf, large = Shelf(), "x" * 2000
+    caller: list[int] = []
+    done: list[str] = []
+    shelf.before = done.append
+    commits = StepTransaction._commit
+
+    def commit(transaction: StepTransaction, one: Any) -> None:
+        done.append("commit")
+        commits(transaction, one)
+
+    monkeypatch.setattr(StepTransaction, "_commit", commit)
+
+    def write(context: Context) -> str:
+        caller.append(threading.get_ident())
+        ledger.write(context)
+        return large
+
+    saga = Saga("order", store=store, codec=Codec(blobs=shelf, larger_than=1000))
+    saga.add_task(step(way.of(write), way.of(ledger.take_back), name="write", transactional=True))
+    assert way.executed(saga).results == {"write": large}
+    assert done == ["put", "commit"]
+    assert not way.coroutines or shelf.threads != caller  # which is the event loop's
+    assert saga.load("x").results == {"write": large}
+
+
+def test_one_whose_result_cannot_be_put_is_rolled_back(store: Store, ledger: Ledger, way: Way) -> None:
+    shelf = Shelf()
+
+    def refuse(method: str) -> None:
+        if shelf.count("put") == 1:
+            raise ConnectionError("the bucket is gone")
+
+    def write(context: Context) -> str:
+        ledger.write(context)
+        return "x" * 2000
+
+    shelf.before = refuse
+    saga = Saga("order", store=store, codec=Codec(blobs=shelf, larger_than=1000))
+    saga.add_task(step(way.of(write), way.of(ledger.take_back), name="write", transactional=True))
+    with pytest.raises(StorageError, match="the bucket is gone"):
+        way.executed(saga)
+    assert (kinds(store)[-1], ledger.rows()) == ("StepStarted", [])
+    (result,) = Recovery(store, [saga]).run_once()
+    assert (result.status, ledger.rows()) == (Status.COMPLETED, ["write"])
+    assert keys_in(entry.payload for entry in store.journal("x")) == shelf.kept.keys()
 
 
 def test_its_undo_is_one_commit_too(store: Store, ledger: Ledger, way: Way) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from saga import Context, Retry, Saga, fallback, parallel, sequence, step, timer
 from saga.durable import leases
+from saga.durable.codec import Codec
 from saga.durable.leases import keeper_of
 from saga.durable.messages import action_message
 from saga.errors import SagaDefinitionError, StorageError
@@ -27,8 +28,10 @@ from saga.recovery import Recovery
 from saga.storage import Lease, MemoryStore, NewExecution, SqliteStore, Store
 from saga.worker import Worker
 from saga.working import crew
+from saga.working.line import Line
 from tests.kit import PATIENCE, Watched, check_journal, until, within
 from tests.kit.recoveries import left_behind
+from tests.kit.shelves import Shelf
 from tests.kit.strikes import Strikes, functions, struck_by
 
 IDS = [f"x{number}" for number in range(8)]
@@ -92,6 +95,31 @@ def test_a_call_is_made_when_its_intent_is_stored_and_what_came_of_many_is_store
     assert (told["CompensationSucceeded"], told["SagaCompensated"]) == (len(called), len(IDS))
     appends = watched.calls.count("append") + watched.calls.count("append_each")
     assert appends < len(IDS) * (len(STEPS) + 1)  # which is what each by itself makes
+
+
+@pytest.mark.parametrize("when", STEPS[1:])
+def test_what_is_put_elsewhere_is_put_by_whoever_has_it(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others would wait for it in the line, where what came of many calls is stored."""
+    shelf = Shelf()
+    stood: list[bool] = []
+    add = Line.add
+
+    def stands(line: Line, execution: Any, turn: Callable[[], object]) -> None:
+        stood.append(execution.journal.has_large(execution.machine))
+        add(line, execution, turn)
+
+    def undo(context: Context) -> None:
+        if context.step.name == when:
+            context["large"] = "x" * 2000
+
+    monkeypatch.setattr(Line, "add", stands)
+    with Together() as store:
+        all_left(store)
+        Recovery(store, [build(undo, codec=Codec(blobs=shelf, larger_than=1000))], workers=3).run_once()
+        assert statuses(store) == {"compensated"}
+    assert stood
+    assert not any(stood)
+    assert shelf.count("put") == len(IDS)
 
 
 def fails() -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from mutations import Mutant
 from mutations.alerts import OF_ALERTS
+from mutations.blobs import OF_BLOBS
 from mutations.cli import OF_THE_COMMAND_LINE
 from mutations.debugging import OF_DEBUGGING
 from mutations.doubt import OF_DOUBT
@@ -61,6 +62,7 @@ ROOMS: dict[str, list[Mutant]] = {
     "transactional": OF_TRANSACTIONS,
     "drivers": OF_DRIVERS,
     "durable": OF_DURABLE,
+    "blobs": OF_BLOBS,
     "recovery": OF_RECOVERY,
     "storage": OF_STORAGE,
     "sqlite": OF_SQLITE,

@@ -30,6 +30,8 @@ from crashkit.scenarios import ALL
 from crashkit.stores import DyingInTransactions, Failing, Proxy, is_file, look, open_at
 from crashkit.world import World, read_log, read_points, stop_self, until
 from saga import Context, Saga, SagaResult
+from saga.blobs import FolderBlobs
+from saga.durable.elsewhere import keys_in
 from saga.durable.rebuild import rebuild
 from saga.errors import StorageError
 from saga.operations import Operations
@@ -95,6 +97,7 @@ class Run:
         self.looks = 0
         self.skew = 0.0
         self.pids: list[int] = []
+        self.missing: set[str] = set()  # what was named, and was not there
 
     def build(self, world: World, store: Store | None = None, lease: float | None = None) -> Saga:
         """Return the saga, as a process of this case defines it."""
@@ -188,7 +191,11 @@ class Run:
 
     def look(self) -> Any:
         self.looks += 1
-        return look(self.address, self.saga_id, self.folder / f"look-{self.looks}")
+        row, journal = look(self.address, self.saga_id, self.folder / f"look-{self.looks}")
+        if self.scenario.elsewhere:
+            there = {*FolderBlobs(self.folder / "blobs").older_than(0)}
+            self.missing |= keys_in(entry.payload for entry in journal) - there
+        return row, journal
 
     def wait_for_lease(self, row: Any) -> None:
         """Wait until the lease has run out; for one much longer than the others, let the clock go on instead."""
@@ -368,6 +375,7 @@ def run(told: dict[str, Any]) -> dict[str, Any]:
         again = copy.deepcopy(told) | {"name": f"{told['name']}-again", "folder": f"{told['folder']}-again", "lease": LONG}
         case = Run(told)
         outcome = case.run()
+        outcome["faults"] += [f"nothing is at {key}, which the journal names" for key in case.missing]
         if outcome["faults"] and not {"stop", "failure"} & again.keys() and case.lost():
             outcome = Run(again).run() | {"folder": again["folder"]}
         return outcome

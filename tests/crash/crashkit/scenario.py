@@ -31,6 +31,7 @@ from crashkit.flows import (
     told,
 )
 from crashkit.steps import Doing, asked, task
+from crashkit.stores import DyingBlobs
 from crashkit.world import World
 from saga import InDoubt, OnError, Saga, choose, each, fallback, parallel, receive, receive_first, sequence, timer
 from saga.durable.codec import Codec
@@ -66,6 +67,7 @@ class Scenario:
     :ivar forward_after_undo: steps that are undone while the saga goes on: skipped stragglers, primaries of fallbacks.
     :ivar asynchronous: the tasks are ``async def``.
     :ivar sealed: its values are encrypted at rest.
+    :ivar elsewhere: all but the shortest of its values are kept in a folder.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Scenario:
     forward_after_undo: frozenset[str] = frozenset()
     asynchronous: bool = False
     sealed: bool = False
+    elsewhere: bool = False
 
     def names(self) -> list[str]:
         return names_in(self.flow)
@@ -157,7 +160,11 @@ class Scenario:
 
     def build(self, world: World, name: str, store: Any = None, lease: float = LEASE, **options: Any) -> Saga:
         """Return the saga as this process defines it."""
-        saga = Saga(name, store=store, lease=lease, timeout=self.timeout, codec=self.codec, **options)
+        codec = self.codec
+        if self.elsewhere:
+            blobs = DyingBlobs(world.folder / "blobs", world)
+            codec = Codec(cipher=AesGcm() if self.sealed else None, blobs=blobs, larger_than=20)
+        saga = Saga(name, store=store, lease=lease, timeout=self.timeout, codec=codec, **options)
         saga.add_task(self._flow(self.flow, frozenset(), world)[0])
         world.signal = partial(saga.signal, store=store)
         return saga

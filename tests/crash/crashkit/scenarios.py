@@ -239,6 +239,19 @@ def _doubtful() -> list[Scenario]:
     ]
 
 
+def _elsewhere() -> list[Scenario]:
+    """Sagas whose values are kept in a folder: the input, results, what steps set."""
+    flow, fork = ("a", "b", "c"), ("a", ["b", "c"], "d")
+    found = [
+        Scenario("elsewhere", flow, elsewhere=True),
+        Scenario("elsewhere-rerun", flow, in_doubt="rerun", elsewhere=True),
+        Scenario("elsewhere-c-fails", flow, {"c": FAILS}, "compensated", elsewhere=True),
+        Scenario("elsewhere-fork-then-fails", fork, {"d": FAILS}, "compensated", elsewhere=True),
+        Scenario("elsewhere-sealed-c-fails", flow, {"c": FAILS}, "compensated", sealed=True, elsewhere=True),
+    ]
+    return [*found, *(replace(one, name=f"async-{one.name}", asynchronous=True) for one in found)]
+
+
 def _unique(scenarios: list[Scenario]) -> dict[str, Scenario]:
     for one, other in itertools.combinations(scenarios, 2):
         assert one.name != other.name, one.name
@@ -253,4 +266,5 @@ POLICIED = _unique(_policied())
 MORE = _unique(_more())
 DOUBTFUL = _unique(_doubtful())
 AT_RUN_TIME = _unique(at_run_time())
-ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE | DOUBTFUL | AT_RUN_TIME
+ELSEWHERE = _unique(_elsewhere())
+ALL = STRAIGHT | PARALLEL | RETRIES | LATE | POLICIED | MORE | DOUBTFUL | AT_RUN_TIME | ELSEWHERE

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from crashkit.world import World
+from saga.blobs import FolderBlobs
 from saga.errors import StorageError
 from saga.storage import Append, Entry, SqliteStore, Store, StoredExecution, open_store
 from saga.storage.sqlite_file import SqliteFile
@@ -120,6 +121,30 @@ class Proxy(Store):
 
     def close(self) -> None:
         self.inner.close()
+
+
+class DyingBlobs(FolderBlobs):
+    """A folder of large values: a point before and after each that is put, read or deleted there."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        super().__init__(folder)
+        self.world = world
+
+    def _around(self, what: Callable[..., Any], *args: Any) -> Any:
+        name = self.world.next(what.__name__)
+        self.world.point(f"{name} before")
+        result = what(*args)
+        self.world.point(f"{name} after")
+        return result
+
+    def put(self, key: str, data: bytes) -> None:
+        self._around(super().put, key, data)
+
+    def get(self, key: str) -> bytes:
+        return self._around(super().get, key)
+
+    def delete(self, keys: Collection[str]) -> None:
+        self._around(super().delete, keys)
 
 
 class Failing(Proxy):
