@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from saga.durable.runs import next_run
 from saga.errors import SagaDefinitionError, SagaIdTakenError, StorageError, is_exception
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from saga.diagram import Diagram
 
 __all__ = ["BlockHistory"]
+
+_RAISED: Final[dict[Kind, Callable[[], BaseException]]] = {
+    Kind.BLOCK_FAILS: partial(InjectedError, "a fault that was put here"),
+    Kind.BLOCK_INTERRUPTED: KeyboardInterrupt,
+}
 
 
 class BlockHistory(History):
@@ -158,8 +163,9 @@ class BlockHistory(History):
         """Take that another step is about to begin: see :class:`saga.testing.blocks.Host`."""
         if self._own is None or self._own.abandoned or self._own.machine.status is not Status.RUNNING:
             return  # it is refused
-        if self._fails_after(self._own):
-            raise InjectedError("a fault that was put here")
+        raised = self._raised_after(self._own)
+        if raised is not None:
+            raise raised
         self._flows.append(flow)
 
     def diagram(self) -> Diagram:
@@ -169,15 +175,16 @@ class BlockHistory(History):
         machine = self._last.machine
         return drawn(self, replace(self.definition, plan=plan), SagaResult(plan, machine.log, self._last.context))
 
-    def _fails_after(self, process: Process) -> bool:
-        """Whether the block's own code fails after the last step."""
+    def _raised_after(self, process: Process) -> BaseException | None:
+        """Return what the block's own code raises after the last step, if it does."""
         steps = process.machine.plan.steps
-        if not steps or Kind.BLOCK_FAILS not in self.setting.kinds:
-            return False
-        fault = self.at(steps[-1].name, BLOCK, (Kind.BLOCK_FAILS,))
-        if fault is not None:
-            self.write_down(steps[-1].name, "the block's own code raises InjectedError", fault)
-        return fault is not None
+        kinds = tuple(kind for kind in _RAISED if kind in self.setting.kinds)
+        fault = self.at(steps[-1].name, BLOCK, kinds) if steps and kinds else None
+        if fault is None:
+            return None
+        raised = _RAISED[fault]()
+        self.write_down(steps[-1].name, f"the block's own code raises {names_of(type(raised))[1]}", fault)
+        return raised
 
     def dies(self) -> Died:
         """Return what leaves the function of a process that is dead."""
@@ -229,10 +236,11 @@ class _BlockProcess(Process):
         super().add(entry, encoded)
 
     def finish(self) -> None:
-        if self.history._fails_after(self):
-            self.give_up(InjectedError("a fault that was put here"))
-        else:
+        raised = self.history._raised_after(self)
+        if raised is None:
             super().finish()
+        else:
+            self.give_up(raised)
 
     def check_alive(self) -> None:
         """Leave the function, where its process is gone, or waits for what never comes.

@@ -126,6 +126,8 @@ class Kind(StrEnum):
     """A person who has to decide about a step in the end skips it: what it has done is seen to elsewhere."""
     BLOCK_FAILS = "block fails"
     """A block's own code raises :class:`InjectedError` after this step, before another begins or the block ends."""
+    BLOCK_INTERRUPTED = "block interrupted"
+    """Ctrl-C strikes a block's own code there."""
     WRONG_INPUT = "wrong input"
     """The input lacks this key: here ``step`` is the key. In a dataclass it is ``None``."""
 
@@ -172,6 +174,7 @@ PLACE_OF: Final = {
     Kind.NO_SIGNAL: SIGNAL,
     Kind.OTHER_SIGNAL: WHICH,
     Kind.BLOCK_FAILS: BLOCK,
+    Kind.BLOCK_INTERRUPTED: BLOCK,
     Kind.WRONG_INPUT: INPUT,
 }
 """Where a kind strikes, if not in an ``execute``."""
@@ -225,6 +228,7 @@ USUAL: Final = EACH - {
     Kind.UNDO_OVERDUE,
     *OF_STORE,
     Kind.INTERRUPTED,
+    Kind.BLOCK_INTERRUPTED,
     Kind.CANCELLED_AT_AWAIT,
     Kind.SECOND_OWNER,
     Kind.STALLS,

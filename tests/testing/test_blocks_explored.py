@@ -181,7 +181,7 @@ SOUND: Final[dict[str, Callable[[Shop], Any]]] = {
 }
 ASKED_FOR: Final = (
     *("fails oddly", "interrupted", "second owner", "cancelled", "paused", "retried", "skipped", "undo fails"),
-    *("store fails", "store answer lost", "store gone before", "store gone after", "block fails"),
+    *("store fails", "store answer lost", "store gone before", "store gone after", "block fails", "block interrupted"),
 )
 
 
@@ -261,6 +261,23 @@ def test_nothing_of_a_function_runs_when_its_process_is_dead(fault: Any) -> None
 def test_a_blocks_own_code_fails_before_the_next_step(block: str) -> None:
     history = replay(SOUND[block], [("a", "block fails")], world=emptied)
     assert [(line.step, line.what) for line in history.lines] == [("a", "execute"), ("a", ""), ("a", "compensate")]
+
+
+@pytest.mark.parametrize(
+    ("block", "last"),
+    [
+        ("in sequence", "a"),
+        ("in sequence", "c"),
+        ("without a store", "a"),
+        ("without a store", "a1"),
+        ("in a loop without a store", "a"),
+        ("in a loop without a store", "c"),
+    ],
+)
+def test_a_ctrl_c_between_two_steps_or_at_the_end_has_all_undone(block: str, last: str) -> None:
+    history = replay(SOUND[block], [(last, "block interrupted")], world=emptied)
+    assert (history.status, history.broken, SHOP.done) == ("compensated", None, {})
+    assert [line.came for line in history.lines if not line.what] == ["the block's own code raises KeyboardInterrupt"]
 
 
 @pytest.mark.parametrize("block", ["once more", "once more in a loop"])
