@@ -52,6 +52,7 @@ __all__ = [
     "step",
     "timer",
     "transaction",
+    "unit",
 ]
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from saga.definition import ExecutionInfo, Observer
     from saga.errors import OutcomeUnknownError
     from saga.events import Effect, Status, StepStatus
-    from saga.flow import Flow, choose, each, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer
+    from saga.flow import Flow, choose, each, fallback, parallel, receive, receive_first, saga_step, sequence, step, timer, unit
     from saga.lost_answers import LOST_ANSWERS
     from saga.machine import Finding
     from saga.policy import Ask, Backoff, Compensate, ExponentialBackoff, InDoubt, OnError, Retry, Skip
@@ -105,6 +106,7 @@ _ROOMS = {
         "sequence",
         "step",
         "timer",
+        "unit",
     ),
     "lost_answers": ("LOST_ANSWERS",),
     "machine": ("Finding",),

@@ -172,9 +172,9 @@ def refuse_unmade(saga: object) -> None:
 OPTIONS: Final = frozenset(Declared.__annotations__) - {"flow", "_misspelt", "_draft", "_defaults", "_definition"}
 """What can be given when a saga is made, and declared by its class."""
 
-_OUTERMOST: Final = sorted(OPTIONS - {"name", "context", *DEFAULTS, "version", "compatible_with", "lease"})
-"""The options that hold for a whole execution. Of a saga that is a step of another, its name and what it says for all its
-steps hold for these; the rest is about executions of its own."""
+_OUTERMOST: Final = sorted(OPTIONS - {"name", "context", "timeout", *DEFAULTS, "version", "compatible_with", "lease"})
+"""The options that hold for a whole execution. Of a saga that is a step of another, its name, its timeout and what it says for
+all its steps hold for these; the rest is about executions of its own."""
 
 _ARGUMENTS: Final = {
     "logger": 2,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga.facts import fact
-from saga.flow_events import FallbackChosen, GroupMerged, PersonAsked, RetryScheduled, StepSkipped, WayChosen
+from saga.flow_events import FallbackChosen, GroupMerged, PersonAsked, RetryScheduled, StepSkipped, UnitCompensating, WayChosen
 from saga.status import Status
 from saga.step_status import Effect, StepStatus
 
@@ -48,6 +48,7 @@ __all__ = [
     "StepSucceeded",
     "StepTimedOut",
     "StepVerified",
+    "UnitCompensating",
     "VerificationFailed",
     "VerificationStarted",
     "WayChosen",
@@ -330,6 +331,7 @@ Event = (
     | PersonAsked
     | RetryScheduled
     | GroupMerged
+    | UnitCompensating
     | SagaCompensating
     | CompensationStarted
     | CompensationSucceeded

@@ -1,12 +1,13 @@
-"""The facts of how an execution goes on: a retry, a skip, a question, a fallback, a way, the end of a group. With the others,
-and what all of them have, in :mod:`saga.events`.
+"""The facts of how an execution goes on: a retry, a skip, a question, a fallback, a way, the end of a group or a unit.
+
+With the others, and what all of them have, in :mod:`saga.events`.
 """
 
 from __future__ import annotations
 
 from saga.facts import fact
 
-__all__ = ["FallbackChosen", "GroupMerged", "PersonAsked", "RetryScheduled", "StepSkipped", "WayChosen"]
+__all__ = ["FallbackChosen", "GroupMerged", "PersonAsked", "RetryScheduled", "StepSkipped", "UnitCompensating", "WayChosen"]
 
 
 @fact
@@ -44,6 +45,21 @@ class FallbackChosen:
     """The step failed for good and its fallback is to be executed instead, once the step has ended and is undone."""
 
     step: str
+    at: float
+
+
+@fact
+class UnitCompensating:
+    """A unit gave up: what was done of it is undone, and when it is, it has failed, or else the execution gives up.
+
+    ``failed_step`` is the step that failed, or ``None`` where none did (a conflict between branches). ``again``: the steps that
+    are another time executed where the unit is.
+    """
+
+    step: str
+    failed_step: str | None
+    error: BaseException
+    again: list[str]
     at: float
 
 

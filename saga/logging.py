@@ -64,6 +64,7 @@ class SagaLogger:
     ``operator_acted``            WARNING   a person decided, and why
     ``fallback_chosen``           WARNING   a step failed and its fallback is executed instead
     ``way_chosen``                INFO      a step decided how the saga goes on
+    ``unit_compensating``         WARNING   a unit gave up, and is undone before its policies say what follows
     ``signal_received``           INFO      a signal came from outside
     ``message_refused``           DEBUG     what came from outside is not obeyed
     ============================  ========  ============================================================
@@ -225,6 +226,11 @@ class SagaLogger:
     def way_chosen(self, event: e.WayChosen, info: ExecutionInfo) -> None:
         """A step decided how the saga goes on."""
         self.write(logging.INFO, info, "way chosen", step=event.step, way=event.way)
+
+    def unit_compensating(self, event: e.UnitCompensating, info: ExecutionInfo) -> None:
+        """A unit gave up: it is undone before its policies say what follows."""
+        failed = event.failed_step
+        self.write(logging.WARNING, info, "unit compensating", step=event.step, failed_step=failed, error=event.error)
 
     def signal_received(self, event: e.SignalReceived, info: ExecutionInfo) -> None:
         """A signal came from outside."""

@@ -16,7 +16,7 @@ from saga.described import Described
 from saga.drivers.results import raised_or
 from saga.drivers.threads import Execution
 from saga.errors import SagaDefinitionError
-from saga.flow import Flow, FlowLike, Sequence, as_flow
+from saga.flow import Flow, FlowLike, Sequence, Unit, as_flow
 from saga.flow import bind as bind_methods
 from saga.machine import Plan, compile_flow
 from saga.machine.compile import Resolver
@@ -195,7 +195,9 @@ class Saga(Described[Ctx], Generic[Ctx]):
     def __saga_flow__(self) -> Flow:
         refuse_unmade(self)
         self._refuse_what_is_the_outer_sagas()
-        return self._whole(self.name)
+        flow = self._whole(self.name)
+        timeout = self._draft.timeout
+        return flow if timeout is None else Unit(flow, self.name, {"timeout": timeout})
 
     def _whole(self, name: str | None) -> Sequence:
         """Return the flow that was declared, and what was added to it."""

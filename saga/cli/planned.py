@@ -137,7 +137,7 @@ def _tell_keys(found: list[Finding] | None) -> None:
 
 def _tell(saga: Saga[Any], known: Certificates | None) -> None:
     """Print a definition's steps, and which of its tasks are not certified."""
-    from saga.diagram.shape import policies
+    from saga.diagram.words import policies
 
     standing = {} if known is None else known.standing(saga.definition)
     say(line(f"{marked('✓', '+')} {saga.name} {saga.definition.version} ({saga.plan.fingerprint})"))

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from saga import events as e
-from saga.diagram import shape
-from saga.diagram.shape import Box, Chain, Crossing, Detour, Lanes, Node, Picture, boxes, duration
+from saga.diagram import words
+from saga.diagram.shape import Box, Chain, Crossing, Detour, Lanes, Node, Picture, boxes
 from saga.events import StepStatus
 from saga.machine import PlannedStep
 from saga.plain import one_line, shortened
@@ -70,7 +70,7 @@ class _Flowchart:
 
     def text(self) -> str:
         picture = self.picture
-        about = "<br/>".join(escaped(line) for line in shape.summary(picture))
+        about = "<br/>".join(escaped(line) for line in words.summary(picture))
         self.add(f'start(["{escaped(picture.definition.name)}<br/>{about}"])')
         exits = self.chain(picture.root, [("start", "-->")])
         self.add('finish(("#101;nd"))')  # the bare word would end a subgraph
@@ -100,17 +100,23 @@ class _Flowchart:
             return self.lanes(node, before)
         if isinstance(node, Crossing):
             return self.crossing(node, before)
-        exits = self.box(node.primary, before)
+        exits = self.node(node.primary, before)
+        primary = node.primary.unit if isinstance(node.primary, Chain) else node.primary
+        assert primary is not None
         instead = f'-. "{escaped(f"on {node.on}")}" .->'
-        return [*exits, *self.node(node.alternative, [(f"s{node.primary.step.index}", instead)])]
+        return [*exits, *self.node(node.alternative, [(f"s{primary.step.index}", instead)])]
 
     def chain(self, chain: Chain, before: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        if chain.title is not None:
-            self.add(f'subgraph saga{next(self.numbers)}["{escaped(chain.title)}"]')
+        unit, caption = chain.unit, [escaped(line) for line in chain.caption]
+        if unit is not None and unit.record is not None:
+            caption[1] = f"{_mark(unit)} {caption[1]}"
+        if caption:
+            called = f"saga{next(self.numbers)}" if unit is None else f"s{unit.step.index}"
+            self.add(f'subgraph {called}["{"<br/>".join(caption)}"]')
             self.depth += 1
         for child in chain.children:
             before = self.node(child, before)
-        if chain.title is not None:
+        if caption:
             self.depth -= 1
             self.add("end")
         return before
@@ -136,19 +142,24 @@ class _Flowchart:
         step, name = box.step, f"s{box.step.index}"
         lines = [escaped(box.label)]
         if box.record is None:
-            lines += [escaped(line) for line in shape.policies(step)]
+            lines += [escaped(line) for line in words.policies(step)]
             if box.undoable:
                 lines.append("↶ undone when the saga fails")
         else:
-            outcome = [escaped(line) for line in shape.outcome(box)]
-            lines += [f"{_MARKS[box.record.status].replace('?', '#63;').replace('!', '#33;')} {outcome[0]}", *outcome[1:]]
-        lines += [f"{line[0]} {escaped(line[2:])}" for line in shape.marked_certificate(box)]
+            outcome = [escaped(line) for line in words.outcome(box)]
+            lines += [f"{_mark(box)} {outcome[0]}", *outcome[1:]]
+        lines += [f"{line[0]} {escaped(line[2:])}" for line in words.marked_certificate(box)]
         opening, closing = ("([", "])") if step.pause is not None else ("[[", "]]") if step.pivot else ("[", "]")
         if step.ways is not None:
             opening, closing = "{", "}"
         self.add(f'{name}{opening}"{"<br/>".join(lines)}"{closing}')
         self.connect(before, name)
         return [(name, "-->")]
+
+
+def _mark(box: Box) -> str:
+    assert box.record is not None
+    return _MARKS[box.record.status].replace("?", "#63;").replace("!", "#33;")
 
 
 def flowchart(picture: Picture) -> str:
@@ -162,10 +173,14 @@ def flowchart(picture: Picture) -> str:
 def sequence_diagram(picture: Picture) -> str:
     """Return a Mermaid sequence diagram."""
     lines = ["sequenceDiagram", f"    participant saga as {escaped(picture.definition.name)}"]
-    lines += [f"    participant s{step.index} as {escaped(step.name)}" for step in picture.plan.steps if step.pause is None]
+    lines += [f"    participant s{step.index} as {escaped(step.name)}" for step in picture.plan.steps if _is_called(step)]
     body = _planned(picture) if picture.result is None else _happened(picture)
     said = (f"Note over saga: {escaped(line)}" for line in picture.caption)
     return "\n".join([*lines, *(f"    {line}" for line in (*body, *said))])
+
+
+def _is_called(step: PlannedStep) -> bool:
+    return step.pause is None and step.content is None
 
 
 def _planned(picture: Picture) -> Iterator[str]:
@@ -181,8 +196,12 @@ def _calls(node: Node) -> Iterator[str]:
     if isinstance(node, Box):
         yield from _call(node.step)
     elif isinstance(node, Chain):
+        if node.unit is not None:
+            yield f"critical {escaped(' - '.join(node.caption))}"
         for child in node.children:
-            yield from _calls(child)
+            yield from (line if node.unit is None else f"    {line}" for line in _calls(child))
+        if node.unit is not None:
+            yield "end"
     elif isinstance(node, Lanes):
         for number, child in enumerate(node.children):
             yield f"{'and' if number else 'par'} branch {number + 1}"
@@ -196,7 +215,7 @@ def _calls(node: Node) -> Iterator[str]:
         yield "end"
     else:
         assert isinstance(node, Detour)
-        yield from _call(node.primary.step)
+        yield from _calls(node.primary)
         yield f"opt {escaped(f'instead, on {node.on}')}"
         yield from (f"    {line}" for line in _calls(node.alternative))
         yield "end"
@@ -204,12 +223,12 @@ def _calls(node: Node) -> Iterator[str]:
 
 def _call(step: PlannedStep) -> Iterator[str]:
     if step.pause is not None:
-        yield f"Note over saga: {escaped(f'{step.name}: {shape.waits(step.pause)}')}"
+        yield f"Note over saga: {escaped(f'{step.name}: {words.waits(step.pause)}')}"
         return
     name, more = f"s{step.index}", step.retry.max_attempts != 1
     if more:
-        yield f"loop {shape.attempts(step.retry)}"
-    limit = f" (timeout {duration(step.timeout)})" if step.timeout is not None else ""
+        yield f"loop {words.attempts(step.retry)}"
+    limit = f" (timeout {words.duration(step.timeout)})" if step.timeout is not None else ""
     indent = "    " if more else ""
     yield f"{indent}saga->>+{name}: execute{limit}"
     yield f"{indent}{name}-->>-saga: result"
@@ -226,8 +245,8 @@ def _happened(picture: Picture) -> Iterator[str]:
         step = picture.plan.by_name[name] if name is not None else None
         if isinstance(event, e.SagaRewound):
             yield f"Note over saga: {escaped(f'paused: {event.reason}')}"
-        elif step is not None and step.pause is not None:
-            yield from _waited(step, event)
+        elif step is not None and not _is_called(step):
+            yield from _went(step, event)
         elif step is not None:
             yield from _called(f"s{step.index}", event)
         elif isinstance(event, e.SagaCompensating):
@@ -255,7 +274,7 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
         case e.StepStarted():
             yield f"saga->>{name}: execute{_attempt(event.attempt)}"
         case e.StepSucceeded():
-            yield f"{name}-->>saga: done in {escaped(duration(event.elapsed))}"
+            yield f"{name}-->>saga: done in {escaped(words.duration(event.elapsed))}"
         case e.StepFailed():
             doubt = "in doubt, " if event.in_doubt else ""
             yield f"{name}--xsaga: {doubt}{escaped(error_line(event.error))}"
@@ -270,9 +289,11 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
         case e.PersonAsked():
             yield "Note over saga: asks a person"
         case e.RetryScheduled():
-            yield f"Note over saga: waits {escaped(duration(event.delay))} for attempt {event.attempt}"
+            yield f"Note over saga: waits {escaped(words.duration(event.delay))} for attempt {event.attempt}"
         case e.SagaCompensating():
             yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"
+        case e.UnitCompensating():
+            yield f"Note over saga: {escaped(f'{event.step} gives up: {error_line(event.error)}')}"
         case e.VerificationStarted():
             yield f"saga->>{name}: verify{_attempt(event.attempt)}"
         case e.StepVerified():
@@ -282,7 +303,7 @@ def _called(name: str, event: e.Event) -> Iterator[str]:
         case e.CompensationStarted():
             yield f"saga->>{name}: compensate{_attempt(event.attempt)}"
         case e.CompensationSucceeded():
-            yield f"{name}-->>saga: undone in {escaped(duration(event.elapsed))}"
+            yield f"{name}-->>saga: undone in {escaped(words.duration(event.elapsed))}"
         case e.CompensationFailed():
             yield f"{name}--xsaga: {escaped(error_line(event.error))}"
         case e.CompensationTimedOut():
@@ -295,18 +316,16 @@ def _attempt(number: int) -> str:
     return f", attempt {number}" if number > 1 else ""
 
 
-def _waited(step: PlannedStep, event: e.Event) -> Iterator[str]:
-    assert step.pause is not None
+def _went(step: PlannedStep, event: e.Event) -> Iterator[str]:
+    """Yield what is said of a step that nobody calls: a wait, or one that stands for a unit."""
     match event:
         case e.StepStarted():
-            yield f"Note over saga: {escaped(f'{step.name}: {shape.waits(step.pause)}')}"
+            begins = f"begins{_attempt(event.attempt)}" if step.pause is None else words.waits(step.pause)
+            yield f"Note over saga: {escaped(f'{step.name}: {begins}')}"
         case e.StepSucceeded():
-            yield f"Note over saga: {escaped(f'{step.name}: waited {duration(event.elapsed)}')}"
+            done = "done in" if step.pause is None else "waited"
+            yield f"Note over saga: {escaped(f'{step.name}: {done} {words.duration(event.elapsed)}')}"
         case e.StepFailed() | e.StepTimedOut():
             yield f"Note over saga: {escaped(f'{step.name}: {error_line(event.error)}')}"
-        case e.StepSkipped():
-            yield "Note over saga: goes on without it"
-        case e.PersonAsked():
-            yield "Note over saga: asks a person"
-        case e.SagaCompensating():
-            yield f"Note over saga: {escaped(f'gives up: {error_line(event.error)}')}"
+        case _:
+            yield from _called("saga", event)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape, quoteattr
 
-from saga.diagram import shape
-from saga.diagram.shape import Box, Chain, Crossing, Detour, Lanes, Node, Picture, Way, reached
+from saga.diagram import words
+from saga.diagram.shape import Box, Chain, Crossing, Detour, Lanes, Node, Picture, Way, boxes, reached
 from saga.diagram.sheet import (
     ENDS,
     MARKS,
@@ -57,11 +57,11 @@ class _Card(_Part):
         self.box = box
         self.reached = reached(box)
         self.names = wrapped(one_line(box.label))
-        details = _in_lines(shape.policies(box.step)) if box.record is None else shape.outcome(box)
+        details = _in_lines(words.policies(box.step)) if box.record is None else words.outcome(box)
         self.details = [shortened(one_line(line), _DETAILS) for line in details]
         if box.record is not None and box.step.pivot:
             self.details.append("pivot: nothing is undone after it")
-        self.details += shape.marked_certificate(box)
+        self.details += words.marked_certificate(box)
         self.undoable = box.record is None and box.undoable
         name = max(text_width(line, NAME, True) for line in self.names) + (24 if self.undoable else 0)
         detail = max((text_width(line, SMALL) for line in self.details), default=0.0)
@@ -111,32 +111,36 @@ def _in_lines(phrases: list[str]) -> list[str]:
 
 
 class _Column(_Part):
-    """One after the other; framed and named where it is a nested saga."""
+    """One after the other; framed and named where it is a nested saga or a unit."""
 
     def __init__(self, chain: Chain) -> None:
         self.parts = [_part(child) for child in chain.children]
         self.reached = any(part.reached for part in self.parts)
-        self.title = shortened(one_line(chain.title), 40) if chain.title is not None else None
+        self.unit = chain.unit
+        if chain.unit is not None:
+            self.reached = reached(chain.unit)
+        self.tip = self.parts[0].tip
+        self.titles = [shortened(one_line(line), 40) for line in chain.caption]
+        self.head = 20.0 + SMALL_LINE * len(self.titles)
         self.axis = max(part.axis for part in self.parts)
         self.width = self.axis + max(part.width - part.axis for part in self.parts)
         self.height = sum(part.height for part in self.parts) + _GAP * (len(self.parts) - 1)
-        if self.title is not None:
-            least = 2 * text_width(self.title, SMALL) + 24  # the title stands to the left of the axis
-            self.side = max(_FRAME, (least - self.width) / 2, text_width(self.title, SMALL) + 16 - self.axis)
+        if self.titles:
+            widest = max(text_width(title, SMALL) for title in self.titles) + (18 if self._is_marked() else 0)
+            # They stand to the left of the axis.
+            self.side = max(_FRAME, (2 * widest + 24 - self.width) / 2, widest + 16 - self.axis)
             self.width += 2 * self.side
             self.axis += self.side
-            self.height += 36 + _FRAME
+            self.height += self.head + _FRAME
             self.tip = False
 
+    def _is_marked(self) -> bool:
+        return self.unit is not None and self.unit.record is not None
+
     def draw(self, sheet: Sheet, x: float, y: float) -> None:
-        if self.title is not None:
-            size = f'width="{pixels(self.width)}" height="{pixels(self.height)}"'
-            sheet.below.append(f'<rect class="frame" x="{pixels(x)}" y="{pixels(y)}" {size} rx="9"/>')
-            sheet.text(x + 9, y + 17, self.title, "muted", below=True)
-            sheet.line([(x + self.axis, y), (x + self.axis, y + 36)], dim=not self.parts[0].reached, tip=self.parts[0].tip)
-            bottom = y + self.height
-            sheet.line([(x + self.axis, bottom - _FRAME), (x + self.axis, bottom)], dim=not self.parts[-1].reached, tip=False)
-            y += 36
+        if self.titles:
+            self._frame(sheet, x, y)
+            y += self.head
         middle = x + self.axis
         for number, part in enumerate(self.parts):
             if number:
@@ -144,6 +148,25 @@ class _Column(_Part):
                 y += _GAP
             part.draw(sheet, middle - part.axis, y)
             y += part.height
+
+    def _frame(self, sheet: Sheet, x: float, y: float) -> None:
+        size = f'width="{pixels(self.width)}" height="{pixels(self.height)}"'
+        unit, left = self.unit, x + 9
+        if unit is not None:
+            name, record = one_line(unit.step.name), unit.record
+            status = "" if record is None else f" data-status={quoteattr(str(record.status))}"
+            sheet.below.append(f'<g class="step" data-step={quoteattr(name)}{status}><title>{escape(name)}</title>')
+            if record is not None:
+                sheet.mark(left + 7, y + 13, MARKS[record.status])
+                left += 18
+        sheet.below.append(f'<rect class="frame" x="{pixels(x)}" y="{pixels(y)}" {size} rx="9"/>')
+        for number, title in enumerate(self.titles):
+            sheet.text(left, y + 17 + SMALL_LINE * number, title, "muted", below=True)
+        if unit is not None:
+            sheet.below.append("</g>")
+        axis, bottom, first = x + self.axis, y + self.height, self.parts[0]
+        sheet.line([(axis, y), (axis, y + self.head)], dim=not first.reached, tip=first.tip)
+        sheet.line([(axis, bottom - _FRAME), (axis, bottom)], dim=not self.parts[-1].reached, tip=False)
 
 
 class _Bars(_Part):
@@ -176,10 +199,11 @@ class _Bars(_Part):
 
 
 class _Aside(_Part):
-    """A step, and to its right what is done instead."""
+    """A step or a unit, and to its right what is done instead."""
 
     def __init__(self, detour: Detour) -> None:
-        self.primary = _Card(detour.primary)
+        self.primary = _part(detour.primary)
+        self.tip = self.primary.tip
         self.instead = _part(detour.alternative)
         self.reached = self.primary.reached
         self.caption = shortened(one_line(f"on {detour.on}"), 40)
@@ -265,8 +289,8 @@ def draw(picture: Picture) -> str:
     """Return an SVG document."""
     body = _column(picture.root)
     title = shortened(one_line(picture.definition.name), 60)
-    summary = [shortened(one_line(line), 70) for line in shape.summary(picture)]
-    undoable = picture.result is None and any(box.undoable for box in shape.boxes(picture.root))
+    summary = [shortened(one_line(line), 70) for line in words.summary(picture)]
+    undoable = picture.result is None and any(box.undoable for box in boxes(picture.root))
     legend = "has a compensation: undone, last first, when a later step fails"
     indent = 0.0 if picture.result is None else 22.0
     head = max(text_width(title, NAME, True), *(text_width(line, SMALL) for line in summary)) + indent

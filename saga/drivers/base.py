@@ -24,6 +24,7 @@ from saga.drivers.journal import Journal
 from saga.drivers.observed import Observed
 from saga.drivers.stints import end_stints
 from saga.drivers.thread_pool import ThreadPool
+from saga.drivers.timers import limits as is_limit
 from saga.drivers.timers import own_limit
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
@@ -227,7 +228,7 @@ class Driver(Observed):
         beside = CallBeside(call, view)
         limits: list[float] = []
         if not self.plain and call.phase is EXECUTE and self.views.limits(step):
-            limits.extend(due for due, _, what in self._timers if what is None)
+            limits.extend(due for due, _, what in self._timers if is_limit(what, step))
         limit = own_limit(call)
         if limit is not None:
             limits.append(self.clock() + limit)

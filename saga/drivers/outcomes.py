@@ -43,7 +43,7 @@ from saga.events import (
     VerificationFailed,
 )
 from saga.flow import refusal
-from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, waits
+from saga.machine import Call, Finish, Machine, Merge, PlannedStep, act, back, waits
 from saga.machine.background import cause_of, error_before, failed_step
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.own_log import LOG
@@ -307,19 +307,36 @@ class Outcomes:
         self.machine.send(StepTimedOut(step.name, call.attempt, at, elapsed, error, running=False, encoded=changes))
 
     def finished(self, finish: Finish, at: float) -> None:
-        """Take that a step that waited has come to its end: as a call that returned the value."""
+        """Take that a step that nobody calls has come to its end: one that waited, as a call that returned the value."""
         step = finish.step
-        if step.index in self.machine.state.executing:
+        if step.content is not None:
+            self._unit_ended(step, finish.error, at)
+        elif step.index in self.machine.state.executing:
             elapsed = at - self.machine.log.started_at(step.name)
             call = Call(step, self.machine.state.attempt(step.index))
             self.returned(call, self.views.of(step), finish.value, elapsed, at)
+
+    def _unit_ended(self, step: PlannedStep, error: BaseException | None, at: float) -> None:
+        """Take that a unit has come to its end: what it changed is taken over, or forgotten."""
+        machine, state = self.machine, self.machine.state
+        if step.index not in state.units:  # the saga has given up meanwhile
+            return
+        attempt, elapsed = state.attempt(step.index), at - machine.log.started_at(step.name)
+        if error is None:
+            view, encoded = self.views.leave(step), ""
+            if self.values is not None:
+                _, encoded = self.values.take_result(step.name, view, None)
+            machine.send(StepSucceeded(step.name, attempt, at, elapsed, None, encoded))
+        else:
+            self.views.begin_anew(step, state.undoing[step.index].again)
+            machine.send(StepFailed(step.name, attempt, at, elapsed, error))
 
     def merge(self, merge: Merge, at: float) -> None:
         """Merge the views of a group's branches."""
         try:
             self.views.merge(merge.group)
         except MergeConflictError as error:
-            self.machine.give_up(error, at)
+            back.give_up_within(self.machine, merge.group.units, error, at)
         else:
             self.machine.send(GroupMerged(merge.group.index, at))
 

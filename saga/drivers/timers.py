@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from saga.drivers.beside import CallBeside
 from saga.drivers.outcomes import Outcomes
 from saga.errors import StepTimeoutError
 from saga.events import CompensationTimedOut, StepTimedOut
-from saga.machine import Call, Wait, time_out
+from saga.machine import Call, PlannedStep, Wait, time_out, time_out_unit
 from saga.machine.commands import COMPENSATE, EXECUTE
 
 _FOREVER: Final = 365 * 24 * 3600.0
 
-__all__ = ["Timers", "own_limit"]
+__all__ = ["Timers", "limits", "own_limit"]
 
 
 def own_limit(call: Call) -> float | None:
@@ -23,6 +23,16 @@ def own_limit(call: Call) -> float | None:
     if call.phase is EXECUTE:
         return call.step.timeout
     return call.step.compensation_timeout if call.phase is COMPENSATE else None
+
+
+def limits(what: Wait | CallBeside | None, step: PlannedStep) -> bool:
+    """Whether a timer is for the time of the execution, or of a unit that a step is in."""
+    return what is None or (isinstance(what, Wait) and what.step in step.units)
+
+
+def _cancelled(cut: Iterable[CallBeside]) -> set[int]:
+    """Return the steps of calls that can be cancelled: they have timed out when they have ended."""
+    return {one.call.step.index for one in cut if one.task is not None}
 
 
 class Timers(Outcomes):
@@ -54,17 +64,17 @@ class Timers(Outcomes):
         return (what for _, _, what in self._timers)
 
     def in_time(self, call: Call) -> bool:
-        """Whether a call may begin; an execute may not where the execution's time is over by now: then it is timed out.
+        """Whether a call may begin; an execute may not where the time of all, or of its unit, is over by now: it is timed out.
 
         A loop that makes one call after the other comes to look at its timers nowhere else.
         """
-        over = [timer for timer in self._timers if timer[2] is None and timer[0] <= self.clock()]
+        over = [timer for timer in self._timers if timer[0] <= self.clock() and limits(timer[2], call.step)]
         if not over or call.phase is not EXECUTE:
             return True
         self._timers.remove(over[0])
         heapq.heapify(self._timers)
         self.machine.commands.insert(0, call)  # past the pivot time does not matter: then it is made after all
-        self._timer(None)
+        self._timer(over[0][2])
         return False
 
     def _timer_due(self) -> Wait | CallBeside | None:
@@ -75,17 +85,15 @@ class Timers(Outcomes):
         return due
 
     def _timer(self, due: Wait | CallBeside | None) -> None:
-        machine, at = self.machine, self.now()
-        executing = machine.state.executing
+        machine, at, executing = self.machine, self.now(), self.machine.state.executing
         if due is None:
             assert self.definition.timeout is not None
             cut = [self.beside[index] for index in executing if index in self.beside]
-            # What can be cancelled has timed out when it has ended.
-            cancelled = {one.call.step.index for one in cut if one.task is not None}
-            error = time_out(machine, self.definition.timeout, at, cancelled)
-            if error is not None:
-                for beside in cut:
-                    self._overdue(beside, error)
+            self._are_overdue(cut, time_out(machine, self.definition.timeout, at, _cancelled(cut)))
+        elif isinstance(due, Wait) and due.step.index in machine.state.units and not machine.state.held:
+            inside = [step.index for step in machine.plan.within(due.step) if step.index in executing]
+            cut = [self.beside[index] for index in inside if index in self.beside]
+            self._are_overdue(cut, time_out_unit(machine, due, at, _cancelled(cut)))
         elif isinstance(due, Wait):
             machine.wake(due, at)
         elif self.beside.get(due.call.step.index) is due:
@@ -103,6 +111,11 @@ class Timers(Outcomes):
         if beside.task is None:  # what can be cancelled has timed out when it has ended
             event = CompensationTimedOut if undoes else StepTimedOut
             self.machine.send(event(step.name, call.attempt, at, limit, late))
+
+    def _are_overdue(self, cut: Iterable[CallBeside], error: Exception | None) -> None:
+        for beside in cut if error is not None else ():
+            assert error is not None
+            self._overdue(beside, error)
 
     def _overdue(self, beside: CallBeside, error: Exception) -> None:
         """Let a call know that its time is up: ``error`` says why."""

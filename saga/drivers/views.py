@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from saga.content import ATOMS, Copies, copied_within, given_back, isolated, same
 from saga.context import Binding, Context, set_binding
 from saga.errors import EncodingError, MergeConflictError
-from saga.machine.plan import Group, Plan, PlannedStep, following
+from saga.machine.following import following
+from saga.machine.plan import Group, Plan, PlannedStep
 
 __all__ = ["Views", "adopt", "bind", "fork", "merge", "share", "take_back", "take_changes"]
 
@@ -48,7 +49,8 @@ class Views:
 
     def limits(self, step: PlannedStep) -> bool:
         """Return whether the time of the step's execute is limited."""
-        return self._limited or step.timeout is not None
+        limited = step.timeout is not None or any(unit.timeout is not None for unit in step.units)
+        return self._limited or limited
 
     def of(self, step: PlannedStep) -> Context:
         """Return the view of the step's scope."""
@@ -122,9 +124,43 @@ class Views:
             binding.results.pop(step.name, None)
             for group, _ in step.branches:
                 self._merged.difference_update(group.scopes)
+            if step.content is not None:
+                self._merged.discard(step.content.scope)
         binding.previous = binding.results.get(to.name)
-        rounds = binding.rounds = binding.rounds or {}
+        self._begin_round(again)
+
+    def leave(self, unit: PlannedStep) -> Context:
+        """Take over what a unit that ended well has changed, and return the view that holds now."""
+        assert unit.content is not None
+        scope, view = unit.content.scope, self.of(unit)
+        take_back(view, self._scope(scope))
+        self._merged.add(scope)
+        del self._scopes[scope]
+        return view
+
+    def begin_anew(self, unit: PlannedStep, again: Collection[str]) -> None:
+        """Forget what a unit that is undone has left: what it changed, and its steps' views.
+
+        :param again: those of its steps that are executed another time where the unit is.
+        """
+        assert unit.content is not None
+        inside = {unit.content.scope}
+        for scope, parent in enumerate(self.plan.parents):  # a scope comes after that which it is forked from
+            if parent in inside:
+                inside.add(scope)
+        for scope in inside:
+            self._scopes.pop(scope, None)
+        self._merged -= inside
+        for step in self.plan.within(unit):
+            self._kept.pop(step.index, None)
+        self._begin_round(again)
+
+    def _begin_round(self, again: Collection[str]) -> None:
+        """Have these steps executed another time: not as another attempt of what was undone."""
+        rounds = self.context.__binding__.rounds or {}
         rounds.update((name, rounds.get(name, 1) + 1) for name in again)
+        for view in self._scopes.values():
+            view.__binding__.rounds = rounds
 
     def _scope(self, scope: int) -> Context:
         while scope in self._merged:

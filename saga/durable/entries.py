@@ -328,6 +328,7 @@ _MAY_BE: Final[dict[str, Callable[[Any], bool]]] = {
     "again": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     **dict.fromkeys(("running", "in_doubt", "executed", "done"), _is(bool)),
     **dict.fromkeys(("step", "saga", "saga_id", "name", "owner", "reason", "message", "action", "who", "why", "way"), _is(str)),
+    "failed_step": _is(str, type(None)),
 }
 _WITHOUT_STEP: Final = (e.SagaCompensating, e.OperatorActed)
 

@@ -169,12 +169,18 @@ def _replay(views: Views, machine: Machine, recorded: Recorded, codec: Codec) ->
     steps, state = machine.plan.by_name, machine.state
     if isinstance(event, e.StepSucceeded):
         step = steps[event.step]
+        if step.content is not None:
+            views.leave(step)
+            return
         given_up = state.gave_up_on(step)
         view = views.take_over(step, views.for_compensate(step) if given_up else views.of(step), given_up)
         apply_changes(view, recorded, codec)
         view.__binding__.take_result(step.name, event.result)
     elif isinstance(event, e.StepFailed):
         step = steps[event.step]
+        if step.content is not None:
+            views.begin_anew(step, state.undoing[step.index].again)
+            return
         if event.executed and not is_a(event.error, NotReadyError):  # it has ended well but for what came of it
             view = views.take_over(step, views.for_compensate(step), True) if state.gave_up_on(step) else views.of(step)
         else:

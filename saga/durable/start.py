@@ -23,7 +23,7 @@ from saga.durable.submit import check_same, new_execution, wanted_of
 from saga.durable.values import encode_input
 from saga.durable.within import check_not_awaited, check_turn_comes
 from saga.errors import UnknownExecutionError
-from saga.machine import Machine, Plan
+from saga.machine import Machine, Plan, back
 from saga.result import SagaResult
 from saga.storage.claims import fits_one
 from saga.storage.opened import check_store, store_of
@@ -116,7 +116,7 @@ def call_off(execution: Driver, store: Store, error: BaseException) -> None:
         assert isinstance(journal, Journal)
         if row.status == e.Status.SUBMITTED and len(store.journal(lease.saga_id)) == journal.written:
             machine, at = execution.machine, host_time()
-            machine.turn_back(None, error, at)
+            back.turn_back(machine, None, error, at)
             machine.progress(at)
             journal.take(lease)
             journal.commit(machine)

@@ -4,12 +4,12 @@ Compiling a flow is :mod:`saga.machine.compile`'s work.
 """
 
 from saga.flow.accepting import Accept, refusal
-from saga.flow.build import FlowLike, as_flow, fallback, parallel, sequence, step
+from saga.flow.build import FlowLike, as_flow, fallback, parallel, sequence, step, unit
 from saga.flow.choosing import ChoiceTask, choose
 from saga.flow.each import ListingTask, each
 from saga.flow.functions import FunctionTask
 from saga.flow.methods import MethodStep, bind, saga_step
-from saga.flow.nodes import Choice, Fallback, Flow, ForEach, Parallel, Pause, PauseTask, Sequence, Step
+from saga.flow.nodes import Choice, Fallback, Flow, ForEach, Parallel, Pause, PauseTask, Sequence, Step, Unit, UnitTask
 from saga.flow.policies import POLICIES, Policies
 from saga.flow.waiting import receive, receive_first, timer
 from saga.flow.wrapped import Breaker
@@ -33,6 +33,8 @@ __all__ = [
     "Policies",
     "Sequence",
     "Step",
+    "Unit",
+    "UnitTask",
     "as_flow",
     "bind",
     "choose",
@@ -46,4 +48,5 @@ __all__ = [
     "sequence",
     "step",
     "timer",
+    "unit",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import Any, Protocol, Unpack
@@ -12,13 +12,14 @@ from saga.composing import operators
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name
 from saga.flow.methods import MethodStep
-from saga.flow.nodes import Choice, Fallback, Flow, Parallel, Pause, Sequence, Step
-from saga.flow.policies import Policies, check_policies
+from saga.flow.nodes import Choice, Fallback, Flow, ForEach, Parallel, Pause, Sequence, Step, Unit
+from saga.flow.policies import Policies, check_policies, check_unit_policies
 from saga.flow.wrapped import Breaker
-from saga.policy import InDoubt, OnError, Retry
+from saga.names import checked_name
+from saga.policy import InDoubt, OnError, Retry, Seconds
 from saga.task import Task
 
-__all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "sequence", "step"]
+__all__ = ["FlowLike", "as_flow", "default_name", "fallback", "parallel", "sequence", "step", "unit"]
 
 
 class _Composable(Protocol):
@@ -61,6 +62,69 @@ def check_limit(limit: Any, where: str) -> None:
         raise SagaDefinitionError(f"{where}: limit is {limit!r}; give an int of at least 1, or None for no limit")
 
 
+def unit(
+    *flows: FlowLike,
+    name: str | None = None,
+    retry: Retry | None = None,
+    on_error: OnError | Retry | None = None,
+    timeout: Seconds | None = None,
+) -> Unit:
+    """Return the flows, one after the other, as one that is tried again, skipped, or left to a person as a whole.
+
+    When a step within has failed for good, nothing of the unit goes forward any more: what runs of it ends, and what was done
+    of it is undone, in reverse order, while the rest of the saga goes on. Then its policies say what follows, as a step's
+    do: another attempt of all of it, ``Skip``, ``Ask``, a ``fallback``, or else the saga gives up. What it changed in the
+    context is forgotten then; steps that are executed again have another ``idempotency_key``, as what had the first is undone.
+    If a compensation within fails for good, the saga gives up. An interrupt, the saga's timeout and a person's ``cancel`` end
+    the saga, not the unit.
+
+    A nested saga, a group, ``each`` and a sequence become units by ``|``: ``parallel(Pack, Charge) | Retry(3)``.
+
+    :param flows: tasks, task classes, sagas or flows.
+    :param name: what it is called among the steps; a nested saga's name, or its first and last steps', where not given.
+    :param retry: when and how often it is attempted again.
+    :param on_error: what follows when it failed for good.
+    :param timeout: the seconds that an attempt of all of it may take; then it gives up, and what runs of it has timed out. What
+        undoes it has no such limit.
+    :raises SagaDefinitionError: a parameter is wrong.
+    """
+    policies = {"retry": retry, "on_error": on_error, "timeout": timeout}
+    given = {policy: value for policy, value in policies.items() if value is not None}
+    check_unit_policies("unit()", given)
+    children = tuple(as_flow(flow, "unit()") for flow in flows)
+    return _as_unit(children[0] if len(children) == 1 else Sequence(children), given, "unit()", name)
+
+
+def _as_unit(flow: Flow, policies: Mapping[str, Any], where: str, name: str | None = None) -> Unit:
+    """Return a flow as a unit; one that is a unit gets these policies, too."""
+    if isinstance(flow, Unit) and name is None:
+        return replace(flow, policies={**flow.policies, **policies})
+    if name is None and isinstance(flow, Sequence) and flow.name is not None:
+        name = flow.name
+    if name is None:
+        leaves = list(_names_in(flow))
+        if not leaves:
+            raise SagaDefinitionError(f"{where}: it has no steps; give at least one task")
+        name = f"{leaves[0]}..{leaves[-1]}" if len(leaves) > 1 else f"{leaves[0]}.."
+    return Unit(flow, checked_name(name, f"{where}: name"), policies)
+
+
+def _names_in(flow: Flow) -> Iterator[str]:
+    """Yield the names of the steps of a flow, as they are declared: those of a nested saga by its own."""
+    name = getattr(flow, "name", None)
+    if name is not None:
+        yield name
+    elif isinstance(flow, Sequence | Parallel):
+        for child in flow.children:
+            yield from _names_in(child)
+    elif isinstance(flow, Fallback):
+        yield from _names_in(flow.primary)
+    elif isinstance(flow, Choice):
+        yield flow.decision.name
+    elif isinstance(flow, ForEach):
+        yield flow.lists.name
+
+
 def fallback(
     primary: FlowLike,
     alternative: FlowLike,
@@ -68,21 +132,26 @@ def fallback(
     on: tuple[type[Exception], ...] | type[Exception] = (Exception,),
     breaker: Breaker | None = None,
 ) -> Fallback:
-    """Return a step with what is done instead when it has failed for good.
+    """Return a step, or a flow, with what is done instead when it has failed for good.
 
-    What the failed step changed in the context is discarded. If it is in doubt (it timed out), it is compensated before the
-    alternative runs; or, where it says ``in_doubt=InDoubt.ASK``, the execution is stuck until a person has decided.
+    A flow is undone first: see :func:`unit`. What the failed step changed in the context is discarded. If it is in doubt (it
+    timed out), it is compensated before the alternative runs; or, where it says ``in_doubt=InDoubt.ASK``, the execution is
+    stuck until a person has decided.
 
-    :param primary: a task, a task class or a step.
+    :param primary: a task, a task class, a saga or a flow.
     :param alternative: a task, a task class, a saga or a flow.
     :param on: the exceptions that lead to the alternative; others fail the saga.
-    :param breaker: a circuit breaker, such as a ``pybreaker.CircuitBreaker``: while it is open the primary is not called, and
-        the alternative runs whatever ``on`` says.
-    :raises SagaDefinitionError: the primary is more than a step, or a parameter is wrong.
+    :param breaker: a circuit breaker of a step, such as a ``pybreaker.CircuitBreaker``: while it is open the primary is not
+        called, and the alternative runs whatever ``on`` says.
+    :raises SagaDefinitionError: a parameter is wrong.
     """
     first = as_flow(primary, "fallback(): primary")
     if not isinstance(first, Step | MethodStep):
-        raise SagaDefinitionError(f"fallback(): the primary is {primary!r}; give one step (a task, a task class or step(...))")
+        if breaker is not None:
+            raise SagaDefinitionError(
+                "fallback(): the primary is more than one step, and a breaker is a step's; give it to one"
+            )
+        first = _as_unit(first, {}, "fallback(): primary")
     kinds = on if isinstance(on, tuple) else (on,)
     for kind in kinds or (on,):
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
@@ -94,6 +163,7 @@ def fallback(
                 "whose calling() returns a context manager for the call"
             )
         refuse_unrun(breaker.calling, f"fallback(): calling() of breaker {breaker!r}", "let it return a context manager")
+        assert not isinstance(first, Unit)
         first = _changed(first, policies={**first.policies, "breaker": breaker})
     return Fallback(first, as_flow(alternative, "fallback(): alternative"), kinds)
 
@@ -227,8 +297,15 @@ def _with_policy(flow: Any, policy: Any) -> Flow:
         raise SagaDefinitionError(
             f"{where}: {policy!r} is no policy; give Retry(...), Skip, Ask, Compensate or InDoubt.RERUN, ASK or COMPENSATE"
         )
+    if isinstance(found, Pause):
+        raise SagaDefinitionError(f"{where}: nobody calls {_brief(flow)}, which waits; give it on_error= where it has one")
     if not isinstance(found, Step | MethodStep):
-        raise SagaDefinitionError(f"{where}: {_brief(flow)} is more than one step, and a policy is a step's; give it to each")
+        if "in_doubt" in given:
+            raise SagaDefinitionError(
+                f"{where}: {_brief(flow)} is more than one step, and in_doubt is a step's; give it to each"
+            )
+        check_unit_policies(where, given)
+        return _as_unit(found, given, where)
     return _changed(found, policies={**found.policies, **given})
 
 
@@ -250,7 +327,7 @@ def _with_compensation(flow: Any, compensation: Any) -> Flow:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, Step | MethodStep | Pause):
+    if isinstance(value, Step | MethodStep | Pause | Unit):
         return value.name
     if isinstance(value, Parallel):
         return f"({' & '.join(map(_brief, value.children))})"

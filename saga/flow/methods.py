@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, Unpack,
 
 from saga.errors import SagaDefinitionError
 from saga.flow.functions import FunctionTask, function_name, is_function
-from saga.flow.nodes import Choice, Fallback, Flow, ForEach, Parallel, Sequence, Step
+from saga.flow.nodes import Choice, Fallback, Flow, ForEach, Parallel, Sequence, Step, Unit
 from saga.flow.policies import Policies, check_policies
 from saga.names import checked_name
 
@@ -164,11 +164,11 @@ def bind(flow: Flow, saga: Any) -> Flow:
         return flow.bound_to(saga)
     if isinstance(flow, Sequence | Parallel):
         return replace(flow, children=tuple(bind(child, saga) for child in flow.children))
-    if isinstance(flow, ForEach):
+    if isinstance(flow, ForEach | Unit):
         return replace(flow, child=bind(flow.child, saga))
     if isinstance(flow, Fallback):
         primary = bind(flow.primary, saga)
-        assert isinstance(primary, Step)
+        assert isinstance(primary, Step | Unit)
         return replace(flow, primary=primary, alternative=bind(flow.alternative, saga))
     if isinstance(flow, Choice):
         return replace(flow, ways={way: bind(child, saga) for way, child in flow.ways.items()})

@@ -1,4 +1,4 @@
-"""The nodes of a flow: steps, sequences, groups, fallbacks, choices and waits. Pure data; nothing is built here.
+"""The nodes of a flow: steps, sequences, groups, units, fallbacks, choices and waits. Pure data; nothing is built here.
 
 Building them is :mod:`saga.flow.build`'s work, and compiling them :mod:`saga.machine.compile`'s.
 """
@@ -19,7 +19,7 @@ from saga.names import checked_name
 from saga.received import Received
 from saga.task import Task
 
-__all__ = ["Choice", "Fallback", "Flow", "ForEach", "Parallel", "Pause", "PauseTask", "Sequence", "Step"]
+__all__ = ["Choice", "Fallback", "Flow", "ForEach", "Parallel", "Pause", "PauseTask", "Sequence", "Step", "Unit", "UnitTask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Step(Flow):
         if name is not self.name:
             object.__setattr__(self, "name", name)
         kind = type(self.task)
-        if kind is not FunctionTask and kind is not PauseTask:  # which are right when they are made
+        if kind not in (FunctionTask, PauseTask, UnitTask):  # which are right when they are made
             check_task(self.task)
 
 
@@ -78,8 +78,17 @@ class ForEach(Flow):
 
 
 @dataclass(frozen=True, slots=True)
+class Unit(Flow):
+    """A flow with policies of its own, as a step has them. What was done of it is undone before they say what follows."""
+
+    child: Flow
+    name: str
+    policies: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Fallback(Flow):
-    """One step, and what is done instead when it fails with one of the exceptions ``on``."""
+    """A step or a unit, and what is done instead when it fails with one of the exceptions ``on``."""
 
     primary: Flow
     alternative: Flow
@@ -125,3 +134,7 @@ class Pause(Flow):
 
 class PauseTask(Task[Any]):
     """Stands for a wait, which the machine makes and nobody calls."""
+
+
+class UnitTask(Task[Any]):
+    """Stands for a unit: what is called are the steps within."""

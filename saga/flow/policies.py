@@ -19,6 +19,7 @@ __all__ = [
     "POLICIES",
     "Policies",
     "check_policies",
+    "check_unit_policies",
     "checked",
     "defaults_of",
     "policies_of",
@@ -93,6 +94,19 @@ def check_policies(where: str, policies: Mapping[str, Any]) -> None:
         checked(policies)
     except SagaDefinitionError as error:
         raise SagaDefinitionError(f"{where}: {error}") from None
+
+
+def check_unit_policies(where: str, policies: Mapping[str, Any]) -> None:
+    """Refuse values that are none of a unit's policies.
+
+    :raises SagaDefinitionError: with ``where`` in the text.
+    """
+    check_policies(where, policies)
+    for policy in policies.values():
+        if isinstance(policy, Retry) and policy.retry_if is not None:
+            raise SagaDefinitionError(
+                f"{where}: retry has retry_if, which is asked about what one step returns; give it to that"
+            )
 
 
 def policies_of(task: Task[Any] | type[Task[Any]], given: Mapping[str, Any]) -> dict[str, Any]:

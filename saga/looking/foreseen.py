@@ -82,6 +82,8 @@ def foreseen(reading: Reading, standing: Standing, acted: OperatorActed, live: b
         for end in ends:
             found.ending.append(end.step)
             machine.send(end)
+        if machine.state.held and machine.state.pausing is None:  # a pause is taken back, and whoever takes it up goes on
+            recover(machine, "", 1, at)
     else:
         for event in decided_on(standing, acted)[0]:
             machine.record(event)
@@ -117,12 +119,14 @@ def _go_on(machine: Machine, found: Foreseen, at: float) -> None:
     command = machine.commands.pop(0)
     if isinstance(command, Merge):
         machine.send(GroupMerged(command.group.index, at))
+    elif isinstance(command, Finish) and command.error is not None:
+        machine.send(StepFailed(command.step.name, machine.state.attempt(command.step.index), at, 0.0, command.error))
     elif isinstance(command, Finish):
         machine.send(StepSucceeded(command.step.name, machine.state.attempt(command.step.index), at, 0.0, command.value))
     elif isinstance(command, Wait):
         if command.phase != EXECUTE:
             machine.wake(command, at)
-        elif command.step.pause is None:
+        elif command.step.pause is None and command.step.index not in machine.state.units:
             found.executed[command.step.name] = command.attempt
     else:
         known, end = found.known, None

@@ -21,6 +21,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
     StepVerified,
+    UnitCompensating,
     VerificationFailed,
 )
 from saga.looking.reading import Reading
@@ -39,6 +40,7 @@ _LONGEST: Final = 200
 _PHASES: Final = {
     StepFailed.__name__: EXECUTE,
     StepTimedOut.__name__: EXECUTE,
+    UnitCompensating.__name__: EXECUTE,
     CompensationFailed.__name__: COMPENSATE,
     CompensationTimedOut.__name__: COMPENSATE,
     VerificationFailed.__name__: VERIFY,

@@ -27,6 +27,13 @@ it. An attempt that fails and did nothing settles nothing of those before it. Wh
 3. A crash gives the saga up, unless ``in_doubt`` says otherwise. Past the pivot there is only forward: what is in doubt is
    executed again.
 
+A unit, which is a flow with policies of its own, is a step that stands for it, and those within. Where one of these failed for
+good, the unit gives up in the place of the saga (``UnitCompensating``): nothing within goes forward, what was done is undone as
+in an undo of all, while what stands beside the unit goes on. When all is undone, the step that stands for it has failed, and
+what follows is what follows any step that failed. A compensation that fails within, an interrupt, a timeout of the saga and a
+person's action give up the saga. A step that is executed again in another attempt of its unit counts its attempts on, and its
+retry's budget anew.
+
 Where ``on_error`` says Ask, a step that failed for good (``PersonAsked``) asks as one in doubt does: what runs beside it ends,
 and a person decides. Where the saga gives up meanwhile, there is nothing left to decide about it.
 
@@ -75,6 +82,9 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``past_pivot``: the pivot has succeeded before the saga gave up: nothing is compensated any more.
 * ``executing``: an execute, or a wait, that the saga waits for.
 * ``stragglers``: an execute that outlived its timeout and still runs.
+* ``units``: one that stands for a unit whose steps are under way, or undone.
+* ``units_ended``: ... whose steps have ended well.
+* ``undoing``: ... that gave up: none of its steps goes forward any more.
 * ``retries``: an execute that failed and is to be attempted again.
 * ``compensating``: a compensation that runs, or is in compensation_retries too.
 * ``compensation_retries``: one that failed and is to be attempted again.
@@ -99,6 +109,7 @@ Steps stand for themselves by their index in the plan. Where a step is *in* one 
 * ``skipped``: the saga goes on without it, for good.
 * ``unready``: an attempt returned, not what its retry waits for: undone, whatever later ones tell.
 * ``attempts``: of executes; where there is none, it is the first.
+* ``tries_before``: of these: how many came before the saga began the step anew.
 * ``compensation_attempts``: of compensations that failed or were attempted again.
 * ``verification_attempts``: of verifies: that of the last one.
 * ``branches_begun``: by group: how many of its branches have begun, in the order declared.
@@ -112,7 +123,7 @@ Commands
 * ``Call``: call a step's ``execute``, ``verify`` or ``compensate``, as its first or another attempt. Its outcome comes back as
   an event.
 * ``Wait``: call :meth:`Machine.wake` with it after some seconds: another attempt is due, or a step's wait is over.
-* ``Finish``: a step that waited (for its time, its signal) ends with this value, as a call that returned it.
+* ``Finish``: a step that waited (for its time, its signal) ends with this value, as a call that returned it; or a unit ends.
 * ``Merge``: merge the views of a group's branches; ``GroupMerged`` comes back, or the conflict as :meth:`Machine.give_up`.
 
 Intents are recorded before their commands are left, and commands are taken in order. What is commanded stands in no event: a
@@ -135,6 +146,7 @@ Files
 file                what it has
 ==================  ==========================================================================================================
 ``plan``            a compiled flow: named steps with their policies, what follows each, parallel groups, the fingerprint
+``following``       what may come after a step
 ``compile``         a flow into a plan, which checks it; open plans
 ``growing``         plans that grow by a list
 ``contexts``        which class of contexts a saga is for, and those within it
@@ -148,7 +160,9 @@ file                what it has
 ``failures``        what follows where an attempt did not end well: verification, retry, skip, fallback, or the undo
 ``choices``         steps that decide how the saga goes on
 ``waits``           steps that wait for a time or a signal
-``timeout``         what ends when an execution takes longer than it may
+``timeout``         what ends when an execution, or a unit, takes longer than it may
+``back``            giving up: a saga, a unit
+``doubt``           what is decided of steps whose work is not known to be done
 ``undo``            which step is compensated next; why a person must act
 ``background``      what a call may know of what came before it
 ``resume``          going on from a journal
@@ -162,6 +176,7 @@ from saga.machine.commands import Call, Command, Finish, Merge, Wait
 from saga.machine.compile import WITH_A_DATABASE, WITH_ASYNC_CONNECTIONS, OpenPlan, compile_flow
 from saga.machine.contradictions import check_order, contradiction
 from saga.machine.decide import Machine
+from saga.machine.following import following
 from saga.machine.growing import declared_name, grow
 from saga.machine.keys import Finding, findings_of
 from saga.machine.operators import (
@@ -176,10 +191,10 @@ from saga.machine.operators import (
     decided_on,
     standing_of,
 )
-from saga.machine.plan import Each, Group, Plan, PlannedStep, following
+from saga.machine.plan import Each, Group, Plan, PlannedStep
 from saga.machine.resume import recover
 from saga.machine.state import State, status_after
-from saga.machine.timeout import time_out
+from saga.machine.timeout import time_out, time_out_unit
 from saga.machine.undo import DOUBTFUL, LEFT, named_in, paused_by
 
 __all__ = [
@@ -222,4 +237,5 @@ __all__ = [
     "standing_of",
     "status_after",
     "time_out",
+    "time_out_unit",
 ]

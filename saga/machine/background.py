@@ -15,6 +15,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
     StepVerified,
+    UnitCompensating,
     VerificationFailed,
     VerificationStarted,
 )
@@ -37,11 +38,12 @@ _TELLS: Final[dict[str, tuple[Any, Any, Any]]] = {
 def cause_of(machine: Machine, step: PlannedStep) -> BaseException | OperatorActed:
     """Return what a step's compensation undoes for: what a person did, or else what the saga gave up for.
 
-    Where the saga goes on without the step, it is what the step itself failed with.
+    Where the saga goes on without the step, it is what the step itself failed with; in a unit that gave up, what that did for.
     """
     state = machine.state
     if state.cause is None:
-        return machine.log.last_failure(step.name).error
+        gave_up = _gave_up(machine, step)
+        return machine.log.last_failure(step.name).error if gave_up is None else gave_up.error
     return state.cancelled or state.cause
 
 
@@ -49,8 +51,15 @@ def failed_step(machine: Machine, step: PlannedStep) -> str | None:
     """Return the step that raised what a step's compensation undoes for; ``None`` where no step did."""
     state = machine.state
     if state.cause is None:
-        return step.name
+        gave_up = _gave_up(machine, step)
+        return step.name if gave_up is None else gave_up.failed_step
     return state.failed.name if state.failed is not None and state.cancelled is None else None
+
+
+def _gave_up(machine: Machine, step: PlannedStep) -> UnitCompensating | None:
+    """Return how the unit gave up that a step is undone with."""
+    undoing = machine.state.undoing
+    return next((undoing[unit.index] for unit in step.units if unit.index in undoing), None)
 
 
 def error_before(machine: Machine, call: Call) -> BaseException | None:

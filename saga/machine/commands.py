@@ -41,13 +41,17 @@ class Wait:
 
 
 class Finish:
-    """A step that waited has come to its end with ``value``: it ends as a call does that returned it."""
+    """A step that nobody calls has come to its end: one that waited with ``value``, as a call does that returned it.
 
-    __slots__ = ("step", "value")
+    ``error``: of one that stands for a unit, what that has failed with: it is undone.
+    """
 
-    def __init__(self, step: PlannedStep, value: Any) -> None:
+    __slots__ = ("error", "step", "value")
+
+    def __init__(self, step: PlannedStep, value: Any = None, error: BaseException | None = None) -> None:
         self.step = step
         self.value = value
+        self.error = error
 
 
 class Merge:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from saga.errors import CircuitOpenError, SagaDefinitionError
 from saga.flow import (
-    Accept,
     Choice,
     ChoiceTask,
     Fallback,
@@ -22,15 +21,18 @@ from saga.flow import (
     PauseTask,
     Sequence,
     Step,
+    Unit,
+    UnitTask,
 )
 from saga.flow.functions import function_name
 from saga.flow.policies import unsaid
 from saga.flow.wrapped import Resolver
 from saga.machine.contexts import fitting, shared_by
-from saga.machine.growing import GrowingPlan
+from saga.machine.growing import GrowingPlan, refuse_names_of_branches
 from saga.machine.keys import needs_of
-from saga.machine.plan import Each, Group, Plan, PlannedStep, Ways
+from saga.machine.plan import Content, Each, Group, Plan, PlannedStep, Ways
 from saga.machine.tasks import task_and_policies
+from saga.machine.waits import accepts_of
 from saga.policy import Ask
 
 __all__ = ["WITH_ASYNC_CONNECTIONS", "WITH_A_DATABASE", "OpenPlan", "Resolver", "compile_flow"]
@@ -61,8 +63,8 @@ def compile_flow(flow: Flow, saga: str, resolver: Resolver | None = None) -> Pla
     plan.characterize(plan.steps)
     if plan.grows:
         plan = GrowingPlan(plan)
-        _refuse_names_of_branches(plan, saga)
-    plan.accepts = _accepts_of(plan, saga)
+        refuse_names_of_branches(plan, saga)
+    plan.accepts = accepts_of(plan, saga)
     plan.context = shared_by(compiler.kinds, saga)
     plan.needs = needs_of(plan, saga)
     return plan
@@ -121,7 +123,7 @@ class OpenPlan(Plan):
             for step in self.steps[steps:]:
                 del self.by_name[step.name]
             del self.steps[steps:], self.groups[groups:], self.parents[parents:]
-            self._compiler.inside, self._compiler.follows = (), follows
+            self._compiler.inside, self._compiler.units, self._compiler.follows = (), (), follows
             raise
         for leaving in part.exits:
             leaving.then = ()
@@ -152,6 +154,7 @@ class _Compiler:
         self.saga = saga
         self.resolver = resolver
         self.inside: tuple[tuple[Group, int], ...] = ()
+        self.units: tuple[PlannedStep, ...] = ()
         self.defaults: Mapping[str, Any] = {}
         self.kind: type[Any] | None = None  # of the contexts that the innermost saga names
         self.kinds: list[tuple[str | None, type[Any]]] = []  # of the outermost sagas that name one: their names, and these
@@ -170,34 +173,35 @@ class _Compiler:
             return self.add_choice(flow, prefix, scope)
         if isinstance(flow, ForEach):
             return self.add_each(flow, prefix, scope)
+        if isinstance(flow, Unit):
+            return self.add_unit(flow, prefix, scope)
         if isinstance(flow, Pause):
             return self.add_step(Step(PauseTask(), flow.name, flow.policies), prefix, scope, flow)
         raise SagaDefinitionError(f"saga {self.saga!r}: {flow!r} is not a flow; give a task, sequence() or parallel()")
 
     def add_step(self, flow: Step, prefix: str, scope: int, pause: Pause | None = None) -> _Part:
-        plan, name = self.plan, flow.name
-        name = prefix + name
-        if name in plan.by_name:
-            given = f"<{flow.task.__name__} task>" if isinstance(flow.task, type) else repr(flow.task)
-            raise SagaDefinitionError(
-                f"saga {self.saga!r}: step {name!r}: the name is used twice ({plan.by_name[name].task!r} and {given}); give "
-                "one of them another with step(task, name=...) or the class attribute name"
-            )
+        plan, name = self.plan, prefix + flow.name
+        self._refuse_taken(name, flow.task)
+        defaults = self.defaults if pause is None else self._of_a_pause(pause)
+        if isinstance(flow.task, UnitTask):
+            defaults = {}
         try:
-            task, policies = task_and_policies(flow, self.resolver, self.defaults if pause is None else self._of_a_pause(pause))
+            task, policies = task_and_policies(flow, self.resolver, defaults)
         except SagaDefinitionError as error:
             error.args = (f"saga {self.saga!r}: step {name!r}: {error}",)
             raise
         if not self.follows and isinstance(flow.task, FunctionTask):
             self._check_first(name, flow.task)
-        self.follows = True
         step = PlannedStep(len(plan.steps), name, task, scope, policies)
+        self.follows = self.follows or not isinstance(task, UnitTask)
         if pause is not None:
             step.pause = pause
             if pause.asks:
                 step.told_by = plan.steps[-1]
         if self.inside:
             step.branches = self.inside
+        if self.units:
+            step.units = self.units
         if step.pivot:
             self._check_pivot(step)
         if step.transactional:
@@ -209,6 +213,14 @@ class _Compiler:
         # What the fold of a journal depends on; retries and timeouts may change under a running execution.
         rules = (step.compensates, step.compensate_on_failure, step.in_doubt.value, step.pivot, _waited_for(pause))
         return _Part((step,), (step,), f"{name!r}{rules}")
+
+    def _refuse_taken(self, name: str, task: Any) -> None:
+        if name in self.plan.by_name:
+            given = f"<{task.__name__} task>" if isinstance(task, type) else repr(task)
+            raise SagaDefinitionError(
+                f"saga {self.saga!r}: step {name!r}: the name is used twice ({self.plan.by_name[name].task!r} and {given}); "
+                "give one of them another with step(task, name=...) or the class attribute name"
+            )
 
     def _of_a_pause(self, pause: Pause) -> dict[str, Any]:
         """Return which of the defaults a wait has: nobody calls it, and that of a timer cannot fail."""
@@ -228,6 +240,10 @@ class _Compiler:
         wrong = None
         if self.inside:
             wrong = "a pivot stands in a parallel group; put it before or after the group"
+        elif self.units:
+            wrong = (
+                f"a pivot stands in unit {self.units[-1].name!r}, which could not be undone then; put it before or after that"
+            )
         elif any(other.pivot for other in self.plan.steps):
             wrong = "a saga has one pivot, and there is another before it"
         if wrong is not None:
@@ -243,13 +259,15 @@ class _Compiler:
             wrong = (
                 "it has a timeout, and nobody cuts off a transaction here; have the database end a statement that takes long"
             )
+        elif (limited := next((unit.name for unit in self.units if unit.timeout is not None), None)) is not None:
+            wrong = f"it stands in unit {limited!r}, which has a timeout, and nobody cuts off a transaction here"
         if wrong is not None:
             raise SagaDefinitionError(f"saga {self.saga!r}: transactional step {step.name!r}: {wrong}")
 
     def add_fallback(self, flow: Fallback, prefix: str, scope: int) -> _Part:
-        assert isinstance(flow.primary, Step), "method steps are bound before they are compiled"
+        assert isinstance(flow.primary, Step | Unit), "method steps are bound before they are compiled"
         follows = self.follows
-        primary = self.add_step(flow.primary, prefix, scope)
+        primary = self.add(flow.primary, prefix, scope)
         self.follows = follows
         alternative = self.add(flow.alternative, prefix, scope)
         (step,) = primary.entry
@@ -258,6 +276,20 @@ class _Compiler:
         for entry in alternative.entry:
             entry.instead_of = step
         return _Part(primary.entry, (step, *alternative.exits), f"{primary.shape}?{alternative.shape}")
+
+    def add_unit(self, flow: Unit, prefix: str, scope: int) -> _Part:
+        if self.plan.open:
+            raise SagaDefinitionError(f"unit {flow.name!r} has policies of its own, which a block says itself; write try ...")
+        added = self.add_step(Step(UnitTask(), flow.name, flow.policies), prefix, scope)
+        (step,) = added.entry
+        content = step.content = Content(step, len(self.plan.parents))
+        self.plan.parents.append(scope)
+        outside, self.units = self.units, (*self.units, step)
+        part = self.add(flow.child, prefix, content.scope)
+        self.units = outside
+        content.entry = part.entry
+        _link(part.exits, content)
+        return _Part(added.entry, added.exits, f"{added.shape}<{part.shape}>")
 
     def add_choice(self, flow: Choice, prefix: str, scope: int) -> _Part:
         if self.plan.open:
@@ -281,7 +313,7 @@ class _Compiler:
         listing = self.add_step(flow.lists, prefix, scope)
         (step,) = listing.entry
         inner = copy(self)
-        inner.plan, inner.follows, root = Plan(""), True, f"{step.name}[]"
+        inner.plan, inner.follows, inner.units, root = Plan(""), True, (), f"{step.name}[]"
         inner.inside = ((Group(0, 0, (), ()), 0),)
         child = flow.child
         if isinstance(child, Step | Pause):
@@ -322,6 +354,7 @@ class _Compiler:
         plan = self.plan
         parts, scopes = [], []
         group = Group(len(plan.groups), scope, (), (), flow.compensate_together, flow.limit)
+        group.units = self.units
         plan.groups.append(group)
         outside, follows = self.inside, self.follows
         for number, child in enumerate(flow.children):
@@ -350,35 +383,6 @@ def _waited_for(pause: Pause | None) -> str | tuple[str, ...] | None:
     return pause.signals if len(pause.signals) > 1 else pause.signals[0]
 
 
-def _accepts_of(plan: Plan, saga: str) -> dict[str, Accept]:
-    """Return what is said of signals' values, by their names.
-
-    :raises SagaDefinitionError: two steps say otherwise of one.
-    """
-    accepts: dict[str, Accept] = {}
-    for step in plan.declared() if plan.receives else ():
-        for signal, accept in step.pause.accepts.items() if step.pause is not None else ():
-            if accepts.setdefault(signal, accept) != accept:
-                raise SagaDefinitionError(
-                    f"saga {saga!r}: step {step.name!r}: signal {signal!r} is received by several steps, with another accept "
-                    f"each: {accepts[signal]!r} and {accept!r}; give them one, as it is one signal"
-                )
-    return accepts
-
-
-def _refuse_names_of_branches(plan: Plan, saga: str) -> None:
-    """Refuse steps whose names those of an item's steps could have.
-
-    :raises SagaDefinitionError: there is one.
-    """
-    for step in plan.steps:
-        taken = next((name for name in plan.names if isinstance(step.then, Each) and name.startswith(f"{step.name}[")), None)
-        if taken is not None:
-            raise SagaDefinitionError(
-                f"saga {saga!r}: step {taken!r}: the steps of each() {step.name!r} have such names; give it another"
-            )
-
-
-def _link(exits: tuple[PlannedStep | Group | Each, ...], then: tuple[PlannedStep, ...] | Group | None) -> None:
+def _link(exits: tuple[PlannedStep | Group | Each, ...], then: tuple[PlannedStep, ...] | Group | Content | None) -> None:
     for leaving in exits:
         leaving.then = then

@@ -39,13 +39,15 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
     StepVerified,
+    UnitCompensating,
     VerificationFailed,
     VerificationStarted,
     WayChosen,
 )
 from saga.machine.commands import EXECUTE
+from saga.machine.following import following
 from saga.machine.operators import ACTIONS
-from saga.machine.plan import Plan, following
+from saga.machine.plan import Plan
 from saga.machine.state import State
 
 __all__ = ["check_order", "contradiction"]
@@ -69,6 +71,9 @@ def _under_way(state: State, begun: set[str], event: Any) -> str | None:
     """An execute ended."""
     step = state.plan.by_name[event.step]
     index = step.index
+    if step.content is not None:
+        ends = isinstance(event, StepSucceeded) is (index not in state.undoing) and index in state.units
+        return None if ends else f"unit {event.step!r} was not under way"
     if index not in state.executing and index not in state.stragglers:
         if not (isinstance(event, StepFailed) and event.executed and index in state.verifying):
             return f"step {event.step!r} was not under way"
@@ -81,12 +86,15 @@ def _under_way(state: State, begun: set[str], event: Any) -> str | None:
 
 
 def _started(state: State, begun: set[str], event: StepStarted) -> str | None:
-    index = state.plan.by_name[event.step].index
+    step = state.plan.by_name[event.step]
+    index = step.index
     if state.status is not RUNNING:
         return f"the execution did not go forward ({state.status})"
+    if state.is_undoing(step):
+        return f"the unit that step {event.step!r} is in had given up"
     if event.attempt == 1:
         return f"step {event.step!r} had been started before" if event.step in begun else None
-    if event.step not in begun or index in state.executing or event.attempt != state.attempt(index) + 1:
+    if event.step not in begun or index in state.executing | state.units or event.attempt != state.attempt(index) + 1:
         return f"attempt {event.attempt} of step {event.step!r} was not the next"
     return None
 
@@ -95,6 +103,15 @@ def _given_up(state: State, begun: set[str], event: StepSkipped | FallbackChosen
     if event.step not in begun or state.plan.by_name[event.step].index in state.skipped:
         return f"step {event.step!r} had not failed"
     return None
+
+
+def _unit_gives_up(state: State, begun: set[str], event: UnitCompensating) -> str | None:
+    unit = state.plan.by_name[event.step]
+    known = {step.name for step in state.plan.within(unit)}
+    if not known.issuperset((*event.again, *({event.failed_step} - {None}))):
+        return f"unit {event.step!r} has other steps"
+    under_way = unit.index in state.units and unit.index not in state.undoing and state.goes_forward(unit)
+    return None if under_way else f"unit {event.step!r} was not under way"
 
 
 def _chosen(state: State, begun: set[str], event: WayChosen) -> str | None:
@@ -168,7 +185,8 @@ def _gives_up(state: State, begun: set[str], event: SagaCompensating) -> str | N
 
 
 def _completed(state: State, begun: set[str], event: SagaCompleted) -> str | None:
-    return None if state.status is RUNNING and not state.executing else "the execution was not at its end"
+    ended = state.status is RUNNING and not (state.executing or state.units)
+    return None if ended else "the execution was not at its end"
 
 
 def _undone(state: State, begun: set[str], event: SagaCompensated) -> str | None:
@@ -212,6 +230,7 @@ _RULES: Final[dict[type, Callable[[State, set[str], Any], str | None]]] = {
     StepVerified: _verified,
     VerificationFailed: _verified,
     GroupMerged: _merged,
+    UnitCompensating: _unit_gives_up,
     CompensationStarted: _compensates,
     CompensationSucceeded: _compensated,
     CompensationFailed: _compensated,
@@ -239,7 +258,8 @@ def check_order(plan: Plan, events: Iterable[Event]) -> None:
             merged.add(event.group)
         elif isinstance(event, StepSucceeded | StepSkipped | FallbackChosen | StepVerified) and getattr(event, "done", True):
             passed.add(event.step)
-    steps = [plan.by_name[name] for name in begun]
+    # Of a unit that is over, it does not matter how its steps have ended.
+    steps = [plan.by_name[name] for name in begun if not any(unit.name in passed for unit in plan.by_name[name].units)]
     open_groups = {group for step in steps for group, _ in step.branches if group.index not in merged}
     unfinished: list[tuple[str, Any]] = [(f"step {step.name!r}", step.onward) for step in steps if step.name not in passed]
     unfinished += [(f"the group of {', '.join(group.names)}", (group.then,)) for group in open_groups]

@@ -16,11 +16,9 @@ from saga.events import (
     Event,
     GroupMerged,
     SagaCompensated,
-    SagaCompensating,
     SagaCompleted,
     SagaHeld,
     SagaPaused,
-    SagaRewound,
     SagaStarted,
     SagaStuck,
     SagaSubmitted,
@@ -31,22 +29,19 @@ from saga.events import (
     StepTimedOut,
     StepVerified,
     VerificationFailed,
+    VerificationStarted,
 )
-from saga.machine import choices, failures, waits
-from saga.machine.commands import COMPENSATE, VERIFY, Call, Command, Merge, Wait
+from saga.machine import back, choices, failures, waits
+from saga.machine.commands import COMPENSATE, VERIFY, Call, Command, Finish, Merge, Wait
 from saga.machine.folds import FOLDS
 from saga.machine.log import Log
-from saga.machine.plan import Each, Group, Plan, PlannedStep, Then, following
+from saga.machine.plan import Content, Each, Group, Plan, PlannedStep, Then
 from saga.machine.state import State
-from saga.machine.undo import next_to_compensate, paused_by, reason_to_ask
+from saga.machine.timeout import time_out_unit
+from saga.machine.undo import STRANDED, next_to_compensate, paused_by, reason_to_ask
 from saga.plain import repr_of
 
 __all__ = ["DECISIONS", "Machine"]
-
-
-_STRANDED: Final = (
-    "nothing is left to do, and this is not the end: the journal lost an entry, or another flow began it; compensate undoes it"
-)
 
 
 class Machine:
@@ -147,12 +142,16 @@ class Machine:
             return
         if step.pause is not None:
             waits.end(self, step, at)
+        elif step.index in state.units:
+            time_out_unit(self, wait, at)
         elif wait.phase == COMPENSATE:
             self.compensate_again(step, wait.attempt, at)
         elif wait.phase == VERIFY:
-            failures.verify(self, step, at, wait.attempt)
-        elif step.index in state.retries and state.status is RUNNING and self.halt is None:
-            self.execute_again(step, wait.attempt, at)
+            self.verify(step, at, wait.attempt)
+        elif state.status is RUNNING and self.halt is None:
+            scheduled = state.retries.get(step.index)
+            if scheduled is not None and scheduled.attempt == wait.attempt:  # else the time of a unit that has ended is over
+                self.execute_again(step, wait.attempt, at)
 
     def give_up(self, error: BaseException, at: float, step: str | None = None) -> None:
         """Go no further forward: let running calls end, then undo. Does nothing where that is decided already.
@@ -163,7 +162,7 @@ class Machine:
             if self.state.past_pivot:
                 self.halt = error if self.halt is None else self.halt
                 return
-            self.turn_back(step, error, at)
+            back.turn_back(self, step, error, at)
         self.progress(at)
 
     def hold(self, at: float) -> None:
@@ -228,7 +227,7 @@ class Machine:
 
     def strand(self, at: float) -> None:
         """End a stranded execution: nobody would ever go on with it."""
-        self.record(SagaStuck(_STRANDED, at))
+        self.record(SagaStuck(STRANDED, at))
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -236,18 +235,25 @@ class Machine:
         """Begin the first attempts of these steps."""
         for step in steps:
             self.record(StepStarted(step.name, 1, at, encoded))
-            if step.pause is None:
+            if step.pause is None and step.content is None:
                 self.commands.append(step.first)
             else:
-                waits.begin(self, step, at, at)
+                self._begin(step, step.first, at)
 
     def execute_again(self, step: PlannedStep, attempt: int, at: float) -> None:
         """Make another attempt of a step's execute."""
         self.record(StepStarted(step.name, attempt, at))
-        if step.pause is None:
-            self.commands.append(Call(step, attempt))
-        else:
+        self._begin(step, Call(step, attempt), at)
+
+    def _begin(self, step: PlannedStep, call: Call, at: float) -> None:
+        if step.pause is not None:
             waits.begin(self, step, at, at)
+        elif step.content is None:
+            self.commands.append(call)
+        else:
+            if step.timeout is not None:
+                self.commands.append(Wait(step, call.attempt, step.timeout))
+            self.follow(step.content.entry, at)
 
     def follow(self, steps: tuple[PlannedStep, ...], at: float) -> None:
         """Begin what follows something; what was undone on request is attempted again."""
@@ -270,6 +276,8 @@ class Machine:
             self.progress(at)
         elif isinstance(then, Each):
             self.advance(then.then if then.group is None else then.group, at)  # where there is none, no items are listed
+        elif isinstance(then, Content):
+            self.end_unit(then.step)
         else:
             assert isinstance(then, Group)
             if self.state.branches_ended.get(then.index) == len(then.scopes):
@@ -285,6 +293,11 @@ class Machine:
             self.follow(entry, at)
         return begun < min(most, len(group.entries))
 
+    def end_unit(self, unit: PlannedStep, error: BaseException | None = None) -> None:
+        """End a unit whose steps have all ended, or, where it gave up for an error, are undone; once, as a group is merged."""
+        if not any(type(command) is Finish and command.step is unit for command in self.commands):
+            self.commands.append(Finish(unit, error=error))
+
     def merge(self, group: Group) -> None:
         """Merge the branches of a group, which have all ended; once, however many of them ended while it was held."""
         if not any(type(command) is Merge and command.group is group for command in self.commands):
@@ -294,7 +307,7 @@ class Machine:
         step, state = self.plan.by_name[event.step], self.state
         if state.skipped and step.index in state.skipped:  # a late success of a step the saga went on without
             failures.ended_late(self, step, event.at)
-        elif state.status is not RUNNING:
+        elif not state.goes_forward(step):
             self.progress(event.at)
         elif step.ways is None:
             self.advance(step.then, event.at)
@@ -302,21 +315,13 @@ class Machine:
             choices.choose(self, step, step.ways, event)
 
     def _group_merged(self, event: GroupMerged) -> None:
-        if self.state.status is RUNNING:
-            self.advance(self.plan.groups[event.group].then, event.at)
+        group = self.plan.groups[event.group]
+        if self.state.goes_forward(group):
+            self.advance(group.then, event.at)
         else:
             self.progress(event.at)
 
     # -- back ---------------------------------------------------------------------------------------------------------
-
-    def turn_back(self, step: str | None, error: BaseException, at: float) -> None:
-        """Give the execution up: from here what has happened is undone. Nothing waits any more."""
-        self.record(SagaCompensating(step, error, at))
-        if self.state.executing:
-            for index in sorted(self.state.executing):
-                waiting = self.plan.steps[index]
-                if waiting.pause is not None:
-                    self.record(StepFailed(waiting.name, 1, at, at - self.log.started_at(waiting.name), error))
 
     def compensate(self, step: PlannedStep, at: float) -> None:
         """Begin a step's compensation."""
@@ -332,14 +337,21 @@ class Machine:
         self.record(CompensationStarted(step.name, attempt, at))
         self.commands.append(Call(step, attempt, COMPENSATE))
 
+    def verify(self, step: PlannedStep, at: float, attempt: int = 1) -> None:
+        """Ask what came of a step."""
+        self.record(VerificationStarted(step.name, attempt, at))
+        self.commands.append(Call(step, attempt, VERIFY))
+
     def progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         state = self.state
+        if state.undoing and not (state.held or self.deciding):
+            back.undo(self, at)
         if state.executing or state.status.terminal or state.held or self.deciding:
             return
         if state.to_verify and state.status is COMPENSATING:
             for index in sorted(state.to_verify):
-                failures.verify(self, self.plan.steps[index], at)
+                self.verify(self.plan.steps[index], at)
         if state.verifying:  # what that tells decides what is undone
             return
         if state.status is COMPENSATING:
@@ -357,7 +369,7 @@ class Machine:
         elif state.compensating:
             return
         elif not (state.past_end or self.closed):
-            undecided = state.asking or state.falling_back & state.compensations_failed.keys()
+            undecided = state.asking or (state.compensations_failed and (state.undoing or state.falling_back))
             late = state.stragglers or state.compensation_stragglers
             if undecided and not (state.retries or late or self.commands or state.to_skip):
                 self.record(SagaStuck(reason_to_ask(state), at))
@@ -371,16 +383,7 @@ class Machine:
         elif state.undone_to is None:
             self.record(SagaCompensated(at))
         else:
-            self.rewind(state.undone_to, at)
-
-    def rewind(self, to: int, at: float) -> None:
-        """End an undo back to a step: from there the execution can go forward again."""
-        name, action = self.plan.steps[to].name, self.state.cancelled
-        assert action is not None
-        begun = {event.step for event in self.events if isinstance(event, StepStarted)}
-        again = [step.name for step in following(*self.plan.steps[to].onward) if step.name in begun]
-        reason = f"undone back to step {name!r} by {action.who}: {action.why}; resume goes forward again from there"
-        self.record(SagaRewound(name, again, reason, at))
+            back.rewind(self, state.undone_to, at)
 
 
 DECISIONS: Final[dict[type, Callable[[Machine, Any], None]]] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from saga.events import PAUSED, RUNNING, Event, OperatorActed, SagaRewound
-from saga.machine.plan import PlannedStep, following
+from saga.machine.following import following
+from saga.machine.plan import PlannedStep
 from saga.machine.state import State, status_after
 from saga.policy import InDoubt
 
-__all__ = ["change_status", "operator_acted", "saga_rewound", "withdraw"]
+__all__ = ["begin_anew", "change_status", "operator_acted", "saga_rewound", "withdraw"]
 
 
 def change_status(state: State, event: Event) -> None:
@@ -51,11 +54,12 @@ def operator_acted(state: State, event: OperatorActed) -> None:
             state.to_rerun.update(step.index for step in _entry_after(state, state.undone_to))
             state.undone_to = None
         elif state.status is RUNNING and not paused:
-            again = state.asking - state.skipped
+            left = {index for index in state.asking if state.goes_on_without(state.plan.steps[index])}
+            again = state.asking - left
             state.in_doubt |= again - state.exhausted  # done or not: what came of it could not be kept
             state.to_rerun |= again
             state.to_verify.update(index for index in again & state.in_doubt if state.plan.steps[index].verifies)
-            _undo_asked(state, state.asking & state.skipped)  # the saga has gone on without these
+            _undo_asked(state, left)  # the saga has gone on without these
             state.asking.clear()
             state.exhausted.clear()
     elif event.action == "retry":
@@ -70,7 +74,7 @@ def operator_acted(state: State, event: OperatorActed) -> None:
             state.to_compensate = [index for index in everything if index in after]
     elif event.action == "skip" and event.step is not None:
         index = state.plan.by_name[event.step].index
-        if state.status is RUNNING and index in state.asking - state.skipped:
+        if index in state.asking and not state.goes_on_without(state.plan.steps[index]):
             state.to_skip.add(index)
         if index in state.asking:
             withdraw(state, index)
@@ -109,16 +113,25 @@ def saga_rewound(state: State, event: SagaRewound) -> None:
     state.cause = state.failed = state.cancelled = None
     state.past_end = False
     state.to_compensate, state.kept = state.kept, []
-    for step in following(*state.plan.by_name[event.step].onward):
+    begin_anew(state, following(*state.plan.by_name[event.step].onward), event.again)
+
+
+def begin_anew(state: State, undone: Iterable[PlannedStep], again: Iterable[str], around: int = 0) -> None:
+    """Forget what is known of steps that are undone, as the saga comes to them once more.
+
+    :param again: those of them that were begun, and are executed again.
+    :param around: how many groups stand around all of them, which go on.
+    """
+    for step in undone:
         for decided in (state.skipped, state.to_skip, state.falling_back, state.left_in_doubt, state.unready):
             decided.discard(step.index)
         state.compensation_attempts.pop(step.index, None)
         state.ways.pop(step.index, None)
-        for group, _ in step.branches:
+        for group, _ in step.branches[around:]:
             state.branches_begun.pop(group.index, None)
             state.branches_ended.pop(group.index, None)
             state.merged.discard(group.index)
-    for name in event.again:
+    for name in again:
         index = state.plan.by_name[name].index
-        state.attempts[index] = state.attempt(index)
+        state.attempts[index] = state.tries_before[index] = state.attempt(index)
         state.again.add(index)

@@ -24,7 +24,8 @@ from saga.events import (
     VerificationFailed,
     VerificationStarted,
 )
-from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY, Call, Wait
+from saga.machine import back
+from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY, Wait
 from saga.machine.plan import ONCE, PlannedStep
 from saga.machine.waits import left_of
 from saga.plain import repr_of
@@ -45,7 +46,6 @@ __all__ = [
     "step_timed_out",
     "step_verified",
     "verification_failed",
-    "verify",
     "wait_again",
 ]
 
@@ -70,7 +70,7 @@ def step_timed_out(machine: Machine, event: StepTimedOut) -> None:
     step, state = machine.plan.by_name[event.step], machine.state
     if not event.running:
         decide(machine, step, event, event.at)
-    elif state.status is not RUNNING:
+    elif not state.goes_forward(step):
         machine.progress(event.at)
     elif _retry_after(machine, step, event) is None and not _asks(step, event.error):
         _fail(machine, step, event.error, event.at)
@@ -83,13 +83,13 @@ def decide(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedO
     state, index = machine.state, step.index
     if index in state.to_verify:
         if machine.halt is None:  # else whoever takes the execution up asks
-            verify(machine, step, at)
+            machine.verify(step, at)
         return
     executed = isinstance(failure, StepFailed) and failure.executed and not _is_unready(failure)
     executed = executed and index not in state.in_doubt  # else a person resumed it
     if index in state.skipped:
         ended_late(machine, step, at)
-    elif state.status is not RUNNING:
+    elif not state.goes_forward(step):
         machine.progress(at)
     elif index in state.to_rerun and machine.halt is not None:
         return  # whoever takes the execution up executes it again
@@ -98,7 +98,7 @@ def decide(machine: Machine, step: PlannedStep, failure: StepFailed | StepTimedO
     elif index in state.asking and (state.past_pivot or step.gives_way or _cut_off(failure)) and not machine.plan.open:
         machine.progress(at)  # what a person knows of it decides how the saga goes on
     elif index in state.asking or executed or (index in state.in_doubt and _is_over(machine, step, failure)):
-        machine.give_up(failure.error, at, step.name)
+        back.give_up(machine, step, failure.error, at)
     elif (policy := _retry_after(machine, step, failure)) is None:
         _fail(machine, step, failure.error, at)
     elif _cut_off(failure):
@@ -148,7 +148,7 @@ def _retry_after(machine: Machine, step: PlannedStep, failure: StepFailed | Step
     """Return the policy by which another attempt of an execute is made, or ``None``: none is."""
     if step.pause is not None or _of_a_dead_block(machine, failure):
         return None
-    wanted = _is_unready(failure) or _allows(step, step.retry, failure.attempt, failure.error)
+    wanted = _is_unready(failure) or _allows(step, step.retry, _tried(machine, step, failure.attempt), failure.error)
     if wanted and _lasts(machine, step, step.retry, failure.attempt, failure.at):
         return step.retry
     if _must_go_on(machine, step) or (machine.state.past_pivot and _cut_off(failure)):
@@ -164,19 +164,13 @@ def _must_go_on(machine: Machine, step: PlannedStep) -> bool:
 # -- verification -----------------------------------------------------------------------------------------------------
 
 
-def verify(machine: Machine, step: PlannedStep, at: float, attempt: int = 1) -> None:
-    """Ask what came of a step."""
-    machine.record(VerificationStarted(step.name, attempt, at))
-    machine.commands.append(Call(step, attempt, VERIFY))
-
-
 def step_verified(machine: Machine, event: StepVerified) -> None:
     step, state = machine.plan.by_name[event.step], machine.state
     if not event.done:
         decide(machine, step, machine.log.last_failure(step.name), event.at)
     elif step.index in state.skipped:
         ended_late(machine, step, event.at)
-    elif state.status is RUNNING:
+    elif state.goes_forward(step):
         machine.advance(step.then, event.at)
     else:
         machine.progress(event.at)
@@ -202,7 +196,7 @@ def _retry(
     # Spread without randomness: a replay of the same execution waits the same time.
     fraction = zlib.crc32(f"{machine.saga_id}/{step.name}/{attempt}/{phase}".encode()) / 2**32
     try:
-        delay = policy.delay(attempt, fraction, error)
+        delay = policy.delay(_tried(machine, step, attempt, phase), fraction, error)
     except Exception as wrong:  # the user's own backoff
         if phase == EXECUTE:
             add_note(wrong, f"raised by the backoff of step {step.name!r}, after: {repr_of(error)}")
@@ -232,9 +226,15 @@ def _allows(step: PlannedStep, policy: Retry, attempt: int, error: BaseException
 
 def _lasts(machine: Machine, step: PlannedStep, policy: Retry, attempt: int, at: float, phase: str = EXECUTE) -> bool:
     """Whether an attempt that begins then is within what the policy allows."""
+    tried = _tried(machine, step, attempt, phase)
     if policy.max_elapsed is None:
-        return policy.lasts(attempt)
-    return policy.lasts(attempt, at - machine.log.attempted_since(step.name, _BEGINNINGS[phase]))
+        return policy.lasts(tried)
+    return policy.lasts(tried, at - machine.log.attempted_since(step, _BEGINNINGS[phase]))
+
+
+def _tried(machine: Machine, step: PlannedStep, attempt: int, phase: str = EXECUTE) -> int:
+    """Return how many attempts of a call there were, since the saga began the step anew."""
+    return machine.state.tried(step.index, attempt) if phase == EXECUTE else attempt
 
 
 def _give_up_on(machine: Machine, step: PlannedStep, error: BaseException, at: float, phase: str) -> None:
@@ -279,7 +279,7 @@ def _fail(machine: Machine, step: PlannedStep, error: BaseException, at: float) 
         machine.record(PersonAsked(step.name, at))
         machine.progress(at)
     else:
-        machine.give_up(error, at, step.name)
+        back.give_up(machine, step, error, at)
 
 
 def _skip(machine: Machine, step: PlannedStep, at: float) -> None:
@@ -311,7 +311,7 @@ def ended_late(machine: Machine, step: PlannedStep, at: float) -> None:
     state = machine.state
     if state.status is RUNNING and step.index in state.falling_back:
         fall_back(machine, step, at)
-    elif state.status is RUNNING and step.index in state.to_compensate:
+    elif state.goes_forward(step) and step.index in state.to_compensate:
         machine.compensate(step, at)
     else:
         machine.progress(at)

@@ -39,16 +39,17 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
     StepVerified,
+    UnitCompensating,
     VerificationFailed,
     VerificationStarted,
     WayChosen,
 )
 from saga.machine.commands import COMPENSATE, VERIFY
-from saga.machine.decided import change_status, operator_acted, saga_rewound, withdraw
+from saga.machine.decided import begin_anew, change_status, operator_acted, saga_rewound, withdraw
+from saga.machine.doubt import decide_doubt, doubt, go_no_further, not_done
 from saga.machine.growing import grow
-from saga.machine.plan import Each, Group, PlannedStep, Then
+from saga.machine.plan import Content, Each, Group, PlannedStep, Then
 from saga.machine.state import State, first_of
-from saga.policy import InDoubt
 
 __all__ = ["FOLDS", "fold"]
 
@@ -76,7 +77,7 @@ def _saga_started(state: State, event: SagaStarted) -> None:
 def _step_started(state: State, event: StepStarted) -> None:
     step = state.plan.by_name[event.step]
     index = step.index
-    state.executing.add(index)
+    (state.executing if step.content is None else state.units).add(index)
     if step.instead_of is not None:
         state.falling_back.discard(step.instead_of.index)
     if step.branches:
@@ -94,6 +95,9 @@ def _step_succeeded(state: State, event: StepSucceeded) -> None:
     step = state.plan.by_name[event.step]
     state.executing.discard(step.index)
     state.stragglers.discard(step.index)
+    if step.content is not None:
+        state.units.discard(step.index)
+        state.units_ended.discard(step.index)
     if step.pause is not None and step.pause.signals:
         del state.signals[first_of(state.signals, step.pause.signals)]
     _done(state, step, event.result)
@@ -123,14 +127,29 @@ def _pass(state: State, then: Then, result: Any = None) -> None:
             return
         group = grow(state.plan, then, result)
         state.branches_begun[group.index] = state.branches_ended[group.index] = 0
+        if then.index in state.tries_before:
+            _know_again(state, group)
+    elif isinstance(then, Content):
+        if then.step.index in state.units - state.undoing.keys():
+            state.units_ended.add(then.step.index)
     else:
         assert isinstance(then, Group)
         state.branches_ended[then.index] = state.branches_ended.get(then.index, 0) + 1
 
 
+def _know_again(state: State, group: Group) -> None:
+    """Other items are listed than before: a step with the name of one that was begun is that one's next attempt."""
+    for step in state.plan.steps:
+        if step.formerly in state.again and any(one is group for one, _ in step.branches):
+            state.attempts[step.index] = state.tries_before[step.index] = state.attempt(step.formerly)
+            state.again.add(step.index)
+
+
 def _step_failed(state: State, event: StepFailed) -> None:
     step = state.plan.by_name[event.step]
     index = step.index
+    if step.content is not None:
+        _unit_failed(state, step)
     state.executing.discard(index)
     state.stragglers.discard(index)
     if event.executed:
@@ -139,25 +158,39 @@ def _step_failed(state: State, event: StepFailed) -> None:
         withdraw(state, index)
         if is_a(event.error, NotReadyError):
             state.unready.add(index)
-            _not_done(state, step)
-        elif state.past_pivot and index not in state.skipped:  # from here there is only forward
+            not_done(state, step)
+        elif state.past_pivot and index not in state.skipped and not step.units:  # from here there is only forward
             state.asking.add(index)  # done, and its outcome cannot be kept: another attempt would do it twice
         elif step.compensates:
             state.to_compensate.append(index)
     elif event.in_doubt or index in state.in_doubt:  # an attempt that did nothing settles nothing of those before it
-        _doubt(state, step)
+        doubt(state, step)
     else:
-        _not_done(state, step)
+        not_done(state, step)
         if state.past_pivot and index not in state.skipped and not is_a(event.error, Exception):
             state.to_rerun.add(index)  # it was to be called when an interrupt struck
 
 
-def _not_done(state: State, step: PlannedStep) -> None:
-    """The step's work is known not to be done, or not to be all that is waited for."""
-    if state.past_pivot and step.index not in state.skipped and not step.gives_way:
-        state.to_rerun.add(step.index)
-    elif (step.compensate_on_failure or step.index in state.unready) and step.compensates:
-        state.to_compensate.append(step.index)
+def _unit_failed(state: State, unit: PlannedStep) -> None:
+    """All of a unit is undone; what is known of its steps is not true of those that may be begun anew."""
+    index = unit.index
+    state.units.discard(index)
+    gave_up = state.undoing.pop(index, None)
+    if gave_up is not None:
+        begin_anew(state, state.plan.within(unit), gave_up.again, len(unit.branches))
+
+
+def _unit_compensating(state: State, event: UnitCompensating) -> None:
+    unit = state.plan.by_name[event.step]
+    inside = {step.index for step in state.plan.within(unit)}
+    for inner in (*state.undoing.keys() & inside, *state.units & inside):
+        state.undoing.pop(inner, None)
+    state.units -= inside
+    state.units_ended -= inside | {unit.index}
+    state.undoing[unit.index] = event
+    go_no_further(state, inside)
+    state.to_skip -= inside
+    state.falling_back -= inside
 
 
 def _step_timed_out(state: State, event: StepTimedOut) -> None:
@@ -166,31 +199,9 @@ def _step_timed_out(state: State, event: StepTimedOut) -> None:
     if event.running:
         state.stragglers.add(step.index)
     elif step.pause is not None:  # nobody called it
-        _not_done(state, step)
+        not_done(state, step)
     else:
-        _doubt(state, step)
-
-
-def _doubt(state: State, step: PlannedStep) -> None:
-    """Nobody knows whether the step's work is done."""
-    state.in_doubt.add(step.index)
-    if step.verifies:
-        state.to_verify.add(step.index)
-    else:
-        _decide_doubt(state, step)
-
-
-def _decide_doubt(state: State, step: PlannedStep) -> None:
-    """Nothing tells what came of the step: what its policy says is to be done, unless that is decided."""
-    index = step.index
-    if index in state.to_rerun or index in state.to_compensate or index in state.left_in_doubt:
-        return
-    if step.in_doubt is InDoubt.ASK:
-        state.asking.add(index)
-    elif state.past_pivot and index not in state.skipped and not step.gives_way:
-        state.to_rerun.add(index)
-    elif step.compensates:
-        state.to_compensate.append(index)
+        doubt(state, step)
 
 
 def _verification_started(state: State, event: VerificationStarted) -> None:
@@ -211,7 +222,7 @@ def _step_verified(state: State, event: StepVerified) -> None:
     if event.done:
         _done(state, step, event.result)
         return
-    _not_done(state, step)
+    not_done(state, step)
     if asked_for:
         state.to_rerun.add(index)
 
@@ -219,7 +230,7 @@ def _step_verified(state: State, event: StepVerified) -> None:
 def _verification_failed(state: State, event: VerificationFailed) -> None:
     step = state.plan.by_name[event.step]
     state.verifying.discard(step.index)
-    _decide_doubt(state, step)
+    decide_doubt(state, step)
 
 
 def _step_skipped(state: State, event: StepSkipped) -> None:
@@ -275,15 +286,10 @@ def _saga_compensating(state: State, event: SagaCompensating) -> None:
     change_status(state, event)
     state.cause = event.error
     state.failed = state.plan.by_name[event.step] if event.step is not None else None
-    state.retries.clear()
-    if state.exhausted:  # there is nothing to decide about them any more
-        state.asking -= state.exhausted
-        state.exhausted.clear()
-    again = sorted(state.to_rerun & state.in_doubt)
-    state.to_rerun.clear()
-    for index in again:
-        if index not in state.to_verify | state.verifying:
-            _decide_doubt(state, state.plan.steps[index])
+    go_no_further(state, {*state.retries, *state.exhausted, *state.to_rerun})
+    state.units.clear()
+    state.units_ended.clear()
+    state.undoing.clear()
 
 
 def _compensation_started(state: State, event: CompensationStarted) -> None:
@@ -294,7 +300,7 @@ def _compensation_started(state: State, event: CompensationStarted) -> None:
     elif index in left:  # not there where this is another attempt
         left.remove(index)
     state.compensating.add(index)
-    if state.status is RUNNING and index not in state.skipped:
+    if index not in state.skipped and state.goes_forward(state.plan.steps[index]):
         state.to_skip.add(index)
     if event.attempt > 1:
         state.compensation_attempts[index] = event.attempt
@@ -346,6 +352,7 @@ FOLDS: Final[dict[type, Callable[[State, Any], None]]] = {
     WayChosen: _way_chosen,
     SignalReceived: _signal_received,
     GroupMerged: _group_merged,
+    UnitCompensating: _unit_compensating,
     SagaCompensating: _saga_compensating,
     CompensationStarted: _compensation_started,
     CompensationSucceeded: _compensation_succeeded,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from saga.errors import SagaError
-from saga.machine.plan import Each, Group, Plan, PlannedStep, Then, Ways
+from saga.errors import SagaDefinitionError, SagaError
+from saga.machine.plan import Content, Each, Group, Plan, PlannedStep, Then, Ways
 
-__all__ = ["GrowingPlan", "declared_name", "grow"]
+__all__ = ["GrowingPlan", "declared_name", "grow", "refuse_names_of_branches"]
 
 _OWN = frozenset(("index", "name", "task", "scope", "first", "first_compensation"))
 
@@ -40,10 +40,13 @@ class GrowingPlan(Plan):
 def grow(plan: Plan, each: Each, listed: Any) -> Group:
     """Let a plan grow by a branch for each item, and return their group. A plan that has grown so is as it was.
 
+    Where other items were listed before, in a unit that is tried again, these take their place: their steps stay in the plan,
+    as something is known of them, and those that have their names know which they were.
+
     :param listed: what the step that lists the items returned: these, or a mapping of keys to them.
     :raises SagaError: it is no such thing.
     """
-    if each.group is not None:
+    if each.group is not None and each.listed == listed:
         return each.group
     assert isinstance(plan, GrowingPlan)
     lists = plan.steps[each.index]
@@ -51,7 +54,7 @@ def grow(plan: Plan, each: Each, listed: Any) -> Group:
         raise SagaError(f"step {lists.name!r} lists no items: {type(listed).__name__}")
     items = listed if isinstance(listed, Mapping) else dict(enumerate(listed))
     group = Group(len(plan.groups), lists.scope, (), (), each.compensate_together, each.limit)
-    group.each, group.then = lists.name, each.then
+    group.each, group.units, group.then = lists.name, lists.units, each.then
     plan.groups.append(group)
     template, entries, scopes = each.template, [], []
     for number, (key, item) in enumerate(items.items()):
@@ -68,11 +71,15 @@ def grow(plan: Plan, each: Each, listed: Any) -> Group:
         )
         for step in copied.steps.values():
             step.item, step.within = item, (*lists.within, name)
+            if lists.units:
+                step.units = (*lists.units, *step.units)
+        for inner in copied.groups.values():
+            inner.units = (*lists.units, *inner.units)
         entries.append(copied.copies(template.entry))
         scopes.append(first)
     group.entries, group.scopes = tuple(entries), tuple(scopes)
     group.names = tuple(f"{lists.name}[{key}]" for key in items)
-    each.group = group
+    each.group, each.listed = group, listed
     return group
 
 
@@ -82,6 +89,19 @@ def declared_name(plan: Plan, step: PlannedStep) -> str:
         return step.name
     each = next(group.each for group, _ in reversed(step.branches) if group.each is not None)
     return f"{declared_name(plan, plan.by_name[each])}[]{step.name[len(step.within[-1]) :]}"
+
+
+def refuse_names_of_branches(plan: Plan, saga: str) -> None:
+    """Refuse steps whose names those of an item's steps could have.
+
+    :raises SagaDefinitionError: there is one.
+    """
+    for step in plan.steps:
+        taken = next((name for name in plan.names if isinstance(step.then, Each) and name.startswith(f"{step.name}[")), None)
+        if taken is not None:
+            raise SagaDefinitionError(
+                f"saga {saga!r}: step {taken!r}: the steps of each() {step.name!r} have such names; give it another"
+            )
 
 
 class _Copy:
@@ -105,13 +125,18 @@ class _Copy:
         self.scopes, self.renamed, self.end = scopes, renamed, end
         self.groups = {one: self._group(one, len(target.groups) + one.index) for one in source.groups}
         self.steps = {one: self._step(one, len(target.steps) + one.index) for one in source.steps}
+        self.contents = {one.content: Content(new, scopes[one.content.scope]) for one, new in self.steps.items() if one.content}
         self.eaches = {one.then: self._each(one.then, new) for one, new in self.steps.items() if isinstance(one.then, Each)}
         for old, new in self.steps.items():
             self._link(old, new, branches)
         for group, copied in self.groups.items():
             copied.entries, copied.then = tuple(map(self.copies, group.entries)), self._after(group.then)
+            copied.units = self._units(group.units)
         for each, one in self.eaches.items():
             one.then = self._after(each.then)
+        for step in self.steps.values():
+            known = target.by_name.get(step.name)
+            step.formerly = None if known is None else known.index
         target.groups += self.groups.values()
         target.steps += self.steps.values()
         target.by_name.update((step.name, step) for step in self.steps.values())
@@ -146,12 +171,22 @@ class _Copy:
             new.instead_of = self.steps[old.instead_of]
         if old.ways is not None:
             new.ways = Ways(old.ways.way_of, {way: self.copies(steps) for way, steps in old.ways.entries.items()})
+        if old.content is not None:
+            new.content = self.contents[old.content]
+            new.content.entry = self.copies(old.content.entry)
+        if old.units:
+            new.units = self._units(old.units)
         if old.told_by is not None:
             new.told_by = self.steps[old.told_by]
+
+    def _units(self, units: Iterable[PlannedStep]) -> tuple[PlannedStep, ...]:
+        return tuple(self.steps[unit] for unit in units if unit in self.steps)
 
     def _after(self, then: Then) -> Then:
         if then is None:
             return self.end
         if isinstance(then, tuple):
             return self.copies(then)
+        if isinstance(then, Content):
+            return self.contents[then]
         return self.groups[then] if isinstance(then, Group) else self.eaches[then]

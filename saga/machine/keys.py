@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 from saga.errors import SagaDefinitionError, near
-from saga.flow import Choice, ChoiceTask, Fallback, Flow, ForEach, ListingTask, Parallel, Pause, Sequence, Step
+from saga.flow import Choice, ChoiceTask, Fallback, Flow, ForEach, ListingTask, Parallel, Pause, Sequence, Step, Unit
 from saga.machine.plan import Each, Plan, PlannedStep
 from saga.policy import OnError
 
@@ -179,7 +179,7 @@ class _Look:
             self._conflicts(branches)
             keys.take(branches, _all_of)
         elif isinstance(flow, Fallback):
-            assert isinstance(flow.primary, Step), "a fallback stands in for one step"
+            assert isinstance(flow.primary, Step | Unit), "what a fallback stands in for has a name"
             instead = keys.copy()  # what the primary set is discarded where it fails
             self.walk(flow.primary, prefix, plan, keys, sure)
             self.walk(flow.alternative, prefix, plan, instead, False)
@@ -191,6 +191,11 @@ class _Look:
             for child, way in zip(flow.ways.values(), ways, strict=True):
                 self.walk(child, prefix, plan, way, False)
             keys.take(ways, _one_of(f"not every way of {decision.name!r} provides it"))
+        elif isinstance(flow, Unit):
+            unit, without = plan.by_name[prefix + flow.name], keys.copy()
+            self.walk(flow.child, prefix, plan, keys, sure and not unit.gives_way)
+            if unit.on_error is OnError.SKIP:
+                keys.take([keys, without], _one_of(f"{unit.name!r} is skipped when it fails"))
         else:
             assert isinstance(flow, ForEach), flow
             self._each(flow, prefix, plan, keys)
@@ -224,7 +229,8 @@ class _Look:
                     f"{near(key, known)}; fields: {', '.join(known)}"
                 )
         for key in step.requires or ():
-            self._requires(step, key, keys, sure and not step.gives_way)
+            gives_way = step.on_error is not OnError.COMPENSATE or bool(step.fallback)
+            self._requires(step, key, keys, sure and not gives_way)
         why = f"{step.name!r} is skipped when it fails" if step.on_error is OnError.SKIP else _THERE
         for key in step.provides or ():
             keys.provide(key, step.name, why)

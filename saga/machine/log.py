@@ -190,21 +190,24 @@ class Log:
                 return event.result if isinstance(event, StepSucceeded) else None
         raise LookupError(name)
 
-    def attempted_since(self, name: str, beginning: type[CompensationStarted | StepStarted | VerificationStarted]) -> float:
-        """Return when the first attempt of a step's call began, since it was rewound last.
+    def attempted_since(
+        self, step: PlannedStep, beginning: type[CompensationStarted | StepStarted | VerificationStarted]
+    ) -> float:
+        """Return when the first attempt of a step's call began, since the saga began the step anew.
 
         :param beginning: the kind of event that says so.
         """
         first: float | None = None
+        around = {unit.name for unit in step.units}
         for event in reversed(self.events):
-            if isinstance(event, beginning) and event.step == name:
+            if isinstance(event, beginning) and event.step == step.name:
                 first = event.at
                 if event.attempt == 1:
                     break
-            elif isinstance(event, SagaRewound) and first is not None:
+            elif first is not None and (isinstance(event, SagaRewound) or (around and _begins(event, around))):
                 break
         if first is None:
-            raise LookupError(name)
+            raise LookupError(step.name)
         return first
 
     def last_failure(self, name: str) -> StepFailed | StepTimedOut:
@@ -225,6 +228,11 @@ class Log:
             return end, SagaCompleted(at) if following is None else StepStarted(following.step.name, 1, at)
         end = CompensationSucceeded(step.name, 1, at, elapsed)
         return end, SagaCompensated(at) if following is None else CompensationStarted(following.step.name, 1, at)
+
+
+def _begins(event: Event | Note, units: set[str]) -> bool:
+    """Whether one of these units was begun."""
+    return isinstance(event, StepStarted) and event.step in units
 
 
 def _fold_notes(state: State, notes: Sequence[Note]) -> None:

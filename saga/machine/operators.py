@@ -31,9 +31,10 @@ from saga.events import (
     StepSucceeded,
     StepVerified,
 )
-from saga.machine import failures
+from saga.machine import back, failures
 from saga.machine.decide import Machine
-from saga.machine.plan import Each, following
+from saga.machine.following import following
+from saga.machine.plan import Each
 from saga.machine.state import State, status_after
 from saga.machine.undo import paused_by
 
@@ -247,6 +248,8 @@ def check_undo_to(machine: Machine, to: str) -> None:
         why = f"there is no step {to!r}{near(to, plan.names)}; steps: {', '.join(plan.names)}"
     elif step.branches:
         why = f"step {to!r} stands in a parallel group; give a step before or after the group"
+    elif step.units:
+        why = f"step {to!r} stands in unit {step.units[0].name!r}; give that, or a step before or after it"
     elif to not in done or step.index in machine.state.skipped:
         why = f"step {to!r} was not done, so nothing is undone back to it; give one that was"
     elif (goes_over := next((one for one in (step, *following(*step.onward)) if isinstance(one.then, Each)), None)) is not None:
@@ -263,9 +266,10 @@ def obey(machine: Machine, at: float) -> None:
     obey_cancel(machine, at)
     if state.status is RUNNING and not state.held:
         for index in sorted(state.to_verify):
-            failures.verify(machine, steps[index], at)
+            machine.verify(steps[index], at)
         for index in sorted(state.skipped.intersection(state.to_compensate) - state.verifying):
-            machine.compensate(steps[index], at)  # what is left of steps that the saga has gone on without
+            if state.goes_forward(steps[index]):
+                machine.compensate(steps[index], at)  # what is left of steps that the saga has gone on without
         for index in sorted(state.falling_back - state.asking):
             failures.fall_back(machine, steps[index], at)
         for index in sorted(state.to_rerun - state.verifying):
@@ -282,7 +286,7 @@ def obey_cancel(machine: Machine, at: float) -> None:
     """Give up, where a person said so."""
     state, action = machine.state, machine.state.cancelled
     if action is not None and state.status in (SUBMITTED, RUNNING, COMPLETED) and not state.past_pivot:
-        machine.turn_back(None, cancellation(action), at)
+        back.turn_back(machine, None, cancellation(action), at)
 
 
 def cancellation(action: OperatorActed) -> SagaCancelledError:

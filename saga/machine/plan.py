@@ -23,7 +23,7 @@ from saga.machine.commands import COMPENSATE, EXECUTE, Call
 from saga.policy import InDoubt, OnError, Retry
 from saga.task import Task
 
-__all__ = ["ONCE", "Each", "Group", "Plan", "PlannedStep", "Then", "Ways", "following"]
+__all__ = ["ONCE", "Content", "Each", "Group", "Plan", "PlannedStep", "Then", "Ways"]
 
 ONCE: Final = Retry(max_attempts=1)
 """The policy of a call that is given none."""
@@ -52,13 +52,15 @@ class PlannedStep:
     :ivar verifies: ... to learn what came of it.
     :ivar pause: what it waits for, where it is not called at all.
     :ivar told_by: the step whose result says how long it waits, or until when.
-    :ivar then: what follows it: steps to start, the group it ends a branch of, what is done for each item that it lists, or
-        ``None``.
+    :ivar then: what follows it: steps, the group or the unit that it ends, what is done for each item it lists, or ``None``.
     :ivar fallback: what starts instead when it has failed.
     :ivar fallback_on: ... with one of these.
     :ivar ways: of one that decides: how the saga goes on.
     :ivar instead_of: the step whose fallback begins with this one.
     :ivar branches: the groups it is in, and which branch of each.
+    :ivar content: of one that stands for a unit: what is in that.
+    :ivar units: those that stand for the units it is in, the outermost first.
+    :ivar formerly: where the plan has grown anew: the index of the step that had its name.
     :ivar held_up: where it is the first of a group's: those that begin when there is room.
     :ivar item: of a step that is done for each item of a list: that.
     :ivar within: ... the names of the branches that it is in, the outermost first.
@@ -92,6 +94,9 @@ class PlannedStep:
     ways: Ways | None = None
     instead_of: PlannedStep | None = None
     branches: tuple[tuple[Group, int], ...] = ()
+    content: Content | None = None
+    units: tuple[PlannedStep, ...] = ()
+    formerly: int | None = None
     held_up: tuple[PlannedStep, ...] = ()
     item: Any = None
     within: tuple[str, ...] = ()
@@ -119,8 +124,8 @@ class PlannedStep:
 
     @property
     def gives_way(self) -> bool:
-        """Whether the saga need not go on with it when it fails: it says Skip or Ask, or has a fallback."""
-        return self.on_error is not OnError.COMPENSATE or bool(self.fallback)
+        """Whether the saga need not go on with it when it fails: it says Skip or Ask, has a fallback, or is in a unit."""
+        return self.on_error is not OnError.COMPENSATE or bool(self.fallback or self.units)
 
     @property
     def onward(self) -> tuple[Then, ...]:
@@ -132,8 +137,8 @@ class PlannedStep:
         """Of a step that lists items: how many characters stand around an item's key in the longest name of its steps."""
         if not isinstance(self.then, Each):
             return 0
-        names = [step.name for step in self.then.template.declared()]
-        return len(self.name) + len("[]") + max(map(len, names)) - len(self.then.root)
+        longest = max(len(step.name) for step in self.then.template.declared())
+        return len(self.name) + len("[]") + longest - len(self.then.root)
 
     @property
     def kind(self) -> type[Task[Any]]:
@@ -151,7 +156,7 @@ class PlannedStep:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A parallel group: the scope it stands in, those of its branches in declared order, and what follows it.
+    """A parallel group: the scope it stands in, those of its branches in declared order, the units it is in, what follows it.
 
     :ivar entries: for each branch, the steps to start first.
     :ivar limit: how many branches are under way at a time.
@@ -166,7 +171,17 @@ class Group:
     limit: int | None = None
     entries: tuple[tuple[PlannedStep, ...], ...] = ()
     each: str | None = None
+    units: tuple[PlannedStep, ...] = ()
     then: Then = None
+
+
+@dataclass(slots=True, eq=False)
+class Content:
+    """What is in the unit that a step stands for: the scope it works on, the steps to start first; it follows the last."""
+
+    step: PlannedStep
+    scope: int
+    entry: tuple[PlannedStep, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -176,7 +191,7 @@ class Each:
     :ivar index: that of the step.
     :ivar root: what the names in the template begin with.
     :ivar template: a plan of the steps of a branch.
-    :ivar group: the branches, when there are any.
+    :ivar group: the branches, when there are any; ``listed``: what they are for.
     """
 
     index: int
@@ -185,10 +200,11 @@ class Each:
     limit: int | None
     compensate_together: bool
     group: Group | None = None
+    listed: Any = None
     then: Then = None
 
 
-Then = tuple[PlannedStep, ...] | Group | Each | None
+Then = tuple[PlannedStep, ...] | Group | Each | Content | None
 
 
 @dataclass(slots=True, eq=False)
@@ -196,7 +212,7 @@ class Ways:
     """How the saga may go on after a step that decides.
 
     :ivar way_of: returns what the way is called that is taken where this was decided.
-    :ivar entries: the steps to start, by that; none where what comes after the choice is next.
+    :ivar entries: the steps to start, by that; none where what comes after is next.
     """
 
     way_of: Callable[[Any], str]
@@ -228,7 +244,7 @@ class Plan:
     :ivar declares: whether a step says which keys it requires or provides.
     :ivar needs: the keys that only the input can give, each with the step that cannot do without.
     :ivar open: whether what follows what there is, is not known: a block's.
-    :ivar grows: whether it grows while it is executed, so that every execution has its own.
+    :ivar grows: whether every execution has its own, which grows.
     :ivar items: of what has grown by a list: the item of each branch, by its scope.
     :ivar plain: whether it is nothing but calls without a timeout, one after the other.
     """
@@ -274,7 +290,7 @@ class Plan:
     def _take_note_of(self, step: PlannedStep) -> None:
         if step.pivot:
             self.pivot = step
-        limited, turns = step.timeout or step.compensation_timeout, step.pause or step.fallback or step.ways
+        limited, turns = step.timeout or step.compensation_timeout, step.pause or step.fallback or step.ways or step.content
         if step.pivot or limited or turns or step.retry.retry_if is not None or step.provides:
             self.plain = False
         if step.requires is not None or step.provides is not None:
@@ -351,10 +367,17 @@ class Plan:
 
     def in_order(self) -> list[PlannedStep]:
         """Return the steps in the order declared; those that are done for each item follow the one that lists the items."""
-        return sorted(self.steps, key=self._place) if self.items else self.steps
+        if not self.items:
+            return self.steps
 
-    def _place(self, step: PlannedStep) -> tuple[int, ...]:
-        return (*(self.by_name[group.each].index for group, _ in step.branches if group.each is not None), step.index)
+        def place(step: PlannedStep) -> tuple[int, ...]:
+            return (*(self.by_name[group.each].index for group, _ in step.branches if group.each is not None), step.index)
+
+        return sorted((step for step in self.steps if self.by_name[step.name] is step), key=place)
+
+    def within(self, unit: PlannedStep) -> list[PlannedStep]:
+        """Return the steps that are in a unit."""
+        return [step for step in self.steps if unit in step.units]
 
     def step(self, name: str) -> PlannedStep:
         """Return the step of that name.
@@ -365,21 +388,3 @@ class Plan:
             return self.by_name[name]
         except KeyError:
             raise SagaDefinitionError(f"there is no step {name!r}; steps: {', '.join(self.names) or 'none'}") from None
-
-
-def following(*then: Then) -> Iterator[PlannedStep]:
-    """Yield the steps that can be started when what they follow has ended, and those after them, through the ends of groups."""
-    left, seen = [*then], set[int]()
-    while left:
-        one = left.pop()
-        if isinstance(one, Each):
-            left += (*(one.group.entries if one.group is not None else ()), one.then)
-            continue
-        if isinstance(one, Group):
-            left.append(one.then)
-            continue
-        for step in one or ():
-            if step.index not in seen:
-                seen.add(step.index)
-                yield step
-                left += (*step.onward, step.fallback, step.held_up)

@@ -23,9 +23,9 @@ from saga.events import (
     WayChosen,
 )
 from saga.machine import operators, waits
-from saga.machine.commands import COMPENSATE, EXECUTE, Call
+from saga.machine.commands import COMPENSATE, EXECUTE, Call, Wait
 from saga.machine.decide import DECISIONS, Machine
-from saga.machine.failures import decide, ends_the_way_forward, verify, wait_again
+from saga.machine.failures import decide, ends_the_way_forward, wait_again
 from saga.machine.plan import Each, PlannedStep
 from saga.machine.state import State
 
@@ -59,7 +59,7 @@ def recover(machine: Machine, owner: str, epoch: int, at: float, carried: Mappin
             _begin_rolled_back(machine, step, at)
     machine.decide_late(undecided, at)
     for index in asked:
-        verify(machine, steps[index], at, state.verification_attempts.get(index, 1) + 1)
+        machine.verify(steps[index], at, state.verification_attempts.get(index, 1) + 1)
     for index in undone:
         attempt = state.compensation_attempts.get(index, 1)
         if steps[index].transactional:  # it was rolled back: this is the same attempt
@@ -125,18 +125,27 @@ def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> Non
     """Do what was decided and not begun, and let the steps that wait wait on."""
     state, plan = machine.state, machine.plan
     for group in plan.groups:
-        if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged:
+        ended = state.branches_ended.get(group.index) == len(group.scopes)
+        if ended and group.index not in state.merged and state.goes_forward(group):
             machine.merge(group)
+    for index in sorted(state.units - state.undoing.keys()):
+        unit = plan.steps[index]
+        if index in state.units_ended:
+            machine.advance(unit.content, at)
+        elif unit.timeout is not None:
+            left = waits.left_of(unit.timeout, machine.log.started_at(unit.name), at)
+            machine.commands.insert(0, Wait(unit, state.attempt(index), left))  # it may be over before anything begins
     for step in waits_on:
         waits.go_on(machine, step, at)
     for number in sorted(state.branches_begun.keys() - state.merged):
-        machine.begin_branches(plan.groups[number], at)
+        if state.goes_forward(plan.groups[number]):
+            machine.begin_branches(plan.groups[number], at)
     if state.past_pivot:
         machine.start_steps(_owed(machine), at)
         for index in sorted(_cut_short(state)):
             step = plan.steps[index]
             if step.verifies:
-                verify(machine, step, at)
+                machine.verify(step, at)
             elif not plan.open:  # nothing of a dead block is executed again
                 machine.execute_again(step, state.attempt(index) + 1, at)
     if plan.open:
@@ -144,10 +153,14 @@ def _go_forward(machine: Machine, waits_on: list[PlannedStep], at: float) -> Non
 
 
 def _cut_short(state: State) -> set[int]:
-    """Return the steps in doubt of which nothing is decided: an interrupt stopped the saga past its pivot before that."""
+    """Return the steps in doubt of which nothing is decided: an interrupt stopped the saga past its pivot before that.
+
+    Of what is undone with its unit nothing is to be decided.
+    """
     under_way = state.executing | state.retries.keys() | state.verifying | state.compensating
-    decided = state.to_verify | state.asking | state.skipped | state.to_skip
-    return state.in_doubt - under_way - decided
+    decided = state.to_verify | state.asking | state.skipped | state.to_skip | state.again
+    left = state.in_doubt - under_way - decided
+    return {index for index in left if state.goes_forward(state.plan.steps[index])}
 
 
 def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
@@ -155,10 +168,17 @@ def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
     plan, events = machine.plan, machine.events
     rewound = [place for place, event in enumerate(events) if isinstance(event, SagaRewound)]
     events = events[rewound[-1] :] if rewound else events  # what came before has no part in it
-    started = {event.step for event in events if isinstance(event, StepStarted)}
+    started = set[str]()
     fell_back = {event.step for event in events if isinstance(event, FallbackChosen)}
     owed: dict[str, PlannedStep] = {}
     for event in events:
+        if isinstance(event, StepStarted):
+            started.add(event.step)
+            if event.attempt > 1 and event.step in plan.by_name and plan.by_name[event.step].content is not None:
+                anew = {step.name for step in plan.within(plan.by_name[event.step])}
+                started -= anew
+                owed = {name: step for name, step in owed.items() if name not in anew}
+            continue
         if isinstance(event, GroupMerged):
             then = plan.groups[event.group].then
         elif isinstance(event, WayChosen):
@@ -175,5 +195,5 @@ def _owed(machine: Machine) -> tuple[PlannedStep, ...]:
                 then = then.then
         else:
             continue
-        owed.update((step.name, step) for step in (then if isinstance(then, tuple) else ()) if step.name not in started)
-    return tuple(owed.values())
+        owed.update((step.name, step) for step in (then if isinstance(then, tuple) else ()))
+    return tuple(step for name, step in owed.items() if name not in started)

@@ -27,8 +27,9 @@ from saga.events import (
     SagaStuck,
     SagaSubmitted,
     Status,
+    UnitCompensating,
 )
-from saga.machine.plan import Plan, PlannedStep
+from saga.machine.plan import Group, Plan, PlannedStep
 
 __all__ = ["TRANSITIONS", "State", "Transition", "first_of", "status_after"]
 
@@ -74,8 +75,12 @@ class State:
         "to_rerun",
         "to_skip",
         "to_verify",
+        "tries_before",
         "unbegun",
+        "undoing",
         "undone_to",
+        "units",
+        "units_ended",
         "unready",
         "verification_attempts",
         "verification_retries",
@@ -98,6 +103,9 @@ class State:
         # What is under way. A step is in one of these at the most, but for a compensation or a verification that waits.
         self.executing: set[int] = set()  #: an execute, or a wait, that the saga waits for
         self.stragglers: set[int] = set()  #: an execute that outlived its timeout and still runs
+        self.units: set[int] = set()  #: one that stands for a unit whose steps are under way, or undone
+        self.units_ended: set[int] = set()  #: ... whose steps have ended well
+        self.undoing: dict[int, UnitCompensating] = {}  #: ... that gave up: none of its steps goes forward any more
         self.retries: dict[int, RetryScheduled] = {}  #: an execute that failed and is to be attempted again
         self.compensating: set[int] = set()  #: a compensation that runs, or is in compensation_retries too
         self.compensation_retries: dict[int, RetryScheduled] = {}  #: one that failed and is to be attempted again
@@ -129,6 +137,7 @@ class State:
         self.unready: set[int] = set()  #: an attempt returned, not what its retry waits for: undone, whatever later ones tell
 
         self.attempts: dict[int, int] = {}  #: of executes; where there is none, it is the first
+        self.tries_before: dict[int, int] = {}  #: of these: how many came before the saga began the step anew
         self.compensation_attempts: dict[int, int] = {}  #: of compensations that failed or were attempted again
         self.verification_attempts: dict[int, int] = {}  #: of verifies: that of the last one
         self.branches_begun: dict[int, int] = {}  #: by group: how many of its branches have begun, in the order declared
@@ -141,6 +150,18 @@ class State:
         """Return the number of the step's last attempt."""
         return self.attempts.get(index, 1)
 
+    def tried(self, index: int, attempt: int) -> int:
+        """Return how many attempts of the step's execute there were up to this one, since the saga began the step anew."""
+        return attempt - self.tries_before.get(index, 0) if self.tries_before else attempt
+
+    def is_undoing(self, one: PlannedStep | Group) -> bool:
+        """Whether a step or group is in a unit that gave up."""
+        return bool(self.undoing) and any(unit.index in self.undoing for unit in one.units)
+
+    def goes_forward(self, one: PlannedStep | Group) -> bool:
+        """Whether anything may follow a step or group, or another attempt be made of it."""
+        return self.status is RUNNING and not self.is_undoing(one)
+
     def calls_under_way(self) -> int:
         """Return how many calls run or are to be attempted again."""
         executes = len(self.executing) + len(self.retries) + len(self.stragglers)
@@ -148,11 +169,11 @@ class State:
 
     def goes_on_without(self, step: PlannedStep) -> bool:
         """Whether what comes of the step is for its own compensation alone."""
-        return step.index in self.skipped or self.status is not RUNNING
+        return step.index in self.skipped or not self.goes_forward(step)
 
     def gave_up_on(self, step: PlannedStep) -> bool:
         """Whether the step outlived its timeout and nobody waits for it any more."""
-        return step.index in self.stragglers and (step.index in self.skipped or self.status is not RUNNING)
+        return step.index in self.stragglers and self.goes_on_without(step)
 
 
 def first_of(signals: Sequence[tuple[str, Any]], names: Container[str]) -> int:

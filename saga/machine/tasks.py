@@ -7,7 +7,7 @@ from typing import Any
 
 from saga.awaitables import is_generator_function
 from saga.errors import SagaDefinitionError
-from saga.flow import FunctionTask, PauseTask, Step
+from saga.flow import FunctionTask, PauseTask, Step, UnitTask
 from saga.flow.functions import function_name
 from saga.flow.keys import requiring
 from saga.flow.policies import policies_of, unsaid
@@ -26,7 +26,7 @@ def task_and_policies(flow: Step, resolver: Resolver | None, defaults: Mapping[s
     :raises SagaDefinitionError: a policy is wrong.
     """
     task = flow.task if isinstance(flow.task, Task) else _made(flow.task, resolver)
-    if type(task) is not PauseTask:
+    if type(task) not in (PauseTask, UnitTask):  # which nobody calls
         _refuse_unrunnable(task)
     policies: dict[str, Any] = {}
     if flow.policies or type(task) is not FunctionTask:  # which has no policies of its own

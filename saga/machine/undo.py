@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from saga.events import COMPENSATING, OperatorActed
@@ -14,6 +14,7 @@ from saga.policy import InDoubt
 __all__ = [
     "DOUBTFUL",
     "LEFT",
+    "STRANDED",
     "compensations_after",
     "named_in",
     "next_to_compensate",
@@ -24,13 +25,21 @@ __all__ = [
 
 DOUBTFUL: Final = "in doubt, and the task says ASK: "
 LEFT: Final = "not compensated: "
+STRANDED: Final = (
+    "nothing is left to do, and this is not the end: the journal lost an entry, or another flow began it; compensate undoes it"
+)
 
 
-def next_to_compensate(state: State) -> list[PlannedStep]:
-    """Return the step that completed last, and those of branches that are compensated together with it."""
+def next_to_compensate(state: State, among: Collection[int] | None = None) -> list[PlannedStep]:
+    """Return the step that completed last, and those of branches that are compensated together with it.
+
+    :param among: the steps that are undone; ``None``: all.
+    """
     steps = state.plan.steps
-    chosen, before = [], [steps[index] for index in state.compensating]
+    chosen, before = [], [steps[index] for index in state.compensating if among is None or index in among]
     for index in reversed(state.to_compensate):
+        if among is not None and index not in among:
+            continue
         step = steps[index]
         if all(_together(step, other) for other in before):
             chosen.append(step)

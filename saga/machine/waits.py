@@ -6,16 +6,33 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from saga.errors import StepTimeoutError
+from saga.errors import SagaDefinitionError, StepTimeoutError
 from saga.events import SignalReceived, StepTimedOut
+from saga.flow import Accept
 from saga.machine.commands import Finish, Wait
-from saga.machine.plan import PlannedStep
+from saga.machine.plan import Plan, PlannedStep
 from saga.machine.state import first_of
 
 if TYPE_CHECKING:
     from saga.machine.decide import Machine
 
-__all__ = ["begin", "end", "ends_at", "go_on", "left_of", "receive"]
+__all__ = ["accepts_of", "begin", "end", "ends_at", "go_on", "left_of", "receive"]
+
+
+def accepts_of(plan: Plan, saga: str) -> dict[str, Accept]:
+    """Return what is said of signals' values, by their names.
+
+    :raises SagaDefinitionError: two steps say otherwise of one.
+    """
+    accepts: dict[str, Accept] = {}
+    for step in plan.declared() if plan.receives else ():
+        for signal, accept in step.pause.accepts.items() if step.pause is not None else ():
+            if accepts.setdefault(signal, accept) != accept:
+                raise SagaDefinitionError(
+                    f"saga {saga!r}: step {step.name!r}: signal {signal!r} is received by several steps, with another accept "
+                    f"each: {accepts[signal]!r} and {accept!r}; give them one, as it is one signal"
+                )
+    return accepts
 
 
 def begin(machine: Machine, step: PlannedStep, since: float, now: float) -> None:

@@ -22,6 +22,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
     StepVerified,
+    UnitCompensating,
     VerificationFailed,
     VerificationStarted,
 )
@@ -132,6 +133,10 @@ class History:
                     record.elapsed += event.elapsed
             case StepSkipped():
                 record.status = StepStatus.SKIPPED
+            case UnitCompensating():
+                record.error, record.status = event.error, StepStatus.COMPENSATING
+                for inner in self.plan.within(step):
+                    self._end(inner)
             case RetryScheduled():
                 record.status = _WAITING[event.phase]
             case CompensationStarted():
@@ -147,17 +152,25 @@ class History:
             case CompensationTimedOut():
                 record.compensation_error = event.error
 
+    def _end(self, step: PlannedStep) -> None:
+        """Nothing follows the step any more, as the saga, or a unit around it, gave up."""
+        record = self._records.get(step.name)
+        if record is None:
+            return
+        under_way = step.content is not None and record.status in (StepStatus.RUNNING, StepStatus.COMPENSATING)
+        if record.status is StepStatus.WAITING or under_way:  # no other attempt was made
+            record.status = StepStatus.FAILED
+
     def records(self) -> dict[str, StepRecord]:
         """Return what became of each step, by name. No event is taken after this."""
         state, records = self.state, self._records
         if state.cause is not None:
-            for record in records.values():
-                if record.status is StepStatus.WAITING:  # no other attempt was made: the saga gave up
-                    record.status = StepStatus.FAILED
+            for step in self.plan.steps:
+                self._end(step)
         for step in self.plan.in_order():
             record = records.setdefault(step.name, StepRecord(step.name))
             looks = step.ways is not None or isinstance(step.then, Each)
-            if step.pause is not None or looks:  # a wait leaves nothing, and neither does what only looks
+            if step.pause is not None or step.content is not None or looks:  # neither it, nor a wait, does anything itself
                 record.effect = Effect.NONE
                 continue
             record.in_doubt = step.index in state.in_doubt | state.stragglers | state.compensation_stragglers

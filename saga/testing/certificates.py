@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from saga.diagram.shape import policies
+from saga.diagram.words import policies
 from saga.errors import SagaDefinitionError
 from saga.flow import FunctionTask
 from saga.machine import Each, PlannedStep

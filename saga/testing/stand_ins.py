@@ -24,6 +24,7 @@ from saga.flow import (
     Pause,
     Sequence,
     Step,
+    Unit,
 )
 from saga.flow.functions import is_function
 from saga.flow.policies import policies_of
@@ -96,7 +97,7 @@ def _with(flow: Flow, chosen: Mapping[str, Any], prefix: str) -> Flow:
     if isinstance(flow, Choice):
         decision: Any = inner(flow.decision)
         return replace(flow, decision=decision, ways={way: inner(child) for way, child in flow.ways.items()})
-    if isinstance(flow, ForEach):
+    if isinstance(flow, ForEach | Unit):
         return replace(flow, child=inner(flow.child))
     return flow
 
@@ -106,7 +107,7 @@ def _children_of(flow: Flow) -> tuple[Flow, ...]:
         return flow.children
     if isinstance(flow, Choice):
         return (flow.decision, *flow.ways.values())
-    if isinstance(flow, ForEach):
+    if isinstance(flow, ForEach | Unit):
         return (flow.child,)
     return (flow.primary, flow.alternative) if isinstance(flow, Fallback) else ()
 

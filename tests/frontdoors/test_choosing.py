@@ -367,7 +367,7 @@ B, C = step(lambda: 1, name="b"), step(lambda: 1, name="c")
         ),  # type: ignore[arg-type, misc]
         (lambda: choose("kind", {1: B}, name=" "), "choose(): name is ' '"),
         (lambda: choose(" ", {1: B}), "choose(): by is ' '"),
-        (lambda: choose("kind", {1: B}) | Skip, "choose kind is more than one step"),
+        (lambda: choose("kind", {1: B}) | InDoubt.ASK, "choose kind is more than one step"),
         (lambda: saga_of(choose("kind", {1: B, 2: B})).plan, "step 'b': the name is used twice"),
         (lambda: saga_of(choose("kind", {1: B}), choose("kind", {1: C})).plan, "step 'choose kind': the name is used twice"),
         (lambda: saga_of(choose("kind", {1: Saga("inner")})).plan, "saga 'inner' has no steps"),

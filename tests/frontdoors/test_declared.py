@@ -510,6 +510,9 @@ def test_arrows_between_methods() -> None:
     assert log == ["fail", "undo A with my own word"]
 
 
+POLLED = Retry(2, retry_if=lambda result: False)
+
+
 def test_arrows_bind_before_ampersands_and_bars() -> None:
     undo_a, undo_b = act("-a"), act("-b")
     saga = Saga("s").add_task(act_step("a") >> undo_a & act_step("b") >> undo_b).add_task(Fail)
@@ -525,10 +528,9 @@ def test_arrows_bind_before_ampersands_and_bars() -> None:
         (lambda: act_step("a") & act("b"), r"a & .*is not a task; wrap a function as step"),
         (lambda: act_step("a") & act_step("b") & 5, r"\(a & b\) & 5: 5"),
         (lambda: act_step("a") | 5, r"a \| 5: 5 is no policy; give Retry"),
-        (lambda: (act_step("a") & act_step("b")) | Skip, r"\(a & b\) is more than one step"),
-        (lambda: sequence(Reserve, act_step("b")) | Retry(2), r"\(Reserve, b\) is more than one step"),
-        (lambda: fallback(Reserve, Pack) | Skip, r"fallback\(Reserve, Pack\) is more than one step"),
-        (lambda: receive("x") | Skip, r"x is more than one step|x \|"),
+        (lambda: (act_step("a") & act_step("b")) | InDoubt.ASK, r"\(a & b\) is more than one step, and in_doubt is a step's"),
+        (lambda: sequence(Reserve, act_step("b")) | POLLED, r"\(Reserve, b\) \| Retry.* retry_if, which is asked"),
+        (lambda: receive("x") | Skip, "nobody calls x, which waits"),
         (lambda: act_step("a") >> 5, r"a >> 5: action|5 \(int\)"),
         (lambda: Reserve() >> act("undo"), r"<Reserve task> is no step of a function|Reserve.* >> "),
         (lambda: act_step("a", compensate=act("x")) >> act("y"), r"a is no step of a function without a compensation"),

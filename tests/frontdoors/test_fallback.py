@@ -335,8 +335,8 @@ def test_a_guarded_step_is_found_by_its_class_and_keeps_its_policies(plain: Any)
 
 def test_what_cannot_be_a_fallback_is_refused(plain: Any) -> None:
     one = plain.step("one")
-    with pytest.raises(SagaDefinitionError, match="give one step"):
-        fallback(sequence(one, one), one)
+    with pytest.raises(SagaDefinitionError, match="a breaker is a step's"):
+        fallback(sequence(one, one), one, breaker=pybreaker.CircuitBreaker())
     with pytest.raises(SagaDefinitionError, match="alternative"):
         fallback(one, 5)  # type: ignore[arg-type]
     with pytest.raises(SagaDefinitionError, match="give Exception classes"):

@@ -41,7 +41,7 @@ ELSEWHERE: Final = {
     "tasks, steps, flows and policies": """Backoff Backoff.delay Done ExponentialBackoff ExponentialBackoff.delay Flow NotDone
         Retry Retry.allows Retry.delay Retry.lasts Received Submission Task Task.compensate Task.execute Task.verify
         Transaction.aparallel Transaction.astep Transaction.parallel Transaction.step choose each fallback parallel receive
-        receive_first saga_step sequence step timer""",
+        receive_first saga_step sequence step timer unit""",
     "made by the engine, and given to users": """Acted Cause Count Decision Effect ErrorView ExecutionInfo ExecutionInfo.step
         ExecutionView ExecutionView.timeline Figures Finding Handle Hold InDoubt JournalLine Offer Offer.command OnError Parked
         Ran Ran.take SagaResult SagaResult.headline SagaResult.report SagaResult.summary Status StepInfo StepRecord StepStatus

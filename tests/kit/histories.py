@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from saga import Ask, InDoubt, NotDone, Retry, Skip, parallel, sequence, step
+from saga import Ask, InDoubt, NotDone, Retry, Skip, parallel, sequence, step, unit
 from saga.errors import MergeConflictError, NotReadyError, OutcomeUnknownError, StepTimeoutError
 from saga.events import (
     CompensationFailed,
@@ -24,7 +24,7 @@ from saga.events import (
     StepVerified,
     VerificationFailed,
 )
-from saga.machine import Call, Finish, Machine, Merge, State, Wait, time_out
+from saga.machine import Call, Finish, Machine, Merge, State, Wait, back, time_out
 
 policies = st.fixed_dictionaries(
     {"undoable": st.booleans(), "compensate_on_failure": st.booleans()},
@@ -37,12 +37,21 @@ policies = st.fixed_dictionaries(
         "in_doubt": st.sampled_from([InDoubt.ASK, InDoubt.RERUN]),
     },
 )
+unit_policies = st.fixed_dictionaries(
+    {},
+    optional={
+        "retry": st.builds(Retry, st.integers(1, 3), max_elapsed=st.sampled_from([None, 9.0])),
+        "on_error": st.sampled_from([Skip, Ask]),
+        "timeout": st.just(9.0),
+    },
+)
 leaves = policies.map(lambda chosen: ("step", chosen))
 trees = st.recursive(
     leaves,
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: ("seq", parts)),
         st.lists(inner, min_size=2, max_size=3).map(lambda parts: ("par", parts)),
+        st.tuples(unit_policies, inner).map(lambda part: ("unit", part)),
     ),
     max_leaves=8,
 )
@@ -56,6 +65,9 @@ def build(tree: Any, names: Any) -> tuple[Any, Any]:
         chosen = dict(what)
         undo = (lambda: None) if chosen.pop("undoable") else None
         return step(lambda: None, undo, name=name, **chosen), name
+    if kind == "unit":
+        name, (flow, named) = f"u{next(names)}", build(what[1], names)
+        return unit(flow, name=name, **what[0]), ("unit", [name, named])
     parts = [build(part, names) for part in what]
     make = sequence if kind == "seq" else parallel
     return make(*(flow for flow, _ in parts)), (kind, [named for _, named in parts])
@@ -104,10 +116,12 @@ class Drive:
             command = self.machine.commands.pop(0)
             if isinstance(command, Merge):
                 if self.conflicts and self.data.draw(st.integers(0, 5), label="conflict") == 0:
-                    self.machine.give_up(MergeConflictError(), self.at)
+                    back.give_up_within(self.machine, command.group.units, MergeConflictError(), self.at)
                 else:
                     self.machine.send(GroupMerged(command.group.index, self.at))
                 self.note()
+            elif isinstance(command, Finish) and command.step.content is not None:
+                self.end_unit(command)
             elif isinstance(command, Finish):
                 if command.step.index in self.machine.state.executing:
                     self.machine.send(StepSucceeded(command.step.name, 1, self.at, 0.0, command.value))
@@ -115,10 +129,19 @@ class Drive:
             else:
                 self.pool.append(command)
 
+    def end_unit(self, command: Finish) -> None:
+        step, state = command.step, self.machine.state
+        ended = (step.name, state.attempt(step.index), self.at, 0.0)
+        if step.index not in state.units:  # the saga gave up meanwhile
+            return
+        self.machine.send(StepSucceeded(*ended, None) if command.error is None else StepFailed(*ended, command.error))
+        self.note()
+
     def go_on(self, what: Call | Wait) -> None:
         if isinstance(what, Wait):
             self.pool.remove(what)
             self.machine.wake(what, self.at)
+            self.late.update(self.machine.state.stragglers)  # where it was a unit's time
         elif what.phase == "compensate":
             self.compensate(what)
         elif what.phase == "verify":

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from saga import InDoubt, Retry, Saga, Skip, choose, each, fallback, parallel, sequence, step, timer
+from saga import InDoubt, Retry, Saga, Skip, choose, each, fallback, parallel, sequence, step, timer, unit
 from saga.errors import SagaDefinitionError
 from saga.machine import Machine, State
 from saga.storage import MemoryStore
@@ -112,7 +112,15 @@ class Maker:
             return parallel(
                 *(self.flow(depth + 1) for _ in range(self.chance.randint(2, 3))), compensate_together=self.happens(0.4)
             )
+        if kind < 0.93:
+            return self.unit(depth)
         return sequence(self.flow(depth + 1), self.flow(depth + 1))
+
+    def unit(self, depth: int) -> Any:
+        flows = [self.flow(depth + 1) for _ in range(self.chance.randint(1, 2))]
+        retry = Retry(self.chance.randint(2, 3), self.chance.choice([0, 0.002])) if self.happens(0.6) else None
+        made = unit(*flows, name=next(self.names), retry=retry, on_error=Skip if self.happens(0.2) else None)
+        return fallback(made, self.step(depth + 1)) if self.happens(0.3) else made
 
     def step(self, depth: int) -> Any:
         name = next(self.names)

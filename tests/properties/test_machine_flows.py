@@ -32,6 +32,7 @@ from saga.events import (
     StepSucceeded,
     StepTimedOut,
     StepVerified,
+    UnitCompensating,
     VerificationFailed,
     VerificationStarted,
 )
@@ -45,13 +46,15 @@ def firsts(tree: Any) -> set[str]:
     if isinstance(tree, str):
         return {tree}
     kind, parts = tree
-    return firsts(parts[0]) if kind == "seq" else set().union(*map(firsts, parts))
+    return firsts(parts[0]) if kind in ("seq", "unit") else set().union(*map(firsts, parts))
 
 
 def lasts(tree: Any) -> set[str]:
     if isinstance(tree, str):
         return {tree}
     kind, parts = tree
+    if kind == "unit":
+        return firsts(tree)
     return lasts(parts[-1]) if kind == "seq" else set().union(*map(lasts, parts))
 
 
@@ -95,7 +98,10 @@ class Ledger:
         self.compensating = False
         self.end: type | None = None
         self.attempts: dict[str, int] = {}
+        self.before_anew: dict[str, int] = {}  # of these: those before the unit around was begun anew
         self.began: dict[str, float] = {}  # their first attempts
+        self.units: set[str] = set()  # under way
+        self.back: set[str] = set()  # those that gave up
         for each in machine.events:
             self.take(each)
 
@@ -106,13 +112,14 @@ class Ledger:
             assert not self.compensating, "nothing goes forward once undo has begun"
             assert name not in self.running, "two attempts at once"
             assert self.before.get(name, set()) <= self.over, "a step starts when those before it are over"
+            assert self.around(name) <= self.units - self.back, "nothing of a unit goes forward once it gave up"
             assert each.attempt == self.attempts.get(name, 0) + 1
-            assert each.attempt <= self.plan.by_name[name].retry.max_attempts
+            assert each.attempt - self.before_anew.get(name, 0) <= self.plan.by_name[name].retry.max_attempts
             assert name not in self.to_verify | self.verifying, "what verify tells comes first"
             assert name not in self.asked | self.given_up, "a person is asked first"
             self.attempts[name] = each.attempt
             self.began.setdefault(name, each.at)
-            self.running.add(name)
+            (self.running if self.plan.by_name[name].content is None else self.units).add(name)
             self.forgive(name)
         elif isinstance(each, StepTimedOut):
             assert name in self.running
@@ -121,6 +128,15 @@ class Ledger:
             else:
                 self.ended(name)
                 self.doubt(name)
+        elif isinstance(each, UnitCompensating):
+            assert name in self.units - self.back
+            assert self.around(name) <= self.units - self.back
+            assert each.failed_step is None or name in self.around(each.failed_step)
+            self.units -= self.inside(name)
+            self.back -= self.inside(name)
+            self.back.add(name)
+        elif name is not None and self.plan.by_name[name].content is not None and isinstance(each, StepSucceeded | StepFailed):
+            self.unit_ended(name, isinstance(each, StepSucceeded))
         elif isinstance(each, StepSucceeded):
             self.ended(name)
             self.done(name)
@@ -193,6 +209,31 @@ class Ledger:
         else:
             assert isinstance(each, (SagaStarted, GroupMerged))
 
+    def around(self, name: str) -> set[str]:
+        return {unit.name for unit in self.plan.by_name[name].units}
+
+    def inside(self, unit: str) -> set[str]:
+        return {name for name in self.plan.names if unit in self.around(name)}
+
+    def unit_ended(self, name: str, well: bool) -> None:
+        inside = self.inside(name)
+        assert name in self.units
+        assert not inside & (self.units | self.running - self.late), "its steps have ended"
+        self.units.remove(name)
+        if well:
+            assert name not in self.back
+            self.over.add(name)
+            return
+        self.back.remove(name)
+        owed = {*self.owed, *self.undoing_late, *self.outlived, *self.late, *self.asked, self.undoing}
+        assert not inside & owed, "it is undone before anything follows"
+        assert all(self.ended_undo.pop(step, True) for step in inside)
+        for known in (self.over, self.skipped, self.unready, self.given_up):
+            known -= inside
+        for step in inside:
+            self.began.pop(step, None)
+            self.before_anew[step] = self.attempts.get(step, 0)
+
     def failed(self, name: str) -> None:
         """The last attempt is known to have done nothing, or nothing that is waited for."""
         if self.plan.by_name[name].compensate_on_failure or name in self.unready:
@@ -207,6 +248,15 @@ class Ledger:
             return
         assert name not in self.ended_undo, "compensated twice"
         assert name in self.owed, "compensated without a reason"
+        if not self.compensating and self.around(name) & self.back:
+            inside = self.inside(*(self.around(name) & self.back))
+            assert inside & self.running <= self.late, "its undo waits for what runs of it"
+            assert not inside & self.verifying
+            assert not inside & self.undoing_late, "one undo of it at a time"
+            assert [one for one in self.owed if one in inside][-1] == name, "last completed, first undone"
+            self.owed.remove(name)
+            self.undoing_late.add(name)
+            return
         if not self.compensating:
             skips = self.plan.by_name[name].on_error is Skip
             assert name in self.skipped or skips, "only what is skipped is undone while the saga goes forward"
@@ -281,7 +331,9 @@ class Ledger:
         if isinstance(each, SagaCompensated):
             assert not self.owed, "called compensated with undo outstanding"
         if isinstance(each, SagaCompleted):
-            assert self.over == set(self.plan.names)
+            skipped = (inside for unit in self.skipped for inside in self.inside(unit))
+            assert self.over == set(self.plan.names).difference(skipped)
+            assert not self.units
 
 
 def drive(tree: Any, data: Any, interrupts: bool, stop: bool) -> tuple[Drive, Any]:

@@ -47,6 +47,7 @@ from mutations.storage import OF_STORAGE
 from mutations.testing import OF_TESTING
 from mutations.told import OF_WHAT_IS_TOLD
 from mutations.transactional import OF_TRANSACTIONS
+from mutations.units import OF_UNITS
 from mutations.waiting import OF_WAITING
 from mutations.web import OF_THE_PAGE
 
@@ -55,6 +56,7 @@ ROOMS: dict[str, list[Mutant]] = {
     "flow": OF_FLOW,
     "machine": OF_MACHINE,
     "retries": OF_RETRIES,
+    "units": OF_UNITS,
     "doubt": OF_DOUBT,
     "observing": OF_OBSERVING,
     "people": OF_PEOPLE,

@@ -38,8 +38,8 @@ from saga import (
 from saga.definition import Definition
 from saga.diagram import Diagram
 from saga.diagram.mermaid import escaped
-from saga.diagram.shape import duration
 from saga.diagram.sheet import text_width
+from saga.diagram.words import duration
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.plain import one_line

@@ -37,6 +37,7 @@ SAMPLES: Final[tuple[Any, ...]] = (
     e.PersonAsked("a", 1.0),
     e.RetryScheduled("a", 3, 1.0, 0.25, phase="compensate"),
     e.GroupMerged(3, 1.0),
+    e.UnitCompensating("a", "b", ERROR, ["b"], 1.0),
     e.SagaCompensating("a", ERROR, 1.0),
     e.CompensationStarted("a", 2, 1.0),
     e.CompensationSucceeded("a", 2, 1.0, 0.5),

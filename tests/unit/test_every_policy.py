@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from saga import ExponentialBackoff, InDoubt, Retry, Saga, Skip, Task, step
-from saga.diagram import shape
+from saga.diagram import words
 from saga.durable.codec import Codec
 from saga.durable.importable import KEPT, OF_EXECUTE, read_step, write_step
 from saga.errors import EncodingError, SagaDefinitionError
@@ -113,8 +113,8 @@ def test_a_wrong_value_is_refused(policy: str) -> None:
 
 @every
 def test_a_diagram_tells_it(policy: str) -> None:
-    said = shape.policies(planned(**{policy: VALUES[policy]}))
-    assert said != shape.policies(planned()), f"saga/diagram/shape.py: policies() says nothing of {policy}"
+    said = words.policies(planned(**{policy: VALUES[policy]}))
+    assert said != words.policies(planned()), f"saga/diagram/words.py: policies() says nothing of {policy}"
 
 
 @every

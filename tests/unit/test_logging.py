@@ -195,6 +195,11 @@ LINES = [
         "error=OSError('gone')",
     ),
     (e.FallbackChosen("charge", 1.0), "WARNING", "fallback chosen saga=place-order id=a1 step=charge status=failed"),
+    (
+        e.UnitCompensating("buy", "charge", ValueError("no"), ["charge"], 1.0),
+        "WARNING",
+        "unit compensating saga=place-order id=a1 step=buy failed_step=charge error=ValueError('no')",
+    ),
     (e.WayChosen("judge", "'gold'", 1.0), "INFO", "way chosen saga=place-order id=a1 step=judge way='gold'"),
     (e.SignalReceived("paid", 7, 1.0), "INFO", "signal received saga=place-order id=a1 signal=paid"),
     (

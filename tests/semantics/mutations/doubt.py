@@ -120,7 +120,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "what verify does not know is taken for not done",
-        "    state.verifying.discard(step.index)\n    _decide_doubt(state, step)",
+        "    state.verifying.discard(step.index)\n    decide_doubt(state, step)",
         "    state.verifying.discard(step.index)",
         SEMANTICS + "doubt -k verify_is_asked_before_anything",
     ),
@@ -265,7 +265,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "go forward once the undo has begun",
-        "    elif state.status is not RUNNING:\n        machine.progress(at)\n    elif index in state.to_rerun and",
+        "    elif not state.goes_forward(step):\n        machine.progress(at)\n    elif index in state.to_rerun and",
         "    elif index in state.to_rerun and",
         SEMANTICS + "stragglers -k a_straggler_with_attempts_left_is_not_retried",
     ),
@@ -297,7 +297,7 @@ OF_DOUBT = [
     ),
     Mutant(
         "a join is lost in a crash",
-        "if state.branches_ended.get(group.index) == len(group.scopes) and group.index not in state.merged",
+        "if ended and group.index not in state.merged and state.goes_forward(group)",
         "if False",
         DOUBT + " -k a_join_that_was_not_recorded",
     ),

@@ -52,7 +52,7 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a saga that gave up still asks about a step that failed",
-        "        state.asking -= state.exhausted\n",
+        "    state.asking -= failed\n",
         "",
         "tests/unit/machine/test_state -k what_an_event_changes",
     ),
@@ -82,8 +82,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "past the pivot a step that asks has no end of attempts",
-        'fails: it says Skip or Ask, or has a fallback."""\n        return self.on_error is not OnError.COMPENSATE',
-        'fails: it says Skip or Ask, or has a fallback."""\n        return self.on_error is OnError.SKIP',
+        "return self.on_error is not OnError.COMPENSATE or bool(self.fallback or self.units)",
+        "return self.on_error is OnError.SKIP or bool(self.fallback or self.units)",
         TABLE + " -k what_follows",
     ),
     Mutant(
@@ -235,8 +235,8 @@ OF_PEOPLE = [
     ),
     Mutant(
         "a compensation before a skip is told nothing",
-        "        return machine.log.last_failure(step.name).error\n    return state.cancelled",
-        "        return state.cause\n    return state.cancelled",
+        "return machine.log.last_failure(step.name).error if gave_up is None else gave_up.error",
+        "return state.cause if gave_up is None else gave_up.error",
         CAUSE + " -k where_the_saga_goes_on",
     ),
     Mutant(

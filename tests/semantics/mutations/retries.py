@@ -28,8 +28,8 @@ OF_RETRIES = [
     ),
     Mutant(
         "the time begins before what was undone on request",
-        "            elif isinstance(event, SagaRewound) and first is not None:\n                break",
-        "",
+        "(isinstance(event, SagaRewound) or (around and _begins(event, around)))",
+        "(around and _begins(event, around))",
         LOGGED,
     ),
     Mutant(

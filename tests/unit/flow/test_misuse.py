@@ -30,6 +30,7 @@ from saga import (
     step,
     timer,
     transaction,
+    unit,
 )
 from saga.block import Transaction
 from saga.errors import SagaDefinitionError
@@ -165,7 +166,7 @@ RIGHT: Final[dict[str, set[str]]] = {
     "task": FLOWS | {"()", "[]"},
     "compensate_together": BOOLS,
     "limit": {"None", "1", "3", "huge"},
-    "primary": TASKS | {"a flow"},
+    "primary": FLOWS,
     "alternative": FLOWS | {"()", "[]"},
     "on": ERRORS,
     "breaker": {"None"},
@@ -215,6 +216,7 @@ BUILDERS: Final[dict[str, tuple[Callable[..., Any], dict[str, Any], Any]]] = {
     "saga_step": (of_method, {}, saga_step),
     "sequence": (lambda flows: sequence(flows), {}, sequence),
     "parallel": (lambda flows=Charge, **kwargs: parallel(flows, Charge, **kwargs), {}, parallel),
+    "unit": (lambda flows=Charge, **kwargs: unit(flows, step(work, name="work"), **kwargs), {}, unit),
     "fallback": (fallback, {"primary": Charge, "alternative": Charge}, fallback),
     "each": (each, {"items": "lines", "task_or_flow": Charge, "name": "all"}, each),
     "choose": (choose, {"by": "kind", "ways": {1: Charge}}, choose),

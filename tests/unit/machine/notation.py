@@ -15,6 +15,7 @@ verification; a number at the end is the attempt, where it is not the first.
 - ``a skipped``: the saga goes on without it; ``a replaced``: its fallback is to start;
   ``y goes 'x'``: what it decided leads that way;
   ``a asks``: it failed for good, and a person is to decide.
+- ``u turns back on b for a b``: the unit ``u`` gave up, as ``b`` failed; ``a`` and ``b`` are executed again where it is.
 
 Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``merged`` (``merged 1``, the second group),
 ``signal go 1`` (its value is 1), ``recovered``, ``held``, ``paused``, ``refused``, ``completed``, ``compensated``,
@@ -24,7 +25,7 @@ Of the whole: ``submitted``, ``begins``, ``gives up`` (``gives up on a``), ``mer
 A fact is such a clause, or what a driver does besides: ``begin``; ``a due 2`` (a wait is over); ``time is up`` (the saga's;
 ``time is up but a`` where the driver cancels what runs of ``a``); ``give up``; ``stop`` (of an execution halted past its
 pivot); ``hold``, and ``rest`` where a person has it paused; ``add a`` and ``finish`` (of a block). Commands are ``call a 2``,
-``wait 5 for a 2``, ``finish a with 1`` and ``merge``.
+``wait 5 for a 2``, ``finish a with 1``, ``merge``, and of a unit ``finish u`` and ``fail u``.
 
 What happened so far, happened at time 0; the fact comes at :data:`NOW`.
 """
@@ -33,7 +34,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from saga import InDoubt, Saga, choose, parallel, receive, receive_first, step, timer
+from saga import InDoubt, Saga, choose, parallel, receive, receive_first, step, timer, unit
 from saga import events as e
 from saga.errors import CrashError, NotReadyError, OutcomeUnknownError, SagaError, StepTimeoutError
 from saga.machine import Call, Command, Finish, Machine, Merge, OpenPlan, Plan, Wait, act, recover, time_out, waits
@@ -84,6 +85,11 @@ def together(*flows: Any) -> Any:
 def at_most(limit: int, *flows: Any) -> Any:
     """Return branches, so many of which are under way at a time."""
     return parallel(*flows, limit=limit)
+
+
+def one(*flows: Any, name: str = "u", **policies: Any) -> Any:
+    """Return a unit."""
+    return unit(*flows, name=name, **policies)
 
 
 class Wrong:
@@ -157,6 +163,10 @@ def event_of(clause: str, at: float) -> e.Event:
         }
         made: e.Event = WHOLE[words[0]](*more.get(words[0], ()), at)
         return made
+    if words[1] == "turns":
+        failed = words[4] if words[3:4] == ["on"] else None
+        again = words[words.index("for") + 1 :] if "for" in words else []
+        return e.UnitCompensating(words[0], failed, ValueError(failed), again, at)
     if words[1] == "goes":
         return e.WayChosen(words[0], " ".join(words[2:]), at)
     return _of_step(words[0], words[1], [float(word) for word in words[2:] if word != "in"], at)
@@ -220,6 +230,9 @@ def _told(event: Any) -> str:
         return f"{event.action} {event.step}" if event.step else str(event.action)
     if kind is e.WayChosen:
         return f"{event.step} goes {event.way}"
+    if kind is e.UnitCompensating:
+        on = "" if event.failed_step is None else f" on {event.failed_step}"
+        return " ".join((f"{event.step} turns back{on}", *(("for", *event.again) if event.again else ())))
     if kind is e.SagaRewound:
         return " ".join(("rewound", event.step, *event.again))
     for word, whole in WHOLE.items():
@@ -272,6 +285,8 @@ def commanded(commands: list[Command]) -> str:
 def _commanded(command: Command) -> str:
     if isinstance(command, Merge):
         return "merge"
+    if isinstance(command, Finish) and command.step.content is not None:
+        return f"{'finish' if command.error is None else 'fail'} {command.step.name}"
     if isinstance(command, Finish):
         return f"finish {command.step.name} with {command.value}"
     name = f"{MARKS[command.phase]}{command.step.name}{f' {command.attempt}' if command.attempt > 1 else ''}"

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, note
 from hypothesis import strategies as st
 
-from saga import Ask, Status, choose, fallback, parallel, receive, sequence, timer
+from saga import Ask, Status, choose, fallback, parallel, receive, sequence, timer, unit
 from saga import events as e
 from saga.errors import ActionRefusedError
 from saga.machine import (
@@ -30,8 +30,8 @@ from saga.machine import (
     waits,
 )
 from saga.machine.folds import fold
-from tests.kit.histories import Drive, build, policies, state
-from tests.unit.machine.notation import STOP, P, plan_of
+from tests.kit.histories import Drive, build, policies, state, unit_policies
+from tests.unit.machine.notation import STOP, P, plan_of, told
 
 leaves = st.one_of(
     policies.map(lambda chosen: ("step", chosen)),
@@ -45,6 +45,8 @@ trees = st.recursive(
             lambda part: ("par", part)
         ),
         st.tuples(policies, inner).map(lambda part: ("else", part)),
+        st.tuples(unit_policies, inner).map(lambda part: ("unit", part)),
+        st.tuples(inner, inner).map(lambda part: ("unit else", part)),
         st.lists(st.one_of(inner, st.just(("seq", []))), min_size=1, max_size=3).map(lambda parts: ("one of", parts)),
     ),
     max_leaves=6,
@@ -62,6 +64,10 @@ def flow_of(tree: Any, names: Any) -> Any:
         return receive("go", name=f"r{next(names)}", timeout=what)
     if kind == "else":
         return fallback(build(("step", what[0]), names)[0], flow_of(what[1], names))
+    if kind == "unit":
+        return unit(flow_of(what[1], names), name=f"u{next(names)}", **what[0])
+    if kind == "unit else":
+        return fallback(unit(flow_of(what[0], names), name=f"u{next(names)}"), flow_of(what[1], names))
     if kind == "one of":
         first, *others = [flow_of(part, names) for part in what]
         return choose("k", dict(enumerate(others)) or {9: sequence()}, first, name=f"c{next(names)}")
@@ -90,6 +96,12 @@ class Life(Drive):
     happenings: int = 6
 
     def live(self) -> None:
+        try:
+            self.go()
+        finally:
+            note(f"{self.machine.plan._shape}: {told(self.machine.events)}")
+
+    def go(self) -> None:
         self.machine.start(0.0)
         self.obey()
         while self.pool or self.happenings:
@@ -223,13 +235,40 @@ class Books:
     def __init__(self, plan: Plan, events: Sequence[Any]) -> None:
         self.plan, self.events = plan, events
 
+    @property
+    def fresh(self) -> list[Any]:
+        """Return the events, but those of steps in a unit from before it was undone, and what it gave up with."""
+        found: list[Any] = []
+        for event in self.events:
+            found.append(event)
+            step = self.plan.by_name.get(getattr(event, "step", None) or "")
+            if step is None or step.content is None:
+                continue
+            inside = {one.name for one in self.plan.within(step)}
+            if isinstance(event, e.StepFailed):
+                found = [one for one in found if getattr(one, "step", None) not in inside]
+            elif isinstance(event, e.UnitCompensating):
+                found = [one for one in found if not self.is_void(one, inside)]
+        return found
+
+    def is_void(self, event: Any, inside: set[str]) -> bool:
+        """Whether a unit's giving up makes it not count: an attempt that is not made, a unit within, what was asked."""
+        if getattr(event, "step", None) not in inside:
+            return False
+        content = self.plan.by_name[event.step].content
+        return (
+            isinstance(event, e.PersonAsked)
+            or (isinstance(event, e.RetryScheduled) and event.phase == "execute")
+            or (content is not None and isinstance(event, e.StepStarted | e.UnitCompensating))
+        )
+
     def indexes(self, *kinds: type) -> set[int]:
-        return {self.plan.by_name[event.step].index for event in self.events if isinstance(event, kinds)}
+        return {self.plan.by_name[event.step].index for event in self.fresh if isinstance(event, kinds)}
 
     def last(self, *kinds: type, phase: str = "execute") -> dict[int, Any]:
         """Return, for each step, the last of its events of these kinds."""
         found = {}
-        for event in self.events:
+        for event in self.fresh:
             if isinstance(event, e.RetryScheduled) and event.phase != phase:
                 continue
             if isinstance(event, kinds):
@@ -265,7 +304,7 @@ class Books:
     def places(self) -> dict[int, int]:
         """Return, for each step, when it was known that there may be something to undo."""
         ends: dict[int, tuple[int, Any]] = {}
-        for place, event in enumerate(self.events):
+        for place, event in enumerate(self.fresh):
             if isinstance(event, ENDS):
                 index = self.plan.by_name[event.step].index
                 again = isinstance(event, e.VerificationFailed) and isinstance(ends[index][1], e.VerificationFailed)
@@ -296,7 +335,16 @@ def check(state: State, books: Books) -> None:
     assert state.past_pivot == books.past_pivot
 
     # What is under way.
-    assert state.executing == {index for index, event in executes.items() if isinstance(event, e.StepStarted)}
+    started = {index for index, event in executes.items() if isinstance(event, e.StepStarted)}
+    units = {index for index in started if steps[index].content is not None}
+    assert state.executing == started - units
+    assert state.units == (set() if gave_up else units)
+    assert state.units_ended <= state.units
+    ups = books.last(e.UnitCompensating, e.StepFailed)
+    undoing = {index for index, event in ups.items() if isinstance(event, e.UnitCompensating)}
+    assert state.undoing.keys() == (set() if gave_up else undoing)
+    assert all(state.undoing[index] is ups[index] for index in state.undoing)
+    assert not any(state.is_undoing(steps[index]) for index in (*state.units, *state.retries))
     assert state.stragglers == {i for i, event in executes.items() if isinstance(event, e.StepTimedOut) and event.running}
     scheduled = {index for index, event in executes.items() if isinstance(event, e.RetryScheduled)}
     assert state.retries.keys() == (set() if gave_up else scheduled)
@@ -357,16 +405,16 @@ def check(state: State, books: Books) -> None:
     assert not {step.instead_of.index for step in steps if step.instead_of and step.index in begun} & state.falling_back
 
     # What is counted.
-    for index, event in books.last(e.StepStarted).items():
-        assert state.attempt(index) == event.attempt
-    assert state.attempts.keys() <= begun
+    begun_last = {plan.by_name[event.step].index: event for event in books.events if isinstance(event, e.StepStarted)}
+    for index, event in begun_last.items():
+        assert state.tries_before.get(index, 0) <= state.attempt(index) == event.attempt
+    assert state.attempts.keys() | state.again <= begun_last.keys()
     for group in plan.groups:
         ended, begun = state.branches_ended.get(group.index, 0), state.branches_begun.get(group.index, 0)
         assert ended <= begun <= min(len(group.scopes), ended + (group.limit or len(group.scopes)))
     assert all(state.branches_ended[index] == len(plan.groups[index].scopes) for index in state.merged)
-    taken = sum(
-        step.pause is not None and "go" in step.pause.signals for step in map(steps.__getitem__, books.indexes(e.StepSucceeded))
-    )
+    ended_well = (plan.by_name[event.step] for event in books.events if isinstance(event, e.StepSucceeded))
+    taken = sum(step.pause is not None and "go" in step.pause.signals for step in ended_well)
     came = [(event.name, event.value) for event in books.events if isinstance(event, e.SignalReceived)]
     assert state.signals == came[taken:]
 

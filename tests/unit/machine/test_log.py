@@ -64,7 +64,7 @@ ATTEMPTS = [
 @pytest.mark.parametrize(("events", "phase", "at"), ATTEMPTS)
 def test_when_the_first_attempt_began(events: str, phase: str, at: int) -> None:
     log = Log.of(PLAN, [event_of(clause, at) for at, clause in enumerate(clauses(events), 1)])
-    assert log.attempted_since("a", STARTS[phase]) == at
+    assert log.attempted_since(PLAN.by_name["a"], STARTS[phase]) == at
 
 
 def test_a_note_that_nothing_follows_is_the_sagas_end() -> None:

@@ -11,7 +11,7 @@ from saga import events as e
 from saga.machine import Plan, State, status_after
 from saga.machine.folds import FOLDS, fold
 from saga.machine.state import TRANSITIONS
-from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, F, L, P, R, X, Y, clauses, do, event_of, own, plan_of
+from tests.unit.machine.notation import ASK, PAST, RERUN, A, B, C, F, L, P, R, X, Y, clauses, do, event_of, one, own, plan_of
 
 # -- each fold ----------------------------------------------------------------------------------------------------------
 
@@ -24,6 +24,8 @@ REWOUND = f"{DONE}, undo a, gives up, -c starts, -c returns, -b starts, -b retur
 ASKED = "a starts, a raises, a asks, stuck"
 V = do("a", verify=Done)
 V_FOR_GOOD = do("a", undo=False, verify=Done)
+RUNS = "u starts, a starts, a returns, b starts"
+UNIT_BACK = f"{RUNS}, b raises, u turns back on b for a b"
 V_STUCK = "a starts, a unanswered, ?a starts, ?a raises, stuck"
 
 # fmt: off
@@ -151,10 +153,35 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (choose("k", {1: (), 2: A}, name="y"), "y starts, y returns", "y goes 1", {"ways": {"y": "1"}, "past_end": True}),
     (choose("k", {1: (), 2: A}, name="y") & B, "y starts, b starts, y returns", "y goes 1",
         {"ways": {"y": "1"}, "branches_ended": {0: 1}}),
+    (one(A), "", "u starts", {"units": "u"}),
+    (one(A), "u starts, a starts", "a returns", {"executing": "", "to_compensate": "a", "units_ended": "u"}),
+    (one(A), "u starts, a starts, a returns", "u returns", {"units": "", "units_ended": "", "past_end": True}),
+    (one(A, B), f"{RUNS}, b raises", "u turns back on b for a b", {"undoing": {"u": "b"}}),
+    (one(A & B), "u starts, a starts, b starts, a raises, b raises, b waits 2", "u turns back on a for a b",
+        {"undoing": {"u": "a"}, "retries": {}}),
+    (one(A & (B | Ask)), "u starts, a starts, b starts, b raises, b asks, a raises", "u turns back on a for a b",
+        {"undoing": {"u": "a"}, "asking": "", "exhausted": ""}),
+    (one(A & (B | Skip)), "u starts, a starts, b starts, b unanswered, -b starts, a raises", "u turns back on a for a b",
+        {"undoing": {"u": "a"}, "to_skip": ""}),
+    (one(A & fallback(B, C)), "u starts, a starts, b starts, b raises, b replaced, a raises", "u turns back on a for a b",
+        {"undoing": {"u": "a"}, "falling_back": ""}),
+    (one(one(A, name="v") & B), "u starts, v starts, a starts, b starts, a returns, b raises", "u turns back on b for v a b",
+        {"undoing": {"u": "b"}, "units": "u", "units_ended": ""}),
+    (one(one(A, name="v") & B), "u starts, v starts, a starts, b starts, a raises, v turns back on a for a, b raises",
+        "u turns back on b for v a b", {"undoing": {"u": "b"}, "units": "u"}),
+    (one(A, B), UNIT_BACK, "-a starts", {"to_compensate": "", "compensating": "a"}),
+    (one(A, B), f"{UNIT_BACK}, -a starts, -a returns", "u raises",
+        {"units": "", "undoing": {}, "attempts": {"a": 1, "b": 1}, "tries_before": {"a": 1, "b": 1}, "again": "a b"}),
+    (one(A & B), "u starts, a starts, b starts, a returns, b raises, u turns back on b for a b, -a starts, -a returns",
+        "u raises", {"units": "", "undoing": {}, "attempts": {"a": 1, "b": 1}, "tries_before": {"a": 1, "b": 1}, "again": "a b",
+            "branches_begun": {}, "branches_ended": {}}),
+    (one(A, B), f"{UNIT_BACK}, -a starts", "gives up", {"status": Status.COMPENSATING, "cause": "given up", "units": "",
+        "undoing": {}}),
     ((A, Y), "a starts, a returns, y starts, y returns, y goes 'else', c starts, c returns, completed, undo a, gives up, "
         "-c starts, -c returns", "rewound a y c",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
-         "ways": {}, "attempts": {"y": 1, "c": 1}, "again": "y c"}),
+         "ways": {}, "attempts": {"y": 1, "c": 1},
+         "tries_before": {"y": 1, "c": 1}, "again": "y c"}),
     ((R, A), "r starts", "signal go 1", {"signals": [("go", "1")]}),
     ((A & B, C), "a starts, b starts, a returns, b returns", "merged", {"merged": [0]}),
     (A & B, "a starts, b starts, a returns, b returns", "merged", {"merged": [0], "past_end": True}),
@@ -214,18 +241,19 @@ FOLDED: list[tuple[Any, str, str, dict[str, Any]]] = [
     (ABC, f"{DONE}, undo a, gives up", "compensate", {"undone_to": "", "kept": "", "to_compensate": "a b c"}),
     (ABC, f"{DONE}, undo a, gives up, -c starts, -c returns, -b starts, -b returns", "rewound a b c",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
-         "attempts": {"b": 1, "c": 1}, "again": "b c"}),
+         "attempts": {"b": 1, "c": 1}, "tries_before": {"b": 1, "c": 1}, "again": "b c"}),
     (ABC, REWOUND, "resume", {"status": Status.RUNNING, "undone_to": "", "to_rerun": "b"}),
     (ABC, REWOUND, "compensate", {"status": Status.RUNNING, "undone_to": "", "cancelled": "compensate"}),
     (ABC, f"{REWOUND}, resume", "b starts 2", {"executing": "b", "attempts": {"b": 2, "c": 1}, "to_rerun": "", "again": "c"}),
     ((A, own("b", on_error=Skip)), "a starts, a returns, b starts, b raises, -b starts, -b raises, -b waits 2, -b starts 2, "
         "-b returns 2, b skipped, completed, undo a, gives up", "rewound a b",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
-         "skipped": "", "compensation_attempts": {}, "attempts": {"b": 1}, "again": "b"}),
+         "skipped": "", "compensation_attempts": {}, "attempts": {"b": 1}, "tries_before": {"b": 1}, "again": "b"}),
     ((A, B & C), "a starts, a returns, b starts, c starts, b returns, c returns, merged, completed, undo a, gives up, "
         "-c starts, -c returns, -b starts, -b returns", "rewound a b c",
         {"status": Status.PAUSED, "cause": None, "cancelled": None, "past_end": False, "kept": "", "to_compensate": "a",
-         "branches_begun": {}, "branches_ended": {}, "merged": [], "attempts": {"b": 1, "c": 1}, "again": "b c"}),
+         "branches_begun": {}, "branches_ended": {}, "merged": [], "attempts": {"b": 1, "c": 1},
+         "tries_before": {"b": 1, "c": 1}, "again": "b c"}),
     (own() | Ask, ASKED, "compensate",
         {"status": Status.RUNNING, "cancelled": "compensate", "asking": "", "exhausted": ""}),
     (X | Ask, "x starts, x cut, x asks, stuck", "compensate",
@@ -269,6 +297,8 @@ def known(state: State) -> dict[str, Any]:
             return {steps[index].name: named(one, "") for index, one in value.items()}
         if isinstance(value, e.RetryScheduled):
             return value.attempt
+        if isinstance(value, e.UnitCompensating):
+            return value.failed_step
         if isinstance(value, e.OperatorActed):
             return value.action
         if field == "undone_to":

@@ -24,9 +24,10 @@ from tests.unit.machine.others import REFUSED as REFUSED_OTHERWISE
 from tests.unit.machine.retried import RETRIED
 from tests.unit.machine.undone import REFUSED as REFUSED_UNDO
 from tests.unit.machine.undone import UNDONE
+from tests.unit.machine.units import UNITS
 
 ROWS = [
-    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE, *LATE_UNDO, *RETRIED)),
+    *((*row, {}) for row in (*FORWARD, *BACK, *OTHERS, *DOUBT, *HELD, *ASKED, *UNDONE, *LATE_UNDO, *RETRIED, *UNITS)),
     *((*row, STOP) for row in (*STOPPED, *STOPPED_LATE)),
 ]
 

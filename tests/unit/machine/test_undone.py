@@ -12,7 +12,7 @@ from saga import Status
 from saga import events as e
 from saga.errors import ActionRefusedError
 from saga.machine import Machine, Plan, Wait, act, cancellation, check_undo_to, waits
-from saga.machine.plan import following
+from saga.machine.following import following
 from tests.kit.histories import state
 from tests.unit.machine.test_histories import Life, plans, returned
 
