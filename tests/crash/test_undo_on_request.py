@@ -29,6 +29,16 @@ def test_a_kill_at_any_point_of_an_undo_on_request_is_recovered_from(pool, name,
     assert {outcome["status"] for outcome in outcomes} == {"compensated" if to is None else "paused"}
 
 
+@pytest.mark.parametrize("name", ["each-few-rerun", "choose", "async-each", "async-choose"])
+def test_what_was_learnt_at_run_time_is_undone_on_request_too(pool, name, chance, full):
+    case = {"scenario": name, "kills": [], "undo": ["saga", None]}
+    [outcome] = check(pool, [case])
+    first, second = outcome["points"][1:3]
+    kills = [*([point] for point in first), *([None, point] for point in second)]
+    outcomes = check(pool, [case | {"kills": points} for points in (kills if full else chance.sample(kills, 6))])
+    assert {outcome["status"] for outcome in outcomes} == {"compensated"}
+
+
 @pytest.mark.parametrize("by", BY)
 def test_a_kill_of_the_recovering_process_is_recovered_from_too(pool, by, chance, full):
     case = {"scenario": "3-steps", "kills": [], "undo": [by, "a"]}

@@ -29,12 +29,13 @@ def faults_of(
     expected = "compensated" if to is None else "paused"
     if stood[0].status != expected or stood[0].owner is not None:
         yield f"it is {stood[0].status}, of {stood[0].owner}, and should be {expected}"
-    names = [name for name in scenario.names() if any(line.verb == "did" and line.step == name for line in lines)]
+    declared = scenario.told_by(stood[1]).names()
+    names = [name for name in declared if any(line.verb == "did" and line.step == name for line in lines)]
     kept = names[: names.index(to) + 1] if to is not None else []
     for name in names:
         if there(lines, name) != (name in kept):
             yield f"{name} is {'' if there(lines, name) else 'not '}there when it is {expected}"
-    completed = [entry.step for entry in stood[1] if entry.kind == "StepSucceeded"]
+    completed = [entry.step for entry in stood[1] if entry.kind == "StepSucceeded" and entry.step in declared]
     order = list(dict.fromkeys(line.step for line in lines if line.verb == "undoing"))
     if order != [name for name in reversed(completed) if name not in kept]:
         yield f"undone in the order {order}, and completed in {completed}"
