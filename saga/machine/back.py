@@ -12,8 +12,8 @@ from saga.errors import is_exception
 from saga.events import RUNNING, SagaCompensating, SagaRewound, StepFailed, StepStarted, UnitCompensating
 from saga.machine.following import following
 from saga.machine.plan import ONCE, PlannedStep
-from saga.policy import Compensate
 from saga.machine.undo import next_to_compensate
+from saga.policy import Compensate
 
 if TYPE_CHECKING:
     from saga.machine.decide import Machine

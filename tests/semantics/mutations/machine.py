@@ -216,7 +216,8 @@ OF_MACHINE = [
     ),
     Mutant(
         "an attempt after the saga gave up",
-        "elif state.status is RUNNING and self.halt is None:\n            scheduled = state.retries.get(step.index)\n            if scheduled is not None and scheduled.attempt == wait.attempt:",
+        "elif state.status is RUNNING and self.halt is None:\n            scheduled = state.retries.get(step.index)\n"
+        "            if scheduled is not None and scheduled.attempt == wait.attempt:",
         "else:\n            if True:",
         SEMANTICS + "failures -k no_attempt_is_made",
     ),

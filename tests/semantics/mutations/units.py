@@ -91,8 +91,8 @@ OF_UNITS = [
     ),
     Mutant(
         "the undo of a unit is told the step's own error",
-        "        gave_up = _gave_up(machine, step)\n        return machine.log.last_failure(step.name).error if gave_up is None else gave_up.error\n",
-        "        return machine.log.last_failure(step.name).error\n",
+        "return machine.log.last_failure(step.name).error if gave_up is None else gave_up.error",
+        "return machine.log.last_failure(step.name).error",
         UNITS,
     ),
     Mutant(
