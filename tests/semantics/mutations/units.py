@@ -81,7 +81,7 @@ OF_UNITS = [
         "a unit's time begins its next attempt",
         "if scheduled is not None and scheduled.attempt == wait.attempt:",
         "if scheduled is not None:",
-        "tests/unit/machine/test_histories",
+        TABLE,
     ),
     Mutant(
         "nobody looks at a unit's time",
@@ -135,7 +135,7 @@ OF_UNITS = [
     Mutant(
         "a pivot stands in a unit",
         '        elif self.units:\n            wrong = (\n                f"a pivot',
-        '        elif False:\n            wrong = f"a pivot',
+        '        elif False:\n            wrong = (\n                f"a pivot',
         UNITS,
     ),
 ]

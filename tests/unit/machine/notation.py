@@ -4,7 +4,8 @@ Events are clauses, separated by commas. One of a step is its name and a verb; `
 verification; a number at the end is the attempt, where it is not the first.
 
 - ``a starts``: the intent to call it; ``a returns``; ``a raises`` a ``ValueError``.
-- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt; ``a unanswered``: its answer was lost, and ``a lost``: its
+- ``a stops``: it was interrupted (Ctrl-C), which leaves it in doubt, or before it was called (``a missed``);
+  ``a unanswered``: its answer was lost, and ``a lost``: its
   process died, which do so too; ``a unkept``: what it returned cannot be stored; ``a unready``: it is not what its retry waits
   for.
 - ``a late``: it outlived its timeout and still runs, and so has ``-a late``; ``a cut``: it was cut off then, which leaves it
@@ -200,6 +201,7 @@ def _of_step(name: str, verb: str, numbers: list[float], at: float) -> e.Event:
         "returns": lambda: e.StepSucceeded(*call, 0.0, f"result of {step}"),
         "raises": lambda: e.StepFailed(*call, 0.0, ValueError(name)),
         "stops": lambda: e.StepFailed(*call, 0.0, KeyboardInterrupt(name), in_doubt=True),
+        "missed": lambda: e.StepFailed(*call, 0.0, KeyboardInterrupt(name)),
         "lost": lambda: e.StepFailed(*call, 0.0, CrashError(name), in_doubt=True),
         "unanswered": lambda: e.StepFailed(*call, 0.0, OutcomeUnknownError(name), in_doubt=True),
         "unkept": lambda: e.StepFailed(*call, 0.0, ValueError(name), executed=True),
@@ -255,7 +257,7 @@ def _verb(event: Any) -> str:
             return DOUBTS.get(type(event.error), "unanswered")
         if event.executed:
             return "unready" if isinstance(event.error, NotReadyError) else "unkept"
-        return "raises"
+        return "raises" if isinstance(event.error, Exception) else "missed"
     if isinstance(event, e.StepTimedOut):
         return "late" if event.running else "cut"
     if isinstance(event, e.StepVerified):
