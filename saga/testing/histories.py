@@ -1,6 +1,5 @@
-"""A history: one run of a saga over all its processes' lives, with the faults that were put into it, and what it did.
-
-It is the same each time: nothing in it depends on the time, on threads or on chance, as long as the tasks do not either.
+"""A history: one run of a saga over all its processes' lives, with the faults that were put into it, and what it did. It is the
+same each time: nothing in it depends on the time, on threads or on chance, as long as the tasks do not either.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from saga.result import SagaResult
 from saga.storage.records import Lease
 from saga.testing.failing import FailingStore
 from saga.testing.faults import INPUT, AnswerLostError, Died, Fault, InjectedError, Kind, OddError
+from saga.testing.laws import times_undone
 from saga.testing.loops import NeverEndsError, VirtualLoop, was_interrupted
 from saga.testing.persons import Persons
 from saga.testing.processes import process_class
@@ -72,7 +72,7 @@ class History(Struck):
         self.lives = 0
         self.number = 1
         self.endless = False  # it was not run to its end
-        self._keys: dict[str, tuple[str, str, str]] = {}
+        self._keys: dict[tuple[str, int], tuple[str, str, str]] = {}
         self._loop = loop
         self._left: list[Coroutine[Any, Any, Any]] = []
         self._last: Process
@@ -180,8 +180,8 @@ class History(Struck):
         step, phase = call.step.name, call.phase
         if phase is EXECUTE or step in self.setting.may_fail or isinstance(error, InjectedError | AnswerLostError):
             return
-        law = f"{phase} fails only where a fault makes it fail"
-        self.breaks(law, f"{phase} of {step} raised {names_of(type(error))[1]}: {one_line(error)}")
+        how = f"{phase} of {step} raised {names_of(type(error))[1]}: {one_line(error)}"
+        self.breaks(f"{phase} fails only where a fault makes it fail", how)
 
     def _check_call(self, process: Process, call: Call, view: Context) -> None:
         step = call.step
@@ -189,7 +189,7 @@ class History(Struck):
             self.breaks("nothing is undone while it still runs", f"compensate of {step.name} was called")
         binding = view.__binding__
         key = (binding.saga, binding.saga_id, str((binding.rounds or {}).get(step.name, 1)))
-        if (known := self._keys.setdefault(step.name, key)) != key:
+        if (known := self._keys.setdefault((step.name, times_undone(step, self.events)), key)) != key:
             self.breaks("each attempt has the same idempotency key", f"step {step.name} had {known}, then {key}")
 
     def _check_invariant(self, when: str) -> None:

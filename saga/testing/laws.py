@@ -20,6 +20,7 @@ from saga.events import (
     StepSkipped,
     StepStarted,
     StepTimedOut,
+    UnitCompensating,
     WayChosen,
 )
 from saga.plain import one_line
@@ -29,9 +30,10 @@ from saga.testing.reports import counted
 from saga.testing.worlds import UNKNOWN, differences
 
 if TYPE_CHECKING:
+    from saga.machine import Plan, PlannedStep
     from saga.testing.histories import History
 
-__all__ = ["LawBrokenError", "Laws"]
+__all__ = ["LawBrokenError", "Laws", "times_undone"]
 
 _KEEPS_OPEN: Final = {Kind.HANGS, Kind.UNDO_HANGS, Kind.NO_SIGNAL, *PERSISTENT}
 """What may leave an execution waiting."""
@@ -67,7 +69,7 @@ class Laws:
 
     def _check(self, history: History) -> None:
         status = history.status
-        wrong = _out_of_order(history.events)
+        wrong = _out_of_order(history.events, history.plan)
         if wrong is not None:
             history.breaks(*wrong)
         if history.is_stored_otherwise():
@@ -121,20 +123,26 @@ def _is_in_doubt(event: StepFailed | StepTimedOut) -> bool:
     return isinstance(event, StepTimedOut) or event.in_doubt
 
 
-def _out_of_order(events: Sequence[Event]) -> Broken | None:
+def _out_of_order(events: Sequence[Event], plan: Plan) -> Broken | None:
     """Return the law that an execution's events break, if they do: which way it goes is decided for good."""
     undoes = completed = False
     undone: set[str] = set()
     skipped: set[str] = set()
+    back: set[str] = set()  # the units that gave up
     for event in events:
         if isinstance(event, SagaCompensating):
             undoes = True
+        elif isinstance(event, UnitCompensating):
+            back.add(event.step)
         elif isinstance(event, SagaRewound):
             undoes = completed = False
         elif isinstance(event, SagaCompleted):
             completed = True
         elif isinstance(event, StepStarted):
             if undoes:
+                return Broken("nothing goes forward when the undo has begun", f"step {event.step} was begun")
+            back.discard(event.step)
+            if any(unit.name in back for unit in plan.by_name[event.step].units):
                 return Broken("nothing goes forward when the undo has begun", f"step {event.step} was begun")
             undone.discard(event.step)
         elif isinstance(event, OperatorActed) and event.action == "skip" and event.step is not None:
@@ -149,6 +157,12 @@ def _out_of_order(events: Sequence[Event]) -> Broken | None:
             if event.step in undone:
                 return Broken("what is undone is not undone again", f"the compensation of step {event.step} was begun")
     return None
+
+
+def times_undone(step: PlannedStep, events: Sequence[Event]) -> int:
+    """Return how often a unit that the step is in was undone: what is executed anew has another idempotency key."""
+    around = {unit.name for unit in step.units}
+    return sum(isinstance(event, StepFailed) and event.step in around for event in events) if around else 0
 
 
 def _count_writes(history: History) -> None:

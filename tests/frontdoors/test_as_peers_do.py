@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saga import Context, Retry, Saga, Status, Task, each, receive, sequence, step
+from saga import Context, Retry, Saga, Status, Task, each, receive, sequence, step, unit
 from saga.errors import SagaDefinitionError
 from saga.operations import Operations
 from saga.storage import MemoryStore
@@ -47,6 +47,25 @@ def test_an_execution_goes_on_anew_from_a_step() -> None:
     Worker(store, [mended]).run_once()
     assert called == ["reserve", "charge 42 for R1", "refund 42", "charge 24 for R1"]
     assert mended.load("A1").results == {"reserve": "R1", "charge": 24, "tell": None}
+
+
+def test_a_subflow_is_reverted_and_tried_again_and_what_came_before_stays() -> None:
+    """TaskFlow: a flow has ``retry=retry.Times(3)``: when a task of it fails, its tasks are reverted, and it is run again."""
+    done: list[str] = []
+    fails = iter([True, True, False])
+
+    def act(name: str, fail: bool = False) -> Any:
+        def execute() -> None:
+            done.append(name)
+            if fail and next(fails):
+                raise ConnectionError(name)
+
+        return step(execute, lambda own: done.append(f"-{name}"), name=name, unknown_on=())
+
+    network = unit(act("port"), act("route", fail=True), retry=Retry(3), name="network")
+    saga = Saga("boot").add_task(act("volume")).add_task(network).add_task(act("server"))
+    assert saga.execute().status is Status.COMPLETED
+    assert done == ["volume", *["port", "route", "-port"] * 2, "port", "route", "server"]
 
 
 def test_what_a_task_requires_and_nothing_provides_is_found_before_any_is_called() -> None:

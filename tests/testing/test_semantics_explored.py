@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from saga import Context, Done, InDoubt, NotDone, Retry, Saga, SagaResult, Skip, Task, fallback, parallel, receive
+from saga import Context, Done, InDoubt, NotDone, Retry, Saga, SagaResult, Skip, Task, fallback, parallel, receive, step, unit
 from saga.events import RetryScheduled, Status, StepStarted
+from saga.storage import MemoryStore
 from saga.testing import Exploration, Fault, Kind, explore
 from tests.semantics.mutations import Mutant
 from tests.semantics.mutations.doubt import OF_DOUBT
@@ -408,3 +409,25 @@ def test_the_engine_as_it_is_keeps_these_laws(flow: str, law: str) -> None:
 def test_the_engine_as_it_is_keeps_the_usual_laws(flow: str, kinds: list[str]) -> None:
     found = explored(flow, 100.0, kinds=kinds)
     assert found.complete, found.broken
+
+
+# -- units ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policies", [{"retry": Retry(2)}, {"on_error": Skip}, {"retry": Retry(2), "timeout": 30.0}], ids=str)
+def test_a_unit_keeps_all_laws_whatever_fails(policies: dict[str, Any]) -> None:
+    class Room:
+        def __init__(self) -> None:
+            self.there: set[str] = set()
+
+        def state(self) -> set[str]:
+            return set(self.there)
+
+    def build(room: Room) -> Saga:
+        def act(name: str) -> Any:
+            return step(lambda: room.there.add(name), lambda own: room.there.discard(name), name=name)
+
+        within = unit(act("b"), parallel(act("c"), act("d")), name="u", **policies)
+        return Saga("s", store=MemoryStore()).add_task(act("a")).add_task(within).add_task(act("e"))
+
+    assert explore(build, world=Room, faults=1).histories > 50
