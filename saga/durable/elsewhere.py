@@ -36,7 +36,7 @@ _MAY_BE_LARGE: Final = ("result", "value", "task")
 
 _TAG: Final = '{"$blob":'
 # A text within a text has its quotes escaped, and a dict of a user's is not written so: this finds references alone.
-_REFERENCE: Final = re.compile(r'\{"\$blob":\[("(?:[^"\\]|\\.)*"),"([0-9a-f]{64})",(\d+)\]\}')
+_REFERENCE: Final = re.compile(r'\{"\$blob":\[("(?:[^"\\]|\\.)*"),"([0-9a-f]{64})",(\d+),([01])\]\}')
 
 References = dict[str, str]
 """By the digest of a value's text, the reference that stands for it."""
@@ -106,7 +106,8 @@ class Elsewhere:
                 data = encrypted(data, _place(key), self._codec.cipher)
             if not self._dry:
                 self._put(key, data)
-            known = f'{_TAG}[{quote(key)},"{sha256(data).hexdigest()}",{len(data)}]}}'
+            sealed = int(self._codec.cipher is not None)
+            known = f'{_TAG}[{quote(key)},"{sha256(data).hexdigest()}",{len(data)},{sealed}]}}'
         made[digest] = known
         return known
 
@@ -156,7 +157,7 @@ class Fetching:
         return text
 
     def _fetched(self, reference: str, whose: str) -> str:
-        key, digest, size = _parts(reference)
+        key, digest, size, sealed = _parts(reference)
         codec = self._codec
         what = f"a value of {whose} is elsewhere, {_size(size)} under the key {key!r}"
         if codec.blobs is None:
@@ -177,7 +178,11 @@ class Fetching:
             raise self.failed from error
         if not isinstance(data, bytes) or sha256(data).hexdigest() != digest:
             raise EncodingError(f"{what}, and what is there {where} was changed; put back what it was, from a backup")
-        return data.decode() if codec.cipher is None else decrypted(data, _place(key), codec.cipher)
+        if not sealed:
+            return data.decode()
+        if codec.cipher is None:
+            raise EncodingError(f"{what}, encrypted, and this codec has no cipher; give the one it was stored with")
+        return decrypted(data, _place(key), codec.cipher)
 
 
 def keys_in(texts: Iterable[str]) -> set[str]:
@@ -239,11 +244,11 @@ def owner_of(key: str) -> str:
     return re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), key.rpartition("/")[0])
 
 
-def _parts(reference: str) -> tuple[str, str, int]:
-    """Return the key of what a reference names, the digest of its bytes, and how many these are."""
+def _parts(reference: str) -> tuple[str, str, int, bool]:
+    """Return the key of what a reference names, the digest of its bytes, how many these are, and whether they are encrypted."""
     found = _REFERENCE.fullmatch(reference)
     assert found is not None
-    return json.loads(found[1]), found[2], int(found[3])
+    return json.loads(found[1]), found[2], int(found[3]), found[4] == "1"
 
 
 def _place(key: str) -> str:

@@ -19,7 +19,7 @@ SURELY_FITS: Final = 100_000
 _AROUND: Final = 4096
 """Characters that an entry has besides what a user gave, and more."""
 
-_STANDS_IN: Final = " " * 2000
+_STANDS_IN: Final = " " * 6000
 """As long as what stands for a value that is kept elsewhere, and longer, whatever the execution's id."""
 
 
@@ -40,6 +40,6 @@ def check_length(text: str, store: Store, what: str, codec: Codec | None = None,
                 text = text.replace(value, _STANDS_IN, 1)
     if not fits(text, int((longest - _AROUND) / (1.0 if codec is None else codec.grows))):
         raise EncodingError(
-            f"cannot store {what}: {len(text):,} characters are more than this store takes ({longest:,} bytes); keep it "
-            "elsewhere, and store where it is"
+            f"cannot store {what}: {len(text):,} characters are more than this store takes ({longest:,} bytes); have what is "
+            "large kept elsewhere: Codec(blobs=...)"
         )

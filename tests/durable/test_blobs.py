@@ -22,6 +22,7 @@ from saga.durable.codec import Codec
 from saga.durable.elsewhere import Elsewhere, keys_in
 from saga.durable.entries import read_entries
 from saga.durable.messages import signal_message
+from saga.durable.sealed import opened
 from saga.errors import EncodingError, SagaDefinitionError, SagaIdTakenError, StorageError, UnreadableJournalError
 from saga.operations import Operations
 from saga.recovery import Recovery
@@ -244,9 +245,12 @@ def test_others_commit_while_one_waits_for_its_bytes(store: Store, shelf: Shelf)
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("ciphered", [False, True])
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_the_same_input_is_the_same_execution_and_leaves_nothing(store: Store, shelf: Shelf, asynchronous: bool) -> None:
-    saga = Saga("s", codec=codec_with(shelf)).add_task(step(use_nothing, name="a"))
+def test_the_same_input_is_the_same_execution_and_leaves_nothing(
+    store: Store, shelf: Shelf, asynchronous: bool, ciphered: bool
+) -> None:
+    saga = Saga("s", codec=codec_with(shelf, cipher=AesGcm(KEY) if ciphered else None)).add_task(step(use_nothing, name="a"))
     for _ in range(3):
         assert run(saga, store, asynchronous).ok
         saga.submit({"given": INPUT}, saga_id="o-1", store=store)
@@ -487,7 +491,7 @@ def test_what_a_database_takes_is_no_limit_of_what_is_elsewhere(store: Store, sh
     saga.signal("o-1", "paid", long, store=store)
     assert saga.execute({"given": long}, saga_id="o-1", store=store).results == {"big": long, "paid": long}
     many = {f"k{number}": "x" * 900 for number in range(300)}
-    with pytest.raises(EncodingError, match="the input"):
+    with pytest.raises(EncodingError, match=r"cannot store the input: .* have what is large kept elsewhere: Codec\(blobs="):
         saga.submit(many, store=store)
 
 
@@ -539,6 +543,28 @@ def test_what_is_elsewhere_is_encrypted_too(store: Store, shelf: Shelf, asynchro
     assert {one.name: one.result for one in shown.steps}["write"] == "(encrypted)"
     with pytest.raises(UnreadableJournalError, match="the codec's cipher cannot decrypt it"):
         order(shelf, cipher=AesGcm(KEY)).load("o-1", store=store)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_was_put_before_there_was_a_key_is_read(store: Store, shelf: Shelf, asynchronous: bool) -> None:
+    submitted(order(shelf), store)
+    saga = order(shelf, cipher=AesGcm(KEY))
+    result = run(saga, store, asynchronous)
+    assert (
+        dict(saga.load("o-1", store=store).context) == dict(result.context) == {"given": INPUT, "report": LARGE, "copy": LARGE}
+    )
+    assert result.results["paid"] == PAID
+
+
+def test_what_is_encrypted_is_read_by_nobody_without_the_key(store: Store, shelf: Shelf) -> None:
+    saga = order(shelf, cipher=AesGcm(KEY))
+    ordered(saga, store)
+    first = store.journal("o-1")[0]
+    assert saga.codec is not None
+    assert saga.codec.cipher is not None
+    clear = first._replace(payload=opened(first, "o-1", saga.codec.cipher))  # as who has the key once could write it
+    with pytest.raises(UnreadableJournalError, match="encrypted, and this codec has no cipher; give the one"):
+        read_entries([clear], codec_with(shelf), "o-1")
 
 
 def test_what_was_put_for_one_key_is_none_of_another(store: Store, shelf: Shelf) -> None:

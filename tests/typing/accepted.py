@@ -46,13 +46,15 @@ from saga import (
     timer,
     transaction,
 )
+from saga.blobs import Blobs, FolderBlobs, MemoryBlobs
+from saga.durable.codec import Codec
 from saga.errors import SagaCompensationError, SagaExecutionException
 from saga.events import Event, OperatorActed, StepFailed, StepSucceeded
 from saga.flow import Step
 from saga.logging import SagaLogger
 from saga.operations import Acted, Cause, Operations, StepView
 from saga.result import CompensationError
-from saga.storage import Page, StoredExecution
+from saga.storage import MemoryStore, Page, StoredExecution
 from saga.testing import Clock, DyingStore, Events, call, with_stand_ins
 
 # Tasks and the context
@@ -463,3 +465,11 @@ with Clock(datetime(2026, 1, 14, tzinfo=UTC)) as moved:
     assert_type(told.undone, list[str])
     paid: Receipt = call(Charge, OrderContext("A1"), attempt=2, results={Reserve: None}, phase="execute")
     call(Trip().train, phase="compensate", results={"train": "IC 5"}, cause=ValueError("full"))
+
+# Large values
+
+
+places: list[Blobs] = [FolderBlobs("blobs"), MemoryBlobs()]
+reports = Saga("reports", codec=Codec(blobs=places[1], larger_than=10_000)).add_task(Charge())
+assert_type(Operations(MemoryStore(), "ann", sagas=[reports]).sweep(older_than=timedelta(days=1)), int)
+assert_type(Operations(MemoryStore(), "ann", blobs=places[0]).purge(older_than=timedelta(days=30)), int)

@@ -61,7 +61,7 @@ class TooLargeError(RefusedError):
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"cannot store a value whose text has more than {limit:,} characters, with each part written out as often as it "
-            "stands there; store a key of it instead, or give a codec with more room: Codec(max_size=...)"
+            "stands there; store a key of it instead, or give a codec with more room: Codec(blobs=...), Codec(max_size=...)"
         )
 
     def message(self, path: str) -> str:

@@ -166,7 +166,7 @@ def test_a_value_whose_parts_stand_in_many_places_is_refused_when_its_text_is_to
     codec = Codec(max_size=10_000).register(Money, lambda money: money.cents, Money)
     assert refusal(value, "context.rows", codec) == (
         "context.rows: cannot store a value whose text has more than 10,000 characters, with each part written out as often as "
-        "it stands there; store a key of it instead, or give a codec with more room: Codec(max_size=...)"
+        "it stands there; store a key of it instead, or give a codec with more room: Codec(blobs=...), Codec(max_size=...)"
     )
 
 
