@@ -330,6 +330,20 @@ def test_what_cannot_be_put_is_a_store_that_fails(
     assert len(UNDONE) == 1
 
 
+def test_an_interrupt_while_something_is_put_undoes_it(store: Store, shelf: Shelf) -> None:
+    def strike(method: str) -> None:
+        if shelf.count("put") == 2 and method == "put":
+            raise KeyboardInterrupt
+
+    shelf.before = strike
+    saga = order(shelf, waits=False)
+    with pytest.raises(KeyboardInterrupt):
+        saga.execute({"given": INPUT}, saga_id="o-1", store=store)
+    assert [LARGE] == UNDONE
+    assert saga.load("o-1", store=store).status is Status.COMPENSATED
+    assert keys_in(texts(store)) == shelf.kept.keys()
+
+
 @pytest.mark.parametrize("ciphered", [False, True])
 def test_wherever_a_process_dies_nothing_is_named_that_is_not_there(ciphered: bool) -> None:
     """Each commit is preceded by what it names."""

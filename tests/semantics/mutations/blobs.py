@@ -76,6 +76,12 @@ OF_BLOBS = [
         BLOBS + " -k encrypted_too",
     ),
     Mutant(
+        "what was put in the clear is decrypted",
+        "        if not sealed:\n            return data.decode()\n",
+        "",
+        BLOBS + " -k before_there_was_a_key",
+    ),
+    Mutant(
         "a journal whose blobs do not answer is damaged",
         "            if error is fetching.failed:\n                raise\n            gone",
         "            gone",
