@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from saga import Retry, Saga, Status, parallel, sequence, step
+from saga.events import StepSucceeded
 from saga.recovery import Recovery
-from tests.kit import PATIENCE, SHORT, saga_of
+from tests.kit import PATIENCE, SHORT, Gate, on, saga_of
 
 
 def meeting(count: int, in_loop: bool) -> Callable[[], Any]:
@@ -112,13 +113,28 @@ def test_a_group_in_a_group_follows_its_own_rule(calls: Any, inner_together: boo
     assert before(calls.log, "-d", "-b")
 
 
-def test_an_inner_group_alone_may_be_undone_together(calls: Any) -> None:
+def held(calls: Any, gate: Gate) -> Callable[[], Any]:
+    return gate.ahold if calls.in_loop else gate.hold
+
+
+def test_an_inner_group_alone_may_be_undone_together(calls: Any, gate: Gate) -> None:
     meet = meeting(2, calls.in_loop)
     inner = parallel(calls.step("c", None, meet), calls.step("d", None, meet), compensate_together=True)
-    outer = parallel(sequence(calls.step("b"), inner), calls.step("x"))
-    result = calls.run(saga_of(outer, calls.step("e", ValueError())))
+    outer = parallel(sequence(calls.step("b", held(calls, gate)), inner), calls.step("x"))
+    first = on(StepSucceeded, gate.open, "x")
+    result = calls.run(saga_of(outer, calls.step("e", ValueError()), observers=first))
     assert result.status is Status.COMPENSATED
     assert before(calls.log, "-c", "-b")
+
+
+def test_what_was_done_between_two_that_are_undone_together_is_undone_between_them(calls: Any, gates: Any) -> None:
+    c_done, x_done = gates(), gates()
+    inner = parallel(calls.step("c"), calls.step("d", held(calls, x_done)), compensate_together=True)
+    outer = parallel(inner, calls.step("x", held(calls, c_done)))
+    observers = [on(StepSucceeded, c_done.open, "c"), on(StepSucceeded, x_done.open, "x")]
+    result = calls.run(saga_of(outer, calls.step("e", ValueError()), observers=observers))
+    assert result.status is Status.COMPENSATED
+    assert calls.log[-3:] == ["-d", "-x", "-c"]
 
 
 def test_an_undo_that_fails_does_not_hold_up_the_other_branches_or_its_own(calls: Any) -> None:
