@@ -23,7 +23,10 @@ __all__ = ["give_up", "give_up_within", "rewind", "turn_back", "undo"]
 
 def give_up(machine: Machine, step: PlannedStep, error: BaseException, at: float) -> None:
     """A step has failed for good, and nothing says how to go on without it: the unit around it gives up, or else the saga."""
-    give_up_within(machine, step.units, error, at, step.name)
+    if step.units:
+        give_up_within(machine, step.units, error, at, step.name)
+    else:
+        machine.give_up(error, at, step.name)
 
 
 def give_up_within(

@@ -286,10 +286,12 @@ def _saga_compensating(state: State, event: SagaCompensating) -> None:
     change_status(state, event)
     state.cause = event.error
     state.failed = state.plan.by_name[event.step] if event.step is not None else None
-    go_no_further(state, {*state.retries, *state.exhausted, *state.to_rerun})
-    state.units.clear()
-    state.units_ended.clear()
-    state.undoing.clear()
+    if state.retries or state.exhausted or state.to_rerun:
+        go_no_further(state, {*state.retries, *state.exhausted, *state.to_rerun})
+    if state.units:
+        state.units.clear()
+        state.units_ended.clear()
+        state.undoing.clear()
 
 
 def _compensation_started(state: State, event: CompensationStarted) -> None:

@@ -156,11 +156,11 @@ class State:
 
     def is_undoing(self, one: PlannedStep | Group) -> bool:
         """Whether a step or group is in a unit that gave up."""
-        return bool(self.undoing) and any(unit.index in self.undoing for unit in one.units)
+        return any(unit.index in self.undoing for unit in one.units)
 
     def goes_forward(self, one: PlannedStep | Group) -> bool:
         """Whether anything may follow a step or group, or another attempt be made of it."""
-        return self.status is RUNNING and not self.is_undoing(one)
+        return self.status is RUNNING and not (self.undoing and self.is_undoing(one))
 
     def calls_under_way(self) -> int:
         """Return how many calls run or are to be attempted again."""

@@ -35,7 +35,7 @@ OF_UNITS = [
     Mutant("all of the saga is undone with a unit", "next_to_compensate(state, inside)", "next_to_compensate(state)", UNITS),
     Mutant(
         "a unit that gave up goes forward",
-        "return self.status is RUNNING and not self.is_undoing(one)",
+        "return self.status is RUNNING and not (self.undoing and self.is_undoing(one))",
         "return self.status is RUNNING",
         TABLE,
     ),
