@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from saga.context import Context, set_binding
 from saga.drivers import forks, within
 from saga.drivers.aio_calls import AsyncCalls
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, clock
+from saga.drivers.base import STORED_WITH_WHAT_FOLLOWS, clock
 from saga.drivers.calls import Made, make_async
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.parting import gives_up, is_over, may_park, untouched
@@ -320,6 +320,8 @@ class AsyncExecution(AsyncCalls):
                         await self._read_mail()
                     self._timer(due)
                     heapq.heappop(self._timers)
+                else:
+                    self._see_to_lost()
                 return
         if self.mail:
             await self._read_mail()
@@ -334,11 +336,10 @@ class AsyncExecution(AsyncCalls):
         self._came.clear()
         if self._arrived or self.mail:
             return
-        if due is None and self.beside:
+        if due is None and self.beside and self.pool is None:
             await self._came.wait()
         else:  # where nothing is under way, either: a task that waits for what is its own only is not kept by the event loop
-            due = due - clock() if due is not None else LONGEST_WAIT
-            async with asyncio.timeout(min(max(0.0, due), LONGEST_WAIT)):
+            async with asyncio.timeout(self._seconds_to_wait(due)):
                 await self._came.wait()
 
     async def swallowed(self, made: Made) -> asyncio.CancelledError | None:

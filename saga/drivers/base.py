@@ -28,16 +28,20 @@ from saga.drivers.timers import limits as is_limit
 from saga.drivers.timers import own_limit
 from saga.drivers.transacted import Transacted
 from saga.drivers.views import Views
-from saga.errors import StorageError, is_exception
+from saga.errors import OutcomeUnknownError, StorageError, is_exception
 from saga.events import CompensationStarted, StepStarted
 from saga.in_use import INSIDE, let_go
 from saga.machine import Call, Command, Finish, Machine, Merge, PlannedStep, Wait, waits
 from saga.machine.commands import COMPENSATE, EXECUTE, VERIFY
 from saga.machine.log import Note
 from saga.machine.undo import compensations_after
+from saga.own_log import LOG
 
 LONGEST_WAIT: Final = 3600.0
 """Seconds a loop waits at most before it looks at its timers again: what it waits with cannot wait for years."""
+
+LOOK: Final = 5.0
+"""Seconds a loop waits at most, where calls are made in threads, before it sees whether these live."""
 
 STORED_WITH_WHAT_FOLLOWS: Final = (Merge, Finish)
 """Commands that are done before the events which led to them are stored: these go into one commit with what follows."""
@@ -246,7 +250,9 @@ class Driver(Observed):
             self.pool = ThreadPool()
         context = contextvars.copy_context()
         try:
-            self.pool.begin(f"saga step {beside.call.step.name}", lambda free: context.run(self._work, beside, free))
+            beside.thread = self.pool.begin(
+                f"saga step {beside.call.step.name}", lambda free: context.run(self._work, beside, free)
+            )
         except RuntimeError:
             if beside.call.phase is EXECUTE:
                 raise
@@ -267,6 +273,32 @@ class Driver(Observed):
         """Say, from any thread, how a call beside the loop has ended."""
         beside.outcome = outcome
         self._arrived.append(beside)
+
+    def _seconds_to_wait(self, due: float | None) -> float:
+        """Return the seconds until a timer is due, or until the loop is to look again."""
+        longest = LOOK if self.beside and self.pool is not None else LONGEST_WAIT
+        return longest if due is None else min(max(0.0, due - clock()), longest)
+
+    def _see_to_lost(self) -> None:
+        """See to the calls whose thread has ended without a word: nobody else would ever tell how they have ended.
+
+        What ends a thread may strike before any code of it runs, as an error of a debugger's trace function does.
+        """
+        for beside in list(self.beside.values()):
+            thread, call = beside.thread, beside.call
+            if thread is None or thread.is_alive() or beside.task is not None or beside in self._arrived:
+                continue
+            if beside.outcome is not None:
+                self._arrived.append(beside)
+                continue
+            name = self.machine.saga_id, call.phase, call.step.name
+            if beside.turn.locked():
+                LOG.error("saga %s: the thread that made the %s of step %r has ended without an outcome", *name)
+                lost = OutcomeUnknownError(f"the thread that made the {call.phase} of step {call.step.name!r} has ended")
+                self._arrive(beside, (call, False, lost, 0.0))
+            else:
+                LOG.error("saga %s: a thread ended before it made the %s of step %r: another one makes it", *name)
+                self._start_thread(beside)
 
     def _take_arrived(self) -> None:
         """Feed to the machine how the first call that has arrived ended.

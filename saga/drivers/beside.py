@@ -15,7 +15,7 @@ __all__ = ["CallBeside"]
 class CallBeside:
     """A call that is under way beside the loop."""
 
-    __slots__ = ("call", "cancelled", "outcome", "overdue", "task", "turn", "view")
+    __slots__ = ("call", "cancelled", "outcome", "overdue", "task", "thread", "turn", "view")
 
     def __init__(self, call: Call, view: Context) -> None:
         self.call = call
@@ -24,4 +24,5 @@ class CallBeside:
         self.turn = threading.Lock()  # taken by the thread before it makes the call, or by who prevents it
         self.outcome: Made | None = None
         self.overdue: Exception | None = None  # why it was cancelled: its step's timeout or the saga's has come
+        self.thread: threading.Thread | None = None  # what makes it, or has been told to
         self.task: Any = None  # the asyncio task, where it is one

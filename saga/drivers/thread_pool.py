@@ -23,26 +23,29 @@ class ThreadPool:
     """There are as many threads as there were calls at a time. Only one thread uses it."""
 
     def __init__(self) -> None:
-        self._all: list[_Queue] = []
+        self._all: dict[_Queue, threading.Thread] = {}
         self._free: list[_Queue] = []
 
-    def begin(self, name: str, work: Work) -> None:
-        """Do ``work`` in a thread that is free, or in a new one, which has this name meanwhile.
+    def begin(self, name: str, work: Work) -> threading.Thread:
+        """Do ``work`` in a thread that is free, or in a new one, which has this name meanwhile. Return the thread.
 
         :raises RuntimeError: no thread is to be had.
         """
         if self._free:
-            self._free.pop().put((name, work))
-            return
-        work_of: _Queue = queue.SimpleQueue()
-        self._all.append(work_of)  # before there is a thread, so that none is forgotten where an interrupt strikes here
-        threading.Thread(target=_serve, args=(work_of, self._free, [work]), name=name).start()
+            work_of = self._free.pop()
+            work_of.put((name, work))
+            return self._all[work_of]
+        work_of = queue.SimpleQueue()
+        thread = threading.Thread(target=_serve, args=(work_of, self._free, [work]), name=name)
+        self._all[work_of] = thread  # before it starts, so that none is forgotten where an interrupt strikes here
+        thread.start()
+        return thread
 
     def end(self) -> None:
         """Let each thread end, once its call has."""
         for work_of in self._all:
             work_of.put(None)
-        self._all, self._free = [], []
+        self._all, self._free = {}, []
 
 
 def _serve(work_of: _Queue, free: list[_Queue], first: list[Work]) -> None:

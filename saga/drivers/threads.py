@@ -14,7 +14,7 @@ from typing import Any
 
 from saga.context import set_binding
 from saga.drivers import forks, within
-from saga.drivers.base import LONGEST_WAIT, STORED_WITH_WHAT_FOLLOWS, Driver, clock
+from saga.drivers.base import STORED_WITH_WHAT_FOLLOWS, Driver, clock
 from saga.drivers.calls import make
 from saga.drivers.interrupts import MOST_STRIKES, AbandonedError, call_off, put_straight, stop_in_vain
 from saga.drivers.parting import gives_up, is_over, may_park, untouched
@@ -326,13 +326,14 @@ class Execution(Driver):
             try:
                 self._wait(self._timers[0][0] if self._timers else None)
             except queue.Empty:
-                if self._timers[0][0] <= clock():
+                if self._timers and self._timers[0][0] <= clock():
                     due = self._timer_due()
                     if self.mail:
                         self._read_mail()
                     self._timer(due)
                     heapq.heappop(self._timers)
                     return
+                self._see_to_lost()
             if self.mail or self.leaving:
                 self._read_mail()
                 return
@@ -345,7 +346,7 @@ class Execution(Driver):
 
         :raises queue.Empty: it is ``due``, or time to look again.
         """
-        take(self._wakes, None if due is None else min(max(0.0, due - clock()), LONGEST_WAIT))
+        take(self._wakes, self._seconds_to_wait(due))
 
     def _wake(self) -> None:
         self._wakes.put(None)

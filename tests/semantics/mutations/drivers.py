@@ -336,6 +336,25 @@ OF_DRIVERS = [
         "        except ZeroDivisionError as struck:\n            execution.leave(struck)\n        finally:\n",
         SEMANTICS + "interrupts_at_every_line -k wherever_interrupts_strike",
     ),
+    # -- threads that end without a word ------------------------------------------------------------------------------
+    Mutant(
+        "a call that a lost thread never came to is in doubt",
+        "            if beside.turn.locked():\n",
+        "            if True:\n",
+        DRIVERS + "lost_threads -k never_came_to_it",
+    ),
+    Mutant(
+        "a call that a lost thread has made is taken as not done",
+        "                lost = OutcomeUnknownError(",
+        "                lost = ValueError(",
+        DRIVERS + "lost_threads -k could_not_tell",
+    ),
+    Mutant(
+        "an outcome that a lost thread has left is not taken",
+        "            if beside.outcome is not None:\n                self._arrived.append(beside)\n                continue\n",
+        "",
+        DRIVERS + "lost_threads -k left_before_it_ended",
+    ),
     # -- forks --------------------------------------------------------------------------------------------------------
     Mutant(
         "a child undoes what its parent has done",
