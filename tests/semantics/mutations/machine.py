@@ -95,7 +95,7 @@ OF_MACHINE = [
     Mutant(
         "compensate a straggler before it ends",
         "state.stragglers.add(step.index)",
-        "_doubt(state, step)",
+        "doubt(state, step)",
         SEMANTICS + "stragglers",
     ),
     Mutant(
