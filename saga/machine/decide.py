@@ -345,7 +345,7 @@ class Machine:
     def progress(self, at: float) -> None:
         """Undo the next step, or end the execution, where nothing is under way that must end first."""
         state = self.state
-        if state.undoing and not (state.held or self.deciding):
+        if state.undoing and self.halt is None and not (state.held or self.deciding):
             back.undo(self, at)
         if state.executing or state.status.terminal or state.held or self.deciding:
             return

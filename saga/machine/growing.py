@@ -40,14 +40,18 @@ class GrowingPlan(Plan):
 def grow(plan: Plan, each: Each, listed: Any) -> Group:
     """Let a plan grow by a branch for each item, and return their group. A plan that has grown so is as it was.
 
-    Where other items were listed before, in a unit that is tried again, these take their place: their steps stay in the plan,
-    as something is known of them, and those that have their names know which they were.
+    Where a list was made before, in a unit that is tried again, the steps for this one take the place of those: they stay in
+    the plan, as something is known of them, and each knows which had its name. Lists are told apart by being the same object,
+    as whoever folds the events once more has them from there.
 
     :param listed: what the step that lists the items returned: these, or a mapping of keys to them.
     :raises SagaError: it is no such thing.
     """
-    if each.group is not None and each.listed == listed:
-        return each.group
+    for known, group, steps in each.grown:
+        if known is listed:
+            plan.by_name.update((step.name, step) for step in steps)
+            each.group = group
+            return group
     assert isinstance(plan, GrowingPlan)
     lists = plan.steps[each.index]
     if not isinstance(listed, list | Mapping):
@@ -56,7 +60,7 @@ def grow(plan: Plan, each: Each, listed: Any) -> Group:
     group = Group(len(plan.groups), lists.scope, (), (), each.compensate_together, each.limit)
     group.each, group.units, group.then = lists.name, lists.units, each.then
     plan.groups.append(group)
-    template, entries, scopes = each.template, [], []
+    template, entries, scopes, first_step = each.template, [], [], len(plan.steps)
     for number, (key, item) in enumerate(items.items()):
         name, first = f"{lists.name}[{key}]", len(plan.parents)
         plan.parents += [lists.scope if parent is None else first + parent for parent in template.parents]
@@ -79,7 +83,8 @@ def grow(plan: Plan, each: Each, listed: Any) -> Group:
         scopes.append(first)
     group.entries, group.scopes = tuple(entries), tuple(scopes)
     group.names = tuple(f"{lists.name}[{key}]" for key in items)
-    each.group, each.listed = group, listed
+    each.group = group
+    each.grown.append((listed, group, plan.steps[first_step:]))
     return group
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
@@ -191,7 +191,8 @@ class Each:
     :ivar index: that of the step.
     :ivar root: what the names in the template begin with.
     :ivar template: a plan of the steps of a branch.
-    :ivar group: the branches, when there are any; ``listed``: what they are for.
+    :ivar group: the branches, when there are any.
+    :ivar grown: each list that was made, with its branches and their steps.
     """
 
     index: int
@@ -200,7 +201,7 @@ class Each:
     limit: int | None
     compensate_together: bool
     group: Group | None = None
-    listed: Any = None
+    grown: list[tuple[Any, Group, list[PlannedStep]]] = field(default_factory=list)
     then: Then = None
 
 

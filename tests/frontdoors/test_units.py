@@ -33,6 +33,7 @@ from saga.events import StepFailed, UnitCompensating
 from saga.machine import Machine
 from saga.operations import Operations
 from saga.recovery import Recovery
+from saga.result import fold_history
 from saga.storage import MemoryStore, Store
 from saga.worker import Worker
 from tests.kit import PATIENCE, SHORT, Gate, Watch, saga_of
@@ -463,3 +464,18 @@ def test_a_block_says_itself_what_follows() -> None:
     told = "unit 'u' has policies of its own, which a block says itself; write try"
     with pytest.raises(SagaDefinitionError, match=told), transaction("block") as tx:
         tx.parallel(unit(A, B, name="u"), step(lambda: 1, name="c"))
+
+
+def test_who_looks_at_its_lists_again_and_again_finds_the_same() -> None:
+    lists = iter([["x", "bad"], ["x", "z"]])
+
+    def ship(item: str) -> None:
+        if item == "bad":
+            raise ValueError(item)
+
+    saga = saga_of(each(lambda context: next(lists), step(ship), limit=1) | Retry(2))
+    result = saga.execute()
+    first, steps = [one.name for one in result.history], len(result._plan.steps)
+    for _ in range(3):
+        assert [record.name for record in fold_history(result._plan, result.events).values()] == first
+    assert len(result._plan.steps) == steps

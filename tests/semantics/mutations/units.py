@@ -110,8 +110,8 @@ OF_UNITS = [
     ),
     Mutant(
         "another list than before is not done",
-        "if each.group is not None and each.listed == listed:",
-        "if each.group is not None:",
+        "        if known is listed:",
+        "        if True:",
         UNITS,
     ),
     Mutant(
