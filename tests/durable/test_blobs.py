@@ -398,6 +398,25 @@ def test_what_is_gone_or_changed_is_no_value(store: Store, shelf: Shelf, how: st
     assert saga.load("o-1", store=store).results["write"] == LARGE
 
 
+def test_who_puts_back_what_was_gone_resumes_what_was_tried_often(shelf: Shelf) -> None:
+    clock = Clock()
+    store, saga = MemoryStore(clock=clock), Saga("s", codec=codec_with(shelf)).add_task(step(write))
+    saga.submit({"given": INPUT}, saga_id="o-1", store=store)
+    kept = dict(shelf.kept)
+    shelf.kept.clear()
+    for _ in range(2):
+        Worker(store, [saga], max_attempts=2).run_once()
+        clock.time += HOUR
+    operations = Operations(store, "ann", sagas=[saga])
+    assert operations.get("o-1").status == "stuck"
+    assert "nothing is there in Shelf(); put it back from a backup" in str(operations.get("o-1").reason)
+    assert operations.show("o-1").offers[0].action == "resume"
+    shelf.kept.update(kept)
+    operations.resume("o-1", "it is put back")
+    (result,) = Worker(store, [saga]).run_once()
+    assert result.status is Status.COMPLETED
+
+
 def test_what_is_another_executions_is_refused(store: Store, shelf: Shelf) -> None:
     saga = Saga("s", codec=codec_with(shelf)).add_task(step(use_nothing, name="a"))
     for saga_id in ("o-1", "o-2"):
