@@ -100,8 +100,8 @@ class FolderBlobs:
         path = self._path(key)
         unfinished = path.with_suffix(_UNFINISHED)
         while True:
-            _make(path.parent)
             try:
+                _make(path.parent)
                 _write(unfinished, data)
                 break
             except FileNotFoundError:  # delete() has found the folder empty, just now
@@ -165,7 +165,11 @@ def _make(folder: Path) -> None:
     """Make a folder, and those that it is in, durably."""
     if not folder.is_dir():
         _make(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if folder.is_file():  # else another has made it, and may have deleted it again
+                raise
         _flush(folder.parent)
 
 
