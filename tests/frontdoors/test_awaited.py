@@ -7,12 +7,13 @@ import contextvars
 import gc
 import inspect
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
 import pytest
 
 from saga import Saga, receive, step
+from saga.blobs import MemoryBlobs
 from saga.fleet import Fleet
 from saga.handle import Handle
 from saga.looking import Looks
@@ -44,6 +45,7 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
     "skip": {"saga_id": "x", "step": "a", "why": "so"},
     "undo": {"saga_id": "x", "why": "refused, as it is stuck"},
     "purge": {"older_than": 0.0, "status": "stuck"},
+    "sweep": {"older_than": 3600.0},
     "count": {},
     "workers": {},
     "versions": {},
@@ -64,6 +66,13 @@ def fail() -> None:
 
 def saga_with(store: Any) -> Saga:
     return Saga("s", store=store).add_task(step(lambda: 1, fail, name="a")).add_task(step(fail)).add_task(receive("paid"))
+
+
+class Old(MemoryBlobs):
+    """Blobs that have a value which no execution names."""
+
+    def older_than(self, seconds: float) -> Iterator[str]:
+        yield "z/1"
 
 
 class Held:
@@ -99,7 +108,7 @@ class Held:
         if name.startswith("Handle."):
             return getattr(Handle(saga_with(self).definition, self, "y", False), plain)  # type: ignore[arg-type]
         of_saga = name.startswith("Stored.") or not hasattr(Operations, plain)
-        return getattr(saga_with(self) if of_saga else Operations(self, "ann"), plain)  # type: ignore[arg-type]
+        return getattr(saga_with(self) if of_saga else Operations(self, "ann", blobs=Old()), plain)  # type: ignore[arg-type]
 
     def begun(self, name: str) -> asyncio.Task[Any]:
         """Return a task that awaits the twin."""
