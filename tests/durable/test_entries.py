@@ -60,6 +60,8 @@ EVENTS: list[e.Event] = [
     e.SignalReceived("go", None, 9.0, who='A "nn"', why="because"),
     e.GroupMerged(0, 10.0),
     e.GroupMerged(3, 10.0),
+    e.UnitCompensating(NAME, "b", ERROR, [NAME, "b"], 10.5),
+    e.UnitCompensating(NAME, None, ERROR, [], 10.5),
     e.SagaCompensating(NAME, ERROR, 11.0),
     e.SagaCompensating(None, ERROR, 11.0),
     e.CompensationStarted(NAME, 1, 12.0),
