@@ -188,12 +188,12 @@ def test_a_nested_saga_of_method_steps_uses_its_own_object() -> None:
     assert Outer().execute().results == {"one/say": "one", "two/say": "two"}
 
 
-def test_a_nested_saga_with_a_deadline_is_refused() -> None:
+def test_a_nested_saga_with_a_timeout_is_a_unit_that_has_it() -> None:
     class Outer(Saga):
         flow = (Saga("inner", timeout=5.0).add_task(Reserve),)
 
-    with pytest.raises(SagaDefinitionError, match="timeout"):
-        _ = Outer().plan
+    unit, step = Outer().plan.steps
+    assert (unit.name, unit.timeout, step.name, step.units) == ("inner", 5.0, "inner/Reserve", (unit,))
 
 
 # -- method steps -----------------------------------------------------------------------------------------------------
