@@ -430,4 +430,4 @@ def test_a_unit_keeps_all_laws_whatever_fails(policies: dict[str, Any]) -> None:
         within = unit(act("b"), parallel(act("c"), act("d")), name="u", **policies)
         return Saga("s", store=MemoryStore()).add_task(act("a")).add_task(within).add_task(act("e"))
 
-    assert len(explore(build, world=Room, faults=1).histories) > 20
+    assert explore(build, world=Room, faults=1).complete

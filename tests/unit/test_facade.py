@@ -43,8 +43,8 @@ def fail() -> None:
             "saga 's': saga_id is ''; give a str that is not blank",
         ),
         (
-            lambda: Saga("outer").add_task(Saga("inner", stop_on_compensation_failure=True).add_task(step(fail))),
-            "saga 'inner' is a step of another saga, where its stop_on_compensation_failure would have no effect; give it to the outer saga",
+            lambda: Saga("outer").add_task(Saga("inner", limit=1).add_task(step(fail))),
+            "saga 'inner' is a step of another saga, where its limit would have no effect; give it to the outer saga",
         ),
     ],
 )
