@@ -118,7 +118,21 @@ def test_no_value_is_in_the_store_and_all_are_known_by_the_key(store: Store, asy
 
 
 READABLE = {
-    *("step", "at", "attempt", "elapsed", "delay", "phase", "group", "again", "running", "in_doubt", "executed", "done"),
+    *(
+        "step",
+        "at",
+        "attempt",
+        "elapsed",
+        "delay",
+        "phase",
+        "group",
+        "again",
+        "failed_step",
+        "running",
+        "in_doubt",
+        "executed",
+        "done",
+    ),
     *("saga", "saga_id", "name", "owner", "epoch", "reason", "action", "who", "why", "carried", "encoded", "way"),
 }
 

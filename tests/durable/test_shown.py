@@ -31,7 +31,7 @@ def undone_badly(*_: Any) -> None:
 
 def order(**options: Any) -> Saga:
     saga = Saga("order", **options)
-    saga.add_task(step(lambda: {"id": 7, "card": "4111", "lines": [{"card": "4112"}]}, undone_badly, name="charge"))
+    saga.add_task(step(lambda: {"id": 7, "card": "card 4111", "lines": [{"card": "card 4112"}]}, undone_badly, name="charge"))
     return saga.add_task(step(lambda: "secret", name="token")).add_task(step(fail, name="pack"))
 
 
@@ -279,15 +279,15 @@ def test_hostile_texts_are_shown_on_one_line(store: Store) -> None:
 
 def test_what_a_definition_masks_is_not_shown(store: Store) -> None:
     saga = order(store=store, logger=SagaLogger(show=["order", "token"], mask=["order.card", "token"]))
-    saga.try_execute(Context(order={"card": "4113", "note": "4114"}), saga_id="x")
+    saga.try_execute(Context(order={"card": "card 4113", "note": "4114"}), saga_id="x")
     view = Operations(store, "ann", sagas=[saga]).show("x")
     charge, token, _ = view.steps
     assert json.loads(str(charge.result)) == {"id": 7, "card": "***", "lines": [{"card": "***"}]}
     assert token.result is None
     shown = repr(view.journal) + str(view)
     assert "4114" in shown
-    assert not any(hidden in shown for hidden in ("4111", "4112", "4113", "secret"))
-    assert "4111" in str(Operations(store, "ann").show("x"))
+    assert not any(hidden in shown for hidden in ("card 4111", "card 4112", "card 4113", "secret"))
+    assert "card 4111" in str(Operations(store, "ann").show("x"))
 
 
 @pytest.mark.parametrize(
