@@ -1,4 +1,4 @@
-"""Every store keeps what sagas learn at run time: lists, ways, the first of several signals; and no value that is encrypted."""
+"""Every store keeps what sagas learn at run time: lists, ways, attempts, first signals; and nothing that is encrypted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,22 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from saga import Context, InDoubt, Received, Saga, Skip, Status, choose, each, receive_first, sequence, step
+from saga import (
+    Context,
+    InDoubt,
+    Received,
+    Retry,
+    Saga,
+    Skip,
+    Status,
+    choose,
+    each,
+    parallel,
+    receive_first,
+    sequence,
+    step,
+    unit,
+)
 from saga.durable.codec import Codec
 from saga.recovery import Recovery
 from saga.storage import Store
@@ -139,6 +154,59 @@ def test_wherever_the_process_dies_the_list_and_the_ways_are_those_of_the_journa
         Recovery(crash.store, [crash.saga]).run_once()
         assert crash.status == ("completed" if last is None else "compensated"), (crash, crash.kinds)
         assert sorted(crash.effects) == (taken(crash.saga, store) if last is None else []), (crash, crash.kinds)
+
+
+def booking(effects: set[str], in_loop: bool = False, last: Exception | None = None, codec: Codec | None = None) -> Saga:
+    """A trip is booked as a unit, whose first attempt fails when the seat is taken and the hotel is."""
+    full = iter([True])
+
+    def fly(context: Context) -> str:
+        if next(full, False):
+            raise ValueError(SECRET)
+        effects.add(context.step.name)
+        return f"{SECRET} of {context.step.idempotency_key}"
+
+    async def fly_in_loop(context: Context) -> str:
+        return fly(context)
+
+    def stay(context: Context) -> None:
+        effects.discard(context.step.name)
+
+    seat = sequence(effect(effects, "seat", in_loop), step(fly_in_loop if in_loop else fly, stay, name="fly"))
+    trip = unit(parallel(seat, effect(effects, "hotel", in_loop)), retry=Retry(3), name="trip")
+    return saga_of(effect(effects, "begin", in_loop), trip, effect(effects, "end", in_loop, last), codec=codec)
+
+
+@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm())], ids=["readable", "encrypted"])
+def test_what_was_undone_with_a_unit_and_done_again_is_read_back(store: Store, in_loop: bool, codec: Codec | None) -> None:
+    effects: set[str] = set()
+    saga = booking(effects, in_loop, codec=codec)
+    assert run(saga, store, in_loop).status is Status.COMPLETED
+    found = saga.load("o-1", store=store)
+    assert effects == {"begin", "seat", "fly", "hotel", "end"}
+    assert {one.name: one.attempts for one in found.history} == {
+        "begin": 1,
+        "trip": 2,
+        "seat": 2,
+        "fly": 2,
+        "hotel": 2,
+        "end": 1,
+    }
+    assert found.results["fly"] == f"{SECRET} of s/o-1/fly#2"
+    assert (SECRET in repr((store.get("o-1"), store.journal("o-1")))) is (codec is None)
+
+
+@pytest.mark.parametrize("last", [None, ValueError(SECRET)], ids=["completed", "undone"])
+def test_wherever_the_process_dies_a_unit_is_whole_or_nothing(store: Store, last: Exception | None) -> None:
+    def emptied() -> Store:
+        empty_of(store)
+        return store
+
+    for crash in crash_everywhere(lambda effects: booking(effects, last=last), make=emptied, every=3):
+        Recovery(crash.store, [crash.saga]).run_once()
+        assert crash.status in ("completed", "compensated"), (crash, crash.kinds)
+        whole = {"begin", "seat", "fly", "hotel", "end"} if crash.status == "completed" else set()
+        assert crash.effects == whole, (crash, crash.kinds)
 
 
 def empty_of(store: Store) -> None:
