@@ -142,7 +142,7 @@ def _paths(reading: Reading) -> Iterator[tuple[str, tuple[str, ...]]]:
         groups = tuple(
             f"parallel {group.index + 1}, branch {branch + 1}" if group.each is None else f"for each: {group.names[branch]}"
             for group, branch in step.branches
-        )
+        ) + tuple(f"unit {unit.name}" for unit in step.units)
         yield step.name, (*groups, within[step.index]) if step.index in within else groups
 
 

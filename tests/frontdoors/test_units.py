@@ -334,6 +334,13 @@ def test_a_person_decides_about_it(action: str, log: list[str], store: Store) ->
     assert saga.load("o-1").status is (Status.COMPENSATED if action == "compensate" else Status.COMPLETED)
 
 
+def test_who_looks_at_it_is_told_what_stands_in_it(store: Store) -> None:
+    saga = saga_of(step(lambda: 1, name="a"), unit(step(lambda: 1, name="b"), name="u", retry=Retry(2)), store=store)
+    saga.execute(saga_id="o-1")
+    steps = Operations(store, "ann", sagas=[saga]).show("o-1").steps
+    assert {one.name: one.path for one in steps} == {"a": (), "u": (), "b": ("unit u",)}
+
+
 def test_nobody_undoes_back_to_a_step_within_it(store: Store) -> None:
     saga = saga_of(unit(step(lambda: 1, name="a"), step(lambda: 1, name="b"), name="u"), step(lambda: 1, name="c"), store=store)
     saga.execute(saga_id="o-1")
