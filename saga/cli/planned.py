@@ -67,6 +67,10 @@ def check(
     a law is exit code 1, and told with the shortest history that does, and a test to paste. SAGA may be a function then that
     makes one for a world.
     """
+    listed = next((key for key in given if "," in key), None)
+    if listed is not None:
+        each = " ".join(f"--given {key.strip()}" for key in listed.split(","))
+        raise click.UsageError(f"--given {listed} is one key; give {each}")
     if explore and given:
         raise click.UsageError("--given is for keys that steps require; give --explore a --context")
     if explore:

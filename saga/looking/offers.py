@@ -283,7 +283,9 @@ def _ends(reading: Reading, found: Foreseen) -> Iterator[str]:
     elif state.status is PAUSED:
         again = next(event.again for event in reversed(found.machine.events) if isinstance(event, SagaRewound))
         if not found.undone:
-            yield f"undoes nothing: {_and(again)} {'have' if len(again) > 1 else 'has'} no compensation"
+            left = [name for name in again if reading.records[name].effect is Effect.STANDS]
+            why = f"{_and(left)} {'have' if len(left) > 1 else 'has'} no compensation" if left else "nothing of it is left"
+            yield f"undoes nothing: {why}"
         yield f"then it rests, until a person resumes it from {again[0]!r} on"
 
 

@@ -15,6 +15,7 @@ from saga.events import (
     Event,
     OperatorActed,
     RetryScheduled,
+    Status,
     StepFailed,
     StepSkipped,
     StepStarted,
@@ -157,9 +158,12 @@ class History:
         record = self._records.get(step.name)
         if record is None:
             return
-        under_way = step.content is not None and record.status in (StepStatus.RUNNING, StepStatus.COMPENSATING)
+        # Without its definition nobody knows that a step stands for a unit, but that nothing runs where all is undone.
+        of_unit = step.content is not None or self.state.status is Status.COMPENSATED
+        under_way = of_unit and record.status in (StepStatus.RUNNING, StepStatus.COMPENSATING)
         if record.status is StepStatus.WAITING or under_way:  # no other attempt was made
             record.status = StepStatus.FAILED
+            record.error = self.state.cause if record.error is None else record.error
 
     def records(self) -> dict[str, StepRecord]:
         """Return what became of each step, by name. No event is taken after this."""

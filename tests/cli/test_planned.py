@@ -94,6 +94,13 @@ def test_where_a_step_lacks_a_key_is_told(cli: Cli, here: Path, arguments: list[
     ]
 
 
+def test_keys_between_commas_are_refused(cli: Cli, here: Path) -> None:
+    (here / "needs.py").write_text(KEYS, encoding="utf-8")
+    said = cli("check", "needs:right", "--given", "order,card")
+    assert said.code == 2
+    assert "--given order,card is one key; give --given order --given card" in said.err
+
+
 def test_what_says_nothing_of_keys_is_not_called_well(cli: Cli, here: Path) -> None:
     said = cli("check", "shop:orders", "--given", "order")
     assert said.code == 0

@@ -486,3 +486,25 @@ def test_who_looks_at_its_lists_again_and_again_finds_the_same() -> None:
     for _ in range(3):
         assert [record.name for record in fold_history(result._plan, result.events).values()] == first
     assert len(result._plan.steps) == steps
+
+
+def test_one_whose_saga_ends_by_its_timeout_has_failed_with_that(store: Store) -> None:
+    gate = Gate()
+    inner = saga_of(step(lambda: gate.hold(), name="slow"), timeout=SHORT)
+    outer = Saga("outer", store=store).add_task(inner)
+    result = outer.try_execute(saga_id="o-1")
+    gate.open()
+    told = {one.name: (one.status, type(one.error)) for one in result.join(PATIENCE).history}
+    assert told["s"] == (StepStatus.FAILED, StepTimeoutError)
+    shown = Operations(store, "ann").show("o-1").steps  # without its definition
+    assert {one.name: str(one.status) for one in shown}["s"] == "failed"
+
+
+def test_an_undo_of_what_is_undone_already_says_so(store: Store) -> None:
+    flow = unit(step(lambda: 1, lambda own: None, name="b"), step(failing(9), name="c"), name="u", on_error=Skip)
+    saga = saga_of(step(lambda: 1, name="a"), flow, store=store)
+    saga.execute(saga_id="o-1")
+    offers = Operations(store, "ann", sagas=[saga]).show("o-1").offers
+    assert {one.step: one.does for one in offers if one.action == "undo" and one.step == "a"} == {
+        "a": "undoes nothing: nothing of it is left; then it rests, until a person resumes it from 'u' on"
+    }
