@@ -108,7 +108,7 @@ def test_without_its_definition_what_the_journal_cannot_tell_is_left_open(plan: 
     records = fold_history(plan, machine.events)
     for step in steps_of(reading, lines_of(entries)):
         told, planned = recorded(records[step.name]), plan.by_name[step.name]
-        if planned.content is not None or planned.units:  # which nothing tells
+        if planned.content or planned.units or planned.ways:  # which nothing tells
             del told["status"], told["error"]
         if planned.pause or planned.ways or planned.content or planned.compensate_on_failure:
             del told["effect"], told["in_doubt"]
