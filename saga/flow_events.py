@@ -53,7 +53,7 @@ class UnitCompensating:
     """A unit gave up: what was done of it is undone, and when it is, it has failed, or else the execution gives up.
 
     ``failed_step`` is the step that failed, or ``None`` where none did (a conflict between branches). ``again``: the steps that
-    are another time executed where the unit is.
+    are executed again where the unit is.
     """
 
     step: str

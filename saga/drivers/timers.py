@@ -113,9 +113,9 @@ class Timers(Outcomes):
             self.machine.send(event(step.name, call.attempt, at, limit, late))
 
     def _are_overdue(self, cut: Iterable[CallBeside], error: Exception | None) -> None:
-        for beside in cut if error is not None else ():
-            assert error is not None
-            self._overdue(beside, error)
+        if error is not None:
+            for beside in cut:
+                self._overdue(beside, error)
 
     def _overdue(self, beside: CallBeside, error: Exception) -> None:
         """Let a call know that its time is up: ``error`` says why."""

@@ -62,7 +62,7 @@ def turn_back(machine: Machine, step: str | None, error: BaseException, at: floa
 def _turn_unit_back(machine: Machine, unit: PlannedStep, error: BaseException, at: float, step: str | None) -> None:
     """Give a unit up: from here what was done of it is undone. Nothing of it waits any more."""
     inside = machine.plan.within(unit)
-    begun = {event.step for event in machine.events if isinstance(event, StepStarted)}
+    begun = _begun(machine)
     again = [one.name for one in inside if one.name in begun and machine.plan.by_name[one.name] is one]
     machine.record(UnitCompensating(unit.name, step, error, again, at))
     _end_waits(machine, inside, error, at)
@@ -80,10 +80,15 @@ def rewind(machine: Machine, to: int, at: float) -> None:
     """End an undo back to a step: from there the execution can go forward again."""
     step, action = machine.plan.steps[to], machine.state.cancelled
     assert action is not None
-    begun = {event.step for event in machine.events if isinstance(event, StepStarted)}
+    begun = _begun(machine)
     again = [later.name for later in following(*step.onward) if later.name in begun]
     reason = f"undone back to step {step.name!r} by {action.who}: {action.why}; resume goes forward again from there"
     machine.record(SagaRewound(step.name, again, reason, at))
+
+
+def _begun(machine: Machine) -> set[str]:
+    """Return the names of the steps that have been started."""
+    return {event.step for event in machine.events if isinstance(event, StepStarted)}
 
 
 def undo(machine: Machine, at: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from crashkit.pool import faults_of
+from crashkit.pool import check
 
 KINDS = {
     "with": ["with"],
@@ -11,13 +11,6 @@ KINDS = {
     "with, then async with": ["with", "async with"],
     "async with, then with": ["async with", "with"],
 }
-
-
-def check(pool, cases):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    return outcomes
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["readable", "sealed"])

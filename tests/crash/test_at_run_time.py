@@ -6,15 +6,8 @@ The kills are a sample of those of each saga, the same each time, and with ``SAG
 from __future__ import annotations
 
 import pytest
-from crashkit.pool import faults_of
+from crashkit.pool import check
 from crashkit.scenarios import AT_RUN_TIME
-
-
-def check(pool, cases):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    return outcomes
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["in threads", "in an event loop"])

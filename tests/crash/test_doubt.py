@@ -6,7 +6,7 @@ The kills are a sample, the same each time, and with ``SAGA_CRASH=full`` all the
 from __future__ import annotations
 
 import pytest
-from crashkit.pool import faults_of
+from crashkit.pool import check
 from crashkit.scenarios import DOUBTFUL
 
 DOUBLE = [
@@ -20,13 +20,6 @@ DOUBLE = [
     "asked-after-a-crash-alone",
 ]
 STUCK = [name for name, one in DOUBTFUL.items() if one.ends == "stuck"]
-
-
-def check(pool, cases):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    return outcomes
 
 
 def points(outcome):

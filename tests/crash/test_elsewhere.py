@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from crashkit.pool import faults_of
+from crashkit.pool import check
 from crashkit.scenarios import ELSEWHERE
 
 from saga import Saga, step
@@ -20,13 +20,6 @@ from saga.blobs import FolderBlobs
 from saga.durable.codec import Codec
 from saga.operations import Operations
 from saga.storage import SqliteStore
-
-
-def check(pool, cases):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    return outcomes
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

@@ -6,7 +6,7 @@ What must be true then is in :mod:`crashkit.judge`.
 from __future__ import annotations
 
 import pytest
-from crashkit.pool import faults_of
+from crashkit.pool import check
 from crashkit.scenarios import ALL, LATE, MORE, PARALLEL, POLICIED, RETRIES, STRAIGHT
 
 STEADY = STRAIGHT.keys() | {
@@ -19,14 +19,6 @@ STEADY = STRAIGHT.keys() | {
     "pivot",
 }
 DOUBLE = ["3-steps", "3-steps-c-fails", "3-steps-rerun", "fork-right-fails", "undo-retried", "straggler-after-the-undo"]
-
-
-def check(pool, cases, hits_needed=0):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    assert sum(outcome["kills"] for outcome in outcomes) >= hits_needed
-    return outcomes
 
 
 def points_of(pool, name, **more):

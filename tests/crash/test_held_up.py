@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from crashkit.pool import faults_of
-
-
-def check(pool, cases):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    return outcomes
-
+from crashkit.pool import check
 
 HELD = {
     "3-steps-rerun": "b",

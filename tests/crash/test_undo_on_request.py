@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from crashkit.pool import faults_of
+from crashkit.pool import check
 
 BY = ["saga", "operations"]
-
-
-def check(pool, cases):
-    outcomes = pool.run(cases)
-    faults = faults_of(cases, outcomes)
-    assert not faults, faults
-    return outcomes
 
 
 @pytest.mark.parametrize("by", BY)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from saga import Context, InDoubt, Saga, Status, Submission, receive, step, transaction
 from saga.blobs import Blobs, FolderBlobs, MemoryBlobs
@@ -30,6 +28,7 @@ from saga.storage import Entry, MemoryStore, SqliteStore, Store
 from saga.testing import explore
 from saga.worker import Worker
 from tests.kit import Watched, expired
+from tests.kit.ciphers import AesGcm
 from tests.kit.shelves import Shelf
 
 NAME = "0123456789abcdef" * 2
@@ -538,25 +537,6 @@ def test_there_is_more_room_with_blobs() -> None:
 
 
 # -- encrypted --------------------------------------------------------------------------------------------------------
-
-
-class AesGcm:
-    """AES-GCM by the first of some keys; what another of them has encrypted is read."""
-
-    def __init__(self, *keys: bytes) -> None:
-        self.keys = [AESGCM(key) for key in keys]
-
-    def encrypt(self, data: bytes, context: bytes) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + self.keys[0].encrypt(nonce, data, context)
-
-    def decrypt(self, data: bytes, context: bytes) -> bytes:
-        for key in self.keys:
-            try:
-                return key.decrypt(data[:12], data[12:], context)
-            except InvalidTag:
-                continue
-        raise ValueError("none of the keys fits")
 
 
 KEY, OLD = os.urandom(16), os.urandom(16)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from saga import Context, Done, InDoubt, Retry, Saga, Status, Task, receive, step, transaction
 from saga import events as e
@@ -22,27 +20,9 @@ from saga.recovery import Recovery
 from saga.storage import MemoryStore, SqliteStore, Store
 from saga.worker import Worker
 from tests.kit import Watched, expired
+from tests.kit.ciphers import AesGcm
 
 SECRET = "4711-secret"
-
-
-class AesGcm:
-    """AES-GCM by the first of some keys; what another of them has encrypted is read."""
-
-    def __init__(self, *keys: bytes) -> None:
-        self.keys = [AESGCM(key) for key in keys]
-
-    def encrypt(self, data: bytes, context: bytes) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + self.keys[0].encrypt(nonce, data, context)
-
-    def decrypt(self, data: bytes, context: bytes) -> bytes:
-        for key in self.keys:
-            try:
-                return key.decrypt(data[:12], data[12:], context)
-            except InvalidTag:
-                continue
-        raise ValueError("none of the keys fits")
 
 
 KEY, OLD = os.urandom(16), os.urandom(16)

@@ -6,7 +6,7 @@ held or full, and journals cut off as a crash would. ``crashes``: steps with eff
 died. ``journals``: what every journal and every ending must be. By name only: ``recoveries``, ``blocks`` and ``databases``, for
 executions that are left to a recovery, for blocks in either form, and for stores of every kind; ``histories`` and ``scripts``,
 random ones, and ``profiles``, how hypothesis searches; ``engine``, which makes calls with outcomes alone; ``processes``, which
-are started and killed; ``relays``, between clients and a server.
+are started and killed; ``relays``, between clients and a server; ``ciphers``, which encrypt.
 
 No test is here, and nothing that only one file needs.
 """

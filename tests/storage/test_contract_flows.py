@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from saga import (
     Context,
@@ -32,6 +30,7 @@ from saga.recovery import Recovery
 from saga.storage import Store
 from saga.worker import Worker
 from tests.kit import SHORT, Effects, crash_everywhere, saga_of
+from tests.kit.ciphers import AesGcm
 from tests.kit.databases import KINDS, Opener, empty
 
 SECRET = "4711-secret"
@@ -58,19 +57,6 @@ def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
 @pytest.fixture(params=["sync", "async"])
 def in_loop(request: pytest.FixtureRequest) -> bool:
     return request.param == "async"
-
-
-class AesGcm:
-    """AES-GCM by one key."""
-
-    key = AESGCM(bytes(16))
-
-    def encrypt(self, data: bytes, context: bytes) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + self.key.encrypt(nonce, data, context)
-
-    def decrypt(self, data: bytes, context: bytes) -> bytes:
-        return self.key.decrypt(data[:12], data[12:], context)
 
 
 def effect(effects: set[str], name: str, in_loop: bool, error: Exception | None = None) -> Any:
@@ -124,7 +110,7 @@ def taken(saga: Saga, store: Store) -> list[str]:
     return sorted({"begin", "end"} | ways)
 
 
-@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm())], ids=["readable", "encrypted"])
+@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm(bytes(16)))], ids=["readable", "encrypted"])
 def test_what_is_listed_and_decided_is_read_back(store: Store, in_loop: bool, codec: Codec | None) -> None:
     effects: set[str] = set()
     saga = shipping(effects, in_loop, codec=codec)
@@ -137,7 +123,7 @@ def test_what_is_listed_and_decided_is_read_back(store: Store, in_loop: bool, co
 
 @pytest.mark.parametrize(
     ("last", "codec"),
-    [(None, Codec(cipher=AesGcm())), (ValueError(SECRET), None)],
+    [(None, Codec(cipher=AesGcm(bytes(16)))), (ValueError(SECRET), None)],
     ids=["completed, encrypted", "undone, readable"],
 )
 def test_wherever_the_process_dies_the_list_and_the_ways_are_those_of_the_journal(
@@ -177,7 +163,7 @@ def booking(effects: set[str], in_loop: bool = False, last: Exception | None = N
     return saga_of(effect(effects, "begin", in_loop), trip, effect(effects, "end", in_loop, last), codec=codec)
 
 
-@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm())], ids=["readable", "encrypted"])
+@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm(bytes(16)))], ids=["readable", "encrypted"])
 def test_what_was_undone_with_a_unit_and_done_again_is_read_back(store: Store, in_loop: bool, codec: Codec | None) -> None:
     effects: set[str] = set()
     saga = booking(effects, in_loop, codec=codec)
@@ -215,7 +201,7 @@ def empty_of(store: Store) -> None:
     assert store.get("o-1") is None
 
 
-@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm())], ids=["readable", "encrypted"])
+@pytest.mark.parametrize("codec", [None, Codec(cipher=AesGcm(bytes(16)))], ids=["readable", "encrypted"])
 def test_the_first_of_several_signals_is_received_and_the_others_are_left(
     opener: Opener, in_loop: bool, codec: Codec | None
 ) -> None:

@@ -90,6 +90,15 @@ def _story(case: dict[str, Any]) -> str:
     return "\n".join(told)
 
 
+def check(pool: Pool, cases: Sequence[dict[str, Any]], hits_needed: int = 0) -> list[Any]:
+    """Run cases, see that nothing went wrong and that so many processes were killed, and return their outcomes."""
+    outcomes = pool.run(cases)
+    faults = faults_of(cases, outcomes)
+    assert not faults, faults
+    assert sum(outcome["kills"] for outcome in outcomes) >= hits_needed
+    return outcomes
+
+
 def faults_of(cases: Sequence[dict[str, Any]], outcomes: Sequence[dict[str, Any]]) -> str:
     """Return what went wrong as text, the first few cases in full; empty if nothing did."""
     wrong = [(case, outcome) for case, outcome in zip(cases, outcomes, strict=True) if outcome["faults"]]
